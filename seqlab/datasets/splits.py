@@ -1,0 +1,214 @@
+"""Cut a log into what a system may learn from and what it is asked: no split leaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqlab.datasets.log import DataError, InteractionLog
+from seqlab.datasets.sequences import Questions, Sequences
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training histories, and the questions of validation and test.
+
+    train: what tokenizers, graphs, item vectors, counts and models may see, and nothing else.
+    valid, test: one question per user that has one. `how` names the rule; `notes` say who was left out.
+    """
+
+    log: InteractionLog
+    train: Sequences
+    valid: Questions
+    test: Questions
+    how: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_items(self) -> int:
+        return self.log.n_items
+
+    @property
+    def n_users(self) -> int:
+        return self.log.n_users
+
+    def __repr__(self) -> str:
+        parts = f"train {len(self.train.items):,} events, valid {len(self.valid):,} and test {len(self.test):,} users"
+        return f"Split({self.log.name}, {self.how}: {parts})" + "".join(f"\n  {note}" for note in self.notes)
+
+
+def leave_one_out(log: InteractionLog) -> Split:
+    """The last event of each user is the test answer, the one before it the validation answer, the rest is for training.
+
+    A user needs three events to be asked; the events of shorter histories all go to training. Where the order inside
+    a timestamp means nothing (`log.ties == "shuffle"`), a question's history ends strictly before its answer's time.
+    """
+    whole, lengths = _whole(log)
+    asked = lengths >= 3
+    test_at = (whole.offsets[1:] - 1)[asked]
+    users = torch.arange(1, log.n_users + 1)[asked]
+    kept = lengths.clone()
+    kept[asked] -= 2
+    train = _prefix(whole, kept)
+    notes = []
+    if left := int((~asked).sum()):
+        notes.append(f"{left:,} users have fewer than 3 events: they are trained on and never asked about.")
+    valid = _questions(log, whole, users, test_at - 1, notes, "validation")
+    test = _questions(log, whole, users, test_at, notes, "test")
+    return Split(log, train, valid, test, "leave-one-out", tuple(notes))
+
+
+def by_time(log: InteractionLog, valid: float | str, test: float | str) -> Split:
+    """One clock for everybody: train before `valid`, validate from `valid` to `test`, test from `test` on.
+
+    Each bound is unix seconds or a date ("2017-10-01"). A user's question is the first event inside the window, given
+    all that happened before it. Raises `DataError` where the log has no times or a window is empty.
+    """
+    whole, _ = _whole(log)
+    if bool(whole.times.isnan().any()):
+        raise DataError(f"{log.name}: some events have no timestamp, so it cannot be split by time; use leave_one_out.")
+    starts, ends = _moment(valid), _moment(test)
+    if not starts < ends:
+        raise DataError(f"by_time: validation must start before test does (got {valid!r} and {test!r}).")
+    users = whole.users
+    before = torch.bincount(users[whole.times < starts], minlength=log.n_users + 1)[1:]
+    before_test = torch.bincount(users[whole.times < ends], minlength=log.n_users + 1)[1:]
+    train = _prefix(whole, before)
+    notes = [f"training stops at {_date(starts)}, testing starts at {_date(ends)} (UTC)."]
+    asked_valid = (before_test > before) & (before > 0)
+    asked_test = (whole.lengths > before_test) & (before_test > 0)
+    windows = {"validation": (asked_valid, before), "test": (asked_test, before_test)}
+    parts = {}
+    for part, (asked, first) in windows.items():
+        who = asked.nonzero()[:, 0]
+        if not len(who):
+            raise DataError(f"by_time: no user has events both before and inside the {part} window; move the bounds.")
+        if left := log.n_users - len(who):
+            notes.append(f"{left:,} users have no {part} question (no event inside the window, or none before it).")
+        parts[part] = _questions(log, whole, who + 1, whole.offsets[who] + first[who], notes, part)
+    return Split(log, train, parts["validation"], parts["test"], f"by time {_date(starts)} | {_date(ends)}", tuple(notes))
+
+
+def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
+    """Keep a random `share` of the items out of training, and ask about each user's first meeting with one.
+
+    Validation asks for the last event of the remaining (warm) history, so nothing cold is tuned on. Histories that
+    are asked from hold warm items only. Raises `DataError` unless 0 < share < 1 leaves both kinds.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"cold_items: share must lie between 0 and 1 (got {share}).")
+    whole, _ = _whole(log)
+    generator = torch.Generator().manual_seed(seed)
+    cold = torch.zeros(log.n_items + 1, dtype=torch.bool)
+    cold[1 + torch.randperm(log.n_items, generator=generator)[: round(share * log.n_items)]] = True
+    is_cold, users = cold[whole.items], whole.users
+    if not bool(is_cold.any()) or bool(is_cold.all()):
+        raise DataError(f"cold_items: a share of {share} of {log.n_items} items leaves nothing to ask or to learn.")
+    warm = ~is_cold
+    per_user = torch.bincount(users[warm], minlength=log.n_users + 1)[1:]
+    warm_only = Sequences(whole.items[warm], whole.times[warm], _offsets(per_user))
+    at = torch.arange(len(is_cold))[is_cold]
+    first = torch.full((log.n_users + 1,), len(is_cold)).scatter_reduce(0, users[is_cold], at, "amin")[1:]
+    warm_before = torch.cat([torch.zeros(1, dtype=torch.long), warm.cumsum(0)])  # warm events ahead of each event
+    asked = (first < len(is_cold)).nonzero()[:, 0]
+    end = warm_before[first[asked]]
+    start = warm_only.offsets[asked]
+    some = end > start
+    test = Questions(warm_only, asked[some] + 1, whole.items[first[asked][some]], start[some], end[some])
+    asked_valid = (per_user >= 2).nonzero()[:, 0]
+    valid_at = warm_only.offsets[asked_valid + 1] - 1
+    notes = [f"{int(cold.sum()):,} of {log.n_items:,} items are cold: {int(is_cold.sum()):,} events left training."]
+    if left := log.n_users - len(test):
+        notes.append(f"{left:,} users never meet a cold item after a warm one: they have no test question.")
+    kept = per_user.clone()
+    kept[asked_valid] -= 1
+    train = _prefix(warm_only, kept)
+    valid = Questions(warm_only, asked_valid + 1, warm_only.items[valid_at], warm_only.offsets[asked_valid], valid_at)
+    return Split(log, train, valid, test, f"cold items {share:.0%}", tuple(notes))
+
+
+def k_core(log: InteractionLog, users: int = 5, items: int = 5) -> InteractionLog:
+    """Keep users with at least `users` events and items with at least `items`, again and again until both hold.
+
+    What was dropped is counted in the notes. Raises `DataError` when nothing is left.
+    """
+    user, item = log.events["user"].to_numpy(), log.events["item"].to_numpy()
+    kept = np.ones(len(user), dtype=bool)
+    while True:
+        busy = np.bincount(user[kept], minlength=log.n_users + 1) >= users
+        liked = np.bincount(item[kept], minlength=log.n_items + 1) >= items
+        smaller = kept & busy[user] & liked[item]
+        if smaller.sum() == kept.sum():
+            break
+        kept = smaller
+    if not kept.any():
+        raise DataError(f"{log.name}: no event is left after the {users}/{items}-core filter; lower the limits.")
+    gone_users = log.n_users - len(np.unique(user[kept]))
+    gone_items = log.n_items - len(np.unique(item[kept]))
+    note = (
+        f"k-core (users >= {users}, items >= {items} events) dropped {int((~kept).sum()):,} events, "
+        f"{gone_users:,} users and {gone_items:,} items."
+    )
+    return log.select(kept, note)
+
+
+def _whole(log: InteractionLog) -> tuple[Sequences, Tensor]:
+    """The whole log as Sequences, and the events per user."""
+    counts = np.bincount(log.events["user"].to_numpy(), minlength=log.n_users + 1)[1:]
+    lengths = torch.from_numpy(counts)
+    items = torch.from_numpy(log.events["item"].to_numpy(dtype=np.int64, copy=True))
+    times = torch.from_numpy(log.events["timestamp"].to_numpy(dtype=np.float64, copy=True))
+    return Sequences(items, times, _offsets(lengths)), lengths
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
+
+
+def _prefix(whole: Sequences, kept: Tensor) -> Sequences:
+    """The first `kept[u]` events of each user."""
+    position = torch.arange(len(whole.items)) - torch.repeat_interleave(whole.offsets[:-1], whole.lengths)
+    inside = position < torch.repeat_interleave(kept, whole.lengths)
+    return Sequences(whole.items[inside], whole.times[inside], _offsets(kept))
+
+
+def _questions(
+    log: InteractionLog, whole: Sequences, users: Tensor, at: Tensor, notes: list[str], part: str
+) -> Questions:
+    """Ask for the events at `at`; where ties mean nothing the history stops before the answer's moment."""
+    start, end = whole.offsets[users - 1], at.clone()
+    if log.ties == "shuffle":
+        moment = torch.repeat_interleave(whole.times[at], at - start)
+        row = torch.repeat_interleave(torch.arange(len(at)), at - start)
+        event = torch.arange(len(row)) - torch.repeat_interleave((at - start).cumsum(0) - (at - start), at - start)
+        earlier = whole.times[start[row] + event] < moment
+        end = start + torch.zeros_like(at).index_add_(0, row, earlier.long())
+        some = end > start
+        if left := int((~some).sum()):
+            notes.append(f"{left:,} users have nothing strictly before their {part} answer: not asked.")
+        users, at, start, end = users[some], at[some], start[some], end[some]
+    return Questions(whole, users, whole.items[at], start, end)
+
+
+def _moment(bound: float | str) -> float:
+    import pandas as pd
+
+    if isinstance(bound, (int, float)):
+        return float(bound)
+    try:
+        return pd.Timestamp(bound, tz="UTC").timestamp()
+    except ValueError as error:
+        raise DataError(f"by_time: {bound!r} is neither unix seconds nor a date like 2017-10-01.") from error
+
+
+def _date(seconds: ArrayLike) -> str:
+    import pandas as pd
+
+    return pd.Timestamp(float(seconds), unit="s").strftime("%Y-%m-%d")

@@ -1,0 +1,140 @@
+"""From ranks to numbers with intervals: metrics, slices, and comparisons of two runs on the same users."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from seqlab.evaluation.ranking import Ranks
+
+CUTOFFS = (1, 5, 10, 20)
+
+
+def per_user(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFrame:
+    """Recall, NDCG and MRR at each cutoff for every question: one row each, columns like "ndcg@10".
+
+    With one right answer Recall@k equals the hit rate HR@k, NDCG@k is 1 / log2(rank + 1), MRR@k is 1 / rank, each 0
+    when the rank is beyond k. `ranks` (Q,) start at 1 and may be halves (ties).
+    """
+    import pandas as pd
+
+    ranks = np.asarray(ranks, dtype=np.float64)
+    columns = {}
+    for k in cutoffs:
+        within = ranks <= k
+        columns[f"recall@{k}"] = within.astype(np.float64)
+        columns[f"ndcg@{k}"] = within / np.log2(ranks + 1)
+        columns[f"mrr@{k}"] = within / ranks
+    return pd.DataFrame(columns)
+
+
+def metrics(ranks: Ranks) -> dict[str, float]:
+    """Means over all questions, and what the top-10 lists hold.
+
+    coverage@10: share of the catalogue in some top-10 list; popularity_bias@10: mean training count of a recommended
+    item over that of a training event's item (1 = recommends what people consume); novelty@10: mean -log2 of the
+    recommended items' share of training events, in bits (items never seen in training count as seen half a time).
+    """
+    numbers = per_user(ranks.frame["rank"].to_numpy()).mean().to_dict()
+    shown = ranks.exposure.numpy().astype(np.float64)
+    counts = ranks.train_counts.numpy().astype(np.float64)
+    total, lists = counts.sum(), shown.sum()
+    numbers["coverage@10"] = float((shown[1:] > 0).mean())
+    if lists and total:
+        numbers["popularity_bias@10"] = float((shown * counts).sum() / lists / ((counts**2).sum() / total))
+        numbers["novelty@10"] = float((shown * -np.log2(np.maximum(counts, 0.5) / total)).sum() / lists)
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def intervals(ranks: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Each metric's mean with its 95 % bootstrap interval over users: index metric, columns mean, low, high."""
+    import pandas as pd
+
+    values = per_user(ranks.frame["rank"].to_numpy())
+    low, high = _bootstrap(values.to_numpy(), samples, seed)
+    return pd.DataFrame({"mean": values.mean().to_numpy(), "low": low, "high": high}, index=values.columns)
+
+
+def compare(a: Ranks, b: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Metric of `a` minus metric of `b` on the same users, with the paired 95 % bootstrap interval.
+
+    Index metric, columns a, b, difference, low, high. Raises `ValueError` where the two did not answer the same
+    questions or not under the same seen filter.
+    """
+    import pandas as pd
+
+    left, right = a.frame.sort_values("user"), b.frame.sort_values("user")
+    same = len(left) == len(right) and bool(
+        (left[["user", "item"]].to_numpy() == right[["user", "item"]].to_numpy()).all()
+    )
+    if not same or a.seen_filter != b.seen_filter:
+        raise ValueError("These runs cannot be compared: they answered other questions, or under another seen filter.")
+    of_a, of_b = per_user(left["rank"].to_numpy()), per_user(right["rank"].to_numpy())
+    gain = (of_a - of_b).to_numpy()
+    low, high = _bootstrap(gain, samples, seed)
+    return pd.DataFrame(
+        {"a": of_a.mean().to_numpy(), "b": of_b.mean().to_numpy(), "difference": gain.mean(0), "low": low, "high": high},
+        index=of_a.columns,
+    )
+
+
+def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """One metric by history length, by popularity of the answer, and by repeat or exploration, with intervals.
+
+    Columns slice, group, users, mean, low, high; groups without users are left out. Lengths and counts are cut at
+    their quartiles.
+    """
+    import pandas as pd
+
+    frame = ranks.frame
+    value = per_user(frame["rank"].to_numpy())[[metric]].to_numpy()
+    groups = {
+        "history length": _quartiles(frame["history_length"], "events"),
+        "popularity of the answer": _quartiles(frame["item_count"], "training events"),
+        "repeat or new": pd.Series(np.where(frame["seen"], "met before", "new to the user"), dtype="category"),
+    }
+    rows = []
+    for name, group in groups.items():
+        for label in group.cat.categories:
+            chosen = value[(group == label).to_numpy()]
+            if len(chosen):
+                low, high = _bootstrap(chosen, samples, seed)
+                row = {"slice": name, "group": label, "users": len(chosen), "mean": chosen.mean()}
+                rows.append({**row, "low": low[0], "high": high[0]})
+    return pd.DataFrame(rows)
+
+
+def _quartiles(values: pd.Series, unit: str) -> pd.Series:
+    """Which quarter of the users each value falls into, labelled with its bounds."""
+    import pandas as pd
+
+    edges = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).round().astype(int))
+    if len(edges) == 1:
+        return pd.Series([f"{edges[0]} {unit}"] * len(values), dtype="category")
+    lows = [edges[0], *(edges[1:-1] + 1)]
+    labels = [f"{low}-{high} {unit}" if low < high else f"{high} {unit}" for low, high in zip(lows, edges[1:], strict=True)]
+    cut = np.searchsorted(edges[1:-1], values.to_numpy(), side="left")
+    return pd.Series(pd.Categorical.from_codes(cut, labels, ordered=True))
+
+
+def _bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The 2.5 % and 97.5 % quantiles of the means of resampled rows: values (Q, M) gives two (M,).
+
+    Resampling Q rows with replacement is drawing multinomial weights; weights of a few samples at a time keep the
+    memory at a few times that of the values.
+    """
+    generator = np.random.default_rng(seed)
+    count = len(values)
+    means = np.empty((samples, values.shape[1]))
+    at_once = max(1, (1 << 22) // count)
+    for first in range(0, samples, at_once):
+        drawn = min(at_once, samples - first)
+        picks = generator.integers(0, count, (drawn, count))
+        offset = np.arange(drawn)[:, None] * count
+        weights = np.bincount((picks + offset).ravel(), minlength=drawn * count).reshape(drawn, count)
+        means[first : first + drawn] = weights @ values / count
+    return np.quantile(means, 0.025, axis=0), np.quantile(means, 0.975, axis=0)

@@ -1,0 +1,157 @@
+"""Ask a system every question and note at which rank the answer came: full catalogue, ties at their mean rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from seqlab.datasets.sequences import Questions
+from seqlab.recommender import device_of, top_unseen
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from seqlab.datasets.splits import Split
+
+SCORES_AT_ONCE = 1 << 24
+"""Scores held at a time (64 MB in float32): rows x items, whatever the number of users."""
+
+TOKENS_AT_ONCE = 1 << 15
+"""History positions encoded at a time."""
+
+LIST_LENGTH = 100
+"""How long a list a system that only recommends is asked for; an answer beyond it shares the rank of all the rest."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What an evaluation saw.
+
+    frame: one row per question: user, item (the answer), rank (1 = best, ties at their mean), history_length,
+    seen (the user met the answer before), item_count (training events of the answer).
+    exposure: (N + 1,) how many top-10 lists each item stood in; train_counts: (N + 1,) its training events.
+    seen_filter: whether items of the user's history were kept out of the ranking (the answer never is).
+    """
+
+    frame: pd.DataFrame
+    exposure: Tensor
+    train_counts: Tensor
+    seen_filter: bool
+    n_items: int
+
+    @property
+    def protocol(self) -> str:
+        """How the numbers were made, in a line to print beside them."""
+        shown = "seen items filtered" if self.seen_filter else "seen items kept"
+        return f"full ranking of {self.n_items:,} items, {shown}, ties at mean rank, {len(self.frame):,} users"
+
+
+@torch.no_grad()
+def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool | None = None) -> Ranks:
+    """Rank the answer of every question of `part` ("valid" or "test") among all items.
+
+    `seen_filter` keeps items of the whole history, not only of the part the model reads, out of the ranking; by
+    default it is on unless the log has repeats. Memory does not grow with the number of users.
+    """
+    import pandas as pd
+
+    questions = {"valid": split.valid, "test": split.test}[part]
+    if seen_filter is None:
+        seen_filter = not split.log.repeats
+    was_training = model.training
+    model.eval()
+    questions = questions.to(device_of(model))
+    score = _rank_by_scores if hasattr(model, "score") else _rank_by_lists
+    ranks, exposure, seen = score(model, questions, split.n_items, seen_filter)
+    model.train(was_training)
+    counts = split.train.item_counts(split.n_items).cpu()
+    item = questions.item.cpu()
+    frame = pd.DataFrame(
+        {
+            "user": questions.user.cpu().numpy(),
+            "item": item.numpy(),
+            "rank": ranks.cpu().numpy(),
+            "history_length": (questions.end - questions.start).cpu().numpy(),
+            "seen": seen.cpu().numpy(),
+            "item_count": counts[item].numpy(),
+        }
+    )
+    return Ranks(frame, exposure.cpu(), counts, seen_filter, split.n_items)
+
+
+def ranks_of(scores: Tensor, answers: Tensor) -> Tensor:
+    """The mean rank of each answer among the finite scores of its row: `1 + #better + (#equal - 1) / 2`.
+
+    scores (B, N + 1) with -inf for what takes no part, answers (B,). Returns (B,) float64.
+    """
+    own = scores.gather(1, answers[:, None])
+    better = (scores > own).sum(1)
+    equal = (scores == own).sum(1)
+    return 1 + better + (equal - 1).double() / 2
+
+
+def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
+    device = questions.item.device
+    ranks = torch.empty(len(questions), dtype=torch.float64, device=device)
+    seen = torch.empty(len(questions), dtype=torch.bool, device=device)
+    exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
+    rows_at_most = max(1, SCORES_AT_ONCE // (n_items + 1))
+    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
+        answers = questions.item[rows]
+        scores = model.score(batch)  # (B, N + 1)
+        if not bool(scores[:, 1:].isfinite().all()):
+            raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
+        scores[:, 0] = -torch.inf
+        own = scores.gather(1, answers[:, None])
+        history = _whole_history(questions, rows, batch.items)
+        seen[rows] = (history == answers[:, None]).any(1)
+        if seen_filter:
+            scores.scatter_(1, history, -torch.inf).scatter_(1, answers[:, None], own)
+        ranks[rows] = ranks_of(scores, answers)
+        listed = scores.topk(min(10, n_items), dim=1)
+        exposure += torch.bincount(listed.indices[listed.values > -torch.inf], minlength=n_items + 1)
+    return ranks, exposure, seen
+
+
+def _rank_by_lists(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
+    device = questions.item.device
+    ranks = torch.empty(len(questions), dtype=torch.float64, device=device)
+    seen = torch.empty(len(questions), dtype=torch.bool, device=device)
+    exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
+    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, 256):
+        answers = questions.item[rows]
+        history = _whole_history(questions, rows, batch.items)
+        met = history == answers[:, None]
+        seen[rows] = met.any(1)
+        length = min(LIST_LENGTH, n_items)
+        if seen_filter:
+            items = top_unseen(model, batch, length, history.masked_fill(met, 0)).items
+            eligible = n_items - _distinct(history.masked_fill(met, 0))
+        else:
+            items = model.recommend(batch, length).items
+            eligible = torch.full((len(rows),), n_items, device=device)
+        hit = items == answers[:, None]  # (B, k)
+        listed = (items > 0).sum(1)
+        found = hit.any(1)
+        beyond = (listed + 1 + eligible).double() / 2  # the mean rank of all that was not listed
+        ranks[rows] = torch.where(found, hit.int().argmax(1).double() + 1, beyond)
+        first = items[:, :10]
+        exposure += torch.bincount(first[first > 0], minlength=n_items + 1)
+    return ranks, exposure, seen
+
+
+def _whole_history(questions: Questions, rows: Tensor, read: Tensor) -> Tensor:
+    """All items of the histories of these rows: what the model read, unless it read less than there is."""
+    longest = int((questions.end[rows] - questions.start[rows]).max())
+    return read if longest <= read.shape[1] else questions.batch(rows).items
+
+
+def _distinct(history: Tensor) -> Tensor:
+    """How many different items (0 aside) each row holds."""
+    ordered = history.sort(dim=1).values
+    fresh = torch.ones_like(ordered, dtype=torch.bool)
+    fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return (fresh & (ordered > 0)).sum(1)

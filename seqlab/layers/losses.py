@@ -1,0 +1,134 @@
+"""Next-item losses over a tied item table, none of which holds logits that nobody reads.
+
+Every loss takes the hidden states that have a target, `hidden (M, D)`, the item table `(N + 1, D)` whose row 0 is
+padding and never scored, and the targets `(M,)` in 1..N; it returns the mean over the M targets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Name = Literal["softmax", "sampled_softmax", "bce", "gbce"]
+
+ROWS_AT_ONCE = 64
+"""Rows of logits alive at a time: 64 x 12,000 floats stay in a CPU's cache (measured in LOG.md)."""
+
+
+def softmax_plain(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy over the whole catalogue as a textbook writes it; holds all (M, N) logits. The oracle of `softmax`."""
+    return F.cross_entropy(hidden @ table[1:].T, targets - 1)
+
+
+def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy over the whole catalogue without ever holding the (M, N) logits.
+
+    Loss and gradients come out of one pass over chunks of rows, so nothing is computed twice. On a GPU the chunks
+    are larger and autocast's precision is used for the products.
+    """
+    if hidden.device.type != "cpu":
+        rows = max(ROWS_AT_ONCE, (1 << 27) // len(table))
+        dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
+        if dtype is not None:
+            hidden, table = hidden.to(dtype), table.to(dtype)
+        return _ChunkedSoftmax.apply(hidden, table[1:], targets - 1, rows)
+    return _ChunkedSoftmax.apply(hidden.float(), table[1:], targets - 1, ROWS_AT_ONCE)
+
+
+class _ChunkedSoftmax(torch.autograd.Function):
+    """d loss / d logits = softmax - one_hot, so both gradients can be summed while the chunk's logits are still warm."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor, rows: int) -> Tensor:
+        total = len(targets)
+        d_hidden, d_table = torch.empty_like(hidden), torch.zeros_like(table, dtype=torch.float32)
+        logits = hidden.new_empty(min(rows, total), len(table))
+        log_sums = hidden.new_empty(total, 1, dtype=torch.float32)
+        for first in range(0, total, rows):
+            chunk = hidden[first : first + rows]
+            weights = logits[: len(chunk)]
+            torch.mm(chunk, table.T, out=weights)  # (rows, N)
+            highest = weights.amax(1, keepdim=True)
+            weights.sub_(highest).exp_()
+            sums = weights.sum(1, keepdim=True, dtype=torch.float32)
+            log_sums[first : first + rows] = sums.log() + highest
+            scale = (sums * total).to(chunk.dtype)
+            d_hidden[first : first + rows] = (weights @ table) / scale
+            if d_table.dtype == chunk.dtype:
+                d_table.addmm_(weights.T, chunk / scale)
+            else:
+                d_table += weights.T @ (chunk / scale)
+        wanted = table[targets]
+        loss = (log_sums[:, 0] - (hidden * wanted).sum(1, dtype=torch.float32)).mean()
+        d_hidden.sub_(wanted, alpha=1 / total)
+        d_table.index_add_(0, targets, hidden.float(), alpha=-1 / total)
+        ctx.save_for_backward(d_hidden, d_table.to(table.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        d_hidden, d_table = ctx.saved_tensors
+        return d_hidden * grad.to(d_hidden.dtype), d_table * grad.to(d_table.dtype), None, None
+
+
+def sampled_softmax(
+    hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, log_q: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy over the target and `negatives (K,)`, one draw shared by the whole batch.
+
+    `log_q` (N + 1,) holds the log-probability with which each item is drawn; subtracting it from the logits makes
+    the sampled softmax consistent for any proposal (Bengio & Senécal 2008; Yi et al. 2019). None: uniform draws need
+    no correction among the negatives. Negatives that equal a row's target are left out of that row.
+    """
+    positive = (hidden * table[targets]).sum(-1, keepdim=True)  # (M, 1)
+    negative = hidden @ table[negatives].T  # (M, K)
+    if log_q is not None:
+        count = math.log(len(negatives))  # K draws: an item is expected K q times
+        positive = positive - (log_q[targets][:, None] + count)
+        negative = negative - (log_q[negatives] + count)
+    negative = negative.masked_fill(negatives == targets[:, None], -torch.inf)
+    logits = torch.cat([positive, negative], 1)  # (M, 1 + K)
+    return F.cross_entropy(logits, torch.zeros_like(targets))
+
+
+def bce(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+    """Binary cross-entropy against `negatives` (M, K), own draws of every row (SASRec 2018, equation 7, with K = 1)."""
+    return gbce(hidden, table, targets, negatives, calibration=0.0)
+
+
+def gbce(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, calibration: float = 0.75) -> Tensor:
+    """Generalised binary cross-entropy: the positive's probability raised to beta (gSASRec, RecSys 2023, equation 6).
+
+    `negatives`: (M, K). `calibration` is the paper's t: 0 is plain BCE, 1 gives calibrated probabilities.
+    """
+    drawn = negatives.shape[1]
+    share = drawn / (len(table) - 2)  # alpha = K / (N - 1); the table has a padding row
+    beta = share * (calibration * (1 - 1 / share) + 1 / share)
+    positive = (hidden * table[targets]).sum(-1)  # (M,)
+    negative = torch.einsum("md,mkd->mk", hidden, table[negatives])  # (M, K)
+    return (-beta * F.logsigmoid(positive) + F.softplus(negative).sum(1)).mean() / (drawn + 1)
+
+
+def next_item_loss(
+    name: Name, hidden: Tensor, table: Tensor, targets: Tensor, negatives: int, calibration: float = 0.75
+) -> Tensor:
+    """The loss of that name, with `negatives` uniform draws where it samples.
+
+    "softmax" reads the whole catalogue; "sampled_softmax" shares its draws in the batch; "bce" and "gbce" draw for
+    every row. Raises `ValueError` for another name.
+    """
+    if name == "softmax":
+        return softmax(hidden, table, targets)
+    shape = (negatives,) if name == "sampled_softmax" else (len(targets), negatives)
+    drawn = torch.randint(1, len(table), shape, device=hidden.device)
+    if name == "sampled_softmax":
+        return sampled_softmax(hidden, table, targets, drawn)
+    if name == "bce":
+        return bce(hidden, table, targets, drawn)
+    if name == "gbce":
+        return gbce(hidden, table, targets, drawn, calibration)
+    raise ValueError(f"loss {name!r} is unknown; there are softmax, sampled_softmax, bce and gbce.")

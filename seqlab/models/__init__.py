@@ -1,0 +1,113 @@
+"""One file = one published system: its card, its Config, its Recommender. A file put here is found by its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from seqlab.datasets.splits import Split
+
+
+def names() -> list[str]:
+    """The systems there are: the names of the files in this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def module(name: str) -> types.ModuleType:
+    """The file of a system. Raises `ValueError` with the nearest name for an unknown one."""
+    if name not in names():
+        raise ValueError(f"there is no system {name!r}{_nearest(name, names())}. There are: {', '.join(names())}.")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def system(name: str) -> type[nn.Module]:
+    """The Recommender class of a file: the one class defined there that can `recommend`."""
+    file = module(name)
+    found = [
+        member
+        for _, member in inspect.getmembers(file, inspect.isclass)
+        if member.__module__ == file.__name__ and hasattr(member, "recommend")
+    ]
+    if len(found) != 1:
+        raise TypeError(f"seqlab/models/{name}.py must define exactly one class with `recommend` (found {len(found)}).")
+    return found[0]
+
+
+def configure(name: str, settings: dict[str, Any]) -> Any:
+    """The Config of a system with `settings` over its defaults.
+
+    Values may be text, as from a command line; they are read as the type of the field. Raises `ValueError` naming
+    the field for an unknown key (with the nearest one) or a value of another type.
+    """
+    config_type = module(name).Config
+    hints = typing.get_type_hints(config_type)
+    fields = [field.name for field in dataclasses.fields(config_type)]
+    for key in settings:
+        if key not in fields:
+            raise ValueError(f"{name} has no setting {key!r}{_nearest(key, fields)}. It has: {', '.join(fields)}.")
+    return config_type(**{key: _read_as(hints[key], value, f"{name}.{key}") for key, value in settings.items()})
+
+
+def build(name: str, n_items: int, settings: dict[str, Any] | None = None) -> nn.Module:
+    """A new, untrained system for a catalogue of `n_items`."""
+    return system(name)(configure(name, settings or {}), n_items)
+
+
+def create(name: str, split: Split, settings: dict[str, Any] | None = None) -> nn.Module:
+    """A new system for a split, with the preset that the dataset's card holds for it under the given settings."""
+    return build(name, split.n_items, settings or {})
+
+
+def table() -> pd.DataFrame:
+    """Every system with the first line of its card, its settings and their defaults."""
+    import pandas as pd
+
+    rows = []
+    for name in names():
+        file = module(name)
+        settings = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(file.Config))
+        rows.append({"system": name, "what it is": file.__doc__.strip().splitlines()[0], "settings": settings})
+    return pd.DataFrame(rows)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _read_as(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type `hint`, from that type or from text."""
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        if value not in options:
+            raise ValueError(f"{where} must be one of {', '.join(map(repr, options))} (got {value!r}).")
+        return value
+    if typing.get_origin(hint) is types.UnionType and type(None) in options:
+        if value is None or value == "none":
+            return None
+        return _read_as(next(option for option in options if option is not type(None)), value, where)
+    if typing.get_origin(hint) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(_read_as(options[0], part, where) for part in parts)
+    if hint is bool:
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        wrong = not isinstance(value, bool)
+    else:
+        wrong = isinstance(value, bool) or (hint is int and isinstance(value, float) and not value.is_integer())
+    try:
+        if not wrong:
+            return hint(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{where} must be {hint.__name__} (got {value!r}).")

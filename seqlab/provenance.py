@@ -1,0 +1,60 @@
+"""Where a result comes from: versions, revision, machine."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("seqlab", "torch", "numpy", "pandas", "scikit-learn", "accelerate")
+
+
+def describe() -> dict[str, Any]:
+    """Versions of what computes, the git revision of the checkout (None outside one), device, threads, peak memory."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "git": git_revision(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+    }
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held, in MB (2**20 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout this package runs from, "+" appended when files differ from it."""
+    here = Path(__file__).parent
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10
+        )
+        if revision.returncode:
+            return None
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return revision.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,129 @@
+"""The contract every system keeps, and how one is written to a folder and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from seqlab.datasets.sequences import Batch
+    from seqlab.datasets.splits import Split
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A training objective: `total` is minimised, `parts` are its named terms (unweighted, detached) for the eye."""
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best items first: items (B, k) int64, scores (B, k); item 0 with score -inf where fewer than k exist."""
+
+    items: Tensor
+    scores: Tensor
+
+
+@runtime_checkable
+class Recommender(Protocol):
+    """What a system offers. It is an `nn.Module` built as `System(config, n_items)`.
+
+    Next to `recommend` it has what its kind needs:
+    `loss(batch) -> Loss` if it is trained by gradient; `prepare(split) -> None` if it first learns something from the
+    training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
+    it can score the whole catalogue (column 0 is padding). Systems without `score` are evaluated by their lists.
+    """
+
+    config: Any
+
+    def recommend(self, batch: Batch, k: int) -> Ranking: ...
+
+
+def top(scores: Tensor, k: int) -> Ranking:
+    """The k best columns of (B, N + 1) scores, padding never among them."""
+    scores = scores.clone()
+    scores[:, 0] = -torch.inf
+    best, items = scores.topk(min(k, scores.shape[1] - 1), dim=1)
+    return Ranking(items.masked_fill(best == -torch.inf, 0), best)
+
+
+def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | None = None) -> Ranking:
+    """The k best items a user has not met: `seen` (B, X) item ids, 0 = nothing (None: the batch's own items)."""
+    seen = batch.items if seen is None else seen
+    if hasattr(model, "score"):
+        scores = model.score(batch)
+        return top(scores.scatter(1, seen, -torch.inf), k)
+    longer = model.recommend(batch, k + seen.shape[1])
+    met = (longer.items[:, :, None] == seen[:, None, :]).any(-1)  # (B, k + X)
+    scores, order = longer.scores.masked_fill(met, -torch.inf).sort(dim=1, descending=True, stable=True)
+    items = longer.items.gather(1, order).masked_fill(scores == -torch.inf, 0)
+    return Ranking(items[:, :k], scores[:, :k])
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's tensors live (CPU for a model that has none)."""
+    tensor = next(model.parameters(), None)
+    if tensor is None:
+        tensor = next(model.buffers(), torch.empty(0))
+    return tensor.device
+
+
+def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
+    """Write `config.json` and `model.safetensors`: all that `load` needs to build the model again."""
+    from safetensors.torch import save_file
+
+    described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
+    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    # clone: a tied or sliced tensor shares memory, which safetensors refuses
+    save_file({name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
+              folder / "model.safetensors")
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Build the model that `save` (or `fit`) wrote to `folder`, in evaluation mode on the CPU.
+
+    Raises `FileNotFoundError` where a file is missing and `ValueError` where the files do not fit together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from seqlab import models
+
+    folder = Path(folder)
+    for needed in ("config.json", "model.safetensors"):
+        if not (folder / needed).is_file():
+            raise FileNotFoundError(f"{folder} is not a finished run: {needed} is missing.")
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = models.build(described["system"], described["n_items"], described["config"])
+    try:
+        state = load_file(folder / "model.safetensors")
+    except SafetensorError as error:
+        raise ValueError(f"{folder / 'model.safetensors'} cannot be read: {error}.") from error
+    _read_state(model, state, folder)
+    return model.eval()
+
+
+def _read_state(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Parameters must fit; buffers, whose size may come from data (counts, codes), are taken as they are."""
+    for name in [name for name, _ in model.named_buffers()]:
+        if name in state:
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, state[name])
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{folder}: weights and configuration do not fit: {error}") from error
+
+
+def prepare(model: nn.Module, split: Split) -> None:
+    """Let a system that learns something in one look at the training part do so; others are left alone."""
+    if hasattr(model, "prepare"):
+        model.prepare(split)

@@ -1,0 +1,338 @@
+"""The one training loop, its checkpoints, and the run folder it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from seqlab import provenance, recommender
+from seqlab.evaluation import Ranks, metrics, rank
+from seqlab.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from accelerate import Accelerator
+
+    from seqlab.datasets.sequences import Batch
+    from seqlab.datasets.splits import Split
+    from seqlab.recommender import Loss
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train, whatever the model."""
+
+    epochs: int = 100  # at most; early stopping usually ends sooner
+    tokens: int = 4096  # history positions in a batch
+    learning_rate: float = 1e-3
+    warmup: int = 100  # steps over which the learning rate rises to its value
+    weight_decay: float = 0.0
+    clip: float = 1.0  # norm of the gradient
+    metric: str = "ndcg@10"  # of validation; the best epoch by it is kept
+    patience: int = 10  # epochs without a better validation metric before training stops
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    precision: Literal["no", "bf16", "fp16"] = "no"  # of the products, where the device has it
+    compile: bool = False  # torch.compile the loss: slower to start, faster to run
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained system and what is known about it; on disk, a folder (see `load_run`).
+
+    history: one row per epoch (epoch, loss, the validation metric, seconds). metrics: {"test": ..., "valid": ...,
+    "seconds": ..., "targets_per_second": ..., "epochs": ..., "best_epoch": ...}. ranks: the test ranks.
+    """
+
+    system: str
+    model: nn.Module
+    metrics: dict[str, Any]
+    ranks: Ranks
+    history: list[dict[str, float]] = field(default_factory=list)
+    folder: Path | None = None
+    interrupted: bool = False
+
+    def __repr__(self) -> str:
+        test = self.metrics["test"]
+        where = f", {self.folder}" if self.folder else ""
+        return f"Run({self.system}: recall@10 {test['recall@10']:.4f}, ndcg@10 {test['ndcg@10']:.4f}{where})"
+
+
+def fit(
+    model: nn.Module,
+    split: Split,
+    options: Options | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    seen_filter: bool | None = None,
+) -> Run:
+    """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
+
+    `out` is written whole at the end; until then `<out>.partial` holds the last checkpoint, from which `resume=True`
+    goes on to the same weights as an uninterrupted run (same machine and seed). Ctrl-C stops training and goes on
+    with the best epoch so far. Device, precision and processes are Accelerate's: the same call trains under `torchrun`.
+
+    Raises `FileExistsError` where `out` exists, `ValueError` where a checkpoint belongs to other settings,
+    `FloatingPointError` where the loss is not finite (the last checkpoint is kept).
+    """
+    options = options or Options()
+    out = None if out is None else Path(out)
+    if out is not None and out.exists():
+        if resume:
+            return load_run(out, split)
+        raise FileExistsError(f"{out} exists; choose another folder, or pass resume=True to go on with what is there.")
+    partial = None if out is None else out.with_name(out.name + ".partial")
+    torch.manual_seed(options.seed)
+    started = time.perf_counter()
+    recommender.prepare(model, split)
+    state, interrupted = _State(), False
+    if hasattr(model, "loss"):
+        accelerator = _accelerator(options.precision)
+        loop = _Loop(model, split, options, accelerator, partial, seen_filter)
+        if resume:
+            loop.restore(state)
+        try:
+            loop.run(state)
+        except KeyboardInterrupt:
+            interrupted = True
+            kept = f"; `resume=True` goes on from {partial}" if partial else ""
+            print(f"Stopped in epoch {state.epoch + 1}: the best epoch so far, {state.best_epoch}, is kept{kept}.")
+        if state.best:
+            model.load_state_dict(state.best)
+    test = rank(model, split, "test", seen_filter)
+    summary = {
+        "test": metrics(test),
+        "valid": metrics(rank(model, split, "valid", seen_filter)),
+        "protocol": test.protocol,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": round(state.seconds or time.perf_counter() - started, 3),
+        "targets_per_second": round(state.targets / state.seconds, 1) if state.seconds else None,
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch,
+    }
+    system = type(model).__module__.rpartition(".")[2]
+    run = Run(system, model.eval(), summary, test, state.history, out, interrupted)
+    if out is None or interrupted:
+        return dataclasses.replace(run, folder=None)
+    if not hasattr(model, "loss") or accelerator.is_main_process:
+        _write(run, split, options, partial)
+    return run
+
+
+def load_run(folder: str | Path, split: Split) -> Run:
+    """Read the run that `fit` wrote to `folder`, for the split it was trained on.
+
+    Raises `ValueError` when the run was made from other data, `FileNotFoundError` when the folder is no finished run.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    model = recommender.load(folder)
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    if origin["data"]["fingerprint"] != split.log.fingerprint() or origin["data"]["split"] != split.how:
+        raise ValueError(
+            f"{folder} was trained on {origin['data']['name']} ({origin['data']['split']}), not on this split of "
+            f"{split.log.name} ({split.how}); load the data it was trained on."
+        )
+    stored = origin["evaluation"]
+    ranks = Ranks(
+        pd.read_parquet(folder / "ranks.parquet"), torch.tensor(stored["exposure"]),
+        split.train.item_counts(split.n_items), stored["seen_filter"], split.n_items,
+    )  # fmt: skip
+    return Run(described["system"], model, summary, ranks, origin["history"], folder)
+
+
+def _write(run: Run, split: Split, options: Options, partial: Path) -> None:
+    """Fill the folder under its temporary name, then rename it."""
+    origin = provenance.describe() | {
+        "options": dataclasses.asdict(options),
+        "data": {"name": split.log.name, "split": split.how, "fingerprint": split.log.fingerprint()},
+        "evaluation": {"seen_filter": run.ranks.seen_filter, "exposure": run.ranks.exposure.tolist()},
+        "history": run.history,
+    }
+    partial.mkdir(parents=True, exist_ok=True)
+    recommender.save(run.model, partial, run.system, split.n_items)
+    run.ranks.frame.to_parquet(partial / "ranks.parquet", index=False)
+    for name, content in {"metrics": run.metrics, "provenance": origin}.items():
+        (partial / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(partial / "checkpoint", ignore_errors=True)
+    os.replace(partial, run.folder)
+
+
+@dataclass
+class _State:
+    """How far training is; with the weights and the optimiser's moments, all that resuming needs."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_value: float = -1.0
+    seconds: float = 0.0
+    targets: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _Objective(nn.Module):
+    """`model.loss` as a forward pass, which is what DDP and torch.compile wrap."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Loss:
+        return self.model.loss(batch)
+
+
+class _Loop:
+    def __init__(self, model, split, options, accelerator, partial, seen_filter) -> None:
+        self.model, self.split, self.options, self.accelerator = model, split, options, accelerator
+        self.seen_filter = seen_filter
+        self.checkpoint = None if partial is None else partial / "checkpoint"
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
+        model.to(accelerator.device)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = kind(
+            self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.98), foreach=True
+        )
+        self.objective, self.optimizer = accelerator.prepare(_Objective(model), optimizer)
+        if options.compile:
+            self.objective = torch.compile(self.objective, dynamic=True)
+        self.train = split.train.to(accelerator.device)
+        self.settings = json.dumps(
+            {"config": dataclasses.asdict(model.config), "options": dataclasses.asdict(options) | {"epochs": None},
+             "data": split.log.fingerprint(), "split": split.how}
+        )  # fmt: skip
+
+    def run(self, state: _State) -> None:
+        with Progress(self.options.epochs, self.options.metric) as progress:
+            while state.epoch < self.options.epochs:
+                if state.epoch - state.best_epoch >= self.options.patience:
+                    progress.say(f"No better {self.options.metric} for {self.options.patience} epochs: stopped.")
+                    break
+                self._epoch(state, progress)
+                if self.checkpoint is not None and self.accelerator.is_main_process:
+                    self._save(state)
+
+    def _epoch(self, state: _State, progress: Progress) -> None:
+        options, began = self.options, time.perf_counter()
+        seed = options.seed * 1_000_003 + state.epoch  # an epoch is the same whether or not it was resumed at
+        torch.manual_seed(seed + self.accelerator.process_index * 7_919)
+        self.model.train()
+        total, steps, targets = torch.zeros((), device=self.accelerator.device), 0, 0
+        step = sum(int(row["steps"]) for row in state.history)
+        for batch in self._batches(seed):
+            rate = options.learning_rate * min(1.0, (step + steps + 1) / max(options.warmup, 1))
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            with self.accelerator.autocast():
+                loss = self.objective(batch)
+            self.accelerator.backward(loss.total)
+            self.accelerator.clip_grad_norm_(self.parameters, options.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            total += loss.total.detach()
+            steps += 1
+            targets += int((batch.targets > 0).sum())
+            if steps % 20 == 0:
+                mean = float(total) / steps
+                self._must_be_finite(mean, state.epoch, steps, rate)
+                progress.step(state.epoch, targets, self.train, mean, time.perf_counter() - began)
+        mean = float(total) / max(steps, 1)
+        self._must_be_finite(mean, state.epoch, steps, options.learning_rate)
+        state.seconds += time.perf_counter() - began
+        state.targets += targets
+        state.epoch += 1
+        value = metrics(rank(self.model, self.split, "valid", self.seen_filter))[options.metric]
+        if value > state.best_value:
+            state.best_value, state.best_epoch = value, state.epoch
+            state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        row = {"epoch": state.epoch, "loss": mean, options.metric: value, "steps": steps}
+        state.history.append(row | {"seconds": round(time.perf_counter() - began, 3)})
+        progress.epoch(state.history[-1], targets / (state.seconds / state.epoch), state.best_epoch)
+
+    def _batches(self, seed: int) -> Iterator[Batch]:
+        """This process's share of the epoch; every process takes the same number of steps."""
+        batches = self.train.training_batches(self.model.config.max_length, self.options.tokens, seed)
+        count, mine = self.accelerator.num_processes, self.accelerator.process_index
+        if count == 1:
+            yield from batches
+            return
+        group: list[Batch] = []
+        for batch in batches:
+            group.append(batch)
+            if len(group) == count:
+                yield group[mine]
+                group.clear()
+
+    def _must_be_finite(self, loss: float, epoch: int, step: int, rate: float) -> None:
+        if loss != loss or loss in (float("inf"), float("-inf")):
+            kept = f" The checkpoint of epoch {epoch} is kept." if self.checkpoint is not None and epoch else ""
+            raise FloatingPointError(
+                f"The loss is not finite ({loss}) in epoch {epoch + 1}, by batch {step}, learning rate {rate:g}. "
+                f"Lower learning_rate, or turn precision to 'no'.{kept}"
+            )
+
+    def _save(self, state: _State) -> None:
+        """Write everything resuming needs into one file, aside, then rename it."""
+        from safetensors.torch import save_file
+
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+        for index, parameter in enumerate(self.parameters):
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{index}.{name}"] = value
+        scalars = {key: value for key, value in dataclasses.asdict(dataclasses.replace(state, best={})).items()}
+        self.checkpoint.mkdir(parents=True, exist_ok=True)
+        aside = self.checkpoint / "state.safetensors.new"
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside,
+            {"state": json.dumps(scalars), "settings": self.settings},
+        )  # fmt: skip
+        os.replace(aside, self.checkpoint / "state.safetensors")
+
+    def restore(self, state: _State) -> None:
+        """Go on from the checkpoint, if there is one."""
+        from safetensors import safe_open
+
+        if self.checkpoint is None or not (self.checkpoint / "state.safetensors").exists():
+            return
+        with safe_open(self.checkpoint / "state.safetensors", "pt") as file:
+            described = file.metadata()
+            if described["settings"] != self.settings:
+                raise ValueError(
+                    f"{self.checkpoint} was made with other settings or data; use the same ones, or another folder."
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        for name, value in json.loads(described["state"]).items():
+            setattr(state, name, value)
+        state.best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
+        self.model.load_state_dict(
+            {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        )
+        for index, parameter in enumerate(self.parameters):
+            prefix = f"optimizer.{index}."
+            moments = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            self.optimizer.state[parameter] = {
+                name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()
+            }
+
+
+def _accelerator(precision: str) -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # precision is a setting of the process in Accelerate; here it is one of the run
+    AcceleratorState._reset_state(reset_partial_state=False)
+    return Accelerator(mixed_precision=precision)
