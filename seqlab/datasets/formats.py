@@ -2,6 +2,7 @@
 
 Archives are read in memory, member by member: nothing is unpacked to disk. Only DataError leaves these readers.
 """
+
 from __future__ import annotations
 
 import ast
@@ -18,16 +19,42 @@ import pandas as pd
 from seqlab.datasets.columns import DataError
 
 LARGEST = 1 << 31  # bytes of one unpacked zip member; ml-1m has 25 MB
-GENRES_100K = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
-               "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
+GENRES_100K = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
 RATING = ["user_id", "item_id", "rating", "timestamp"]
 
 
 def movielens_1m(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """ml-1m.zip: `ratings.dat` and `movies.dat` (fields between ::, Latin-1 titles)."""
-    ratings = _fields(_member(paths[0], "ratings.dat").replace(b"::", b"\t"), "\t", RATING, f"{paths[0]}: ratings.dat")
-    movies = _fields(_member(paths[0], "movies.dat").replace(b"::", b"\t"), "\t", ["item_id", "title", "genres"],
-                     f"{paths[0]}: movies.dat", "latin-1")
+    ratings = _fields(
+        _member(paths[0], "ratings.dat").replace(b"::", b"\t"), "\t", RATING, f"{paths[0]}: ratings.dat"
+    )
+    movies = _fields(
+        _member(paths[0], "movies.dat").replace(b"::", b"\t"),
+        "\t",
+        ["item_id", "title", "genres"],
+        f"{paths[0]}: movies.dat",
+        "latin-1",
+    )
     return ratings, _with_year(movies)[["item_id", "title", "year", "genres"]]
 
 
@@ -53,7 +80,9 @@ def amazon_2014(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
 def amazon_2018(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """X_5.json.gz and meta_X.json.gz (both JSON lines); items without a title and second reviews are dropped."""
     if len(paths) < 2:
-        raise DataError(f"{paths[0]}: its meta_... file must lie beside it: this benchmark keeps titled items only.")
+        raise DataError(
+            f"{paths[0]}: its meta_... file must lie beside it: this benchmark keeps titled items only."
+        )
     events = _reviews(paths[0])
     items = _described(paths[1], set(events["item_id"]))
     items = items[items["title"].str.strip() != ""]
@@ -61,8 +90,12 @@ def amazon_2018(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return events.sort_values("timestamp", kind="stable").drop_duplicates(["user_id", "item_id"]), items
 
 
-READERS = {"movielens-1m": movielens_1m, "movielens-100k": movielens_100k,
-           "amazon-2014": amazon_2014, "amazon-2018": amazon_2018}
+READERS = {
+    "movielens-1m": movielens_1m,
+    "movielens-100k": movielens_100k,
+    "amazon-2014": amazon_2014,
+    "amazon-2018": amazon_2018,
+}
 
 
 def _member(path: Path, name: str) -> bytes:
@@ -72,30 +105,45 @@ def _member(path: Path, name: str) -> bytes:
             for info in archive.infolist():
                 parts = info.filename.replace("\\", "/").split("/")
                 if ".." in parts or parts[0] == "" or ":" in parts[0]:
-                    raise DataError(f"{path}: the archive holds a path that leaves its folder ({info.filename!r}); "
-                                    "this is not the official file. Get it again from its source.")
+                    raise DataError(
+                        f"{path}: the archive holds a path that leaves its folder ({info.filename!r}); "
+                        "this is not the official file. Get it again from its source."
+                    )
             found = [info for info in archive.infolist() if info.filename.split("/")[-1] == name]
             if len(found) != 1:
-                raise DataError(f"{path}: the archive holds {len(found)} files called {name}, not one; "
-                                "this is not the official file.")
+                raise DataError(
+                    f"{path}: the archive holds {len(found)} files called {name}, not one; "
+                    "this is not the official file."
+                )
             if found[0].file_size > LARGEST:
                 raise DataError(f"{path}: {name} would unpack to {found[0].file_size:,} bytes; refused.")
             return archive.read(found[0])
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: this is no whole zip archive ({error}). Get it again from its source.") from error
+        raise DataError(
+            f"{path}: this is no whole zip archive ({error}). Get it again from its source."
+        ) from error
 
 
 def _fields(text: bytes, sep: str, names: list[str], where: str, encoding: str = "utf-8") -> pd.DataFrame:
     """Rows without a header as text columns of these names."""
     try:
-        frame = pd.read_csv(io.BytesIO(text), sep=sep, header=None, dtype="str", encoding=encoding,
-                            quoting=csv.QUOTE_NONE, keep_default_na=False)
+        frame = pd.read_csv(
+            io.BytesIO(text),
+            sep=sep,
+            header=None,
+            dtype="str",
+            encoding=encoding,
+            quoting=csv.QUOTE_NONE,
+            keep_default_na=False,
+        )
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{where}: not in the official format ({str(error).strip()[:200]}).") from error
     if len(frame.columns) != len(names):
-        raise DataError(f"{where}: {len(frame.columns)} fields per row where the official format has {len(names)}.")
+        raise DataError(
+            f"{where}: {len(frame.columns)} fields per row where the official format has {len(names)}."
+        )
     return frame.set_axis(names, axis=1)
 
 
@@ -119,11 +167,15 @@ def _lines(path: Path):
     except DataError:
         raise
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: this is no whole gzip file ({error}); it may have been cut short after line "
-                        f"{number:,}. Get it again.") from error
+        raise DataError(
+            f"{path}: this is no whole gzip file ({error}); it may have been cut short after line "
+            f"{number:,}. Get it again."
+        ) from error
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise DataError(f"{path}: line {number + ('json' not in type(error).__module__):,} or the one after it is not "
-                        f"in the official format ({str(error)[:200]}).") from error
+        raise DataError(
+            f"{path}: line {number + ('json' not in type(error).__module__):,} or the one after it is not "
+            f"in the official format ({str(error)[:200]})."
+        ) from error
 
 
 def _reviews(path: Path) -> pd.DataFrame:
@@ -135,10 +187,12 @@ def _reviews(path: Path) -> pd.DataFrame:
             items.append(str(review["asin"]))
             times.append(float(review["unixReviewTime"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"{path}: line {number:,} lacks a proper reviewerID, asin or unixReviewTime "
-                            f"({error!r}).") from error
+            raise DataError(
+                f"{path}: line {number:,} lacks a proper reviewerID, asin or unixReviewTime ({error!r})."
+            ) from error
     return pd.DataFrame({"user_id": users, "item_id": items, "timestamp": times}).astype(
-        {"user_id": "category", "item_id": "category"})
+        {"user_id": "category", "item_id": "category"}
+    )
 
 
 def _described(path: Path, wanted: set) -> pd.DataFrame:
@@ -150,6 +204,12 @@ def _described(path: Path, wanted: set) -> pd.DataFrame:
             category = item.get("categories") or item.get("category") or []
             category = category[0] if category and isinstance(category[0], list) else category
             category = "|".join(map(str, category)) if isinstance(category, list) else str(category)
-            rows[asin] = [asin, *(str(item.get(field) or "") for field in ("title", "brand")), category,
-                          str(item.get("price") or "")]
-    return pd.DataFrame(list(rows.values()), columns=["item_id", "title", "brand", "category", "price"], dtype="str")
+            rows[asin] = [
+                asin,
+                *(str(item.get(field) or "") for field in ("title", "brand")),
+                category,
+                str(item.get("price") or ""),
+            ]
+    return pd.DataFrame(
+        list(rows.values()), columns=["item_id", "title", "brand", "category", "price"], dtype="str"
+    )

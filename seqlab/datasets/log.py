@@ -1,4 +1,5 @@
 """InteractionLog: who met which item, when; checked once, so that nothing downstream has to."""
+
 from __future__ import annotations
 
 import hashlib
@@ -58,19 +59,43 @@ class InteractionLog:
         return len(self.events)
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, *, user: str = "user", item: str = "item", time: str | None = "timestamp",
-                   items: pd.DataFrame | None = None, title: str | None = None, name: str = "log",
-                   ties: str = "source", repeats: bool | None = None, order: str = "time") -> InteractionLog:
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        user: str = "user",
+        item: str = "item",
+        time: str | None = "timestamp",
+        items: pd.DataFrame | None = None,
+        title: str | None = None,
+        name: str = "log",
+        ties: str = "source",
+        repeats: bool | None = None,
+        order: str = "time",
+    ) -> InteractionLog:
         """A log from a pandas frame whose columns you name; see `make_log`."""
-        return make_log(frame, user=user, item=item, time=time, items=items, title=title, name=name, ties=ties,
-                        repeats=repeats, order=order)
+        return make_log(
+            frame,
+            user=user,
+            item=item,
+            time=time,
+            items=items,
+            title=title,
+            name=name,
+            ties=ties,
+            repeats=repeats,
+            order=order,
+        )
 
     def fingerprint(self) -> str:
         """sha256 (hex) of users, items and times in their order: two logs with one fingerprint train one model."""
         digest = hashlib.sha256(f"{self.n_users} {self.n_items} {self.n_events}".encode())
         times = self.events["timestamp"].to_numpy(np.float64)
-        for values in (self.events["user"].to_numpy("<i8"), self.events["item"].to_numpy("<i8"),
-                       np.where(np.isnan(times), np.nan, times).astype("<f8")):
+        for values in (
+            self.events["user"].to_numpy("<i8"),
+            self.events["item"].to_numpy("<i8"),
+            np.where(np.isnan(times), np.nan, times).astype("<f8"),
+        ):
             digest.update(np.ascontiguousarray(values).data)
         return digest.hexdigest()
 
@@ -110,29 +135,52 @@ class InteractionLog:
             "events per item": f"median {np.median(counts):g}, most {counts.max():,}",
             "from, to": span,
             "events without a timestamp": f"{(~known).sum():,}",
-            "equal timestamps": "order of the source" if self.ties == "source" else "order means nothing: shuffled",
-            "repeats": "items come back: seen ones stay candidates" if self.repeats else "seen items are filtered",
+            "equal timestamps": "order of the source"
+            if self.ties == "source"
+            else "order means nothing: shuffled",
+            "repeats": "items come back: seen ones stay candidates"
+            if self.repeats
+            else "seen items are filtered",
             "item text": ", ".join(str(column) for column in self.items.columns[1:]),
         }
         return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
 
     def __repr__(self) -> str:
-        return (f"InteractionLog({self.name!r}: {self.n_users:,} users, {self.n_items:,} items, "
-                f"{self.n_events:,} events)")
+        return (
+            f"InteractionLog({self.name!r}: {self.n_users:,} users, {self.n_items:,} items, "
+            f"{self.n_events:,} events)"
+        )
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th style='text-align:left'>{html.escape(str(fact))}</th>"
-                       f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
-                       for fact, value in self.summary().itertuples(index=False))
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(str(fact))}</th>"
+            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
+            for fact, value in self.summary().itertuples(index=False)
+        )
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         return f"<h4>{html.escape(self.name)}</h4><table>{rows}</table><ul>{notes}</ul>"
 
 
-def make_log(frame: pd.DataFrame, *, user: str = "user", item: str = "item", time: str | None = "timestamp",
-             items: pd.DataFrame | None = None, title: str | None = None, name: str = "log", ties: str = "source",
-             repeats: bool | None = None, order: str = "time", where: str = "the frame",
-             items_where: str = "the item table", row_numbers=None, item_row_numbers=None,
-             tie_key: str | None = None, notes: tuple[str, ...] = (), seed: int = 0) -> InteractionLog:
+def make_log(
+    frame: pd.DataFrame,
+    *,
+    user: str = "user",
+    item: str = "item",
+    time: str | None = "timestamp",
+    items: pd.DataFrame | None = None,
+    title: str | None = None,
+    name: str = "log",
+    ties: str = "source",
+    repeats: bool | None = None,
+    order: str = "time",
+    where: str = "the frame",
+    items_where: str = "the item table",
+    row_numbers=None,
+    item_row_numbers=None,
+    tie_key: str | None = None,
+    notes: tuple[str, ...] = (),
+    seed: int = 0,
+) -> InteractionLog:
     """Check a table of events, number its users and items 1.., and put every user's events oldest first.
 
     user, item, time: names of columns. time None: the source keeps no time (then order must be "source").
@@ -155,19 +203,25 @@ def make_log(frame: pd.DataFrame, *, user: str = "user", item: str = "item", tim
     item_of, item_labels, said = number_ids(pick(frame, item, where), where, row_numbers)
     told += said
     if time is None and order == "time":
-        raise DataError(f"{where}: no column says when. Name it with time=..., or pass order='source' if each user's "
-                        "rows are already oldest first.")
+        raise DataError(
+            f"{where}: no column says when. Name it with time=..., or pass order='source' if each user's "
+            "rows are already oldest first."
+        )
     times = np.full(len(frame), np.nan)
     if time is not None:
         times, said = seconds(pick(frame, time, where), where, row_numbers, may_be_missing=order == "source")
         told += said
     if len(item_labels) == 1:
-        raise DataError(f"{where}: column {item!r} holds one item alone ({item_labels[0]}); there is nothing to rank. "
-                        "Is this the right column?")
+        raise DataError(
+            f"{where}: column {item!r} holds one item alone ({item_labels[0]}); there is nothing to rank. "
+            "Is this the right column?"
+        )
     lengths = np.bincount(user_of)[1:]
     if lengths.max() == 1:
-        raise DataError(f"{where}: every user in column {user!r} has one event, so there is no history to learn from. "
-                        "Is this the right column?")
+        raise DataError(
+            f"{where}: every user in column {user!r} has one event, so there is no history to learn from. "
+            "Is this the right column?"
+        )
     if (lengths == 1).any():
         told.append(f"{(lengths == 1).sum():,} users have a single event; they are kept.")
 
@@ -179,7 +233,9 @@ def make_log(frame: pd.DataFrame, *, user: str = "user", item: str = "item", tim
         group = np.cumsum(~tied)
         rows = rows[np.lexsort((np.random.default_rng(seed).random(len(rows)), group))]
 
-    table, said = _items(frame, items, item, title, item_labels, item_of, where, items_where, item_row_numbers)
+    table, said = _items(
+        frame, items, item, title, item_labels, item_of, where, items_where, item_row_numbers
+    )
     told += said
     events = pd.DataFrame({"user": user_of[rows], "item": item_of[rows], "timestamp": times[rows]})
     from_frame = title if items is None else None
@@ -192,11 +248,15 @@ def make_log(frame: pd.DataFrame, *, user: str = "user", item: str = "item", tim
         told.append(f"{copies:,} events repeat another exactly (user, item and timestamp); they are kept.")
     if repeats is None:
         repeats = again > 0.01 * len(events)
-        told.append(f"{again / len(events):.1%} of events bring back an item of the same user: "
-                    f"repeats={repeats} (seen items {'stay candidates' if repeats else 'are filtered'}).")
+        told.append(
+            f"{again / len(events):.1%} of events bring back an item of the same user: "
+            f"repeats={repeats} (seen items {'stay candidates' if repeats else 'are filtered'})."
+        )
     elif again and not repeats:
-        told.append(f"{again:,} events bring back an item the user already had; they are kept, though seen items "
-                    "are filtered from recommendations (repeats=False).")
+        told.append(
+            f"{again:,} events bring back an item the user already had; they are kept, though seen items "
+            "are filtered from recommendations (repeats=False)."
+        )
     users = pd.DataFrame({"user_id": user_labels}, index=pd.RangeIndex(1, len(user_labels) + 1, name="user"))
     for place in (where, items_where):  # notes travel into reports: a file's name is enough there
         told = [note.replace(place, PurePath(place).name) for note in told]
@@ -210,7 +270,12 @@ def _items(frame, items, item, title, labels, item_of, where, items_where, item_
     titles = pick(frame, title, where)
     first = np.unique(item_of, return_index=True)[1]
     own = pd.DataFrame({"item": labels, "title": titles.iloc[first].to_numpy()})
-    several = pd.DataFrame({"item": item_of, "title": titles.to_numpy()}).drop_duplicates()["item"].duplicated().any()
+    several = (
+        pd.DataFrame({"item": item_of, "title": titles.to_numpy()})
+        .drop_duplicates()["item"]
+        .duplicated()
+        .any()
+    )
     table, told = item_table(labels, own, "item", "title", where)
     return table, told + (["Some items have several titles; the first one is shown."] if several else [])
 

@@ -1,4 +1,5 @@
 """Named datasets: a card each (cards/*.toml), found in your data folder, the local cache, a package, or downloaded."""
+
 from __future__ import annotations
 
 import os
@@ -60,7 +61,9 @@ class Card:
 @cache
 def _cards() -> dict[str, Card]:
     found = {}
-    for entry in sorted(files("seqlab.datasets").joinpath("cards").iterdir(), key=lambda one: one.name):
+    for entry in sorted(
+        files("seqlab.datasets").joinpath("cards").iterdir(), key=lambda one: one.name.removesuffix(".toml")
+    ):
         if entry.name.endswith(".toml"):
             told = tomllib.loads(entry.read_text(encoding="utf-8"))
             told["official"] = tuple(OfficialFile(**one) for one in told.get("official", []))
@@ -71,16 +74,37 @@ def _cards() -> dict[str, Card]:
 def card(name: str) -> Card:
     """The card of a named dataset; DataError with the nearest name if there is none."""
     if name not in _cards():
-        raise DataError(f"there is no dataset called {name!r}.{nearest(name, _cards())} "
-                        f"The named ones: {', '.join(_cards())}. A file or a folder of yours works too.")
+        raise DataError(
+            f"there is no dataset called {name!r}.{nearest(name, _cards())} "
+            f"The named ones: {', '.join(_cards())}. A file or a folder of yours works too."
+        )
     return _cards()[name]
+
+
+def preset(dataset: str, system: str) -> dict:
+    """What the card of a dataset says suits a system, {"settings": {...}, "options": {...}}; empty where it says nothing."""
+    return _cards()[dataset].presets.get(system, {}) if dataset in _cards() else {}
 
 
 def catalog() -> pd.DataFrame:
     """One row per named dataset: counts, terms, and where a load would take it from (column `have`)."""
-    rows = [{"name": one.name, "title": one.title, "users": one.users, "items": one.items, "events": one.events,
-             "repeats": one.repeats, "ties": one.ties, "order": one.order, "licence": one.licence, "source": one.source,
-             "url": one.url, "have": _have(one)} for one in _cards().values()]
+    rows = [
+        {
+            "name": one.name,
+            "title": one.title,
+            "users": one.users,
+            "items": one.items,
+            "events": one.events,
+            "repeats": one.repeats,
+            "ties": one.ties,
+            "order": one.order,
+            "licence": one.licence,
+            "source": one.source,
+            "url": one.url,
+            "have": _have(one),
+        }
+        for one in _cards().values()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -123,8 +147,15 @@ def _places(one: Card) -> list[Path]:
 
 def _prepared(one: Card) -> Path | None:
     """The first folder with a ready interactions.tsv[.gz]."""
-    return next((place for place in _places(one) for ending in ("", ".gz")
-                 if (place / f"interactions.tsv{ending}").is_file()), None)
+    return next(
+        (
+            place
+            for place in _places(one)
+            for ending in ("", ".gz")
+            if (place / f"interactions.tsv{ending}").is_file()
+        ),
+        None,
+    )
 
 
 def _have(one: Card) -> str:
@@ -155,9 +186,20 @@ def _from_official(one: Card, paths: list[Path]) -> InteractionLog:
     events, items = READERS[one.format](paths)
     titled = "title" if items is not None else None
     # official files are in no order a user could rely on, so the time decides here
-    log = make_log(events.reset_index(drop=True), user="user_id", item="item_id", time="timestamp", items=items,
-                   title=titled, name=one.name, ties=one.ties, repeats=one.repeats, order="time", where=str(paths[0]),
-                   items_where=str(paths[-1]))
+    log = make_log(
+        events.reset_index(drop=True),
+        user="user_id",
+        item="item_id",
+        time="timestamp",
+        items=items,
+        title=titled,
+        name=one.name,
+        ties=one.ties,
+        repeats=one.repeats,
+        order="time",
+        where=str(paths[0]),
+        items_where=str(paths[-1]),
+    )
     if one.core:
         from seqlab.datasets.splits import k_core
 
@@ -179,20 +221,32 @@ def _fetch(one: Card, base_url: str | None = None) -> list[Path]:
             _check(found, part)
             paths.append(found)
         elif part.needed:
-            hand = (f"Fetch {part.url} by hand and put it at "
-                    + " or ".join(str(place / part.file) for place in _places(one))
-                    + ("" if os.environ.get("SEQLAB_DATA") else
-                       f" (or set SEQLAB_DATA to a folder of yours that has {one.name}/{part.file})")
-                    + f". Or put a ready {one.name}/interactions.tsv.gz there. Terms: {one.licence}")
+            hand = (
+                f"Fetch {part.url} by hand and put it at "
+                + " or ".join(str(place / part.file) for place in _places(one))
+                + (
+                    ""
+                    if os.environ.get("SEQLAB_DATA")
+                    else f" (or set SEQLAB_DATA to a folder of yours that has {one.name}/{part.file})"
+                )
+                + f". Or put a ready {one.name}/interactions.tsv.gz there. Terms: {one.licence}"
+            )
             if not part.checksum:
                 raise DataError(f"{one.name}: {part.file} is not on this machine and {UNPINNED}. {hand}")
             url = part.url if base_url is None else f"{base_url}/{part.file}"
             try:
-                paths.append(Path(pooch.retrieve(url, known_hash=part.checksum, fname=part.file,
-                                                 path=cache_folder() / one.name)))
+                paths.append(
+                    Path(
+                        pooch.retrieve(
+                            url, known_hash=part.checksum, fname=part.file, path=cache_folder() / one.name
+                        )
+                    )
+                )
             except ValueError as error:
-                raise DataError(f"{one.name}: what came from {url} is not the file its card describes: its checksum is "
-                                f"not {part.checksum}. Nothing was kept. {hand}") from error
+                raise DataError(
+                    f"{one.name}: what came from {url} is not the file its card describes: its checksum is "
+                    f"not {part.checksum}. Nothing was kept. {hand}"
+                ) from error
             except OSError as error:  # requests' own errors are OSErrors
                 reason = " ".join(str(error).split())[:200]
                 raise DataError(f"{one.name}: {url} could not be downloaded ({reason}). {hand}") from error
@@ -207,41 +261,67 @@ def _check(path: Path, part: OfficialFile) -> None:
 
     kind, wanted = part.checksum.split(":")
     if pooch.file_hash(str(path), alg=kind) != wanted:
-        raise DataError(f"{path}: its checksum is not {part.checksum}, so it is not the official file. Delete it and "
-                        f"fetch it again from {part.url}")
+        raise DataError(
+            f"{path}: its checksum is not {part.checksum}, so it is not the official file. Delete it and "
+            f"fetch it again from {part.url}"
+        )
 
 
 def _checked(log: InteractionLog, one: Card) -> InteractionLog:
     """The log, if it has the counts of its card."""
     wanted = {"users": one.users, "items": one.items, "events": one.events}
     has = {"users": log.n_users, "items": log.n_items, "events": log.n_events}
-    off = [f"{has[what]:,} {what} instead of {wanted[what]:,}" for what in wanted if has[what] != wanted[what]]
+    off = [
+        f"{has[what]:,} {what} instead of {wanted[what]:,}" for what in wanted if has[what] != wanted[what]
+    ]
     if off:
-        raise DataError(f"{one.name}: this is not the dataset its card describes: {', '.join(off)}. Replace the file, "
-                        "or load it as your own data by its path.")
+        raise DataError(
+            f"{one.name}: this is not the dataset its card describes: {', '.join(off)}. Replace the file, "
+            "or load it as your own data by its path."
+        )
     return log
 
 
 def catalog_markdown() -> str:
     """data/README.md, made from the cards."""
-    lines = ["# What data there are, and under which terms", "",
-             "Made from the cards in `seqlab/datasets/cards/`; a test holds it equal to them. To make it anew:", "",
-             "```",
-             "python -c \"import seqlab.datasets.named as n; open('data/README.md', 'w').write(n.catalog_markdown())\"",
-             "```", "",
-             "`seqlab.datasets.load(name)` looks in `$SEQLAB_DATA/<name>/` (`interactions.tsv.gz` with columns user_id,",
-             "item_id, timestamp; `items.tsv.gz` with item_id, title, ...; tab-separated, no quoting; or the official",
-             "files), then in the local cache (`$SEQLAB_CACHE`), then at the official address if the checksum is pinned.",
-             "Nothing of this is committed; the benchmarks are for research only.", "",
-             "| name | users | items | events | repeats | equal timestamps | terms |",
-             "|---|---:|---:|---:|---|---|---|"]
-    lines += [f"| `{one.name}` | {one.users:,} | {one.items:,} | {one.events:,} | {'yes' if one.repeats else 'no'} | "
-              f"{'shuffled' if one.ties == 'shuffle' else 'source order'} | {one.licence} |" for one in _cards().values()]
+    lines = [
+        "# What data there are, and under which terms",
+        "",
+        "Made from the cards in `seqlab/datasets/cards/`; a test holds it equal to them. To make it anew:",
+        "",
+        "```",
+        "python -c \"import seqlab.datasets.named as n; open('data/README.md', 'w').write(n.catalog_markdown())\"",
+        "```",
+        "",
+        "`seqlab.datasets.load(name)` looks in `$SEQLAB_DATA/<name>/` (`interactions.tsv.gz` with columns user_id,",
+        "item_id, timestamp; `items.tsv.gz` with item_id, title, ...; tab-separated, no quoting; or the official",
+        "files), then in the local cache (`$SEQLAB_CACHE`), then at the official address if the checksum is pinned.",
+        "Nothing of this is committed; the benchmarks are for research only.",
+        "",
+        "| name | users | items | events | repeats | equal timestamps | terms |",
+        "|---|---:|---:|---:|---|---|---|",
+    ]
+    lines += [
+        f"| `{one.name}` | {one.users:,} | {one.items:,} | {one.events:,} | {'yes' if one.repeats else 'no'} | "
+        f"{'shuffled' if one.ties == 'shuffle' else 'source order'} | {one.licence} |"
+        for one in _cards().values()
+    ]
     for one in _cards().values():
-        lines += ["", f"## {one.name}: {one.title}", "", one.about.strip(), "",
-                  f"- Source: {one.source}, <{one.url}>", f"- Licence: {one.licence}", f"- Cite: {one.citation}"]
+        lines += [
+            "",
+            f"## {one.name}: {one.title}",
+            "",
+            one.about.strip(),
+            "",
+            f"- Source: {one.source}, <{one.url}>",
+            f"- Licence: {one.licence}",
+            f"- Cite: {one.citation}",
+        ]
         lines += [f"- Comes with the Python package `{one.package}`: no download."] if one.package else []
-        lines += [f"- File: <{part.url}> ({part.checksum or 'no pinned checksum: fetch it by hand'}"
-                  f"{'' if part.needed else ', optional'})" for part in one.official]
+        lines += [
+            f"- File: <{part.url}> ({part.checksum or 'no pinned checksum: fetch it by hand'}"
+            f"{'' if part.needed else ', optional'})"
+            for part in one.official
+        ]
         lines += [f"- `{column}`: {meaning}" for column, meaning in one.columns.items()]
     return "\n".join(lines) + "\n"

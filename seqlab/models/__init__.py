@@ -65,7 +65,9 @@ def build(name: str, n_items: int, settings: dict[str, Any] | None = None) -> nn
 
 def create(name: str, split: Split, settings: dict[str, Any] | None = None) -> nn.Module:
     """A new system for a split, with the preset that the dataset's card holds for it under the given settings."""
-    return build(name, split.n_items, settings or {})
+    from seqlab.datasets.named import preset
+
+    return build(name, split.n_items, {**preset(split.log.name, name).get("settings", {}), **(settings or {})})
 
 
 def table() -> pd.DataFrame:

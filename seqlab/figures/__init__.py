@@ -1,0 +1,39 @@
+"""Pictures: tidy tables in, plotly figures (or escaped HTML tables) out. Nothing here knows a model.
+
+Names are imported when first used, so that `import seqlab.figures` costs nothing.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "history_lengths": "log_portraits",
+    "popularity": "log_portraits",
+    "gaps": "log_portraits",
+    "repeats_by_lag": "log_portraits",
+    "smells": "tables",
+    "table": "tables",
+    "top_tens": "tables",
+    "user_cards": "tables",
+    "Html": "tables",
+    "scoreboard": "results",
+    "differences": "results",
+    "slices": "results",
+    "training_curve": "results",
+    "attention": "attention",
+    "attention_grid": "attention",
+    "influences": "memory",
+    "item_map": "item_map",
+    "item_map_with_neighbours": "item_map",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOMES))

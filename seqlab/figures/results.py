@@ -1,0 +1,128 @@
+"""What an evaluation found: scoreboards with intervals, paired differences, slices, training curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+METRICS = ("recall@10", "ndcg@10")
+
+
+def scoreboard(frame: pd.DataFrame, metrics: tuple[str, ...] = METRICS) -> go.Figure:
+    """Systems side by side, one panel per metric, each with its 95 % interval; the best system first.
+
+    frame: columns system, metric, mean, low, high (`evaluation.intervals` of several runs, one under the other).
+    """
+    from plotly.subplots import make_subplots
+
+    best = frame[frame["metric"] == metrics[-1]].sort_values("mean")
+    order = list(best["system"])
+    figure = make_subplots(1, len(metrics), shared_yaxes=True, subplot_titles=metrics, horizontal_spacing=0.06)
+    for column, metric in enumerate(metrics, 1):
+        rows = frame[frame["metric"] == metric].set_index("system").loc[order]
+        _dots(figure, rows, list(range(len(order))), PALETTE[0], 1, column)
+        figure.update_xaxes(title=metric, rangemode="tozero", row=1, col=column)
+    figure.update_yaxes(tickvals=list(range(len(order))), ticktext=labels(order, 30), range=[-0.6, len(order) - 0.4])
+    finish(figure, "", 110 + 42 * len(order))
+    figure.update_layout(margin_t=40)
+    return figure
+
+
+def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr@10")) -> go.Figure:
+    """`a` minus `b` on the same users, with the paired 95 % interval; a dot whose interval misses 0 is a finding.
+
+    frame: what `evaluation.compare` returns (index metric; columns difference, low, high).
+    """
+    import plotly.graph_objects as go
+
+    rows = frame.loc[[metric for metric in metrics if metric in frame.index]].iloc[::-1]
+    colours = [PALETTE[2] if low > 0 else PALETTE[4] if high < 0 else INK for low, high in zip(rows["low"], rows["high"], strict=True)]
+    figure = go.Figure()
+    _dots(figure, rows.rename(columns={"difference": "mean"}), list(range(len(rows))), colours)
+    figure.add_vline(x=0, line={"color": INK, "width": 1.5})
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels(rows.index), range=[-0.6, len(rows) - 0.4])
+    figure.update_xaxes(title=f"← {label(b)} is better · difference · {label(a)} is better →")
+    return finish(figure, f"{label(a)} minus {label(b)}, the same users", 120 + 34 * len(rows))
+
+
+def slices(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
+    """One metric for groups of users, with intervals; one colour per system.
+
+    frame: columns slice, group, users, mean, low, high (`evaluation.slices`), and system where there are several.
+    """
+    import plotly.graph_objects as go
+
+    if "system" not in frame.columns:
+        frame = frame.assign(system="")
+    systems = list(dict.fromkeys(frame["system"]))
+    groups = list(dict.fromkeys(zip(frame["slice"], frame["group"], frame["users"], strict=True)))[::-1]
+    at, gap = {}, 0.0
+    for place, group in enumerate(groups):
+        gap += 0.7 if place and group[0] != groups[place - 1][0] else 0.0
+        at[group[:2]] = place + gap
+    figure = go.Figure()
+    for index, name in enumerate(systems):
+        rows = frame[frame["system"] == name]
+        shift = 0.0 if len(systems) == 1 else 0.25 - 0.5 * index / (len(systems) - 1)
+        places = [at[key] + shift for key in zip(rows["slice"], rows["group"], strict=True)]
+        _dots(figure, rows, places, PALETTE[index % len(PALETTE)], name=label(name))
+    text = [f"{label(group)} <i>({users:,} users)</i>" for _, group, users in groups]
+    figure.update_yaxes(tickvals=list(at.values()), ticktext=text, range=[-0.6, max(at.values()) + 0.9])
+    for name in dict.fromkeys(group[0] for group in groups):
+        top = max(place for key, place in at.items() if key[0] == name)
+        figure.add_annotation(text=f"<b>by {label(name)}</b>", x=0, xref="paper", y=top + 0.62, xanchor="left", showarrow=False)
+    figure.update_xaxes(title=f"{metric}, with its 95 % interval", rangemode="tozero")
+    return finish(figure, "", 130 + int(32 * (max(at.values()) + 1)), legend=len(systems) > 1)
+
+
+def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
+    """Loss and the validation metric by epoch, one under the other; the best epoch, which was kept, is marked.
+
+    frame: columns epoch, loss and the metric (a DataFrame of `run.history`).
+    """
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    if not len(frame):
+        figure = go.Figure().add_annotation(text="This system is not trained by epochs: it counts once.", showarrow=False, font={"size": 14})
+        figure.update_xaxes(visible=False).update_yaxes(visible=False)
+        return finish(figure, "", 120)
+    figure = make_subplots(1, 2, horizontal_spacing=0.12)
+    for column, (name, colour) in enumerate({"loss": PALETTE[4], metric: PALETTE[0]}.items(), 1):
+        figure.add_scatter(
+            x=frame["epoch"], y=frame[name], mode="lines+markers", line_color=colour, marker_size=5, row=1, col=column,
+            hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
+        )  # fmt: skip
+        figure.update_xaxes(title="epoch", row=1, col=column)
+    figure.update_yaxes(title="training loss (nats per target)", row=1, col=1)
+    figure.update_yaxes(title=f"validation {metric}", row=1, col=2)
+    best = frame.loc[frame[metric].idxmax()]
+    figure.add_scatter(
+        x=[best["epoch"]], y=[best[metric]], mode="markers+text", text=[f"kept: epoch {best['epoch']:.0f}"], textposition="bottom center",
+        marker={"size": 12, "symbol": "circle-open", "color": PALETTE[0], "line": {"width": 2.5}}, row=1, col=2,
+        hovertemplate="kept: epoch %{x}, %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    return finish(figure, "", 320)
+
+
+def _dots(figure, rows, places, colour, row=None, col=None, name: str = "") -> None:
+    """Means as dots with their intervals as whiskers, the numbers on hover."""
+    import plotly.graph_objects as go
+
+    colours = colour if isinstance(colour, list) else [colour] * len(rows)
+    cells = {} if row is None else {"row": row, "col": col}
+    figure.add_trace(
+        go.Scatter(
+            x=rows["mean"], y=places, mode="markers", name=name, showlegend=bool(name), marker={"size": 10, "color": colour},
+            customdata=rows[["low", "high"]].to_numpy(),
+            hovertemplate="%{x:.4f} (%{customdata[0]:.4f} to %{customdata[1]:.4f})<extra>" + name + "</extra>",
+        ), **cells,
+    )  # fmt: skip
+    for low, high, place, one in zip(rows["low"], rows["high"], places, colours, strict=True):
+        line = go.Scatter(x=[low, high], y=[place, place], mode="lines", line={"color": one, "width": 3}, hoverinfo="skip", showlegend=False)
+        figure.add_trace(line, **cells)
