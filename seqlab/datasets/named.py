@@ -1,4 +1,4 @@
-"""Named datasets: a card each (cards/*.toml), found in your data folder, the local cache, a package, or downloaded."""
+"""Named datasets, a card each (cards/*.toml): in your data folder, the cache, a package, or downloaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNPINNED = "no checksum of this file is known for certain, and seqlab downloads 
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file at a dataset's official address. checksum "md5:..." or "sha256:..."; "" = not known, never downloaded."""
+    """A file at its official address; checksum "md5:..." or "sha256:...", "" = unknown: not downloaded."""
 
     file: str
     url: str
@@ -32,8 +32,8 @@ class OfficialFile:
 class Card:
     """What there is to know about a named dataset before loading it; one cards/*.toml each.
 
-    order and ties: see `make_log`; users, items, events: the counts a load is held against; columns: name -> meaning;
-    format: the reader of the official files (see formats.py) and core: the k-core taken of them (0 = none);
+    order and ties: see `make_log`; users, items, events: the counts a load is held against; columns: name ->
+    meaning; format: the reader of the official files (see formats.py) and core: the k-core taken (0 = none);
     package: the Python package the data come with; presets: model name -> settings that suit this dataset.
     """
 
@@ -82,7 +82,7 @@ def card(name: str) -> Card:
 
 
 def preset(dataset: str, system: str) -> dict:
-    """What the card of a dataset says suits a system, {"settings": {...}, "options": {...}}; empty where it says nothing."""
+    """What a dataset's card says suits a system: {"settings": {...}, "options": {...}}, or empty."""
     return _cards()[dataset].presets.get(system, {}) if dataset in _cards() else {}
 
 
@@ -111,10 +111,11 @@ def catalog() -> pd.DataFrame:
 def load(name: str | Path) -> InteractionLog:
     """A named dataset, or a folder or file of yours, as an InteractionLog.
 
-    name: a name in `catalog()`; a folder in $SEQLAB_DATA or anywhere with interactions.tsv.gz (and items.tsv.gz); or a
-        CSV, TSV or Parquet file with columns that say user, item and timestamp (else use `read`).
-    A named dataset is looked for in $SEQLAB_DATA/<name>/, then in the local cache ($SEQLAB_CACHE or the platform's),
-    then downloaded from its official address if its checksum is pinned. Its counts are checked against its card.
+    name: a name in `catalog()`; a folder, in $SEQLAB_DATA or elsewhere, with interactions.tsv.gz;
+        or a CSV, TSV or Parquet file with columns that say user, item and timestamp (else use `read`).
+    A named dataset is looked for in $SEQLAB_DATA/<name>/, then in the local cache ($SEQLAB_CACHE or the
+    platform's), then downloaded from its official address if its checksum is pinned. Its counts are checked
+    against its card.
     Raises DataError that says where to put which file, or what is wrong with the data.
     """
     text = str(name)
@@ -208,9 +209,9 @@ def _from_official(one: Card, paths: list[Path]) -> InteractionLog:
 
 
 def _fetch(one: Card, base_url: str | None = None) -> list[Path]:
-    """The official files of a card, found on this machine or downloaded into the cache; checksums are checked.
+    """The official files of a card, found here or downloaded into the cache; checksums are checked.
 
-    Files that are not needed are used where they lie already. base_url replaces the official address (for tests).
+    Files that are not needed are used where they lie already. base_url replaces the official address.
     """
     import pooch
 
@@ -290,20 +291,22 @@ def catalog_markdown() -> str:
         "Made from the cards in `seqlab/datasets/cards/`; a test holds it equal to them. To make it anew:",
         "",
         "```",
-        "python -c \"import seqlab.datasets.named as n; open('data/README.md', 'w').write(n.catalog_markdown())\"",
+        "python -c 'from seqlab.datasets import named; print(named.catalog_markdown())' > data/README.md",
         "```",
         "",
-        "`seqlab.datasets.load(name)` looks in `$SEQLAB_DATA/<name>/` (`interactions.tsv.gz` with columns user_id,",
-        "item_id, timestamp; `items.tsv.gz` with item_id, title, ...; tab-separated, no quoting; or the official",
-        "files), then in the local cache (`$SEQLAB_CACHE`), then at the official address if the checksum is pinned.",
+        "`seqlab.datasets.load(name)` looks in `$SEQLAB_DATA/<name>/` (`interactions.tsv.gz` with columns",
+        "user_id, item_id, timestamp; `items.tsv.gz` with item_id, title, ...; tab-separated, no quoting; or",
+        "the official files), then in the local cache (`$SEQLAB_CACHE`), then at the official address if the",
+        "checksum is pinned.",
         "Nothing of this is committed; the benchmarks are for research only.",
         "",
         "| name | users | items | events | repeats | equal timestamps | terms |",
         "|---|---:|---:|---:|---|---|---|",
     ]
     lines += [
-        f"| `{one.name}` | {one.users:,} | {one.items:,} | {one.events:,} | {'yes' if one.repeats else 'no'} | "
-        f"{'shuffled' if one.ties == 'shuffle' else 'source order'} | {one.licence} |"
+        f"| `{one.name}` | {one.users:,} | {one.items:,} | {one.events:,} | "
+        f"{'yes' if one.repeats else 'no'} | {'shuffled' if one.ties == 'shuffle' else 'source order'} | "
+        f"{one.licence} |"
         for one in _cards().values()
     ]
     for one in _cards().values():
@@ -324,4 +327,4 @@ def catalog_markdown() -> str:
             for part in one.official
         ]
         lines += [f"- `{column}`: {meaning}" for column, meaning in one.columns.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)

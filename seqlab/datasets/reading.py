@@ -18,10 +18,10 @@ SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 MISSING = ["", "nan", "NaN", "NULL", "null", "<NA>"]
 GUESSES = {  # compared without case and punctuation, the likeliest first
-    "user": "user userid uid customer customerid householdid visitor visitorid reviewer reviewerid member memberid "
-    "account accountid client clientid sessionid",
-    "item": "item itemid iid product productid sku asin parentasin movie movieid article articleid track trackid "
-    "song songid book bookid isbn contentid businessid stockcode",
+    "user": "user userid uid customer customerid householdid visitor visitorid reviewer reviewerid member "
+    "memberid account accountid client clientid sessionid",
+    "item": "item itemid iid product productid sku asin parentasin movie movieid article articleid track "
+    "trackid song songid book bookid isbn contentid businessid stockcode",
     "time": "timestamp time datetime date when ts unixtime unixreviewtime eventtime createdat ratedat tdat "
     "transactiontimestamp invoicedate purchasedate",
     "title": "title name itemtitle itemname producttitle productname movietitle description text",
@@ -42,14 +42,14 @@ def read(
     order: str = "time",
     sep: str | None = None,
 ) -> InteractionLog:
-    """Read your own log: `read("log.csv", user="customer", item="sku", time="when", items="catalog.csv", title="name")`.
+    """Your own log: `read("log.csv", user="customer", item="sku", time="when", items="i.csv", title="name")`.
 
-    source, items: a pandas frame, or the path of a .csv, .tsv (both also .gz) or .parquet file. `items` has one row
-        per item and a key column of the same name as `item`; its other columns are kept as text.
+    source, items: a pandas frame, or the path of a .csv, .tsv (both also .gz) or .parquet file. `items` has
+        one row per item and a key column of the same name as `item`; its other columns are kept as text.
     user, item, time, title: column names; those not given are guessed and the guess is said in `notes`.
-    Times: unix s, ms, µs or ns (detected), ISO 8601 text, or datetimes. Ids: whole numbers or text, kept for display.
+    Times: unix s, ms, µs or ns (detected), ISO 8601 text, or datetimes. Ids: whole numbers or text.
     repeats, ties, order: see `make_log`; sep: the separator where the file's ending does not tell.
-    Raises DataError, naming file, column, rows and remedy, for anything that is not a log. Nothing is written.
+    Raises DataError, naming file, column, rows and remedy, for whatever is no log. Nothing is written.
     """
     frame, where, rows = _table(source, "the frame", sep, ids={user, item} - {None}, time=time)
     given = {"user": user, "item": item, "time": time}
@@ -105,7 +105,7 @@ def read_folder(
     repeats: bool | None = None,
     order: str = "source",
 ) -> InteractionLog:
-    """A folder with interactions.tsv[.gz] (user_id, item_id, timestamp) and, if there is one, items.tsv[.gz] (item_id, ...).
+    """A folder with interactions.tsv.gz (user_id, item_id, timestamp), maybe items.tsv.gz (item_id...).
 
     The rows of a user are taken to be in order already ("source"): blank or equal timestamps move nothing.
     """

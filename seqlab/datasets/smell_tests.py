@@ -16,7 +16,7 @@ COLUMNS = ["smell", "value", "verdict", "sentence"]
 def smells(split: Split) -> pd.DataFrame:
     """Look for the known traps of a split: a table with columns smell, value (a share), verdict, sentence.
 
-    verdict is "fine", "look" (know this when you read a number) or "trap" (a number is likely wrong because of it).
+    verdict is "fine", "look" (know this when you read a number) or "trap" (a number is likely wrong by it).
     value is NaN where a smell cannot be measured (no timestamps, no test questions).
     """
     log = split.log
@@ -39,7 +39,7 @@ def smells(split: Split) -> pd.DataFrame:
 
 
 class _Asked:
-    """The test questions as arrays: user, item (Q,), last and highest item of the history, its last time (-inf: none)."""
+    """The test questions: user, item (Q,), last and highest item of the history, its last time (or -inf)."""
 
     def __init__(self, split: Split):
         test = split.test
@@ -168,8 +168,8 @@ def _next_number(log, asked):
         "highest id plus one",
         value,
         verdict if len(asked) else "look",
-        f"Answering with the highest item number seen so far plus one is right for {value:.2%} of test questions "
-        f"(chance: {chance:.2%}){': the numbering gives answers away' if verdict == 'trap' else ''}."
+        f"Answering with the highest item number seen so far plus one is right for {value:.2%} of test "
+        f"questions (chance: {chance:.2%}){': the numbering gives them away' if verdict == 'trap' else ''}."
         if len(asked)
         else _NONE,
     )
@@ -182,8 +182,8 @@ def _unseen(log, asked, train):
         "answers never trained on",
         value,
         _graded(value, 0.01) if len(asked) else "look",
-        f"{value:.1%} of test answers are items that no training history holds: a system that knows ids alone cannot "
-        "find them."
+        f"{value:.1%} of test answers are items that no training history holds: a system that knows ids "
+        "alone cannot find them."
         if len(asked)
         else _NONE,
     )
@@ -195,7 +195,7 @@ def _repeats(log, user, item):
     end = (
         "seen items stay candidates, as they must"
         if log.repeats
-        else "seen items are filtered from recommendations, so such answers cannot be found (repeats=True keeps them)"
+        else "seen items are filtered from recommendations, so such answers cannot be found: see repeats=True"
     )
     return (
         "repeats",
@@ -232,7 +232,7 @@ def _time_leak(split, asked):
 
 
 def _answer_times(log, asked) -> np.ndarray:
-    """(Q,) when the answer happened: the first such event of the user not before the end of the history; NaN unknown."""
+    """(Q,) when the answer came: the user's first such event not before the history's end; NaN: unknown."""
     width = log.n_items + 1
     wanted = pd.DataFrame(
         {
@@ -245,7 +245,7 @@ def _answer_times(log, asked) -> np.ndarray:
     rows = np.isin(pair, wanted["pair"].to_numpy())
     events = pd.DataFrame({"pair": pair[rows], "time": log.events["timestamp"].to_numpy()[rows]})
     met = wanted.merge(events, on="pair")
-    # a shuffled log asks with a history that ends strictly before the answer, else it may end at the same moment
+    # a shuffled log asks with a history that ends strictly before the answer, else it may end at its moment
     met = met[(met["time"] > met["after"]) | ((met["time"] == met["after"]) & (log.ties == "source"))]
     return met.groupby("question")["time"].min().reindex(np.arange(len(asked))).to_numpy()
 

@@ -1,0 +1,104 @@
+"""Item vectors, their nearest neighbours, and two coordinates for a map."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from seqlab.datasets.named import cache_folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Method = Literal["pca", "umap"]
+
+
+def item_vectors(model: nn.Module) -> np.ndarray:
+    """The input table of a trained system as (N, D): row i - 1 is item i.
+
+    Raises `ValueError` for a system without one (those that count).
+    """
+    from torch import nn
+
+    tables = {name: part for name, part in model.named_modules() if isinstance(part, nn.Embedding)}
+    table = tables.get("items")
+    if table is None:
+        raise ValueError(f"{type(model).__name__} has no table of item vectors; choose a system that learns one, such as sasrec")
+    n_items = getattr(model, "n_items", None) or table.num_embeddings - 1
+    return table.weight[1 : n_items + 1].detach().float().cpu().numpy()
+
+
+def coordinates(vectors: np.ndarray, method: Method = "pca", seed: int = 0) -> np.ndarray:
+    """Two coordinates per vector: (N, D) to (N, 2) float32.
+
+    "pca" is quick and linear: far apart means different. "umap" keeps neighbours together, distances between groups
+    mean little; it takes a minute the first time, so its result is kept in the cache folder under a hash of the
+    vectors. Raises `ValueError` for fewer than 3 vectors and for another method, `ImportError` where UMAP is missing.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if len(vectors) < 3:
+        raise ValueError(f"a map needs at least 3 items (got {len(vectors)})")
+    if method == "pca":
+        from sklearn.decomposition import PCA
+
+        spots = PCA(2, random_state=seed).fit_transform(vectors)
+        return spots.astype(np.float32)
+    if method != "umap":
+        raise ValueError(f"the projections are 'pca' and 'umap' (got {method!r})")
+    digest = hashlib.sha256(f"umap cosine {seed} {vectors.shape}".encode() + vectors.tobytes()).hexdigest()[:24]
+    kept = cache_folder() / "projections" / f"{digest}.npy"
+    if (found := _kept(kept, len(vectors))) is not None:
+        return found
+    spots = _umap(vectors, seed)
+    _keep(kept, spots)
+    return spots
+
+
+def neighbours(vectors: np.ndarray, row: int, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows nearest to `row` by cosine, itself left out: indices (k,) and cosines (k,), nearest first."""
+    length = np.linalg.norm(vectors, axis=1)
+    cosine = vectors @ vectors[row] / np.maximum(length * length[row], 1e-12)
+    cosine[row] = -np.inf
+    k = min(k, len(vectors) - 1)
+    order = np.argsort(-cosine, kind="stable")[:k]
+    return order, cosine[order]
+
+
+def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it announces that a seed means one thread
+            import umap
+
+            near = min(15, len(vectors) - 1)
+            fitted = umap.UMAP(n_components=2, metric="cosine", n_neighbors=near, random_state=seed).fit_transform(vectors)
+    except ImportError as error:
+        raise ImportError(f"UMAP cannot be used here ({error}); install umap-learn, or choose 'pca'") from error
+    return np.asarray(fitted, dtype=np.float32)
+
+
+def _kept(path: Path, count: int) -> np.ndarray | None:
+    """Coordinates from the cache, None where there are none that fit."""
+    try:
+        spots = np.load(path, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return spots if spots.shape == (count, 2) and np.isfinite(spots).all() else None
+
+
+def _keep(path: Path, spots: np.ndarray) -> None:
+    """Write aside, then rename: nobody ever reads half a file. A cache that cannot be written is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".new", delete=False) as file:
+            np.save(file, spots)
+        os.replace(file.name, path)
+    except OSError:
+        return

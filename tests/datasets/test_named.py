@@ -1,0 +1,162 @@
+import gzip
+import hashlib
+import http.server
+import os
+import threading
+import zipfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from seqlab.datasets import DataError, card, catalog, leave_one_out, load
+from seqlab.datasets.named import _checked, _fetch, _from_official, catalog_markdown
+
+REPO = Path(__file__).parents[2]
+SHARED = os.environ.get("SEQLAB_DATA", "")
+BENCHMARKS = {
+    "ml-1m": (6040, 3416, 999_611),
+    "amazon-beauty": (22_363, 12_101, 198_502),
+    "amazon-sports": (35_598, 18_357, 296_337),
+    "amazon2018-games": (50_597, 16_874, 453_637),
+}
+
+
+def tiny_ml_1m(path: Path) -> str:
+    """An archive in the official format: 6 users rate movies 1-6, one also 7 (too rare). Its checksum."""
+    rows = [(user, item, 5, 100 - item) for user in range(1, 7) for item in range(1, 7)] + [(1, 7, 5, 1)]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ml-1m/ratings.dat", "".join("::".join(map(str, row)) + "\n" for row in rows))
+        archive.writestr(
+            "ml-1m/movies.dat", "".join(f"{item}::Movie {item} (1999)::Drama\n" for item in range(1, 9))
+        )
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A web server on this machine that offers ml-1m.zip: (address, a card with its checksum)."""
+    (tmp_path / "web").mkdir()
+    checksum = tiny_ml_1m(tmp_path / "web" / "ml-1m.zip")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "web"))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    one = card("ml-1m")
+    yield (
+        f"http://127.0.0.1:{server.server_port}",
+        replace(one, users=6, items=6, events=36, official=(replace(one.official[0], checksum=checksum),)),
+    )
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_official_file_is_downloaded_checked_and_read(alone, shop):
+    address, one = shop
+    paths = _fetch(one, base_url=address)
+    assert paths == [alone / "ml-1m" / "ml-1m.zip"]
+    log = _checked(_from_official(one, paths), one)
+    assert log.items["title"].tolist() == [f"Movie {item}" for item in range(1, 7)]
+    assert log.events["item"].tolist() == [6, 5, 4, 3, 2, 1] * 6  # oldest first
+    assert any("k-core" in note for note in log.notes)
+    assert _fetch(one, base_url="http://127.0.0.1:1") == paths  # the second time nothing is fetched
+
+
+def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(alone, shop):
+    address, one = shop
+    wrong = replace(one, official=(replace(one.official[0], checksum="md5:" + "0" * 32),))
+    with pytest.raises(DataError, match=r"not the file its card describes.*by hand"):
+        _fetch(wrong, base_url=address)
+    assert not [path for path in alone.rglob("*") if path.is_file()]
+
+
+def test_a_server_that_cannot_be_reached_says_where_to_put_the_file(alone, shop):
+    with pytest.raises(
+        DataError, match=r"could not be downloaded.*by hand and put it at .*ml-1m\.zip.*SEQLAB_DATA"
+    ):
+        _fetch(shop[1], base_url="http://127.0.0.1:1")
+
+
+def test_an_unpinned_file_is_never_downloaded(alone, shop):
+    address, one = shop
+    unpinned = replace(one, official=(replace(one.official[0], checksum=""),))
+    with pytest.raises(DataError, match=r"downloads nothing it cannot check.*by hand and put it at"):
+        _fetch(unpinned, base_url=address)
+    with pytest.raises(DataError, match=r"reviews_Beauty_5\.json\.gz is not on this machine"):
+        load("amazon-beauty")
+
+
+def test_a_file_put_there_by_hand_is_used_if_it_is_the_right_one(monkeypatch, tmp_path, alone):
+    monkeypatch.setenv("SEQLAB_DATA", str(tmp_path))
+    (tmp_path / "ml-1m").mkdir()
+    checksum = tiny_ml_1m(tmp_path / "ml-1m" / "ml-1m.zip")
+    with pytest.raises(DataError, match=r"checksum is not md5:c4d9.*Delete it and fetch it again"):
+        load("ml-1m")
+    one = card("ml-1m")
+    right = replace(one, official=(replace(one.official[0], checksum=checksum),))
+    assert _fetch(right) == [tmp_path / "ml-1m" / "ml-1m.zip"]
+    with pytest.raises(DataError, match="6 users instead of 6,040"):
+        _checked(_from_official(right, _fetch(right)), right)
+
+
+def test_a_prepared_folder_with_other_counts_is_refused(monkeypatch, tmp_path, alone):
+    monkeypatch.setenv("SEQLAB_DATA", str(tmp_path))
+    for name in ("ml-100k", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "interactions.tsv.gz").write_bytes(
+            gzip.compress(b"user_id\titem_id\ttimestamp\n1\t2\t9\n1\t1\t4\n")
+        )
+    with pytest.raises(
+        DataError, match="ml-100k: this is not the dataset its card describes: 1 users instead of 943"
+    ):
+        load("ml-100k")
+    assert load("mine").events["item"].tolist() == [2, 1]  # a folder of yours has no card to be held against
+
+
+@pytest.mark.parametrize("name", ["ml-10m", "amazon-beuty", "", "../ml-1m", "nothing.csv", "a\0b"])
+def test_an_unknown_name_is_a_data_error(alone, name):
+    with pytest.raises(DataError, match="ml-1m" if name == "ml-10m" else None):
+        load(name)
+
+
+@pytest.mark.skipif(not SHARED, reason="needs SEQLAB_DATA with the benchmark files")
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_benchmarks_load_with_their_published_counts(name):
+    if not (Path(SHARED) / name).is_dir():
+        pytest.skip(f"{name} is not in SEQLAB_DATA")
+    log = load(name)
+    assert (log.n_users, log.n_items, log.n_events) == BENCHMARKS[name]
+    with gzip.open(Path(SHARED) / name / "interactions.tsv.gz", "rt") as file:
+        rows = [line.split("\t")[:2] for line in file][1:]
+    assert log.events["item"].tolist() == [int(item) for _, item in rows]
+    assert log.events["user"].tolist() == [int(user) for user, _ in rows]
+    assert len(leave_one_out(log).test) == log.n_users
+
+
+def test_every_card_tells_terms_source_and_counts():
+    table = catalog().set_index("name")
+    assert set(table.index) >= {"complete-journey", "complete-journey-products", "ml-100k", *BENCHMARKS}
+    for name in table.index:
+        one = card(name)
+        assert all((one.title, one.about, one.source, one.url, one.licence, one.citation, one.columns)), name
+        assert min(one.users, one.items, one.events) > 0
+        assert one.ties in ("source", "shuffle") and one.order in ("source", "time")
+        assert bool(one.package) != bool(one.official), name
+    for name, counts in BENCHMARKS.items():
+        assert tuple(table.loc[name, ["users", "items", "events"]]) == counts
+
+
+def test_the_catalog_says_how_each_dataset_can_be_had(alone):
+    have = catalog().set_index("name")["have"]
+    assert have["complete-journey"].startswith("with the package")
+    assert (have["ml-1m"], have["amazon-beauty"]) == ("by download", "by hand")
+
+
+def test_the_readme_of_data_is_made_from_the_cards():
+    assert (REPO / "data" / "README.md").read_text(encoding="utf-8") == catalog_markdown() + "\n"

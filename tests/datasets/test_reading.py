@@ -1,0 +1,240 @@
+import gzip
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqlab.datasets import DataError, load, read
+from seqlab.datasets.reading import read_folder
+
+ROWS = pd.DataFrame(
+    {
+        "customer": ["007", "007", "A-1", "A-1"],
+        "sku": ["x", "y", "y", "z"],
+        "when": [3, 1, 2, 5],
+        "price": [1.5, 2.0, 3.0, 4.0],
+    }
+)
+CATALOG = pd.DataFrame(
+    {"sku": ["x", "y", "z"], "name": ['6" ruler', "<b>bold</b>", "plain"], "year": [1995, 2001, 7]}
+)
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz", "tsv.gz", "parquet"])
+def test_one_log_from_every_format(tmp_path, ending):
+    for name, table in (("log", ROWS), ("catalog", CATALOG)):
+        path = tmp_path / f"{name}.{ending}"
+        if ending == "parquet":
+            table.to_parquet(path, index=False)
+        elif "tsv" in ending:  # no quoting: a quote in a title is a character
+            text = (
+                "\n".join("\t".join(map(str, row)) for row in [table.columns, *table.to_numpy().tolist()])
+                + "\n"
+            )
+            write(path, gzip.compress(text.encode()) if ending.endswith("gz") else text)
+        else:
+            table.to_csv(path, index=False)
+    log = read(
+        tmp_path / f"log.{ending}",
+        user="customer",
+        item="sku",
+        time="when",
+        items=tmp_path / f"catalog.{ending}",
+        title="name",
+    )
+    assert log.name == "log"
+    assert log.users["user_id"].tolist() == ["007", "A-1"]
+    assert log.items.to_dict("list") == {
+        "item_id": ["x", "y", "z"],
+        "title": ['6" ruler', "<b>bold</b>", "plain"],
+        "year": ["1995", "2001", "7"],
+    }
+    assert log.events.to_numpy().tolist() == [
+        [1, 2, 1.0, 2.0],
+        [1, 1, 3.0, 1.5],
+        [2, 2, 2.0, 3.0],
+        [2, 3, 5.0, 4.0],
+    ]
+
+
+def test_a_frame_reads_like_its_file_and_is_not_changed(tmp_path):
+    before = ROWS.copy()
+    ROWS.to_csv(tmp_path / "log.csv", index=False)
+    log = read(ROWS, "customer", "sku", "when", items=CATALOG, title="name")
+    assert log.fingerprint() == read(tmp_path / "log.csv", "customer", "sku", "when").fingerprint()
+    assert ROWS.equals(before)
+
+
+def test_columns_are_guessed_aloud():
+    log = read(ROWS.rename(columns={"customer": "userId", "when": "Event Time"}), items=CATALOG)
+    said = " ".join(log.notes)
+    for told in (
+        "'userId' taken as the user",
+        "'sku' taken as the item",
+        "'Event Time' taken as the time",
+        "'name' taken as the title",
+    ):
+        assert told in said
+    with pytest.raises(DataError, match=r"no column looks like the item.*item=.*'who', 'what'"):
+        read(pd.DataFrame({"who": [1], "what": [2]}), user="who")
+
+
+def test_whole_numbers_written_with_decimals_are_ids_and_said(tmp_path):
+    log = read(write(tmp_path / "a.csv", "user,item,time\n1.0,5.0,1\n1.0,6.0,2\n"))
+    assert log.items["item_id"].tolist() == [5, 6]
+    assert any("written with decimals" in note for note in log.notes)
+
+
+def test_numbers_and_words_in_one_text_file_are_all_text(tmp_path):
+    log = read(write(tmp_path / "a.csv", "user,item,time\n1,22423,1\n1,85123A,2\n"))
+    assert log.items["item_id"].tolist() == ["22423", "85123A"]
+    assert any("both numbers and text" in note for note in log.notes)
+
+
+def test_the_folder_layout_keeps_the_source_order(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    write(
+        folder / "interactions.tsv.gz",
+        gzip.compress(b"user_id\titem_id\ttimestamp\n1\t2\t9\n1\t1\t\n2\t1\t4\n2\t3\t1\n"),
+    )
+    write(folder / "items.tsv.gz", gzip.compress(b'item_id\ttitle\n1\t"one\n2\ttwo" \n3\tthree\n'))
+    for log in (read_folder(folder), load(folder)):
+        assert log.events["item"].tolist() == [2, 1, 1, 3]
+        assert log.items["title"].tolist() == ['"one', 'two" ', "three"]
+    with pytest.raises(DataError, match=r"no interactions\.tsv\.gz"):
+        load(tmp_path)
+
+
+GOOD = "user,item,time\n1,1,1\n1,2,2\n"
+LONG = "user,item,time\n" + "".join(f"{n % 50},{n % 70},{n}\n" for n in range(5000))
+BAD_FILES = {
+    "empty": ("a.csv", "", "the file is empty"),
+    "only a header": ("a.csv", "user,item,time\n", "a header but no rows"),
+    "blank header": ("a.csv", "\n1,2,3\n", "first line is empty"),
+    "wrong separator": ("a.csv", "user;item;time\n1;1;1\n", "semicolon-separated.*sep=';'"),
+    "tabs in a csv": ("a.csv", "user\titem\ttime\n1\t1\t1\n", "tab-separated"),
+    "too many fields": ("a.csv", GOOD + "1,3,3,4\n", "line 4"),
+    "too many in the first row": (
+        "a.csv",
+        "user,item,time\n1,1,1,1\n1,2,2,1\n",
+        "as many fields as the header",
+    ),
+    "open quote": ("a.csv", GOOD + '1,"2,3\n', "cannot be read as a table"),
+    "missing id": ("a.csv", "user,item,time\n1,1,1\n\n1,,2\n", r"a\.csv: column 'item'.*: row 4\. "),
+    "the word nan": ("a.csv", GOOD + "nan,3,3\n", r"column 'user' has no id.*: row 4\."),
+    "negative": ("a.csv", GOOD + "1,-3,3\n", r"negative.*\(-3\) in row 4"),
+    "fraction": ("a.csv", GOOD + "1,2.5,3\n", r"\(2\.5\) in row 4"),
+    "bad time": ("a.csv", GOOD + "1,3,soon\n", r"'soon': row 4\."),
+    "no time": ("a.csv", GOOD + "1,3,\n", r"no timestamp in 1 of 3 rows: row 4\."),
+    "day first": ("a.csv", "user,item,time\n1,1,31/05/2024\n1,2,01/06/2024\n", "ISO 8601"),
+    "not utf-8": ("a.csv", GOOD.encode() + "1,é,3\n".encode("latin-1"), r"not UTF-8 \(line 4\).*iconv"),
+    "cut gzip": ("a.csv.gz", gzip.compress(LONG.encode())[:-2000], "no whole gzip"),
+    "no gzip": ("a.tsv.gz", "user\titem\ttime\n", "no whole gzip"),
+    "no parquet": ("a.parquet", b"PAR1 nonsense PAR1", "no Parquet file"),
+    "odd ending": ("a.xlsx", GOOD, r"ending.*\.csv"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_files_are_refused_by_name_row_and_remedy(tmp_path, name, content, message):
+    path = write(tmp_path / name, content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(path)
+    assert name in str(caught.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file_and_a_folder_in_its_place(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="not a file"):
+        read(tmp_path)
+    with pytest.raises(DataError, match="not list"):
+        read([1, 2])
+
+
+def test_bad_item_tables_name_their_own_file_and_rows(tmp_path):
+    items = write(tmp_path / "items.csv", "item,title\n1,a\n2,b\n1,c\n")
+    with pytest.raises(DataError, match=r"items\.csv.*more than once: rows 2, 4"):
+        read(write(tmp_path / "a.csv", GOOD), items=items)
+    with pytest.raises(DataError, match=r"items\.csv: there is no column 'name'.*'item', 'title'"):
+        read(tmp_path / "a.csv", items=write(items, "item,title\n1,a\n"), title="name")
+
+
+CELLS = st.sampled_from(
+    ["1", "2", "x", "", "nan", "-1", "1.5", "1e400", "007", "9" * 30, '"', "2020-01-01", "\0", "é", " "]
+)
+TABLES = st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=6)
+ENDINGS = st.sampled_from([".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet"])
+
+
+def reads_or_refuses(name: str, content: bytes):
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / f"log{name}", content)
+        try:
+            log = read(path)
+        except DataError as error:
+            assert str(error)
+            return
+        assert set(log.events["user"]) == set(range(1, log.n_users + 1))
+        assert set(log.events["item"]) == set(range(1, log.n_items + 1))
+
+
+@given(st.binary(max_size=200), ENDINGS, st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_arbitrary_bytes_are_read_or_refused_with_data_error(content, ending, packed):
+    reads_or_refuses(ending, gzip.compress(content) if packed and ending.endswith("gz") else content)
+
+
+@given(
+    TABLES,
+    st.sampled_from(["user,item,time", "user,item,time,title", "user_id\titem_id\ttimestamp", "a"]),
+    st.sampled_from([",", "\t", ";"]),
+    st.sampled_from([".csv", ".tsv"]),
+)
+@settings(deadline=None, max_examples=200)
+def test_tables_of_odd_cells_are_read_or_refused_with_data_error(rows, header, sep, ending):
+    reads_or_refuses(ending, "\n".join([header, *map(sep.join, rows)]).encode())
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["user", "item", "time", "title", "more"]),
+        st.lists(
+            st.one_of(
+                st.none(),
+                st.integers(),
+                st.floats(),
+                st.text(max_size=3),
+                st.booleans(),
+                st.binary(max_size=2),
+                st.dates(),
+                st.datetimes(),
+                st.lists(st.integers(), max_size=1),
+                st.complex_numbers(),
+                st.decimals(),
+            ),
+            min_size=3,
+            max_size=3,
+        ),
+    )
+)
+@settings(deadline=None, max_examples=200)
+def test_frames_of_anything_are_read_or_refused_with_data_error(table):
+    try:
+        read(
+            pd.DataFrame(
+                {name: pd.Series(values, dtype=object).infer_objects() for name, values in table.items()}
+            )
+        )
+    except DataError as error:
+        assert str(error)

@@ -1,0 +1,35 @@
+"""The README's code blocks run as they stand."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
+
+
+def _own_log(folder: Path) -> None:
+    """The two files that the README's example of one's own data reads."""
+    events = [(f"c{user}", f"s{(user + step) % 6}", f"2026-03-{step + 1:02d}") for user in range(12) for step in range(5)]
+    pd.DataFrame(events, columns=["customer", "sku", "when"]).to_csv(folder / "log.csv", index=False)
+    catalog = pd.DataFrame({"sku": [f"s{item}" for item in range(6)], "name": [f"Thing {item}" for item in range(6)]})
+    catalog.to_csv(folder / "catalog.csv", index=False)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.strip().splitlines()[-1][:40] for block in BLOCKS])
+def test_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _own_log(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "readme"}
+    exec(compile(block, str(README), "exec"), names)
+    assert len(names) > 2
+
+
+def test_tree_names_every_room() -> None:
+    """A room added to the package is added to the README's file tree."""
+    tree = README.read_text(encoding="utf-8")
+    package = README.parent / "seqlab"
+    rooms = [entry.name for entry in package.iterdir() if entry.is_dir() and (entry / "__init__.py").exists()]
+    assert not [room for room in rooms if f"seqlab/{room}/" not in tree]
