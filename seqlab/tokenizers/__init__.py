@@ -1,0 +1,153 @@
+"""Item vectors -> CodeBook (semantic IDs). One file = one tokenizer; a file put here is found by its name.
+
+A tokenizer is scikit-learn-like: the constructor stores its settings, `fit(X)` learns and returns itself, `encode(X)`
+gives codes (n, C), `decode(codes)` gives vectors back (from fewer columns: a coarser vector). After `fit`, `sizes_`
+holds the codes per level. `ordered` is False where the levels are parallel and none refines another.
+(`make_codebook` and not `codebook`: the file codebook.py would hide a function of its name.)
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from seqlab.tokenizers.codebook import CodeBook
+    from seqlab.tokenizers.resolve import How
+
+_HOMES = {"CodeBook": "codebook", "Trie": "trie"}
+ROWS_MEASURED = 20_000  # items that reconstruction is measured on
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+@cache
+def _tokenizers() -> dict[str, type]:
+    """Every class of this folder that can fit, encode and decode, by its file's name."""
+    found = {}
+    for one in pkgutil.iter_modules(__path__):
+        file = importlib.import_module(f"{__name__}.{one.name}")
+        for member in vars(file).values():
+            if inspect.isclass(member) and member.__module__ == file.__name__:
+                if all(hasattr(member, method) for method in ("fit", "encode", "decode")):
+                    found[one.name] = member
+    return found
+
+
+def names() -> list[str]:
+    """The tokenizers there are: the names of their files."""
+    return sorted(_tokenizers())
+
+
+def create(name: str, settings: dict[str, Any] | None = None) -> Any:
+    """A new tokenizer. Raises `ValueError` with the nearest name for an unknown one or an unknown setting."""
+    if name not in _tokenizers():
+        raise ValueError(f"there is no tokenizer {name!r}{_nearest(name, names())}. There are: {', '.join(names())}.")
+    known = list(inspect.signature(_tokenizers()[name]).parameters)
+    for key in settings or {}:
+        if key not in known:
+            raise ValueError(f"{name} has no setting {key!r}{_nearest(key, known)}. It has: {', '.join(known)}.")
+    return _tokenizers()[name](**(settings or {}))
+
+
+def table() -> pd.DataFrame:
+    """Every tokenizer with the first line of its card, its settings and their defaults."""
+    import pandas as pd
+
+    rows = []
+    for name, kind in sorted(_tokenizers().items()):
+        about = inspect.getdoc(importlib.import_module(kind.__module__)).splitlines()[0]
+        given = inspect.signature(kind).parameters.values()
+        settings = ", ".join(f"{one.name}={one.default!r}" for one in given)
+        rows.append({"tokenizer": name, "what it is": about, "settings": settings})
+    return pd.DataFrame(rows)
+
+
+def make_codebook(
+    tokenizer: Any,
+    X: np.ndarray,
+    *,
+    resolve: How = "index",
+    popularity: np.ndarray | None = None,
+    vectors: str = "",
+    seed: int = 0,
+) -> CodeBook:
+    """The semantic IDs of a catalogue.
+
+    tokenizer: one of `create`, or its name; it is fitted on X if it is not fitted yet. X: (N, d) finite vectors of the
+    items 1..N. resolve: what is done about equal tuples (see resolve.py); popularity: (N,) or (N + 1,) training counts.
+    vectors: words for what X is, printed with the numbers.
+    Raises ValueError naming the first bad row of X.
+    """
+    import numpy as np
+    import torch
+
+    from seqlab.tokenizers.codebook import CodeBook
+    from seqlab.tokenizers.resolve import resolve as resolved
+
+    if isinstance(tokenizer, str):
+        tokenizer = create(tokenizer)
+    X = checked(X)
+    if popularity is not None:
+        popularity = np.asarray(popularity)
+        popularity = popularity[1:] if len(popularity) == len(X) + 1 else popularity
+    if not hasattr(tokenizer, "sizes_"):
+        tokenizer.fit(X)
+    codes = tokenizer.encode(X)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(X))[:ROWS_MEASURED])
+    residual = variance_left(tokenizer, X[rows], codes[rows])
+    codes, sizes, note = resolved(
+        codes, tokenizer.sizes_, resolve, vectors=X, decode=tokenizer.decode, popularity=popularity, seed=seed
+    )
+    return CodeBook(
+        codes=torch.from_numpy(np.vstack([np.zeros_like(codes[:1]), codes])),
+        sizes=sizes,
+        name=repr(tokenizer),
+        resolved=resolve,
+        vectors=vectors,
+        ordered=tokenizer.ordered,
+        notes=(note, *getattr(tokenizer, "notes_", ())),
+        residual=residual,
+    )
+
+
+def checked(X: np.ndarray) -> np.ndarray:
+    """Vectors as a contiguous float32 array (n, d). Raises ValueError for another shape or a row that is not finite."""
+    import numpy as np
+    import torch
+
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy()
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    if X.ndim != 2 or not X.size:
+        raise ValueError(f"item vectors must be a table (items, numbers per item), got shape {X.shape}.")
+    bad = ~np.isfinite(X).all(1)
+    if bad.any():
+        raise ValueError(f"{bad.sum():,} item vectors are not finite, the first is that of item {bad.argmax() + 1}.")
+    return X
+
+
+def variance_left(tokenizer: Any, X: np.ndarray, codes: np.ndarray) -> tuple[float, ...]:
+    """Share of the variance of X not explained by the first 0, 1, ... C levels (1.0 first; may exceed 1)."""
+    total = float(((X - X.mean(0)) ** 2).sum()) or 1.0
+    left = [
+        float(((X - tokenizer.decode(codes[:, :level])) ** 2).sum()) / total for level in range(1, codes.shape[1] + 1)
+    ]
+    return (1.0, *left)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,88 @@
+"""k-means as the tokenizers need it: plain, and balanced (every cluster holds about as many points)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+INIT_ROWS = 8  # rows per cluster that k-means++ looks at: on all of them it costs more than the clustering
+SOFT = (0.03, 0.01, 0.003)  # temperatures of a balancing step, of the mean squared distance to the mean
+SHARP = (0.02, 0.01, 0.005, 0.002, 0.001)  # and of the last one; fewer leave buckets several times too full
+ROUNDS = 10  # Sinkhorn rounds at each
+
+
+def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: int = 0) -> np.ndarray:
+    """Cluster centres (clusters, d) by scikit-learn: whole Lloyd steps, or MiniBatchKMeans where batch > 0.
+
+    Raises ValueError if there are fewer rows than clusters: initialising from too few rows only memorises them.
+    Runs on as many threads as torch: with more of them than free cores it gets 15 times slower.
+    """
+    import torch
+    from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
+    from threadpoolctl import threadpool_limits
+
+    enough(len(X), clusters)
+    rng = np.random.default_rng(seed)
+    sample = X[np.sort(rng.permutation(len(X))[: INIT_ROWS * clusters])]
+    with threadpool_limits(torch.get_num_threads()):
+        start, _ = kmeans_plusplus(sample, clusters, random_state=seed)
+        if batch:
+            means = MiniBatchKMeans(clusters, init=start, n_init=1, max_iter=iterations, batch_size=batch)
+        else:
+            means = KMeans(clusters, init=start, n_init=1, max_iter=iterations)
+        means.set_params(random_state=seed).fit(X)
+    return np.ascontiguousarray(means.cluster_centers_, dtype=np.float32)
+
+
+def enough(rows: int, clusters: int) -> None:
+    """ValueError if there are fewer rows than clusters."""
+    if rows < clusters:
+        raise ValueError(f"{clusters} codes need at least {clusters} different items to start from (got {rows}).")
+
+
+def nearest(points: np.ndarray, words: np.ndarray, bonus: np.ndarray | float = 0.0, rows: int = 16_384) -> np.ndarray:
+    """The word with the least `|point - word|^2 - bonus` for each point: (n,). By blocks of rows, to bound memory."""
+    offset = (words**2).sum(1) - bonus
+    return np.concatenate(
+        [np.argmin(offset - 2 * points[at : at + rows] @ words.T, axis=1) for at in range(0, len(points), rows)]
+    )
+
+
+def balanced_kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (clusters, d) and bonuses (clusters,): `nearest(X, centres, bonuses)` fills all clusters about equally.
+
+    The best balanced assignment is a power diagram: nearest centre after a bonus for unpopular ones. The bonuses are
+    the dual variables of that transport problem, found by Sinkhorn rounds at falling temperatures; so a new point is
+    placed by the same rule, whoever comes with it. Equal points stay together, so balance can be imperfect.
+    """
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    centres = kmeans(X, clusters, iterations=3, seed=seed)
+    bonus = np.zeros(clusters, dtype=np.float32)
+    for _ in range(iterations):
+        bonus = _bonuses(X, centres, bonus, SOFT)
+        of = nearest(X, centres, bonus)
+        counts = np.bincount(of, minlength=clusters)
+        centres[counts > 0] = (_sums(X, of, clusters) / counts.clip(1)[:, None])[counts > 0]
+    return centres, _bonuses(X, centres, bonus, SHARP)
+
+
+def _sums(X: np.ndarray, of: np.ndarray, clusters: int) -> np.ndarray:
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix((np.ones(len(X), np.float32), (of, np.arange(len(X)))), (clusters, len(X))) @ X
+
+
+def _bonuses(X: np.ndarray, centres: np.ndarray, bonus: np.ndarray, temperatures: tuple[float, ...]) -> np.ndarray:
+    """Sinkhorn's column potentials for equal column sums, from a first guess, from warm to cold."""
+    import torch
+
+    cost = torch.from_numpy((centres**2).sum(1)[None] - 2 * X @ centres.T)  # (n, clusters)
+    spread = float(((X - X.mean(0)) ** 2).sum(1).mean()) or 1.0
+    at = torch.from_numpy(bonus)
+    share = float(np.log(len(X) / len(centres)))
+    for temperature in temperatures:
+        unit = temperature * spread
+        scaled = cost / -unit
+        for _ in range(ROUNDS):
+            given = torch.softmax(scaled + at / unit, 1).sum(0)
+            at = at + unit * (share - given.clamp(min=1e-30).log())
+    return (at - at.mean()).numpy()

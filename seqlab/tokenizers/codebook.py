@@ -1,0 +1,123 @@
+"""CodeBook: the semantic IDs of a catalogue, how they were made, and how good they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from seqlab.tokenizers.trie import Trie
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CodeBook:
+    """A tuple of C codes for every item.
+
+    codes: (N + 1, C) int64, row 0 is padding and holds zeros; sizes: codes per level; name: the tokenizer and its
+    settings; resolved: what was done about equal tuples: "index", "reassign", "popularity" or "none" (see resolve.py);
+    vectors: what was tokenized; ordered: False if the levels are parallel (none refines another); notes: what
+    happened, as sentences; residual: share of the vectors' variance left after 0, 1, ... levels (empty = unknown).
+    """
+
+    codes: Tensor
+    sizes: tuple[int, ...]
+    name: str = "codes"
+    resolved: str = "none"
+    vectors: str = ""
+    ordered: bool = True
+    notes: tuple[str, ...] = ()
+    residual: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        codes = torch.as_tensor(self.codes).long().contiguous()
+        if codes.dim() == 2 and len(codes):
+            codes = codes.clone()
+            codes[0] = 0
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "sizes", tuple(int(size) for size in self.sizes))
+        _ = self.trie  # checks shapes and ranges
+
+    @cached_property
+    def trie(self) -> Trie:
+        """The tree of the tuples."""
+        return Trie(self.codes, self.sizes)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.codes) - 1
+
+    @property
+    def levels(self) -> int:
+        return len(self.sizes)
+
+    def items_of(self, codes: Tensor | list[int] | tuple[int, ...]) -> Tensor:
+        """The items whose tuple begins with one prefix (l,), l <= C; all of them, by number; none: empty."""
+        prefix = torch.as_tensor(codes, dtype=torch.long, device=self.codes.device)
+        if prefix.dim() != 1 or len(prefix) > self.levels:
+            raise ValueError(
+                f"one prefix of at most {self.levels} codes is needed (got shape {tuple(prefix.shape)}); for many "
+                "at once use trie.find and trie.items_at."
+            )
+        return self.trie.items_at(self.trie.find(prefix))[0].sort().values
+
+    def report(self, categories: object = None) -> pd.DataFrame:
+        """One row per level: use, perplexity, dead codes, children, entropies, residual (see inspection.report)."""
+        from seqlab.tokenizers.inspection import report
+
+        return report(self, categories)
+
+    def summary(self) -> dict[str, float | int | str]:
+        """The whole tuple's numbers: unique share, items that collide, largest bucket (see inspection.summary)."""
+        from seqlab.tokenizers.inspection import summary
+
+        return summary(self)
+
+    def doctor(self) -> list[str]:
+        """What is wrong with these codes, a sentence each, and what to try; empty if nothing is."""
+        from seqlab.tokenizers.inspection import doctor
+
+        return doctor(self)
+
+    def __repr__(self) -> str:
+        told = self.summary()
+        shape = " x ".join(str(size) for size in self.sizes)
+        return (
+            f"CodeBook({self.name}, {self.n_items:,} items, codes {shape}, unique tuples "
+            f"{told['unique share']:.2%}, largest bucket {told['largest bucket']:,}; collisions: {self.resolved})"
+        )
+
+    def save(self, path: Path | str) -> None:
+        """One .safetensors file: the codes, and the rest as JSON in its header. Written whole or not at all."""
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {
+            "sizes": self.sizes, "name": self.name, "resolved": self.resolved, "vectors": self.vectors,
+            "ordered": self.ordered, "notes": self.notes, "residual": self.residual,
+        }  # fmt: skip
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        save_file({"codes": self.codes.cpu()}, unfinished, metadata={"codebook": json.dumps(about)})
+        os.replace(unfinished, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> CodeBook:
+        """What `save` wrote. Raises ValueError if the file holds no code book."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            about = (file.metadata() or {}).get("codebook")
+            if about is None:
+                raise ValueError(f"{path} holds no code book (safetensors, but not written by CodeBook.save).")
+            told = json.loads(about)
+            told |= {key: tuple(told[key]) for key in ("sizes", "notes", "residual")}
+            return cls(codes=file.get_tensor("codes"), **told)

@@ -1,0 +1,213 @@
+"""How good codes are: the report of a CodeBook level by level, its summary, and the doctor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from seqlab.tokenizers.codebook import CodeBook
+
+# where the doctor speaks up
+COLLAPSED = 0.01  # distinct tuples, of the items (or of the tuples there could be)
+LITTLE_USED = 0.5  # codes used, of a level's codes
+COLLIDING = 0.95  # distinct tuples, of the items
+DECIDED = 0.9  # items for which the last level has one legal code
+COPIED = 0.5  # information one level shares with another, above chance
+USELESS = 0.02  # fall of the variance left, at a level
+IN_DISGUISE = 0.2  # items whose tuple only the index column tells apart
+
+
+def report(book: CodeBook, categories: object = None) -> pd.DataFrame:
+    """One row per level of a code book.
+
+    codes, used, dead: how many codes the level has, how many items use, how many none does.
+    perplexity: 2^entropy of the codes' use, the number of codes that would carry as much if used evenly. A level 0
+        with a low one is normal (LETTER's Beauty: 83 of 256), for the first cut follows the catalogue's lumps.
+    largest: share of the items on the most used code.
+    prefixes: distinct prefixes up to this level.
+    legal: codes that may follow a prefix, mean over the prefixes.
+    decided: share of the items whose prefix leaves one legal code (nothing to predict there).
+    entropy: H(code | prefix), bits. It sums to the entropy of the whole tuple.
+    variance left: share of the vectors' variance not explained by the levels so far (NaN if unknown).
+    shared: the most information the level shares with another one, as a share of the smaller entropy, less what a
+        shuffled column shares (two levels that are copies: about 1). For parallel codes this should be near 0.
+    agreement, by chance: normalised mutual information of the prefix with the categories, and with shuffled ones
+        (finer prefixes agree more by chance). Only with `categories`: one label per item, missing ones left out.
+    """
+    import pandas as pd
+
+    codes, trie = book.codes[1:], book.trie
+    copies = shared_information(book)
+    previous = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
+    rows = []
+    for level, size in enumerate(book.sizes):
+        use = torch.bincount(codes[:, level], minlength=size)
+        node = trie.step(previous, codes[:, level])
+        followers = trie.count(previous)
+        prefixes = trie.starts[level + 1] - trie.starts[level]
+        row = {
+            "level": level,
+            "codes": size,
+            "used": int((use > 0).sum()),
+            "dead": int((use == 0).sum()),
+            "perplexity": float(2 ** _entropy(use)),
+            "largest": float(use.max() / use.sum()),
+            "prefixes": trie.starts[level + 2] - trie.starts[level + 1],
+            "legal": (trie.starts[level + 2] - trie.starts[level + 1]) / prefixes,
+            "decided": float((followers == 1).double().mean()),
+            "entropy": float(_entropy(torch.bincount(node)) - _entropy(torch.bincount(previous))),
+            "variance left": book.residual[level + 1] if len(book.residual) > level + 1 else float("nan"),
+            "shared": float(copies[level].max()) if len(book.sizes) > 1 else 0.0,
+        }
+        if categories is not None:
+            row["agreement"], row["by chance"] = agreement(node, categories)
+        rows.append(row)
+        previous = node
+    table = pd.DataFrame(rows).set_index("level")
+    table.attrs = {"name": book.name, "resolved": book.resolved, "vectors": book.vectors}
+    return table
+
+
+def summary(book: CodeBook) -> dict[str, float | int | str]:
+    """Numbers of the whole tuple.
+
+    unique share: distinct tuples / items. Colliding items: items that share their tuple. Colliding before the last
+    level: the share of the items that share all but the last code. Variance left: as in the report, after all levels.
+    """
+    trie = book.trie
+    leaves = torch.arange(trie.starts[-2], trie.starts[-1], device=trie.device)
+    sizes = trie.size(leaves)
+    parents = trie.size(torch.arange(trie.starts[-3], trie.starts[-2], device=trie.device))
+    return {
+        "tokenizer": book.name,
+        "vectors": book.vectors,
+        "collisions": book.resolved,
+        "items": book.n_items,
+        "tuples": len(leaves),
+        "unique share": len(leaves) / book.n_items,
+        "colliding items": int(sizes[sizes > 1].sum()),
+        "largest bucket": int(sizes.max()),
+        "colliding before the last level": int(parents[parents > 1].sum()) / book.n_items,
+        "largest bucket before the last level": int(parents.max()),
+        "variance left": book.residual[-1] if book.residual else float("nan"),
+    }
+
+
+def doctor(book: CodeBook) -> list[str]:
+    """What is wrong with a code book, a sentence each, and what to try; empty if nothing is."""
+    table, told = report(book), summary(book)
+    indexed = book.resolved in ("index", "popularity")
+    content = range(book.levels - 1) if indexed and book.levels > 1 else range(book.levels)
+    share = told["unique share"]
+    if indexed:  # the extra column makes every tuple unique: look at what the content says
+        share = table["prefixes"].iloc[content[-1]] / book.n_items
+    if book.n_items > 1 and (share <= COLLAPSED or told["tuples"] == 1):
+        return [
+            f"Collapse: {book.n_items:,} items share {max(round(share * book.n_items), 1):,} tuples. Look at the "
+            "vectors first (do they differ?), then sum the reconstruction error over the features instead of "
+            "averaging it, start the codes from k-means, and revive dead ones."
+        ]
+    said = []
+    for level in content:
+        row = table.loc[level]
+        reachable = min(row["codes"], book.n_items)
+        if row["used"] < LITTLE_USED * reachable:
+            said.append(
+                f"Low use: level {level} uses {row['used']:.0f} of {row['codes']:.0f} codes (perplexity "
+                f"{row['perplexity']:.0f}). Try fewer codes, k-means initialisation or the revival of dead codes."
+            )
+    if share < COLLIDING:
+        kept = (
+            f" (the extra column of {book.sizes[-1]:,} tells them apart)"
+            if indexed
+            else f"; the largest bucket holds {told['largest bucket']:,}"
+        )
+        said.append(
+            f"Collisions: the codes give {share:.1%} as many tuples as there are items{kept}. Try another level, "
+            "more codes, a balanced last level, or resolve='reassign'."
+        )
+    if indexed and told["colliding before the last level"] > IN_DISGUISE:
+        said.append(
+            f"Atomic ids in disguise: {told['colliding before the last level']:.0%} of the items are told apart by "
+            f"the last column alone, which says nothing about them. Try another level or more codes."
+        )
+    last = table.loc[content[-1]]
+    if len(content) > 1 and last["decided"] >= DECIDED:
+        said.append(
+            f"Last level decided: for {last['decided']:.0%} of the items the codes before level {content[-1]} leave "
+            "one legal code, so under the trie it carries nothing to learn. Try one level less, or fewer codes a "
+            "level."
+        )
+    if not book.ordered:
+        copies = shared_information(book)
+        worst = divmod(int(copies.argmax()), book.levels)
+        if book.levels > 1 and float(copies.max()) > COPIED:
+            said.append(
+                f"Copies: levels {min(worst)} and {max(worst)} share {float(copies.max()):.0%} of their information. "
+                "Try a stronger orthogonality term, or fewer levels."
+            )
+    left = table["variance left"].dropna()
+    for level in left.index[1:]:
+        if level in content and left[level - 1] - left[level] < USELESS * left[level - 1]:
+            said.append(
+                f"Level {level} explains nothing: {left[level]:.0%} of the variance is left after it, "
+                f"{left[level - 1]:.0%} before. Try fewer levels, or train longer."
+            )
+    return said
+
+
+def shared_information(book: CodeBook, seed: int = 0) -> Tensor:
+    """Mutual information of every two levels as a share of the smaller entropy, above chance: (C, C), 0 on the diagonal.
+
+    Chance is what a shuffled column shares: with many codes and few items that is far from 0.
+    """
+    codes, sizes = book.codes[1:], book.sizes
+    shuffled = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed)).to(codes.device)]
+    entropies = [_entropy(torch.bincount(codes[:, level], minlength=size)) for level, size in enumerate(sizes)]
+    shared = torch.zeros(len(sizes), len(sizes), dtype=torch.double)
+    for a in range(len(sizes)):
+        for b in range(a):
+            least = min(entropies[a], entropies[b])
+            if least <= 0:
+                continue
+            real = _joint_entropy(codes[:, a], codes[:, b], sizes[b])
+            chance = _joint_entropy(codes[:, a], shuffled[:, b], sizes[b])
+            room = least - (entropies[a] + entropies[b] - chance)  # what is left to share beyond chance
+            shared[a, b] = shared[b, a] = ((chance - real) / room).clamp(0, 1) if room > 1e-9 else 0.0
+    return shared
+
+
+def agreement(groups: Tensor, categories: object, seed: int = 0) -> tuple[float, float]:
+    """Normalised mutual information of items' groups (N,) with their categories, and with shuffled categories.
+
+    categories: (N,) labels of any kind; None, NaN and "" are left out. Raises ValueError on another length.
+    """
+    import numpy as np
+    import pandas as pd
+    from sklearn.metrics import normalized_mutual_info_score
+
+    labels = pd.Series(np.asarray(categories, dtype=object))
+    if len(labels) != len(groups):
+        raise ValueError(f"categories must have one label per item ({len(groups):,}, got {len(labels):,}).")
+    known = (labels.notna() & (labels.astype(str).str.strip() != "")).to_numpy()
+    if not known.any():
+        return float("nan"), float("nan")
+    coded = pd.factorize(labels[known].astype(str))[0]
+    of = groups.cpu().numpy()[known]
+    mixed = np.random.default_rng(seed).permutation(coded)
+    return float(normalized_mutual_info_score(of, coded)), float(normalized_mutual_info_score(of, mixed))
+
+
+def _entropy(counts: Tensor) -> Tensor:
+    """Of the shares of counts, bits."""
+    shares = counts[counts > 0].double() / counts.sum()
+    return -(shares * shares.log2()).sum()
+
+
+def _joint_entropy(a: Tensor, b: Tensor, size: int) -> Tensor:
+    return _entropy(torch.unique(a * size + b, return_counts=True)[1])

@@ -1,0 +1,34 @@
+"""Random codes: the control. What a generator reaches with these it does not owe to the meaning of its codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqlab.tokenizers import checked
+
+
+@dataclass
+class RandomCodes:
+    """Uniform codes by row number; the vectors are counted and not read."""
+
+    levels: int = 3
+    codes: int = 256
+    seed: int = 0
+
+    ordered = False
+
+    def fit(self, X: np.ndarray) -> RandomCodes:
+        """Nothing is learned but what a vector looks like on average."""
+        self.mean_ = checked(X).mean(0)
+        self.sizes_ = (self.codes,) * self.levels
+        return self
+
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        """Codes (n, C); row i gets the same ones however many rows there are, and whatever is in them."""
+        return np.random.default_rng(self.seed).integers(0, self.codes, (len(X), self.levels))
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """The mean vector: these codes say nothing."""
+        return np.repeat(self.mean_[None], len(codes), axis=0)

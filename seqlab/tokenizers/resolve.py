@@ -1,0 +1,103 @@
+"""What is done about items with equal tuples: the choice that every generative number depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+
+How = Literal["index", "reassign", "popularity", "none"]
+
+
+def resolve(
+    codes: np.ndarray,
+    sizes: tuple[int, ...],
+    how: How = "index",
+    *,
+    vectors: np.ndarray | None = None,
+    decode: Callable[[np.ndarray], np.ndarray] | None = None,
+    popularity: np.ndarray | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, tuple[int, ...], str]:
+    """Tuples (n, C) made unique, or not: the new codes, the new sizes, and a sentence that says what was done.
+
+    how: "index" appends a column that numbers the items of a tuple, in random order (the order of item numbers often
+        tells who came first, and would leak); "popularity" numbers them from the most popular, by counts `popularity`
+        (n,) of training events (MMGRec); "reassign" moves all but the nearest item of a tuple to the nearest free
+        codes of the last level, chosen together (needs `vectors` (n, d) and the tokenizer's `decode`; a prefix with
+        more items than codes keeps collisions); "none" leaves them, and an answer is a whole bucket.
+    Raises ValueError for another `how` or what is missing for it.
+    """
+    if how not in get_args(How):
+        raise ValueError(f"collisions are resolved by one of {', '.join(get_args(How))} (got {how!r}).")
+    codes = np.asarray(codes, dtype=np.int64)
+    groups = _groups(codes)
+    colliding = int((np.bincount(groups)[groups] > 1).sum())
+    before = f"{colliding:,} of {len(codes):,} items shared their tuple with another"
+    if how == "none":
+        return codes, sizes, f"Collisions are left: {before}."
+    if how == "reassign":
+        if vectors is None or decode is None:
+            raise ValueError("resolve='reassign' needs the vectors and the tokenizer's decode.")
+        codes = _reassigned(codes, sizes[-1], groups, vectors, decode)
+        after = _groups(codes)
+        left = int((np.bincount(after)[after] > 1).sum())
+        return codes, sizes, f"Collisions moved to the nearest free code of the last level: {before}, now {left:,} do."
+    order = np.random.default_rng(seed).permutation(len(codes))
+    if how == "popularity":
+        if popularity is None or len(popularity) != len(codes):
+            raise ValueError(f"resolve='popularity' needs one training count per item ({len(codes):,}).")
+        order = order[np.argsort(-np.asarray(popularity)[order], kind="stable")]
+    place = _place_in_group(groups, order)
+    size = int(place.max()) + 1
+    by = "popularity" if how == "popularity" else "a random order"
+    return (
+        np.column_stack([codes, place]),
+        (*sizes, size),
+        f"Collisions told apart by an extra column of {size:,} codes, by {by}: {before}.",
+    )
+
+
+def _groups(codes: np.ndarray) -> np.ndarray:
+    """A number per row, equal for equal rows."""
+    at = np.zeros(len(codes), dtype=np.int64)
+    for column in codes.T:
+        at = np.unique(at * (int(column.max()) + 1) + column, return_inverse=True)[1]
+    return at
+
+
+def _place_in_group(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """0, 1, 2, ... within each group, in the given order of the rows."""
+    by_group = order[np.argsort(groups[order], kind="stable")]
+    counts = np.bincount(groups)
+    starts = np.cumsum(counts) - counts
+    place = np.empty(len(groups), dtype=np.int64)
+    place[by_group] = np.arange(len(groups)) - starts[groups[by_group]]
+    return place
+
+
+def _reassigned(codes: np.ndarray, size: int, groups: np.ndarray, vectors: np.ndarray, decode: Callable) -> np.ndarray:
+    from scipy.optimize import linear_sum_assignment
+
+    codes = codes.copy()
+    error = np.linalg.norm(vectors - decode(codes), axis=1)
+    moves = _place_in_group(groups, np.argsort(error, kind="stable")) > 0  # the nearest item keeps the tuple
+    prefixes = _groups(codes[:, :-1]) if codes.shape[1] > 1 else np.zeros(len(codes), dtype=np.int64)
+    by_prefix = np.argsort(prefixes, kind="stable")
+    bounds = np.searchsorted(prefixes[by_prefix], np.arange(prefixes.max() + 2))
+    for prefix in np.unique(prefixes[moves]):
+        rows = by_prefix[bounds[prefix] : bounds[prefix + 1]]
+        movers = rows[moves[rows]]
+        free = np.setdiff1d(np.arange(size), codes[rows, -1])
+        if not len(free):
+            continue
+        choices = np.repeat(codes[rows[:1]], len(free), axis=0)
+        choices[:, -1] = free
+        points = decode(choices)  # (free, d)
+        cost = (
+            (vectors[movers] ** 2).sum(1)[:, None] - 2 * vectors[movers] @ points.T + (points**2).sum(1)[None]
+        )  # (movers, free)
+        mover, code = linear_sum_assignment(cost)
+        codes[movers[mover], -1] = free[code]
+    return codes
