@@ -29,10 +29,18 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
         """x: (B, T, D). `real` (B, T) marks positions that may be looked at; causal attention over
         right-padded rows needs none. Returns (B, T, D)."""
+        return self.mix(*self.project(x), real)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x (B, T, D): (B, H, T, D/H) each."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
             for part in self.project_in(x).chunk(3, dim=-1)
         )
+        return query, key, value
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, real: Tensor | None = None) -> Tensor:
+        """What the queries find: (B, T, D)."""
         mask = None if real is None else real[:, None, None, :]  # (B, 1, 1, T)
         if self.weights.active:
             mixed = self._in_the_open(query, key, value, mask)
@@ -66,6 +74,9 @@ class Block(nn.Module):
         self.hidden = Tap("hidden", "user position dim")
 
     def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
-        x = x + self.dropout(self.attention(self.before_attention(x), real))
+        return self.feed(x + self.dropout(self.attention(self.before_attention(x), real)))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The second half of the block, which knows one position at a time."""
         x = x + self.dropout(self.feed_forward(self.before_feed_forward(x)))
         return self.hidden(x)

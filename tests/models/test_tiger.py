@@ -1,0 +1,167 @@
+"""TIGER: the cached road equals the uncached one, a beam as wide as the catalogue is exact, codes travel with the model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import seqlab
+from seqlab import models, recommender
+from seqlab.models.tiger import TIGER, Config
+from seqlab.tokenizers import CodeBook
+from tests.synthetic import batch_of
+
+torch.set_num_threads(1)
+
+HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10], []]
+ITEMS, LEVELS = 40, (5, 4, 6)
+
+both_layouts = pytest.mark.parametrize("layout", ["decoder", "encoder_decoder"])
+
+
+def book(seed=0, items=ITEMS, sizes=LEVELS):
+    """Random tuples, a few of them equal."""
+    generator = torch.Generator().manual_seed(seed)
+    return CodeBook(torch.stack([torch.randint(size, (items + 1,), generator=generator) for size in sizes], 1), sizes)
+
+
+def tiger(layout="decoder", **settings):
+    """A small model whose weights are large enough for every token to matter."""
+    torch.manual_seed(0)
+    sizes = {"dim": 16, "layers": 2, "heads": 2, "max_length": 8, "dropout": 0.0, "levels": LEVELS}
+    model = TIGER(Config(**(sizes | {"layout": layout} | settings)), ITEMS)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.adopt(book())
+    return model.eval()
+
+
+def asked(history, item):
+    """One history and its answer, as evaluation would ask."""
+    batch = batch_of([history])
+    targets = torch.zeros_like(batch.items)
+    targets[0, max(len(history) - 1, 0)] = item
+    return replace(batch, targets=targets)
+
+
+@both_layouts
+@pytest.mark.parametrize("legal_only", [False, True])
+def test_codes_written_one_by_one_from_the_cache_score_as_the_training_pass_does(layout, legal_only):
+    model = tiger(layout, legal_only=legal_only)
+    scores = model.exact_score(batch_of(HISTORIES))
+    for row, history in enumerate(HISTORIES[:3]):
+        for item in range(1, ITEMS + 1, 3):
+            loss = model.loss(asked(history, item)).total.item()
+            assert float(scores[row, item]) == pytest.approx(-loss, abs=2e-5)
+
+
+def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
+    model, history = tiger(), [3, 7, 7, 1, 5, 2]
+    batch = batch_of([history[:-1], [4, 9]])
+    targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
+    alone = [model.loss(asked(history[:end], history[end])).total for end in range(1, 6)]
+    alone.append(model.loss(asked([4], 9)).total)
+    loss = model.loss(replace(batch, targets=targets))
+    torch.testing.assert_close(loss.total, torch.stack(alone).mean())
+    torch.testing.assert_close(sum(loss.parts.values()), loss.total)
+
+
+@both_layouts
+def test_a_beam_as_wide_as_the_catalogue_is_exact(layout):
+    model, batch = tiger(layout), batch_of(HISTORIES)
+    scores, ranking = model.exact_score(batch), model.recommend(batch, ITEMS)
+    assert torch.equal(ranking.items.sort(1).values, torch.arange(1, ITEMS + 1).expand(4, -1))
+    torch.testing.assert_close(ranking.scores, scores.gather(1, ranking.items))
+    torch.testing.assert_close(ranking.scores, scores[:, 1:].sort(1, descending=True).values)
+
+
+@both_layouts
+def test_neither_padding_nor_company_changes_a_score(layout):
+    model = tiger(layout)
+    together = model.exact_score(batch_of(HISTORIES))
+    assert together[:, 1:].isfinite().all()
+    torch.testing.assert_close(model.exact_score(batch_of(HISTORIES, width=8)), together, atol=1e-5, rtol=1e-5)
+    for row, history in enumerate(HISTORIES):
+        alone = model.exact_score(batch_of([history], width=1))[0]
+        torch.testing.assert_close(alone, together[row], atol=1e-5, rtol=1e-5)
+        alone = model.recommend(batch_of([history], width=8), 5)
+        assert torch.equal(alone.items[0], model.recommend(batch_of(HISTORIES), 5).items[row])
+
+
+def test_legal_only_spreads_all_probability_over_the_catalogue():
+    batch = batch_of(HISTORIES)
+    mass = {only: tiger(legal_only=only).beams(batch, ITEMS).scores.exp().sum(1) for only in (True, False)}
+    torch.testing.assert_close(mass[True], torch.ones(4))
+    assert bool((mass[False] < 0.99).all())
+
+
+@both_layouts
+def test_a_watched_model_answers_the_same_and_shows_its_beam(layout):
+    model, batch = tiger(layout), batch_of(HISTORIES)
+    found = model.beams(batch, 7)
+    with seqlab.watch(model) as trace:
+        watched = model.recommend(batch, 7)
+    torch.testing.assert_close(watched.scores, replace(found).items(7)[1])
+    shown = trace["beam"].values  # (B, C, W)
+    assert shown.shape == (4, 3, 20)
+    torch.testing.assert_close(shown[:, 2, :7], found.steps[2].scores)
+    kind = "attention" if layout == "decoder" else "cross attention"
+    weights = trace[kind].values  # of the last code: what each beam looked at
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    history = weights[..., 1, :, :, : 3 * 7 + 1]
+    assert float(history[..., 1 + 3 :].abs().max()) == 0  # the second user has one item: no look at the padding
+
+
+def test_what_is_patched_in_the_blocks_reaches_the_codes_that_are_written():
+    model, batch = tiger(), batch_of(HISTORIES)
+    plain = model.exact_score(batch)
+    with seqlab.patch(model, {"blocks.1.attention.weights": lambda weights: weights * 0}):
+        assert float((model.exact_score(batch) - plain)[:, 1:].abs().min()) > 1e-6
+
+
+def test_a_list_is_no_longer_than_the_catalogue_and_ties_stand_together():
+    model = tiger()
+    ranking = model.recommend(batch_of(HISTORIES), 100)
+    assert ranking.items.shape == (4, ITEMS)
+    shared = int(model.book.trie.size(model.book.trie.find(model.codes[1:])).argmax()) + 1
+    bucket = model.book.items_of(model.codes[shared])
+    assert len(bucket) > 1
+    place = (ranking.items[0] == bucket[0]).int().argmax()
+    assert torch.equal(ranking.items[0, place : place + len(bucket)], bucket)
+    assert len(ranking.scores[0, place : place + len(bucket)].unique()) == 1
+
+
+def test_codes_travel_with_the_model_and_new_ones_are_noticed(tmp_path):
+    model, batch = tiger(), batch_of(HISTORIES)
+    before = model.recommend(batch, 6)
+    recommender.save(model, tmp_path, "tiger", ITEMS)
+    again = recommender.load(tmp_path)
+    assert torch.equal(again.recommend(batch, 6).items, before.items)
+    model.adopt(book(seed=1))
+    assert torch.equal(model.book.codes, book(seed=1).codes)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.recommend(batch, 6).items, model.recommend(batch, 6).items)
+    assert not torch.equal(again.recommend(batch, 6).items, before.items)
+
+
+def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do():
+    model = models.build("tiger", ITEMS, {"levels": LEVELS})
+    with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
+        model.recommend(batch_of(HISTORIES), 5)
+    with pytest.raises(ValueError, match="set levels=5,4,7"):
+        model.adopt(book(sizes=(5, 4, 7)))
+    with pytest.raises(ValueError, match="39 items .* built for 40 items"):
+        model.adopt(book(items=39))
+    with pytest.raises(ValueError, match="set levels=5,4"):
+        model.adopt(book(sizes=(5, 4)))
+
+
+@both_layouts
+def test_a_step_reads_no_more_than_one_token_per_beam(layout):
+    model = tiger(layout)
+    seen = []
+    block = model.blocks[0] if layout == "decoder" else model.writers[0].block
+    block.feed_forward.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[:2])))
+    model.beams(batch_of(HISTORIES), 4)
+    read = (4, 1 + 3 * 7) if layout == "decoder" else (4, 1)  # the history, or the first token of the decoder
+    assert seen == [read, (4, 4), (4, 4)]
