@@ -1,9 +1,9 @@
 """Item vectors -> CodeBook (semantic IDs). One file = one tokenizer; a file put here is found by its name.
 
-A tokenizer is scikit-learn-like: the constructor stores its settings, `fit(X)` learns and returns itself, `encode(X)`
-gives codes (n, C), `decode(codes)` gives vectors back (from fewer columns: a coarser vector). After `fit`, `sizes_`
-holds the codes per level. `ordered` is False where the levels are parallel and none refines another.
-(`make_codebook` and not `codebook`: the file codebook.py would hide a function of its name.)
+A tokenizer is scikit-learn-like: the constructor stores its settings, `fit(X)` learns and returns itself,
+`encode(X)` gives codes (n, C), `decode(codes)` gives vectors back (from fewer columns: a coarser vector).
+After `fit`, `sizes_` holds the codes per level. `ordered` is False where the levels are parallel and none
+refines another. (`make_codebook` and not `codebook`: the file codebook.py would hide a function of its name.)
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def _tokenizers() -> dict[str, type]:
     for one in pkgutil.iter_modules(__path__):
         file = importlib.import_module(f"{__name__}.{one.name}")
         for member in vars(file).values():
-            if inspect.isclass(member) and member.__module__ == file.__name__:
-                if all(hasattr(member, method) for method in ("fit", "encode", "decode")):
-                    found[one.name] = member
+            here = inspect.isclass(member) and member.__module__ == file.__name__
+            if here and all(hasattr(member, method) for method in ("fit", "encode", "decode")):
+                found[one.name] = member
     return found
 
 
@@ -54,11 +54,15 @@ def names() -> list[str]:
 def create(name: str, settings: dict[str, Any] | None = None) -> Any:
     """A new tokenizer. Raises `ValueError` with the nearest name for an unknown one or an unknown setting."""
     if name not in _tokenizers():
-        raise ValueError(f"there is no tokenizer {name!r}{_nearest(name, names())}. There are: {', '.join(names())}.")
+        raise ValueError(
+            f"there is no tokenizer {name!r}{_nearest(name, names())}. There are: {', '.join(names())}."
+        )
     known = list(inspect.signature(_tokenizers()[name]).parameters)
     for key in settings or {}:
         if key not in known:
-            raise ValueError(f"{name} has no setting {key!r}{_nearest(key, known)}. It has: {', '.join(known)}.")
+            raise ValueError(
+                f"{name} has no setting {key!r}{_nearest(key, known)}. It has: {', '.join(known)}."
+            )
     return _tokenizers()[name](**(settings or {}))
 
 
@@ -86,14 +90,15 @@ def make_codebook(
 ) -> CodeBook:
     """The semantic IDs of a catalogue.
 
-    tokenizer: one of `create`, or its name; it is fitted on X if it is not fitted yet. X: (N, d) finite vectors of the
-    items 1..N. resolve: what is done about equal tuples (see resolve.py); popularity: (N,) or (N + 1,) training counts.
-    vectors: words for what X is, printed with the numbers.
-    Raises ValueError naming the first bad row of X.
+    tokenizer: one of `create`, or its name; it is fitted on X if it is not fitted yet. X: (N, d) finite
+    vectors of the items 1..N. resolve: what is done about equal tuples (see resolve.py); popularity: (N,) or
+    (N + 1,) training counts. vectors: words for what X is, printed with the numbers.
+    Raises DataError (a ValueError) naming the first bad row of X.
     """
     import numpy as np
     import torch
 
+    from seqlab.datasets.text import checked
     from seqlab.tokenizers.codebook import CodeBook
     from seqlab.tokenizers.resolve import resolve as resolved
 
@@ -123,27 +128,12 @@ def make_codebook(
     )
 
 
-def checked(X: np.ndarray) -> np.ndarray:
-    """Vectors as a contiguous float32 array (n, d). Raises ValueError for another shape or a row that is not finite."""
-    import numpy as np
-    import torch
-
-    if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().numpy()
-    X = np.ascontiguousarray(X, dtype=np.float32)
-    if X.ndim != 2 or not X.size:
-        raise ValueError(f"item vectors must be a table (items, numbers per item), got shape {X.shape}.")
-    bad = ~np.isfinite(X).all(1)
-    if bad.any():
-        raise ValueError(f"{bad.sum():,} item vectors are not finite, the first is that of item {bad.argmax() + 1}.")
-    return X
-
-
 def variance_left(tokenizer: Any, X: np.ndarray, codes: np.ndarray) -> tuple[float, ...]:
     """Share of the variance of X not explained by the first 0, 1, ... C levels (1.0 first; may exceed 1)."""
     total = float(((X - X.mean(0)) ** 2).sum()) or 1.0
     left = [
-        float(((X - tokenizer.decode(codes[:, :level])) ** 2).sum()) / total for level in range(1, codes.shape[1] + 1)
+        float(((X - tokenizer.decode(codes[:, :level])) ** 2).sum()) / total
+        for level in range(1, codes.shape[1] + 1)
     ]
     return (1.0, *left)
 

@@ -1,11 +1,12 @@
-"""Balanced tree: k-means that splits every cluster into children of about equal size, so that no code is wasted.
+"""Balanced tree: k-means that splits every cluster into children of about equal size.
 
-With anchors="aligned" it is GAOQ of ReSID (arXiv 2602.02338, 2026): a child's code says in which direction it lies
-from its parent, and means the same direction under every parent. With anchors="none" a child's number means nothing
-outside its parent, as in hierarchical k-means (ColaRec's group ids).
+With anchors="aligned" it is GAOQ of ReSID (arXiv 2602.02338, 2026): a child's code says in which direction it
+lies from its parent, and means the same direction under every parent. With anchors="none" a child's number
+means nothing outside its parent, as in hierarchical k-means (ColaRec's group ids).
 
-Confirmed against the paper's text: centring by the parent's centroid, one set of anchors per level for all parents, by
-QR of a random matrix, Hungarian matching by cosine, level 0 not aligned, the last level as wide as it must be.
+Confirmed against the paper's text: centring by the parent's centroid, one set of anchors per level for all
+parents, by QR of a random matrix, Hungarian matching by cosine, level 0 not aligned, the last level as wide
+as it must be.
 Changed on purpose: more anchors than dimensions (the paper leaves it open) are several orthonormal sets.
 Reconstructed: how clusters are balanced (see clustering.py). A critique holds that the paper's argument from
 information does not follow where trees are balanced; so compare, with everything else equal.
@@ -18,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from seqlab.tokenizers import checked
+from seqlab.datasets.text import checked
 from seqlab.tokenizers.clustering import balanced_kmeans, nearest
 
 
@@ -44,9 +45,11 @@ class BalancedTree:
         if self.anchors not in ("none", "aligned"):
             raise ValueError(f"anchors must be 'none' or 'aligned' (got {self.anchors!r}).")
         if len(X) < np.prod(self.branches):
-            raise ValueError(f"branches {self.branches} need at least {np.prod(self.branches)} items (got {len(X)}).")
+            raise ValueError(
+                f"branches {self.branches} need at least {np.prod(self.branches)} items (got {len(X)})."
+            )
         self.mean_, self.notes_, self.anchors_ = X.mean(0), (), []
-        # per level, in the order of the nodes above: where a node's children start, their codes, centres, bonuses
+        # per level, by the nodes above: where a node's children start, their codes, centres, bonuses
         self._starts: list[np.ndarray] = []
         self._codes: list[np.ndarray] = []
         self._centres: list[np.ndarray] = []
@@ -68,7 +71,7 @@ class BalancedTree:
     def _grow(
         self, X: np.ndarray, groups: list[np.ndarray], parents: np.ndarray, branch: int
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Split every node of one level into at most `branch` children (0 = a child for every different item)."""
+        """Split every node of a level into at most `branch` children (0: one per different item)."""
         level = len(self._starts)
         centres, bonuses, members, counts = [], [], [], []
         for at, rows in enumerate(groups):
@@ -104,7 +107,7 @@ class BalancedTree:
         return members, self._centres[-1]
 
     def encode(self, X: np.ndarray) -> np.ndarray:
-        """Down the tree, to the nearest child after its bonus: (n, C). An item's code depends on no other row."""
+        """Down the tree, to the nearest child after its bonus: (n, C), whatever the other rows are."""
         X = checked(X)
         codes = np.empty((len(X), len(self._starts)), dtype=np.int64)
         node = np.zeros(len(X), dtype=np.int64)
@@ -122,7 +125,7 @@ class BalancedTree:
         return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """The centre of the node (n, d); of the last node that exists, where a tuple leads out of the tree."""
+        """The centre of the node (n, d); of the last one there is, if a tuple leads out of the tree."""
         codes = np.asarray(codes)
         node, live = np.zeros(len(codes), dtype=np.int64), np.ones(len(codes), dtype=bool)
         vectors = np.repeat(self.mean_[None], len(codes), axis=0)
@@ -140,7 +143,7 @@ class BalancedTree:
         return vectors
 
     def coherence(self) -> list[float]:
-        """Mean cosine of "child minus parent" among children with one code, per level from 1: GAOQ's own measure."""
+        """Mean cosine of "child minus parent" among children with one code, by level from 1 (GAOQ)."""
         parents, coherent = self._centres[0], []
         for starts, codes, centres in zip(self._starts[1:], self._codes[1:], self._centres[1:], strict=True):
             step = centres - np.repeat(parents, np.diff(starts), axis=0)

@@ -13,7 +13,8 @@ ROUNDS = 10  # Sinkhorn rounds at each
 def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: int = 0) -> np.ndarray:
     """Cluster centres (clusters, d) by scikit-learn: whole Lloyd steps, or MiniBatchKMeans where batch > 0.
 
-    Raises ValueError if there are fewer rows than clusters: initialising from too few rows only memorises them.
+    Raises ValueError if there are fewer rows than clusters: initialising from too few rows only memorises
+    them.
     Runs on as many threads as torch: with more of them than free cores it gets 15 times slower.
     """
     import torch
@@ -36,23 +37,33 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
 def enough(rows: int, clusters: int) -> None:
     """ValueError if there are fewer rows than clusters."""
     if rows < clusters:
-        raise ValueError(f"{clusters} codes need at least {clusters} different items to start from (got {rows}).")
+        raise ValueError(
+            f"{clusters} codes need at least {clusters} different items to start from (got {rows})."
+        )
 
 
-def nearest(points: np.ndarray, words: np.ndarray, bonus: np.ndarray | float = 0.0, rows: int = 16_384) -> np.ndarray:
-    """The word with the least `|point - word|^2 - bonus` for each point: (n,). By blocks of rows, to bound memory."""
+def nearest(
+    points: np.ndarray, words: np.ndarray, bonus: np.ndarray | float = 0.0, rows: int = 16_384
+) -> np.ndarray:
+    """The word with the least `|point - word|^2 - bonus` for each point: (n,). By blocks of rows."""
     offset = (words**2).sum(1) - bonus
     return np.concatenate(
-        [np.argmin(offset - 2 * points[at : at + rows] @ words.T, axis=1) for at in range(0, len(points), rows)]
+        [
+            np.argmin(offset - 2 * points[at : at + rows] @ words.T, axis=1)
+            for at in range(0, len(points), rows)
+        ]
     )
 
 
-def balanced_kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (clusters, d) and bonuses (clusters,): `nearest(X, centres, bonuses)` fills all clusters about equally.
+def balanced_kmeans(
+    X: np.ndarray, clusters: int, *, iterations: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (clusters, d) and bonuses (clusters,): with them `nearest` fills all clusters about equally.
 
-    The best balanced assignment is a power diagram: nearest centre after a bonus for unpopular ones. The bonuses are
-    the dual variables of that transport problem, found by Sinkhorn rounds at falling temperatures; so a new point is
-    placed by the same rule, whoever comes with it. Equal points stay together, so balance can be imperfect.
+    The best balanced assignment is a power diagram: nearest centre after a bonus for unpopular ones. The
+    bonuses are the dual variables of that transport problem, found by Sinkhorn rounds at falling
+    temperatures; so a new point is placed by the same rule, whoever comes with it. Equal points stay
+    together, so balance can be imperfect.
     """
     X = np.ascontiguousarray(X, dtype=np.float32)
     centres = kmeans(X, clusters, iterations=3, seed=seed)
@@ -71,7 +82,9 @@ def _sums(X: np.ndarray, of: np.ndarray, clusters: int) -> np.ndarray:
     return csr_matrix((np.ones(len(X), np.float32), (of, np.arange(len(X)))), (clusters, len(X))) @ X
 
 
-def _bonuses(X: np.ndarray, centres: np.ndarray, bonus: np.ndarray, temperatures: tuple[float, ...]) -> np.ndarray:
+def _bonuses(
+    X: np.ndarray, centres: np.ndarray, bonus: np.ndarray, temperatures: tuple[float, ...]
+) -> np.ndarray:
     """Sinkhorn's column potentials for equal column sums, from a first guess, from warm to cold."""
     import torch
 

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class CodeBook:
     """A tuple of C codes for every item.
 
-    codes: (N + 1, C) int64, row 0 is padding and holds zeros; sizes: codes per level; name: the tokenizer and its
-    settings; resolved: what was done about equal tuples: "index", "reassign", "popularity" or "none" (see resolve.py);
-    vectors: what was tokenized; ordered: False if the levels are parallel (none refines another); notes: what
-    happened, as sentences; residual: share of the vectors' variance left after 0, 1, ... levels (empty = unknown).
+    codes: (N + 1, C) int64, row 0 is padding and holds zeros. sizes: codes per level. name: the tokenizer and
+    its settings. resolved: what was done about equal tuples, "index", "reassign", "popularity" or "none" (see
+    resolve.py). vectors: what was tokenized. ordered: False if the levels are parallel (none refines
+    another). notes: what happened, as sentences. residual: share of the vectors' variance left after 0, 1,
+    ... levels (empty = unknown).
     """
 
     codes: Tensor
@@ -64,19 +65,19 @@ class CodeBook:
         prefix = torch.as_tensor(codes, dtype=torch.long, device=self.codes.device)
         if prefix.dim() != 1 or len(prefix) > self.levels:
             raise ValueError(
-                f"one prefix of at most {self.levels} codes is needed (got shape {tuple(prefix.shape)}); for many "
-                "at once use trie.find and trie.items_at."
+                f"one prefix of at most {self.levels} codes is needed (got shape {tuple(prefix.shape)}); for "
+                "many at once use trie.find and trie.items_at."
             )
         return self.trie.items_at(self.trie.find(prefix))[0].sort().values
 
     def report(self, categories: object = None) -> pd.DataFrame:
-        """One row per level: use, perplexity, dead codes, children, entropies, residual (see inspection.report)."""
+        """One row per level: use, perplexity, dead codes, children, entropies (inspection.report)."""
         from seqlab.tokenizers.inspection import report
 
         return report(self, categories)
 
     def summary(self) -> dict[str, float | int | str]:
-        """The whole tuple's numbers: unique share, items that collide, largest bucket (see inspection.summary)."""
+        """The whole tuple's numbers: unique share, largest bucket, ... (inspection.summary)."""
         from seqlab.tokenizers.inspection import summary
 
         return summary(self)
@@ -92,18 +93,19 @@ class CodeBook:
         shape = " x ".join(str(size) for size in self.sizes)
         return (
             f"CodeBook({self.name}, {self.n_items:,} items, codes {shape}, unique tuples "
-            f"{told['unique share']:.2%}, largest bucket {told['largest bucket']:,}; collisions: {self.resolved})"
+            f"{told['unique share']:.2%}, largest bucket {told['largest bucket']:,}; "
+            f"collisions: {self.resolved})"
         )
 
     def save(self, path: Path | str) -> None:
-        """One .safetensors file: the codes, and the rest as JSON in its header. Written whole or not at all."""
+        """One .safetensors file, the rest as JSON in its header. Written whole or not at all."""
         from safetensors.torch import save_file
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {
-            "sizes": self.sizes, "name": self.name, "resolved": self.resolved, "vectors": self.vectors,
-            "ordered": self.ordered, "notes": self.notes, "residual": self.residual,
+            "sizes": self.sizes, "name": self.name, "resolved": self.resolved,
+            "vectors": self.vectors, "ordered": self.ordered, "notes": self.notes, "residual": self.residual,
         }  # fmt: skip
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         save_file({"codes": self.codes.cpu()}, unfinished, metadata={"codebook": json.dumps(about)})
@@ -117,7 +119,9 @@ class CodeBook:
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get("codebook")
             if about is None:
-                raise ValueError(f"{path} holds no code book (safetensors, but not written by CodeBook.save).")
+                raise ValueError(
+                    f"{path} holds no code book (safetensors, but not written by CodeBook.save)."
+                )
             told = json.loads(about)
             told |= {key: tuple(told[key]) for key in ("sizes", "notes", "residual")}
             return cls(codes=file.get_tensor("codes"), **told)

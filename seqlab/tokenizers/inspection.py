@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,18 +27,21 @@ def report(book: CodeBook, categories: object = None) -> pd.DataFrame:
     """One row per level of a code book.
 
     codes, used, dead: how many codes the level has, how many items use, how many none does.
-    perplexity: 2^entropy of the codes' use, the number of codes that would carry as much if used evenly. A level 0
-        with a low one is normal (LETTER's Beauty: 83 of 256), for the first cut follows the catalogue's lumps.
+    perplexity: 2^entropy of the codes' use, the number of codes that would carry as much if used evenly. A
+        level 0 with a low one is normal (LETTER's Beauty: 83 of 256), for the first cut follows the
+        catalogue's lumps.
     largest: share of the items on the most used code.
     prefixes: distinct prefixes up to this level.
     legal: codes that may follow a prefix, mean over the prefixes.
     decided: share of the items whose prefix leaves one legal code (nothing to predict there).
     entropy: H(code | prefix), bits. It sums to the entropy of the whole tuple.
     variance left: share of the vectors' variance not explained by the levels so far (NaN if unknown).
-    shared: the most information the level shares with another one, as a share of the smaller entropy, less what a
-        shuffled column shares (two levels that are copies: about 1). For parallel codes this should be near 0.
-    agreement, by chance: normalised mutual information of the prefix with the categories, and with shuffled ones
-        (finer prefixes agree more by chance). Only with `categories`: one label per item, missing ones left out.
+    shared: the most information the level shares with another one, as a share of the smaller entropy, less
+        what a shuffled column shares (two levels that are copies: about 1). For parallel codes this should be
+        near 0.
+    agreement, by chance: normalised mutual information of the prefix with the categories, and with shuffled
+        ones (finer prefixes agree more by chance). Only with `categories`: one label per item, missing ones
+        left out.
     """
     import pandas as pd
 
@@ -76,8 +80,8 @@ def report(book: CodeBook, categories: object = None) -> pd.DataFrame:
 def summary(book: CodeBook) -> dict[str, float | int | str]:
     """Numbers of the whole tuple.
 
-    unique share: distinct tuples / items. Colliding items: items that share their tuple. Colliding before the last
-    level: the share of the items that share all but the last code. Variance left: as in the report, after all levels.
+    unique share: distinct tuples / items. Colliding items: items that share their tuple. Colliding before the
+    last level: the share of the items that share all but the last code. Variance left: after all levels.
     """
     trie = book.trie
     leaves = torch.arange(trie.starts[-2], trie.starts[-1], device=trie.device)
@@ -101,74 +105,74 @@ def summary(book: CodeBook) -> dict[str, float | int | str]:
 def doctor(book: CodeBook) -> list[str]:
     """What is wrong with a code book, a sentence each, and what to try; empty if nothing is."""
     table, told = report(book), summary(book)
-    indexed = book.resolved in ("index", "popularity")
-    content = range(book.levels - 1) if indexed and book.levels > 1 else range(book.levels)
-    share = told["unique share"]
-    if indexed:  # the extra column makes every tuple unique: look at what the content says
-        share = table["prefixes"].iloc[content[-1]] / book.n_items
-    if book.n_items > 1 and (share <= COLLAPSED or told["tuples"] == 1):
+    indexed = book.resolved in ("index", "popularity") and book.levels > 1
+    content = book.levels - indexed  # levels that say something about an item
+    # an extra column makes every tuple unique: look at what the content tells apart
+    tuples = int(table["prefixes"].iloc[content - 1])
+    share = tuples / book.n_items
+    if book.n_items > 1 and (share <= COLLAPSED or tuples == 1):
         return [
-            f"Collapse: {book.n_items:,} items share {max(round(share * book.n_items), 1):,} tuples. Look at the "
+            f"Collapse: {book.n_items:,} items share {tuples:,} tuple{'s' * (tuples > 1)}. Look at the "
             "vectors first (do they differ?), then sum the reconstruction error over the features instead of "
             "averaging it, start the codes from k-means, and revive dead ones."
         ]
     said = []
-    for level in content:
-        row = table.loc[level]
-        reachable = min(row["codes"], book.n_items)
-        if row["used"] < LITTLE_USED * reachable:
+    for level, row in table.iloc[:content].iterrows():
+        if row["used"] < LITTLE_USED * min(row["codes"], book.n_items):
             said.append(
                 f"Low use: level {level} uses {row['used']:.0f} of {row['codes']:.0f} codes (perplexity "
-                f"{row['perplexity']:.0f}). Try fewer codes, k-means initialisation or the revival of dead codes."
+                f"{row['perplexity']:.0f}). Try fewer codes, a start from k-means, or reviving dead codes."
             )
     if share < COLLIDING:
-        kept = (
-            f" (the extra column of {book.sizes[-1]:,} tells them apart)"
-            if indexed
-            else f"; the largest bucket holds {told['largest bucket']:,}"
-        )
+        kept = f"the largest bucket holds {told['largest bucket']:,}"
+        if indexed:
+            kept = f"an extra column of {book.sizes[-1]:,} codes tells them apart"
         said.append(
-            f"Collisions: the codes give {share:.1%} as many tuples as there are items{kept}. Try another level, "
-            "more codes, a balanced last level, or resolve='reassign'."
+            f"Collisions: there are {share:.1%} as many tuples as items; {kept}. Try another level, more "
+            "codes, a balanced last level, or resolve='reassign'."
         )
-    if indexed and told["colliding before the last level"] > IN_DISGUISE:
+    crowded = told["colliding before the last level"]
+    if indexed and crowded > IN_DISGUISE:
         said.append(
-            f"Atomic ids in disguise: {told['colliding before the last level']:.0%} of the items are told apart by "
-            f"the last column alone, which says nothing about them. Try another level or more codes."
+            f"Atomic ids in disguise: {crowded:.0%} of the items need the last column, which says nothing "
+            "about them. Try another level or more codes."
         )
-    last = table.loc[content[-1]]
-    if len(content) > 1 and last["decided"] >= DECIDED:
+    if content > 1 and table["decided"].iloc[content - 1] >= DECIDED:
         said.append(
-            f"Last level decided: for {last['decided']:.0%} of the items the codes before level {content[-1]} leave "
-            "one legal code, so under the trie it carries nothing to learn. Try one level less, or fewer codes a "
-            "level."
+            f"Last level decided: for {table['decided'].iloc[content - 1]:.0%} of the items the codes before "
+            f"level {content - 1} leave one legal code, so under the trie it teaches nothing. Try one level "
+            "less, or fewer codes a level."
         )
-    if not book.ordered:
-        copies = shared_information(book)
-        worst = divmod(int(copies.argmax()), book.levels)
-        if book.levels > 1 and float(copies.max()) > COPIED:
+    if not book.ordered and book.levels > 1:
+        copies = shared_information(book)[:content, :content]
+        if float(copies.max()) > COPIED:
+            pair = divmod(int(copies.argmax()), content)
             said.append(
-                f"Copies: levels {min(worst)} and {max(worst)} share {float(copies.max()):.0%} of their information. "
+                f"Copies: levels {min(pair)} and {max(pair)} share {copies.max():.0%} of their information. "
                 "Try a stronger orthogonality term, or fewer levels."
             )
-    left = table["variance left"].dropna()
-    for level in left.index[1:]:
-        if level in content and left[level - 1] - left[level] < USELESS * left[level - 1]:
-            said.append(
-                f"Level {level} explains nothing: {left[level]:.0%} of the variance is left after it, "
-                f"{left[level - 1]:.0%} before. Try fewer levels, or train longer."
-            )
+    left = book.residual
+    falls = [1 - after / before if before > 1e-6 else 1.0 for before, after in pairwise(left)]
+    idle = [level for level, fall in enumerate(falls) if level and fall < USELESS]
+    if idle:
+        said.append(
+            f"Nothing explained: after level {', '.join(map(str, idle))} as much variance of the vectors "
+            f"is left as before ({left[idle[0]]:.0%}). Try fewer levels, or train longer."
+        )
     return said
 
 
 def shared_information(book: CodeBook, seed: int = 0) -> Tensor:
-    """Mutual information of every two levels as a share of the smaller entropy, above chance: (C, C), 0 on the diagonal.
+    """Mutual information of every two levels, a share of the smaller entropy, above chance: (C, C).
 
     Chance is what a shuffled column shares: with many codes and few items that is far from 0.
     """
     codes, sizes = book.codes[1:], book.sizes
-    shuffled = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed)).to(codes.device)]
-    entropies = [_entropy(torch.bincount(codes[:, level], minlength=size)) for level, size in enumerate(sizes)]
+    mix = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed)).to(codes.device)
+    shuffled = codes[mix]
+    entropies = [
+        _entropy(torch.bincount(codes[:, level], minlength=size)) for level, size in enumerate(sizes)
+    ]
     shared = torch.zeros(len(sizes), len(sizes), dtype=torch.double)
     for a in range(len(sizes)):
         for b in range(a):
@@ -183,7 +187,7 @@ def shared_information(book: CodeBook, seed: int = 0) -> Tensor:
 
 
 def agreement(groups: Tensor, categories: object, seed: int = 0) -> tuple[float, float]:
-    """Normalised mutual information of items' groups (N,) with their categories, and with shuffled categories.
+    """Normalised mutual information of items' groups (N,) with their categories, and with shuffled ones.
 
     categories: (N,) labels of any kind; None, NaN and "" are left out. Raises ValueError on another length.
     """

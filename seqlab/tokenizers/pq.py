@@ -1,7 +1,8 @@
 """Product quantisation: the vector is rotated and cut into parts, each part has a codebook of its own.
 
-Jegou, Douze & Schmid, TPAMI 2011; the rotation is learned as in Ge et al., "Optimized Product Quantization", CVPR
-2013 (the non-parametric form, from its parametric start). The codes are parallel: no level refines another.
+Jegou, Douze & Schmid, TPAMI 2011; the rotation is learned as in Ge et al., "Optimized Product Quantization",
+CVPR 2013 (the non-parametric form, from its parametric start). The codes are parallel: no level refines
+another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.tokenizers import checked
+from seqlab.datasets.text import checked
 from seqlab.tokenizers.clustering import kmeans, nearest
 
 
@@ -18,8 +19,8 @@ from seqlab.tokenizers.clustering import kmeans, nearest
 class PQ:
     """`c_l = argmin_k |(x R)_l - e_lk|`; a vector is the codewords side by side, rotated back.
 
-    levels: parts, C; codes: K per part; rotations: rounds of "codewords for this rotation, then the rotation for
-    these codewords" (0 = the rotation that spreads the variance evenly, learned no further).
+    levels: parts, C; codes: K per part; rotations: rounds of "codewords for this rotation, then the rotation
+    for these codewords" (0 = the rotation that spreads the variance evenly, learned no further).
     """
 
     levels: int = 4
@@ -31,10 +32,12 @@ class PQ:
     ordered = False
 
     def fit(self, X: np.ndarray) -> PQ:
-        """Learn rotation and codewords. Raises ValueError for fewer items than codes or fewer numbers than parts."""
+        """Learn. Raises ValueError for fewer items than codes or fewer numbers per vector than parts."""
         X = checked(X)
         if X.shape[1] < self.levels:
-            raise ValueError(f"{self.levels} parts need vectors of at least {self.levels} numbers (got {X.shape[1]}).")
+            raise ValueError(
+                f"{self.levels} parts need vectors of at least {self.levels} numbers (got {X.shape[1]})."
+            )
         self.mean_ = X.mean(0)
         X = X - self.mean_
         self.rotation_, self.parts_ = _even_parts(X, self.levels)
@@ -60,7 +63,7 @@ class PQ:
     def _codewords(self, X: np.ndarray) -> list[np.ndarray]:
         flat = X @ self.rotation_
         return [
-            kmeans(np.ascontiguousarray(flat[:, part]), self.codes, iterations=self.iterations, seed=self.seed + at)
+            kmeans(flat[:, part].copy(), self.codes, iterations=self.iterations, seed=self.seed + at)
             for at, part in enumerate(self.parts_)
         ]
 
@@ -68,7 +71,8 @@ class PQ:
         """The nearest codeword of every part: (n, C)."""
         flat = (checked(X) - self.mean_) @ self.rotation_
         return np.stack(
-            [nearest(flat[:, part], words) for part, words in zip(self.parts_, self.codewords_, strict=True)], 1
+            [nearest(flat[:, part], words) for part, words in zip(self.parts_, self.codewords_, strict=True)],
+            1,
         )
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
@@ -80,7 +84,7 @@ class PQ:
 
 
 def _even_parts(X: np.ndarray, parts: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Principal axes (d, d), and which of them each part gets: the next largest goes where the log variance is least."""
+    """Principal axes (d, d), and which each part gets: the next largest goes where least variance is."""
     variance, axes = np.linalg.eigh(X.T @ X / len(X))
     variance, axes = variance[::-1].clip(1e-12), axes[:, ::-1]
     room = [len(one) for one in np.array_split(variance, parts)]

@@ -1,4 +1,4 @@
-"""Random codes: the control. What a generator reaches with these it does not owe to the meaning of its codes."""
+"""Random codes: the control; what a generator reaches with these it does not owe to their meaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.tokenizers import checked
+from seqlab.datasets.text import checked
 
 
 @dataclass

@@ -20,13 +20,14 @@ def resolve(
     popularity: np.ndarray | None = None,
     seed: int = 0,
 ) -> tuple[np.ndarray, tuple[int, ...], str]:
-    """Tuples (n, C) made unique, or not: the new codes, the new sizes, and a sentence that says what was done.
+    """Tuples (n, C) made unique, or not: new codes, new sizes, and a sentence that says what was done.
 
-    how: "index" appends a column that numbers the items of a tuple, in random order (the order of item numbers often
-        tells who came first, and would leak); "popularity" numbers them from the most popular, by counts `popularity`
-        (n,) of training events (MMGRec); "reassign" moves all but the nearest item of a tuple to the nearest free
-        codes of the last level, chosen together (needs `vectors` (n, d) and the tokenizer's `decode`; a prefix with
-        more items than codes keeps collisions); "none" leaves them, and an answer is a whole bucket.
+    how: "index" appends a column (also where none is needed: C + 1 levels) that numbers the items of a tuple,
+        in random order (the order of item numbers often tells who came first, and would leak); "popularity"
+        numbers them from the most popular, by counts `popularity` (n,) of training events (MMGRec);
+        "reassign" moves all but the nearest item of a tuple to the nearest free codes of the last level,
+        chosen together (needs `vectors` (n, d) and the tokenizer's `decode`; a prefix with more items than
+        codes keeps collisions); "none" leaves them, and an answer is a whole bucket.
     Raises ValueError for another `how` or what is missing for it.
     """
     if how not in get_args(How):
@@ -43,7 +44,11 @@ def resolve(
         codes = _reassigned(codes, sizes[-1], groups, vectors, decode)
         after = _groups(codes)
         left = int((np.bincount(after)[after] > 1).sum())
-        return codes, sizes, f"Collisions moved to the nearest free code of the last level: {before}, now {left:,} do."
+        return (
+            codes,
+            sizes,
+            f"Collisions moved to the nearest free code of the last level: {before}, now {left:,} do.",
+        )
     order = np.random.default_rng(seed).permutation(len(codes))
     if how == "popularity":
         if popularity is None or len(popularity) != len(codes):
@@ -77,7 +82,9 @@ def _place_in_group(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
     return place
 
 
-def _reassigned(codes: np.ndarray, size: int, groups: np.ndarray, vectors: np.ndarray, decode: Callable) -> np.ndarray:
+def _reassigned(
+    codes: np.ndarray, size: int, groups: np.ndarray, vectors: np.ndarray, decode: Callable
+) -> np.ndarray:
     from scipy.optimize import linear_sum_assignment
 
     codes = codes.copy()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.tokenizers import checked
+from seqlab.datasets.text import checked
 from seqlab.tokenizers.clustering import kmeans, nearest
 
 
@@ -17,8 +17,8 @@ from seqlab.tokenizers.clustering import kmeans, nearest
 class RQKMeans:
     """`c_l = argmin_k |r_l - e_lk|`, `r_{l+1} = r_l - e_{l,c_l}`; a vector is the sum of its codewords.
 
-    levels: C; codes: K per level; iterations: most Lloyd steps per level; batch: rows per step of MiniBatchKMeans,
-    0 = whole steps, which are faster up to some 100,000 items.
+    levels: C; codes: K per level; iterations: most Lloyd steps per level; batch: rows per step of
+    MiniBatchKMeans, 0 = whole steps, which are faster up to some 100,000 items.
     """
 
     levels: int = 3

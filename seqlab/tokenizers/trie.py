@@ -40,7 +40,7 @@ class Trie:
                     f"which has codes 0 to {size - 1}."
                 )
         self._radix = max(self.sizes)
-        below = torch.zeros(len(codes), dtype=torch.long, device=codes.device)  # the node of every item so far
+        below = torch.zeros_like(codes[:, 0])  # the node of every item so far
         self.starts, self.widest, keys, first = [0, 1], [], [], []
         at = [below]
         for level in range(self.levels):
@@ -56,7 +56,8 @@ class Trie:
         nodes = self.starts[-1]
         leaves = nodes - self.starts[-2]
         end = torch.full((leaves + 1,), nodes, device=codes.device)
-        self._first = torch.cat([*first, end])  # (nodes + 1,) the first child; the next node's first child ends it
+        # (nodes + 1,) the first child; the next node's first child ends the children
+        self._first = torch.cat([*first, end])
         # position i holds the key of node i + 1, for the root has no edge into it
         self._keys = torch.cat(keys)  # (nodes - 1,) ascending
         self.order = below.argsort(stable=True) + 1  # (N,) items by their codes, equal tuples by their number
@@ -77,7 +78,9 @@ class Trie:
         return self.starts[-1]
 
     def __repr__(self) -> str:
-        shape = " > ".join(str(self.starts[level + 1] - self.starts[level]) for level in range(self.levels + 1))
+        shape = " > ".join(
+            str(self.starts[level + 1] - self.starts[level]) for level in range(self.levels + 1)
+        )
         return f"Trie({len(self.order):,} items, prefixes per level {shape}, {self.device})"
 
     def to(self, device: torch.device | str) -> Trie:
@@ -86,7 +89,8 @@ class Trie:
             return self
         moved = object.__new__(Trie)
         moved.__dict__ = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.__dict__.items()
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in self.__dict__.items()
         }
         return moved
 
@@ -116,7 +120,8 @@ class Trie:
         """
         there = (node >= self.starts[level]) & (node < self.starts[level + 1])
         safe = torch.where(there, node, self.starts[level])
-        child = self._first[safe].unsqueeze(-1) + torch.arange(self.widest[level], device=node.device)  # (..., F)
+        place = torch.arange(self.widest[level], device=node.device)
+        child = self._first[safe].unsqueeze(-1) + place  # (..., F)
         real = there.unsqueeze(-1) & (child < self._first[safe + 1].unsqueeze(-1))
         codes = self._keys[(child - 1).clamp(max=len(self._keys) - 1)] % self._radix
         return torch.where(real, codes, -1), torch.where(real, child, -1)
