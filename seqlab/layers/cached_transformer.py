@@ -21,13 +21,13 @@ from seqlab.tracing import Tap
 class Past:
     """What one attention layer remembers.
 
-    keys, values: (B, H, T, D/H) shared by all beams of a user, T may be 0; real: (B, T) which of them count.
-    own: keys and values (B, W, H, D/H) of each token the beams wrote themselves, the oldest first.
+    keys, values: (B, H, T, D/H) shared by all beams of a user, T may be 0; real: (B, T) which of them count, None =
+    all. own: keys and values (B, W, H, D/H) of each token that the beams wrote themselves, the oldest first.
     """
 
     keys: Tensor
     values: Tensor
-    real: Tensor
+    real: Tensor | None
     own: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def grow(self, parent: Tensor, key: Tensor, value: Tensor) -> Past:
@@ -40,14 +40,15 @@ class Past:
         """What queries (B, H, W, D/H) find among the shared and their own keys: (B, W, D)."""
         query = query / math.sqrt(query.shape[-1])
         shared = query @ self.keys.transpose(-1, -2)  # (B, H, W, T)
-        shared = shared.masked_fill_(~self.real[:, None, None, :], -torch.inf)
+        if self.real is not None:
+            shared.masked_fill_(~self.real[:, None, None, :], -torch.inf)
         each = query.transpose(1, 2)  # (B, W, H, D/H)
         own = [(each * key).sum(-1).transpose(1, 2)[..., None] for key, _ in self.own]  # (B, H, W, 1) each
         weights = tap(torch.cat([shared, *own], -1).softmax(-1))  # (B, H, W, T + j)
         there = self.keys.shape[2]
-        mixed = (weights[..., :there] @ self.values).transpose(1, 2)  # (B, W, H, D/H)
+        mixed = (weights[..., :there] @ self.values).transpose(1, 2).contiguous()  # (B, W, H, D/H)
         for place, (_, value) in enumerate(self.own):
-            mixed = torch.addcmul(mixed, weights[..., there + place].transpose(1, 2)[..., None], value)
+            mixed = mixed + weights[..., there + place].transpose(1, 2)[..., None] * value
         return mixed.flatten(2)
 
 
@@ -57,7 +58,13 @@ def _rows(x: Tensor, parent: Tensor) -> Tensor:
     return x.flatten(0, 1).index_select(0, (parent + first).flatten()).unflatten(0, parent.shape)
 
 
-def read(block: Block, x: Tensor, real: Tensor) -> tuple[Tensor, Past]:
+def which_count(lengths: Tensor, width: int) -> Tensor | None:
+    """(B, width), True for the first `lengths` (B,) of each row; None where that is all of them."""
+    real = torch.arange(width, device=lengths.device) < lengths[:, None]
+    return None if bool(real.all()) else real
+
+
+def read(block: Block, x: Tensor, real: Tensor | None) -> tuple[Tensor, Past]:
     """`block` over the history x (B, T, D), of which `real` (B, T) counts: its output and what beams need of it.
 
     A causal block over rows padded on the right ignores the padding by itself; any other one is given the mask.
@@ -65,6 +72,18 @@ def read(block: Block, x: Tensor, real: Tensor) -> tuple[Tensor, Past]:
     query, key, value = block.attention.project(block.before_attention(x))
     mixed = block.attention.mix(query, key, value, None if block.attention.causal else real)
     return block.feed(x + block.dropout(mixed)), Past(key.contiguous(), value.contiguous(), real)
+
+
+def read_end(block: Block, x: Tensor, real: Tensor | None, last: Tensor) -> tuple[Tensor, Past]:
+    """`read` for the last block of a stack, of which only the output at positions `last` (B,) is wanted: (B, 1, D)."""
+    row = torch.arange(len(x), device=x.device)
+    if block.attention.weights.active or block.hidden.active:  # somebody wants to see all of it
+        x, past = read(block, x, real)
+        return x[row, last][:, None], past
+    query, key, value = block.attention.project(block.before_attention(x))
+    past = Past(key.contiguous(), value.contiguous(), real)
+    mixed = block.attention.project_out(past.mix(query[row, :, last][:, :, None], block.attention.weights))
+    return block.feed(x[row, last][:, None] + block.dropout(mixed)), past
 
 
 def write(block: Block, x: Tensor, past: Past, parent: Tensor) -> tuple[Tensor, Past]:
@@ -89,8 +108,8 @@ class CrossBlock(nn.Module):
         self.project_out = nn.Linear(dim, dim)
         self.weights = Tap("cross attention", "user head query key")
 
-    def forward(self, x: Tensor, memory: Tensor, real: Tensor) -> Tensor:
-        """x: (B, C, D); memory: (B, T, D), of which `real` (B, T) counts. Returns (B, C, D)."""
+    def forward(self, x: Tensor, memory: Tensor, real: Tensor | None) -> Tensor:
+        """x: (B, C, D); memory: (B, T, D), of which `real` (B, T) counts (None: all). Returns (B, C, D)."""
         block = self.block
         x = x + block.dropout(block.attention(block.before_attention(x)))
         return block.feed(x + block.dropout(self._look(x, *self.heads(memory), real)))
@@ -100,12 +119,12 @@ class CrossBlock(nn.Module):
         key, value = (self._split(part).contiguous() for part in self.memory(memory).chunk(2, dim=-1))
         return key, value
 
-    def begin(self, memory: Tensor, real: Tensor) -> tuple[Past, tuple[Tensor, ...]]:
+    def begin(self, memory: Tensor, real: Tensor | None) -> tuple[Past, tuple[Tensor | None, ...]]:
         """What `write` needs before the first token: an empty past, and keys, values and mask of the memory."""
         key, value = self.heads(memory)
-        return Past(key[:, :, :0], value[:, :, :0], real[:, :0]), (key, value, real)
+        return Past(key[:, :, :0], value[:, :, :0], None), (key, value, real)
 
-    def write(self, x: Tensor, past: Past, memory: tuple[Tensor, ...], parent: Tensor) -> tuple[Tensor, Past]:
+    def write(self, x: Tensor, past: Past, memory: tuple[Tensor | None, ...], parent: Tensor) -> tuple[Tensor, Past]:
         """The next token x (B, W, D) of beams that continue the beams `parent` (B, W) of `past`."""
         block = self.block
         query, key, value = block.attention.project(block.before_attention(x))
@@ -116,11 +135,13 @@ class CrossBlock(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.block.attention.heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
 
-    def _look(self, x: Tensor, key: Tensor, value: Tensor, real: Tensor) -> Tensor:
-        query, mask = self._split(self.query(self.before_memory(x))), real[:, None, None, :]
+    def _look(self, x: Tensor, key: Tensor, value: Tensor, real: Tensor | None) -> Tensor:
+        query = self._split(self.query(self.before_memory(x)))
+        mask = None if real is None else real[:, None, None, :]
         if self.weights.active:
             logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-            mixed = self.weights(logits.masked_fill(~mask, -torch.inf).softmax(-1)) @ value
+            logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
+            mixed = self.weights(logits.softmax(-1)) @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, mask)
         return self.project_out(mixed.transpose(1, 2).flatten(2))  # (B, C, D)

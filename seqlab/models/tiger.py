@@ -10,6 +10,7 @@ Changed on purpose: the default layout is a decoder alone, which learns from eve
 (some twenty times cheaper per epoch; "encoder_decoder" is the paper's); the beam walks the trie of the catalogue
 (the paper's is unconstrained and answers up to 1.6 % of its top 10 with tuples nobody has); learned positions, item
 and slot apart, instead of T5's relative ones; no hashed user token; own output table per level, without a bias.
+LETTER (Wang et al., CIKM 2024) is an option of the tokenizer; its frozen SASRec vectors are co-occurrence vectors here.
 Reconstructed: how the encoder-decoder sees an epoch (the paper counts steps): `cuts` random histories per user.
 Held against: R@10 .0648, NDCG@10 .0384 on amazon-beauty (13 million parameters, 200,000 steps, Sentence-T5 text of
 title, price, brand and category); .0434, .0250 there with random codes; leave-one-out, full ranking, no seen filter.
@@ -17,7 +18,7 @@ title, price, brand and category); .0434, .0250 there with random codes; leave-o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from seqlab import decoding
 from seqlab.datasets.sequences import Batch
-from seqlab.layers.cached_transformer import CrossBlock, read, write
+from seqlab.layers.cached_transformer import CrossBlock, read, read_end, which_count, write
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking
 from seqlab.tokenizers.codebook import CodeBook
@@ -49,8 +50,9 @@ class Config:
     dropout: float = 0.2  # paper .1
     levels: tuple[int, ...] = (256, 256, 256, 256)  # codes per level at most; paper 3 x 256 and an index
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae
-    vectors: str = "tfidf"  # of seqlab.datasets.text; paper Sentence-T5
+    vectors: str | None = None  # of datasets.text; none: tfidf, or collaborative without words; paper Sentence-T5
     resolve: How = "index"  # equal tuples; paper index
+    letter: bool = False  # rq_vae with LETTER's collaborative and diversity terms
     legal_only: bool = False  # train and score with legal codes alone (MSCGRec); paper no
     width: int = 20  # of the beam, at least; a longer list needs a wider one
     cuts: int = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
@@ -102,6 +104,8 @@ class TIGER(nn.Module):
                 f"most {self.config.levels}; set levels={','.join(map(str, book.sizes))}."
             )
         self.codes.copy_(book.codes)
+        book = replace(book, codes=self.codes, sizes=self.config.levels)
+        self._book = self.codes, self.codes._version, book
 
     @property
     def book(self) -> CodeBook:
@@ -163,10 +167,10 @@ class TIGER(nn.Module):
             x = writer(x, memory, real)
         return self.writers_norm(x), items
 
-    def _encode(self, items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's states (B, 1 + T C, D), and which of them are real."""
+    def _encode(self, items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The encoder's states (B, 1 + T C, D), and which of them count (None: all)."""
         x = self.tokens(items)
-        real = torch.arange(x.shape[1], device=x.device) <= len(self.config.levels) * lengths[:, None]
+        real = which_count(1 + len(self.config.levels) * lengths, x.shape[1])
         for block in self.blocks:
             x = block(x, real)
         return self.norm(x), real
@@ -205,12 +209,13 @@ class _DecoderOnly:
         self.model, self.lengths = model, batch.lengths
         x = model.tokens(batch.items)
         last = len(model.config.levels) * batch.lengths  # (B,) the place of the last real token
-        real = torch.arange(x.shape[1], device=x.device) <= last[:, None]
+        real = which_count(last + 1, x.shape[1])
         self.pasts = []
-        for block in model.blocks:
+        for block in model.blocks[:-1]:
             x, past = read(block, x, real)
             self.pasts.append(past)
-        self.hidden = x[torch.arange(len(x), device=x.device), last][:, None]  # (B, 1, D)
+        self.hidden, past = read_end(model.blocks[-1], x, real, last)  # (B, 1, D)
+        self.pasts.append(past)
 
     def start(self) -> tuple[Tensor, Any]:
         return self.model.heads[0](self.model.norm(self.hidden)), (0, self.pasts)
@@ -255,4 +260,20 @@ class _EncoderDecoder:
 
 def _tokenize(config: Config, split: Split) -> CodeBook:
     """The semantic IDs that the settings ask for, from item text and training events alone."""
-    raise NotImplementedError
+    from seqlab import tokenizers
+    from seqlab.datasets import text
+
+    source = config.vectors or ("tfidf" if text.coverage(split.log)["read"].any() else "collaborative")
+    own = config.levels[:-1] if config.resolve in ("index", "popularity") else config.levels
+    wanted = {"levels": len(own), "branches": own, "codes": max(2, min(*own, split.n_items // 4))}
+    if config.letter:
+        wanted |= {"collaborative": 0.02, "diversity": 1e-4}  # the strengths of LETTER's scripts
+    has = tokenizers.create(config.tokenizer)
+    if config.letter and not hasattr(has, "diversity"):
+        raise ValueError(f"letter=true adds terms to the training of rq_vae; {config.tokenizer} has no such training.")
+    tokenizer = tokenizers.create(config.tokenizer, {key: wanted[key] for key in wanted if hasattr(has, key)})
+    X = text.item_vectors(split, source)
+    if config.letter:
+        tokenizer.fit(X, text.collaborative(split, tokenizer.latent))
+    counts = split.train.item_counts(split.n_items).numpy()
+    return tokenizers.make_codebook(tokenizer, X, resolve=config.resolve, popularity=counts, vectors=source)

@@ -34,7 +34,7 @@ class BalancedTree:
     branches: tuple[int, ...] = (32, 32)
     anchors: Literal["none", "aligned"] = "none"
     spare: int = 0
-    iterations: int = 6
+    iterations: int = 8
     seed: int = 0
 
     ordered = True

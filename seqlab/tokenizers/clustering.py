@@ -7,7 +7,8 @@ import numpy as np
 INIT_ROWS = 8  # rows per cluster that k-means++ looks at: on all of them it costs more than the clustering
 SOFT = (0.03, 0.01, 0.003)  # temperatures of a balancing step, of the mean squared distance to the mean
 SHARP = (0.02, 0.01, 0.005, 0.002, 0.001)  # and of the last one; fewer leave buckets several times too full
-ROUNDS = 10  # Sinkhorn rounds at each
+ROUNDS = 20  # Sinkhorn rounds at each
+BALANCED_ROWS = 32_768  # most points that balanced clusters are learned from; the rule then places all
 
 
 def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: int = 0) -> np.ndarray:
@@ -66,6 +67,8 @@ def balanced_kmeans(
     together, so balance can be imperfect.
     """
     X = np.ascontiguousarray(X, dtype=np.float32)
+    if len(X) > BALANCED_ROWS:
+        X = X[np.sort(np.random.default_rng(seed).permutation(len(X))[:BALANCED_ROWS])]
     centres = kmeans(X, clusters, iterations=3, seed=seed)
     bonus = np.zeros(clusters, dtype=np.float32)
     for _ in range(iterations):

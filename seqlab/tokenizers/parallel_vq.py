@@ -93,7 +93,6 @@ class ParallelVQ:
         pairs = max(self.levels * (self.levels - 1), 1)
         return {
             "reconstruction": ((network.decoder(mixed) - x) ** 2).sum(1).mean(),
-            "codebook": ((z.detach() - words) ** 2).sum((0, 2)).mean(),
             "commitment": self.beta * ((z - words.detach()) ** 2).sum((0, 2)).mean(),
             # times the features, as the other parts are sums over them
             "orthogonal": self.orthogonal * x.shape[1] * (cosine.sum((1, 2)) - self.levels).mean() / pairs,
@@ -138,8 +137,8 @@ class Network(nn.Module):
         self.books = nn.ModuleList(
             VectorQuantize(
                 dim=settings.latent, codebook_size=settings.codes, kmeans_init=True, kmeans_iters=20,
-                decay=0.9, learnable_codebook=True, ema_update=False, threshold_ema_dead_code=settings.revive,
-                commitment_weight=0.0, rotation_trick=False,
+                decay=0.9, threshold_ema_dead_code=settings.revive, commitment_weight=0.0,
+                rotation_trick=False,
             )
             for _ in range(settings.levels)
         )  # fmt: skip
@@ -151,7 +150,7 @@ class Network(nn.Module):
         return torch.stack([expert(x) for expert in self.experts])
 
     def quantise(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Codewords (M, n, latent), through which the gradient reaches the codes, and codes (n, M)."""
+        """Codewords (M, n, latent), and codes (n, M)."""
         codes = torch.stack([book(one.detach()[None])[1][0] for book, one in zip(self.books, z, strict=True)])
         words = torch.stack([book.codebook[one] for book, one in zip(self.books, codes, strict=True)])
         return words, codes.T

@@ -5,12 +5,13 @@ Papers: Rajput et al., "Recommender Systems with Generative Retrieval" (TIGER), 
 and revives dead ones.
 
 Confirmed against authors' code: MLP with ReLU and its mirror, nearest codes on residuals, the
-straight-through gradient, both errors summed over the features (averaged reconstruction is weaker by their
-number and the codes collapse), beta .25, LETTER's in-batch cross-entropy and its groups of codes, Sinkhorn's
+straight-through gradient, both errors summed over the features (an averaged one is weaker by their number:
+codes then explain little, or collapse), beta .25, LETTER's in-batch cross-entropy and its groups of codes, Sinkhorn's
 epsilon .003 and 50 rounds.
-Changed on purpose: AdamW instead of 20,000 epochs of Adagrad; k-means on all items instead of one batch;
-vectors are centred and scaled to unit variance per feature; Sinkhorn settles collisions in `encode` and is no
-part of training.
+Changed on purpose: a code is the running average of what chose it (learned codes lag behind the encoder and
+left a third more error after 30 epochs), except with the diversity term, which needs their gradient; AdamW
+instead of 20,000 epochs of Adagrad; k-means on all items instead of one batch; vectors are centred and scaled
+to unit variance per feature; Sinkhorn settles collisions in `encode` and is no part of training.
 Reconstructed: nothing.
 """
 
@@ -137,16 +138,17 @@ class RQVAE:
         error = (self.network_.decoder(z + (words.sum(0) - z).detach()) - x) ** 2  # straight through
         parts = {
             "reconstruction": (error.sum(1) if self.reconstruction == "sum" else error.mean(1)).mean(),
-            "codebook": ((residual.detach() - words) ** 2).sum((0, 2)).mean(),
             "commitment": self.beta * ((residual - words.detach()) ** 2).sum((0, 2)).mean(),
         }
+        if self.diversity:
+            parts["codebook"] = ((residual.detach() - words) ** 2).sum((0, 2)).mean()
         if other is not None:
             zq = z + (words.sum(0) - z).detach()
             here = torch.arange(len(x), device=x.device)
             parts["collaborative"] = self.collaborative * F.cross_entropy(zq @ other.T, here)
         if groups is not None:
             parts["diversity"] = self.diversity * sum(
-                _diversity(layer.codebook, groups[level], codes[:, level])
+                diversity_loss(layer.codebook, groups[level], codes[:, level])
                 for level, layer in enumerate(self.network_.quantiser.layers)
             )
         return parts, codes
@@ -199,12 +201,13 @@ class Network(nn.Module):
         self.encoder, self.decoder = mlp(widths), mlp(widths[::-1])
         self.quantiser = ResidualVQ(
             dim=settings.latent, codebook_size=settings.codes, num_quantizers=settings.levels,
-            kmeans_init=settings.start, kmeans_iters=20, learnable_codebook=True, ema_update=False, decay=0.9,
+            kmeans_init=settings.start, kmeans_iters=20, decay=0.9,
+            learnable_codebook=settings.diversity > 0, ema_update=settings.diversity == 0,
             threshold_ema_dead_code=settings.revive, commitment_weight=0.0, rotation_trick=False,
         )  # fmt: skip
 
     def quantise(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Codewords (C, n, latent), through which the gradient reaches the codes, and codes (n, C)."""
+        """Codewords (C, n, latent), and codes (n, C)."""
         # the library's sum over levels hands the encoder one gradient per level, and its losses are means
         _, codes, _ = self.quantiser(z.detach()[None])
         codes = codes[0]
@@ -255,7 +258,7 @@ def _spread(codes: Tensor, distances: Tensor) -> Tensor:
     return codes
 
 
-def _diversity(words: Tensor, group: Tensor, chosen: Tensor) -> Tensor:
+def diversity_loss(words: Tensor, group: Tensor, chosen: Tensor) -> Tensor:
     """LETTER's: the chosen code is to be near another of its group, drawn at random, and not the rest."""
     same = (group[chosen, None] == group[None]) & (torch.arange(len(words)) != chosen[:, None])  # (n, K)
     known = same.any(1)

@@ -1,15 +1,16 @@
-"""TIGER: the cached road equals the uncached one, a beam as wide as the catalogue is exact, codes travel with the model."""
+"""TIGER: cached equals uncached, a beam as wide as the catalogue is exact, codes travel with the model."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from tests.synthetic import batch_of, chain_histories, log_of
 
 import seqlab
 from seqlab import models, recommender
+from seqlab.datasets import leave_one_out
 from seqlab.models.tiger import TIGER, Config
 from seqlab.tokenizers import CodeBook
-from tests.synthetic import batch_of
 
 torch.set_num_threads(1)
 
@@ -150,10 +151,30 @@ def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do()
         model.recommend(batch_of(HISTORIES), 5)
     with pytest.raises(ValueError, match="set levels=5,4,7"):
         model.adopt(book(sizes=(5, 4, 7)))
-    with pytest.raises(ValueError, match="39 items .* built for 40 items"):
+    with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
         model.adopt(book(items=39))
     with pytest.raises(ValueError, match="set levels=5,4"):
         model.adopt(book(sizes=(5, 4)))
+
+
+def test_codes_are_made_from_training_events_alone():
+    histories = chain_histories(3, users=60)
+    changed = [items[:-2] + [items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
+    trained = [items[:-2] + items[:2] for items in histories]
+    codes = []
+    for log in (log_of(histories, repeats=True), log_of(changed, repeats=True), log_of(trained[::-1], repeats=True)):
+        model = models.build("tiger", log.n_items)
+        recommender.prepare(model, leave_one_out(log))
+        codes.append(model.codes)
+        assert model.book.vectors == "collaborative"  # there are no words
+        assert bool(model.book.trie.size(model.book.trie.find(model.codes[1:])).eq(1).all())
+    assert torch.equal(codes[0], codes[1]) and not torch.equal(codes[0], codes[2])
+
+
+def test_letter_needs_a_tokenizer_that_is_trained():
+    split = leave_one_out(log_of(chain_histories(3, users=60), repeats=True))
+    with pytest.raises(ValueError, match="rq_kmeans has no such training"):
+        recommender.prepare(models.build("tiger", split.n_items, {"letter": True}), split)
 
 
 @both_layouts

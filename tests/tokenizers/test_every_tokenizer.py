@@ -1,0 +1,137 @@
+"""What every tokenizer owes: shapes, seeds, independence of the other rows, coarser vectors from fewer
+codes.
+"""
+
+import inspect
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from seqlab import tokenizers
+from seqlab.datasets.columns import DataError
+
+torch.set_num_threads(1)
+
+SMALL = {
+    "rq_kmeans": {"levels": 3, "codes": 16},
+    "rq_vae": {
+        "levels": 3,
+        "codes": 16,
+        "hidden": (32,),
+        "latent": 8,
+        "epochs": 15,
+        "batch": 100,
+        "lr": 3e-3,
+    },
+    "fsq": {"levels": 3, "values": (5, 4), "epochs": 10, "batch": 100, "depth": 1},
+    "pq": {"levels": 3, "codes": 16, "rotations": 3},
+    "balanced_tree": {"branches": (6, 5)},
+    "parallel_vq": {
+        "levels": 3,
+        "codes": 16,
+        "hidden": (16,),
+        "latent": 8,
+        "epochs": 15,
+        "batch": 100,
+        "lr": 3e-3,
+    },
+    "random_codes": {"levels": 3, "codes": 16},
+}
+
+
+def clustered(n=400, d=12, seed=0):
+    """Points in lumps within lumps."""
+    random = np.random.default_rng(seed)
+    of = random.integers(0, 24, n)
+    big, small = random.normal(size=(6, d)) * 3, random.normal(size=(24, d))
+    return (big[of % 6] + small[of] + 0.3 * random.normal(size=(n, d))).astype(np.float32)
+
+
+X = clustered()
+
+
+@pytest.fixture(scope="module", params=sorted(SMALL))
+def fitted(request):
+    return tokenizers.create(request.param, SMALL[request.param]).fit(X)
+
+
+def test_the_list_is_whole_and_a_card_stands_beside_each_name():
+    assert tokenizers.names() == sorted(SMALL)
+    assert all(len(line) > 20 for line in tokenizers.table()["what it is"])
+
+
+def test_codes_fit_their_sizes_and_one_item_needs_no_company(fitted):
+    codes = fitted.encode(X)
+    assert codes.shape == (len(X), len(fitted.sizes_)) and codes.dtype == np.int64
+    assert codes.min() >= 0 and bool((codes < np.array(fitted.sizes_)).all())
+    some = fitted.encode(X[:7])
+    assert np.array_equal(some, codes[:7])
+
+
+def test_a_seed_decides_everything_and_the_global_generators_are_left_alone(fitted):
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    settings = {name: getattr(fitted, name) for name in inspect.signature(type(fitted)).parameters}
+    again = type(fitted)(**settings)
+    assert not hasattr(again, "sizes_")
+    assert again.fit(X) is again
+    assert np.array_equal(again.encode(X), fitted.encode(X))
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_the_error_falls_with_every_level(fitted):
+    codes = fitted.encode(X)
+    errors = [((X - fitted.decode(codes[:, :level])) ** 2).sum() for level in range(1, codes.shape[1] + 1)]
+    errors = [((X - X.mean(0)) ** 2).sum(), *errors]
+    assert fitted.decode(codes).shape == X.shape
+    if type(fitted).__name__ == "RandomCodes":
+        assert errors == pytest.approx([errors[0]] * 4)
+    else:
+        assert all(after < before for before, after in pairwise(errors)), errors
+
+
+def test_bad_vectors_are_named(fitted):
+    spoiled = X.copy()
+    spoiled[3, 1] = np.nan
+    with pytest.raises(DataError, match="not finite; the first is in row 3"):
+        type(fitted)().fit(spoiled)
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"random_codes", "fsq"}))
+def test_fewer_items_than_codes_are_refused_not_memorised(name):
+    with pytest.raises(ValueError, match="at least"):
+        tokenizers.create(name).fit(X[:100])
+
+
+def test_unknown_names_and_settings_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'rq_kmeans'"):
+        tokenizers.create("rqkmeans")
+    with pytest.raises(ValueError, match="has no setting 'level'; did you mean 'levels'"):
+        tokenizers.create("rq_kmeans", {"level": 3})
+
+
+def test_a_code_book_carries_how_it_was_made():
+    counts = np.arange(len(X) + 1)
+    tokenizer = tokenizers.create("rq_kmeans", {"levels": 2, "codes": 8})
+    book = tokenizers.make_codebook(tokenizer, X, resolve="popularity", popularity=counts, vectors="lumps")
+    assert book.n_items == len(X) and book.sizes[:2] == (8, 8) and book.summary()["unique share"] == 1
+    assert book.residual[0] == 1 and book.residual[0] > book.residual[1] > book.residual[2] > 0
+    assert "by popularity" in book.notes[0] and (book.vectors, book.resolved) == ("lumps", "popularity")
+    assert book.name == "RQKMeans(levels=2, codes=8, iterations=25, batch=0, seed=0)"
+    bucket = book.items_of(book.codes[1, :2])
+    assert (
+        book.codes[bucket, 2].tolist() == list(range(len(bucket)))[::-1]
+    )  # later items are more popular here
+    # a fitted tokenizer is used as it is: new items get codes without moving the old ones
+    grown = tokenizers.make_codebook(tokenizer, np.vstack([X, clustered(50, seed=1)]), resolve="none")
+    assert torch.equal(grown.codes[: len(X) + 1], book.codes[:, :2]) and book.doctor() != []
+
+
+def test_moving_collisions_keeps_every_prefix():
+    tokenizer = tokenizers.create("rq_kmeans", {"levels": 2, "codes": 16})
+    plain = tokenizers.make_codebook(tokenizer, X, resolve="none")
+    moved = tokenizers.make_codebook(tokenizer, X, resolve="reassign")
+    assert torch.equal(plain.codes[:, 0], moved.codes[:, 0])
+    assert moved.summary()["tuples"] > plain.summary()["tuples"] and moved.sizes == (16, 16)

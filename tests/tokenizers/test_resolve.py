@@ -1,0 +1,71 @@
+"""Items with equal tuples: told apart, moved, or left; and said so."""
+
+import numpy as np
+import pytest
+
+from seqlab.tokenizers.resolve import resolve
+
+CODES = np.array([[0, 1], [0, 1], [2, 0], [0, 1], [2, 0], [1, 1]])
+SIZES = (3, 4)
+
+
+def unique(codes):
+    return len(np.unique(codes, axis=0)) == len(codes)
+
+
+def test_an_index_makes_tuples_unique_and_keeps_their_content():
+    codes, sizes, said = resolve(CODES, SIZES, "index")
+    assert unique(codes) and sizes == (3, 4, 3)
+    assert np.array_equal(codes[:, :2], CODES) and sorted(codes[[0, 1, 3], 2]) == [0, 1, 2]
+    assert "5 of 6 items" in said and "extra column of 3" in said
+
+
+def test_the_index_does_not_follow_the_numbering_of_items():
+    same = np.zeros((1000, 1), dtype=int)
+    codes, _, _ = resolve(same, (1,), "index")
+    assert abs(np.corrcoef(np.arange(1000), codes[:, 1])[0, 1]) < 0.1
+    assert np.array_equal(codes, resolve(same, (1,), "index")[0])
+
+
+def test_the_width_is_the_same_where_nothing_collides():
+    codes, sizes, _ = resolve(CODES[[0, 2, 5]], SIZES, "index")
+    assert sizes == (3, 4, 1) and codes[:, 2].tolist() == [0, 0, 0]
+
+
+def test_by_popularity_the_most_popular_item_of_a_tuple_comes_first():
+    codes, _, _ = resolve(CODES, SIZES, "popularity", popularity=np.array([3, 9, 1, 5, 2, 0]))
+    assert codes[:, 2].tolist() == [2, 0, 1, 1, 0, 0]
+    with pytest.raises(ValueError, match="one training count per item"):
+        resolve(CODES, SIZES, "popularity", popularity=np.ones(5))
+
+
+def words(codes):
+    """Codes as points on a line: 10 per first code, 1 per second."""
+    return (codes @ np.array([10.0, 1.0]))[:, None]
+
+
+def test_reassignment_moves_all_but_the_nearest_to_the_nearest_free_codes():
+    vectors = np.array([[1.9], [1.1], [20.0], [0.4], [20.6], [11.0]])
+    codes, sizes, said = resolve(CODES, SIZES, "reassign", vectors=vectors, decode=words)
+    assert codes[:, 1].tolist() == [2, 1, 0, 0, 1, 1] and np.array_equal(codes[:, 0], CODES[:, 0])
+    assert sizes == SIZES and "now 0 do" in said
+    assert CODES[0].tolist() == [0, 1]  # the argument is left alone
+
+
+def test_a_full_prefix_keeps_its_collisions_and_says_so():
+    codes = np.zeros((5, 2), dtype=int)
+    moved, _, said = resolve(codes, (1, 4), "reassign", vectors=np.zeros((5, 1)), decode=words)
+    assert len(np.unique(moved[:, 1])) == 4
+    assert "now 2 do" in said
+
+
+def test_left_alone_they_are_counted():
+    codes, sizes, said = resolve(CODES, SIZES, "none")
+    assert np.array_equal(codes, CODES) and sizes == SIZES and "5 of 6" in said
+
+
+def test_what_is_missing_or_unknown_is_said():
+    with pytest.raises(ValueError, match="index, reassign, popularity, none"):
+        resolve(CODES, SIZES, "drop")
+    with pytest.raises(ValueError, match="needs the vectors"):
+        resolve(CODES, SIZES, "reassign")
