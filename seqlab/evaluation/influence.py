@@ -181,7 +181,9 @@ def agreement(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, str]:
     """
     joined = a[["position", "value"]].merge(b[["position", "value"]], on="position")
     if len(joined) < 3 or joined["value_x"].nunique() < 2 or joined["value_y"].nunique() < 2:
-        return float("nan"), "too little to compare"
+        return float("nan"), "cannot be compared: too few events, or all alike"
     rho = float(joined["value_x"].rank().corr(joined["value_y"].rank()))
-    strength = "hardly" if abs(rho) < 0.2 else "weakly" if abs(rho) < 0.4 else "moderately" if abs(rho) < 0.7 else "strongly"
-    return rho, f"{strength} {'agree' if rho >= 0 else 'disagree'} on the order of the events (Spearman {rho:+.2f})"
+    if abs(rho) < 0.2:
+        return rho, f"are unrelated in their order (Spearman {rho:+.2f})"
+    strength = "weakly" if abs(rho) < 0.4 else "moderately" if abs(rho) < 0.7 else "strongly"
+    return rho, f"{strength} {'agree' if rho > 0 else 'disagree'} in their order (Spearman {rho:+.2f})"
