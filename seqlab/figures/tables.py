@@ -16,9 +16,9 @@ STYLE = """<style>
 .sl { font: 13px/1.45 system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif; color: var(--jp-content-font-color1, inherit); }
 .sl table { border-collapse: collapse; margin: 4px 0 10px; font-size: 13px; }
 .sl th, .sl td { text-align: left; padding: 3px 10px 3px 0; vertical-align: top; border: 0;
-  border-bottom: 1px solid rgba(128, 134, 144, .28); background: none; white-space: normal; overflow-wrap: anywhere; }
+  border-bottom: 1px solid rgba(128, 134, 144, .28); background: none; white-space: normal; overflow-wrap: anywhere; min-width: 4.6em; }
 .sl th { font-weight: 600; white-space: nowrap; overflow-wrap: normal; }
-.sl td.n, .sl th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.sl td.n, .sl th.n { min-width: 0; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .sl .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(max(240px, 44%), 1fr)); gap: 6px 30px; }
 .sl .card { border: 1px solid rgba(128, 134, 144, .35); border-radius: 6px; padding: 8px 12px; margin: 0 0 10px; }
 .sl .three { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 4px 26px; }
