@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
         "git": git_revision(),
         "device": device,
         "threads": torch.get_num_threads(),
@@ -53,7 +53,8 @@ def git_revision() -> str | None:
     return revision.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The installed version of a distribution, None where it is missing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -250,9 +250,9 @@ def _execute(work: _Work, aside: Path, timeout: float, start_timeout: float, thr
     with tempfile.TemporaryDirectory() as specs:
         _kernelspec(Path(specs), aside.resolve(), threads)
         finder = KernelSpecManager(kernel_dirs=[specs], ensure_native_kernel=False)
-        work.kernel = AsyncKernelManager(
-            kernel_name="python3", kernel_spec_manager=finder, transport="tcp" if sys.platform == "win32" else "ipc"
-        )
+        # a socket in a folder only this user can read, named in full: kernel and client have different working folders
+        private = {"transport": "ipc", "ip": str(Path(specs) / "kernel")} if sys.platform != "win32" else {}
+        work.kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=finder, **private)
         try:
             papermill.execute_notebook(
                 _literal(work.path), _literal(aside / "executed.ipynb"), work.given,

@@ -120,6 +120,8 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     asked = (first < len(is_cold)).nonzero()[:, 0]
     end = warm_before[first[asked]]
     start = warm_only.offsets[asked]
+    if log.ties == "shuffle":
+        end = _before(warm_only, start, end, whole.times[first[asked]])
     some = end > start
     test = Questions(warm_only, asked[some] + 1, whole.items[first[asked][some]], start[some], end[some])
     asked_valid = (per_user >= 2).nonzero()[:, 0]
@@ -130,7 +132,7 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     kept = per_user.clone()
     kept[asked_valid] -= 1
     train = _prefix(warm_only, kept)
-    valid = Questions(warm_only, asked_valid + 1, warm_only.items[valid_at], warm_only.offsets[asked_valid], valid_at)
+    valid = _questions(log, warm_only, asked_valid + 1, valid_at, notes, "validation")
     return Split(log, train, valid, test, f"cold items {share:.0%}", tuple(notes))
 
 
@@ -185,16 +187,21 @@ def _questions(
     """Ask for the events at `at`; where ties mean nothing the history stops before the answer's moment."""
     start, end = whole.offsets[users - 1], at.clone()
     if log.ties == "shuffle":
-        moment = torch.repeat_interleave(whole.times[at], at - start)
-        row = torch.repeat_interleave(torch.arange(len(at)), at - start)
-        event = torch.arange(len(row)) - torch.repeat_interleave((at - start).cumsum(0) - (at - start), at - start)
-        earlier = whole.times[start[row] + event] < moment
-        end = start + torch.zeros_like(at).index_add_(0, row, earlier.long())
+        end = _before(whole, start, end, whole.times[at])
         some = end > start
         if left := int((~some).sum()):
             notes.append(f"{left:,} users have nothing strictly before their {part} answer: not asked.")
         users, at, start, end = users[some], at[some], start[some], end[some]
     return Questions(whole, users, whole.items[at], start, end)
+
+
+def _before(sequences: Sequences, start: Tensor, end: Tensor, moment: Tensor) -> Tensor:
+    """Where each history `[start, end)` must end for all its events to be earlier than `moment` (Q,)."""
+    lengths = end - start
+    row = torch.repeat_interleave(torch.arange(len(start)), lengths)
+    step = torch.arange(len(row)) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    earlier = sequences.times[start[row] + step] < moment[row]
+    return start + torch.zeros_like(start).index_add_(0, row, earlier.long())
 
 
 def _moment(bound: float | str) -> float:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 ROW = 19  # pixels per event: one line of a title
 
 
-def attention(frame: pd.DataFrame, influence: pd.DataFrame, titles: Sequence[str], top: float | None = None) -> go.Figure:
+def attention(
+    frame: pd.DataFrame, influence: pd.DataFrame, titles: Sequence[str], top: float | None = None
+) -> go.Figure:
     """One head's attention, a column per event that looks and a row per event looked at; beside it each event's worth.
 
     frame: columns query, key, value (positions from 0, oldest first) of one layer and head; influence: columns
@@ -28,11 +30,18 @@ def attention(frame: pd.DataFrame, influence: pd.DataFrame, titles: Sequence[str
 
     figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.68, 0.32], horizontal_spacing=0.02)
     count = len(titles)
-    _heatmap(figure, frame, titles, top if top is not None else bright_end(frame), 1, 1)
+    _heatmap(figure, frame, titles, 1, 1)
     add_bars(figure, influence, titles, 1, 2)
     named = _numbered(titles)
     places = list(range(count))
-    figure.update_xaxes(title="looking from (after this event)", tickvals=places, ticktext=labels(titles, 24), tickangle=-90, row=1, col=1)
+    figure.update_xaxes(
+        title="looking from (after this event)",
+        tickvals=places,
+        ticktext=labels(titles, 24),
+        tickangle=-90,
+        row=1,
+        col=1,
+    )
     figure.update_xaxes(title="worth (log-probability)", row=1, col=2)
     figure.update_yaxes(tickvals=places, ticktext=named, range=[count - 0.5, -0.5], row=1, col=1)
     figure.update_yaxes(range=[count - 0.5, -0.5], row=1, col=2)
@@ -58,25 +67,42 @@ def attention_grid(frame: pd.DataFrame, influence: pd.DataFrame, titles: Sequenc
     names.insert(heads, "worth to the top item")
     share = 0.62 / heads
     figure = make_subplots(
-        layers, heads + 1, specs=specs, subplot_titles=names, column_widths=[share] * heads + [0.38],
-        horizontal_spacing=0.035, vertical_spacing=0.09,
-    )  # fmt: skip
+        layers,
+        heads + 1,
+        specs=specs,
+        subplot_titles=names,
+        column_widths=[share] * heads + [0.38],
+        horizontal_spacing=0.035,
+        vertical_spacing=0.09,
+    )
     top = bright_end(frame)
     for (layer, head), part in frame.groupby(["layer", "head"]):
-        _heatmap(figure, part, titles, top, int(layer) + 1, int(head) + 1)
+        _heatmap(figure, part, titles, int(layer) + 1, int(head) + 1)
     add_bars(figure, influence, titles, 1, heads + 1)
     finish(figure, "", max(120 + ROW * count, 90 + 250 * layers))
     every = list(range(4, count, 5))
     for row in range(1, layers + 1):
         for column in range(1, heads + 1):
             figure.update_xaxes(tickvals=every, ticktext=[at + 1 for at in every], showgrid=False, row=row, col=column)
-            figure.update_yaxes(tickvals=every, ticktext=[at + 1 for at in every], showgrid=False, range=[count - 0.5, -0.5], row=row, col=column)
+            figure.update_yaxes(
+                tickvals=every,
+                ticktext=[at + 1 for at in every],
+                showgrid=False,
+                range=[count - 0.5, -0.5],
+                row=row,
+                col=column,
+            )
         figure.update_yaxes(title="looked at (event)", row=row, col=1)
     for column in range(1, heads + 1):
         figure.update_xaxes(title="looking from (event)", row=layers, col=column)
     figure.update_yaxes(
-        tickvals=list(range(count)), ticktext=_numbered(titles, after=True), range=[count - 0.5, -0.5], side="right", showgrid=False,
-        row=1, col=heads + 1,
+        tickvals=list(range(count)),
+        ticktext=_numbered(titles, after=True),
+        range=[count - 0.5, -0.5],
+        side="right",
+        showgrid=False,
+        row=1,
+        col=heads + 1,
     )
     figure.update_xaxes(title="log-probability", row=1, col=heads + 1)
     figure.update_layout(coloraxis=_colours(top, 1 + 40 / (figure.layout.height - 170)))
@@ -89,7 +115,7 @@ def bright_end(frame: pd.DataFrame) -> float:
     return float(min(1.0, max(late.quantile(0.995), 1e-6)))
 
 
-def _heatmap(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], top: float, row: int, column: int) -> None:
+def _heatmap(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], row: int, column: int) -> None:
     import plotly.graph_objects as go
 
     grid = frame.pivot(index="key", columns="query", values="value").to_numpy()  # (key, query)
@@ -98,17 +124,42 @@ def _heatmap(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], top:
     if not grid[ahead].any():
         shown[ahead] = None
     full = labels(titles, 80)
-    words = [[f"after <b>{full[query]}</b><br>looks at <b>{full[key]}</b>" for query in range(len(full))] for key in range(len(full))]
-    heatmap = go.Heatmap(z=shown, customdata=words, coloraxis="coloraxis", hovertemplate="%{customdata}<br>%{z:.1%}<extra></extra>", xgap=1, ygap=1)
+    words = [
+        [f"after <b>{full[query]}</b><br>looks at <b>{full[key]}</b>" for query in range(len(full))]
+        for key in range(len(full))
+    ]
+    heatmap = go.Heatmap(
+        z=shown,
+        customdata=words,
+        coloraxis="coloraxis",
+        hovertemplate="%{customdata}<br>%{z:.1%}<extra></extra>",
+        xgap=1,
+        ygap=1,
+    )
     figure.add_trace(heatmap, row=row, col=column)
 
 
 def _colours(top: float, y: float) -> dict:
     return {
-        "colorscale": SCALE, "cmin": 0, "cmax": top,
-        "colorbar": {"title": {"text": "attention", "side": "right"}, "orientation": "h", "x": 0, "xanchor": "left", "y": y, "yanchor": "bottom",
-                     "ypad": 0, "xpad": 0, "len": 0.3, "thickness": 9, "tickformat": ".0%", "outlinecolor": FAINT, "nticks": 4},
-    }  # fmt: skip
+        "colorscale": SCALE,
+        "cmin": 0,
+        "cmax": top,
+        "colorbar": {
+            "title": {"text": "attention", "side": "right"},
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": y,
+            "yanchor": "bottom",
+            "ypad": 0,
+            "xpad": 0,
+            "len": 0.3,
+            "thickness": 9,
+            "tickformat": ".0%",
+            "outlinecolor": FAINT,
+            "nticks": 4,
+        },
+    }
 
 
 def _numbered(titles: Sequence[str], after: bool = False) -> list[str]:

@@ -17,16 +17,17 @@ GROUPS = 10
 
 PALE = "rgba(0, 114, 178, 0.28)"
 OTHER = "rgba(128, 134, 144, 0.45)"
-TRACES = GROUPS + 3
-"""Always as many: ten groups, the others, the neighbours, the chosen item; so that a live figure is updated in place."""
 
 
-def item_map(frame: pd.DataFrame, color: str, picked: int | None = None, neighbours: list[int] | None = None) -> go.Figure:
+def item_map(
+    frame: pd.DataFrame, color: str, picked: int | None = None, neighbours: list[int] | None = None
+) -> go.Figure:
     """A dot per item at (x, y), titles on hover, coloured by one column.
 
-    frame: index item; columns x, y, title and whatever it may be coloured by. Numbers get a scale (by rank of size when
+    frame: index item; columns x, y, title and whatever it may be coloured by. Numbers get a scale (logarithmic when
     they are very unequal), words their ten most frequent values and "other". picked and neighbours: items to ring.
-    Customdata of the first eleven traces are item ids. Raises `KeyError` for a column that is not there.
+    There are always thirteen traces, so that a live figure can be updated in place: ten groups, the others (customdata:
+    item ids), the neighbours, the chosen item. Raises `KeyError` for a column that is not there.
     """
     import plotly.graph_objects as go
 
@@ -35,21 +36,39 @@ def item_map(frame: pd.DataFrame, color: str, picked: int | None = None, neighbo
     figure = go.Figure(_groups(frame, color))
     words = labels(frame["title"], 90)
     title = dict(zip(frame.index, words, strict=True))
-    for chosen, size, width, symbol in ((neighbours or [], 11, 2, "circle-open"), ([] if picked is None else [picked], 15, 3, "diamond-open")):
+    for chosen, size, width, symbol in (
+        (neighbours or [], 11, 2, "circle-open"),
+        ([] if picked is None else [picked], 15, 3, "diamond-open"),
+    ):
         spots = frame.loc[chosen]
         figure.add_scattergl(
-            x=spots["x"].to_numpy(), y=spots["y"].to_numpy(), mode="markers", showlegend=False, text=[title[item] for item in chosen],
+            x=spots["x"].to_numpy(),
+            y=spots["y"].to_numpy(),
+            mode="markers",
+            showlegend=False,
+            text=[title[item] for item in chosen],
             marker={"size": size, "symbol": symbol, "color": PALETTE[4], "line": {"width": width, "color": PALETTE[4]}},
             hovertemplate="<b>%{text}</b><extra></extra>",
-        )  # fmt: skip
+        )
     numeric = _is_number(frame[color])
     finish(figure, "", 560, legend=not numeric)
     bare = {"showticklabels": False, "showgrid": False, "showline": False, "ticks": ""}
     figure.update_xaxes(**bare).update_yaxes(**bare)
     figure.update_layout(
-        legend={"title": {"text": label(color)}, "orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top", "itemsizing": "constant"},
-        dragmode="pan", hovermode="closest", margin={"l": 20, "r": 20, "t": 30, "b": 30}, uirevision="kept",
-    )  # fmt: skip
+        legend={
+            "title": {"text": label(color)},
+            "orientation": "v",
+            "x": 1.02,
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "itemsizing": "constant",
+        },
+        dragmode="pan",
+        hovermode="closest",
+        margin={"l": 20, "r": 20, "t": 30, "b": 30},
+        uirevision="kept",
+    )
     return figure
 
 
@@ -64,9 +83,14 @@ def item_map_with_neighbours(frame: pd.DataFrame, color: str, examples: dict[int
     title = frame["title"]
     names = ["", *(f"nearest to<br><b>{label(title[item], 30)}</b>" for item in examples)]
     figure = make_subplots(
-        2, count, specs=[[{"colspan": count, "type": "scatter"}, *[None] * (count - 1)], [{}] * count], row_heights=[0.68, 0.32],
-        subplot_titles=names, vertical_spacing=0.1, horizontal_spacing=0.04,
-    )  # fmt: skip
+        2,
+        count,
+        specs=[[{"colspan": count, "type": "scatter"}, *[None] * (count - 1)], [{}] * count],
+        row_heights=[0.68, 0.32],
+        subplot_titles=names,
+        vertical_spacing=0.1,
+        horizontal_spacing=0.04,
+    )
     plain = item_map(frame, color)
     for trace in plain.data[: GROUPS + 1]:
         figure.add_trace(trace, row=1, col=1)
@@ -74,14 +98,30 @@ def item_map_with_neighbours(frame: pd.DataFrame, color: str, examples: dict[int
         near = near.head(6).iloc[::-1]
         places, words = list(range(len(near))), labels(near["title"], 90)
         figure.add_bar(
-            x=near["cosine"], y=places, orientation="h", marker_color=PALE, showlegend=False, customdata=words,
-            hovertemplate="<b>%{customdata}</b><br>cosine %{x:.3f}<extra></extra>", row=2, col=column,
-        )  # fmt: skip
-        text = [f"{cosine:.2f}  {title}" for cosine, title in zip(near["cosine"], labels(near["title"], 30), strict=True)]
+            x=near["cosine"],
+            y=places,
+            orientation="h",
+            marker_color=PALE,
+            showlegend=False,
+            customdata=words,
+            hovertemplate="<b>%{customdata}</b><br>cosine %{x:.3f}<extra></extra>",
+            row=2,
+            col=column,
+        )
+        text = [
+            f"{cosine:.2f}  {title}" for cosine, title in zip(near["cosine"], labels(near["title"], 30), strict=True)
+        ]
         figure.add_scatter(
-            x=[0.02] * len(near), y=places, mode="text", text=text, textposition="middle right", showlegend=False, hoverinfo="skip",
-            row=2, col=column,
-        )  # fmt: skip
+            x=[0.02] * len(near),
+            y=places,
+            mode="text",
+            text=text,
+            textposition="middle right",
+            showlegend=False,
+            hoverinfo="skip",
+            row=2,
+            col=column,
+        )
         figure.update_yaxes(showticklabels=False, showgrid=False, row=2, col=column)
         figure.update_xaxes(title="cosine", range=[0, 1], row=2, col=column)
     legend = plain.layout.legend
@@ -98,13 +138,15 @@ def item_map_with_neighbours(frame: pd.DataFrame, color: str, examples: dict[int
 
 def _groups(frame: pd.DataFrame, color: str) -> list[go.Scattergl]:
     """Eleven traces: numbers use the first alone, words one per frequent value and the last for the rest."""
-    import plotly.graph_objects as go
 
     size = float(np.clip(240 / np.sqrt(max(len(frame), 1)), 4, 9))
     column = frame[color]
     if _is_number(column):
         marker = _scale(column, color) | {"size": size, "opacity": 0.85}
-        return [_dots(frame, "all items", marker, color), *(_dots(frame.iloc[:0], "", {"size": size}, color) for _ in range(GROUPS))]
+        return [
+            _dots(frame, "all items", marker, color),
+            *(_dots(frame.iloc[:0], "", {"size": size}, color) for _ in range(GROUPS)),
+        ]
     words = column.astype(object).where(column.notna(), "(unknown)").astype(str)
     frequent = list(words.value_counts().index[:GROUPS])
     traces = []
@@ -121,11 +163,21 @@ def _dots(rows: pd.DataFrame, name: str, marker: dict, color: str) -> go.Scatter
 
     shown = rows[color]
     values = [f"{one:,.6g}" for one in shown] if _is_number(shown) else labels(shown, 60)
-    text = [f"<b>{title}</b><br>{label(color)}: {value}" for title, value in zip(labels(rows["title"], 90), values, strict=True)]
+    text = [
+        f"<b>{title}</b><br>{label(color)}: {value}"
+        for title, value in zip(labels(rows["title"], 90), values, strict=True)
+    ]
     return go.Scattergl(
-        x=rows["x"].to_numpy(dtype=np.float32), y=rows["y"].to_numpy(dtype=np.float32), mode="markers", name=name, marker=marker,
-        text=text, customdata=rows.index.to_numpy(), hovertemplate="%{text}<extra></extra>", showlegend=bool(len(rows)),
-    )  # fmt: skip
+        x=rows["x"].to_numpy(dtype=np.float32),
+        y=rows["y"].to_numpy(dtype=np.float32),
+        mode="markers",
+        name=name,
+        marker=marker,
+        text=text,
+        customdata=rows.index.to_numpy(),
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=bool(len(rows)),
+    )
 
 
 def _scale(column: pd.Series, color: str) -> dict:
@@ -136,7 +188,13 @@ def _scale(column: pd.Series, color: str) -> dict:
         top = int(np.log10(values.max())) + 1
         bar |= {"tickvals": list(range(top)), "ticktext": [f"{10**at:,}" for at in range(top)]}
         values = np.log10(np.maximum(values, 1))
-    return {"color": values, "colorscale": SCALE, "showscale": True, "colorbar": bar, "line": {"width": 0, "color": INK}}
+    return {
+        "color": values,
+        "colorscale": SCALE,
+        "showscale": True,
+        "colorbar": bar,
+        "line": {"width": 0, "color": INK},
+    }
 
 
 def _is_number(column: pd.Series) -> bool:

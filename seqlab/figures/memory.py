@@ -18,8 +18,8 @@ BETWEEN = 112  # pixels between two histories: an axis below, three lines above
 def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.Figure:
     """Several measures of the same events side by side, one panel each; histories one under the other.
 
-    frame: columns history (its caption; lines are kept), panel (what is measured), unit (the axis), position (from 0, oldest first),
-    value; titles: of the events of each history, by its caption.
+    frame: columns history (its caption; lines are kept), panel (what is measured), unit (the axis), position (from 0,
+    oldest first), value; titles: of the events of each history, by its caption.
     """
     from plotly.subplots import make_subplots
 
@@ -27,9 +27,13 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
     counts = [len(titles[name]) for name in rows]
     height = [ROW * count + BETWEEN for count in counts]
     figure = make_subplots(
-        len(rows), len(panels), shared_yaxes=True, row_heights=height, horizontal_spacing=0.04,
+        len(rows),
+        len(panels),
+        shared_yaxes=True,
+        row_heights=height,
+        horizontal_spacing=0.04,
         vertical_spacing=0 if len(rows) == 1 else min(BETWEEN / sum(height), 0.9 / (len(rows) - 1)),
-    )  # fmt: skip
+    )
     for row, name in enumerate(rows, 1):
         for column, panel in enumerate(panels, 1):
             part = frame[(frame["history"] == name) & (frame["panel"] == panel)]
@@ -39,7 +43,9 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
         _caption(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
         named = [f"{word}  {at}" for at, word in enumerate(labels(titles[name], 32), 1)]
         for column in range(1, len(panels) + 1):
-            figure.update_yaxes(range=[len(named) - 0.5, -0.5], tickvals=list(range(len(named))), ticktext=named, row=row, col=column)
+            figure.update_yaxes(
+                range=[len(named) - 0.5, -0.5], tickvals=list(range(len(named))), ticktext=named, row=row, col=column
+            )
     finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1))
     figure.update_layout(margin_t=78)
     figure.update_yaxes(showgrid=False)
@@ -50,9 +56,17 @@ def _caption(figure: go.Figure, text: str, row: int, column: int, up: int) -> No
     """Words above a panel, at its left edge."""
     panel = figure.get_subplot(row, column)
     figure.add_annotation(
-        text=text, x=panel.xaxis.domain[0], xref="paper", xanchor="left", y=panel.yaxis.domain[1], yref="paper", yanchor="bottom",
-        yshift=up, showarrow=False, align="left",
-    )  # fmt: skip
+        text=text,
+        x=panel.xaxis.domain[0],
+        xref="paper",
+        xanchor="left",
+        y=panel.yaxis.domain[1],
+        yref="paper",
+        yanchor="bottom",
+        yshift=up,
+        showarrow=False,
+        align="left",
+    )
 
 
 def add_bars(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], row: int, column: int) -> None:
@@ -64,8 +78,13 @@ def add_bars(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], row:
     full = labels(titles, 80)
     words = [f"{full[at]}<br>event {at + 1}" for at in frame["position"]]
     bars = go.Bar(
-        x=value, y=frame["position"].to_numpy(), orientation="h", marker={"color": colours, "line": {"width": 0}}, customdata=words,
-        hovertemplate="<b>%{customdata}</b><br>%{x:+.3f}<extra></extra>", showlegend=False,
-    )  # fmt: skip
+        x=value,
+        y=frame["position"].to_numpy(),
+        orientation="h",
+        marker={"color": colours, "line": {"width": 0}},
+        customdata=words,
+        hovertemplate="<b>%{customdata}</b><br>%{x:+.3f}<extra></extra>",
+        showlegend=False,
+    )
     figure.add_trace(bars, row=row, col=column)
     figure.add_vline(x=0, line={"color": INK, "width": 1}, row=row, col=column)

@@ -43,7 +43,10 @@ def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = 
     import plotly.graph_objects as go
 
     rows = frame.loc[[metric for metric in metrics if metric in frame.index]].iloc[::-1]
-    colours = [PALETTE[2] if low > 0 else PALETTE[4] if high < 0 else INK for low, high in zip(rows["low"], rows["high"], strict=True)]
+    colours = [
+        PALETTE[2] if low > 0 else PALETTE[4] if high < 0 else INK
+        for low, high in zip(rows["low"], rows["high"], strict=True)
+    ]
     figure = go.Figure()
     _dots(figure, rows.rename(columns={"difference": "mean"}), list(range(len(rows))), colours)
     figure.add_vline(x=0, line={"color": INK, "width": 1.5})
@@ -81,8 +84,12 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None, metric: 
     figure.update_yaxes(tickvals=list(at.values()), ticktext=text, range=[-0.6, max(at.values()) + 0.9])
     for name in dict.fromkeys(group[0] for group in groups):
         top = max(place for key, place in at.items() if key[0] == name)
-        figure.add_annotation(text=f"<b>by {label(name)}</b>", x=0, xref="paper", y=top + 0.62, xanchor="left", showarrow=False)
-    figure.update_xaxes(title=f"{metric}, with its 95 % interval", range=padded(frame["low"].min(), frame["high"].max(), zero=True))
+        figure.add_annotation(
+            text=f"<b>by {label(name)}</b>", x=0, xref="paper", y=top + 0.62, xanchor="left", showarrow=False
+        )
+    figure.update_xaxes(
+        title=f"{metric}, with its 95 % interval", range=padded(frame["low"].min(), frame["high"].max(), zero=True)
+    )
     return finish(figure, "", 130 + int(32 * (max(at.values()) + 1)), legend=len(systems) > 1)
 
 
@@ -95,27 +102,41 @@ def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
     from plotly.subplots import make_subplots
 
     if not len(frame):
-        figure = go.Figure().add_annotation(text="This system is not trained by epochs: it counts once.", showarrow=False, font={"size": 14})
+        figure = go.Figure().add_annotation(
+            text="This system is not trained by epochs: it counts once.", showarrow=False, font={"size": 14}
+        )
         figure.update_xaxes(visible=False).update_yaxes(visible=False)
         return finish(figure, "", 120)
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
     for column, (name, colour) in enumerate({"loss": PALETTE[4], metric: PALETTE[0]}.items(), 1):
         figure.add_scatter(
-            x=frame["epoch"], y=frame[name], mode="lines+markers", line_color=colour, marker_size=5, row=1, col=column,
+            x=frame["epoch"],
+            y=frame[name],
+            mode="lines+markers",
+            line_color=colour,
+            marker_size=5,
+            row=1,
+            col=column,
             hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
-        )  # fmt: skip
+        )
         figure.update_xaxes(title="epoch", row=1, col=column)
     figure.update_yaxes(title="training loss (nats per target)", row=1, col=1)
     figure.update_yaxes(title=f"validation {metric}", row=1, col=2)
     best = frame.loc[frame[metric].idxmax()]
     figure.add_scatter(
-        x=[best["epoch"]], y=[best[metric]], mode="markers",
-        marker={"size": 12, "symbol": "circle-open", "color": PALETTE[0], "line": {"width": 2.5}}, row=1, col=2,
+        x=[best["epoch"]],
+        y=[best[metric]],
+        mode="markers",
+        marker={"size": 12, "symbol": "circle-open", "color": PALETTE[0], "line": {"width": 2.5}},
+        row=1,
+        col=2,
         hovertemplate="kept: epoch %{x}, %{y:.4f}<extra></extra>",
-    )  # fmt: skip
+    )
     finish(figure, "", 320)
     note = f"kept: epoch {best['epoch']:.0f}"
-    figure.add_annotation(text=note, x=1, xref="x2 domain", y=1, yref="y2 domain", xanchor="right", yanchor="bottom", showarrow=False)
+    figure.add_annotation(
+        text=note, x=1, xref="x2 domain", y=1, yref="y2 domain", xanchor="right", yanchor="bottom", showarrow=False
+    )
     return figure
 
 
@@ -127,11 +148,24 @@ def _dots(figure, rows, places, colour, row=None, col=None, name: str = "") -> N
     cells = {} if row is None else {"row": row, "col": col}
     figure.add_trace(
         go.Scatter(
-            x=rows["mean"], y=places, mode="markers", name=name, showlegend=bool(name), marker={"size": 10, "color": colour},
+            x=rows["mean"],
+            y=places,
+            mode="markers",
+            name=name,
+            showlegend=bool(name),
+            marker={"size": 10, "color": colour},
             customdata=rows[["low", "high"]].to_numpy(),
             hovertemplate="%{x:.4f} (%{customdata[0]:.4f} to %{customdata[1]:.4f})<extra>" + name + "</extra>",
-        ), **cells,
-    )  # fmt: skip
+        ),
+        **cells,
+    )
     for low, high, place, one in zip(rows["low"], rows["high"], places, colours, strict=True):
-        line = go.Scatter(x=[low, high], y=[place, place], mode="lines", line={"color": one, "width": 3}, hoverinfo="skip", showlegend=False)
+        line = go.Scatter(
+            x=[low, high],
+            y=[place, place],
+            mode="lines",
+            line={"color": one, "width": 3},
+            hoverinfo="skip",
+            showlegend=False,
+        )
         figure.add_trace(line, **cells)

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STYLE = """<style>
-.sl { font: 13px/1.45 system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif; color: var(--jp-content-font-color1, inherit); }
+.sl { font: 13px/1.45 system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif;
+  color: var(--jp-content-font-color1, inherit); }
 .sl table { border-collapse: collapse; margin: 4px 0 10px; font-size: 13px; }
 .sl th, .sl td { text-align: left; padding: 3px 10px 3px 0; vertical-align: top; border: 0;
-  border-bottom: 1px solid rgba(128, 134, 144, .28); background: none; white-space: normal; overflow-wrap: anywhere; min-width: 4.6em; }
+  border-bottom: 1px solid rgba(128, 134, 144, .28); background: none; white-space: normal;
+  overflow-wrap: anywhere; min-width: 4.6em; }
 .sl th { font-weight: 600; white-space: nowrap; overflow-wrap: normal; }
 .sl td.n, .sl th.n { min-width: 0; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .sl .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(max(240px, 44%), 1fr)); gap: 6px 30px; }
@@ -26,7 +28,8 @@ STYLE = """<style>
 .sl ol { margin: 0; padding-left: 2em; } .sl ol.long { padding-left: 3.4em; } .sl li { overflow-wrap: anywhere; }
 .sl .quiet { opacity: .68; } .sl .gone td { opacity: .6; }
 .sl .mark { border-radius: 4px; padding: 0 6px; font-weight: 600; color: #fff; white-space: nowrap; }
-.sl .good { background: #00734f; } .sl .bad { background: #a63d00; } .sl .look { background: #8a5b00; } .sl .note { background: #005a8f; }
+.sl .good { background: #00734f; } .sl .bad { background: #a63d00; } .sl .look { background: #8a5b00; }
+.sl .note { background: #005a8f; }
 .sl .hit { font-weight: 700; } .sl .up { color: #009E73; } .sl .down { color: #D55E00; }
 </style>"""
 
@@ -61,7 +64,9 @@ def table(frame: pd.DataFrame, digits: int = 4) -> Html:
     import pandas as pd
 
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns]
-    head = "".join(f"<th{_right(number)}>{text(name)}</th>" for name, number in zip(frame.columns, numeric, strict=True))
+    head = "".join(
+        f"<th{_right(number)}>{text(name)}</th>" for name, number in zip(frame.columns, numeric, strict=True)
+    )
     rows = [
         "".join(f"<td{_right(number)}>{_cell(value, digits)}</td>" for value, number in zip(row, numeric, strict=True))
         for row in frame.itertuples(index=False)
@@ -110,13 +115,15 @@ def _card(card: dict) -> str:
     earlier = f"<div class='quiet'>… after {card['earlier']:,} earlier events</div>" if card["earlier"] else ""
     history = "".join(f"<li>{text(title, 60)}</li>" for title in card["history"])
     listed = "".join(
-        f"<li class='hit'>{text(title, 60)} <span class='mark good'>✓ came next</span></li>" if at == hit
+        f"<li class='hit'>{text(title, 60)} <span class='mark good'>✓ came next</span></li>"
+        if at == hit
         else f"<li>{text(title, 60)}</li>"
         for at, title in enumerate(card["recommended"], 1)
-    )  # fmt: skip
+    )
     return (
         f"<div class='card'><h4>User {text(card['user'], 40)}</h4><div class='three'>"
-        f"<div><b>Last events, oldest first</b>{earlier}<ol class='long' start='{card['earlier'] + 1}'>{history}</ol></div>"
+        f"<div><b>Last events, oldest first</b>{earlier}"
+        f"<ol class='long' start='{card['earlier'] + 1}'>{history}</ol></div>"
         f"<div><b>Recommended</b><ol>{listed}</ol></div>"
         f"<div><b>What came next</b><div>{text(card['answer'], 90)}</div><div class='quiet'>{met}</div>"
         f"<div>{verdict} rank {rank:,.10g} of {card['of']:,}</div></div></div></div>"
@@ -144,7 +151,8 @@ def _arrow(row: dict) -> str:
         "same": "<span class='quiet'>=</span>",
         "up": f"<span class='up'>▲ {moved:,}</span>",
         "down": f"<span class='down'>▼ {moved:,}</span>",
-        "new": "<span class='mark note'>NEW</span>" + (f" <span class='up'>▲ {moved:,}</span>" if row["moved"] > 0 else ""),
+        "new": "<span class='mark note'>NEW</span>"
+        + (f" <span class='up'>▲ {moved:,}</span>" if row["moved"] > 0 else ""),
         "left": f"<span class='down'>▼ {moved:,}</span> was {row['was']:,.0f}",
     }[row["status"]]
 

@@ -74,9 +74,18 @@ def heading(figure: go.Figure, text: str, up: int) -> go.Figure:
     """Words (escaped already) above the plot, `up` pixels from its top edge; the margin grows to hold them."""
     lines = text.count("<br>") + 1
     figure.add_annotation(
-        text=text, x=0, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom", yshift=up, showarrow=False,
-        align="left", font={"size": 13},
-    )  # fmt: skip
+        text=text,
+        x=0,
+        xref="paper",
+        xanchor="left",
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        yshift=up,
+        showarrow=False,
+        align="left",
+        font={"size": 13},
+    )
     figure.update_layout(margin_t=up + 18 * lines + 10)
     return figure
 

@@ -36,7 +36,7 @@ def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         if dtype is not None:
             hidden, table = hidden.to(dtype), table.to(dtype)
         return _ChunkedSoftmax.apply(hidden, table[1:], targets - 1, rows)
-    return _ChunkedSoftmax.apply(hidden.float(), table[1:], targets - 1, ROWS_AT_ONCE)
+    return _ChunkedSoftmax.apply(hidden.to(table.dtype), table[1:], targets - 1, ROWS_AT_ONCE)
 
 
 class _ChunkedSoftmax(torch.autograd.Function):

@@ -1,7 +1,7 @@
 """Controls bound to a trained system. Each has `.view`, the live controls, and `.still()`, the same without a kernel.
 
-In a notebook a widget is shown by naming it; in a report (SEQLAB_REPORT is set) it makes no control and shows its still.
-Names are imported when first used.
+In a notebook a widget is shown by naming it; in a report (SEQLAB_REPORT is set) it makes no control and shows its
+still. Names are imported when first used.
 """
 
 from importlib import import_module

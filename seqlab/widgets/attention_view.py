@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
 from seqlab.evaluation import influence
+from seqlab.figures.attention_maps import bright_end
 from seqlab.figures.theme import label
 from seqlab.widgets.picking import sample_users, titles_of, user_label, user_of
 from seqlab.widgets.showing import StatusLine, bundle, in_report, redraw
@@ -24,8 +25,8 @@ CHOICE = 50
 class AttentionView:
     """Attention per layer and head of one user, beside the leave-one-out influence of each event on the top item.
 
-    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. Raises `ValueError`
-    for a model without attention.
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random.
+    Raises `ValueError` for a model without attention.
     """
 
     def __init__(self, run: Run, split: Split, user: int | str | None = None, seed: int = 0) -> None:
@@ -48,10 +49,17 @@ class AttentionView:
 
         top, probability = self._worth.attrs["item"], math.exp(self._worth.attrs["log_probability"])
         final = self._weights[self._weights["query"] == len(self._words) - 1]
-        mean = final[final["layer"] == final["layer"].max()].groupby("key")["value"].mean().rename_axis("position").reset_index()
+        mean = (
+            final[final["layer"] == final["layer"].max()]
+            .groupby("key")["value"]
+            .mean()
+            .rename_axis("position")
+            .reset_index()
+        )
         _, agree = influence.agreement(mean, self._worth)
+        who, what = label(user_label(self._split, self._user)), label(self._titles[top], 40)
         return (
-            f"User {label(user_label(self._split, self._user))}: the top item is <b>{label(self._titles[top], 40)}</b> ({probability:.1%})."
+            f"User {who}: the top item is <b>{what}</b> ({probability:.1%})."
             f"<br>Where the last event looks (last layer, mean of heads) and what the events are worth {agree}."
         )
 
@@ -71,7 +79,9 @@ class AttentionView:
         self._words = [*words, *(["(what comes next)"] * asked)]
 
     def _one_head(self) -> pd.DataFrame:
-        return self._weights[(self._weights["layer"] == self.layer.value - 1) & (self._weights["head"] == self.head.value - 1)]
+        return self._weights[
+            (self._weights["layer"] == self.layer.value - 1) & (self._weights["head"] == self.head.value - 1)
+        ]
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -92,7 +102,7 @@ class AttentionView:
         return ipywidgets.VBox([bar, self.caption, self.status.view, self.figure])
 
     def _figure(self) -> go.Figure:
-        return figures.attention(self._one_head(), self._worth, self._words)
+        return figures.attention(self._one_head(), self._worth, self._words, bright_end(self._weights))
 
     def _choose(self, change: object) -> None:
         self._read(self.user.value)

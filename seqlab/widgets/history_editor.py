@@ -25,7 +25,8 @@ WINDOW = 50
 class HistoryEditor:
     """One user's history to edit, and the top `k` after every edit against that of the true history.
 
-    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. Every edit costs one forward pass.
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random.
+    Every edit costs one forward pass.
     """
 
     def __init__(self, run: Run, split: Split, user: int | str | None = None, k: int = 10, seed: int = 0) -> None:
@@ -49,13 +50,14 @@ class HistoryEditor:
         captions = {"with the true history": self.ranking(true)[["rank", "title"]]}
         if len(true) > 1:
             worth = influence.leave_one_out(self._model, true, seen_filter=self._filter)
-            best = int(worth["value"].idxmax())
-            captions |= {
-                f"without the last event: {plain(self._titles[int(true.items[-1])], 40)}": self.ranking(true.drop(len(true) - 1)),
-                f"without the most influential: {plain(self._titles[int(true.items[best])], 40)} (event {best + 1} of {len(true)})":
-                    self.ranking(true.drop(best)),
-                "with the order reversed": self.ranking(true.reversed()),
-            }  # fmt: skip
+            best = int(worth["value"].iloc[:-1].idxmax())
+            last, other = (plain(self._titles[int(true.items[at])], 40) for at in (len(true) - 1, best))
+            edits = {
+                f"without the last event: {last}": true.drop(len(true) - 1),
+                f"without the most influential of the others: {other} (event {best + 1})": true.drop(best),
+                "with the order reversed": true.reversed(),
+            }
+            captions |= {words: self.ranking(history) for words, history in edits.items()}
         tables = figures.top_tens(captions)
         who = figures.tables.text(user_label(self._split, self._user))
         return Html(f"<div>User {who}, {len(true)} events read; arrows are places gained or lost.</div>{tables.body}")
@@ -69,19 +71,27 @@ class HistoryEditor:
         self.lists = ipywidgets.HTML(layout={"width": "100%"})
         self.told = ipywidgets.HTML()
         edits = {
-            "Drop": self._drop, "Move earlier": lambda: self._move(-1), "Move later": lambda: self._move(+1),
-            "Undo": self._undo, "Reset": self._reset,
-        }  # fmt: skip
+            "Drop": self._drop,
+            "Move earlier": lambda: self._move(-1),
+            "Move later": lambda: self._move(+1),
+            "Undo": self._undo,
+            "Reset": self._reset,
+        }
         self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in (*edits, "Add")}
         for name, edit in (edits | {"Add": self._add}).items():
             self.buttons[name].on_click(self.status.guard(lambda _, edit=edit: edit()))
         self._show(len(self.history) - 1)
-        left = ipywidgets.VBox([
-            ipywidgets.HTML("<b>History</b>, oldest first"), self.events,
-            ipywidgets.HBox([self.buttons[name] for name in ("Drop", "Move earlier", "Move later")]),
-            ipywidgets.HBox([self.buttons[name] for name in ("Undo", "Reset")]),
-            self.picker.view, self.buttons["Add"],
-        ], layout={"width": "350px", "min_width": "350px"})  # fmt: skip
+        left = ipywidgets.VBox(
+            [
+                ipywidgets.HTML("<b>History</b>, oldest first"),
+                self.events,
+                ipywidgets.HBox([self.buttons[name] for name in ("Drop", "Move earlier", "Move later")]),
+                ipywidgets.HBox([self.buttons[name] for name in ("Undo", "Reset")]),
+                self.picker.view,
+                self.buttons["Add"],
+            ],
+            layout={"width": "350px", "min_width": "350px"},
+        )
         right = ipywidgets.VBox([self.told, self.lists], layout={"flex": "1 1 auto", "min_width": "0"})
         return ipywidgets.VBox([self.status.view, ipywidgets.HBox([left, right], layout={"width": "100%"})])
 

@@ -23,19 +23,26 @@ EVENTS = "training events"
 class ItemMap:
     """The item vectors of a run as a map; `color` names a column of the items (None: one is chosen).
 
-    `examples` are items (ids) whose neighbours the still lists; by default three popular ones of different kinds.
+    `examples` are items (ids) whose neighbours the still lists; by default fairly frequent ones of three groups.
     Raises `ValueError` for a system without item vectors or a column that is not there.
     """
 
     def __init__(
-        self, run: Run, split: Split, color: str | None = None, method: projection.Method = "pca", seed: int = 0,
+        self,
+        run: Run,
+        split: Split,
+        color: str | None = None,
+        method: projection.Method = "pca",
+        seed: int = 0,
         examples: list[int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._vectors = projection.item_vectors(run.model)
         self._titles, self._seed = titles_of(split), seed
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
         self._items = split.log.items.assign(**{EVENTS: counts})
-        self.columns = [name for name in self._items.columns if name not in ("item_id", "title") and _tells(self._items[name])]
+        self.columns = [
+            name for name in self._items.columns if name not in ("item_id", "title") and _tells(self._items[name])
+        ]
         self._color = color or next((name for name in self.columns if name != EVENTS), EVENTS)
         if self._color not in self.columns:
             raise ValueError(f"the items cannot be coloured by {self._color!r}; there is {', '.join(self.columns)}")
@@ -51,21 +58,29 @@ class ItemMap:
         rows, cosine = projection.neighbours(self._vectors, item - 1, k)
         return pd.DataFrame({"item": rows + 1, "title": [self._titles[row + 1] for row in rows], "cosine": cosine})
 
+    def map(self, color: str | None = None) -> go.Figure:
+        """The map alone, by any of `columns`."""
+        return figures.item_map(self._frame(self._method), color or self._color)
+
     def still(self) -> go.Figure:
         """The map by one column, and the neighbours of a few items."""
         examples = {item: self.neighbours(item) for item in self._examples}
         return figures.item_map_with_neighbours(self._frame(self._method), self._color, examples)
 
-    def _frame(self, method: str) -> pd.DataFrame:
+    def _frame(self, method: projection.Method) -> pd.DataFrame:
         spots = projection.coordinates(self._vectors, method, self._seed)
         return self._items.assign(x=spots[:, 0], y=spots[:, 1])
 
     def _typical(self, counts: Any) -> list[int]:
-        """The most popular item of each of the three most popular groups."""
+        """Of each of the three largest groups, the item a quarter of the way down from the most frequent one.
+
+        Not the most frequent: what is bought by everybody is near everything that is.
+        """
         ranked = self._items.assign(_count=counts).sort_values("_count", ascending=False, kind="stable")
         if self._color == EVENTS:
-            return ranked.index[:3].tolist()
-        return ranked.drop_duplicates(self._color).index[:3].tolist()
+            return [int(ranked.index[len(ranked) * quarter // 4]) for quarter in (0, 1, 2)]
+        groups = [ranked[ranked[self._color] == name] for name in self._items[self._color].value_counts().index[:3]]
+        return [int(group.index[len(group) // 4]) for group in groups]
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -73,7 +88,9 @@ class ItemMap:
 
         self.color = ipywidgets.Dropdown(options=self.columns, value=self._color, description="colour")
         self.method = ipywidgets.ToggleButtons(
-            options=[("PCA", "pca"), ("UMAP (a minute the first time)", "umap")], value=self._method, style={"button_width": "auto"}
+            options=[("PCA", "pca"), ("UMAP (a minute the first time)", "umap")],
+            value=self._method,
+            style={"button_width": "auto"},
         )
         self.status = StatusLine()
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick))
@@ -93,9 +110,12 @@ class ItemMap:
         """Ring an item and its ten nearest neighbours, and list them."""
         self._picked = int(item)
         near = self.neighbours(self._picked)
-        rows = "".join(f"<tr><td class='n'>{row.cosine:.2f}</td><td>{text(row.title, 70)}</td></tr>" for row in near.itertuples())
+        rows = "".join(
+            f"<tr><td class='n'>{row.cosine:.2f}</td><td>{text(row.title, 70)}</td></tr>" for row in near.itertuples()
+        )
         self.near.value = Html(
-            f"<h4>{text(self._titles[self._picked], 90)}</h4><div class='quiet'>nearest by cosine</div><table>{rows}</table>"
+            f"<h4>{text(self._titles[self._picked], 90)}</h4>"
+            f"<div class='quiet'>nearest by cosine</div><table>{rows}</table>"
         ).markup
         self._draw()
 

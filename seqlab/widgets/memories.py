@@ -29,11 +29,15 @@ class Memories:
     gates, the share of its memory that every event rewrites is shown as well.
     """
 
-    def __init__(self, first: Run, second: Run, split: Split, user: int | str | None = None, users: int = 2, seed: int = 0) -> None:
+    def __init__(
+        self, first: Run, second: Run, split: Split, user: int | str | None = None, users: int = 2, seed: int = 0
+    ) -> None:
         self._runs, self._split, self._titles, self._count = (first, second), split, titles_of(split), users
         same = first.system == second.system
-        self._names = (f"{first.system} (first)", f"{second.system} (second)") if same else (first.system, second.system)
-        self._longest = min((run.model.config.max_length or WINDOW for run in self._runs))
+        self._names = (
+            (f"{first.system} (first)", f"{second.system} (second)") if same else (first.system, second.system)
+        )
+        self._longest = min(run.model.config.max_length or WINDOW for run in self._runs)
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
         self._users = sample_users(split, CHOICE, seed)
         if (asked := user_of(split, user)) is not None:
@@ -107,10 +111,14 @@ def _rewritten(run: Run, history: History) -> pd.DataFrame | None:
     record = trace["gates"]
     values = record.values[-1] if record.axes[0] == "layer" else record.values  # (1, T, gate, D)
     update = values[0, : len(history), UPDATE].mean(-1)
-    return pd.DataFrame({
-        "position": range(len(history)), "value": update.double().numpy(),
-        "panel": f"{run.system}: memory rewritten", "unit": "update gate, mean over the width",
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "position": range(len(history)),
+            "value": update.double().numpy(),
+            "panel": f"{run.system}: memory rewritten",
+            "unit": "update gate, mean over the width",
+        }
+    )
 
 
 UPDATE = 1

@@ -36,7 +36,9 @@ def user_of(split: Split, user: int | str | None) -> int | None:
     known = split.log.users["user_id"]
     found = [user] if isinstance(user, int) else known.index[known.astype(str) == user].tolist()
     if not found or not bool((split.test.user == found[0]).any()):
-        raise ValueError(f"there is no test question about user {user!r}; one of those there are is {str(known.iloc[0])!r}")
+        raise ValueError(
+            f"there is no test question about user {user!r}; one of those there are is {str(known.iloc[0])!r}"
+        )
     return int(found[0])
 
 
@@ -56,8 +58,13 @@ class ItemPicker:
 
         self._titles = [plain(title, 90) for title in titles]
         self._lower = [title.casefold() for title in self._titles]
-        self.search = ipywidgets.Text(placeholder="part of a title", description=label, layout={"width": "100%"})
-        self.found = ipywidgets.Select(options=self._matches(""), rows=6, value=None, layout={"width": "100%"})
+        self.search = ipywidgets.Text(
+            placeholder="part of a title",
+            description=label,
+            style={"description_width": "auto"},
+            layout={"width": "97%"},
+        )
+        self.found = ipywidgets.Select(options=self._matches(""), rows=6, value=None, layout={"width": "97%"})
         self.view = ipywidgets.VBox([self.search, self.found], layout={"width": "330px"})
         self.search.observe(self._searched, "value")
         if on_pick is not None:

@@ -28,7 +28,9 @@ def bundle(widget: Any) -> dict[str, Any]:
     name = type(widget).__name__
     if widget.view is None:
         still = widget.still()
-        shown = {"text/html": still._repr_html_()} if hasattr(still, "markup") else {PLOTLY: json.loads(still.to_json())}
+        shown = (
+            {"text/html": still._repr_html_()} if hasattr(still, "markup") else {PLOTLY: json.loads(still.to_json())}
+        )
         return {"text/plain": f"{name} (still)", **shown}
     live = widget.view._repr_mimebundle_()
     return {**live, "text/plain": name, "text/html": _as_html(widget)}

@@ -75,7 +75,11 @@ def test_a_single_event_cannot_be_left_out(model, split):
 
 def test_edits_keep_moments_in_order(split):
     history = influence.history_of(split, 12)
-    assert history.move(0, 3).items.tolist() == [*history.items[1:4].tolist(), int(history.items[0]), *history.items[4:].tolist()]
+    assert history.move(0, 3).items.tolist() == [
+        *history.items[1:4].tolist(),
+        int(history.items[0]),
+        *history.items[4:].tolist(),
+    ]
     for edited in (history.move(0, 3), history.drop(2), history.add(7), history.reversed()):
         assert bool((edited.times.diff() >= 0).all())
         assert len(edited.items) == len(edited.times)

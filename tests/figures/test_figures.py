@@ -15,11 +15,6 @@ from seqlab.figures.theme import label, plain
 HOSTILE = ["<script>alert(1)</script>", "<b>bold</b> & co", "שלום", "🦊" * 200, "", "x" * 300, "a\nb\u202ec"]
 
 
-def drawn(figure):
-    """The figure as a page gets it, base64 arrays decoded."""
-    return json.loads(figure.to_json(engine="json")) if hasattr(figure, "to_json") else figure
-
-
 def numbers(figure):
     """Every x and y of every trace that is a number."""
     values = []
@@ -70,8 +65,13 @@ def test_gaps_without_timestamps_or_all_at_once_are_told(events):
 
 
 def board():
-    rows = {name: [(value, value - 0.01, value + 0.01)] * 2 for name, value in (("<i>mine</i>", 0.2), ("popularity", 0.1))}
-    return {name: pd.DataFrame(row, columns=["mean", "low", "high"], index=["recall@10", "ndcg@10"]) for name, row in rows.items()}
+    rows = {
+        name: [(value, value - 0.01, value + 0.01)] * 2 for name, value in (("<i>mine</i>", 0.2), ("popularity", 0.1))
+    }
+    return {
+        name: pd.DataFrame(row, columns=["mean", "low", "high"], index=["recall@10", "ndcg@10"])
+        for name, row in rows.items()
+    }
 
 
 def test_scoreboard_puts_the_best_first_and_hides_no_interval():
@@ -95,8 +95,16 @@ def test_a_difference_is_coloured_only_when_its_interval_misses_zero():
 
 
 def test_slices_of_two_systems_do_not_cover_each_other():
-    frame = pd.DataFrame({"slice": ["length", "length", "new"], "group": ["1-5", "6-9", "new"], "users": [5, 6, 7],
-                          "mean": 0.1, "low": 0.0, "high": 0.2})
+    frame = pd.DataFrame(
+        {
+            "slice": ["length", "length", "new"],
+            "group": ["1-5", "6-9", "new"],
+            "users": [5, 6, 7],
+            "mean": 0.1,
+            "low": 0.0,
+            "high": 0.2,
+        }
+    )
     dots = [trace for trace in figures.slices({"a": frame, "b": frame}).data if trace.mode == "markers"]
     assert [trace.name for trace in dots] == ["a", "b"]
     assert not set(dots[0].y) & set(dots[1].y)
@@ -145,7 +153,9 @@ def test_attention_grid_shows_all_heads_on_one_scale():
 
 
 def test_influences_have_a_panel_per_measure_and_a_row_per_history():
-    rows = pd.concat([worth(4).assign(history=history, panel=panel, unit="nats") for history in ("x", "y") for panel in "pq"])
+    rows = pd.concat(
+        [worth(4).assign(history=history, panel=panel, unit="nats") for history in ("x", "y") for panel in "pq"]
+    )
     figure = figures.influences(rows, {"x": list("abcd"), "y": list("efgh")})
     assert len(figure.data) == 4
     assert figure.data[0].marker.color[0] != figure.data[0].marker.color[-1]  # what holds back looks different
@@ -154,8 +164,14 @@ def test_influences_have_a_panel_per_measure_and_a_row_per_history():
 def items(count=40):
     titles = (HOSTILE * count)[:count]
     return pd.DataFrame(
-        {"x": np.arange(count, dtype=float), "y": 0.0, "title": titles, "kind": [f"<u>k{i % 15}</u>" for i in range(count)],
-         "sold": np.arange(count) ** 3}, index=pd.RangeIndex(1, count + 1, name="item"),
+        {
+            "x": np.arange(count, dtype=float),
+            "y": 0.0,
+            "title": titles,
+            "kind": [f"<u>k{i % 15}</u>" for i in range(count)],
+            "sold": np.arange(count) ** 3,
+        },
+        index=pd.RangeIndex(1, count + 1, name="item"),
     )
 
 
@@ -196,12 +212,27 @@ def test_no_title_becomes_markup_in_a_figure():
 
 
 def test_no_title_becomes_markup_in_a_table():
-    cards = [{"user": HOSTILE[0], "history": HOSTILE, "earlier": 3, "recommended": HOSTILE, "hit": 2, "answer": HOSTILE[1],
-              "rank": 2.5, "of": 10, "met": True}]
+    cards = [
+        {
+            "user": HOSTILE[0],
+            "history": HOSTILE,
+            "earlier": 3,
+            "recommended": HOSTILE,
+            "hit": 2,
+            "answer": HOSTILE[1],
+            "rank": 2.5,
+            "of": 10,
+            "met": True,
+        }
+    ]
     ranking = pd.DataFrame({"rank": range(1, 8), "title": HOSTILE, "moved": 1, "was": 2.0, "status": "up"})
     smells = pd.DataFrame([(HOSTILE[0], 0.5, "trap", HOSTILE[1])], columns=["smell", "value", "verdict", "sentence"])
-    for shown in (figures.user_cards(cards), figures.top_tens({HOSTILE[0]: ranking}), figures.smells(smells),
-                  figures.table(ranking.rename(columns={"title": HOSTILE[0]}))):
+    for shown in (
+        figures.user_cards(cards),
+        figures.top_tens({HOSTILE[0]: ranking}),
+        figures.smells(smells),
+        figures.table(ranking.rename(columns={"title": HOSTILE[0]})),
+    ):
         for tag in ("<script", "<b>bold"):
             assert tag not in shown.markup
         assert "&lt;script&gt;" in shown.markup
@@ -217,8 +248,14 @@ def test_a_verdict_is_a_word_not_only_a_colour():
 
 
 def test_arrows_say_what_moved():
-    rows = [(1, "a", 1, 0, "same"), (2, "b", 5, 3, "up"), (3, "c", 2, -1, "down"), (4, "d", 30, 26, "new"),
-            (17, "e", 3, -14, "left"), (float("nan"), "f", 4, float("nan"), "filtered")]
+    rows = [
+        (1, "a", 1, 0, "same"),
+        (2, "b", 5, 3, "up"),
+        (3, "c", 2, -1, "down"),
+        (4, "d", 30, 26, "new"),
+        (17, "e", 3, -14, "left"),
+        (float("nan"), "f", 4, float("nan"), "filtered"),
+    ]
     frame = pd.DataFrame(rows, columns=["rank", "title", "was", "moved", "status"])
     body = figures.top_tens({"now": frame}).body
     for words in ("▲ 3", "▼ 1", "NEW", "▲ 26", "▼ 14", "was 3", "in the history now"):

@@ -12,7 +12,7 @@ HOSTILE = {
     5: "🦊" * 40,
     6: "long " * 60,
     7: "",
-    8: "Tom & Jerry's \"best\" <b>of</b>",
+    8: 'Tom & Jerry\'s "best" <b>of</b>',
     9: "two\nlines\tand tabs",
     10: "%{x} $\\alpha$ {curly}",
 }
@@ -24,12 +24,22 @@ def split():
     from seqlab.datasets.log import InteractionLog
 
     random = np.random.default_rng(0)
-    rows = [(f"u{user}", item, step) for user in range(40)
-            for step, item in enumerate(random.integers(1, 31, random.integers(4, 14)))]
+    rows = [
+        (f"u{user}", item, step)
+        for user in range(40)
+        for step, item in enumerate(random.integers(1, 31, random.integers(4, 14)))
+    ]
     events = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
-    items = pd.DataFrame({"item": range(1, 31), "title": [HOSTILE.get(item, f"Thing {item}") for item in range(1, 31)],
-                          "shelf": [f"<i>shelf</i> {item % 3}" for item in range(1, 31)]})
-    log = InteractionLog.from_frame(events, items=items[items["item"].isin(events["item"])], title="title", repeats=True)
+    items = pd.DataFrame(
+        {
+            "item": range(1, 31),
+            "title": [HOSTILE.get(item, f"Thing {item}") for item in range(1, 31)],
+            "shelf": [f"<i>shelf</i> {item % 3}" for item in range(1, 31)],
+        }
+    )
+    log = InteractionLog.from_frame(
+        events, items=items[items["item"].isin(events["item"])], title="title", repeats=True
+    )
     return leave_one_out(log)
 
 

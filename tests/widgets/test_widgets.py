@@ -59,7 +59,11 @@ def test_titles_stay_text(name, run, split, live):
     if name == "ItemMap":
         for item in range(1, 11):
             widget.pick(item)
-    texts = [still.markup if hasattr(still := widget.still(), "markup") else json.dumps(json.loads(still.to_json()), ensure_ascii=False)]
+    texts = [
+        still.markup
+        if hasattr(still := widget.still(), "markup")
+        else json.dumps(json.loads(still.to_json()), ensure_ascii=False)
+    ]
     texts += [one.value for one in vars(widget).values() if isinstance(one, ipywidgets.HTML)]
     if hasattr(widget, "figure"):
         texts.append(json.dumps(json.loads(widget.figure.to_json()), ensure_ascii=False))
