@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.browsing"]
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest-xdist already uses the cores
 
 
@@ -34,13 +36,13 @@ def notebook(tmp_path: Path) -> Callable[..., Path]:
     """
     import nbformat.v4 as v4
 
-    def write(name: str, *cells: str, parameters: str | None = None) -> Path:
+    def write(name: str, *cells: str, parameters: str | None = None, kernel: str = "a-kernel-of-somebody-else") -> Path:
         nodes = [v4.new_markdown_cell(text) if text.startswith("# ") else v4.new_code_cell(text) for text in cells]
         if parameters is not None:
             nodes.insert(0, v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-        kernel = {"name": "a-kernel-of-somebody-else", "display_name": "other", "language": "python"}
+        spec = {"name": kernel, "display_name": kernel, "language": "python"}
         path = tmp_path / f"{name}.ipynb"
-        path.write_text(v4.writes(v4.new_notebook(cells=nodes, metadata={"kernelspec": kernel})), encoding="utf-8")
+        path.write_text(v4.writes(v4.new_notebook(cells=nodes, metadata={"kernelspec": spec})), encoding="utf-8")
         return path
 
     return write

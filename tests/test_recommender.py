@@ -8,7 +8,7 @@ from torch import nn
 
 from seqlab import models, recommender
 from seqlab.datasets import leave_one_out
-from seqlab.recommender import Ranking, top, top_unseen
+from seqlab.recommender import top, top_unseen
 from tests.synthetic import batch_of, random_log, small
 
 torch.set_num_threads(1)

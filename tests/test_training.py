@@ -45,7 +45,9 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def straight():
-    return fit(fresh(), SPLIT, OPTIONS)
+    run = fit(fresh(), SPLIT, OPTIONS)
+    assert run.metrics["best_epoch"] == OPTIONS.epochs, "only then do its weights tell the last epochs apart"
+    return run
 
 
 def die_after_the_checkpoint(monkeypatch, model):
@@ -60,7 +62,7 @@ def die_after_the_checkpoint(monkeypatch, model):
 
 
 def die_while_the_checkpoint_is_written(monkeypatch, model):
-    save, replace = training._Loop._save, os.replace
+    save = training._Loop._save
 
     def dying(self, state):
         if state.epoch == 3:
@@ -68,7 +70,6 @@ def die_while_the_checkpoint_is_written(monkeypatch, model):
         save(self, state)
 
     monkeypatch.setattr(training._Loop, "_save", dying)
-    return replace
 
 
 def die_inside_an_epoch(monkeypatch, model):
@@ -92,7 +93,12 @@ def die_while_the_folder_is_filled(monkeypatch, model):
 
 @pytest.mark.parametrize(
     "die",
-    [die_after_the_checkpoint, die_while_the_checkpoint_is_written, die_inside_an_epoch, die_while_the_folder_is_filled],
+    [
+        die_after_the_checkpoint,
+        die_while_the_checkpoint_is_written,
+        die_inside_an_epoch,
+        die_while_the_folder_is_filled,
+    ],
 )
 def test_a_killed_training_resumes_to_the_same_weights(die, straight, tmp_path):
     out = tmp_path / "run"
@@ -146,7 +152,8 @@ def test_ctrl_c_keeps_the_best_epoch_and_leaves_the_rest_to_resume(straight, tmp
     assert run.interrupted and run.folder is None and not out.exists() and not run.model.training
     three = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=3))
     assert same_weights(run, three) and run.metrics["test"] == three.metrics["test"]
-    assert f"Stopped in epoch 4: the best epoch so far, {three.metrics['best_epoch']}, is kept" in capsys.readouterr().out
+    best = three.metrics["best_epoch"]
+    assert f"Stopped in epoch 4: the best epoch so far, {best}, is kept" in capsys.readouterr().out
     assert same_weights(fit(fresh(), SPLIT, OPTIONS, out, resume=True), straight)
 
 
@@ -176,6 +183,21 @@ def test_training_stops_when_nothing_gets_better(capsys):
     assert "No better ndcg@10 for 3 epochs: stopped." in capsys.readouterr().out
 
 
+def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeypatch):
+    rates = []
+
+    class Noting(torch.optim.AdamW):
+        def step(self, *arguments):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*arguments)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Noting)
+    run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=3, warmup=10))
+    assert run.history[0]["steps"] < 10 < len(rates) == sum(row["steps"] for row in run.history)
+    expected = [OPTIONS.learning_rate * min(1, step / 10) for step in range(1, len(rates) + 1)]
+    assert rates == pytest.approx(expected)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_learning_rate_and_the_checkpoint(tmp_path):
     out, model = tmp_path / "run", fresh()
     loss, calls = model.loss, iter(range(10_000))
@@ -186,7 +208,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_learning_rate_and_the_checkpoi
         return dataclasses.replace(found, total=found.total * (float("nan") if next(calls) >= per_epoch else 1))
 
     model.loss = broken
-    with pytest.raises(FloatingPointError, match=r"not finite \(nan\) in epoch 2, .*learning rate 0\.00.*epoch 1 is kept"):
+    complaint = r"not finite \(nan\) in epoch 2, .*learning rate 0\.00.*epoch 1 is kept"
+    with pytest.raises(FloatingPointError, match=complaint):
         fit(model, SPLIT, OPTIONS, out)
     assert not out.exists() and (tmp_path / "run.partial" / "checkpoint" / "state.safetensors").is_file()
     model.loss = lambda batch: dataclasses.replace(loss(batch), total=loss(batch).total * float("inf"))
@@ -228,7 +251,7 @@ def test_what_a_folder_says_names_no_place_on_this_machine(tmp_path):
 def test_a_run_is_not_read_for_other_data(other, tmp_path):
     run = fit(models.build("popularity", SPLIT.n_items), SPLIT, out=tmp_path / "run")
     wrong = leave_one_out(chain_log(4, users=30)) if other == "log" else cold_items(SPLIT.log, 0.2)
-    with pytest.raises(ValueError, match="was trained on synthetic .*load the data it was trained on"):
+    with pytest.raises(ValueError, match=r"was trained on synthetic .*load the data it was trained on"):
         load_run(run.folder, wrong)
     with pytest.raises(FileNotFoundError, match="is not a finished run"):
         load_run(tmp_path / "nowhere", SPLIT)

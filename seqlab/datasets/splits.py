@@ -45,7 +45,7 @@ class Split:
 
 
 def leave_one_out(log: InteractionLog) -> Split:
-    """The last event of each user is the test answer, the one before it the validation answer, the rest is for training.
+    """The last event of each user is the test answer, the one before it the validation answer, the rest is training.
 
     A user needs three events to be asked; the events of shorter histories all go to training. Where the order inside
     a timestamp means nothing (`log.ties == "shuffle"`), a question's history ends strictly before its answer's time.
@@ -93,7 +93,8 @@ def by_time(log: InteractionLog, valid: float | str, test: float | str) -> Split
         if left := log.n_users - len(who):
             notes.append(f"{left:,} users have no {part} question (no event inside the window, or none before it).")
         parts[part] = _questions(log, whole, who + 1, whole.offsets[who] + first[who], notes, part)
-    return Split(log, train, parts["validation"], parts["test"], f"by time {_date(starts)} | {_date(ends)}", tuple(notes))
+    how = f"by time {_date(starts)} | {_date(ends)}"
+    return Split(log, train, parts["validation"], parts["test"], how, tuple(notes))
 
 
 def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:

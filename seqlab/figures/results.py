@@ -119,7 +119,7 @@ def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
             col=column,
             hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
         )
-        figure.update_xaxes(title="epoch", row=1, col=column)
+        figure.update_xaxes(title="epoch", dtick=1 if len(frame) <= 15 else None, row=1, col=column)
     figure.update_yaxes(title="training loss (nats per target)", row=1, col=1)
     figure.update_yaxes(title=f"validation {metric}", row=1, col=2)
     best = frame.loc[frame[metric].idxmax()]

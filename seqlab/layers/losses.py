@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 64
 
 
 def softmax_plain(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy over the whole catalogue as a textbook writes it; holds all (M, N) logits. The oracle of `softmax`."""
+    """Cross-entropy over the catalogue as textbooks write it, all (M, N) logits at once: the oracle of `softmax`."""
     return F.cross_entropy(hidden @ table[1:].T, targets - 1)
 
 
@@ -40,7 +40,7 @@ def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
 
 
 class _ChunkedSoftmax(torch.autograd.Function):
-    """d loss / d logits = softmax - one_hot, so both gradients can be summed while the chunk's logits are still warm."""
+    """d loss / d logits = softmax - one_hot, so both gradients are summed while the chunk's logits are still warm."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor, rows: int) -> Tensor:

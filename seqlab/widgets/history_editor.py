@@ -78,6 +78,7 @@ class HistoryEditor:
             "Reset": self._reset,
         }
         self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in (*edits, "Add")}
+        self.buttons["Add"].layout.width = "80px"
         for name, edit in (edits | {"Add": self._add}).items():
             self.buttons[name].on_click(self.status.guard(lambda _, edit=edit: edit()))
         self._show(len(self.history) - 1)
@@ -132,7 +133,11 @@ class HistoryEditor:
         self.events.options = [(word, at) for at, word in enumerate(words)]
         self.events.index = chosen
         ranking = self.ranking(self.history)
-        now = "no edit yet" if self.history.items.tolist() == true else f"{len(self._before)} edits"
+        now = (
+            "no edit yet"
+            if self.history.items.tolist() == true
+            else f"{len(self._before)} edit{'s' * (len(self._before) != 1)}"
+        )
         who = figures.tables.text(user_label(self._split, self._user))
         self.told.value = f"<b>User {who}</b>: {now}; arrows compare with the true history."
         captions = {"with the true history": self.ranking(self._true)[["rank", "title"]], "now": ranking}

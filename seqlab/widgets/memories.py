@@ -8,7 +8,7 @@ from seqlab import figures, tracing
 from seqlab.evaluation import influence
 from seqlab.figures.theme import plain
 from seqlab.widgets.picking import sample_users, titles_of, user_label, user_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ class Memories:
         answer = self._answers[user]
         worth = [influence.leave_one_out(run.model, history, answer) for run in self._runs]
         panels = [
-            frame.assign(panel=f"{name}: worth to what came next", unit="log-probability")
+            frame.assign(panel=f"worth to {name}", unit="log-probability")
             for name, frame in zip(self._names, worth, strict=True)
         ]
         panels += [gate for run in self._runs if (gate := _rewritten(run, history)) is not None]
@@ -80,11 +80,10 @@ class Memories:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         options = [(user_label(self._split, user), user) for user in self._users]
         self.user = ipywidgets.Dropdown(options=options, value=self._users[0], description="user")
-        self.figure = go.FigureWidget(self._figure([self.user.value]))
+        self.figure = live_figure(self._figure([self.user.value]))
         self.status = StatusLine()
         self.user.observe(self.status.guard(self._draw), "value")
         return ipywidgets.VBox([self.user, self.status.view, self.figure])
@@ -115,8 +114,8 @@ def _rewritten(run: Run, history: History) -> pd.DataFrame | None:
         {
             "position": range(len(history)),
             "value": update.double().numpy(),
-            "panel": f"{run.system}: memory rewritten",
-            "unit": "update gate, mean over the width",
+            "panel": f"rewritten in {run.system}",
+            "unit": "update gate, mean",
         }
     )
 

@@ -65,7 +65,7 @@ class ItemPicker:
             layout={"width": "97%"},
         )
         self.found = ipywidgets.Select(options=self._matches(""), rows=6, value=None, layout={"width": "97%"})
-        self.view = ipywidgets.VBox([self.search, self.found], layout={"width": "330px"})
+        self.view = ipywidgets.VBox([self.search, self.found], layout={"width": "340px"})
         self.search.observe(self._searched, "value")
         if on_pick is not None:
             self.found.observe(lambda change: None if change.new is None else on_pick(change.new), "value")

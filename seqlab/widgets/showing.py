@@ -78,6 +78,21 @@ class StatusLine:
         return run
 
 
+def live_figure(figure: go.Figure) -> go.FigureWidget:
+    """A figure that can be changed in place, as wide as the page lets it be."""
+    import plotly.graph_objects as go
+
+    live = go.FigureWidget(figure)
+
+    def widen(change: object) -> None:
+        # the browser draws it before it has its place in the page, so at a guessed width; a new height makes it measure
+        live.unobserve(widen, "_js2py_layoutDelta")
+        live.update_layout(height=live.layout.height + 1)
+
+    live.observe(widen, "_js2py_layoutDelta")
+    return live
+
+
 def redraw(live: go.FigureWidget, figure: go.Figure) -> None:
     """Make a live figure show what `figure` shows, in place; both have the same kinds of traces in the same order."""
     with live.batch_update():

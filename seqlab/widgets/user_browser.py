@@ -66,7 +66,7 @@ class UserBrowser:
         )
         self.previous = ipywidgets.Button(description="Previous", icon="arrow-left", layout={"width": "110px"})
         self.next = ipywidgets.Button(description="Next", icon="arrow-right", layout={"width": "110px"})
-        self.card_view = ipywidgets.HTML(layout={"width": "100%"})
+        self.card_view = ipywidgets.HTML(layout={"width": "98%"})
         self.status = StatusLine()
         self.previous.on_click(self.status.guard(lambda _: self._step(-1)))
         self.next.on_click(self.status.guard(lambda _: self._step(+1)))

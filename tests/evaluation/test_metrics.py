@@ -30,8 +30,7 @@ def ranks_from(ranks, n_items=50, **columns):
 
 def test_three_users_by_hand():
     numbers = metrics(ranks_from([1, 2.5, 11]))
-    assert numbers["recall@1"] == pytest.approx(1 / 3) and numbers["recall@5"] == numbers["recall@10"] == pytest.approx(2 / 3)
-    assert numbers["recall@20"] == 1.0
+    assert [numbers[f"recall@{k}"] for k in (1, 5, 10, 20)] == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1])
     assert numbers["ndcg@10"] == pytest.approx((1 + 1 / math.log2(3.5)) / 3)
     assert numbers["ndcg@20"] == pytest.approx((1 + 1 / math.log2(3.5) + 1 / math.log2(12)) / 3)
     assert numbers["mrr@10"] == pytest.approx((1 + 1 / 2.5) / 3)
@@ -104,7 +103,8 @@ def test_a_comparison_says_who_wins_and_turns_with_its_sides():
     turned = compare(ranks_from(worse), ranks_from(better))
     assert bool((table.loc[["ndcg@10", "mrr@20"], "low"] > 0).all())
     np.testing.assert_allclose(table["difference"], table["a"] - table["b"], atol=1e-12)
-    np.testing.assert_allclose(table[["difference", "low", "high"]], -turned[["difference", "high", "low"]].to_numpy(), atol=1e-12)
+    back = -turned[["difference", "high", "low"]].to_numpy()
+    np.testing.assert_allclose(table[["difference", "low", "high"]], back, atol=1e-12)
 
 
 def test_pairing_makes_a_small_even_gain_visible():
@@ -137,7 +137,7 @@ def test_runs_that_answered_other_questions_are_not_compared(other):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 9), st.integers(1, 40), st.booleans()), min_size=1, max_size=40))
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 9), st.integers(1, 40), st.booleans()), min_size=1))
 def test_slices_share_out_all_users_and_keep_their_mean(rows):
     length, count, place, seen = (np.array(column) for column in zip(*rows, strict=True))
     ranks = ranks_from(place, history_length=length, item_count=count, seen=seen)

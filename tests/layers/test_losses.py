@@ -72,7 +72,10 @@ def test_sampling_everything_is_the_whole_softmax():
 def test_a_negative_that_is_the_target_counts_for_other_rows_only():
     hidden, table, _ = drawn(2)
     loss = losses.sampled_softmax(hidden, table, torch.tensor([4, 5]), torch.tensor([4, 9]))
-    plain = [F.cross_entropy(hidden[row] @ table[torch.tensor(ids)].T, torch.tensor(0)) for row, ids in enumerate(([4, 9], [5, 4, 9]))]
+    plain = [
+        F.cross_entropy(hidden[row] @ table[torch.tensor(candidates)].T, torch.tensor(0))
+        for row, candidates in enumerate(([4, 9], [5, 4, 9]))
+    ]
     torch.testing.assert_close(loss, torch.stack(plain).mean())
 
 
@@ -102,7 +105,8 @@ def test_log_q_moves_the_optimum_of_skewed_draws_back_to_the_true_probabilities(
             targets = 1 + torch.multinomial(truth, rows // 60, replacement=True, generator=generator)
             negatives = 1 + torch.multinomial(proposal, count, replacement=True, generator=generator)
             hidden = torch.ones(len(targets), 1, dtype=torch.float64)
-            total += torch.autograd.grad(losses.sampled_softmax(hidden, table, targets, negatives, correction), table)[0]
+            loss = losses.sampled_softmax(hidden, table, targets, negatives, correction)
+            total += torch.autograd.grad(loss, table)[0]
         # along the direction in which the proposal is skewed
         slope[name] = abs(float((total[1:, 0] / 60 * (proposal.log() - proposal.log().mean())).sum()))
     assert slope["corrected"] < 0.3 * slope["plain"]
@@ -130,7 +134,8 @@ def test_bce_is_the_binary_cross_entropy_of_torch():
     exact = drawn(9, dtype=torch.float64)
     hidden, table, targets = exact
     negatives = torch.randint(1, N + 1, (9, 3))
-    logits = torch.cat([(hidden * table[targets]).sum(1, keepdim=True), (table[negatives] @ hidden[:, :, None])[:, :, 0]], 1)
+    positive = (hidden * table[targets]).sum(1, keepdim=True)
+    logits = torch.cat([positive, (table[negatives] @ hidden[:, :, None])[:, :, 0]], 1)
     labels = torch.zeros_like(logits)
     labels[:, 0] = 1
     torch.testing.assert_close(losses.bce(*exact, negatives), F.binary_cross_entropy_with_logits(logits, labels))

@@ -21,7 +21,8 @@ def model(**settings):
 def test_training_sees_whole_histories_with_their_last_item():
     (batch,) = sequences_of(HISTORIES).training_batches(12, 1000, seed=0)
     whole = extend(batch, batch.last(batch.targets))
-    seen = {int(user): items[:length].tolist() for user, items, length in zip(whole.user, whole.items, whole.lengths, strict=True)}
+    rows = zip(whole.user.tolist(), whole.items.tolist(), whole.lengths.tolist(), strict=True)
+    seen = {user: items[:length] for user, items, length in rows}
     assert seen == {1: HISTORIES[0], 2: HISTORIES[1], 3: HISTORIES[2]}
     assert bool((whole.items > 0).sum(1).eq(whole.lengths).all())
 
