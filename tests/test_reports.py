@@ -42,7 +42,7 @@ def test_a_report_opens_offline_with_its_figures_drawn(notebook, offline) -> Non
     assert HOSTILE in opened.page.locator("body").inner_text()
     assert not opened.outside and not opened.errors and not opened.dialogs
     html = report.html.read_text(encoding="utf-8")
-    assert html.count("plotly.js v") == 1 and "widget-view" not in html
+    assert html.count("plotly.js v") == 1 and 'type="application/vnd.jupyter' not in html
     listed = offline(report.html.parent / "index.html", width=390)
     assert HOSTILE in listed.page.locator("body").inner_text()
     assert not listed.outside and not listed.errors and not listed.dialogs

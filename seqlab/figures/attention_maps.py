@@ -48,7 +48,7 @@ def attention(
     figure.update_yaxes(title="looked at", row=1, col=1)
     top = top if top is not None else bright_end(frame)
     finish(figure, "", 300 + ROW * count)
-    figure.update_layout(margin={"t": 60, "l": 40}, coloraxis=_colours(top, 1 + 6 / (ROW * count)))
+    figure.update_layout(margin={"t": 76, "l": 40}, coloraxis=_colours(top, 1 + 20 / (ROW * count)))
     figure.update_xaxes(showgrid=False, row=1, col=1).update_yaxes(showgrid=False)
     return figure
 

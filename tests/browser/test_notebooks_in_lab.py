@@ -84,7 +84,7 @@ def test_the_map_is_recoloured_and_an_item_found_by_keyboard(lab, with_parameter
 
     with lab.notebook(with_parameters("02_item_map")) as opened:
         opened.run_all()
-        item_map = output_with(opened, "Choose an item here").first
+        item_map = output_with(opened, "UMAP").first
         expect(item_map.locator(".legendtext").first).to_have_text(re.compile("aisle"))
         item_map.locator(".widget-dropdown select").select_option(label="training events")
         expect(item_map.locator(".colorbar, .cbtitle").first).to_be_visible()
@@ -95,6 +95,10 @@ def test_the_map_is_recoloured_and_an_item_found_by_keyboard(lab, with_parameter
         listed = item_map.locator(".widget-select select")
         listed.focus()
         listed.press("ArrowDown")
+        opened.shot("dbg")
+        opened.page.wait_for_timeout(2500)
+        opened.shot("dbg2")
+        print(opened.opened.errors, item_map.inner_text()[:600])
         near = item_map.locator(".widget-html .sl")
         expect(near).to_contain_text("nearest by cosine")
         expect(near.locator("tr")).to_have_count(10)
