@@ -6,6 +6,7 @@ Everything here is imported when it is first used, so that `import seqlab` costs
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import iter_modules
 
 __version__ = "0.1.0"
 
@@ -16,10 +17,7 @@ _HOMES = {
     "fit": "training", "load_run": "training", "Options": "training", "Run": "training",
     "record": "reports", "render": "reports",
 }  # fmt: skip
-_ROOMS = (
-    "cli", "datasets", "decoding", "evaluation", "figures", "layers", "models", "provenance", "recommender", "reports",
-    "tokenizers", "tracing", "training", "widgets",
-)  # fmt: skip
+_ROOMS = frozenset(module.name for module in iter_modules(__path__))
 __all__ = sorted({*_HOMES, *_ROOMS})
 
 

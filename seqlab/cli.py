@@ -54,7 +54,7 @@ def fit(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder")],
-    dataset: Annotated[str | None, typer.Option(help="the data it was trained on, if they are no named dataset")] = None,
+    dataset: Annotated[str | None, typer.Option(help="the data it was trained on, if not a named dataset")] = None,
 ) -> None:
     """Rank the test answers of a finished run again: metrics with 95 % intervals."""
     import json
@@ -83,6 +83,7 @@ def report(
     name: Annotated[str | None, typer.Option(help="the report's name, for one notebook")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="notebooks at a time")] = 1,
     timeout: Annotated[float, typer.Option(help="seconds a cell may take")] = 1800,
+    start_timeout: Annotated[float, typer.Option(help="seconds a kernel may take to start")] = 120,
 ) -> None:
     """Run notebooks and render each to one self-contained HTML file; reports/index.html lists them."""
     from seqlab import reports
@@ -90,7 +91,7 @@ def report(
     chosen = notebooks or reports.curated()
     if not chosen:
         raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
-    done = reports.render(chosen, _pairs(parameters or []), out, name, jobs, timeout, say=typer.echo)
+    done = reports.render(chosen, _pairs(parameters or []), out, name, jobs, timeout, start_timeout, say=typer.echo)
     typer.echo(f"{out / 'index.html'} lists them.")
     if any(one.error for one in done):
         raise typer.Exit(1)

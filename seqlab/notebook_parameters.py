@@ -79,10 +79,10 @@ def check(notebook: NotebookNode, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _kind(default: Any, annotation: str) -> type | None:
     """The type a parameter is declared with, else that of its default; a bare None stands for text."""
-    words = annotation.removeprefix("Optional[").replace("|", " ").split()
-    named = next((KINDS[word.split("[")[0].rstrip("]")] for word in words if word.split("[")[0].rstrip("]") in KINDS), None)
-    if named is not None:
-        return named
+    words = annotation.removeprefix("Optional[").replace("|", " ").replace("[", " ").replace("]", " ").split()
+    named = [KINDS[word] for word in words if word in KINDS]
+    if named:
+        return named[0]
     return str if default is None else KINDS.get("list" if isinstance(default, tuple) else type(default).__name__)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -97,8 +98,10 @@ def render(
     work = [_Work.prepared(Path(path), given, name) for path in notebooks]
     _names_differ(work, name)
     out.mkdir(parents=True, exist_ok=True)
-    import papermill  # noqa: F401 (1.3 s: once, not in every thread)
+    import papermill.log  # 1.3 s: once, not in every thread
 
+    # it reads parameters line by line and warns of "unknown" ones that are there; they are checked already
+    papermill.log.logger.setLevel(logging.ERROR)
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     reports = []
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -158,6 +161,9 @@ class _Work:
             notebook = nbformat.read(path, as_version=4)
         except Exception as error:  # nbformat raises many kinds, and all mean this
             raise ValueError(f"{path} cannot be read as a notebook ({type(error).__name__})") from error
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs = []  # what an earlier run left must not pass for this one's
         try:
             checked = check(notebook, given)
             defaults = {key: value for key, (value, _, _) in declared(notebook).items()}
@@ -188,8 +194,8 @@ def _names_differ(work: list[_Work], name: str | None) -> None:
     taken: dict[str, Path] = {}
     for one in work:
         if one.name in taken:
-            raise ValueError(f"{taken[one.name]} and {one.path} would both become the report {one.name!r}; render one at "
-                             "a time, with a name of its own")  # fmt: skip
+            raise ValueError(f"{taken[one.name]} and {one.path} would both become the report {one.name!r}; render one "
+                             "at a time, with a name of its own")  # fmt: skip
         if one.name == "index" or one.name.startswith(".") or re.search(r"[/\\\x00-\x1f]", one.name) or not one.name:
             raise ValueError(f"{one.name!r} cannot be the name of a report; give another name")
         taken[one.name] = one.path
@@ -208,7 +214,8 @@ def _report(work: _Work, out: Path, timeout: float, start_timeout: float, thread
         seconds = round(time.monotonic() - work.started, 1)
         executed = aside / "executed.ipynb"
         notebook = nbformat.read(executed, as_version=4) if executed.exists() else work.notebook
-        notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+        marker = "papermill-error-cell-tag"  # papermill's own banners; the page has one
+        notebook.cells = [cell for cell in notebook.cells if marker not in cell.metadata.get("tags", [])]
         for key in ("input_path", "output_path"):  # where this machine keeps its files is nobody's business
             notebook.metadata.get("papermill", {}).pop(key, None)
         _write(executed, nbformat.writes(notebook))
@@ -222,13 +229,18 @@ def _report(work: _Work, out: Path, timeout: float, start_timeout: float, thread
             "figures": _count(notebook, pages.PLOTLY), "widgets": _count(notebook, pages.WIDGET),
             **{key: origin[key] for key in ("date", "git", "device", "python", "versions")},
         }  # fmt: skip
-        page = pages.report_page(notebook, about | {"folder": str(work.path.parent)})
+        try:
+            page = pages.report_page(notebook, about | {"folder": str(work.path.parent)})
+        except Exception as failure:  # an output that no page can show, such as a figure without data
+            told = _one_line(f"an output cannot be shown ({type(failure).__name__}: {failure})")
+            about |= {"ok": False, "error": error or told}
+            page = pages.report_page(work.notebook, about)
         _write(aside / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         html = _write(out / f"{work.name}.html", page)
         shutil.rmtree(out / work.name, ignore_errors=True)
         aside.chmod(0o755)
         os.replace(aside, out / work.name)
-        return Report(work.name, html, seconds, error)
+        return Report(work.name, html, seconds, about["error"])
     finally:
         work.running = False
         shutil.rmtree(aside, ignore_errors=True)
@@ -277,7 +289,7 @@ def _execute(work: _Work, aside: Path, timeout: float, start_timeout: float, thr
 
 
 def _kernelspec(folder: Path, aside: Path, threads: int | None) -> None:
-    """A kernel named python3 that is this very Python, whatever kernels are installed or the notebook was saved with."""
+    """A kernel named python3 that is this very Python, whatever is installed or the notebook was saved with."""
     env = {
         "SEQLAB_REPORT": "1",
         "SEQLAB_REPORT_DIR": str(aside),
@@ -336,7 +348,7 @@ def _plain(value: typing.Any, where: str) -> typing.Any:
         return {str(key): _plain(member, f"{where}.{key}") for key, member in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(member, where) for member in value]
-    raise TypeError(f"{where}: {type(value).__name__} cannot be recorded; record numbers, text, lists or dicts of these")
+    raise TypeError(f"{where}: {type(value).__name__} cannot be recorded; record numbers, text, lists or dicts")
 
 
 def _count(notebook: NotebookNode, kind: str) -> int:

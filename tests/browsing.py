@@ -66,7 +66,9 @@ def chromium() -> Iterator[object]:
 
 
 @contextmanager
-def visited(browser: object, allowed: tuple[str, ...], width: int = 1300, height: int = 1100, **options: object) -> Iterator[Opened]:
+def visited(
+    browser: object, allowed: tuple[str, ...], width: int = 1300, height: int = 1100, **options: object
+) -> Iterator[Opened]:
     """A fresh page that may ask only addresses beginning with one of `allowed`; all else is refused and noted."""
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
     opened = Opened(context.new_page())
@@ -170,7 +172,8 @@ def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         port = free.getsockname()[1]
     token, address = secrets.token_hex(16), f"http://127.0.0.1:{port}"
     places = {
-        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run", "IPYTHONDIR": "ipython",
+        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run",
+        "IPYTHONDIR": "ipython",
         "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }  # fmt: skip
     env = os.environ | {name: str(home / place) for name, place in places.items()}

@@ -34,7 +34,8 @@ def tracked() -> list[Path]:
 
 def test_environment_yml_has_the_ranges_of_pyproject() -> None:
     lines = re.findall(r"^ +- ([^\s:#]+)$", (ROOT / "environment.yml").read_text(encoding="utf-8"), re.MULTILINE)
-    stated = ranges([line for line in lines if line not in ("pip", "-e", ".", "conda-forge") and "python>=" != line[:8]])
+    other = ("pip", "-e", ".", "conda-forge")
+    stated = ranges([line for line in lines if line not in other and not line.startswith("python>=")])
     assert stated == ranges(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
 
 
@@ -56,11 +57,20 @@ def test_nothing_names_a_folder_of_one_machine() -> None:
 def test_import_is_light_and_quick() -> None:
     code = (
         "import sys, time; began = time.perf_counter(); import seqlab; took = time.perf_counter() - began; "
-        "heavy = {'torch', 'pandas', 'numpy', 'plotly', 'sklearn'} & set(sys.modules); print(took); assert not heavy, heavy"
+        "heavy = {'torch', 'pandas', 'numpy', 'plotly', 'sklearn'} & set(sys.modules); print(took); "
+        "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.3
+
+
+def test_every_public_name_is_there() -> None:
+    import seqlab
+
+    assert [name for name in seqlab.__all__ if getattr(seqlab, name, None) is None] == []
+    with pytest.raises(AttributeError, match="no attribute 'wach'"):
+        seqlab.wach  # noqa: B018
 
 
 def test_rooms_import_only_from_rooms_above() -> None:

@@ -18,7 +18,8 @@ go.Figure(go.Scatter(y=[1, 2, 3])).update_layout(title={HOSTILE!r})
 WIDGET = """
 class Widget:
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"application/vnd.jupyter.widget-view+json": {"model_id": "0", "version_major": 2}, "text/html": "<b>its still</b>"}
+        view = {"model_id": "0", "version_major": 2}
+        return {"application/vnd.jupyter.widget-view+json": view, "text/html": "<b>its still</b>"}
 Widget()
 """
 GREETING = "import seqlab\nseqlab.record({'said': word * times})"
@@ -41,6 +42,8 @@ def test_a_report_opens_offline_with_its_figures_drawn(notebook, offline) -> Non
     assert opened.page.get_by_text("its still", exact=True).is_visible()
     assert HOSTILE in opened.page.locator("body").inner_text()
     assert not opened.outside and not opened.errors and not opened.dialogs
+    narrow = offline(report.html, width=390)
+    assert narrow.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     html = report.html.read_text(encoding="utf-8")
     assert html.count("plotly.js v") == 1 and 'type="application/vnd.jupyter' not in html
     listed = offline(report.html.parent / "index.html", width=390)
@@ -99,6 +102,22 @@ def test_a_failing_notebook_is_listed_and_stops_no_other(notebook) -> None:
 def test_what_papermill_lets_pass_is_a_failure(notebook, cell: str, said: str) -> None:
     (report,) = render(notebook("strange", cell, "print(1)"), timeout=2)
     assert report.error is not None and said in report.error
+
+
+def test_an_output_that_cannot_be_shown_fails_its_own_report_only(notebook) -> None:
+    bare = 'from IPython.display import display; display({"application/vnd.plotly.v1+json": {"layout": {}}}, raw=True)'
+    first, second = render([notebook("bare", bare), notebook("good", "print('fine')")])
+    assert first.error is not None and "cannot be shown" in first.error and second.error is None
+    assert not json.loads((first.html.with_suffix("") / "provenance.json").read_text())["ok"]
+
+
+def test_outputs_of_an_earlier_run_are_not_shown_as_new(notebook) -> None:
+    path = notebook("stale", "1 / 0", "print('never')")
+    stored = nbformat.read(path, as_version=4)
+    stored.cells[1].outputs = [nbformat.v4.new_output("stream", text="from long ago")]
+    nbformat.write(stored, path)
+    (report,) = render(path)
+    assert "from long ago" not in report.html.read_text(encoding="utf-8")
 
 
 def test_two_reports_of_one_name_are_refused(notebook, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Batch:
         )
 
     def last(self, x: Tensor) -> Tensor:
-        """The row of `x` (B, T, ...) at the last real position of each history: (B, ...). Histories of length 0 give row 0."""
+        """`x` (B, T, ...) at the last real position of each history: (B, ...); position 0 where there is none."""
         return x[torch.arange(len(x), device=x.device), (self.lengths - 1).clamp(min=0)]
 
     def __len__(self) -> int:
@@ -154,13 +155,13 @@ class Questions:
             lengths = lengths.clamp(max=max_length)
         order = torch.argsort(lengths, stable=True)
         cuts = _token_budget(lengths[order].cpu(), tokens, rows_at_most)
-        for first, after in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, after in pairwise(cuts):
             rows = order[first:after]
             yield rows, self.batch(rows, max_length)
 
 
 def _token_budget(lengths: Tensor, tokens: int, rows_at_most: int | None = None) -> list[int]:
-    """Cut ascending `lengths` into runs whose size times longest member stays within `tokens`: the cuts, 0 and the end included."""
+    """Cut ascending `lengths` into runs whose size times longest member stays within `tokens`: the cuts, both ends too."""
     cuts, total = [0], len(lengths)
     widths = lengths.clamp(min=1)
     while cuts[-1] < total:

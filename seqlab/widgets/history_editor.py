@@ -9,7 +9,7 @@ from seqlab.evaluation import influence
 from seqlab.figures.tables import Html
 from seqlab.figures.theme import plain
 from seqlab.widgets.picking import ItemPicker, sample_users, titles_of, user_label, user_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ class HistoryEditor:
             layout={"width": "350px", "min_width": "350px"},
         )
         right = ipywidgets.VBox([self.told, self.lists], layout={"flex": "1 1 auto", "min_width": "0"})
-        return ipywidgets.VBox([self.status.view, ipywidgets.HBox([left, right], layout={"width": "100%"})])
+        return panel(self.status, ipywidgets.HBox([left, right], layout={"width": "100%"}))
 
     def _edit(self, history: History, chosen: int) -> None:
         self._before.append(self.history)

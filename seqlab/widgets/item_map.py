@@ -8,7 +8,7 @@ from seqlab import figures
 from seqlab.evaluation import projection
 from seqlab.figures.tables import Html, text
 from seqlab.widgets.picking import ItemPicker, titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,18 +84,19 @@ class ItemMap:
 
     def _controls(self) -> Any:
         import ipywidgets
+        import plotly.graph_objects as go
 
+        self.status = StatusLine()
         self.color = ipywidgets.Dropdown(options=self.columns, value=self._color, description="colour")
         self.method = ipywidgets.ToggleButtons(
             options=[("PCA", "pca"), ("UMAP (a minute the first time)", "umap")],
             value=self._method,
             style={"button_width": "auto"},
         )
-        self.status = StatusLine()
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick))
         self.near = ipywidgets.HTML("Choose an item here, or click a dot.", layout={"width": "330px"})
         self._spots = self._frame(self._method)
-        self.figure = live_figure(figures.item_map(self._spots, self.color.value))
+        self.figure = go.FigureWidget(figures.item_map(self._spots, self.color.value))
         for trace in self.figure.data[:-2]:
             trace.on_click(self.status.guard(self._clicked))
         self.color.observe(self.status.guard(self._draw), "value")
@@ -103,7 +104,7 @@ class ItemMap:
         side = ipywidgets.VBox([self.picker.view, self.near], layout={"width": "350px", "min_width": "350px"})
         plot = ipywidgets.Box([self.figure], layout={"flex": "1 1 500px", "min_width": "0", "display": "block"})
         body = ipywidgets.HBox([plot, side], layout={"width": "100%"})
-        return ipywidgets.VBox([ipywidgets.HBox([self.color, self.method]), self.status.view, body])
+        return panel(self.status, ipywidgets.HBox([self.color, self.method]), body)
 
     def pick(self, item: int) -> None:
         """Ring an item and its ten nearest neighbours, and list them."""

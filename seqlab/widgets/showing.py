@@ -53,12 +53,47 @@ def sentence(error: Exception) -> str:
     return said[0].upper() + said[1:] + ("" if said.endswith((".", "!", "?")) else ".")
 
 
+IN_THE_PAGE = """
+export default { render({ el }) {
+  el.style.display = "none";
+  let gone = false;
+  const sized = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
+  const focused = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+  const settle = () => {
+    const panel = el.closest(".seqlab-panel");
+    if (gone) return;
+    if (!panel) return void requestAnimationFrame(settle);
+    panel.addEventListener("focusin", focused);
+    sized.observe(panel);
+  };
+  settle();
+  return () => { gone = true; sized.disconnect(); };
+} };
+"""
+"""Two things that a page must do for a panel.
+
+JupyterLab takes arrows and letters typed into a list for commands of its own (an arrow goes to the next cell, "dd"
+deletes one) unless the focused element asks it not to. A live figure is drawn before it has its place, at a guessed
+width, and measures again only when it hears that the window was resized.
+"""
+
+
+def panel(status: StatusLine, *parts: Any) -> Any:
+    """The view of a widget: what went wrong on top, then its parts."""
+    import ipywidgets
+
+    return ipywidgets.VBox([status.view, *parts, status.page]).add_class("seqlab-panel")
+
+
 class StatusLine:
-    """A line under the controls that says what went wrong, the traceback folded away below it."""
+    """A line that says what went wrong, the traceback folded away below it. To be made before any figure."""
 
     def __init__(self) -> None:
+        import anywidget
         import ipywidgets
 
+        # a browser busy with the five megabytes of a live figure would let this run into its timeout
+        self.page = anywidget.AnyWidget(_esm=IN_THE_PAGE)
         self.view = ipywidgets.HTML()
 
     def guard(self, action: Callable[..., None]) -> Callable[..., None]:
@@ -76,21 +111,6 @@ class StatusLine:
                 )
 
         return run
-
-
-def live_figure(figure: go.Figure) -> go.FigureWidget:
-    """A figure that can be changed in place, as wide as the page lets it be."""
-    import plotly.graph_objects as go
-
-    live = go.FigureWidget(figure)
-
-    def widen(change: object) -> None:
-        # the browser draws it before it has its place in the page, so at a guessed width; a new height makes it measure
-        live.unobserve(widen, "_js2py_layoutDelta")
-        live.update_layout(height=live.layout.height + 1)
-
-    live.observe(widen, "_js2py_layoutDelta")
-    return live
 
 
 def redraw(live: go.FigureWidget, figure: go.Figure) -> None:

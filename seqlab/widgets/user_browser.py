@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab.figures import user_cards
 from seqlab.figures.tables import Html
 from seqlab.widgets.picking import sample_users, titles_of, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -61,19 +61,19 @@ class UserBrowser:
     def _controls(self) -> Any:
         import ipywidgets
 
+        self.status = StatusLine()
         self.position = ipywidgets.IntSlider(
             1, 1, len(self._order), description="user", continuous_update=False, layout={"width": "420px"}
         )
         self.previous = ipywidgets.Button(description="Previous", icon="arrow-left", layout={"width": "110px"})
         self.next = ipywidgets.Button(description="Next", icon="arrow-right", layout={"width": "110px"})
         self.card_view = ipywidgets.HTML(layout={"width": "98%"})
-        self.status = StatusLine()
         self.previous.on_click(self.status.guard(lambda _: self._step(-1)))
         self.next.on_click(self.status.guard(lambda _: self._step(+1)))
         self.position.observe(self.status.guard(self._show), "value")
         self.status.guard(self._show)()
         bar = ipywidgets.HBox([self.previous, self.next, self.position])
-        return ipywidgets.VBox([bar, self.card_view, self.status.view])
+        return panel(self.status, bar, self.card_view)
 
     def _step(self, by: int) -> None:
         self.position.value = min(max(self.position.value + by, 1), len(self._order))

@@ -1,4 +1,4 @@
-"""How fast SASRec trains and ranks here, and which cross-entropy is the fastest: python tests/benchmarks/sasrec_speed.py
+"""How fast SASRec trains and ranks here, and which cross-entropy is fastest: python tests/benchmarks/sasrec_speed.py
 
 Needs amazon-beauty (see data/README.md). Prints targets per second of training with full softmax (max_length 50,
 dim 64, 2 layers, AdamW), seconds to rank every item for every test user, and forward + backward of each way to
