@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("seqlab", deadline=None)  # how long an example takes is no property of the code
+settings.load_profile("seqlab")
 
 pytest_plugins = ["tests.browsing"]
 

@@ -161,7 +161,7 @@ class Questions:
 
 
 def _token_budget(lengths: Tensor, tokens: int, rows_at_most: int | None = None) -> list[int]:
-    """Cut ascending `lengths` into runs whose size times longest member stays within `tokens`: the cuts, both ends too."""
+    """Cut ascending `lengths` into runs whose size times longest member stays within `tokens`: the cuts."""
     cuts, total = [0], len(lengths)
     widths = lengths.clamp(min=1)
     while cuts[-1] < total:
