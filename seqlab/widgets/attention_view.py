@@ -99,7 +99,7 @@ class AttentionView:
         for slider in (self.layer, self.head):
             slider.observe(self.status.guard(self._draw), "value")
         bar = ipywidgets.HBox([self.user, self.layer, self.head])
-        return panel(self.status, bar, self.caption, self.figure)
+        return panel(self.status, bar, self.caption, self.figure, figure=self.figure)
 
     def _figure(self) -> go.Figure:
         return figures.attention(self._one_head(), self._worth, self._words, bright_end(self._weights))

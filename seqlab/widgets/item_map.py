@@ -104,7 +104,7 @@ class ItemMap:
         side = ipywidgets.VBox([self.picker.view, self.near], layout={"width": "350px", "min_width": "350px"})
         plot = ipywidgets.Box([self.figure], layout={"flex": "1 1 500px", "min_width": "0", "display": "block"})
         body = ipywidgets.HBox([plot, side], layout={"width": "100%"})
-        return panel(self.status, ipywidgets.HBox([self.color, self.method]), body)
+        return panel(self.status, ipywidgets.HBox([self.color, self.method]), body, figure=self.figure)
 
     def pick(self, item: int) -> None:
         """Ring an item and its ten nearest neighbours, and list them."""

@@ -87,7 +87,7 @@ class Memories:
         self.user = ipywidgets.Dropdown(options=options, value=self._users[0], description="user")
         self.figure = go.FigureWidget(self._figure([self.user.value]))
         self.user.observe(self.status.guard(self._draw), "value")
-        return panel(self.status, self.user, self.figure)
+        return panel(self.status, self.user, self.figure, figure=self.figure)
 
     def _draw(self, change: object) -> None:
         redraw(self.figure, self._figure([self.user.value]))

@@ -54,11 +54,16 @@ def sentence(error: Exception) -> str:
 
 
 IN_THE_PAGE = """
-export default { render({ el }) {
+export default { render({ model, el }) {
   el.style.display = "none";
-  let gone = false;
-  const sized = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
+  let gone = false, told = 0;
   const focused = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+  const measure = (panel) => {
+    const plot = panel.querySelector(".js-plotly-plot");
+    const width = plot ? Math.floor(plot.parentElement.clientWidth) : 0;
+    if (width && width !== told) model.send({ width: told = width });
+  };
+  const sized = new ResizeObserver(([entry]) => measure(entry.target));
   const settle = () => {
     const panel = el.closest(".seqlab-panel");
     if (gone) return;
@@ -70,18 +75,20 @@ export default { render({ el }) {
   return () => { gone = true; sized.disconnect(); };
 } };
 """
-"""Two things that a page must do for a panel.
+"""Two things that only a script in the page can do for a panel.
 
 JupyterLab takes arrows and letters typed into a list for commands of its own (an arrow goes to the next cell, "dd"
 deletes one) unless the focused element asks it not to. A live figure is drawn before it has its place, at a guessed
-width, and measures again only when it hears that the window was resized.
+width, and never measures again by itself.
 """
 
 
-def panel(status: StatusLine, *parts: Any) -> Any:
-    """The view of a widget: what went wrong on top, then its parts."""
+def panel(status: StatusLine, *parts: Any, figure: go.FigureWidget | None = None) -> Any:
+    """The view of a widget: what went wrong on top, then its parts; `figure` is kept as wide as its place."""
     import ipywidgets
 
+    if figure is not None:
+        status.page.on_msg(lambda page, told, buffers: figure.update_layout(width=int(told["width"])))
     return ipywidgets.VBox([status.view, *parts, status.page]).add_class("seqlab-panel")
 
 

@@ -119,7 +119,7 @@ def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None
         plot = view.locator(".js-plotly-plot")
         expect(plot.locator(".main-svg").first).to_be_visible(timeout=30_000)
         wide = "([plot, room]) => plot.getBoundingClientRect().width > 0.9 * room.getBoundingClientRect().width"
-        handles = [plot.element_handle(), view.locator(".seqlab-panel").element_handle()]
+        handles = [plot.locator(".main-svg").first.element_handle(), view.locator(".seqlab-panel").element_handle()]
         opened.page.wait_for_function(wide, arg=handles)  # a live figure takes the width there is
         image = plot.locator(".heatmaplayer image").get_attribute("href") if plot.locator("image").count() else ""
         head = view.locator(".noUi-handle").nth(1)
