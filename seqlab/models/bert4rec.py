@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import losses
+from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking, top
 
@@ -50,7 +51,7 @@ class BERT4Rec(nn.Module):
         self.items = nn.Embedding(n_items + 2, config.dim, padding_idx=0)  # the last row is [MASK]
         self.positions = nn.Embedding(config.max_length + 1, config.dim)  # one more: the item that is asked for
         self.before = nn.LayerNorm(config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, config.dropout, causal=False) for _ in range(config.layers)
         )

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import losses
+from seqlab.layers.dropout import Dropout
 from seqlab.recommender import Loss, Ranking, top
 from seqlab.tracing import Tap
 
@@ -91,7 +92,7 @@ class GRU4Rec(nn.Module):
         super().__init__()
         self.config = config
         self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.recurrences = nn.ModuleList(Recurrence(config.dim) for _ in range(config.layers))
         nn.init.normal_(self.items.weight, std=0.02)
         with torch.no_grad():

@@ -30,12 +30,15 @@ def value_and_gradients(loss, hidden, table):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 150])
-def test_chunked_softmax_is_cross_entropy_whatever_the_chunks(rows, dtype):
-    exact = drawn(rows, dtype=torch.float64)
+@pytest.mark.parametrize("times", [1, 20])
+def test_chunked_softmax_is_cross_entropy_whatever_the_chunks_and_the_size_of_scores(rows, times, dtype):
+    exact, ours = drawn(rows, dtype=torch.float64), drawn(rows, dtype=dtype)
+    with torch.no_grad():
+        for hidden in (exact[0], ours[0]):
+            hidden *= times
     expected = value_and_gradients(losses.softmax_plain(*exact), *exact[:2])
-    ours = drawn(rows, dtype=dtype)
     for got, wanted in zip(value_and_gradients(losses.softmax(*ours), *ours[:2]), expected, strict=True):
-        torch.testing.assert_close(got.double(), wanted, atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(got.double(), wanted, atol=2e-6 * times, rtol=1e-5)
     assert float(expected[2][0].abs().sum()) == 0, "padding takes no part"
 
 
