@@ -83,8 +83,10 @@ def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
     described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     # clone: a tied or sliced tensor shares memory, which safetensors refuses
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
-              folder / "model.safetensors")
+    save_file(
+        {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
+        folder / "model.safetensors",
+    )
 
 
 def load(folder: str | Path) -> nn.Module:

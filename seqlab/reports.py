@@ -1,10 +1,10 @@
 """A notebook, run from top to bottom with parameters, becomes one HTML file that opens without a network.
 
-    reports/index.html                 every report there is
-    reports/NAME.html                  the report, whole in itself
-    reports/NAME/results.json          the numbers the notebook recorded (`record`)
-    reports/NAME/provenance.json       versions, revision, device, seconds, parameters
-    reports/NAME/executed.ipynb        the notebook with its outputs
+reports/index.html                 every report there is
+reports/NAME.html                  the report, whole in itself
+reports/NAME/results.json          the numbers the notebook recorded (`record`)
+reports/NAME/provenance.json       versions, revision, device, seconds, parameters
+reports/NAME/executed.ipynb        the notebook with its outputs
 """
 
 from __future__ import annotations

@@ -55,9 +55,7 @@ def random_histories(seed: int, users: int = 12, items: int = 9, longest: int = 
     """No order at all; the first user meets every item, so that ids stay as they are."""
     random = np.random.default_rng(seed)
     first = (random.permutation(items) + 1).tolist()
-    return [first] + [
-        random.integers(1, items + 1, random.integers(1, longest + 1)).tolist() for _ in range(users - 1)
-    ]
+    return [first] + [random.integers(1, items + 1, random.integers(1, longest + 1)).tolist() for _ in range(users - 1)]
 
 
 def random_log(seed: int, moments: int | None = None, **options) -> InteractionLog:

@@ -102,5 +102,3 @@ def test_the_installed_command_starts_quickly_without_torch() -> None:
     check = f"import sys, seqlab.cli; found = {heavy} & set(sys.modules); assert not found, found"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
-
-

@@ -114,7 +114,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Questions:
-    """"These events of this user happened: which item came next?", once per row.
+    """ "These events of this user happened: which item came next?", once per row.
 
     user, item: (Q,) int64 who is asked about and the answer; start, end: (Q,) int64 the history in `sequences`,
     `[start, end)`, which never reaches the answer nor, where times are known and ties mean nothing, its own moment.

@@ -31,9 +31,7 @@ def trained(split):
 
 def events_of(log):
     """user -> [(item, time), ..] in the log's order"""
-    return {
-        user: list(zip(rows["item"], rows["timestamp"], strict=True)) for user, rows in log.events.groupby("user")
-    }
+    return {user: list(zip(rows["item"], rows["timestamp"], strict=True)) for user, rows in log.events.groupby("user")}
 
 
 def test_leave_one_out_by_hand():
@@ -109,9 +107,11 @@ def test_by_time_reads_dates_as_utc_and_refuses_what_it_cannot_use():
 def test_no_cold_item_is_trained_on_or_given(seed, share):
     log = random_log(seed)
     split = cold_items(log, share, seed)
-    cold = set(range(1, log.n_items + 1)) - {
-        item for items in trained(split).values() for item in items
-    } - {item for _, item in asked(split.valid).values()}
+    cold = (
+        set(range(1, log.n_items + 1))
+        - {item for items in trained(split).values() for item in items}
+        - {item for _, item in asked(split.valid).values()}
+    )
     test = asked(split.test)
     for user, events in events_of(log).items():
         items = [item for item, _ in events]
