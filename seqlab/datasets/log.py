@@ -58,35 +58,6 @@ class InteractionLog:
         """Number of events, E."""
         return len(self.events)
 
-    @classmethod
-    def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        user: str = "user",
-        item: str = "item",
-        time: str | None = "timestamp",
-        items: pd.DataFrame | None = None,
-        title: str | None = None,
-        name: str = "log",
-        ties: str = "source",
-        repeats: bool | None = None,
-        order: str = "time",
-    ) -> InteractionLog:
-        """A log from a pandas frame whose columns you name; see `make_log`."""
-        return make_log(
-            frame,
-            user=user,
-            item=item,
-            time=time,
-            items=items,
-            title=title,
-            name=name,
-            ties=ties,
-            repeats=repeats,
-            order=order,
-        )
-
     def fingerprint(self) -> str:
         """sha256 (hex) of users, items and times in their order: equal prints, equal training."""
         digest = hashlib.sha256(f"{self.n_users} {self.n_items} {self.n_events}".encode())

@@ -89,16 +89,18 @@ class Sequences:
         times = self.times[at].masked_fill(~real, 0.0) if len(self.items) else torch.zeros_like(at, dtype=torch.float64)
         return Batch(items, times, lengths, user)
 
-    def training_batches(self, max_length: int, tokens: int, seed: int) -> Iterator[Batch]:
+    def training_batches(self, max_length: int | None, tokens: int, seed: int) -> Iterator[Batch]:
         """One epoch: a random crop of every history, in batches of like lengths, in random order.
 
-        A crop has up to `max_length` inputs and the item after each of them as target. A batch holds as many rows as
+        A crop has up to `max_length` inputs (None: all) and the item after each of them as target. A batch holds as many rows as
         fit into `tokens` positions (one row at least), so little of it is padding.
         """
         generator = torch.Generator().manual_seed(seed)
         lengths = self.lengths.cpu()
         rows = (lengths > 1).nonzero()[:, 0]
-        crop = (lengths[rows] - 1).clamp(max=max_length)  # inputs of each row; one more event is the last target
+        crop = lengths[rows] - 1  # inputs of each row; one more event is the last target
+        if max_length is not None:
+            crop = crop.clamp(max=max_length)
         slack = lengths[rows] - 1 - crop
         shift = (torch.rand(len(rows), generator=generator) * (slack + 1)).long().clamp(max=slack)
         start = self.offsets.cpu()[rows] + shift

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab.datasets.log import DataError, InteractionLog, make_log
+from seqlab.datasets.log import DataError, make_log
 
 
 def frame(rows, columns=("user", "item", "timestamp")):
@@ -108,7 +108,7 @@ def test_titles_fall_back_to_the_id_and_the_missing_are_counted():
 
 
 def test_a_title_column_among_the_events_is_enough():
-    log = InteractionLog.from_frame(BASKETS.assign(words=["Milk!", "Milk!", "Tea!", "Rye!", "Rye!"]), title="words")
+    log = make_log(BASKETS.assign(words=["Milk!", "Milk!", "Tea!", "Rye!", "Rye!"]), title="words")
     assert log.items["title"].tolist() == ["Milk!", "Rye!", "Tea!"]
     assert "words" not in log.events
 

@@ -7,7 +7,7 @@ import torch
 
 from seqlab import models
 from seqlab.datasets import leave_one_out
-from seqlab.datasets.log import InteractionLog
+from seqlab.datasets.log import make_log
 from seqlab.datasets.sequences import Batch
 from seqlab.evaluation import influence
 
@@ -17,7 +17,7 @@ def split():
     random = np.random.default_rng(1)
     rows = [(user, item, step) for user in range(1, 13) for step, item in enumerate(random.integers(1, 21, 3 + user))]
     events = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
-    return leave_one_out(InteractionLog.from_frame(events, repeats=True))
+    return leave_one_out(make_log(events, repeats=True))
 
 
 @pytest.fixture(scope="module")
