@@ -27,7 +27,8 @@ class Progress:
         if live():
             from tqdm.auto import tqdm
 
-            self.bar = tqdm(total=self.epochs, unit="epoch", bar_format="{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]")
+            form = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
+            self.bar = tqdm(total=self.epochs, unit="epoch", bar_format=form)
         return self
 
     def __exit__(self, *exception: object) -> None:

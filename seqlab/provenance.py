@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("seqlab", "torch", "numpy", "pandas", "scikit-learn", "accelerate")
+PACKAGES = ("seqlab", "torch", "numpy", "pandas", "scikit-learn", "accelerate", "plotly", "papermill")
 
 
 def describe() -> dict[str, Any]:
@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
         "git": git_revision(),
         "device": device,
         "threads": torch.get_num_threads(),
@@ -38,22 +38,22 @@ def peak_memory_mb() -> float:
 
 def git_revision() -> str | None:
     """The commit of the checkout this package runs from, "+" appended when files differ from it."""
-    here = Path(__file__).parent
     try:
-        revision = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10
-        )
+        revision = _git("rev-parse", "--short=12", "HEAD")
         if revision.returncode:
             return None
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, timeout=10
-        )
+        changed = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.TimeoutExpired):
         return None
     return revision.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def _version(name: str) -> str | None:
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+
+
+def version(name: str) -> str | None:
+    """The installed version of a distribution, None where it is missing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -39,7 +39,7 @@ class Recommender(Protocol):
     Next to `recommend` it has what its kind needs:
     `loss(batch) -> Loss` if it is trained by gradient; `prepare(split) -> None` if it first learns something from the
     training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
-    it can score the whole catalogue (column 0 is padding). Systems without `score` are evaluated by their lists.
+    it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems without `score` are evaluated by their lists.
     """
 
     config: Any
@@ -83,8 +83,10 @@ def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
     described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     # clone: a tied or sliced tensor shares memory, which safetensors refuses
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
-              folder / "model.safetensors")
+    save_file(
+        {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
+        folder / "model.safetensors",
+    )
 
 
 def load(folder: str | Path) -> nn.Module:

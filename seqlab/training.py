@@ -210,9 +210,8 @@ class _Loop:
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
         model.to(accelerator.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = kind(
-            self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay, betas=(0.9, 0.98), foreach=True
-        )
+        decay = options.weight_decay
+        optimizer = kind(self.parameters, options.learning_rate, betas=(0.9, 0.98), weight_decay=decay, foreach=True)
         self.objective, self.optimizer = accelerator.prepare(_Objective(model), optimizer)
         if options.compile:
             self.objective = torch.compile(self.objective, dynamic=True)
@@ -300,7 +299,7 @@ class _Loop:
         for index, parameter in enumerate(self.parameters):
             for name, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{index}.{name}"] = value
-        scalars = {key: value for key, value in dataclasses.asdict(dataclasses.replace(state, best={})).items()}
+        scalars = dataclasses.asdict(dataclasses.replace(state, best={}))
         self.checkpoint.mkdir(parents=True, exist_ok=True)
         aside = self.checkpoint / "state.safetensors.new"
         save_file(

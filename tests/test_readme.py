@@ -12,7 +12,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 
 def _own_log(folder: Path) -> None:
     """The two files that the README's example of one's own data reads."""
-    events = [(f"c{user}", f"s{(user + step) % 6}", f"2026-03-{step + 1:02d}") for user in range(12) for step in range(5)]
+    days = [f"2026-03-{day:02d}" for day in range(1, 6)]
+    events = [(f"c{user}", f"s{(user + step) % 6}", day) for user in range(12) for step, day in enumerate(days)]
     pd.DataFrame(events, columns=["customer", "sku", "when"]).to_csv(folder / "log.csv", index=False)
     catalog = pd.DataFrame({"sku": [f"s{item}" for item in range(6)], "name": [f"Thing {item}" for item in range(6)]})
     catalog.to_csv(folder / "catalog.csv", index=False)

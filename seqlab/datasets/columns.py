@@ -38,9 +38,7 @@ def rows_where(mask, row_numbers) -> str:
 
 def nearest(wanted: str, names) -> str:
     """' Did you mean "item_id"?' or nothing, for the end of a sentence."""
-    close = difflib.get_close_matches(
-        str(wanted).lower(), [str(name).lower() for name in names], n=1, cutoff=0.5
-    )
+    close = difflib.get_close_matches(str(wanted).lower(), [str(name).lower() for name in names], n=1, cutoff=0.5)
     match = [name for name in names if str(name).lower() in close]
     return f" Did you mean {str(match[0])!r}?" if match else ""
 
@@ -77,20 +75,14 @@ def number_ids(values: pd.Series, where: str, row_numbers=None) -> tuple[np.ndar
         else:
             codes, unique = pd.factorize(values)
     except TypeError as error:
-        raise DataError(
-            f"{at} holds lists or other nested values, not ids; give one plain id per row."
-        ) from error
+        raise DataError(f"{at} holds lists or other nested values, not ids; give one plain id per row.") from error
     missing = codes < 0
     kind = _kind(unique, codes, at, row_numbers)
     if kind == "text":
         texts = pd.Series(unique, dtype=object).map(str)
         missing |= np.isin(codes, np.flatnonzero(texts.str.strip() == ""))
     if missing.any():
-        why = (
-            " (these gaps are why whole numbers show as 1.0)"
-            if pd.api.types.is_float_dtype(values.dtype)
-            else ""
-        )
+        why = " (these gaps are why whole numbers show as 1.0)" if pd.api.types.is_float_dtype(values.dtype) else ""
         raise DataError(
             f"{at} has no id in {missing.sum():,} of {len(values):,} rows{why}: "
             f"{rows_where(missing, row_numbers)}. Fill them in or drop these rows."
@@ -109,9 +101,7 @@ def _kind(unique, codes, at: str, row_numbers) -> str:
         return "number"
     if dtype != np.dtype(object):
         return "text"
-    number = np.array(
-        [isinstance(one, (int, float, np.number)) and not isinstance(one, bool) for one in unique], bool
-    )
+    number = np.array([isinstance(one, (int, float, np.number)) and not isinstance(one, bool) for one in unique], bool)
     text = np.array([isinstance(one, str) for one in unique], bool)
     types = sorted({type(one).__name__ for one in unique})
     if number.all() and len(unique):
@@ -135,11 +125,7 @@ def _labels(unique: pd.Series, kind: str, codes, at: str, row_numbers) -> tuple[
         numeric = unique.str.fullmatch(NUMBER).to_numpy(bool)
         plain = unique.str.fullmatch(r"[0-9]+").to_numpy(bool)
         if not numeric.all() or plain.all():  # 007 and numbers too long for 64 bits stay as written
-            mixed = (
-                [f"{at} holds both numbers and text: all read as text."]
-                if whole.any() and not plain.all()
-                else []
-            )
+            mixed = [f"{at} holds both numbers and text: all read as text."] if whole.any() and not plain.all() else []
             return unique.to_numpy(object), mixed
     if pd.api.types.is_integer_dtype(unique.dtype):
         values = unique.to_numpy()
@@ -158,9 +144,7 @@ def _labels(unique: pd.Series, kind: str, codes, at: str, row_numbers) -> tuple[
         )
     if not decimal and len(values) and int(values.max()) >= 2**63:
         return unique.map(str).to_numpy(object), []
-    return values.astype(np.int64), [
-        f"{at} is written with decimals (1.0): read as whole numbers."
-    ] if decimal else []
+    return values.astype(np.int64), [f"{at} is written with decimals (1.0): read as whole numbers."] if decimal else []
 
 
 def seconds(values: pd.Series, where: str, row_numbers=None, may_be_missing: bool = False):
@@ -233,9 +217,7 @@ def _unit(times: np.ndarray, at: str) -> tuple[np.ndarray, list[str]]:
         if ((size >= low) & (size < unit[1])).any()
     }
     if len(present) > 1:
-        raise DataError(
-            f"{at} mixes timestamps in {' and '.join(sorted(present))}; convert them to one unit."
-        )
+        raise DataError(f"{at} mixes timestamps in {' and '.join(sorted(present))}; convert them to one unit.")
     notes = [f"{at}: numbers, read as {name} since 1970."]
     if size.max() < 1e8:
         notes = [f"{at}: small numbers, kept as seconds; only their order and gaps mean something."]
@@ -249,20 +231,14 @@ def text_of(values: pd.Series) -> pd.Series:
     blank = values.isna().to_numpy(bool)
     if pd.api.types.is_float_dtype(values.dtype):
         numbers = values.to_numpy(np.float64, na_value=np.nan)[~blank]
-        if (
-            np.isfinite(numbers).all()
-            and (numbers == np.floor(numbers)).all()
-            and (np.abs(numbers) < 2**53).all()
-        ):
+        if np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all() and (np.abs(numbers) < 2**53).all():
             text = pd.Series("", index=values.index, dtype=object)
             text[~blank] = numbers.astype(np.int64).astype(str)
             return text.astype("str")
     return values.astype(object).mask(blank, "").map(str).astype("str")
 
 
-def item_table(
-    labels: np.ndarray, items, key, title, where: str, row_numbers=None
-) -> tuple[pd.DataFrame, list[str]]:
+def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=None) -> tuple[pd.DataFrame, list[str]]:
     """The item table (index 1..N): item_id, title (falls back to the id), then every other column as text.
 
     `items` None gives ids alone. DataError for an item with more than one row.

@@ -41,9 +41,7 @@ def complete_journey(view: str, cache: Path) -> InteractionLog:
         Path(log.__file__),
         Path(columns.__file__),
     ]
-    key = hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()[
-        :16
-    ]
+    key = hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()[:16]
     kept = cache / view / key
     if (found := _restore(kept)) is not None:
         return found
@@ -77,9 +75,7 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
     by_type = view == "complete-journey"
     products = products.dropna(subset=["product_type"])
     rows = rows.merge(products[["product_id", "product_type"]], on="product_id", how="left")
-    notes = [
-        f"{rows['product_type'].isna().sum():,} of {len(rows):,} rows dropped: their product has no type."
-    ]
+    notes = [f"{rows['product_type'].isna().sum():,} of {len(rows):,} rows dropped: their product has no type."]
     rows = rows.dropna(subset=["product_type"]).rename(
         columns={"household_id": "user_id", "transaction_timestamp": "timestamp"}
     )
@@ -89,9 +85,7 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
     least = FEWEST_HOUSEHOLDS[view]
     households = rows.drop_duplicates(["user_id", "item_id"]).groupby("item_id", observed=True).size()
     widespread = households.index[households >= least]
-    notes.append(
-        f"{len(households) - len(widespread):,} items dropped: fewer than {least} households bought them."
-    )
+    notes.append(f"{len(households) - len(widespread):,} items dropped: fewer than {least} households bought them.")
     rows = rows[rows["item_id"].isin(widespread)]
     before = len(rows)
     if by_type:
@@ -99,9 +93,7 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
         notes.append(f"{before - len(rows):,} rows folded: one event per basket and item.")
     else:
         rows = rows.sort_values("timestamp", kind="stable").drop_duplicates(["user_id", "item_id"])
-        notes.append(
-            f"{before - len(rows):,} repeat purchases dropped: only a household's first of each item counts."
-        )
+        notes.append(f"{before - len(rows):,} repeat purchases dropped: only a household's first of each item counts.")
     per_user = rows.groupby("user_id").agg(baskets=("basket_id", "nunique"), items=("item_id", "nunique"))
     active = per_user.index[(per_user["baskets"] >= FEWEST_BASKETS) & (per_user["items"] >= FEWEST_ITEMS)]
     notes.append(
@@ -134,9 +126,7 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
 
 def _types(rows: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
     """One row per product type; department, category and brand are those of most of its events."""
-    described = rows[["product_id", "product_type"]].merge(
-        products.drop(columns="product_type"), on="product_id"
-    )
+    described = rows[["product_id", "product_type"]].merge(products.drop(columns="product_type"), on="product_id")
     items = pd.DataFrame({"item_id": np.sort(described["product_type"].unique())})
     items["title"] = items["item_id"].str.capitalize()
     items["product_type"] = items["item_id"]
@@ -150,9 +140,7 @@ def _types(rows: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
 def _products(products: pd.DataFrame) -> pd.DataFrame:
     """One row per product; the title reads like 'Fluid milk white only, 1 ga (Private)'."""
     size = products["package_size"].str.lower().str.strip()
-    title = (
-        products["product_type"].str.capitalize() + (", " + size).fillna("") + " (" + products["brand"] + ")"
-    )
+    title = products["product_type"].str.capitalize() + (", " + size).fillna("") + " (" + products["brand"] + ")"
     return products.assign(title=title).rename(columns={"product_id": "item_id"})
 
 

@@ -45,9 +45,7 @@ RATING = ["user_id", "item_id", "rating", "timestamp"]
 
 def movielens_1m(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """ml-1m.zip: `ratings.dat` and `movies.dat` (fields between ::, Latin-1 titles)."""
-    ratings = _fields(
-        _member(paths[0], "ratings.dat").replace(b"::", b"\t"), "\t", RATING, f"{paths[0]}: ratings.dat"
-    )
+    ratings = _fields(_member(paths[0], "ratings.dat").replace(b"::", b"\t"), "\t", RATING, f"{paths[0]}: ratings.dat")
     movies = _fields(
         _member(paths[0], "movies.dat").replace(b"::", b"\t"),
         "\t",
@@ -80,9 +78,7 @@ def amazon_2014(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
 def amazon_2018(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """X_5.json.gz and meta_X.json.gz (JSON lines); items without a title and second reviews are dropped."""
     if len(paths) < 2:
-        raise DataError(
-            f"{paths[0]}: its meta_... file must lie beside it: this benchmark keeps titled items only."
-        )
+        raise DataError(f"{paths[0]}: its meta_... file must lie beside it: this benchmark keeps titled items only.")
     events = _reviews(paths[0])
     items = _described(paths[1], set(events["item_id"]))
     items = items[items["title"].str.strip() != ""]
@@ -121,9 +117,7 @@ def _member(path: Path, name: str) -> bytes:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(
-            f"{path}: this is no whole zip archive ({error}). Get it again from its source."
-        ) from error
+        raise DataError(f"{path}: this is no whole zip archive ({error}). Get it again from its source.") from error
 
 
 def _fields(text: bytes, sep: str, names: list[str], where: str, encoding: str = "utf-8") -> pd.DataFrame:
@@ -141,9 +135,7 @@ def _fields(text: bytes, sep: str, names: list[str], where: str, encoding: str =
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{where}: not in the official format ({str(error).strip()[:200]}).") from error
     if len(frame.columns) != len(names):
-        raise DataError(
-            f"{where}: {len(frame.columns)} fields per row where the official format has {len(names)}."
-        )
+        raise DataError(f"{where}: {len(frame.columns)} fields per row where the official format has {len(names)}.")
     return frame.set_axis(names, axis=1)
 
 
@@ -210,6 +202,4 @@ def _described(path: Path, wanted: set) -> pd.DataFrame:
                 category,
                 str(item.get("price") or ""),
             ]
-    return pd.DataFrame(
-        list(rows.values()), columns=["item_id", "title", "brand", "category", "price"], dtype="str"
-    )
+    return pd.DataFrame(list(rows.values()), columns=["item_id", "title", "brand", "category", "price"], dtype="str")

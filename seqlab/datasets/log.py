@@ -58,35 +58,6 @@ class InteractionLog:
         """Number of events, E."""
         return len(self.events)
 
-    @classmethod
-    def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        user: str = "user",
-        item: str = "item",
-        time: str | None = "timestamp",
-        items: pd.DataFrame | None = None,
-        title: str | None = None,
-        name: str = "log",
-        ties: str = "source",
-        repeats: bool | None = None,
-        order: str = "time",
-    ) -> InteractionLog:
-        """A log from a pandas frame whose columns you name; see `make_log`."""
-        return make_log(
-            frame,
-            user=user,
-            item=item,
-            time=time,
-            items=items,
-            title=title,
-            name=name,
-            ties=ties,
-            repeats=repeats,
-            order=order,
-        )
-
     def fingerprint(self) -> str:
         """sha256 (hex) of users, items and times in their order: equal prints, equal training."""
         digest = hashlib.sha256(f"{self.n_users} {self.n_items} {self.n_events}".encode())
@@ -135,20 +106,15 @@ class InteractionLog:
             "events per item": f"median {np.median(counts):g}, most {counts.max():,}",
             "from, to": span,
             "events without a timestamp": f"{(~known).sum():,}",
-            "equal timestamps": "order of the source"
-            if self.ties == "source"
-            else "order means nothing: shuffled",
-            "repeats": "items come back: seen ones stay candidates"
-            if self.repeats
-            else "seen items are filtered",
+            "equal timestamps": "order of the source" if self.ties == "source" else "order means nothing: shuffled",
+            "repeats": "items come back: seen ones stay candidates" if self.repeats else "seen items are filtered",
             "item text": ", ".join(str(column) for column in self.items.columns[1:]),
         }
         return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
 
     def __repr__(self) -> str:
         return (
-            f"InteractionLog({self.name!r}: {self.n_users:,} users, {self.n_items:,} items, "
-            f"{self.n_events:,} events)"
+            f"InteractionLog({self.name!r}: {self.n_users:,} users, {self.n_items:,} items, {self.n_events:,} events)"
         )
 
     def _repr_html_(self) -> str:
@@ -233,9 +199,7 @@ def make_log(
         group = np.cumsum(~tied)
         rows = rows[np.lexsort((np.random.default_rng(seed).random(len(rows)), group))]
 
-    table, said = _items(
-        frame, items, item, title, item_labels, item_of, where, items_where, item_row_numbers
-    )
+    table, said = _items(frame, items, item, title, item_labels, item_of, where, items_where, item_row_numbers)
     told += said
     events = pd.DataFrame({"user": user_of[rows], "item": item_of[rows], "timestamp": times[rows]})
     from_frame = title if items is None else None
@@ -270,12 +234,7 @@ def _items(frame, items, item, title, labels, item_of, where, items_where, item_
     titles = pick(frame, title, where)
     first = np.unique(item_of, return_index=True)[1]
     own = pd.DataFrame({"item": labels, "title": titles.iloc[first].to_numpy()})
-    several = (
-        pd.DataFrame({"item": item_of, "title": titles.to_numpy()})
-        .drop_duplicates()["item"]
-        .duplicated()
-        .any()
-    )
+    several = pd.DataFrame({"item": item_of, "title": titles.to_numpy()}).drop_duplicates()["item"].duplicated().any()
     table, told = item_table(labels, own, "item", "title", where)
     return table, told + (["Some items have several titles; the first one is shown."] if several else [])
 

@@ -149,12 +149,7 @@ def _places(one: Card) -> list[Path]:
 def _prepared(one: Card) -> Path | None:
     """The first folder with a ready interactions.tsv[.gz]."""
     return next(
-        (
-            place
-            for place in _places(one)
-            for ending in ("", ".gz")
-            if (place / f"interactions.tsv{ending}").is_file()
-        ),
+        (place for place in _places(one) for ending in ("", ".gz") if (place / f"interactions.tsv{ending}").is_file()),
         None,
     )
 
@@ -237,11 +232,7 @@ def _fetch(one: Card, base_url: str | None = None) -> list[Path]:
             url = part.url if base_url is None else f"{base_url}/{part.file}"
             try:
                 paths.append(
-                    Path(
-                        pooch.retrieve(
-                            url, known_hash=part.checksum, fname=part.file, path=cache_folder() / one.name
-                        )
-                    )
+                    Path(pooch.retrieve(url, known_hash=part.checksum, fname=part.file, path=cache_folder() / one.name))
                 )
             except ValueError as error:
                 raise DataError(
@@ -272,9 +263,7 @@ def _checked(log: InteractionLog, one: Card) -> InteractionLog:
     """The log, if it has the counts of its card."""
     wanted = {"users": one.users, "items": one.items, "events": one.events}
     has = {"users": log.n_users, "items": log.n_items, "events": log.n_events}
-    off = [
-        f"{has[what]:,} {what} instead of {wanted[what]:,}" for what in wanted if has[what] != wanted[what]
-    ]
+    off = [f"{has[what]:,} {what} instead of {wanted[what]:,}" for what in wanted if has[what] != wanted[what]]
     if off:
         raise DataError(
             f"{one.name}: this is not the dataset its card describes: {', '.join(off)}. Replace the file, "

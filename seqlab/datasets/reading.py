@@ -57,20 +57,13 @@ def read(
     for role, column in given.items():
         if column is None:
             given[role] = _guess(frame, role, needed=role != "time" or order == "time", where=where)
-            told += (
-                [f"{where}: column {given[role]!r} taken as the {role}."] if given[role] is not None else []
-            )
+            told += [f"{where}: column {given[role]!r} taken as the {role}."] if given[role] is not None else []
     if rows is not None:
         frame = _numbers_where_possible(frame, {*given.values(), title})
     item_frame, items_where, item_rows = None, "the item table", None
     if items is not None:
-        item_frame, items_where, item_rows = _table(
-            items, items_where, sep if isinstance(items, str | Path) else None
-        )
-        if (
-            title is None
-            and (title := _guess(item_frame, "title", needed=False, where=items_where)) is not None
-        ):
+        item_frame, items_where, item_rows = _table(items, items_where, sep if isinstance(items, str | Path) else None)
+        if title is None and (title := _guess(item_frame, "title", needed=False, where=items_where)) is not None:
             told.append(f"{items_where}: column {title!r} taken as the title.")
     if name is None:
         name = (
@@ -151,9 +144,7 @@ def _guess(frame: pd.DataFrame, role: str, needed: bool, where: str) -> str | No
         plain.setdefault(re.sub(r"[^a-z0-9]", "", str(column).lower()), column)
     found = next((plain[word] for word in GUESSES[role].split() if word in plain), None)
     if found is None and needed:
-        hint = (
-            " or pass order='source' if each user's rows are already oldest first" if role == "time" else ""
-        )
+        hint = " or pass order='source' if each user's rows are already oldest first" if role == "time" else ""
         raise DataError(
             f"{where}: no column looks like the {role}. Name it with {role}=...{hint}; the columns are: "
             f"{listed([repr(str(column)) for column in frame.columns], 30) or 'none'}."
@@ -178,14 +169,12 @@ def _table(source, called: str, sep: str | None, ids=(), time=None):
         )
     if not path.is_file():
         raise DataError(
-            f"{where}: this is not a file. Give the file itself, or load() a folder that holds "
-            "interactions.tsv.gz."
+            f"{where}: this is not a file. Give the file itself, or load() a folder that holds interactions.tsv.gz."
         )
     ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if ending is None and sep is None:
         raise DataError(
-            f"{where}: the ending says nothing about the format. Use one of {', '.join(SUFFIXES)}, "
-            "or pass sep=','."
+            f"{where}: the ending says nothing about the format. Use one of {', '.join(SUFFIXES)}, or pass sep=','."
         )
     if path.stat().st_size == 0:
         raise DataError(f"{where}: the file is empty.")
@@ -202,9 +191,7 @@ def _parquet(path: Path) -> pd.DataFrame:
     except MemoryError:
         raise
     except Exception as error:  # arbitrary bytes make the parser raise far more than its own types
-        raise DataError(
-            f"{path}: this is no Parquet file that can be read ({_first_line(error)})."
-        ) from error
+        raise DataError(f"{path}: this is no Parquet file that can be read ({_first_line(error)}).") from error
     return _table(frame, "", None)[0]
 
 
@@ -228,9 +215,7 @@ def _delimited(path: Path, sep: str, ids, time) -> pd.DataFrame:
     }
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", pd.errors.ParserWarning
-            )  # rows longer than the header would lose fields
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header would lose fields
             names = pd.read_csv(path, nrows=0, **options).columns
             # a blank line keeps its place, so that row numbers are the file's
             frame = pd.read_csv(

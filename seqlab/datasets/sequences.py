@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class Batch:
         )
 
     def last(self, x: Tensor) -> Tensor:
-        """The row of `x` (B, T, ...) at the last real position of each history: (B, ...). Histories of length 0 give row 0."""
+        """`x` (B, T, ...) at the last real position of each history: (B, ...); position 0 where there is none."""
         return x[torch.arange(len(x), device=x.device), (self.lengths - 1).clamp(min=0)]
 
     def __len__(self) -> int:
@@ -88,16 +89,18 @@ class Sequences:
         times = self.times[at].masked_fill(~real, 0.0) if len(self.items) else torch.zeros_like(at, dtype=torch.float64)
         return Batch(items, times, lengths, user)
 
-    def training_batches(self, max_length: int, tokens: int, seed: int) -> Iterator[Batch]:
+    def training_batches(self, max_length: int | None, tokens: int, seed: int) -> Iterator[Batch]:
         """One epoch: a random crop of every history, in batches of like lengths, in random order.
 
-        A crop has up to `max_length` inputs and the item after each of them as target. A batch holds as many rows as
+        A crop has up to `max_length` inputs (None: all) and the item after each of them as target. A batch holds as many rows as
         fit into `tokens` positions (one row at least), so little of it is padding.
         """
         generator = torch.Generator().manual_seed(seed)
         lengths = self.lengths.cpu()
         rows = (lengths > 1).nonzero()[:, 0]
-        crop = (lengths[rows] - 1).clamp(max=max_length)  # inputs of each row; one more event is the last target
+        crop = lengths[rows] - 1  # inputs of each row; one more event is the last target
+        if max_length is not None:
+            crop = crop.clamp(max=max_length)
         slack = lengths[rows] - 1 - crop
         shift = (torch.rand(len(rows), generator=generator) * (slack + 1)).long().clamp(max=slack)
         start = self.offsets.cpu()[rows] + shift
@@ -113,7 +116,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Questions:
-    """"These events of this user happened: which item came next?", once per row.
+    """ "These events of this user happened: which item came next?", once per row.
 
     user, item: (Q,) int64 who is asked about and the answer; start, end: (Q,) int64 the history in `sequences`,
     `[start, end)`, which never reaches the answer nor, where times are known and ties mean nothing, its own moment.
@@ -154,13 +157,13 @@ class Questions:
             lengths = lengths.clamp(max=max_length)
         order = torch.argsort(lengths, stable=True)
         cuts = _token_budget(lengths[order].cpu(), tokens, rows_at_most)
-        for first, after in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, after in pairwise(cuts):
             rows = order[first:after]
             yield rows, self.batch(rows, max_length)
 
 
 def _token_budget(lengths: Tensor, tokens: int, rows_at_most: int | None = None) -> list[int]:
-    """Cut ascending `lengths` into runs whose size times longest member stays within `tokens`: the cuts, 0 and the end included."""
+    """Cut ascending `lengths` into runs whose size times longest member stays within `tokens`: the cuts."""
     cuts, total = [0], len(lengths)
     widths = lengths.clamp(min=1)
     while cuts[-1] < total:

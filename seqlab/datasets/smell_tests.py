@@ -43,9 +43,7 @@ class _Asked:
 
     def __init__(self, split: Split):
         test = split.test
-        self.user, self.item, start, end = (
-            np.asarray(part) for part in (test.user, test.item, test.start, test.end)
-        )
+        self.user, self.item, start, end = (np.asarray(part) for part in (test.user, test.item, test.start, test.end))
         items = np.append(np.asarray(test.sequences.items), 0)
         times = np.append(np.asarray(test.sequences.times), np.nan)
         has = end > start
@@ -133,9 +131,7 @@ def _sorted_ties(log, user, time):
     off = abs(value - 0.5)
     sure = off * 2 * np.sqrt(pairs) > 4  # four standard errors of a fair coin
     verdict = _graded(off, 0.03, 0.1) if sure else "fine"
-    start = (
-        f"Within one timestamp, the source lists the larger id second {value:.0%} of the time (chance: 50%)"
-    )
+    start = f"Within one timestamp, the source lists the larger id second {value:.0%} of the time (chance: 50%)"
     if verdict == "fine":
         return "sorted ids within ties", value, verdict, f"{start}: it does not seem sorted by id."
     end = (
@@ -223,11 +219,7 @@ def _time_leak(split, asked):
         value,
         _graded(value, 0.01),
         f"For {value:.1%} of test questions, training holds events later than the answer"
-        + (
-            ": fine for comparing systems, too rosy for a forecast (split by_time to see)."
-            if value > 0.01
-            else "."
-        ),
+        + (": fine for comparing systems, too rosy for a forecast (split by_time to see)." if value > 0.01 else "."),
     )
 
 

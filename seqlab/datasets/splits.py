@@ -45,7 +45,7 @@ class Split:
 
 
 def leave_one_out(log: InteractionLog) -> Split:
-    """The last event of each user is the test answer, the one before it the validation answer, the rest is for training.
+    """The last event of each user is the test answer, the one before it the validation answer, the rest is training.
 
     A user needs three events to be asked; the events of shorter histories all go to training. Where the order inside
     a timestamp means nothing (`log.ties == "shuffle"`), a question's history ends strictly before its answer's time.
@@ -93,14 +93,16 @@ def by_time(log: InteractionLog, valid: float | str, test: float | str) -> Split
         if left := log.n_users - len(who):
             notes.append(f"{left:,} users have no {part} question (no event inside the window, or none before it).")
         parts[part] = _questions(log, whole, who + 1, whole.offsets[who] + first[who], notes, part)
-    return Split(log, train, parts["validation"], parts["test"], f"by time {_date(starts)} | {_date(ends)}", tuple(notes))
+    how = f"by time {_date(starts)} | {_date(ends)}"
+    return Split(log, train, parts["validation"], parts["test"], how, tuple(notes))
 
 
 def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     """Keep a random `share` of the items out of training, and ask about each user's first meeting with one.
 
     Validation asks for the last event of the remaining (warm) history, so nothing cold is tuned on. Histories that
-    are asked from hold warm items only. Raises `DataError` unless 0 < share < 1 leaves both kinds.
+    are asked from hold warm items only. Training keeps the warm events that follow a cold question: what is held out
+    is the item, not the time, so a by-time claim needs `by_time`. Raises `DataError` unless 0 < share < 1 leaves both kinds.
     """
     if not 0 < share < 1:
         raise DataError(f"cold_items: share must lie between 0 and 1 (got {share}).")
@@ -120,6 +122,8 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     asked = (first < len(is_cold)).nonzero()[:, 0]
     end = warm_before[first[asked]]
     start = warm_only.offsets[asked]
+    if log.ties == "shuffle":
+        end = _before(warm_only, start, end, whole.times[first[asked]])
     some = end > start
     test = Questions(warm_only, asked[some] + 1, whole.items[first[asked][some]], start[some], end[some])
     asked_valid = (per_user >= 2).nonzero()[:, 0]
@@ -130,7 +134,7 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     kept = per_user.clone()
     kept[asked_valid] -= 1
     train = _prefix(warm_only, kept)
-    valid = Questions(warm_only, asked_valid + 1, warm_only.items[valid_at], warm_only.offsets[asked_valid], valid_at)
+    valid = _questions(log, warm_only, asked_valid + 1, valid_at, notes, "validation")
     return Split(log, train, valid, test, f"cold items {share:.0%}", tuple(notes))
 
 
@@ -185,16 +189,21 @@ def _questions(
     """Ask for the events at `at`; where ties mean nothing the history stops before the answer's moment."""
     start, end = whole.offsets[users - 1], at.clone()
     if log.ties == "shuffle":
-        moment = torch.repeat_interleave(whole.times[at], at - start)
-        row = torch.repeat_interleave(torch.arange(len(at)), at - start)
-        event = torch.arange(len(row)) - torch.repeat_interleave((at - start).cumsum(0) - (at - start), at - start)
-        earlier = whole.times[start[row] + event] < moment
-        end = start + torch.zeros_like(at).index_add_(0, row, earlier.long())
+        end = _before(whole, start, end, whole.times[at])
         some = end > start
         if left := int((~some).sum()):
             notes.append(f"{left:,} users have nothing strictly before their {part} answer: not asked.")
         users, at, start, end = users[some], at[some], start[some], end[some]
     return Questions(whole, users, whole.items[at], start, end)
+
+
+def _before(sequences: Sequences, start: Tensor, end: Tensor, moment: Tensor) -> Tensor:
+    """Where each history `[start, end)` must end for all its events to be earlier than `moment` (Q,)."""
+    lengths = end - start
+    row = torch.repeat_interleave(torch.arange(len(start)), lengths)
+    step = torch.arange(len(row)) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    earlier = sequences.times[start[row] + step] < moment[row]
+    return start + torch.zeros_like(start).index_add_(0, row, earlier.long())
 
 
 def _moment(bound: float | str) -> float:

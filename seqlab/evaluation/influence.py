@@ -1,4 +1,4 @@
-"""What each event of a history is worth, and what an edit of it changes: the model is asked again, nothing is guessed."""
+"""What each event of a history is worth, and what an edit of it changes, found by asking the model again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class History:
 
     def add(self, item: int) -> History:
         """One more event at the end, at the moment of the last."""
-        return replace(self, items=torch.cat([self.items, torch.tensor([item])]), times=torch.cat([self.times, self.times[-1:]]))
+        return replace(
+            self, items=torch.cat([self.items, torch.tensor([item])]), times=torch.cat([self.times, self.times[-1:]])
+        )
 
     def reversed(self) -> History:
         """The same items, the last one first."""
@@ -95,7 +97,9 @@ def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
     Raises `ValueError` for a system that generates lists and scores nothing.
     """
     if not hasattr(model, "score"):
-        raise ValueError(f"{type(model).__name__} makes lists without scoring the catalogue, so no event's worth can be told")
+        raise ValueError(
+            f"{type(model).__name__} makes lists without scoring the catalogue, so no event's worth can be told"
+        )
     longest = model.config.max_length
     width = max(len(history) for history in histories)
     rows = max(1, POSITIONS_AT_ONCE // min(width, longest or width))
@@ -111,7 +115,9 @@ def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
     return scores
 
 
-def leave_one_out(model: nn.Module, history: History, item: int | None = None, seen_filter: bool = False) -> pd.DataFrame:
+def leave_one_out(
+    model: nn.Module, history: History, item: int | None = None, seen_filter: bool = False
+) -> pd.DataFrame:
     """How much less likely `item` becomes without each event; by default the item the model recommends first.
 
     Columns position (from 0), item (of the event), value: the log-probability of the watched item with the whole
@@ -126,10 +132,13 @@ def leave_one_out(model: nn.Module, history: History, item: int | None = None, s
     scores = scores_of(model, [history, *shorter]).log_softmax(1)  # (1 + T, N + 1)
     if item is None:
         item = int(_free(scores[:1], [history], seen_filter)[0].argmax())
-    frame = pd.DataFrame({
-        "position": range(len(history)), "item": history.items.tolist(),
-        "value": (scores[0, item] - scores[1:, item]).double().numpy(),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "position": range(len(history)),
+            "item": history.items.tolist(),
+            "value": (scores[0, item] - scores[1:, item]).double().numpy(),
+        }
+    )
     frame.attrs |= {"item": item, "log_probability": float(scores[0, item])}
     return frame
 
@@ -139,13 +148,16 @@ def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_
 
     Columns rank, item, was (the rank before), moved (places gained), status: "same", "up", "down", "new" (was beyond
     k), "left" (now beyond k), "filtered" (the filter is on and the item is in the edited history; rank is NaN). Those
-    that are no longer listed come last. What the filter kept out before has, as `was`, the place its score would have had.
+    that are no longer listed come last. For an item the filter kept out before, `was` is the place its score would
+    have had.
     """
     import pandas as pd
 
     scores = scores_of(model, [before, after])
     free = _free(scores, [before, after], seen_filter)
-    old, new = ([item for item in row.topk(min(k, len(row) - 1)).indices.tolist() if row[item] > -torch.inf] for row in free)
+    old, new = (
+        [item for item in row.topk(min(k, len(row) - 1)).indices.tolist() if row[item] > -torch.inf] for row in free
+    )
     rows = []
     for item in [*new, *(item for item in old if item not in new)]:
         was, rank = (
@@ -181,7 +193,9 @@ def agreement(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, str]:
     """
     joined = a[["position", "value"]].merge(b[["position", "value"]], on="position")
     if len(joined) < 3 or joined["value_x"].nunique() < 2 or joined["value_y"].nunique() < 2:
-        return float("nan"), "too little to compare"
+        return float("nan"), "cannot be compared: too few events, or all alike"
     rho = float(joined["value_x"].rank().corr(joined["value_y"].rank()))
-    strength = "hardly" if abs(rho) < 0.2 else "weakly" if abs(rho) < 0.4 else "moderately" if abs(rho) < 0.7 else "strongly"
-    return rho, f"{strength} {'agree' if rho >= 0 else 'disagree'} on the order of the events (Spearman {rho:+.2f})"
+    if abs(rho) < 0.2:
+        return rho, f"are unrelated in their order (Spearman {rho:+.2f})"
+    strength = "weakly" if abs(rho) < 0.4 else "moderately" if abs(rho) < 0.7 else "strongly"
+    return rho, f"{strength} {'agree' if rho > 0 else 'disagree'} in their order (Spearman {rho:+.2f})"

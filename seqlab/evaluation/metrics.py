@@ -76,10 +76,8 @@ def compare(a: Ranks, b: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFr
     of_a, of_b = per_user(left["rank"].to_numpy()), per_user(right["rank"].to_numpy())
     gain = (of_a - of_b).to_numpy()
     low, high = _bootstrap(gain, samples, seed)
-    return pd.DataFrame(
-        {"a": of_a.mean().to_numpy(), "b": of_b.mean().to_numpy(), "difference": gain.mean(0), "low": low, "high": high},
-        index=of_a.columns,
-    )
+    means = {"a": of_a.mean().to_numpy(), "b": of_b.mean().to_numpy(), "difference": gain.mean(0)}
+    return pd.DataFrame({**means, "low": low, "high": high}, index=of_a.columns)
 
 
 def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int = 0) -> pd.DataFrame:
@@ -116,7 +114,8 @@ def _quartiles(values: pd.Series, unit: str) -> pd.Series:
     if len(edges) == 1:
         return pd.Series([f"{edges[0]} {unit}"] * len(values), dtype="category")
     lows = [edges[0], *(edges[1:-1] + 1)]
-    labels = [f"{low}-{high} {unit}" if low < high else f"{high} {unit}" for low, high in zip(lows, edges[1:], strict=True)]
+    bounds = zip(lows, edges[1:], strict=True)
+    labels = [f"{low}-{high} {unit}" if low < high else f"{high} {unit}" for low, high in bounds]
     cut = np.searchsorted(edges[1:-1], values.to_numpy(), side="left")
     return pd.Series(pd.Categorical.from_codes(cut, labels, ordered=True))
 

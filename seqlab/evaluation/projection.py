@@ -28,7 +28,9 @@ def item_vectors(model: nn.Module) -> np.ndarray:
     tables = {name: part for name, part in model.named_modules() if isinstance(part, nn.Embedding)}
     table = tables.get("items")
     if table is None:
-        raise ValueError(f"{type(model).__name__} has no table of item vectors; choose a system that learns one, such as sasrec")
+        raise ValueError(
+            f"{type(model).__name__} has no table of item vectors; choose a system that learns one, such as sasrec"
+        )
     n_items = getattr(model, "n_items", None) or table.num_embeddings - 1
     return table.weight[1 : n_items + 1].detach().float().cpu().numpy()
 
@@ -78,7 +80,9 @@ def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
             import umap
 
             near = min(15, len(vectors) - 1)
-            fitted = umap.UMAP(n_components=2, metric="cosine", n_neighbors=near, random_state=seed).fit_transform(vectors)
+            fitted = umap.UMAP(n_components=2, metric="cosine", n_neighbors=near, random_state=seed).fit_transform(
+                vectors
+            )
     except ImportError as error:
         raise ImportError(f"UMAP cannot be used here ({error}); install umap-learn, or choose 'pca'") from error
     return np.asarray(fitted, dtype=np.float32)

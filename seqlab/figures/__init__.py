@@ -1,6 +1,7 @@
 """Pictures: tidy tables in, plotly figures (or escaped HTML tables) out. Nothing here knows a model.
 
-Names are imported when first used, so that `import seqlab.figures` costs nothing.
+Names are imported when first used, so that `import seqlab.figures` costs nothing. (No file has the name of a function
+in it: the module would hide the function.)
 """
 
 from importlib import import_module
@@ -19,11 +20,11 @@ _HOMES = {
     "differences": "results",
     "slices": "results",
     "training_curve": "results",
-    "attention": "attention",
-    "attention_grid": "attention",
+    "attention": "attention_maps",
+    "attention_grid": "attention_maps",
     "influences": "memory",
-    "item_map": "item_map",
-    "item_map_with_neighbours": "item_map",
+    "item_map": "catalogue_maps",
+    "item_map_with_neighbours": "catalogue_maps",
 }
 __all__ = list(_HOMES)
 

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 DAY = 86_400.0
-GAP_TICKS = {1: "1 s", 60: "1 min", 3_600: "1 hour", DAY: "1 day", 7 * DAY: "1 week", 30 * DAY: "1 month", 365 * DAY: "1 year"}
+GAP_TICKS = {
+    1: "1 s",
+    60: "1 min",
+    3_600: "1 hour",
+    DAY: "1 day",
+    7 * DAY: "1 week",
+    30 * DAY: "1 month",
+    365 * DAY: "1 year",
+}
 
 
 def history_lengths(events: pd.DataFrame) -> go.Figure:
@@ -26,12 +34,18 @@ def history_lengths(events: pd.DataFrame) -> go.Figure:
     kept = counts > 0
     figure = go.Figure(
         go.Bar(
-            x=_centres(edges)[kept], y=counts[kept], width=np.diff(edges)[kept] * 0.96, marker_color=PALETTE[0],
-            customdata=_spans(edges)[kept], hovertemplate="%{customdata} events: %{y:,} users<extra></extra>",
+            x=_centres(edges)[kept],
+            y=counts[kept],
+            width=np.diff(edges)[kept] * 0.96,
+            marker_color=PALETTE[0],
+            customdata=_spans(edges)[kept],
+            hovertemplate="%{customdata} events: %{y:,} users<extra></extra>",
         )
-    )  # fmt: skip
+    )
     _mark(figure, float(np.median(lengths)), f"median {np.median(lengths):,.0f}")
-    figure.update_xaxes(type="log", title="events in a history (log scale)", dtick="D2" if lengths.max() < 200 * lengths.min() else 1)
+    figure.update_xaxes(
+        type="log", title="events in a history (log scale)", dtick="D2" if lengths.max() < 200 * lengths.min() else 1
+    )
     figure.update_yaxes(title="users")
     return finish(figure, "How long are the histories?", 340)
 
@@ -46,11 +60,14 @@ def popularity(events: pd.DataFrame) -> go.Figure:
     drawn = counts.cumsum() / counts.sum()
     figure = go.Figure(
         go.Scatter(
-            x=ranks[shown], y=counts[shown], mode="lines", line={"color": PALETTE[0], "width": 2.5},
+            x=ranks[shown],
+            y=counts[shown],
+            mode="lines",
+            line={"color": PALETTE[0], "width": 2.5},
             customdata=drawn[shown],
             hovertemplate="rank %{x:,}: %{y:,} events<br>the items up to here draw %{customdata:.0%}<extra></extra>",
         )
-    )  # fmt: skip
+    )
     half = int(np.searchsorted(drawn, 0.5)) + 1
     _mark(figure, half, f"half of all events: {half:,} of {len(counts):,} items")
     figure.update_xaxes(type="log", title="item, by popularity (rank, log scale)", dtick=1)
@@ -75,16 +92,25 @@ def gaps(events: pd.DataFrame) -> go.Figure:
     together = (gap <= 0).mean()
     kept = counts > 0
     figure.add_bar(
-        x=_centres(edges)[kept], y=counts[kept] / len(gap), width=np.diff(edges)[kept] * 0.96, marker_color=PALETTE[0],
+        x=_centres(edges)[kept],
+        y=counts[kept] / len(gap),
+        width=np.diff(edges)[kept] * 0.96,
+        marker_color=PALETTE[0],
         customdata=[_duration(at) for at in _centres(edges)[kept]],
         hovertemplate="about %{customdata}: %{y:.2%} of pairs<extra></extra>",
-    )  # fmt: skip
+    )
     ticks = {at: name for at, name in GAP_TICKS.items() if at <= edges[-1]}
-    figure.update_xaxes(type="log", title="time to the next event (log scale)", tickvals=list(ticks), ticktext=list(ticks.values()))
-    figure.update_yaxes(title="share of neighbouring pairs", tickformat=".0%" if counts.max() > 0.03 * len(gap) else ".1%")
+    figure.update_xaxes(
+        type="log", title="time to the next event (log scale)", tickvals=list(ticks), ticktext=list(ticks.values())
+    )
+    figure.update_yaxes(
+        title="share of neighbouring pairs", tickformat=".0%" if counts.max() > 0.03 * len(gap) else ".1%"
+    )
     finish(figure, "How much time passes between two events?", 340)
     note = f"{together:.1%} of pairs share one moment (not drawn)"
-    figure.add_annotation(text=note, x=1, y=1.04, xref="paper", yref="paper", xanchor="right", yanchor="bottom", showarrow=False)
+    figure.add_annotation(
+        text=note, x=1, y=1.04, xref="paper", yref="paper", xanchor="right", yanchor="bottom", showarrow=False
+    )
     return figure
 
 
@@ -99,15 +125,21 @@ def repeats_by_lag(events: pd.DataFrame, longest: int = 50) -> go.Figure:
     counts = np.bincount(np.minimum(lag[lag > 0], longest + 1), minlength=longest + 2)
     at = np.arange(1, longest + 1)
     figure = go.Figure(
-        go.Bar(x=at, y=counts[1:-1] / len(lag), marker_color=PALETTE[0],
-               hovertemplate="%{x} events ago: %{y:.2%} of all events<extra></extra>")
-    )  # fmt: skip
+        go.Bar(
+            x=at,
+            y=counts[1:-1] / len(lag),
+            marker_color=PALETTE[0],
+            hovertemplate="%{x} events ago: %{y:.2%} of all events<extra></extra>",
+        )
+    )
     figure.update_xaxes(title="how many events ago the item was last met")
     figure.update_yaxes(title="share of all events", tickformat=".1%", rangemode="tozero")
     finish(figure, "How soon does an item come back?", 340)
     beyond, ever = counts[-1] / len(lag), (lag > 0).mean()
     note = f"{ever:.1%} of events bring an item back; {beyond:.1%} after more than {longest} others"
-    figure.add_annotation(text=note, x=1, y=1.04, xref="paper", yref="paper", xanchor="right", yanchor="bottom", showarrow=False)
+    figure.add_annotation(
+        text=note, x=1, y=1.04, xref="paper", yref="paper", xanchor="right", yanchor="bottom", showarrow=False
+    )
     return figure
 
 

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels, padded
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 METRICS = ("recall@10", "ndcg@10")
+DIFFERENCES = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr@10")
 
 
-def scoreboard(frame: pd.DataFrame, metrics: tuple[str, ...] = METRICS) -> go.Figure:
-    """Systems side by side, one panel per metric, each with its 95 % interval; the best system first.
+def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] = METRICS) -> go.Figure:
+    """Systems side by side, one panel per metric, each with its 95 % interval; the best by the last metric on top.
 
-    frame: columns system, metric, mean, low, high (`evaluation.intervals` of several runs, one under the other).
+    intervals: by the system's name, what `evaluation.intervals` returns (index metric; columns mean, low, high).
     """
+    import pandas as pd
     from plotly.subplots import make_subplots
 
-    best = frame[frame["metric"] == metrics[-1]].sort_values("mean")
-    order = list(best["system"])
+    order = sorted(intervals, key=lambda name: intervals[name].at[metrics[-1], "mean"])
     figure = make_subplots(1, len(metrics), shared_yaxes=True, subplot_titles=metrics, horizontal_spacing=0.06)
     for column, metric in enumerate(metrics, 1):
-        rows = frame[frame["metric"] == metric].set_index("system").loc[order]
+        rows = pd.DataFrame([intervals[name].loc[metric] for name in order])
         _dots(figure, rows, list(range(len(order))), PALETTE[0], 1, column)
-        figure.update_xaxes(title=metric, rangemode="tozero", row=1, col=column)
+        figure.update_xaxes(range=padded(rows["low"].min(), rows["high"].max(), zero=True), row=1, col=column)
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=labels(order, 30), range=[-0.6, len(order) - 0.4])
     finish(figure, "", 110 + 42 * len(order))
     figure.update_layout(margin_t=40)
     return figure
 
 
-def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr@10")) -> go.Figure:
+def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = DIFFERENCES) -> go.Figure:
     """`a` minus `b` on the same users, with the paired 95 % interval; a dot whose interval misses 0 is a finding.
 
     frame: what `evaluation.compare` returns (index metric; columns difference, low, high).
@@ -41,25 +43,32 @@ def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = 
     import plotly.graph_objects as go
 
     rows = frame.loc[[metric for metric in metrics if metric in frame.index]].iloc[::-1]
-    colours = [PALETTE[2] if low > 0 else PALETTE[4] if high < 0 else INK for low, high in zip(rows["low"], rows["high"], strict=True)]
+    colours = [
+        PALETTE[2] if low > 0 else PALETTE[4] if high < 0 else INK
+        for low, high in zip(rows["low"], rows["high"], strict=True)
+    ]
     figure = go.Figure()
     _dots(figure, rows.rename(columns={"difference": "mean"}), list(range(len(rows))), colours)
     figure.add_vline(x=0, line={"color": INK, "width": 1.5})
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels(rows.index), range=[-0.6, len(rows) - 0.4])
+    figure.update_xaxes(range=padded(min(rows["low"].min(), 0), max(rows["high"].max(), 0)))
     figure.update_xaxes(title=f"← {label(b)} is better · difference · {label(a)} is better →")
     return finish(figure, f"{label(a)} minus {label(b)}, the same users", 120 + 34 * len(rows))
 
 
-def slices(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
+def slices(values: Mapping[str, pd.DataFrame], only: str | None = None, metric: str = "ndcg@10") -> go.Figure:
     """One metric for groups of users, with intervals; one colour per system.
 
-    frame: columns slice, group, users, mean, low, high (`evaluation.slices`), and system where there are several.
+    values: by the system's name, what `evaluation.slices` returns (columns slice, group, users, mean, low, high).
+    only: one slice of them. metric: what was measured, for the axis.
     """
+    import pandas as pd
     import plotly.graph_objects as go
 
-    if "system" not in frame.columns:
-        frame = frame.assign(system="")
-    systems = list(dict.fromkeys(frame["system"]))
+    frame = pd.concat([rows.assign(system=name) for name, rows in values.items()])
+    if only is not None:
+        frame = frame[frame["slice"] == only]
+    systems = list(values)
     groups = list(dict.fromkeys(zip(frame["slice"], frame["group"], frame["users"], strict=True)))[::-1]
     at, gap = {}, 0.0
     for place, group in enumerate(groups):
@@ -75,8 +84,12 @@ def slices(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
     figure.update_yaxes(tickvals=list(at.values()), ticktext=text, range=[-0.6, max(at.values()) + 0.9])
     for name in dict.fromkeys(group[0] for group in groups):
         top = max(place for key, place in at.items() if key[0] == name)
-        figure.add_annotation(text=f"<b>by {label(name)}</b>", x=0, xref="paper", y=top + 0.62, xanchor="left", showarrow=False)
-    figure.update_xaxes(title=f"{metric}, with its 95 % interval", rangemode="tozero")
+        figure.add_annotation(
+            text=f"<b>by {label(name)}</b>", x=0, xref="paper", y=top + 0.62, xanchor="left", showarrow=False
+        )
+    figure.update_xaxes(
+        title=f"{metric}, with its 95 % interval", range=padded(frame["low"].min(), frame["high"].max(), zero=True)
+    )
     return finish(figure, "", 130 + int(32 * (max(at.values()) + 1)), legend=len(systems) > 1)
 
 
@@ -89,25 +102,42 @@ def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
     from plotly.subplots import make_subplots
 
     if not len(frame):
-        figure = go.Figure().add_annotation(text="This system is not trained by epochs: it counts once.", showarrow=False, font={"size": 14})
+        figure = go.Figure().add_annotation(
+            text="This system is not trained by epochs: it counts once.", showarrow=False, font={"size": 14}
+        )
         figure.update_xaxes(visible=False).update_yaxes(visible=False)
         return finish(figure, "", 120)
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
     for column, (name, colour) in enumerate({"loss": PALETTE[4], metric: PALETTE[0]}.items(), 1):
         figure.add_scatter(
-            x=frame["epoch"], y=frame[name], mode="lines+markers", line_color=colour, marker_size=5, row=1, col=column,
+            x=frame["epoch"],
+            y=frame[name],
+            mode="lines+markers",
+            line_color=colour,
+            marker_size=5,
+            row=1,
+            col=column,
             hovertemplate="epoch %{x}: %{y:.4f}<extra></extra>",
-        )  # fmt: skip
-        figure.update_xaxes(title="epoch", row=1, col=column)
+        )
+        figure.update_xaxes(title="epoch", dtick=1 if len(frame) <= 15 else None, row=1, col=column)
     figure.update_yaxes(title="training loss (nats per target)", row=1, col=1)
     figure.update_yaxes(title=f"validation {metric}", row=1, col=2)
     best = frame.loc[frame[metric].idxmax()]
     figure.add_scatter(
-        x=[best["epoch"]], y=[best[metric]], mode="markers+text", text=[f"kept: epoch {best['epoch']:.0f}"], textposition="bottom center",
-        marker={"size": 12, "symbol": "circle-open", "color": PALETTE[0], "line": {"width": 2.5}}, row=1, col=2,
+        x=[best["epoch"]],
+        y=[best[metric]],
+        mode="markers",
+        marker={"size": 12, "symbol": "circle-open", "color": PALETTE[0], "line": {"width": 2.5}},
+        row=1,
+        col=2,
         hovertemplate="kept: epoch %{x}, %{y:.4f}<extra></extra>",
-    )  # fmt: skip
-    return finish(figure, "", 320)
+    )
+    finish(figure, "", 320)
+    note = f"kept: epoch {best['epoch']:.0f}"
+    figure.add_annotation(
+        text=note, x=1, xref="x2 domain", y=1, yref="y2 domain", xanchor="right", yanchor="bottom", showarrow=False
+    )
+    return figure
 
 
 def _dots(figure, rows, places, colour, row=None, col=None, name: str = "") -> None:
@@ -118,11 +148,24 @@ def _dots(figure, rows, places, colour, row=None, col=None, name: str = "") -> N
     cells = {} if row is None else {"row": row, "col": col}
     figure.add_trace(
         go.Scatter(
-            x=rows["mean"], y=places, mode="markers", name=name, showlegend=bool(name), marker={"size": 10, "color": colour},
+            x=rows["mean"],
+            y=places,
+            mode="markers",
+            name=name,
+            showlegend=bool(name),
+            marker={"size": 10, "color": colour},
             customdata=rows[["low", "high"]].to_numpy(),
             hovertemplate="%{x:.4f} (%{customdata[0]:.4f} to %{customdata[1]:.4f})<extra>" + name + "</extra>",
-        ), **cells,
-    )  # fmt: skip
+        ),
+        **cells,
+    )
     for low, high, place, one in zip(rows["low"], rows["high"], places, colours, strict=True):
-        line = go.Scatter(x=[low, high], y=[place, place], mode="lines", line={"color": one, "width": 3}, hoverinfo="skip", showlegend=False)
+        line = go.Scatter(
+            x=[low, high],
+            y=[place, place],
+            mode="lines",
+            line={"color": one, "width": 3},
+            hoverinfo="skip",
+            showlegend=False,
+        )
         figure.add_trace(line, **cells)

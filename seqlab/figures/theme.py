@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 import re
 from typing import TYPE_CHECKING
 
@@ -65,14 +64,34 @@ def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool =
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
         hoverlabel={"font": {"family": FONT, "size": 12}, "align": "left", "namelength": -1},
     )
-    axis = {"gridcolor": FAINT, "zeroline": False, "linecolor": FAINT, "automargin": True, "title": {"standoff": 8}}
+    axis = {"gridcolor": FAINT, "zeroline": False, "linecolor": FAINT, "automargin": True}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure
 
 
-def share_ticks(low: float, high: float, axis: dict) -> dict:
-    """`axis` with percent ticks, with as many digits as the span needs."""
-    span = max(high - low, 1e-9)
-    digits = min(4, max(0, math.ceil(-math.log10(span * 100 / 4))))
-    return axis | {"tickformat": f".{digits}%"}
+def heading(figure: go.Figure, text: str, up: int) -> go.Figure:
+    """Words (escaped already) above the plot, `up` pixels from its top edge; the margin grows to hold them."""
+    lines = text.count("<br>") + 1
+    figure.add_annotation(
+        text=text,
+        x=0,
+        xref="paper",
+        xanchor="left",
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        yshift=up,
+        showarrow=False,
+        align="left",
+        font={"size": 13},
+    )
+    figure.update_layout(margin_t=up + 18 * lines + 10)
+    return figure
+
+
+def padded(low: float, high: float, zero: bool = False) -> list[float]:
+    """An axis range with room at the ends; with `zero`, one that starts at nothing."""
+    low = min(0.0, low) if zero else low
+    room = 0.04 * (high - low or 1.0)
+    return [low - room, high + room]

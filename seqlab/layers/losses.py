@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 64
 
 
 def softmax_plain(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy over the whole catalogue as a textbook writes it; holds all (M, N) logits. The oracle of `softmax`."""
+    """Cross-entropy over the catalogue as textbooks write it, all (M, N) logits at once: the oracle of `softmax`."""
     return F.cross_entropy(hidden @ table[1:].T, targets - 1)
 
 
@@ -36,11 +36,16 @@ def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         if dtype is not None:
             hidden, table = hidden.to(dtype), table.to(dtype)
         return _ChunkedSoftmax.apply(hidden, table[1:], targets - 1, rows)
-    return _ChunkedSoftmax.apply(hidden.float(), table[1:], targets - 1, ROWS_AT_ONCE)
+    return _ChunkedSoftmax.apply(hidden.to(table.dtype), table[1:], targets - 1, ROWS_AT_ONCE)
+
+
+LOG2_E = 1 / math.log(2)
+EXP_IS_SAFE = 40.0
+"""A sum of exp(+-40) over a catalogue stays far from float32's ends; beyond, the row's highest logit is taken off."""
 
 
 class _ChunkedSoftmax(torch.autograd.Function):
-    """d loss / d logits = softmax - one_hot, so both gradients can be summed while the chunk's logits are still warm."""
+    """d loss / d logits = softmax - one_hot, so both gradients are summed while the chunk's logits are still warm."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor, rows: int) -> Tensor:
@@ -48,14 +53,18 @@ class _ChunkedSoftmax(torch.autograd.Function):
         d_hidden, d_table = torch.empty_like(hidden), torch.zeros_like(table, dtype=torch.float32)
         logits = hidden.new_empty(min(rows, total), len(table))
         log_sums = hidden.new_empty(total, 1, dtype=torch.float32)
+        scaled = hidden * LOG2_E  # 2**(x log2 e) is e**x, and powers of 2 are a third cheaper
+        bound = hidden.norm(dim=1).amax() * table.norm(dim=1).amax()  # no logit is larger (Cauchy-Schwarz)
+        may_overflow = hidden.dtype == torch.float16 or not bool(bound < EXP_IS_SAFE)  # also where it is not a number
         for first in range(0, total, rows):
             chunk = hidden[first : first + rows]
             weights = logits[: len(chunk)]
-            torch.mm(chunk, table.T, out=weights)  # (rows, N)
-            highest = weights.amax(1, keepdim=True)
-            weights.sub_(highest).exp_()
-            sums = weights.sum(1, keepdim=True, dtype=torch.float32)
-            log_sums[first : first + rows] = sums.log() + highest
+            torch.mm(scaled[first : first + rows], table.T, out=weights)  # (rows, N)
+            highest = weights.amax(1, keepdim=True) if may_overflow else 0.0
+            if may_overflow:
+                weights.sub_(highest)
+            sums = weights.exp2_().sum(1, keepdim=True, dtype=torch.float32)
+            log_sums[first : first + rows] = sums.log() + highest / LOG2_E
             scale = (sums * total).to(chunk.dtype)
             d_hidden[first : first + rows] = (weights @ table) / scale
             if d_table.dtype == chunk.dtype:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqlab.layers.dropout import Dropout
 from seqlab.tracing import Tap
 
 
@@ -70,7 +71,7 @@ class Block(nn.Module):
         self.attention = Attention(dim, heads, causal)
         self.before_feed_forward = nn.LayerNorm(dim)
         self.feed_forward = nn.Sequential(nn.Linear(dim, widen * dim), nn.GELU(), nn.Linear(widen * dim, dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.hidden = Tap("hidden", "user position dim")
 
     def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:

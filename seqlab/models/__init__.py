@@ -12,6 +12,8 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
     from torch import nn
 
@@ -43,19 +45,26 @@ def system(name: str) -> type[nn.Module]:
     return found[0]
 
 
-def configure(name: str, settings: dict[str, Any]) -> Any:
+def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> Any:
     """The Config of a system with `settings` over its defaults.
 
     Values may be text, as from a command line; they are read as the type of the field. Raises `ValueError` naming
-    the field for an unknown key (with the nearest one) or a value of another type.
+    the field for an unknown key (with the nearest one, those `also` known elsewhere among them) or a value of another
+    type.
     """
     config_type = module(name).Config
-    hints = typing.get_type_hints(config_type)
-    fields = [field.name for field in dataclasses.fields(config_type)]
+    known = types_of(config_type)
     for key in settings:
-        if key not in fields:
-            raise ValueError(f"{name} has no setting {key!r}{_nearest(key, fields)}. It has: {', '.join(fields)}.")
-    return config_type(**{key: _read_as(hints[key], value, f"{name}.{key}") for key, value in settings.items()})
+        if key not in known:
+            near = _nearest(key, [*known, *also])
+            raise ValueError(f"{name} has no setting {key!r}{near}. It has: {', '.join(known)}.")
+    return config_type(**{key: read_as(known[key], value, f"{name}.{key}") for key, value in settings.items()})
+
+
+def types_of(config_type: type) -> dict[str, Any]:
+    """The fields of a dataclass and their types."""
+    hints = typing.get_type_hints(config_type)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config_type)}
 
 
 def build(name: str, n_items: int, settings: dict[str, Any] | None = None) -> nn.Module:
@@ -84,11 +93,11 @@ def table() -> pd.DataFrame:
 
 def _nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _read_as(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint`, from that type or from text."""
+def read_as(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type `hint`, from that type or from text; `where` names it in the `ValueError` otherwise."""
     options = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
         if value not in options:
@@ -97,10 +106,10 @@ def _read_as(hint: Any, value: Any, where: str) -> Any:
     if typing.get_origin(hint) is types.UnionType and type(None) in options:
         if value is None or value == "none":
             return None
-        return _read_as(next(option for option in options if option is not type(None)), value, where)
+        return read_as(next(option for option in options if option is not type(None)), value, where)
     if typing.get_origin(hint) is tuple:
         parts = value.split(",") if isinstance(value, str) else value
-        return tuple(_read_as(options[0], part, where) for part in parts)
+        return tuple(read_as(options[0], part, where) for part in parts)
     if hint is bool:
         if isinstance(value, str) and value.lower() in ("true", "false"):
             return value.lower() == "true"

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import losses
+from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking, top
 
@@ -49,7 +50,7 @@ class SASRec(nn.Module):
         self.config = config
         self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
         self.positions = nn.Embedding(config.max_length, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, config.dropout, causal=True) for _ in range(config.layers)
         )

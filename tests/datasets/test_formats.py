@@ -31,9 +31,7 @@ def review(user, item, time):
 
 
 def test_movielens_1m(tmp_path):
-    path = zipped(
-        tmp_path / "ml-1m.zip", {"ml-1m/ratings.dat": RATINGS, "ml-1m/movies.dat": MOVIES.encode("latin-1")}
-    )
+    path = zipped(tmp_path / "ml-1m.zip", {"ml-1m/ratings.dat": RATINGS, "ml-1m/movies.dat": MOVIES.encode("latin-1")})
     events, items = READERS["movielens-1m"]([path])
     assert events[["user_id", "item_id", "timestamp"]].to_numpy().tolist() == [
         ["1", "10", "978300760"],
@@ -73,9 +71,7 @@ def test_amazon_2014_with_and_without_its_python_literal_metadata(tmp_path):
 
 
 def test_amazon_2018_keeps_titled_items_and_first_reviews(tmp_path):
-    reviews = json_gz(
-        tmp_path / "r.json.gz", [review("A", "b1", 9), review("A", "b1", 3), review("B", "b2", 3)]
-    )
+    reviews = json_gz(tmp_path / "r.json.gz", [review("A", "b1", 9), review("A", "b1", 3), review("B", "b2", 3)])
     meta = json_gz(tmp_path / "m.json.gz", [{"asin": "b1", "title": "Game"}, {"asin": "b2", "title": " "}])
     events, items = READERS["amazon-2018"]([reviews, meta])
     assert events.to_numpy().tolist() == [["A", "b1", 3.0]]
@@ -84,9 +80,7 @@ def test_amazon_2018_keeps_titled_items_and_first_reviews(tmp_path):
         READERS["amazon-2018"]([reviews])
 
 
-@pytest.mark.parametrize(
-    "name", ["../ratings.dat", "/etc/ratings.dat", "ml-1m/../../ratings.dat", "C:/ratings.dat"]
-)
+@pytest.mark.parametrize("name", ["../ratings.dat", "/etc/ratings.dat", "ml-1m/../../ratings.dat", "C:/ratings.dat"])
 def test_archives_with_paths_that_leave_their_folder_are_refused(tmp_path, name):
     path = zipped(tmp_path / "ml-1m.zip", {"ml-1m/ratings.dat": RATINGS, "ml-1m/movies.dat": "", name: "x"})
     with pytest.raises(DataError, match="leaves its folder"):
@@ -113,9 +107,7 @@ def test_bad_official_files_say_file_and_line(tmp_path):
 
 @given(st.binary(max_size=120), st.text(max_size=60), st.sampled_from(sorted(READERS)))
 @settings(deadline=None, max_examples=200)
-def test_arbitrary_official_files_are_read_or_refused_with_data_error(
-    tmp_path_factory, content, text, reader
-):
+def test_arbitrary_official_files_are_read_or_refused_with_data_error(tmp_path_factory, content, text, reader):
     folder = tmp_path_factory.mktemp("fuzz")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

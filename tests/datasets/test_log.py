@@ -4,16 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab.datasets.log import DataError, InteractionLog, make_log
+from seqlab.datasets.log import DataError, make_log
 
 
 def frame(rows, columns=("user", "item", "timestamp")):
     return pd.DataFrame(rows, columns=list(columns))
 
 
-BASKETS = frame(
-    [("bo", "milk", 20), ("al", "milk", 5), ("bo", "tea", 10), ("al", "rye", 5), ("bo", "rye", 20)]
-)
+BASKETS = frame([("bo", "milk", 20), ("al", "milk", 5), ("bo", "tea", 10), ("al", "rye", 5), ("bo", "rye", 20)])
 
 
 def histories(log):
@@ -56,9 +54,7 @@ def test_shuffled_ties_keep_every_basket_and_nothing_else_of_the_order(size, ran
     plain, mixed = (make_log(frame(rows), ties=ties) for ties in ("source", "shuffle"))
     columns = ["user", "timestamp"]
     assert mixed.events[columns].equals(plain.events[columns])
-    together = [
-        log.events.sort_values(["user", "timestamp", "item"]).reset_index(drop=True) for log in (plain, mixed)
-    ]
+    together = [log.events.sort_values(["user", "timestamp", "item"]).reset_index(drop=True) for log in (plain, mixed)]
     assert together[0].equals(together[1])
     assert mixed.fingerprint() == make_log(frame(rows), ties="shuffle").fingerprint()
 
@@ -72,9 +68,7 @@ def test_shuffling_hides_the_sorting_but_the_log_remembers_it():
 
 
 def test_select_drops_what_has_no_event_and_renumbers_with_labels_and_titles():
-    items = pd.DataFrame(
-        {"item": ["milk", "rye", "tea"], "name": ["Milk", "Rye bread", ""], "aisle": [1, 2, None]}
-    )
+    items = pd.DataFrame({"item": ["milk", "rye", "tea"], "name": ["Milk", "Rye bread", ""], "aisle": [1, 2, None]})
     log = make_log(BASKETS.assign(price=[1.0, 2, 3, 4, 5]), items=items, title="name")
     kept = log.select((log.events["timestamp"] == 20).to_numpy(), "only the last baskets.")
     assert (kept.n_users, kept.n_items, kept.n_events) == (1, 2, 2)
@@ -107,18 +101,14 @@ def test_html_in_titles_and_notes_stays_text():
 
 
 def test_titles_fall_back_to_the_id_and_the_missing_are_counted():
-    log = make_log(
-        BASKETS, items=pd.DataFrame({"item": ["milk"], "title": ["  "], "year": [1995.0]}), title="title"
-    )
+    log = make_log(BASKETS, items=pd.DataFrame({"item": ["milk"], "title": ["  "], "year": [1995.0]}), title="title")
     assert log.items["title"].tolist() == ["milk", "rye", "tea"]
     assert log.items["year"].tolist() == ["1995", "", ""]
     assert any("2 items have no row" in note for note in log.notes)
 
 
 def test_a_title_column_among_the_events_is_enough():
-    log = InteractionLog.from_frame(
-        BASKETS.assign(words=["Milk!", "Milk!", "Tea!", "Rye!", "Rye!"]), title="words"
-    )
+    log = make_log(BASKETS.assign(words=["Milk!", "Milk!", "Tea!", "Rye!", "Rye!"]), title="words")
     assert log.items["title"].tolist() == ["Milk!", "Rye!", "Tea!"]
     assert "words" not in log.events
 
@@ -142,9 +132,7 @@ def test_repeats_are_detected_and_exact_copies_are_counted():
         (["2017-07-14T04:40:00+02:00", "2017-07-14T02:41:00Z"], "ISO 8601"),
         (pd.to_datetime(["2017-07-14 02:40", "2017-07-14 02:41"]), "datetimes"),
         (
-            pd.to_datetime(["2017-07-14 02:40", "2017-07-14 02:41"])
-            .tz_localize("UTC")
-            .tz_convert("Asia/Tokyo"),
+            pd.to_datetime(["2017-07-14 02:40", "2017-07-14 02:41"]).tz_localize("UTC").tz_convert("Asia/Tokyo"),
             "datetimes",
         ),
     ],
@@ -193,9 +181,7 @@ def test_bad_events_are_refused_with_column_rows_and_remedy(rows, message):
 
 
 def test_a_missing_column_names_the_nearest_and_all_there_are():
-    with pytest.raises(
-        DataError, match=r"no column 'users'.*'user', 'item', 'timestamp'.*Did you mean 'user'\?"
-    ):
+    with pytest.raises(DataError, match=r"no column 'users'.*'user', 'item', 'timestamp'.*Did you mean 'user'\?"):
         make_log(BASKETS, user="users")
     with pytest.raises(DataError, match="2 columns are called 'item'"):
         make_log(pd.concat([BASKETS, BASKETS[["item"]]], axis=1))

@@ -18,9 +18,7 @@ ROWS = pd.DataFrame(
         "price": [1.5, 2.0, 3.0, 4.0],
     }
 )
-CATALOG = pd.DataFrame(
-    {"sku": ["x", "y", "z"], "name": ['6" ruler', "<b>bold</b>", "plain"], "year": [1995, 2001, 7]}
-)
+CATALOG = pd.DataFrame({"sku": ["x", "y", "z"], "name": ['6" ruler', "<b>bold</b>", "plain"], "year": [1995, 2001, 7]})
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -35,10 +33,7 @@ def test_one_log_from_every_format(tmp_path, ending):
         if ending == "parquet":
             table.to_parquet(path, index=False)
         elif "tsv" in ending:  # no quoting: a quote in a title is a character
-            text = (
-                "\n".join("\t".join(map(str, row)) for row in [table.columns, *table.to_numpy().tolist()])
-                + "\n"
-            )
+            text = "\n".join("\t".join(map(str, row)) for row in [table.columns, *table.to_numpy().tolist()]) + "\n"
             write(path, gzip.compress(text.encode()) if ending.endswith("gz") else text)
         else:
             table.to_csv(path, index=False)
@@ -231,10 +226,6 @@ def test_tables_of_odd_cells_are_read_or_refused_with_data_error(rows, header, s
 @settings(deadline=None, max_examples=200)
 def test_frames_of_anything_are_read_or_refused_with_data_error(table):
     try:
-        read(
-            pd.DataFrame(
-                {name: pd.Series(values, dtype=object).infer_objects() for name, values in table.items()}
-            )
-        )
+        read(pd.DataFrame({name: pd.Series(values, dtype=object).infer_objects() for name, values in table.items()}))
     except DataError as error:
         assert str(error)

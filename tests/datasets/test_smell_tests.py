@@ -94,9 +94,7 @@ def test_without_times_what_cannot_be_measured_is_not_called_fine():
     rows = [(user, item, None) for user, item, _ in shuffled_users(50)]
     found = table(leave_one_out(log_of(rows, order="source")))
     unknown = found[found["value"].isna()]
-    assert {"ties", "sorted ids within ties", "exact duplicates", "training after the question"} == set(
-        unknown.index
-    )
+    assert {"ties", "sorted ids within ties", "exact duplicates", "training after the question"} == set(unknown.index)
     assert (unknown["verdict"] == "look").all()
 
 

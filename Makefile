@@ -1,0 +1,45 @@
+# make report    everything set up, trained and rendered to reports/index.html
+# make test      the whole test suite
+# make lab       JupyterLab on the notebooks
+PYTHON ?= python3
+VENV ?= .venv
+# exact versions that were tested; `make install CONSTRAINTS=` takes what pyproject.toml allows (your own torch, a GPU)
+CONSTRAINTS ?= constraints.txt
+WORKERS ?= 2
+BIN = $(VENV)/bin
+
+.PHONY: install report test lab check bench leaderboard clean
+.DEFAULT_GOAL := report
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqlab needs Python 3.11 or newer; name one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): about 2 GB, a few minutes."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[test]'
+	@touch $@
+
+report: install
+	$(BIN)/seqlab report
+
+lab: install
+	$(BIN)/seqlab lab
+
+test: install
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+check: install
+	$(BIN)/ruff check .
+
+bench: install
+	$(BIN)/python tests/benchmarks/sasrec_speed.py
+
+leaderboard: install
+	$(BIN)/seqlab leaderboard popularity personal_frequency markov item_knn gru4rec sasrec bert4rec --dataset complete-journey
+	$(BIN)/seqlab leaderboard popularity markov item_knn gru4rec sasrec bert4rec --dataset amazon-beauty
+	$(BIN)/seqlab leaderboard popularity markov sasrec --dataset ml-1m
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache
+	find reports -mindepth 1 -not -name README.md -delete

@@ -1,0 +1,184 @@
+"""The shell's face of the lab. Every command is a few lines over a function you can call yourself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="A lab for seeing how a sequential recommender thinks.", no_args_is_help=True,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+Dataset = Annotated[str, typer.Option(help="a name (seqlab datasets), a folder with interactions.tsv.gz, or a file")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value: a setting of the system, or of training")]
+
+
+@app.command()
+def fit(
+    system: Annotated[str, typer.Argument(help="which system (seqlab models)")],
+    out: Annotated[Path, typer.Option(help="the run folder to write")],
+    dataset: Dataset = "complete-journey",
+    epochs: Annotated[int | None, typer.Option(help="at most so many epochs")] = None,
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option(help="of everything random")] = 0,
+    resume: Annotated[bool, typer.Option(help="go on from the checkpoint in OUT.partial")] = False,
+    seen_filter: Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")] = None,
+) -> None:
+    """Train SYSTEM on a dataset (leave-one-out), evaluate it, and write its run folder."""
+    import dataclasses
+
+    from seqlab import models, training
+    from seqlab.datasets import leave_one_out, load
+
+    given = _pairs(settings or [])
+    if out.exists() and not resume:
+        raise ValueError(f"{out} exists; choose another folder, or pass --resume.")
+    kinds = models.types_of(training.Options)
+    of_system = {key: value for key, value in given.items() if key not in kinds}
+    models.configure(system, of_system, also=kinds)  # a typo is told before the data are read
+    split = leave_one_out(load(dataset))
+    model = models.create(system, split, of_system)
+    changes = {key: models.read_as(kinds[key], value, key) for key, value in given.items() if key in kinds}
+    changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
+    options = dataclasses.replace(training.preset(model, split), **changes)
+    run = training.fit(model, split, options, out, resume, seen_filter)
+    typer.echo(repr(run))
+    typer.echo(run.metrics["protocol"])
+    if run.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    dataset: Annotated[str | None, typer.Option(help="the data it was trained on, if not a named dataset")] = None,
+) -> None:
+    """Rank the test answers of a finished run again: metrics with 95 % intervals."""
+    import json
+
+    from seqlab import evaluation
+    from seqlab.datasets import leave_one_out, load
+    from seqlab.training import load_run
+
+    if not (run / "provenance.json").is_file():
+        raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
+    origin = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    split = leave_one_out(load(dataset or origin["data"]["name"]))
+    loaded = load_run(run, split)
+    ranks = evaluation.rank(loaded.model, split, seen_filter=loaded.ranks.seen_filter)
+    typer.echo(ranks.protocol)
+    typer.echo(evaluation.intervals(ranks).round(4).to_string())
+
+
+@app.command()
+def report(
+    notebooks: Annotated[list[Path] | None, typer.Argument(help="which; by default the curated set")] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value, or two words: name value")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="the folder of the reports")] = Path("reports"),
+    name: Annotated[str | None, typer.Option(help="the report's name, for one notebook")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="notebooks at a time")] = 1,
+    timeout: Annotated[float, typer.Option(help="seconds a cell may take")] = 1800,
+    start_timeout: Annotated[float, typer.Option(help="seconds a kernel may take to start")] = 120,
+) -> None:
+    """Run notebooks and render each to one self-contained HTML file; reports/index.html lists them."""
+    from seqlab import reports
+
+    chosen = notebooks or reports.curated()
+    if not chosen:
+        raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
+    done = reports.render(chosen, _pairs(parameters or []), out, name, jobs, timeout, start_timeout, say=typer.echo)
+    typer.echo(f"{out / 'index.html'} lists them.")
+    if any(one.error for one in done):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models() -> None:
+    """The systems, and what can be set."""
+    from seqlab import models as systems
+
+    for row in systems.table().itertuples(index=False):
+        typer.echo(f"{row.system}\n    {row[1]}\n    {row.settings}")
+
+
+@app.command()
+def datasets() -> None:
+    """The named datasets, their terms, and whether they are at hand."""
+    from seqlab.datasets import catalog
+
+    for row in catalog().itertuples(index=False):
+        typer.echo(f"{row.name}\n    {row.title}: {row.users:,} users, {row.items:,} items, {row.events:,} events")
+        typer.echo(f"    {row.have}; {row.licence}")
+
+
+@app.command()
+def leaderboard(
+    systems: Annotated[list[str], typer.Argument(help="which systems")],
+    dataset: Dataset = "complete-journey",
+    seeds: Annotated[str, typer.Option(help="one or more, 0,1,2")] = "0",
+    table: Annotated[Path, typer.Option(help="the table to add to")] = Path("data/leaderboard.csv"),
+    runs: Annotated[Path, typer.Option(help="where run folders and checkpoints go")] = Path("data/runs"),
+) -> None:
+    """Train what the table lacks, with the dataset's presets; can be killed and called again."""
+    from seqlab import leaderboard as board
+
+    rows = board.complete(systems, dataset, [int(seed) for seed in seeds.split(",")], table, runs)
+    shown = ["system", "seed", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
+    typer.echo(rows[rows["dataset"] == dataset][shown].to_string(index=False))
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, on what machine, and what will be slow here."""
+    from seqlab import machine
+
+    for line in machine.examine():
+        typer.echo(line)
+
+
+@app.command()
+def lab(folder: Annotated[Path | None, typer.Argument(help="by default the curated notebooks")] = None) -> None:
+    """Open JupyterLab on the notebooks."""
+    import os
+    import sys
+
+    from seqlab import reports
+
+    found = reports.curated()
+    folder = folder or (found[0].parent if found else Path.cwd())
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"])
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    """key=value texts as a dict."""
+    for text in given:
+        if "=" not in text:
+            raise ValueError(f"{text!r} is no key=value.")
+    return dict(text.split("=", 1) for text in given)
+
+
+def main() -> None:
+    """The command `seqlab`: errors that a person can mend are one sentence on stderr and exit code 2."""
+    import sys
+
+    try:
+        app(_joined(sys.argv[1:]))
+    except (ValueError, OSError, FloatingPointError) as error:
+        typer.echo(f"seqlab: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+def _joined(words: list[str]) -> list[str]:
+    """`-p name value`, as papermill has it, is `-p name=value` to typer."""
+    words, joined = list(words), []
+    while words:
+        word = words.pop(0)
+        joined.append(word)
+        if word in ("-p", "--parameter") and len(words) > 1 and "=" not in words[0]:
+            joined.append(f"{words.pop(0)}={words.pop(0)}")
+    return joined

@@ -1,0 +1,203 @@
+"""The catalogue as a map: an item per dot, coloured by a column, with the nearest neighbours of a chosen item."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seqlab.figures.theme import INK, PALETTE, SCALE, finish, label, labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+GROUPS = 10
+"""Categories with a colour of their own; the rest share a grey."""
+
+PALE = "rgba(0, 114, 178, 0.28)"
+OTHER = "rgba(128, 134, 144, 0.45)"
+
+
+def item_map(
+    frame: pd.DataFrame, color: str, picked: int | None = None, neighbours: list[int] | None = None
+) -> go.Figure:
+    """A dot per item at (x, y), titles on hover, coloured by one column.
+
+    frame: index item; columns x, y, title and whatever it may be coloured by. Numbers get a scale (logarithmic when
+    they are very unequal), words their ten most frequent values and "other". picked and neighbours: items to ring.
+    There are always thirteen traces, so that a live figure can be updated in place: ten groups, the others (customdata:
+    item ids), the neighbours, the chosen item. Raises `KeyError` for a column that is not there.
+    """
+    import plotly.graph_objects as go
+
+    if color not in frame.columns:
+        raise KeyError(f"the items have no column {color!r}; they have {', '.join(map(str, frame.columns))}")
+    figure = go.Figure(_groups(frame, color))
+    words = labels(frame["title"], 90)
+    title = dict(zip(frame.index, words, strict=True))
+    for chosen, size, width, symbol in (
+        (neighbours or [], 11, 2, "circle-open"),
+        ([] if picked is None else [picked], 15, 3, "diamond-open"),
+    ):
+        spots = frame.loc[chosen]
+        figure.add_scattergl(
+            x=spots["x"].to_numpy(),
+            y=spots["y"].to_numpy(),
+            mode="markers",
+            showlegend=False,
+            text=[title[item] for item in chosen],
+            marker={"size": size, "symbol": symbol, "color": PALETTE[4], "line": {"width": width, "color": PALETTE[4]}},
+            hovertemplate="<b>%{text}</b><extra></extra>",
+        )
+    numeric = _is_number(frame[color])
+    finish(figure, "", 560, legend=not numeric)
+    bare = {"showticklabels": False, "showgrid": False, "showline": False, "ticks": ""}
+    figure.update_xaxes(**bare).update_yaxes(**bare)
+    figure.update_layout(
+        legend={
+            "title": {"text": label(color)},
+            "orientation": "v",
+            "x": 1.02,
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "itemsizing": "constant",
+        },
+        dragmode="pan",
+        hovermode="closest",
+        margin={"l": 20, "r": 20, "t": 30, "b": 30},
+        uirevision="kept",
+    )
+    return figure
+
+
+def item_map_with_neighbours(frame: pd.DataFrame, color: str, examples: dict[int, pd.DataFrame]) -> go.Figure:
+    """The map, and under it the nearest neighbours of a few items as bars of their cosine: the view without a kernel.
+
+    examples: item -> frame with columns item, title, cosine, nearest first (`evaluation.projection.neighbours`).
+    """
+    from plotly.subplots import make_subplots
+
+    count = max(len(examples), 1)
+    title = frame["title"]
+    names = ["", *(f"nearest to<br><b>{label(title[item], 30)}</b>" for item in examples)]
+    figure = make_subplots(
+        2,
+        count,
+        specs=[[{"colspan": count, "type": "scatter"}, *[None] * (count - 1)], [{}] * count],
+        row_heights=[0.68, 0.32],
+        subplot_titles=names,
+        vertical_spacing=0.1,
+        horizontal_spacing=0.04,
+    )
+    plain = item_map(frame, color)
+    for trace in plain.data[: GROUPS + 1]:
+        figure.add_trace(trace, row=1, col=1)
+    for column, near in enumerate(examples.values(), 1):
+        near = near.head(6).iloc[::-1]
+        places, words = list(range(len(near))), labels(near["title"], 90)
+        figure.add_bar(
+            x=near["cosine"],
+            y=places,
+            orientation="h",
+            marker_color=PALE,
+            showlegend=False,
+            customdata=words,
+            hovertemplate="<b>%{customdata}</b><br>cosine %{x:.3f}<extra></extra>",
+            row=2,
+            col=column,
+        )
+        text = [
+            f"{cosine:.2f}  {title}" for cosine, title in zip(near["cosine"], labels(near["title"], 30), strict=True)
+        ]
+        figure.add_scatter(
+            x=[0.02] * len(near),
+            y=places,
+            mode="text",
+            text=text,
+            textposition="middle right",
+            showlegend=False,
+            hoverinfo="skip",
+            row=2,
+            col=column,
+        )
+        figure.update_yaxes(showticklabels=False, showgrid=False, row=2, col=column)
+        figure.update_xaxes(title="cosine", range=[0, 1], row=2, col=column)
+    legend = plain.layout.legend
+    numeric = _is_number(frame[color])
+    finish(figure, "", 900, legend=not numeric)
+    figure.update_layout(legend=legend, hovermode="closest", margin={"t": 30})
+    figure.update_xaxes(showticklabels=False, showgrid=False, showline=False, row=1, col=1)
+    figure.update_yaxes(showticklabels=False, showgrid=False, showline=False, row=1, col=1)
+    figure.update_layout(margin_l=20)
+    if numeric:
+        figure.update_traces(marker_colorbar={"len": 0.6, "y": 1, "yanchor": "top"}, selector={"type": "scattergl"})
+    return figure
+
+
+def _groups(frame: pd.DataFrame, color: str) -> list[go.Scattergl]:
+    """Eleven traces: numbers use the first alone, words one per frequent value and the last for the rest."""
+
+    size = float(np.clip(240 / np.sqrt(max(len(frame), 1)), 4, 9))
+    column = frame[color]
+    if _is_number(column):
+        marker = _scale(column, color) | {"size": size, "opacity": 0.85}
+        return [
+            _dots(frame, "all items", marker, color),
+            *(_dots(frame.iloc[:0], "", {"size": size}, color) for _ in range(GROUPS)),
+        ]
+    words = column.astype(object).where(column.notna(), "(unknown)").astype(str)
+    frequent = list(words.value_counts().index[:GROUPS])
+    traces = []
+    for at in range(GROUPS):
+        rows = frame[(words == frequent[at]).to_numpy()] if at < len(frequent) else frame.iloc[:0]
+        name = label(frequent[at], 30) if at < len(frequent) else ""
+        traces.append(_dots(rows, name, {"color": PALETTE[at], "size": size, "opacity": 0.9}, color))
+    rest = frame[~words.isin(frequent).to_numpy()]
+    return [*traces, _dots(rest, f"other ({len(rest):,})", {"color": OTHER, "size": size * 0.8, "opacity": 1}, color)]
+
+
+def _dots(rows: pd.DataFrame, name: str, marker: dict, color: str) -> go.Scattergl:
+    import plotly.graph_objects as go
+
+    shown = rows[color]
+    values = [f"{one:,.6g}" for one in shown] if _is_number(shown) else labels(shown, 60)
+    text = [
+        f"<b>{title}</b><br>{label(color)}: {value}"
+        for title, value in zip(labels(rows["title"], 90), values, strict=True)
+    ]
+    return go.Scattergl(
+        x=rows["x"].to_numpy(dtype=np.float32),
+        y=rows["y"].to_numpy(dtype=np.float32),
+        mode="markers",
+        name=name,
+        marker=marker,
+        text=text,
+        customdata=rows.index.to_numpy(),
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=bool(len(rows)),
+    )
+
+
+def _scale(column: pd.Series, color: str) -> dict:
+    """Colours of a number; on a log scale where the largest is more than thirty times the median."""
+    values = column.fillna(column.min()).to_numpy(dtype=np.float64)
+    bar = {"title": {"text": label(color), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    if values.min() >= 0 and values.max() > 30 * max(np.median(values), 1):
+        top = int(np.log10(values.max())) + 1
+        bar |= {"tickvals": list(range(top)), "ticktext": [f"{10**at:,}" for at in range(top)]}
+        values = np.log10(np.maximum(values, 1))
+    return {
+        "color": values,
+        "colorscale": SCALE,
+        "showscale": True,
+        "colorbar": bar,
+        "line": {"width": 0, "color": INK},
+    }
+
+
+def _is_number(column: pd.Series) -> bool:
+    import pandas as pd
+
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

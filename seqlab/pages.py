@@ -1,0 +1,124 @@
+"""Pages out of executed notebooks: HTML whole in itself, which opens with the network off."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import re
+import urllib.parse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import jinja2
+    import markupsafe
+    from nbformat import NotebookNode
+
+PLOTLY = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
+    """One self-contained page of an executed notebook; `about` is what provenance.json holds.
+
+    Figures are drawn by a single copy of plotly.js in the page. A widget shows its still, the text/html that it
+    offers beside its live view. Scripts and styles from other addresses are left out.
+    """
+    from bs4 import BeautifulSoup
+    from nbconvert import HTMLExporter
+    from plotly.offline import get_plotlyjs
+    from traitlets.config import Config
+
+    notebook = _without_live_outputs(notebook)
+    kinds = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"]
+    exporter = HTMLExporter(
+        template_file=str(TEMPLATES / "cells.html.j2"),
+        config=Config({"NbConvertBase": {"display_data_priority": kinds}, "HTMLExporter": {"embed_images": True}}),
+        filters={"clean_prose": _clean},
+        exclude_anchor_links=True,
+    )
+    resources = {"metadata": {"name": about["name"], "path": about.get("folder", "")}}
+    cells, _ = exporter.from_notebook_node(notebook, resources)
+    soup = BeautifulSoup(cells, "html.parser")
+    for element in soup.find_all(["script", "link"]):
+        if element.get("src") or element.get("href"):
+            element.decompose()
+    cells = str(soup)
+    drawn = "Plotly.newPlot" in cells and not re.search(r"plotly\.js v\d", cells)
+    plotly = re.sub(r"</(script)", r"<\\/\1", get_plotlyjs(), flags=re.IGNORECASE) if drawn else ""
+    return _page("report.html.j2", {
+        **about, "cells": _safe(cells), "plotly": _safe(plotly), "has_traceback": 'id="error"' in cells,
+    })  # fmt: skip
+
+
+def index_page(reports: list[dict[str, Any]]) -> str:
+    """The page that lists reports, each what its provenance.json holds and `numbers`, how many it recorded."""
+    failed = sum(not report["ok"] for report in reports)
+    return _page("index.html.j2", {"title": "Reports", "reports": reports, "failed": failed})
+
+
+def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
+    """A copy in which figures are HTML that a page's plotly.js draws, and live widget views are gone."""
+    import plotly.io
+
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            live = data.pop(WIDGET, None) is not None
+            data.pop("application/javascript", None)
+            if PLOTLY in data:
+                figure = data.pop(PLOTLY)
+                data["text/html"] = plotly.io.to_html(
+                    {"data": figure["data"], "layout": figure.get("layout", {})},
+                    config={"displaylogo": False, **figure.get("config", {}), "responsive": True},
+                    full_html=False, include_plotlyjs=False, include_mathjax=False, validate=False,
+                    default_height=figure.get("layout", {}).get("height", 450),
+                )  # fmt: skip
+            elif live and "text/html" not in data:
+                sentence = "An interactive control: open the notebook in JupyterLab to use it."
+                data["text/html"] = f'<p class="still-missing">{sentence}</p>'
+    return notebook
+
+
+def _clean(html: str) -> str:
+    """Prose as JupyterLab shows it: formatting stays, scripts and handlers go."""
+    import bleach
+
+    tags = {
+        *bleach.ALLOWED_TAGS, "p", "h1", "h2", "h3", "h4", "h5", "h6", "br", "hr", "pre", "div", "span", "img",
+        "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "dl", "dt", "dd", "del", "kbd", "small",
+        "sub", "sup", "figure", "figcaption", "math", "mi", "mo", "mn", "mrow", "msub", "msup", "msubsup", "mfrac",
+        "msqrt", "mtext", "munder", "mover", "munderover",
+    }  # fmt: skip
+    attributes = {"*": ["class", "id", "title"], "a": ["href"], "img": ["src", "alt", "width"], "math": ["display"],
+                  "th": ["align", "colspan"], "td": ["align", "colspan"]}  # fmt: skip
+    protocols = {"http", "https", "mailto", "data"}
+    return bleach.clean(html, tags=tags, attributes=attributes, protocols=protocols, strip=True)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    environment.filters["plain"] = lambda it: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False)
+    environment.filters["urlencode"] = lambda text: urllib.parse.quote(text, safe="")
+    environment.globals["style"] = _safe((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    return environment
+
+
+def _page(template: str, content: Mapping[str, Any]) -> str:
+    return _environment().get_template(template).render(content)
+
+
+def _safe(html: str) -> markupsafe.Markup:
+    """Marks our own HTML as not to be escaped; everything else is."""
+    import markupsafe
+
+    return markupsafe.Markup(html)

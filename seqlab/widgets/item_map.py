@@ -1,0 +1,143 @@
+"""ItemMap: the catalogue in two dimensions, coloured by any column, with the neighbours of any item."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seqlab import figures
+from seqlab.evaluation import projection
+from seqlab.figures.tables import Html, text
+from seqlab.widgets.picking import ItemPicker, titles_of
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from seqlab.datasets.splits import Split
+    from seqlab.training import Run
+
+EVENTS = "training events"
+
+
+class ItemMap:
+    """The item vectors of a run as a map; `color` names a column of the items (None: one is chosen).
+
+    `examples` are items (ids) whose neighbours the still lists; by default fairly frequent ones of three groups.
+    Raises `ValueError` for a system without item vectors or a column that is not there.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        split: Split,
+        color: str | None = None,
+        method: projection.Method = "pca",
+        seed: int = 0,
+        examples: list[int] | None = None,
+    ) -> None:
+        self._vectors = projection.item_vectors(run.model)
+        self._titles, self._seed = titles_of(split), seed
+        counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
+        self._items = split.log.items.assign(**{EVENTS: counts})
+        self.columns = [
+            name for name in self._items.columns if name not in ("item_id", "title") and _tells(self._items[name])
+        ]
+        self._color = color or next((name for name in self.columns if name != EVENTS), EVENTS)
+        if self._color not in self.columns:
+            raise ValueError(f"the items cannot be coloured by {self._color!r}; there is {', '.join(self.columns)}")
+        self._method = method
+        self._examples = examples or self._typical(counts)
+        self._picked: int | None = None
+        self.view = None if in_report() else self._controls()
+
+    def neighbours(self, item: int, k: int = 10) -> pd.DataFrame:
+        """The items nearest to one, by cosine of their vectors: columns item, title, cosine."""
+        import pandas as pd
+
+        rows, cosine = projection.neighbours(self._vectors, item - 1, k)
+        return pd.DataFrame({"item": rows + 1, "title": [self._titles[row + 1] for row in rows], "cosine": cosine})
+
+    def map(self, color: str | None = None) -> go.Figure:
+        """The map alone, by any of `columns`."""
+        return figures.item_map(self._frame(self._method), color or self._color)
+
+    def still(self) -> go.Figure:
+        """The map by one column, and the neighbours of a few items."""
+        examples = {item: self.neighbours(item) for item in self._examples}
+        return figures.item_map_with_neighbours(self._frame(self._method), self._color, examples)
+
+    def _frame(self, method: projection.Method) -> pd.DataFrame:
+        spots = projection.coordinates(self._vectors, method, self._seed)
+        return self._items.assign(x=spots[:, 0], y=spots[:, 1])
+
+    def _typical(self, counts: Any) -> list[int]:
+        """Of each of the three largest groups, the item a quarter of the way down from the most frequent one.
+
+        Not the most frequent: what is bought by everybody is near everything that is.
+        """
+        ranked = self._items.assign(_count=counts).sort_values("_count", ascending=False, kind="stable")
+        if self._color == EVENTS:
+            return [int(ranked.index[len(ranked) * quarter // 4]) for quarter in (0, 1, 2)]
+        groups = [ranked[ranked[self._color] == name] for name in self._items[self._color].value_counts().index[:3]]
+        return [int(group.index[len(group) // 4]) for group in groups]
+
+    def _controls(self) -> Any:
+        import ipywidgets
+        import plotly.graph_objects as go
+
+        self.status = StatusLine()
+        self.color = ipywidgets.Dropdown(options=self.columns, value=self._color, description="colour")
+        self.method = ipywidgets.ToggleButtons(
+            options=[("PCA", "pca"), ("UMAP (a minute the first time)", "umap")],
+            value=self._method,
+            style={"button_width": "auto"},
+        )
+        self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick))
+        self.near = ipywidgets.HTML("Choose an item here, or click a dot.", layout={"width": "330px"})
+        self._spots = self._frame(self._method)
+        self.figure = go.FigureWidget(figures.item_map(self._spots, self.color.value))
+        for trace in self.figure.data[:-2]:
+            trace.on_click(self.status.guard(self._clicked))
+        self.color.observe(self.status.guard(self._draw), "value")
+        self.method.observe(self.status.guard(self._project), "value")
+        side = ipywidgets.VBox([self.picker.view, self.near], layout={"width": "350px", "min_width": "350px"})
+        plot = ipywidgets.Box([self.figure], layout={"flex": "1 1 500px", "min_width": "0", "display": "block"})
+        body = ipywidgets.HBox([plot, side], layout={"width": "100%"})
+        return panel(self.status, ipywidgets.HBox([self.color, self.method]), body, figure=self.figure)
+
+    def pick(self, item: int) -> None:
+        """Ring an item and its ten nearest neighbours, and list them."""
+        self._picked = int(item)
+        near = self.neighbours(self._picked)
+        rows = "".join(
+            f"<tr><td class='n'>{row.cosine:.2f}</td><td>{text(row.title, 70)}</td></tr>" for row in near.itertuples()
+        )
+        self.near.value = Html(
+            f"<h4>{text(self._titles[self._picked], 90)}</h4>"
+            f"<div class='quiet'>nearest by cosine</div><table>{rows}</table>"
+        ).markup
+        self._draw()
+
+    def _clicked(self, trace: Any, points: Any, state: Any) -> None:
+        if points.point_inds:
+            self.pick(int(trace.customdata[points.point_inds[0]]))
+
+    def _project(self, change: object) -> None:
+        self._spots = self._frame(self.method.value)
+        self._draw()
+
+    def _draw(self, change: object = None) -> None:
+        near = [] if self._picked is None else self.neighbours(self._picked)["item"].tolist()
+        redraw(self.figure, figures.item_map(self._spots, self.color.value, self._picked, near))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return bundle(self)
+
+
+def _tells(column: pd.Series) -> bool:
+    """Whether colours by this column could show anything: not one value, nor (for words) nearly all different."""
+    import pandas as pd
+
+    kinds = column.nunique()
+    return kinds > 1 and (pd.api.types.is_numeric_dtype(column) or kinds <= max(12, len(column) // 3))

@@ -1,0 +1,125 @@
+"""Memories: the same user under two systems: what each event is worth to either, and what a recurrent one lets in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seqlab import figures, tracing
+from seqlab.evaluation import influence
+from seqlab.figures.theme import plain
+from seqlab.widgets.picking import sample_users, titles_of, user_label, user_of
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from seqlab.datasets.splits import Split
+    from seqlab.evaluation.influence import History
+    from seqlab.training import Run
+
+CHOICE = 50
+"""Users in the dropdown."""
+
+
+class Memories:
+    """Leave-one-out influence of each event on the answer, under two runs, for one user (`users` in the still).
+
+    Both systems are asked about the same item, the one that came next, and read the same events. Where a system has
+    gates, the share of its memory that every event rewrites is shown as well.
+    """
+
+    def __init__(
+        self, first: Run, second: Run, split: Split, user: int | str | None = None, users: int = 2, seed: int = 0
+    ) -> None:
+        self._runs, self._split, self._titles, self._count = (first, second), split, titles_of(split), users
+        same = first.system == second.system
+        self._names = (
+            (f"{first.system} (first)", f"{second.system} (second)") if same else (first.system, second.system)
+        )
+        self._longest = min(run.model.config.max_length or WINDOW for run in self._runs)
+        self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
+        self._users = sample_users(split, CHOICE, seed)
+        if (asked := user_of(split, user)) is not None:
+            self._users = [asked, *(one for one in self._users if one != asked)]
+        self.view = None if in_report() else self._controls()
+
+    def still(self) -> go.Figure:
+        """The first users, one under the other."""
+        return self._figure(self._users[: self._count])
+
+    def measure(self, user: int) -> tuple[str, pd.DataFrame, list[str]]:
+        """For one user: what was found in words, the tidy frame of all panels, and the titles of the events."""
+        import pandas as pd
+
+        history = influence.history_of(self._split, user, longest=self._longest)
+        answer = self._answers[user]
+        worth = [influence.leave_one_out(run.model, history, answer) for run in self._runs]
+        panels = [
+            frame.assign(panel=f"worth to {name}", unit="log-probability")
+            for name, frame in zip(self._names, worth, strict=True)
+        ]
+        panels += [gate for run in self._runs if (gate := _rewritten(run, history)) is not None]
+        _, agree = influence.agreement(*worth)
+        words = (
+            f"User {user_label(self._split, user)}, next came “{plain(self._titles[answer], 60)}”.\n"
+            f"{self._names[0]} and {self._names[1]} {agree}"
+        )
+        titles = [self._titles[item] for item in history.items.tolist()]
+        return words, pd.concat(panels, ignore_index=True), titles
+
+    def _figure(self, users: list[int]) -> go.Figure:
+        import pandas as pd
+
+        frames, titles = [], {}
+        for user in users:
+            words, frame, events = self.measure(user)
+            frames.append(frame.assign(history=words))
+            titles[words] = events
+        return figures.influences(pd.concat(frames, ignore_index=True), titles)
+
+    def _controls(self) -> Any:
+        import ipywidgets
+        import plotly.graph_objects as go
+
+        self.status = StatusLine()
+        options = [(user_label(self._split, user), user) for user in self._users]
+        self.user = ipywidgets.Dropdown(options=options, value=self._users[0], description="user")
+        self.figure = go.FigureWidget(self._figure([self.user.value]))
+        self.user.observe(self.status.guard(self._draw), "value")
+        return panel(self.status, self.user, self.figure, figure=self.figure)
+
+    def _draw(self, change: object) -> None:
+        redraw(self.figure, self._figure([self.user.value]))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return bundle(self)
+
+
+WINDOW = 30
+"""Events shown where both systems read the whole history."""
+
+
+def _rewritten(run: Run, history: History) -> pd.DataFrame | None:
+    """How much of its memory a gated system rewrites at each event: the update gate's mean over the width."""
+    import pandas as pd
+
+    if not any(tap.kind == "gates" for tap in tracing.taps(run.model).values()):
+        return None
+    with tracing.watch(run.model, "gates") as trace:
+        influence.scores_of(run.model, [history])
+    record = trace["gates"]
+    values = record.values[-1] if record.axes[0] == "layer" else record.values  # (1, T, gate, D)
+    update = values[0, : len(history), UPDATE].mean(-1)
+    return pd.DataFrame(
+        {
+            "position": range(len(history)),
+            "value": update.double().numpy(),
+            "panel": f"rewritten in {run.system}",
+            "unit": "update gate, mean",
+        }
+    )
+
+
+UPDATE = 1
+"""Which of a GRU's gates is the update gate (0 is the reset gate)."""

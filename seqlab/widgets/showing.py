@@ -1,0 +1,131 @@
+"""How a widget is shown: live where a kernel answers, still in a report; and how it tells what went wrong."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
+def in_report() -> bool:
+    """Whether this notebook is being rendered into a report: nobody will turn a slider."""
+    return bool(os.environ.get("SEQLAB_REPORT"))
+
+
+def bundle(widget: Any) -> dict[str, Any]:
+    """The MIME bundle of a widget: in a report its still alone, else the live view and the still as text/html.
+
+    A still is a plotly figure or has `_repr_html_`.
+    """
+    name = type(widget).__name__
+    if widget.view is None:
+        still = widget.still()
+        shown = (
+            {"text/html": still._repr_html_()} if hasattr(still, "markup") else {PLOTLY: json.loads(still.to_json())}
+        )
+        return {"text/plain": f"{name} (still)", **shown}
+    live = widget.view._repr_mimebundle_()
+    return {**live, "text/plain": name, "text/html": _as_html(widget)}
+
+
+def _as_html(widget: Any) -> str:
+    """The still beside a live view: what a page shows that has no kernel."""
+    try:
+        still = widget.still()
+    except Exception as error:  # the live view still works; it must not be lost with its still
+        return f"<p>{html.escape(sentence(error))}</p>"
+    if hasattr(still, "markup"):
+        return still._repr_html_()
+    return still.to_html(full_html=False, include_plotlyjs=False, include_mathjax=False)
+
+
+def sentence(error: Exception) -> str:
+    """An error as a sentence."""
+    said = str(error).strip().strip("'\"") or type(error).__name__
+    return said[0].upper() + said[1:] + ("" if said.endswith((".", "!", "?")) else ".")
+
+
+IN_THE_PAGE = """
+export default { render({ model, el }) {
+  el.style.display = "none";
+  let gone = false, told = 0;
+  const focused = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+  const measure = (panel) => {
+    const plot = panel.querySelector(".js-plotly-plot");
+    const width = plot ? Math.floor(plot.parentElement.clientWidth) : 0;
+    if (width && width !== told) model.send({ width: told = width });
+  };
+  const sized = new ResizeObserver(([entry]) => measure(entry.target));
+  const settle = () => {
+    const panel = el.closest(".seqlab-panel");
+    if (gone) return;
+    if (!panel) return void requestAnimationFrame(settle);
+    panel.addEventListener("focusin", focused);
+    sized.observe(panel);
+  };
+  settle();
+  return () => { gone = true; sized.disconnect(); };
+} };
+"""
+"""Two things that only a script in the page can do for a panel.
+
+JupyterLab takes arrows and letters typed into a list for commands of its own (an arrow goes to the next cell, "dd"
+deletes one) unless the focused element asks it not to. A live figure is drawn before it has its place, at a guessed
+width, and never measures again by itself.
+"""
+
+
+def panel(status: StatusLine, *parts: Any, figure: go.FigureWidget | None = None) -> Any:
+    """The view of a widget: what went wrong on top, then its parts; `figure` is kept as wide as its place."""
+    import ipywidgets
+
+    if figure is not None:
+        status.page.on_msg(lambda page, told, buffers: figure.update_layout(width=int(told["width"])))
+    return ipywidgets.VBox([status.view, *parts, status.page]).add_class("seqlab-panel")
+
+
+class StatusLine:
+    """A line that says what went wrong, the traceback folded away below it. To be made before any figure."""
+
+    def __init__(self) -> None:
+        import anywidget
+        import ipywidgets
+
+        # a browser busy with the five megabytes of a live figure would let this run into its timeout
+        self.page = anywidget.AnyWidget(_esm=IN_THE_PAGE)
+        self.view = ipywidgets.HTML()
+
+    def guard(self, action: Callable[..., None]) -> Callable[..., None]:
+        """`action` as a callback whose errors are told here; an error of before goes when it succeeds."""
+
+        def run(*event: Any) -> None:
+            try:
+                action(*event)
+                self.view.value = ""
+            except Exception as error:  # a callback's traceback would go to a log nobody reads
+                folded = html.escape("".join(traceback.format_exception(error)))
+                self.view.value = (
+                    f"<div role='alert' style='color:#D55E00'>{html.escape(sentence(error))}</div>"
+                    f"<details><summary>Details</summary><pre style='font-size:11px'>{folded}</pre></details>"
+                )
+
+        return run
+
+
+def redraw(live: go.FigureWidget, figure: go.Figure) -> None:
+    """Make a live figure show what `figure` shows, in place; both have the same kinds of traces in the same order."""
+    with live.batch_update():
+        for old, new in zip(live.data, figure.data, strict=True):
+            fresh = new.to_plotly_json()
+            fresh.pop("type")
+            fresh.pop("uid", None)
+            old.update(fresh)
+        live.update_layout(figure.layout.to_plotly_json())

@@ -1,0 +1,162 @@
+"""The notebooks' widgets in a real JupyterLab, driven with mouse and keyboard."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.browser
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small log with a title that would like to be a script."""
+    random = np.random.default_rng(0)
+    rows = [
+        (f"c{user:03d}", f"s{(user % 3) * 20 + item:02d}", 1.6e9 + 86_400 * step + user)
+        for user in range(120)
+        for step, item in enumerate(random.geometric(0.12, random.integers(8, 25)).clip(max=19))
+    ]
+    folder = tmp_path_factory.mktemp("log") / "shop"
+    folder.mkdir()
+    events = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    events.to_csv(folder / "interactions.tsv", sep="\t", index=False)
+    items = pd.DataFrame({"item_id": sorted(set(events["item_id"]))})
+    items["title"] = "<img src=x onerror=alert(1)>Thing " + items["item_id"]
+    items["aisle"] = "aisle " + items["item_id"].str[1]
+    items.to_csv(folder / "items.tsv", sep="\t", index=False)
+    return folder
+
+
+@pytest.fixture
+def with_parameters(tmp_path: Path, shop: Path):
+    """A copy of a curated notebook with other parameters."""
+
+    def copy(name: str, **parameters: object) -> Path:
+        notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+        cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+        for key, value in {"dataset": str(shop), "epochs": 1, **parameters}.items():
+            cell.source = re.sub(rf"(?m)^{key} = .*$", lambda _, line=f"{key} = {value!r}": line, cell.source)
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        return path
+
+    return copy
+
+
+def output_with(opened, text: str):
+    """The output area of the widget that shows this text."""
+    return (
+        opened.panel.locator(".jp-Cell-outputWrapper")
+        .filter(has_text=text)
+        .filter(has=opened.page.locator(".widget-button, .widget-dropdown"))
+    )
+
+
+def nothing_went_wrong(opened) -> None:
+    """On a busy machine anywidget complains after two seconds of waiting for a module, and goes on when it comes."""
+    opened.opened.errors[:] = [text for text in opened.opened.errors if "Failed to initialize model" not in text]
+    opened.no_mishaps()
+
+
+def test_users_are_browsed(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    with lab.notebook(with_parameters("00_start_here")) as opened:
+        opened.run_all()
+        browser = output_with(opened, "What came next").first
+        card = browser.locator(".card")
+        first = card.inner_text()
+        browser.get_by_role("button", name="Next").click()
+        expect(card).not_to_have_text(first)
+        slider = browser.locator(".noUi-handle")
+        slider.focus()
+        slider.press("ArrowLeft")
+        expect(card.locator("h4")).to_have_text(first.splitlines()[0])
+        expect(card).to_contain_text("<img src=x")
+        opened.shot("00_users")
+        nothing_went_wrong(opened)
+
+
+def test_the_map_is_recoloured_and_an_item_found_by_keyboard(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    with lab.notebook(with_parameters("02_item_map")) as opened:
+        opened.run_all()
+        item_map = output_with(opened, "UMAP").first
+        expect(item_map.locator(".legendtext").first).to_have_text(re.compile("aisle"), timeout=30_000)
+        item_map.locator(".widget-dropdown select").select_option(label="training events")
+        expect(item_map.locator(".colorbar, .cbtitle").first).to_be_visible()
+        search = item_map.get_by_placeholder("part of a title")
+        search.fill("thing s2")
+        search.press("Tab")
+        expect(item_map.locator(".widget-select option").first).to_contain_text("Thing s2")
+        listed = item_map.locator(".widget-select select")
+        listed.focus()
+        listed.press("ArrowDown")
+        near = item_map.locator(".widget-html .sl")
+        expect(near).to_contain_text("nearest by cosine")
+        expect(near.locator("tr")).to_have_count(10)
+        opened.shot("02_item_map")
+        nothing_went_wrong(opened)
+
+
+def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    with lab.notebook(with_parameters("03_attention_and_memory", events=8)) as opened:
+        opened.run_all()
+        view = output_with(opened, "Where the last event looks").first
+        caption = view.locator(".widget-html", has_text="the top item is")
+        before = caption.inner_text()
+        plot = view.locator(".js-plotly-plot")
+        expect(plot.locator(".main-svg").first).to_be_visible(timeout=30_000)
+        wide = "([plot, room]) => plot.getBoundingClientRect().width > 0.9 * room.getBoundingClientRect().width"
+        handles = [plot.locator(".main-svg").first.element_handle(), view.locator(".seqlab-panel").element_handle()]
+        opened.page.wait_for_function(wide, arg=handles)  # a live figure takes the width there is
+        image = plot.locator(".heatmaplayer image").get_attribute("href") if plot.locator("image").count() else ""
+        head = view.locator(".noUi-handle").nth(1)
+        head.focus()
+        head.press("ArrowRight")
+        if image:
+            expect(plot.locator(".heatmaplayer image")).not_to_have_attribute("href", image)
+        view.locator(".widget-dropdown select").select_option(index=2)
+        expect(caption).not_to_have_text(before)
+        opened.shot("03_attention")
+
+        editor = output_with(opened, "arrows compare with the true history").first
+        history = editor.locator(".widget-select select").first
+        history.focus()
+        history.press("ArrowUp")  # JupyterLab would take this, and dd, for commands of its own
+        history.press("d")
+        history.press("d")
+        count = history.locator("option").count()
+        chosen = history.locator("option:checked").inner_text()
+        assert chosen.startswith(f"{count - 1}.")
+        editor.get_by_role("button", name="Drop").click()
+        expect(history.locator("option")).to_have_count(count - 1)
+        expect(editor).to_contain_text("1 edit;")
+        drop = editor.get_by_role("button", name="Undo")
+        drop.focus()
+        drop.press("Enter")
+        expect(history.locator("option")).to_have_count(count)
+        editor.get_by_role("button", name="Undo").click()
+        expect(editor.get_by_role("alert")).to_contain_text("nothing to undo")
+        editor.get_by_role("button", name="Add").click()
+        expect(editor.get_by_role("alert")).to_contain_text("Choose an item")
+        search = editor.get_by_placeholder("part of a title")
+        search.fill("thing s0")
+        search.press("Tab")
+        editor.locator(".widget-select select").nth(1).select_option(index=0)
+        editor.get_by_role("button", name="Add").click()
+        expect(history.locator("option")).to_have_count(count + 1)
+        expect(editor.get_by_role("alert")).to_have_count(0)
+        opened.shot("03_history_editor")
+        nothing_went_wrong(opened)

@@ -1,0 +1,207 @@
+"""A real JupyterLab in a real Chromium, and pages opened with the network off."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none", "kernelShutdown": True},
+}
+"""No news and no update check; every cell stays in the page, on screen or not."""
+
+SCREENSHOTS = Path(__file__).parent / "browser" / "screenshots"
+KERNEL = """() => { const widget = window.jupyterapp.shell.currentWidget;
+    const session = widget && widget.sessionContext && widget.sessionContext.session;
+    return session && session.kernel ? session.kernel.status : null }"""
+
+
+@dataclass
+class Opened:
+    """A page and what went wrong on it: addresses asked for outside, errors of the console and of scripts."""
+
+    page: object
+    outside: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    dialogs: list[str] = field(default_factory=list)
+
+    def shot(self, name: str, **options: object) -> Path:
+        """A picture of it in tests/browser/screenshots."""
+        SCREENSHOTS.mkdir(exist_ok=True)
+        path = SCREENSHOTS / f"{name}.png"
+        self.page.screenshot(path=str(path), **options)
+        return path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """The browser; tests are skipped where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def visited(
+    browser: object, allowed: tuple[str, ...], width: int = 1300, height: int = 1100, **options: object
+) -> Iterator[Opened]:
+    """A fresh page that may ask only addresses beginning with one of `allowed`; all else is refused and noted."""
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)
+    opened = Opened(context.new_page())
+
+    def decide(route: object) -> None:
+        if route.request.url.startswith((*allowed, "data:", "blob:")):
+            route.continue_()
+        else:
+            opened.outside.append(route.request.url)
+            route.abort()
+
+    def dismissed(dialog: object) -> None:
+        opened.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    context.route("**/*", decide)
+    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.page.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else None)
+    opened.page.on("dialog", dismissed)
+    try:
+        yield opened
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def offline(chromium: object) -> Iterator[object]:
+    """`offline(path, width=...)` opens a local file with the network off and gives an `Opened`."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+
+        def open_file(path: Path, width: int = 1000, **options: object) -> Opened:
+            opened = stack.enter_context(visited(chromium, ("file:",), width, **options))
+            opened.page.goto(Path(path).resolve().as_uri(), wait_until="load")
+            return opened
+
+        yield open_file
+
+
+class Lab:
+    """A JupyterLab server on loopback whose notebooks lie in `folder`."""
+
+    def __init__(self, chromium: object, folder: Path, address: str, token: str) -> None:
+        self._chromium, self.folder, self._address, self._token = chromium, folder, address, token
+
+    @contextmanager
+    def notebook(self, path: Path, **options: object) -> Iterator[LabNotebook]:
+        """A copy of the notebook at `path`, open and with its kernel idle."""
+        shutil.copy(path, self.folder / path.name)
+        with visited(self._chromium, (self._address, self._address.replace("http", "ws")), **options) as opened:
+            page = opened.page
+            page.goto(f"{self._address}/lab/tree/{path.name}?reset&token={self._token}")
+            page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=90_000)
+            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+            page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=90_000)
+            yield LabNotebook(opened)
+
+
+class LabNotebook:
+    """An open notebook; `page` is Playwright's, `panel` its notebook panel."""
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened, self.page = opened, opened.page
+        self.panel = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+
+    def run_all(self, timeout: float = 300) -> None:
+        """Run every cell; fails with the text of the first cell that errs."""
+        self.page.set_default_timeout(timeout * 1000)
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000)
+        self.page.set_default_timeout(30_000)
+        failed = self.panel.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
+        assert failed.count() == 0, failed.first.inner_text()
+
+    def idle(self, timeout: float = 60) -> None:
+        """Wait until the kernel has done what was asked."""
+        self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000)
+
+    def shot(self, name: str, **options: object) -> Path:
+        return self.opened.shot(name, **options)
+
+    def no_mishaps(self) -> None:
+        """Nothing was asked for outside, no script erred, no dialog opened."""
+        assert not self.opened.outside and not self.opened.dialogs
+        # the server's own answers to a client that asks for what is not there yet are no errors of ours
+        errors = [text for text in self.opened.errors if not re.search(r"status of 4\d\d|favicon|ResizeObserver", text)]
+        assert not errors, errors
+
+
+@pytest.fixture(scope="session")
+def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One JupyterLab for all browser tests, its settings its own and nothing of the user's touched."""
+    home = tmp_path_factory.mktemp("lab")
+    folder = home / "notebooks"
+    folder.mkdir()
+    (home / "config" / "labconfig").mkdir(parents=True)
+    (home / "config" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token, address = secrets.token_hex(16), f"http://127.0.0.1:{port}"
+    places = {
+        "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run",
+        "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }  # fmt: skip
+    env = os.environ | {name: str(home / place) for name, place in places.items()}
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
+        "--expose-app-in-browser", "--LabApp.extension_manager=readonly", "--ServerApp.terminals_enabled=False",
+    ]  # fmt: skip
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_for(server, address, token, home / "server.log")
+        yield Lab(chromium, folder, address, token)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def _wait_for(server: subprocess.Popen, address: str, token: str, log: Path) -> None:
+    request = urllib.request.Request(f"{address}/api/status", headers={"Authorization": f"token {token}"})
+    for _ in range(600):
+        assert server.poll() is None, log.read_text()[-2000:]
+        try:
+            urllib.request.urlopen(request, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"JupyterLab did not answer: {log.read_text()[-2000:]}")

@@ -1,0 +1,52 @@
+"""What every test may use: tiny notebooks, the data folder, one thread per worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("seqlab", deadline=None)  # how long an example takes is no property of the code
+settings.load_profile("seqlab")
+
+pytest_plugins = ["tests.browsing"]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest-xdist already uses the cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("browser"))  # one server and one browser, in one worker
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The benchmark files in $SEQLAB_DATA; without them the test is skipped."""
+    folder = os.environ.get("SEQLAB_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SEQLAB_DATA names no folder: the benchmark files are not here")
+    return Path(folder)
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a notebook of these cells: text starting with "#" + space is Markdown, the rest is code.
+
+    `parameters` becomes the source of a first cell tagged so.
+    """
+    import nbformat.v4 as v4
+
+    def write(name: str, *cells: str, parameters: str | None = None, kernel: str = "a-kernel-of-somebody-else") -> Path:
+        nodes = [v4.new_markdown_cell(text) if text.startswith("# ") else v4.new_code_cell(text) for text in cells]
+        if parameters is not None:
+            nodes.insert(0, v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+        spec = {"name": kernel, "display_name": kernel, "language": "python"}
+        path = tmp_path / f"{name}.ipynb"
+        path.write_text(v4.writes(v4.new_notebook(cells=nodes, metadata={"kernelspec": spec})), encoding="utf-8")
+        return path
+
+    return write

@@ -1,0 +1,183 @@
+"""Splits against hand-made logs and a slow oracle: who is asked what, given what, and what training saw."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqlab.datasets import DataError, by_time, cold_items, k_core, leave_one_out
+from seqlab.datasets.log import make_log
+from tests.synthetic import log_of, random_log
+
+torch.set_num_threads(1)
+
+some = settings(max_examples=50, deadline=None)
+seeds = st.integers(0, 10_000)
+
+
+def asked(questions):
+    """user -> (what is given, the answer)"""
+    return {
+        int(user): (questions.sequences.items[start:end].tolist(), int(item))
+        for user, item, start, end in zip(questions.user, questions.item, questions.start, questions.end, strict=True)
+    }
+
+
+def trained(split):
+    return {user: split.train.history(user).tolist() for user in range(1, split.n_users + 1)}
+
+
+def events_of(log):
+    """user -> [(item, time), ..] in the log's order"""
+    return {user: list(zip(rows["item"], rows["timestamp"], strict=True)) for user, rows in log.events.groupby("user")}
+
+
+def test_leave_one_out_by_hand():
+    split = leave_one_out(log_of([[1, 2, 3, 4, 5], [5, 4, 3], [2, 1], [1]], repeats=False))
+    assert trained(split) == {1: [1, 2, 3], 2: [5], 3: [2, 1], 4: [1]}
+    assert asked(split.valid) == {1: ([1, 2, 3], 4), 2: ([5], 4)}
+    assert asked(split.test) == {1: ([1, 2, 3, 4], 5), 2: ([5, 4], 3)}
+    assert any("2 users have fewer than 3 events" in note for note in split.notes)
+    assert "train 7 events, valid 2 and test 2 users" in repr(split)
+
+
+@some
+@given(seeds, st.sampled_from([2, 4, 9]))
+def test_where_ties_mean_nothing_the_history_ends_before_the_moment_of_the_answer(seed, moments):
+    log = random_log(seed, moments=moments, ties="shuffle")
+    split = leave_one_out(log)
+    valid, test = asked(split.valid), asked(split.test)
+    for user, events in events_of(log).items():
+        if len(events) < 3:
+            assert user not in test and trained(split)[user] == [item for item, _ in events]
+            continue
+        assert trained(split)[user] == [item for item, _ in events[:-2]]
+        for part, (item, moment) in ((test, events[-1]), (valid, events[-2])):
+            earlier = [other for other, when in events if when < moment]
+            if earlier:
+                assert part[user] == (earlier, item)
+            else:
+                assert user not in part
+
+
+@some
+@given(seeds, st.sampled_from([4, 9, 30]))
+def test_by_time_asks_for_the_first_event_of_each_window(seed, moments):
+    log = random_log(seed, moments=moments)
+    try:
+        split = by_time(log, moments / 2, 3 * moments / 4)
+    except DataError as error:
+        assert "window" in str(error)
+        return
+    valid, test = asked(split.valid), asked(split.test)
+    for user, events in events_of(log).items():
+        before = [item for item, when in events if when < moments / 2]
+        assert trained(split)[user] == before
+        for part, start, end in ((valid, moments / 2, 3 * moments / 4), (test, 3 * moments / 4, np.inf)):
+            given_items = [item for item, when in events if when < start]
+            inside = [item for item, when in events if start <= when < end]
+            if given_items and inside:
+                assert part[user] == (given_items, inside[0])
+            else:
+                assert user not in part
+    assert bool((split.train.times < moments / 2).all())
+
+
+def test_by_time_reads_dates_as_utc_and_refuses_what_it_cannot_use():
+    day = 86_400.0
+    log = log_of([[1, 2, 3], [3, 2, 1]], [[0.0, day, 2 * day]] * 2)
+    split = by_time(log, "1970-01-02", "1970-01-03")
+    assert asked(split.test) == {1: ([1, 2], 3), 2: ([3, 2], 1)} and asked(split.valid)[1] == ([1], 2)
+    assert split.how == "by time 1970-01-02 | 1970-01-03"
+    with pytest.raises(DataError, match="validation must start before test does"):
+        by_time(log, 5, 5)
+    with pytest.raises(DataError, match="'soon' is neither unix seconds nor a date"):
+        by_time(log, "soon", 5)
+    with pytest.raises(DataError, match="inside the test window"):
+        by_time(log, day, 100 * day)
+    untimed = make_log(pd.DataFrame({"user": [1, 1, 2, 2], "item": [1, 2, 1, 2]}), time=None, order="source")
+    with pytest.raises(DataError, match="cannot be split by time; use leave_one_out"):
+        by_time(untimed, 1, 2)
+
+
+@some
+@given(seeds, st.floats(0.1, 0.6))
+def test_no_cold_item_is_trained_on_or_given(seed, share):
+    log = random_log(seed)
+    split = cold_items(log, share, seed)
+    cold = (
+        set(range(1, log.n_items + 1))
+        - {item for items in trained(split).values() for item in items}
+        - {item for _, item in asked(split.valid).values()}
+    )
+    test = asked(split.test)
+    for user, events in events_of(log).items():
+        items = [item for item, _ in events]
+        warm = [item for item in items if item not in cold]
+        first_cold = next((at for at, item in enumerate(items) if item in cold), None)
+        if first_cold:  # something warm came before
+            assert test[user] == (items[:first_cold], items[first_cold])
+        else:
+            assert user not in test
+        if len(warm) >= 2:
+            assert trained(split)[user] == warm[:-1] and asked(split.valid)[user] == (warm[:-1], warm[-1])
+        else:
+            assert trained(split)[user] == warm and user not in asked(split.valid)
+    assert len(cold) >= round(share * log.n_items)
+
+
+@some
+@given(seeds)
+def test_cold_items_in_a_basket_are_asked_about_from_earlier_baskets(seed):
+    log = random_log(seed, moments=3, ties="shuffle")
+    split = cold_items(log, 0.4, seed)
+    for questions, meeting in ((split.valid, max), (split.test, min)):  # the last warm event, the first cold one
+        for user, item, start, end in zip(questions.user, questions.item, questions.start, questions.end, strict=True):
+            moment = meeting(when for other, when in events_of(log)[int(user)] if other == int(item))
+            assert start < end and float(questions.sequences.times[start:end].max()) < moment
+
+
+def test_cold_items_are_the_same_for_a_seed_and_a_share_that_leaves_nothing_is_refused():
+    log = random_log(1)
+    assert asked(cold_items(log, 0.4, 3).test) == asked(cold_items(log, 0.4, 3).test)
+    assert asked(cold_items(log, 0.4, 3).test) != asked(cold_items(log, 0.4, 4).test)
+    for share in (0, 1, -0.1):
+        with pytest.raises(DataError, match="share must lie between 0 and 1"):
+            cold_items(log, share)
+    with pytest.raises(DataError, match="leaves nothing to ask or to learn"):
+        cold_items(log, 0.01)
+
+
+@some
+@given(seeds, st.integers(1, 5), st.integers(1, 6))
+def test_a_k_core_holds_is_the_largest_and_counts_what_it_dropped(seed, users, items):
+    log = random_log(seed)
+    kept = log.events[["user", "item"]]
+    while True:  # drop one offender's events at a time: any order ends at the same core
+        sizes = [kept.groupby(column)["user"].transform("size") for column in ("user", "item")]
+        few = kept[(sizes[0] < users) | (sizes[1] < items)]
+        if not len(few):
+            break
+        kept = kept.drop(few.index[0])
+    if not len(kept):
+        with pytest.raises(DataError, match="no event is left"):
+            k_core(log, users, items)
+        return
+    core = k_core(log, users, items)
+    labels = core.events.assign(
+        user=core.users["user_id"].reindex(core.events["user"]).to_numpy(),
+        item=core.items["item_id"].reindex(core.events["item"]).to_numpy(),
+    )
+    assert labels[["user", "item"]].to_numpy().tolist() == kept.to_numpy().tolist()
+    assert f"dropped {log.n_events - core.n_events:,} events, {log.n_users - core.n_users:,} users" in core.notes[-1]
+    assert k_core(core, users, items).events.equals(core.events)
+
+
+def test_the_ends_of_training_do_not_move_with_what_comes_after():
+    histories = [[1, 2, 3, 4], [2, 3, 4, 1]]
+    changed = [[1, 2, 4, 3], [2, 3, 1, 4]]  # other answers, same training
+    one, other = (leave_one_out(log_of(lists)) for lists in (histories, changed))
+    assert trained(one) == trained(other)
+    assert one.train.item_counts(4).tolist() == other.train.item_counts(4).tolist()

@@ -1,0 +1,198 @@
+"""What every system promises. A new file in seqlab/models is tested here without a word."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from seqlab import models, recommender, tracing
+from seqlab.datasets import leave_one_out
+from seqlab.evaluation import metrics, rank
+from seqlab.layers.transformer import Attention
+from seqlab.training import Options, fit
+from tests.synthetic import batch_of, chain_log, cycle_log, small
+
+torch.set_num_threads(1)
+
+SYSTEMS = models.names()
+TRAINED = [name for name in SYSTEMS if hasattr(models.system(name), "loss")]
+HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10], [10, 9]]
+SPLIT = leave_one_out(cycle_log())
+QUICK = Options(epochs=2, tokens=128, learning_rate=1e-2, warmup=5)
+
+every_system = pytest.mark.parametrize("name", SYSTEMS)
+
+
+def ready(name, split=SPLIT, **settings):
+    """A small system after its look at the training part, in evaluation mode."""
+    torch.manual_seed(0)
+    model = models.build(name, split.n_items, small(name, **settings))
+    recommender.prepare(model, split)
+    return model.eval()
+
+
+def answers(model, batch, k=10):
+    """Whatever the system says: all scores, or its list where it has none."""
+    with torch.no_grad():
+        if hasattr(model, "score"):
+            return model.score(batch)[:, 1:]
+        ranking = model.recommend(batch, k)
+        order = ranking.items.argsort(1)
+        return ranking.scores.gather(1, order)
+
+
+@every_system
+def test_the_config_survives_json_and_the_command_line(name):
+    config = models.configure(name, {})
+    described = dataclasses.asdict(config)
+    assert models.configure(name, json.loads(json.dumps(described))) == config
+    typed = {key: str(value).lower() for key, value in described.items() if not isinstance(value, tuple)}
+    assert models.configure(name, typed) == config
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.max_length = 3
+
+
+@every_system
+def test_a_misspelt_setting_is_answered_with_the_right_one(name):
+    with pytest.raises(ValueError, match=rf"{name} has no setting 'max_lenght'.*did you mean 'max_length'"):
+        models.build(name, 10, {"max_lenght": 3})
+
+
+@every_system
+def test_the_card_says_what_it_is_and_where_it_stands(name):
+    card = models.module(name).__doc__
+    first, second = card.splitlines()[:2]
+    assert ": " in first and first.endswith(".") and not second
+    for part in ("Paper:", "Confirmed", "Reconstructed:", "Held against:"):
+        assert part in card
+
+
+@every_system
+def test_the_defaults_build_and_answer(name):
+    model = models.build(name, SPLIT.n_items)
+    recommender.prepare(model, SPLIT)
+    assert isinstance(model, recommender.Recommender)
+    assert answers(model.eval(), batch_of(HISTORIES)).shape == (4, 10)
+
+
+@every_system
+def test_scores_are_finite_and_belong_to_the_caller(name):
+    model = ready(name)
+    if not hasattr(model, "score"):
+        pytest.skip("makes lists")
+    batch = batch_of(HISTORIES)
+    with torch.no_grad():
+        scores = model.score(batch)
+        assert scores.shape == (4, SPLIT.n_items + 1)
+        assert scores[:, 1:].isfinite().all()
+        kept = scores.clone()
+        scores.fill_(-1)  # evaluation writes into them: a system must not hand out what it keeps
+        assert torch.equal(model.score(batch)[:, 1:], kept[:, 1:])
+
+
+@every_system
+def test_lists_hold_items_once_best_first_and_never_padding(name):
+    model = ready(name)
+    with torch.no_grad():
+        ranking = model.recommend(batch_of(HISTORIES), 6)
+    assert ranking.items.shape == ranking.scores.shape == (4, 6)
+    assert ranking.items.dtype == torch.long
+    assert int(ranking.items.min()) >= 1 and int(ranking.items.max()) <= SPLIT.n_items
+    assert all(len(set(row)) == 6 for row in ranking.items.tolist())
+    assert bool((ranking.scores.diff(dim=1) <= 0).all())
+
+
+@every_system
+def test_a_score_depends_on_neither_padding_nor_company(name):
+    model = ready(name)
+    together = answers(model, batch_of(HISTORIES))
+    torch.testing.assert_close(answers(model, batch_of(HISTORIES, width=8)), together, atol=1e-5, rtol=1e-5)
+    alone = torch.cat([answers(model, batch_of([history])) for history in HISTORIES])
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
+
+
+@every_system
+def test_states_see_the_past_alone_unless_the_system_looks_both_ways(name):
+    model = ready(name)
+    if not hasattr(model, "encode"):
+        pytest.skip("has no states")
+    both_ways = any(isinstance(part, Attention) and not part.causal for part in model.modules())
+    batch = batch_of([[3, 7, 7, 1, 5, 2, 9]])
+    with torch.no_grad():
+        before = model.encode(batch)
+        for t in range(6):
+            changed = copy.deepcopy(batch)
+            changed.items[0, t + 1 :] = changed.items[0, t + 1 :] % 10 + 1
+            difference = (model.encode(changed) - before)[0].abs().amax(-1)
+            assert float(difference[t + 1 :].min()) > 1e-4, "the change itself must show"
+            assert (float(difference[: t + 1].max()) > 1e-5) == both_ways
+
+
+@every_system
+def test_watching_changes_nothing(name):
+    model = ready(name, **({"layers": 2} if "layers" in small(name) else {}))
+    batch = batch_of(HISTORIES)
+    unwatched = answers(model, batch)
+    with tracing.watch(model) as trace:
+        watched = answers(model, batch)
+    torch.testing.assert_close(watched, unwatched, atol=1e-5, rtol=1e-5)
+    assert bool(trace) == bool(tracing.taps(model))
+    for record in trace.values():
+        assert record.values.dim() == len(record.axes)
+
+
+@every_system
+def test_what_is_written_reads_back_to_the_same_answers(name, tmp_path):
+    model = ready(name)
+    recommender.save(model, tmp_path, name, SPLIT.n_items)
+    again = recommender.load(tmp_path)
+    assert again.config == model.config and not again.training
+    assert torch.equal(answers(again, batch_of(HISTORIES)), answers(model, batch_of(HISTORIES)))
+
+
+@every_system
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name):
+    def trained(seed):
+        torch.manual_seed(seed)
+        model = models.build(name, SPLIT.n_items, small(name) | ({"dropout": 0.2} if "dropout" in small(name) else {}))
+        return fit(model, SPLIT, dataclasses.replace(QUICK, seed=seed)).model.state_dict()
+
+    one, same, other = trained(1), trained(1), trained(2)
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert name not in TRAINED or not all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "markov"])
+def test_a_circle_is_learnt_by_heart(name):
+    torch.manual_seed(0)
+    model = models.build(name, SPLIT.n_items, small(name))
+    options = Options(epochs=200, tokens=64, learning_rate=3e-3, warmup=10, metric="mrr@10", patience=30)
+    run = fit(model, SPLIT, options)
+    assert run.metrics["test"]["recall@1"] > 0.9
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "markov"])
+def test_where_order_counts_popularity_is_beaten(name):
+    split = leave_one_out(chain_log(1))
+    floor = metrics(rank(ready("popularity", split), split))["ndcg@10"]
+    torch.manual_seed(0)
+    model = models.build(name, split.n_items, small(name, **({"dropout": 0.1} if "dropout" in small(name) else {})))
+    run = fit(model, split, Options(epochs=100, tokens=256, learning_rate=5e-3, warmup=10, patience=15))
+    assert run.metrics["test"]["ndcg@10"] > floor + 0.15
+
+
+def test_a_system_that_does_not_exist_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"there is no system 'sasrek'.*did you mean 'sasrec'"):
+        models.system("sasrek")
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [({"dim": "wide"}, r"sasrec\.dim must be int \(got 'wide'\)"), ({"dim": 1.5}, r"sasrec\.dim must be int"),
+     ({"dim": True}, r"sasrec\.dim must be int"), ({"loss": "hinge"}, r"sasrec\.loss must be one of 'softmax'")],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_refused_by_name(value, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        models.configure("sasrec", value)

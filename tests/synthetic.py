@@ -1,0 +1,96 @@
+"""Small logs, histories and batches that tests share; all are made from their arguments alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import torch
+
+from seqlab import models
+from seqlab.datasets.log import InteractionLog, make_log
+from seqlab.datasets.sequences import Batch, Sequences
+
+Histories = list[list[int]]
+
+
+def log_of(histories: Histories, times: list[list[float]] | None = None, **options) -> InteractionLog:
+    """User 1, 2, .. met these items; without times, one event per second."""
+    rows = [
+        (user, item, float(position) if times is None else times[user - 1][position])
+        for user, items in enumerate(histories, 1)
+        for position, item in enumerate(items)
+    ]
+    return make_log(pd.DataFrame(rows, columns=["user", "item", "timestamp"]), **{"name": "synthetic", **options})
+
+
+def cycle_log(users: int = 20, items: int = 10) -> InteractionLog:
+    """Everybody goes round the same circle of items, each from another place: the next item is certain."""
+    return log_of(
+        [[(start + step) % items + 1 for step in range(items + 3 + start % 3)] for start in range(users)], repeats=True
+    )
+
+
+def chain_histories(seed: int = 0, users: int = 80, items: int = 24, faithful: float = 0.85) -> Histories:
+    """Every item has one follower that comes next most of the time; otherwise any item comes."""
+    random = np.random.default_rng(seed)
+    follower = random.permutation(items)
+    histories = []
+    for _ in range(users):
+        item, history = int(random.integers(items)), []
+        for _ in range(int(random.integers(8, 16))):
+            history.append(item + 1)
+            item = int(follower[item]) if random.random() < faithful else int(random.integers(items))
+        histories.append(history)
+    return histories
+
+
+def chain_log(seed: int = 0, **sizes) -> InteractionLog:
+    """`chain_histories` as a log in which items come back."""
+    return log_of(chain_histories(seed, **sizes), repeats=True)
+
+
+def random_histories(seed: int, users: int = 12, items: int = 9, longest: int = 12) -> Histories:
+    """No order at all; the first user meets every item, so that ids stay as they are."""
+    random = np.random.default_rng(seed)
+    first = (random.permutation(items) + 1).tolist()
+    return [first] + [random.integers(1, items + 1, random.integers(1, longest + 1)).tolist() for _ in range(users - 1)]
+
+
+def random_log(seed: int, moments: int | None = None, **options) -> InteractionLog:
+    """`random_histories` as a log; with `moments` their times are so many different ones, with many ties."""
+    histories = random_histories(seed)
+    if moments is None:
+        return log_of(histories, **options)
+    random = np.random.default_rng(seed + 1)
+    times = [np.sort(random.integers(0, moments, len(items))).astype(float).tolist() for items in histories]
+    return log_of(histories, times, **options)
+
+
+def sequences_of(histories: Histories) -> Sequences:
+    """Histories (which may be empty) as Sequences; the time of an event is its place among all."""
+    flat = [item for items in histories for item in items]
+    offsets = np.cumsum([0] + [len(items) for items in histories])
+    return Sequences(
+        torch.tensor(flat, dtype=torch.long), torch.arange(len(flat), dtype=torch.float64), torch.from_numpy(offsets)
+    )
+
+
+def batch_of(histories: Histories, width: int = 0) -> Batch:
+    """Histories as one Batch, padded to `width` at least; one event per second."""
+    lengths = torch.tensor([len(items) for items in histories])
+    width = max(width, int(lengths.max()))
+    items = torch.tensor([items + [0] * (width - len(items)) for items in histories])
+    times = torch.arange(width, dtype=torch.float64) * (items > 0)
+    return Batch(items, times, lengths, torch.arange(1, len(histories) + 1))
+
+
+def small(name: str, **settings) -> dict[str, object]:
+    """Settings that make a system small and certain; those it does not have, or has no use for, are left out."""
+    config = models.module(name).Config
+    wanted = {"dim": 32, "layers": 1, "heads": 2, "dropout": 0.0, "negatives": 8}
+    if hasattr(models.system(name), "loss"):
+        wanted["max_length"] = 8
+    known = {field.name for field in dataclasses.fields(config)}
+    return {key: value for key, value in wanted.items() if key in known} | settings

@@ -1,0 +1,104 @@
+"""The command line: what it writes, and how it says no."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqlab import cli
+from tests.synthetic import chain_log
+
+
+def seqlab(*words: str | Path) -> None:
+    """The command in this process; its exit code comes as SystemExit."""
+    sys.argv = ["seqlab", *map(str, words)]
+    cli.main()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A log of one's own as a CSV."""
+    path = tmp_path / "log.csv"
+    chain_log().events.to_csv(path, index=False)
+    return path
+
+
+def code_of(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        seqlab(*words)
+    return stopped.value.code or 0
+
+
+def test_fit_writes_a_run_that_evaluate_reads(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "run"
+    settings = ["--set", "dim=16", "--set", "layers=1", "--set", "tokens=256"]
+    assert code_of("fit", "sasrec", "--dataset", log, "--out", out, "--epochs", "2", *settings, "--seed", "3") == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert {"recall@10", "ndcg@10"} <= set(metrics["test"]) and {"recall@10", "ndcg@10"} <= set(metrics["valid"])
+    assert metrics["targets_per_second"] > 0 and metrics["seconds"] > 0
+    told = json.loads((out / "provenance.json").read_text())["options"]
+    assert (told["epochs"], told["seed"], told["tokens"]) == (2, 3, 256)
+    capsys.readouterr()
+    assert code_of("evaluate", out, "--dataset", log) == 0
+    printed = capsys.readouterr().out
+    assert f"{metrics['test']['ndcg@10']:.4f}" in printed and "full ranking of 24 items" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "sasrek", "--out", "run"], "did you mean 'sasrec'?"),
+        (["fit", "sasrec", "--out", "run", "--set", "dimm=3"], "did you mean 'dim'?"),
+        (["fit", "sasrec", "--out", "run", "--set", "learning_rat=3"], "did you mean 'learning_rate'?"),
+        (["fit", "sasrec", "--out", "run", "--set", "dim=wide"], "sasrec.dim must be int (got 'wide')"),
+        (["fit", "sasrec", "--out", "run", "--dataset", "complete-jurney"], "complete-journey"),
+        (["fit", "sasrec", "--out", "run", "--dataset", "no/such.csv"], "no such file"),
+        (["evaluate", "nothing"], "no finished run"),
+        (["report", "missing.ipynb"], "missing.ipynb"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert code_of(*words) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and "Traceback" not in printed and len(printed.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_overwritten(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "run").mkdir()
+    assert code_of("fit", "popularity", "--dataset", log, "--out", tmp_path / "run") == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_report_takes_parameters_as_papermill_writes_them(notebook, tmp_path: Path) -> None:
+    path = notebook("greet", "print(word * times)", parameters='word = "a"  # what\ntimes = 1  # how often')
+    assert code_of("report", path, "-p", "word", "007", "-p", "times=2", "--out", tmp_path / "reports") == 0
+    assert "007007" in (tmp_path / "reports" / "greet.html").read_text(encoding="utf-8")
+    assert code_of("report", path, "-p", "wrod", "x", "--out", tmp_path / "reports") == 2
+
+
+def test_a_failing_notebook_gives_exit_code_1(notebook, tmp_path: Path) -> None:
+    path = notebook("broken", "1 / 0")
+    assert code_of("report", path, "--out", tmp_path / "reports") == 1
+    assert "ZeroDivisionError" in (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
+
+
+def test_lists(capsys: pytest.CaptureFixture) -> None:
+    assert code_of("models") == 0 and code_of("datasets") == 0 and code_of("doctor") == 0
+    printed = capsys.readouterr().out
+    assert "sasrec" in printed and "complete-journey" in printed and "threads:" in printed
+
+
+def test_the_installed_command_starts_quickly_without_torch() -> None:
+    heavy = "{'torch', 'pandas', 'plotly', 'papermill'}"
+    check = f"import sys, seqlab.cli; found = {heavy} & set(sys.modules); assert not found, found"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr

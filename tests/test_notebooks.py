@@ -1,0 +1,138 @@
+"""The notebooks: clean in git, short in code, and whole when run."""
+
+import ast
+import collections
+import io
+import json
+import tokenize
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from seqlab import reports
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+QUICK = {
+    "00_start_here": {"epochs": 1, "users": 3},
+    "01_look_at_the_data": {"examples": 3},
+    "02_item_map": {"epochs": 1},
+    "03_attention_and_memory": {"epochs": 1, "events": 6},
+    "90_report_system": {"epochs": 1, "users": 3, "settings": {"dim": 16}},
+}
+
+
+SHOWN = {  # figures, and tables or cards, in the report: stills included
+    "00_start_here": (5, 1),
+    "01_look_at_the_data": (4, 2),
+    "02_item_map": (2, 1),
+    "03_attention_and_memory": (3, 2),
+    "90_report_system": (4, 5),
+}
+
+
+def sources(path):
+    notebook = nbformat.read(path, as_version=4)
+    return notebook, [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+every = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+
+
+def test_the_curated_set_is_there_and_each_has_quick_parameters():
+    assert {path.stem for path in NOTEBOOKS} == set(QUICK)
+
+
+@every
+def test_no_output_is_committed_and_any_python_runs_it(path):
+    notebook, cells = sources(path)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widgets" not in notebook.metadata
+    assert not [cell for cell in cells if cell.outputs or cell.execution_count is not None]
+
+
+@every
+def test_the_first_code_cell_alone_holds_parameters_each_a_literal_with_its_meaning(path):
+    _, cells = sources(path)
+    tagged = [index for index, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged == [0]
+    source = cells[0].source
+    lines = [line for line in source.splitlines() if line.strip()]
+    body = ast.parse(source).body
+    assert len(body) == len(lines)  # one a line
+    for statement in body:
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)
+    comments = [
+        token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT
+    ]
+    assert len(comments) == len(lines)
+
+
+@every
+def test_the_last_cell_records_results(path):
+    _, cells = sources(path)
+    assert "seqlab.record(" in cells[-1].source
+
+
+@every
+def test_each_notebook_begins_with_a_title_and_explains_its_cells(path):
+    notebook, cells = sources(path)
+    assert notebook.cells[0].source.startswith("# ")
+    assert len(notebook.cells) - len(cells) >= len(cells) // 3
+
+
+def test_functions_are_short_and_defined_once():
+    defined = collections.Counter()
+    for path in NOTEBOOKS:
+        for cell in sources(path)[1]:
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    defined[node.name] += 1
+                    assert node.end_lineno - node.lineno < 10, f"{path.stem}: {node.name}"
+    assert not [name for name, times in defined.items() if times > 1]
+
+
+@pytest.fixture(scope="module")
+def small_log(tmp_path_factory):
+    """A log of a shop with groups, on which every notebook runs in seconds."""
+    random = np.random.default_rng(0)
+    rows = [
+        (f"c{user:03d}", f"s{(user % 3) * 20 + item:02d}", 1.6e9 + 86_400 * step + user)
+        for user in range(150)
+        for step, item in enumerate(random.geometric(0.12, random.integers(6, 25)).clip(max=19))
+    ]
+    folder = tmp_path_factory.mktemp("log") / "shop"
+    folder.mkdir()
+    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_csv(
+        folder / "interactions.tsv", sep="\t", index=False
+    )
+    items = pd.DataFrame({"item_id": sorted({row[1] for row in rows})})
+    items["title"] = "<b>Thing</b> " + items["item_id"]
+    items["aisle"] = "aisle " + items["item_id"].str[1]
+    items.to_csv(folder / "items.tsv", sep="\t", index=False)
+    return folder
+
+
+@every
+def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log, tmp_path):
+    parameters = {"dataset": str(small_log), **QUICK[path.stem]}
+    (report,) = reports.render([path], parameters, out=tmp_path, say=lambda line: None)
+    assert report.error is None
+    page = report.html.read_text(encoding="utf-8")
+    assert "<b>Thing" not in page
+    assert 'class="still-missing"' not in page
+    assert "Traceback" not in page
+    results = json.loads((tmp_path / path.stem / "results.json").read_text(encoding="utf-8"))
+    assert results["dataset"] == "shop"
+    executed = nbformat.read(tmp_path / path.stem / "executed.ipynb", as_version=4)
+    shown = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in shown if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+    figures = sum("application/vnd.plotly.v1+json" in output.get("data", {}) for output in shown)
+    tables = sum("class='sl'" in "".join(output.get("data", {}).get("text/html", "")) for output in shown)
+    assert (figures, tables) == SHOWN[path.stem]
+    assert page.count("Plotly.newPlot(") >= figures

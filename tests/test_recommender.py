@@ -1,0 +1,99 @@
+"""Lists from scores, and models written to a folder and read back."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from seqlab import models, recommender
+from seqlab.datasets import leave_one_out
+from seqlab.recommender import top, top_unseen
+from tests.synthetic import batch_of, random_log, small
+
+torch.set_num_threads(1)
+
+
+class Scores(nn.Module):
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = torch.tensor(rows)
+
+    def score(self, batch):
+        return self.rows.clone()
+
+    def recommend(self, batch, k):
+        return top(self.rows, k)
+
+
+class Lists(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.recommend = inner.recommend
+
+
+def test_top_never_lists_padding_and_marks_what_does_not_exist():
+    ranking = top(torch.tensor([[9.0, 1.0, 3.0, 2.0], [9.0, -torch.inf, 3.0, -torch.inf]]), 3)
+    assert ranking.items.tolist() == [[2, 3, 1], [2, 0, 0]]
+    assert ranking.scores.tolist() == [[3.0, 2.0, 1.0], [3.0, -torch.inf, -torch.inf]]
+    assert top(torch.zeros(1, 4), 50).items.shape == (1, 3)
+
+
+def test_top_leaves_the_scores_as_they_were():
+    scores = torch.ones(1, 4)
+    top(scores, 2)
+    assert scores.tolist() == [[1.0, 1.0, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize("kind", [Scores, lambda rows: Lists(Scores(rows))], ids=["scores", "lists"])
+def test_top_unseen_leaves_out_what_was_met(kind):
+    model = kind([[0.0, 5.0, 4.0, 3.0, 2.0, 1.0]] * 2)
+    batch = batch_of([[1, 3], [2]])
+    assert top_unseen(model, batch, 2).items.tolist() == [[2, 4], [1, 3]]
+    earlier = torch.tensor([[1, 3, 2], [0, 2, 0]])  # more than the model reads
+    assert top_unseen(model, batch, 2, earlier).items.tolist() == [[4, 5], [1, 3]]
+    everything = torch.tensor([[1, 2, 3, 4, 5]] * 2)
+    assert top_unseen(model, batch, 2, everything).items.tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.fixture
+def written(tmp_path):
+    torch.manual_seed(0)
+    recommender.save(models.build("sasrec", 10, small("sasrec")), tmp_path, "sasrec", 10)
+    return tmp_path
+
+
+def test_a_folder_holds_two_readable_files_and_no_pickle(written):
+    assert sorted(path.name for path in written.iterdir()) == ["config.json", "model.safetensors"]
+    described = json.loads((written / "config.json").read_text(encoding="utf-8"))
+    assert described["system"] == "sasrec" and described["n_items"] == 10 and described["config"]["dim"] == 32
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(written, name):
+    (written / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"is not a finished run: {name} is missing"):
+        recommender.load(written)
+
+
+def test_a_cut_off_file_is_no_model(written):
+    path = written / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="cannot be read"):
+        recommender.load(written)
+
+
+def test_weights_of_another_size_are_refused(written):
+    described = json.loads((written / "config.json").read_text(encoding="utf-8"))
+    (written / "config.json").write_text(json.dumps(described | {"n_items": 11}), encoding="utf-8")
+    with pytest.raises(ValueError, match="weights and configuration do not fit"):
+        recommender.load(written)
+
+
+def test_counts_whose_size_comes_from_data_are_taken_as_they_are(tmp_path):
+    split = leave_one_out(random_log(0))
+    model = models.build("markov", split.n_items)
+    recommender.prepare(model, split)
+    recommender.save(model, tmp_path, "markov", split.n_items)
+    again = recommender.load(tmp_path)
+    assert len(again.value) > 0 and torch.equal(again.value, model.value) and again.col.dtype == torch.long

@@ -1,0 +1,148 @@
+"""A notebook becomes one page that opens offline, and whatever goes wrong is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from seqlab import notebook_parameters, reports
+
+HOSTILE = "<script>alert(1)</script>"
+FIGURE = f"""
+import plotly.graph_objects as go
+go.Figure(go.Scatter(y=[1, 2, 3])).update_layout(title={HOSTILE!r})
+"""
+WIDGET = """
+class Widget:
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        view = {"model_id": "0", "version_major": 2}
+        return {"application/vnd.jupyter.widget-view+json": view, "text/html": "<b>its still</b>"}
+Widget()
+"""
+GREETING = "import seqlab\nseqlab.record({'said': word * times})"
+PARAMETERS = 'word = "a"  # what to say\ntimes = 1  # how often\nshare = 0.5  # of what\nnames = ["x"]  # of whom'
+
+
+def render(path: Path | list[Path], parameters: dict | None = None, **options) -> list[reports.Report]:
+    paths = path if isinstance(path, list) else [path]
+    return reports.render(paths, parameters, out=paths[0].parent / "reports", say=lambda line: None, **options)
+
+
+@pytest.mark.browser
+def test_a_report_opens_offline_with_its_figures_drawn(notebook, offline) -> None:
+    path = notebook("page", f"# A page {HOSTILE}", FIGURE, FIGURE, WIDGET, f"print({HOSTILE!r})", kernel="python3")
+    (report,) = render(path)
+    assert report.error is None
+    opened = offline(report.html)
+    opened.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 2")
+    assert opened.page.locator(".js-plotly-plot").count() == 2
+    assert opened.page.get_by_text("its still", exact=True).is_visible()
+    assert HOSTILE in opened.page.locator("body").inner_text()
+    assert not opened.outside and not opened.errors and not opened.dialogs
+    narrow = offline(report.html, width=390)
+    assert narrow.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    html = report.html.read_text(encoding="utf-8")
+    assert html.count("plotly.js v") == 1 and 'type="application/vnd.jupyter' not in html
+    listed = offline(report.html.parent / "index.html", width=390)
+    assert HOSTILE in listed.page.locator("body").inner_text()
+    assert not listed.outside and not listed.errors and not listed.dialogs
+    assert listed.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_results_and_provenance_lie_beside_the_page(notebook) -> None:
+    path = notebook("greet", GREETING, parameters=PARAMETERS)
+    (report,) = render(path, {"word": "007", "times": "2"})
+    beside = report.html.with_suffix("")
+    assert json.loads((beside / "results.json").read_text()) == {"said": "007007"}
+    told = json.loads((beside / "provenance.json").read_text())
+    assert told["ok"] and told["parameters"]["word"] == "007" and told["parameters"]["share"] == 0.5
+    assert told["versions"]["torch"] and str(path.parent) not in json.dumps(told)
+    kept = nbformat.read(beside / "executed.ipynb", as_version=4)
+    assert "widgets" not in kept.metadata
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"wrod": "x"}, "Did you mean 'word'?"),
+        ({"word;print(1)": "x"}, "there is no parameter"),
+        ({"times": "two"}, "is int"),
+        ({"times": 1.5}, "is int"),
+        ({"times": True}, "is int"),
+        ({"share": "nan"}, "finite"),
+        ({"names": [1]}, "members are str"),
+    ],
+)
+def test_wrong_parameters_stop_before_anything_runs(notebook, given: dict, said: str) -> None:
+    path = notebook("greet", GREETING, parameters=PARAMETERS)
+    with pytest.raises(notebook_parameters.ParameterError, match=said.replace("?", r"\?")):
+        render(path, given)
+    assert not (path.parent / "reports").exists()
+
+
+def test_a_failing_notebook_is_listed_and_stops_no_other(notebook) -> None:
+    bad = notebook("bad", "print('so far so good')", f"raise ValueError({HOSTILE!r})", "print('never')")
+    good = notebook("good", "print('fine')")
+    first, second = render([bad, good], jobs=2)
+    assert first.error is not None and "ValueError" in first.error and second.error is None
+    page = first.html.read_text(encoding="utf-8")
+    assert "so far so good" in page and "never'" not in page.split('id="error"')[0] and HOSTILE not in page
+    index = (first.html.parent / "index.html").read_text(encoding="utf-8")
+    assert "ValueError" in index and "good.html" in index and HOSTILE not in index
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("import time; time.sleep(60)", "took longer than 2 s"), ("import sys; sys.exit(0)", "left the notebook"),
+     ("import os; os._exit(1)", "kernel died")],
+)  # fmt: skip
+def test_what_papermill_lets_pass_is_a_failure(notebook, cell: str, said: str) -> None:
+    (report,) = render(notebook("strange", cell, "print(1)"), timeout=2)
+    assert report.error is not None and said in report.error
+
+
+def test_an_output_that_cannot_be_shown_fails_its_own_report_only(notebook) -> None:
+    bare = 'from IPython.display import display; display({"application/vnd.plotly.v1+json": {"layout": {}}}, raw=True)'
+    first, second = render([notebook("bare", bare), notebook("good", "print('fine')")])
+    assert first.error is not None and "cannot be shown" in first.error and second.error is None
+    assert not json.loads((first.html.with_suffix("") / "provenance.json").read_text())["ok"]
+
+
+def test_outputs_of_an_earlier_run_are_not_shown_as_new(notebook) -> None:
+    path = notebook("stale", "1 / 0", "print('never')")
+    stored = nbformat.read(path, as_version=4)
+    stored.cells[1].outputs = [nbformat.v4.new_output("stream", text="from long ago")]
+    nbformat.write(stored, path)
+    (report,) = render(path)
+    assert "from long ago" not in report.html.read_text(encoding="utf-8")
+
+
+def test_two_reports_of_one_name_are_refused(notebook, tmp_path: Path) -> None:
+    path = notebook("same", "print(1)")
+    other = tmp_path / "elsewhere" / "same.ipynb"
+    other.parent.mkdir()
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="both become the report 'same'"):
+        render([path, other])
+
+
+def test_a_report_replaces_the_older_one_and_leaves_nothing_else(notebook) -> None:
+    path = notebook("again", "import seqlab; seqlab.record({'n': 1})")
+    render(path)
+    (report,) = render(path)
+    assert sorted(entry.name for entry in report.html.parent.iterdir()) == ["again", "again.html", "index.html"]
+
+
+def test_numbers_that_json_lacks_are_recorded_as_null(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import numpy as np
+    import torch
+
+    monkeypatch.setenv("SEQLAB_REPORT_DIR", str(tmp_path))
+    reports.record({"a": float("nan"), "b": np.float32(0.5), "c": torch.tensor([1, 2])})
+    reports.record({"d": {"e": None}})
+    assert json.loads((tmp_path / "results.json").read_text()) == {"a": None, "b": 0.5, "c": [1, 2], "d": {"e": None}}
+    with pytest.raises(TypeError, match="f: object cannot be recorded"):
+        reports.record({"f": object()})

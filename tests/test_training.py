@@ -1,0 +1,268 @@
+"""Training: the same weights whatever interrupts it, and a run folder that is whole or not there."""
+
+import dataclasses
+import json
+import os
+
+import pandas as pd
+import pytest
+import torch
+
+from seqlab import load_run, models, recommender, training
+from seqlab.datasets import cold_items, leave_one_out
+from seqlab.training import Options, fit
+from tests.synthetic import chain_log, small
+
+torch.set_num_threads(1)
+
+SPLIT = leave_one_out(chain_log(3, users=30))
+OPTIONS = Options(epochs=4, tokens=64, learning_rate=5e-3, warmup=20, patience=4, seed=7)
+FILES = {"config.json", "model.safetensors", "metrics.json", "ranks.parquet", "provenance.json"}
+
+
+def fresh(name="sasrec"):
+    torch.manual_seed(1)
+    return models.build(name, SPLIT.n_items, small(name, dim=16, dropout=0.2))
+
+
+def weights(run):
+    return run.model.state_dict()
+
+
+def same_weights(one, other):
+    one, other = weights(one), weights(other)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def told(history):
+    """The history without the seconds, which differ."""
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
+
+
+class Killed(Exception):
+    """What a power cut is to a test."""
+
+
+@pytest.fixture(scope="module")
+def straight():
+    run = fit(fresh(), SPLIT, OPTIONS)
+    assert run.metrics["best_epoch"] == OPTIONS.epochs, "only then do its weights tell the last epochs apart"
+    return run
+
+
+def die_after_the_checkpoint(monkeypatch, model):
+    save = training._Loop._save
+
+    def dying(self, state):
+        save(self, state)
+        if state.epoch == 2:
+            raise Killed
+
+    monkeypatch.setattr(training._Loop, "_save", dying)
+
+
+def die_while_the_checkpoint_is_written(monkeypatch, model):
+    save = training._Loop._save
+
+    def dying(self, state):
+        if state.epoch == 3:
+            monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(Killed))
+        save(self, state)
+
+    monkeypatch.setattr(training._Loop, "_save", dying)
+
+
+def die_inside_an_epoch(monkeypatch, model):
+    loss, calls = model.loss, iter(range(10_000))
+    per_epoch = sum(1 for _ in SPLIT.train.training_batches(8, OPTIONS.tokens, 0))
+
+    def dying(batch):
+        if next(calls) == 2 * per_epoch + 2:
+            raise Killed
+        return loss(batch)
+
+    monkeypatch.setattr(model, "loss", dying, raising=False)
+
+
+def die_while_the_folder_is_filled(monkeypatch, model):
+    def dying(*_):
+        raise Killed
+
+    monkeypatch.setattr(recommender, "save", dying)
+
+
+@pytest.mark.parametrize(
+    "die",
+    [
+        die_after_the_checkpoint,
+        die_while_the_checkpoint_is_written,
+        die_inside_an_epoch,
+        die_while_the_folder_is_filled,
+    ],
+)
+def test_a_killed_training_resumes_to_the_same_weights(die, straight, tmp_path):
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        model = fresh()
+        die(patched, model)
+        fit(model, SPLIT, OPTIONS, out)
+    assert not out.exists() and (tmp_path / "run.partial").is_dir()
+    resumed = fit(fresh(), SPLIT, OPTIONS, out, resume=True)
+    assert same_weights(resumed, straight)
+    assert told(resumed.history) == told(straight.history)
+    assert resumed.metrics["test"] == straight.metrics["test"]
+    assert {path.name for path in out.iterdir()} == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_killed_training_may_be_given_more_epochs_but_no_other_settings(tmp_path):
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        model = fresh()
+        die_after_the_checkpoint(patched, model)
+        fit(model, SPLIT, dataclasses.replace(OPTIONS, epochs=3), out)
+    for other in (dataclasses.replace(OPTIONS, learning_rate=1e-3), dataclasses.replace(OPTIONS, seed=8)):
+        with pytest.raises(ValueError, match="was made with other settings or data; use the same ones"):
+            fit(fresh(), SPLIT, other, out, resume=True)
+    longer = dataclasses.replace(OPTIONS, epochs=5)
+    assert same_weights(fit(fresh(), SPLIT, longer, out, resume=True), fit(fresh(), SPLIT, longer))
+
+
+def test_resuming_without_a_checkpoint_starts_and_a_finished_run_is_read(straight, tmp_path):
+    out = tmp_path / "run"
+    first = fit(fresh(), SPLIT, OPTIONS, out, resume=True)
+    assert same_weights(first, straight)
+    again = fit(fresh(), SPLIT, OPTIONS, out, resume=True)
+    assert same_weights(again, first) and told(again.history) == told(first.history)
+
+
+def test_ctrl_c_keeps_the_best_epoch_and_leaves_the_rest_to_resume(straight, tmp_path, capsys):
+    out, model = tmp_path / "run", fresh()
+    with pytest.MonkeyPatch.context() as patched:
+        loss, calls = model.loss, iter(range(10_000))
+        per_epoch = sum(1 for _ in SPLIT.train.training_batches(8, OPTIONS.tokens, 0))
+
+        def pressed(batch):
+            if next(calls) == 3 * per_epoch + 1:
+                raise KeyboardInterrupt
+            return loss(batch)
+
+        patched.setattr(model, "loss", pressed, raising=False)
+        run = fit(model, SPLIT, OPTIONS, out)
+    assert run.interrupted and run.folder is None and not out.exists() and not run.model.training
+    three = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=3))
+    assert same_weights(run, three) and run.metrics["test"] == three.metrics["test"]
+    best = three.metrics["best_epoch"]
+    assert f"Stopped in epoch 4: the best epoch so far, {best}, is kept" in capsys.readouterr().out
+    assert same_weights(fit(fresh(), SPLIT, OPTIONS, out, resume=True), straight)
+
+
+def test_the_best_epoch_is_kept_not_the_last(monkeypatch):
+    values, seen = iter([0.1, 0.5, 0.3, 0.2]), []
+
+    def worth(ranks):
+        return {"ndcg@10": next(values, 0.0)}
+
+    epoch = training._Loop._epoch
+
+    def watched(self, state, progress):
+        epoch(self, state, progress)
+        seen.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
+
+    monkeypatch.setattr(training, "metrics", worth)
+    monkeypatch.setattr(training._Loop, "_epoch", watched)
+    run = fit(fresh(), SPLIT, OPTIONS)
+    assert run.metrics["best_epoch"] == 2 and run.metrics["epochs"] == 4
+    assert all(torch.equal(weights(run)[name], seen[1][name]) for name in seen[1])
+    assert not all(torch.equal(seen[1][name], seen[3][name]) for name in seen[1])
+
+
+def test_training_stops_when_nothing_gets_better(capsys):
+    run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=50, patience=3, learning_rate=0.0))
+    assert run.metrics["epochs"] == 4 and run.metrics["best_epoch"] == 1
+    assert "No better ndcg@10 for 3 epochs: stopped." in capsys.readouterr().out
+
+
+def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeypatch):
+    rates = []
+
+    class Noting(torch.optim.AdamW):
+        def step(self, *arguments):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*arguments)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Noting)
+    run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=3, warmup=10))
+    assert run.history[0]["steps"] < 10 < len(rates) == sum(row["steps"] for row in run.history)
+    expected = [OPTIONS.learning_rate * min(1, step / 10) for step in range(1, len(rates) + 1)]
+    assert rates == pytest.approx(expected)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_learning_rate_and_the_checkpoint(tmp_path):
+    out, model = tmp_path / "run", fresh()
+    loss, calls = model.loss, iter(range(10_000))
+    per_epoch = sum(1 for _ in SPLIT.train.training_batches(8, OPTIONS.tokens, 0))
+
+    def broken(batch):
+        found = loss(batch)
+        return dataclasses.replace(found, total=found.total * (float("nan") if next(calls) >= per_epoch else 1))
+
+    model.loss = broken
+    complaint = r"not finite \(nan\) in epoch 2, .*learning rate 0\.00.*epoch 1 is kept"
+    with pytest.raises(FloatingPointError, match=complaint):
+        fit(model, SPLIT, OPTIONS, out)
+    assert not out.exists() and (tmp_path / "run.partial" / "checkpoint" / "state.safetensors").is_file()
+    model.loss = lambda batch: dataclasses.replace(loss(batch), total=loss(batch).total * float("inf"))
+    with pytest.raises(FloatingPointError, match=r"Lower learning_rate, or turn precision to 'no'\.$"):
+        fit(model, SPLIT, OPTIONS)
+
+
+def test_a_folder_that_exists_is_not_written_over(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FileExistsError, match="exists; choose another folder, or pass resume=True"):
+        fit(fresh(), SPLIT, OPTIONS, tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("name", ["sasrec", "markov"])
+def test_a_run_reads_back_as_it_was_written(name, tmp_path):
+    model = fresh() if name == "sasrec" else models.build(name, SPLIT.n_items)
+    run = fit(model, SPLIT, OPTIONS, tmp_path / "run")
+    assert {path.name for path in run.folder.iterdir()} == FILES
+    again = load_run(run.folder, SPLIT)
+    assert same_weights(again, run) and again.system == name
+    pd.testing.assert_frame_equal(again.ranks.frame, run.ranks.frame)
+    for field in ("exposure", "train_counts"):
+        assert torch.equal(getattr(again.ranks, field), getattr(run.ranks, field))
+    assert again.ranks.protocol == run.ranks.protocol and again.metrics == run.metrics
+    assert again.history == run.history and repr(again) == repr(run)
+    assert recommender.load(run.folder).config == run.model.config
+
+
+def test_what_a_folder_says_names_no_place_on_this_machine(tmp_path):
+    run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1), tmp_path / "run")
+    text = "".join((run.folder / name).read_text(encoding="utf-8") for name in FILES if name.endswith(".json"))
+    assert str(tmp_path) not in text and os.path.expanduser("~") not in text.replace("~", "")
+    origin = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+    assert origin["options"]["seed"] == 7 and origin["data"]["fingerprint"] == SPLIT.log.fingerprint()
+
+
+@pytest.mark.parametrize("other", ["log", "split"])
+def test_a_run_is_not_read_for_other_data(other, tmp_path):
+    run = fit(models.build("popularity", SPLIT.n_items), SPLIT, out=tmp_path / "run")
+    wrong = leave_one_out(chain_log(4, users=30)) if other == "log" else cold_items(SPLIT.log, 0.2)
+    with pytest.raises(ValueError, match=r"was trained on synthetic .*load the data it was trained on"):
+        load_run(run.folder, wrong)
+    with pytest.raises(FileNotFoundError, match="is not a finished run"):
+        load_run(tmp_path / "nowhere", SPLIT)
+
+
+def test_every_target_is_counted_and_the_loss_is_recorded(straight):
+    asked = int((SPLIT.train.lengths - 1).clamp(min=0, max=8).sum())
+    assert straight.metrics["targets_per_second"] > 0
+    assert [row["epoch"] for row in straight.history] == [1, 2, 3, 4]
+    assert straight.history[-1]["loss"] < straight.history[0]["loss"]
+    state = training._State()
+    loop = training._Loop(fresh(), SPLIT, OPTIONS, training._accelerator("no"), None, None)
+    loop._epoch(state, training.Progress(1, "ndcg@10"))
+    assert state.targets == asked

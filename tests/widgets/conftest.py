@@ -1,0 +1,69 @@
+"""A small shop with hostile titles, and a Transformer trained on it for a moment."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+HOSTILE = {
+    1: "<script>alert(1)</script>",
+    2: "<img src=x onerror=alert(2)>",
+    3: "שלום עולם",
+    4: "\u202eevil\u202c reversed",
+    5: "🦊" * 40,
+    6: "long " * 60,
+    7: "",
+    8: 'Tom & Jerry\'s "best" <b>of</b>',
+    9: "two\nlines\tand tabs",
+    10: "%{x} $\\alpha$ {curly}",
+}
+
+
+@pytest.fixture(scope="session")
+def split():
+    from seqlab.datasets import leave_one_out
+    from seqlab.datasets.log import InteractionLog
+
+    random = np.random.default_rng(0)
+    rows = [
+        (f"u{user}", item, step)
+        for user in range(40)
+        for step, item in enumerate(random.integers(1, 31, random.integers(4, 14)))
+    ]
+    events = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
+    items = pd.DataFrame(
+        {
+            "item": range(1, 31),
+            "title": [HOSTILE.get(item, f"Thing {item}") for item in range(1, 31)],
+            "shelf": [f"<i>shelf</i> {item % 3}" for item in range(1, 31)],
+        }
+    )
+    log = InteractionLog.from_frame(
+        events, items=items[items["item"].isin(events["item"])], title="title", repeats=True
+    )
+    return leave_one_out(log)
+
+
+@pytest.fixture(scope="session")
+def run(split):
+    from seqlab import models
+    from seqlab.training import Options, fit
+
+    settings = {"max_length": 8, "dim": 16, "layers": 2, "heads": 2}
+    return fit(models.build("sasrec", split.n_items, settings), split, Options(epochs=2, tokens=128))
+
+
+@pytest.fixture
+def live(monkeypatch):
+    monkeypatch.delenv("SEQLAB_REPORT", raising=False)
+
+
+@pytest.fixture
+def report(monkeypatch):
+    """A rendering for nobody: making any control is an error."""
+    import ipywidgets
+
+    def forbidden(self, *args, **settings):
+        raise AssertionError(f"{type(self).__name__} was made in a report")
+
+    monkeypatch.setenv("SEQLAB_REPORT", "1")
+    monkeypatch.setattr(ipywidgets.Widget, "__init__", forbidden)

@@ -1,0 +1,252 @@
+"""Each widget driven from Python as a person would, and its still."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from seqlab import widgets
+
+PLOTLY = "application/vnd.plotly.v1+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
+TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
+
+
+def everything(run, split):
+    return {
+        "UserBrowser": lambda: widgets.UserBrowser(run, split, users=10),
+        "ItemMap": lambda: widgets.ItemMap(run, split),
+        "AttentionView": lambda: widgets.AttentionView(run, split),
+        "Memories": lambda: widgets.Memories(run, run, split),
+        "HistoryEditor": lambda: widgets.HistoryEditor(run, split),
+    }
+
+
+@pytest.mark.parametrize("name", widgets.__all__)
+def test_a_report_shows_the_still_alone_and_makes_no_control(name, run, split, report):
+    shown = everything(run, split)[name]()._repr_mimebundle_()
+    assert VIEW not in shown
+    assert (PLOTLY in shown) != ("text/html" in shown)
+    if PLOTLY in shown:
+        assert json.dumps(shown[PLOTLY])
+        assert shown[PLOTLY]["data"]
+
+
+@pytest.mark.parametrize("name", widgets.__all__)
+def test_live_the_view_comes_with_its_still(name, run, split, live):
+    shown = everything(run, split)[name]()._repr_mimebundle_()
+    assert VIEW in shown
+    assert "text/html" in shown
+
+
+@pytest.mark.parametrize("name", widgets.__all__)
+def test_at_most_one_live_figure(name, run, split, live):
+    import plotly.graph_objects as go
+
+    def children(box):
+        return [box, *(one for child in getattr(box, "children", ()) for one in children(child))]
+
+    assert sum(isinstance(one, go.FigureWidget) for one in children(everything(run, split)[name]().view)) <= 1
+
+
+@pytest.mark.parametrize("name", widgets.__all__)
+def test_titles_stay_text(name, run, split, live):
+    """What plotly or a browser would read as a tag is escaped in the still and in every live HTML."""
+    import ipywidgets
+
+    widget = everything(run, split)[name]()
+    if name == "ItemMap":
+        for item in range(1, 11):
+            widget.pick(item)
+    texts = [
+        still.markup
+        if hasattr(still := widget.still(), "markup")
+        else json.dumps(json.loads(still.to_json()), ensure_ascii=False)
+    ]
+    texts += [one.value for one in vars(widget).values() if isinstance(one, ipywidgets.HTML)]
+    if hasattr(widget, "figure"):
+        texts.append(json.dumps(json.loads(widget.figure.to_json()), ensure_ascii=False))
+    for text in texts:
+        assert not TAGS.search(text)
+
+
+def test_users_are_browsed_by_slider_and_buttons(run, split, live):
+    browser = widgets.UserBrowser(run, split, users=3)
+    first = browser.card_view.value
+    browser.next.click()
+    second = browser.card_view.value
+    assert browser.position.value == 2
+    assert first != second
+    browser.position.value = 1
+    assert browser.card_view.value == first
+    browser.previous.click()
+    assert browser.position.value == 1
+    assert browser.still().body.count("class='card'") == 3
+
+
+def test_a_card_tells_what_happened(run, split, live):
+    browser = widgets.UserBrowser(run, split)
+    for row in range(len(split.test)):
+        user, answer = int(split.test.user[row]), int(split.test.item[row])
+        card = browser.card(user)
+        history = split.test.batch(row_of(row)).items[0]
+        history = history[history > 0].tolist()
+        titles = ["", *split.log.items["title"]]
+        assert card["history"] == [titles[item] for item in history[-10:]]
+        assert card["earlier"] == max(0, len(history) - 10)
+        assert card["met"] == (answer in history)
+        assert (card["hit"] > 0) == (card["rank"] <= 10)
+        assert len(card["recommended"]) == 10
+
+
+def row_of(row):
+    import torch
+
+    return torch.tensor([row])
+
+
+def test_map_is_recoloured_in_place_and_rings_neighbours(run, split, live):
+    item_map = widgets.ItemMap(run, split, color="shelf")
+    figure = item_map.figure
+    assert [len(trace.x) for trace in figure.data[:4]] == [10, 10, 10, 0]
+    item_map.color.value = "training events"
+    assert item_map.figure is figure
+    assert len(figure.data[0].x) == 30
+    item_map.picker.search.value = "thing 2"
+    labels = [label for label, _ in item_map.picker.found.options]
+    assert labels[0] == "Thing 20"
+    item_map.picker.found.value = 25
+    near = item_map.neighbours(25)
+    assert list(figure.data[-1].text) == ["Thing 25"]
+    assert len(figure.data[-2].x) == len(near) == 10
+    vectors = run.model.items.weight[1:].detach().numpy()
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = unit @ unit[24]
+    assert near["item"].tolist() == (np.argsort(-cosine)[1:11] + 1).tolist()
+    assert "Thing" in item_map.near.value
+
+
+def test_map_tells_in_a_sentence_what_failed(run, split, live, monkeypatch):
+    from seqlab.evaluation import projection
+
+    item_map = widgets.ItemMap(run, split)
+
+    def missing(vectors, seed):
+        raise ImportError("UMAP cannot be used here (<b>no numba</b>); install umap-learn, or choose 'pca'")
+
+    monkeypatch.setattr(projection, "_umap", missing)
+    item_map.method.value = "umap"
+    assert "install umap-learn" in item_map.status.view.value
+    assert "<b>" not in item_map.status.view.value
+    item_map.method.value = "pca"
+    assert not item_map.status.view.value
+
+
+def test_attention_follows_its_controls(run, split, live):
+    view = widgets.AttentionView(run, split)
+
+    def shown():
+        return np.array(view.figure.data[0].z, dtype=float)
+
+    seen = {}
+    for layer in (1, 2):
+        for head in (1, 2):
+            view.layer.value, view.head.value = layer, head
+            seen[layer, head] = shown()
+            columns = np.nansum(seen[layer, head], axis=0)
+            assert np.allclose(columns, 1, atol=1e-5)
+    assert not np.allclose(np.nan_to_num(seen[1, 1]), np.nan_to_num(seen[2, 2]))
+    first = shown().shape, view.caption.value
+    other = next(user for _, user in view.user.options if len(titles_read(split, user)) != first[0][0])
+    view.user.value = other
+    assert shown().shape != first[0]
+    assert view.caption.value != first[1]
+    assert len(view.figure.data[1].x) == shown().shape[0]
+    assert not view.status.view.value
+
+
+def titles_read(split, user, longest=8):
+    row = int((split.test.user == user).nonzero()[0, 0])
+    return range(min(longest, int(split.test.end[row] - split.test.start[row])))
+
+
+def test_attention_still_has_every_layer_and_head(run, split):
+    kinds = [trace.type for trace in widgets.AttentionView(run, split).still().data]
+    assert kinds.count("heatmap") == 4
+    assert kinds.count("bar") == 1
+
+
+def test_attention_of_a_model_without_any_is_refused(run, split):
+    import dataclasses
+
+    from torch import nn
+
+    with pytest.raises(ValueError, match="no attention"):
+        widgets.AttentionView(dataclasses.replace(run, model=nn.Linear(1, 1), system="counter"), split)
+
+
+def test_memories_follow_the_user(run, split, live):
+    memories = widgets.Memories(run, run, split)
+    before = memories.figure.data[0].x
+    memories.user.value = memories.user.options[1][1]
+    assert len(memories.figure.data) == 2
+    assert list(memories.figure.data[0].x) == list(memories.figure.data[1].x)
+    assert list(memories.figure.data[0].x) != list(before)
+    assert "strongly agree" in memories.figure.layout.annotations[1].text + memories.figure.layout.annotations[-1].text
+
+
+def test_history_is_edited_and_undone(run, split, live):
+    editor = widgets.HistoryEditor(run, split, user=max_user(split))
+    true = editor.history.items.tolist()
+    original = editor.lists.value
+    editor.events.index = 0
+    editor.buttons["Drop"].click()
+    assert editor.history.items.tolist() == true[1:]
+    assert len(editor.events.options) == len(true) - 1
+    editor.events.index = 0
+    editor.buttons["Move later"].click()
+    assert editor.history.items.tolist() == [true[2], true[1], *true[3:]]
+    assert editor.events.index == 1
+    editor.buttons["Move earlier"].click()
+    assert editor.history.items.tolist() == true[1:]
+    editor.picker.search.value = "thing 30"
+    editor.picker.found.value = 30
+    editor.buttons["Add"].click()
+    assert editor.history.items.tolist() == [*true[1:], 30]
+    assert editor.lists.value != original
+    for _ in range(4):
+        editor.buttons["Undo"].click()
+    assert editor.history.items.tolist() == true
+    editor.buttons["Undo"].click()
+    assert "nothing to undo" in editor.status.view.value
+    editor.buttons["Drop"].click()
+    editor.buttons["Reset"].click()
+    assert editor.history.items.tolist() == true
+    assert not editor.status.view.value
+
+
+def max_user(split):
+    lengths = split.test.end - split.test.start
+    return int(split.test.user[lengths.argmax()])
+
+
+def test_a_history_is_never_edited_to_nothing(run, split, live):
+    editor = widgets.HistoryEditor(run, split, user=max_user(split))
+    for _ in range(20):
+        editor.buttons["Drop"].click()
+    assert len(editor.history) == 1
+    assert "only event" in editor.status.view.value
+
+
+def test_editor_still_holds_three_ready_edits(run, split):
+    from seqlab.evaluation import influence
+
+    editor = widgets.HistoryEditor(run, split, user=max_user(split))
+    body = editor.still().body
+    assert body.count("<table>") == 4
+    for words in ("true history", "without the last event", "most influential", "order reversed"):
+        assert words in body
+    changed = editor.ranking(influence.history_of(split, max_user(split), longest=8).reversed())
+    moved = int(changed["moved"].abs().max())
+    assert not moved or f"▲ {moved}" in body or f"▼ {moved}" in body
