@@ -53,9 +53,7 @@ def item_vectors(
     blocks = []
     for name in source.split("+"):
         if name not in made:
-            raise DataError(
-                f"there are no {name!r} vectors.{nearest(name, made)} There are: {', '.join(made)}."
-            )
+            raise DataError(f"there are no {name!r} vectors.{nearest(name, made)} There are: {', '.join(made)}.")
         blocks.append(made[name]())
     if len(blocks) == 1:
         return blocks[0]
@@ -74,9 +72,7 @@ def checked(array: object) -> np.ndarray:
         raise DataError(f"item vectors must be a table (items, numbers per item), got shape {vectors.shape}.")
     bad = ~np.isfinite(vectors).all(1)
     if bad.any():
-        raise DataError(
-            f"{bad.sum():,} item vectors are not finite; the first is in row {bad.argmax()}, from 0."
-        )
+        raise DataError(f"{bad.sum():,} item vectors are not finite; the first is in row {bad.argmax()}, from 0.")
     return vectors
 
 
@@ -87,9 +83,7 @@ def own(array: object, n_items: int) -> np.ndarray:
     """
     vectors = checked(array[1:] if np.ndim(array) == 2 and len(array) == n_items + 1 else array)
     if len(vectors) != n_items:
-        raise DataError(
-            f"{n_items:,} item vectors are needed, one per item in their order (got {len(vectors):,})."
-        )
+        raise DataError(f"{n_items:,} item vectors are needed, one per item in their order (got {len(vectors):,}).")
     return vectors
 
 
@@ -134,9 +128,7 @@ def texts(log: InteractionLog, columns: tuple[str, ...] | None = None) -> list[s
         columns = tuple(seen.index[seen["read"]])
     for column in columns:
         if column not in log.items.columns:
-            raise DataError(
-                f"{log.name}: items have no column {column!r}.{nearest(column, log.items.columns)}"
-            )
+            raise DataError(f"{log.name}: items have no column {column!r}.{nearest(column, log.items.columns)}")
     parts = zip(*[_values(log, column) for column in columns], strict=True)
     joined = [". ".join(part for part in item if part) for item in parts]
     if not any(joined):
@@ -147,9 +139,7 @@ def texts(log: InteractionLog, columns: tuple[str, ...] | None = None) -> list[s
     return joined
 
 
-def tfidf(
-    log: InteractionLog, dim: int = 64, columns: tuple[str, ...] | None = None, seed: int = 0
-) -> np.ndarray:
+def tfidf(log: InteractionLog, dim: int = 64, columns: tuple[str, ...] | None = None, seed: int = 0) -> np.ndarray:
     """TF-IDF of words and pairs of words, reduced by truncated SVD: (N, dim), fewer for a tiny vocabulary.
 
     Words of one item only are left out, as no other item can be like it for them.
@@ -166,9 +156,7 @@ def tfidf(
         try:
             table = counter.fit_transform(words)
         except ValueError as error:
-            raise DataError(
-                f"{log.name}: no word occurs in two items, so TF-IDF says nothing of them."
-            ) from error
+            raise DataError(f"{log.name}: no word occurs in two items, so TF-IDF says nothing of them.") from error
         width = min(dim, table.shape[1] - 1, table.shape[0] - 1)
         if width < 1:
             raise DataError(f"{log.name}: too few words or items for TF-IDF vectors.")
@@ -203,9 +191,7 @@ def sentence(log: InteractionLog, columns: tuple[str, ...] | None = None) -> np.
     return _cached(("sentence", "all-MiniLM-L6-v2"), words, make)
 
 
-def collaborative(
-    split: Split, dim: int = 64, window: int = 10, shift: float = 1.0, seed: int = 0
-) -> np.ndarray:
+def collaborative(split: Split, dim: int = 64, window: int = 10, shift: float = 1.0, seed: int = 0) -> np.ndarray:
     """Who is met near whom in training: truncated SVD of the shifted positive PMI, (N, dim) at most.
 
     Pairs at most `window` events apart count 1 / distance; PMI with context counts to the power .75, less

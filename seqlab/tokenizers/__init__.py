@@ -54,15 +54,11 @@ def names() -> list[str]:
 def create(name: str, settings: dict[str, Any] | None = None) -> Any:
     """A new tokenizer. Raises `ValueError` with the nearest name for an unknown one or an unknown setting."""
     if name not in _tokenizers():
-        raise ValueError(
-            f"there is no tokenizer {name!r}{_nearest(name, names())}. There are: {', '.join(names())}."
-        )
+        raise ValueError(f"there is no tokenizer {name!r}{_nearest(name, names())}. There are: {', '.join(names())}.")
     known = list(inspect.signature(_tokenizers()[name]).parameters)
     for key in settings or {}:
         if key not in known:
-            raise ValueError(
-                f"{name} has no setting {key!r}{_nearest(key, known)}. It has: {', '.join(known)}."
-            )
+            raise ValueError(f"{name} has no setting {key!r}{_nearest(key, known)}. It has: {', '.join(known)}.")
     return _tokenizers()[name](**(settings or {}))
 
 
@@ -132,8 +128,7 @@ def variance_left(tokenizer: Any, X: np.ndarray, codes: np.ndarray) -> tuple[flo
     """Share of the variance of X not explained by the first 0, 1, ... C levels (1.0 first; may exceed 1)."""
     total = float(((X - X.mean(0)) ** 2).sum()) or 1.0
     left = [
-        float(((X - tokenizer.decode(codes[:, :level])) ** 2).sum()) / total
-        for level in range(1, codes.shape[1] + 1)
+        float(((X - tokenizer.decode(codes[:, :level])) ** 2).sum()) / total for level in range(1, codes.shape[1] + 1)
     ]
     return (1.0, *left)
 

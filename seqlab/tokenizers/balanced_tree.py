@@ -45,9 +45,7 @@ class BalancedTree:
         if self.anchors not in ("none", "aligned"):
             raise ValueError(f"anchors must be 'none' or 'aligned' (got {self.anchors!r}).")
         if len(X) < np.prod(self.branches):
-            raise ValueError(
-                f"branches {self.branches} need at least {np.prod(self.branches)} items (got {len(X)})."
-            )
+            raise ValueError(f"branches {self.branches} need at least {np.prod(self.branches)} items (got {len(X)}).")
         self.mean_, self.notes_, self.anchors_ = X.mean(0), (), []
         # per level, by the nodes above: where a node's children start, their codes, centres, bonuses
         self._starts: list[np.ndarray] = []

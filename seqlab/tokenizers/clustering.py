@@ -38,27 +38,18 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
 def enough(rows: int, clusters: int) -> None:
     """ValueError if there are fewer rows than clusters."""
     if rows < clusters:
-        raise ValueError(
-            f"{clusters} codes need at least {clusters} different items to start from (got {rows})."
-        )
+        raise ValueError(f"{clusters} codes need at least {clusters} different items to start from (got {rows}).")
 
 
-def nearest(
-    points: np.ndarray, words: np.ndarray, bonus: np.ndarray | float = 0.0, rows: int = 16_384
-) -> np.ndarray:
+def nearest(points: np.ndarray, words: np.ndarray, bonus: np.ndarray | float = 0.0, rows: int = 16_384) -> np.ndarray:
     """The word with the least `|point - word|^2 - bonus` for each point: (n,). By blocks of rows."""
     offset = (words**2).sum(1) - bonus
     return np.concatenate(
-        [
-            np.argmin(offset - 2 * points[at : at + rows] @ words.T, axis=1)
-            for at in range(0, len(points), rows)
-        ]
+        [np.argmin(offset - 2 * points[at : at + rows] @ words.T, axis=1) for at in range(0, len(points), rows)]
     )
 
 
-def balanced_kmeans(
-    X: np.ndarray, clusters: int, *, iterations: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def balanced_kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Centres (clusters, d) and bonuses (clusters,): with them `nearest` fills all clusters about equally.
 
     The best balanced assignment is a power diagram: nearest centre after a bonus for unpopular ones. The
@@ -85,9 +76,7 @@ def _sums(X: np.ndarray, of: np.ndarray, clusters: int) -> np.ndarray:
     return csr_matrix((np.ones(len(X), np.float32), (of, np.arange(len(X)))), (clusters, len(X))) @ X
 
 
-def _bonuses(
-    X: np.ndarray, centres: np.ndarray, bonus: np.ndarray, temperatures: tuple[float, ...]
-) -> np.ndarray:
+def _bonuses(X: np.ndarray, centres: np.ndarray, bonus: np.ndarray, temperatures: tuple[float, ...]) -> np.ndarray:
     """Sinkhorn's column potentials for equal column sums, from a first guess, from warm to cold."""
     import torch
 

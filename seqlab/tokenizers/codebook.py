@@ -119,9 +119,7 @@ class CodeBook:
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get("codebook")
             if about is None:
-                raise ValueError(
-                    f"{path} holds no code book (safetensors, but not written by CodeBook.save)."
-                )
+                raise ValueError(f"{path} holds no code book (safetensors, but not written by CodeBook.save).")
             told = json.loads(about)
             told |= {key: tuple(told[key]) for key in ("sizes", "notes", "residual")}
             return cls(codes=file.get_tensor("codes"), **told)

@@ -132,9 +132,7 @@ class Network(nn.Module):
             hidden, settings.heads, 4 * hidden, settings.dropout, "gelu", batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerEncoder(layer, settings.depth, enable_nested_tensor=False)
-        self.out = nn.Sequential(
-            nn.Linear(settings.levels * hidden, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
-        )
+        self.out = nn.Sequential(nn.Linear(settings.levels * hidden, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def cut(self, x: Tensor) -> Tensor:
         """Chunks (n, C, width) of vectors (n, d)."""

@@ -170,9 +170,7 @@ def shared_information(book: CodeBook, seed: int = 0) -> Tensor:
     codes, sizes = book.codes[1:], book.sizes
     mix = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed)).to(codes.device)
     shuffled = codes[mix]
-    entropies = [
-        _entropy(torch.bincount(codes[:, level], minlength=size)) for level, size in enumerate(sizes)
-    ]
+    entropies = [_entropy(torch.bincount(codes[:, level], minlength=size)) for level, size in enumerate(sizes)]
     shared = torch.zeros(len(sizes), len(sizes), dtype=torch.double)
     for a in range(len(sizes)):
         for b in range(a):

@@ -102,9 +102,7 @@ class ParallelVQ:
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Every expert's nearest code: (n, C)."""
         x = torch.from_numpy((checked(X) - self.mean_) / self.scale_)
-        return torch.cat(
-            [self.network_.quantise(self.network_.views(some))[1] for some in x.split(8192)]
-        ).numpy()
+        return torch.cat([self.network_.quantise(self.network_.views(some))[1] for some in x.split(8192)]).numpy()
 
     @torch.no_grad()
     def gates(self, X: np.ndarray) -> np.ndarray:
@@ -118,9 +116,7 @@ class ParallelVQ:
         columns = torch.as_tensor(codes, dtype=torch.long).T
         parts = []
         for some in columns.split(8192, dim=1):
-            words = torch.stack(
-                [book.codebook[one] for book, one in zip(self.network_.books, some, strict=False)]
-            )
+            words = torch.stack([book.codebook[one] for book, one in zip(self.network_.books, some, strict=False)])
             parts.append(self.network_.decoder(self.network_.mix(words, self.gate_[: len(words)])))
         return torch.cat(parts).numpy() * self.scale_ + self.mean_
 

@@ -35,9 +35,7 @@ class PQ:
         """Learn. Raises ValueError for fewer items than codes or fewer numbers per vector than parts."""
         X = checked(X)
         if X.shape[1] < self.levels:
-            raise ValueError(
-                f"{self.levels} parts need vectors of at least {self.levels} numbers (got {X.shape[1]})."
-            )
+            raise ValueError(f"{self.levels} parts need vectors of at least {self.levels} numbers (got {X.shape[1]}).")
         self.mean_ = X.mean(0)
         X = X - self.mean_
         self.rotation_, self.parts_ = _even_parts(X, self.levels)

@@ -82,9 +82,7 @@ def _place_in_group(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
     return place
 
 
-def _reassigned(
-    codes: np.ndarray, size: int, groups: np.ndarray, vectors: np.ndarray, decode: Callable
-) -> np.ndarray:
+def _reassigned(codes: np.ndarray, size: int, groups: np.ndarray, vectors: np.ndarray, decode: Callable) -> np.ndarray:
     from scipy.optimize import linear_sum_assignment
 
     codes = codes.copy()

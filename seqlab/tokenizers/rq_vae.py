@@ -85,9 +85,7 @@ class RQVAE:
         if not self.collaborative:
             return None
         if vectors is None:
-            raise ValueError(
-                "collaborative > 0 needs fit(X, collaborative=vectors), learned from training events."
-            )
+            raise ValueError("collaborative > 0 needs fit(X, collaborative=vectors), learned from training events.")
         vectors = checked(vectors)
         if vectors.shape != (n, self.latent):
             raise ValueError(
@@ -158,9 +156,7 @@ class RQVAE:
         found = []
         for layer in self.network_.quantiser.layers:
             words = layer.codebook.detach().numpy()
-            centres, bonus = balanced_kmeans(
-                words, min(self.groups, self.codes), iterations=3, seed=self.seed
-            )
+            centres, bonus = balanced_kmeans(words, min(self.groups, self.codes), iterations=3, seed=self.seed)
             found.append(torch.from_numpy(nearest(words, centres, bonus)))
         return torch.stack(found)
 
@@ -211,9 +207,7 @@ class Network(nn.Module):
         # the library's sum over levels hands the encoder one gradient per level, and its losses are means
         _, codes, _ = self.quantiser(z.detach()[None])
         codes = codes[0]
-        words = torch.stack(
-            [layer.codebook[one] for layer, one in zip(self.quantiser.layers, codes.T, strict=True)]
-        )
+        words = torch.stack([layer.codebook[one] for layer, one in zip(self.quantiser.layers, codes.T, strict=True)])
         return words, codes
 
 

@@ -78,9 +78,7 @@ class Trie:
         return self.starts[-1]
 
     def __repr__(self) -> str:
-        shape = " > ".join(
-            str(self.starts[level + 1] - self.starts[level]) for level in range(self.levels + 1)
-        )
+        shape = " > ".join(str(self.starts[level + 1] - self.starts[level]) for level in range(self.levels + 1))
         return f"Trie({len(self.order):,} items, prefixes per level {shape}, {self.device})"
 
     def to(self, device: torch.device | str) -> Trie:
@@ -89,8 +87,7 @@ class Trie:
             return self
         moved = object.__new__(Trie)
         moved.__dict__ = {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in self.__dict__.items()
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.__dict__.items()
         }
         return moved
 

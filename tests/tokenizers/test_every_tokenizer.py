@@ -121,9 +121,7 @@ def test_a_code_book_carries_how_it_was_made():
     assert "by popularity" in book.notes[0] and (book.vectors, book.resolved) == ("lumps", "popularity")
     assert book.name == "RQKMeans(levels=2, codes=8, iterations=25, batch=0, seed=0)"
     bucket = book.items_of(book.codes[1, :2])
-    assert (
-        book.codes[bucket, 2].tolist() == list(range(len(bucket)))[::-1]
-    )  # later items are more popular here
+    assert book.codes[bucket, 2].tolist() == list(range(len(bucket)))[::-1]  # later items are more popular here
     # a fitted tokenizer is used as it is: new items get codes without moving the old ones
     grown = tokenizers.make_codebook(tokenizer, np.vstack([X, clustered(50, seed=1)]), resolve="none")
     assert torch.equal(grown.codes[: len(X) + 1], book.codes[:, :2]) and book.doctor() != []

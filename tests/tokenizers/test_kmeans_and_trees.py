@@ -89,14 +89,8 @@ def test_anchors_are_orthonormal_and_so_is_each_set_of_too_many():
 def test_aligned_codes_rename_children_and_nothing_else():
     plain, aligned = (make_codebook(BalancedTree((8, 8), anchors=one), X) for one in ("none", "aligned"))
     for level in (1, 2, 3):
-        one, other = (
-            book.trie.find(book.codes[1:, :level]) - book.trie.starts[level] for book in (plain, aligned)
-        )
-        assert (
-            len(set(zip(one.tolist(), other.tolist(), strict=True)))
-            == len(one.unique())
-            == len(other.unique())
-        )
+        one, other = (book.trie.find(book.codes[1:, :level]) - book.trie.starts[level] for book in (plain, aligned))
+        assert len(set(zip(one.tolist(), other.tolist(), strict=True))) == len(one.unique()) == len(other.unique())
     assert torch.equal(plain.codes[:, 0], aligned.codes[:, 0])
 
 

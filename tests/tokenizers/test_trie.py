@@ -123,8 +123,6 @@ def test_two_hundred_thousand_items_take_about_a_second_and_little_memory():
     began = time.process_time()
     trie = Trie(codes, (256,) * 4)
     assert time.process_time() - began < 3
-    held = sum(
-        value.numel() * value.element_size() for value in vars(trie).values() if torch.is_tensor(value)
-    )
+    held = sum(value.numel() * value.element_size() for value in vars(trie).values() if torch.is_tensor(value))
     assert held < 40e6
     assert torch.equal(trie.path(trie.find(codes[1:1001])), codes[1:1001])
