@@ -39,7 +39,8 @@ class Recommender(Protocol):
     Next to `recommend` it has what its kind needs:
     `loss(batch) -> Loss` if it is trained by gradient; `prepare(split) -> None` if it first learns something from the
     training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
-    it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems without `score` are evaluated by their lists.
+    it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
+    without `score` are evaluated by their lists.
     """
 
     config: Any

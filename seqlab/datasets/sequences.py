@@ -92,8 +92,8 @@ class Sequences:
     def training_batches(self, max_length: int | None, tokens: int, seed: int) -> Iterator[Batch]:
         """One epoch: a random crop of every history, in batches of like lengths, in random order.
 
-        A crop has up to `max_length` inputs (None: all) and the item after each of them as target. A batch holds as many rows as
-        fit into `tokens` positions (one row at least), so little of it is padding.
+        A crop has up to `max_length` inputs (None: all) and the item after each of them as target. A batch holds as
+        many rows as fit into `tokens` positions (one row at least), so little of it is padding.
         """
         generator = torch.Generator().manual_seed(seed)
         lengths = self.lengths.cpu()

@@ -102,7 +102,8 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
 
     Validation asks for the last event of the remaining (warm) history, so nothing cold is tuned on. Histories that
     are asked from hold warm items only. Training keeps the warm events that follow a cold question: what is held out
-    is the item, not the time, so a by-time claim needs `by_time`. Raises `DataError` unless 0 < share < 1 leaves both kinds.
+    is the item, not the time, so a by-time claim needs `by_time`. Raises `DataError` unless 0 < share < 1 leaves
+    both kinds.
     """
     if not 0 < share < 1:
         raise DataError(f"cold_items: share must lie between 0 and 1 (got {share}).")
