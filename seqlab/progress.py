@@ -45,8 +45,10 @@ class Progress:
 
     def epoch(self, row: dict[str, float], targets_per_second: float, best_epoch: int) -> None:
         """After an epoch."""
-        text = f"loss {row['loss']:.3f}, validation {self.metric} {row[self.metric]:.4f} (best: epoch {best_epoch})"
-        text += f", {targets_per_second:,.0f} targets/s"
+        text = f"loss {row['loss']:.3f}, "
+        if self.metric in row:
+            text += f"validation {self.metric} {row[self.metric]:.4f} (best: epoch {best_epoch}), "
+        text += f"{targets_per_second:,.0f} targets/s"
         if self.bar is not None:
             self.bar.n = row["epoch"]
             self.bar.set_postfix_str(text)

@@ -40,6 +40,7 @@ class Options:
     clip: float = 1.0  # norm of the gradient
     metric: str = "ndcg@10"  # of validation; the best epoch by it is kept
     patience: int = 10  # epochs without a better validation metric before training stops
+    validate_every: int = 1  # epochs; a generative system writes a beam for every user of the validation part
     optimizer: Literal["adamw", "adam"] = "adamw"
     precision: Literal["no", "bf16", "fp16"] = "no"  # of the products, where the device has it
     compile: bool = False  # torch.compile the loss: slower to start, faster to run
@@ -50,7 +51,7 @@ class Options:
 class Run:
     """A trained system and what is known about it; on disk, a folder (see `load_run`).
 
-    history: one row per epoch (epoch, loss, the validation metric, seconds). metrics: {"test": ..., "valid": ...,
+    history: one row per epoch (epoch, loss, seconds, and the validation metric where it was measured). metrics: {"test": ..., "valid": ...,
     "seconds": ..., "targets_per_second": ..., "epochs": ..., "best_epoch": ...}. ranks: the test ranks.
     """
 
@@ -260,11 +261,12 @@ class _Loop:
         state.seconds += time.perf_counter() - began
         state.targets += targets
         state.epoch += 1
-        value = metrics(rank(self.model, self.split, "valid", self.seen_filter))[options.metric]
-        if value > state.best_value:
-            state.best_value, state.best_epoch = value, state.epoch
-            state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        row = {"epoch": state.epoch, "loss": mean, options.metric: value, "steps": steps}
+        row = {"epoch": state.epoch, "loss": mean, "steps": steps}
+        if state.epoch % options.validate_every == 0 or state.epoch == options.epochs:
+            row[options.metric] = value = metrics(rank(self.model, self.split, "valid", self.seen_filter))[options.metric]
+            if value > state.best_value:
+                state.best_value, state.best_epoch = value, state.epoch
+                state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         state.history.append(row | {"seconds": round(time.perf_counter() - began, 3)})
         progress.epoch(state.history[-1], targets / (state.seconds / state.epoch), state.best_epoch)
 

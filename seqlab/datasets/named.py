@@ -34,7 +34,8 @@ class Card:
 
     order and ties: see `make_log`; users, items, events: the counts a load is held against; columns: name ->
     meaning; format: the reader of the official files (see formats.py) and core: the k-core taken (0 = none);
-    package: the Python package the data come with; presets: model name -> settings that suit this dataset.
+    package: the Python package the data come with; presets: model name -> settings that suit this dataset;
+    unread: text columns that item vectors leave out unless they are asked for.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Card:
     official: tuple[OfficialFile, ...] = ()
     columns: dict = field(default_factory=dict)
     presets: dict = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 @cache
@@ -67,6 +69,7 @@ def _cards() -> dict[str, Card]:
         if entry.name.endswith(".toml"):
             told = tomllib.loads(entry.read_text(encoding="utf-8"))
             told["official"] = tuple(OfficialFile(**one) for one in told.get("official", []))
+            told["unread"] = tuple(told.get("unread", []))
             found[told["name"]] = Card(**told)
     return found
 
@@ -84,6 +87,11 @@ def card(name: str) -> Card:
 def preset(dataset: str, system: str) -> dict:
     """What a dataset's card says suits a system: {"settings": {...}, "options": {...}}, or empty."""
     return _cards()[dataset].presets.get(system, {}) if dataset in _cards() else {}
+
+
+def unread(dataset: str) -> tuple[str, ...]:
+    """Text columns that the dataset's card says item vectors should not read by default."""
+    return _cards()[dataset].unread if dataset in _cards() else ()
 
 
 def catalog() -> pd.DataFrame:

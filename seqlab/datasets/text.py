@@ -99,9 +99,13 @@ def coverage(log: InteractionLog) -> pd.DataFrame:
     """One row per item column: items with text, share of its tokens that are words, whether it is read.
 
     A column is text if at least 70 % of its tokens are words: codes, ids, prices and years are none. A title
-    that only repeats the id counts as missing.
+    that only repeats the id counts as missing. What a dataset's card lists as `unread` is not read.
     """
     import pandas as pd
+
+    from seqlab.datasets.named import unread
+
+    left_out = unread(log.name)
 
     rows = []
     for column in log.items.columns:
@@ -113,7 +117,7 @@ def coverage(log: InteractionLog) -> pd.DataFrame:
         words = sum(bool(WORD.fullmatch(token)) or token.isalpha() for token in tokens) / max(len(tokens), 1)
         rows.append({
             "column": column, "items with text": len(filled), "words": words,
-            "read": bool(filled) and (column == "title" or words >= WORDS),
+            "read": bool(filled) and column not in left_out and (column == "title" or words >= WORDS),
         })  # fmt: skip
     return pd.DataFrame(rows).set_index("column")
 

@@ -96,7 +96,7 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None, metric: 
 def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
     """Loss and the validation metric by epoch, one under the other; the best epoch, which was kept, is marked.
 
-    frame: columns epoch, loss and the metric (a DataFrame of `run.history`).
+    frame: columns epoch, loss and the metric, NaN where it was not measured (a DataFrame of `run.history`).
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
@@ -109,9 +109,10 @@ def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
         return finish(figure, "", 120)
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
     for column, (name, colour) in enumerate({"loss": PALETTE[4], metric: PALETTE[0]}.items(), 1):
+        measured = frame.dropna(subset=[name])
         figure.add_scatter(
-            x=frame["epoch"],
-            y=frame[name],
+            x=measured["epoch"],
+            y=measured[name],
             mode="lines+markers",
             line_color=colour,
             marker_size=5,
