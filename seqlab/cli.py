@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from seqlab.datasets.splits import Split
 
 app = typer.Typer(
     help="A lab for seeing how a sequential recommender thinks.", no_args_is_help=True,
@@ -40,7 +43,7 @@ def fit(
     of_system = {key: value for key, value in given.items() if key not in kinds}
     models.configure(system, of_system, also=kinds)  # a typo is told before the data are read
     split = leave_one_out(load(dataset))
-    model = models.create(system, split, of_system)
+    model = models.create(system, split, of_system, seed)
     changes = {key: models.read_as(kinds[key], value, key) for key, value in given.items() if key in kinds}
     changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     options = dataclasses.replace(training.preset(model, split), **changes)
@@ -57,20 +60,30 @@ def evaluate(
     dataset: Annotated[str | None, typer.Option(help="the data it was trained on, if not a named dataset")] = None,
 ) -> None:
     """Rank the test answers of a finished run again: metrics with 95 % intervals."""
-    import json
-
     from seqlab import evaluation
-    from seqlab.datasets import leave_one_out, load
     from seqlab.training import load_run
 
-    if not (run / "provenance.json").is_file():
-        raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
-    origin = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    split = leave_one_out(load(dataset or origin["data"]["name"]))
+    split = _split_of(run, dataset)
     loaded = load_run(run, split)
     ranks = evaluation.rank(loaded.model, split, seen_filter=loaded.ranks.seen_filter)
     typer.echo(ranks.protocol)
     typer.echo(evaluation.intervals(ranks).round(4).to_string())
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="a run folder")],
+    b: Annotated[Path, typer.Argument(help="another one, on the same data")],
+    dataset: Annotated[str | None, typer.Option(help="the data they were trained on, if not a named dataset")] = None,
+) -> None:
+    """What run A gains over run B, user by user: differences with paired 95 % intervals."""
+    from seqlab import evaluation
+    from seqlab.training import load_run
+
+    split = _split_of(a, dataset)
+    first, second = (load_run(folder, split).ranks for folder in (a, b))
+    typer.echo(first.protocol)
+    typer.echo(evaluation.compare(first, second).round(4).to_string())
 
 
 @app.command()
@@ -121,13 +134,16 @@ def leaderboard(
     systems: Annotated[list[str], typer.Argument(help="which systems")],
     dataset: Dataset = "complete-journey",
     seeds: Annotated[str, typer.Option(help="one or more, 0,1,2")] = "0",
+    settings: Settings = None,
+    seen_filter: Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")] = None,
     table: Annotated[Path, typer.Option(help="the table to add to")] = Path("data/leaderboard.csv"),
     runs: Annotated[Path, typer.Option(help="where run folders and checkpoints go")] = Path("data/runs"),
 ) -> None:
     """Train what the table lacks, with the dataset's presets; can be killed and called again."""
     from seqlab import leaderboard as board
 
-    rows = board.complete(systems, dataset, [int(seed) for seed in seeds.split(",")], table, runs)
+    chosen = [int(seed) for seed in seeds.split(",")]
+    rows = board.complete(systems, dataset, chosen, table, runs, _pairs(settings or []), seen_filter)
     shown = ["system", "seed", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
     typer.echo(rows[rows["dataset"] == dataset][shown].to_string(index=False))
 
@@ -152,6 +168,18 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="by default the curat
     found = reports.curated()
     folder = folder or (found[0].parent if found else Path.cwd())
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"])
+
+
+def _split_of(run: Path, dataset: str | None) -> Split:
+    """The data of a finished run, or those named in their place."""
+    import json
+
+    from seqlab.datasets import leave_one_out, load
+
+    if not (run / "provenance.json").is_file():
+        raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
+    origin = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    return leave_one_out(load(dataset or origin["data"]["name"]))
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

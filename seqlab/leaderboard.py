@@ -9,6 +9,7 @@ killed and called again: a run goes on from its checkpoint, a finished one is ne
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -29,10 +30,23 @@ METRICS = ("recall@10", "ndcg@10")
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The table as it stands; empty where there is none yet."""
+    """The table as it stands; empty where there is none yet.
+
+    A setting or an option that did not exist when a row was made is filled in with its default.
+    """
     import pandas as pd
 
-    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=KEY)
+    if not path.exists():
+        return pd.DataFrame(columns=KEY)
+    table, options = pd.read_csv(path), dataclasses.asdict(Options())
+    del options["seed"]
+    table["options"] = [json.dumps(options | json.loads(text)) for text in table["options"]]
+    table["settings"] = [
+        json.dumps(dataclasses.asdict(models.configure(system, {})) | json.loads(text))
+        if system in models.names() else text
+        for system, text in zip(table["system"], table["settings"], strict=True)
+    ]  # fmt: skip
+    return table
 
 
 def row(run: Run, split: Split, options: Options) -> dict[str, Any]:
@@ -52,23 +66,29 @@ def row(run: Run, split: Split, options: Options) -> dict[str, Any]:
 
 
 def complete(systems: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,
-             seen_filter: bool | None = None) -> pd.DataFrame:  # fmt: skip
+             given: dict[str, Any] | None = None, seen_filter: bool | None = None) -> pd.DataFrame:  # fmt: skip
     """Train what `path` lacks of these systems and seeds on a named dataset; the whole table afterwards.
 
-    Run folders go to `runs/<dataset>/<system>-<seed>`. The table is rewritten after every run, aside, then renamed.
+    `given`: settings and options that differ from the dataset's presets. Run folders go to
+    `runs/<dataset>/<system>-<seed>-<hash of all choices>`. The table is rewritten after every run, aside, then renamed.
     """
     split = leave_one_out(load(dataset))
+    kinds = models.types_of(Options)
+    of_system = {key: value for key, value in (given or {}).items() if key not in kinds}
+    changes = {key: models.read_as(kinds[key], value, key) for key, value in (given or {}).items() if key in kinds}
+    shown = split.log.repeats is False if seen_filter is None else seen_filter
     for system in systems:
         for seed in seeds:
-            model = models.create(system, split)
-            options = dataclasses.replace(preset(model, split), seed=seed)
-            shown = split.log.repeats is False if seen_filter is None else seen_filter
-            if _holds(read(path), _key(system, model.config, split, options, shown)):
+            model = models.create(system, split, of_system, seed)
+            options = dataclasses.replace(preset(model, split), **(changes | {"seed": seed}))
+            key = _key(system, model.config, split, options, shown)
+            if _holds(read(path), key):
                 print(f"{dataset} {system} seed {seed}: in the table already.")
                 continue
-            print(f"{dataset} {system} seed {seed}:", flush=True)
-            folder = runs / dataset / f"{system}-{seed}"
-            run = fit(model, split, options, folder, resume=True, seen_filter=seen_filter)
+            digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
+            folder = runs / dataset / f"{system}-{seed}-{digest}"
+            print(f"{dataset} {system} seed {seed} ({folder}):", flush=True)
+            run = fit(model, split, options, folder, resume=True, seen_filter=shown)
             if run.interrupted:
                 return read(path)
             add(row(run, split, options), path)

@@ -51,8 +51,9 @@ class Options:
 class Run:
     """A trained system and what is known about it; on disk, a folder (see `load_run`).
 
-    history: one row per epoch (epoch, loss, seconds, and the validation metric where it was measured). metrics: {"test": ..., "valid": ...,
-    "seconds": ..., "targets_per_second": ..., "epochs": ..., "best_epoch": ...}. ranks: the test ranks.
+    history: one row per epoch (epoch, loss, seconds, and the validation metric where it was measured).
+    metrics: {"test": ..., "valid": ..., "seconds": ..., "targets_per_second": ..., "epochs": ..., "best_epoch": ...}.
+    ranks: the test ranks.
     """
 
     system: str
@@ -263,7 +264,8 @@ class _Loop:
         state.epoch += 1
         row = {"epoch": state.epoch, "loss": mean, "steps": steps}
         if state.epoch % options.validate_every == 0 or state.epoch == options.epochs:
-            row[options.metric] = value = metrics(rank(self.model, self.split, "valid", self.seen_filter))[options.metric]
+            value = metrics(rank(self.model, self.split, "valid", self.seen_filter))[options.metric]
+            row[options.metric] = value
             if value > state.best_value:
                 state.best_value, state.best_epoch = value, state.epoch
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}

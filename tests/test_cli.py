@@ -49,6 +49,16 @@ def test_fit_writes_a_run_that_evaluate_reads(log: Path, tmp_path: Path, capsys:
     assert f"{metrics['test']['ndcg@10']:.4f}" in printed and "full ranking of 24 items" in printed
 
 
+def test_compare_pairs_the_users_of_two_runs(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for system in ("markov", "popularity"):
+        code_of("fit", system, "--dataset", log, "--out", tmp_path / system)
+    capsys.readouterr()
+    assert code_of("compare", tmp_path / "markov", tmp_path / "popularity", "--dataset", log) == 0
+    found = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line}
+    a, b, difference, low, high = map(float, found["ndcg@10"])
+    assert difference == pytest.approx(a - b, abs=2e-4) and 0 < low <= difference <= high
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -59,6 +69,7 @@ def test_fit_writes_a_run_that_evaluate_reads(log: Path, tmp_path: Path, capsys:
         (["fit", "sasrec", "--out", "run", "--dataset", "complete-jurney"], "complete-journey"),
         (["fit", "sasrec", "--out", "run", "--dataset", "no/such.csv"], "no such file"),
         (["evaluate", "nothing"], "no finished run"),
+        (["compare", "nothing", "nothing"], "no finished run"),
         (["report", "missing.ipynb"], "missing.ipynb"),
     ],
 )

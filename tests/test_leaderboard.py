@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -45,3 +46,28 @@ def test_rows_of_other_runs_survive_and_the_same_run_replaces_its_row(chained: N
     table = leaderboard.read(path)
     assert len(table) == 2 and table["ndcg@10"].max() == 0.99
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_row_for_every_choice_that_differs(chained: None, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
+    leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"})
+    table = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"}, seen_filter=True)
+    assert len(table) == 3 and len(list((tmp_path / "runs" / "chains").iterdir())) == 3
+    assert sorted(table["seen_filter"]) == [False, False, True]
+    with pytest.raises(ValueError, match="markov has no setting 'gap'"):
+        leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gap": "1"})
+
+
+def test_a_row_from_before_a_setting_existed_stands_for_its_default(
+    chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "table.csv"
+    table = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
+    for column, name in (("settings", "decay"), ("options", "validate_every")):
+        kept = json.loads(table.loc[0, column])
+        del kept[name]
+        table.loc[0, column] = json.dumps(kept)
+    table.to_csv(path, index=False)
+    monkeypatch.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was run again"))
+    leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")

@@ -22,8 +22,9 @@ SCORES_AT_ONCE = 1 << 24
 TOKENS_AT_ONCE = 1 << 15
 """History positions encoded at a time."""
 
-LIST_LENGTH = 100
-"""How long a list a system that only recommends is asked for; an answer beyond it shares the rank of all the rest."""
+LIST_LENGTH = 20
+"""How long a list a system that only recommends is asked for: as the longest metric reads (a longer one costs a wider
+beam). An answer beyond it shares the mean rank of all the rest."""
 
 
 @dataclass(frozen=True)

@@ -67,16 +67,21 @@ def types_of(config_type: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config_type)}
 
 
-def build(name: str, n_items: int, settings: dict[str, Any] | None = None) -> nn.Module:
-    """A new, untrained system for a catalogue of `n_items`."""
-    return system(name)(configure(name, settings or {}), n_items)
+def build(name: str, n_items: int, settings: dict[str, Any] | None = None, seed: int = 0) -> nn.Module:
+    """A new, untrained system for a catalogue of `n_items`; `seed` draws its first weights."""
+    import torch
+
+    config = configure(name, settings or {})
+    with torch.random.fork_rng(devices=[]):  # nobody else's random numbers change
+        torch.manual_seed(seed)
+        return system(name)(config, n_items)
 
 
-def create(name: str, split: Split, settings: dict[str, Any] | None = None) -> nn.Module:
+def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed: int = 0) -> nn.Module:
     """A new system for a split, with the preset that the dataset's card holds for it under the given settings."""
     from seqlab.datasets.named import preset
 
-    return build(name, split.n_items, {**preset(split.log.name, name).get("settings", {}), **(settings or {})})
+    return build(name, split.n_items, {**preset(split.log.name, name).get("settings", {}), **(settings or {})}, seed)
 
 
 def table() -> pd.DataFrame:

@@ -199,8 +199,8 @@ def compare(python: str, layout: str, history: str) -> str:
     size = sum(parameter.numel() for parameter in model.parameters())
     ratios = [mine[kind] / other[kind] for kind in ("wall", "processor")]
     return (
-        f"{layout:15} {history:>5} items | ours {mine['wall']:6.1f} users/s (batch {mine['batch']}, {size:,} weights) | "
-        f"generate {other['wall']:5.2f} (batch {other['batch']}, {other['parameters']:,}) | {ratios[0]:.1f} times as "
+        f"{layout:15} {history:>5} items | ours {mine['wall']:6.1f} users/s (batch {mine['batch']}, {size:,} weights)"
+        f" | generate {other['wall']:5.2f} (batch {other['batch']}, {other['parameters']:,}) | {ratios[0]:.1f} x as "
         f"fast ({ratios[1]:.1f} by processor time) | {agree}"
     )
 

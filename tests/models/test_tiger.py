@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.synthetic import batch_of, chain_histories, log_of
 
 import seqlab
 from seqlab import models, recommender
 from seqlab.datasets import leave_one_out
 from seqlab.models.tiger import TIGER, Config
 from seqlab.tokenizers import CodeBook
+from tests.synthetic import batch_of, chain_histories, log_of
 
 torch.set_num_threads(1)
 
