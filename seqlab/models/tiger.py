@@ -18,7 +18,7 @@ title, price, brand and category); .0434, .0250 there with random codes; leave-o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from seqlab import decoding
 from seqlab.datasets.sequences import Batch
 from seqlab.layers.cached_transformer import CrossBlock, read, read_end, which_count, write
+from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking
-from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ class Config:
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
     max_length: int = 20  # most recent items read; paper 20
-    dim: int = 128  # paper 128
-    layers: int = 3  # of the decoder, and of the encoder where there is one; paper 4
-    heads: int = 4  # paper 6 of 64
+    dim: int = 64  # paper 128
+    layers: int = 2  # of the decoder, and of the encoder where there is one; paper 4
+    heads: int = 2  # paper 6 of 64
     dropout: float = 0.2  # paper .1
     levels: tuple[int, ...] = (256, 256, 256, 256)  # codes per level at most; paper 3 x 256 and an index
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae
-    vectors: str | None = None  # of datasets.text; none: tfidf, or collaborative without words; paper Sentence-T5
+    vectors: str | None = None  # of datasets.text; none: tfidf+collaborative, or the latter alone; paper Sentence-T5
     resolve: How = "index"  # equal tuples; paper index
     letter: bool = False  # rq_vae with LETTER's collaborative and diversity terms
     legal_only: bool = False  # train and score with legal codes alone (MSCGRec); paper no
@@ -69,7 +70,7 @@ class TIGER(nn.Module):
         self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
         self.slots = nn.Embedding(len(levels), dim)
         self.start = nn.Parameter(torch.empty(dim))  # before the first item
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         causal = config.layout == "decoder"
         self.blocks = nn.ModuleList(
             Block(dim, config.heads, config.dropout, causal=causal) for _ in range(config.layers)
@@ -86,40 +87,16 @@ class TIGER(nn.Module):
             nn.init.normal_(weight, std=0.02)
         offsets = torch.tensor((0, *levels[:-1])).cumsum(0)
         self.register_buffer("offsets", offsets, persistent=False)  # (C,) where each level's table begins
-        self.register_buffer("codes", torch.full((n_items + 1, len(levels)), -1))  # (N + 1, C); -1: none yet
-        self._book: tuple[Tensor, int, CodeBook] | None = None
+        self.ids = SemanticIds(n_items, levels)
 
     def prepare(self, split: Split) -> None:
-        """Tokenize the catalogue with `config.tokenizer`; codes given with `adopt` stay."""
-        if int(self.codes[1:].min()) < 0:
-            self.adopt(_tokenize(self.config, split))
-
-    def adopt(self, book: CodeBook) -> None:
-        """Take these semantic IDs. Raises `ValueError` where they do not fit `config.levels` or the catalogue."""
-        known = len(self.codes) - 1
-        fits = len(book.sizes) == len(self.config.levels) and book.n_items == known
-        if not fits or any(size > most for size, most in zip(book.sizes, self.config.levels, strict=True)):
-            raise ValueError(
-                f"the codes are {book.n_items:,} items x {book.sizes}, the model was built for {known:,} items and at "
-                f"most {self.config.levels}; set levels={','.join(map(str, book.sizes))}."
-            )
-        self.codes.copy_(book.codes)
-        book = replace(book, codes=self.codes, sizes=self.config.levels)
-        self._book = self.codes, self.codes._version, book
-
-    @property
-    def book(self) -> CodeBook:
-        """The semantic IDs as a CodeBook, with their trie. Raises `RuntimeError` before there are any."""
-        codes = self.codes
-        if self._book is None or self._book[0] is not codes or self._book[1] != codes._version:
-            if int(codes[1:].min()) < 0:
-                raise RuntimeError("tiger has no codes yet: call prepare(split), or adopt(codebook).")
-            self._book = codes, codes._version, CodeBook(codes, self.config.levels, f"tiger, {self.config.tokenizer}")
-        return self._book[2]
+        """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
+        if not self.ids.known:
+            self.ids.adopt(semantic_ids(split, self.config, self.config.letter))
 
     def tokens(self, items: Tensor) -> Tensor:
         """The start token and the codes of items (B, T) as vectors: (B, 1 + T C, D)."""
-        codes = self.codes[items].clamp(min=0) + self.offsets  # (B, T, C)
+        codes = self.ids.codes[items].clamp(min=0) + self.offsets  # (B, T, C)
         place = torch.arange(items.shape[1], device=items.device)
         x = self.table(codes) + self.slots.weight + self.positions(place)[:, None]  # (B, T, C, D)
         start = self.start.expand(len(items), 1, -1)
@@ -130,11 +107,11 @@ class TIGER(nn.Module):
         asked = batch.targets > 0  # (B, T)
         learn = self._from_every_position if self.config.layout == "decoder" else self._from_cuts
         hidden, items = learn(batch, asked)  # (M, C, D), (M,)
-        truth, node, parts = self.codes[items], torch.zeros_like(items), {}
+        truth, node, parts = self.ids.codes[items], torch.zeros_like(items), {}
         for level, head in enumerate(self.heads):
             logits = head(hidden[:, level])  # (M, K)
             if self.config.legal_only:
-                trie = self.book.trie
+                trie = self.ids.book.trie
                 logits = logits.masked_fill(~trie.children(node, level), -torch.inf)
                 node = trie.step(node, truth[:, level])
             parts[f"level {level}"] = F.cross_entropy(logits, truth[:, level])
@@ -160,7 +137,7 @@ class TIGER(nn.Module):
         real = torch.arange(width, device=row.device) <= place[:, None]
         memory, real = self._encode(batch.items[row, :width] * real, place + 1)
         items = batch.targets[row, place]
-        codes = self.codes[items][:, :-1] + self.offsets[:-1]  # (M, C - 1)
+        codes = self.ids.codes[items][:, :-1] + self.offsets[:-1]  # (M, C - 1)
         first = self.first.expand(len(items), 1, -1)
         x = self.dropout(torch.cat([first, self.table(codes)], 1) + self.slots.weight)  # (M, C, D)
         for writer in self.writers:
@@ -183,7 +160,7 @@ class TIGER(nn.Module):
     def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
         """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
         found = decoding.beam(
-            self.decoder(batch), self.book.trie, width or self.config.width, self.config.legal_only, keep
+            self.decoder(batch), self.ids.book.trie, width or self.config.width, self.config.legal_only, keep
         )
         if self.live.active:
             width = found.node.shape[1]
@@ -194,12 +171,12 @@ class TIGER(nn.Module):
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
         found = self.beams(batch, max(k, self.config.width))
-        return Ranking(*found.items(min(k, len(self.codes) - 1)))
+        return Ranking(*found.items(min(k, len(self.ids.codes) - 1)))
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:
         """The log-probability of every item, without a search: (B, N + 1). For inspection; costs a catalogue."""
-        return decoding.exact(self.decoder(batch), self.book.trie, self.config.legal_only)
+        return decoding.exact(self.decoder(batch), self.ids.book.trie, self.config.legal_only)
 
 
 class _DecoderOnly:
@@ -256,24 +233,3 @@ class _EncoderDecoder:
             x, past = writer.write(x, past, memory, parent)
             after.append(past)
         return model.heads[level](model.writers_norm(x)), (level, tuple(after))
-
-
-def _tokenize(config: Config, split: Split) -> CodeBook:
-    """The semantic IDs that the settings ask for, from item text and training events alone."""
-    from seqlab import tokenizers
-    from seqlab.datasets import text
-
-    source = config.vectors or ("tfidf" if text.coverage(split.log)["read"].any() else "collaborative")
-    own = config.levels[:-1] if config.resolve in ("index", "popularity") else config.levels
-    wanted = {"levels": len(own), "branches": own, "codes": max(2, min(*own, split.n_items // 4))}
-    if config.letter:
-        wanted |= {"collaborative": 0.02, "diversity": 1e-4}  # the strengths of LETTER's scripts
-    has = tokenizers.create(config.tokenizer)
-    if config.letter and not hasattr(has, "diversity"):
-        raise ValueError(f"letter=true adds terms to the training of rq_vae; {config.tokenizer} has no such training.")
-    tokenizer = tokenizers.create(config.tokenizer, {key: wanted[key] for key in wanted if hasattr(has, key)})
-    X = text.item_vectors(split, source)
-    if config.letter:
-        tokenizer.fit(X, text.collaborative(split, tokenizer.latent))
-    counts = split.train.item_counts(split.n_items).numpy()
-    return tokenizers.make_codebook(tokenizer, X, resolve=config.resolve, popularity=counts, vectors=source)

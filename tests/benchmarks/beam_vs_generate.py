@@ -59,7 +59,7 @@ def tiger(layout: str, codes: torch.Tensor):
     model = models.build("tiger", ITEMS, settings).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.08)
-    model.adopt(CodeBook(codes, LEVELS))
+    model.ids.adopt(CodeBook(codes, LEVELS))
     return model
 
 
@@ -97,7 +97,7 @@ def ours(model, items: torch.Tensor, lengths: torch.Tensor, order: torch.Tensor)
         some, long = items[rows], lengths[rows]
         some = some[:, : int(long.max())]
         batch = Batch(some, torch.zeros(some.shape, dtype=torch.float64), long, rows)
-        return decoding.beam(model.decoder(batch), model.book.trie, WIDTH, renormalise=True)
+        return decoding.beam(model.decoder(batch), model.ids.book.trie, WIDTH, renormalise=True)
 
     return answer
 
@@ -172,7 +172,7 @@ def compare(python: str, layout: str, history: str) -> str:
     items = torch.randint(1, ITEMS + 1, (USERS, longest), generator=generator)
     items *= torch.arange(longest) < lengths[:, None]
     model = tiger(layout, codes)
-    tokens = 1 + model.codes + model.offsets  # (N + 1, C)
+    tokens = 1 + model.ids.codes + model.offsets  # (N + 1, C)
     written = torch.cat([torch.zeros(USERS, 1, dtype=torch.long), tokens[items].flatten(1)], 1)
     place = torch.arange(written.shape[1]) - (longest - lengths[:, None]) * len(LEVELS)  # theirs is padded on the left
     prompt, mask = written.gather(1, place.clamp(min=0)), (place >= 0).long()

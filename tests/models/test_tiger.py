@@ -33,7 +33,7 @@ def tiger(layout="decoder", **settings):
     model = TIGER(Config(**(sizes | {"layout": layout} | settings)), ITEMS)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    model.adopt(book())
+    model.ids.adopt(book())
     return model.eval()
 
 
@@ -124,8 +124,8 @@ def test_a_list_is_no_longer_than_the_catalogue_and_ties_stand_together():
     model = tiger()
     ranking = model.recommend(batch_of(HISTORIES), 100)
     assert ranking.items.shape == (4, ITEMS)
-    shared = int(model.book.trie.size(model.book.trie.find(model.codes[1:])).argmax()) + 1
-    bucket = model.book.items_of(model.codes[shared])
+    shared = int(model.ids.book.trie.size(model.ids.book.trie.find(model.ids.codes[1:])).argmax()) + 1
+    bucket = model.ids.book.items_of(model.ids.codes[shared])
     assert len(bucket) > 1
     place = (ranking.items[0] == bucket[0]).int().argmax()
     assert torch.equal(ranking.items[0, place : place + len(bucket)], bucket)
@@ -138,8 +138,8 @@ def test_codes_travel_with_the_model_and_new_ones_are_noticed(tmp_path):
     recommender.save(model, tmp_path, "tiger", ITEMS)
     again = recommender.load(tmp_path)
     assert torch.equal(again.recommend(batch, 6).items, before.items)
-    model.adopt(book(seed=1))
-    assert torch.equal(model.book.codes, book(seed=1).codes)
+    model.ids.adopt(book(seed=1))
+    assert torch.equal(model.ids.book.codes, book(seed=1).codes)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.recommend(batch, 6).items, model.recommend(batch, 6).items)
     assert not torch.equal(again.recommend(batch, 6).items, before.items)
@@ -150,11 +150,11 @@ def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do()
     with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
         model.recommend(batch_of(HISTORIES), 5)
     with pytest.raises(ValueError, match="set levels=5,4,7"):
-        model.adopt(book(sizes=(5, 4, 7)))
+        model.ids.adopt(book(sizes=(5, 4, 7)))
     with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
-        model.adopt(book(items=39))
+        model.ids.adopt(book(items=39))
     with pytest.raises(ValueError, match="set levels=5,4"):
-        model.adopt(book(sizes=(5, 4)))
+        model.ids.adopt(book(sizes=(5, 4)))
 
 
 def test_codes_are_made_from_training_events_alone():
@@ -165,9 +165,9 @@ def test_codes_are_made_from_training_events_alone():
     for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
         model = models.build("tiger", log.n_items)
         recommender.prepare(model, leave_one_out(log))
-        codes.append(model.codes)
-        assert model.book.vectors == "collaborative"  # there are no words
-        assert bool(model.book.trie.size(model.book.trie.find(model.codes[1:])).eq(1).all())
+        codes.append(model.ids.codes)
+        assert model.ids.book.vectors == "collaborative"  # there are no words
+        assert bool(model.ids.book.trie.size(model.ids.book.trie.find(model.ids.codes[1:])).eq(1).all())
     assert torch.equal(codes[0], codes[1]) and not torch.equal(codes[0], codes[2])
 
 
