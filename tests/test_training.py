@@ -183,6 +183,12 @@ def test_training_stops_when_nothing_gets_better(capsys):
     assert "No better ndcg@10 for 3 epochs: stopped." in capsys.readouterr().out
 
 
+def test_validation_may_come_every_few_epochs_and_comes_after_the_last():
+    run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=5, validate_every=2))
+    assert [row["epoch"] for row in run.history if "ndcg@10" in row] == [2, 4, 5]
+    assert run.metrics["best_epoch"] in (2, 4, 5)
+
+
 def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeypatch):
     rates = []
 

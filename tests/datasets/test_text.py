@@ -1,5 +1,6 @@
 """Item vectors: which columns are words, what is cached, and that no validation or test event is seen."""
 
+import dataclasses
 import os
 import sys
 import types
@@ -77,6 +78,12 @@ def test_codes_ids_years_and_numbers_are_no_text(split):
     assert words["B000"] == "Red lip balm. Lips, Care" and words["B003"] == "Nails"
     assert words["B001"] == "Red & pink lip gloss. Lips"
     assert dict(zip(split.log.items["item_id"], text.texts(split.log, ("year",)), strict=True))["B001"] == "1991"
+
+
+def test_columns_that_the_dataset_s_card_warns_of_are_read_only_on_request():
+    log = dataclasses.replace(log_of(histories(), ITEMS.rename(columns={"genres": "short_text"})), name="amazon-beauty")
+    assert not text.coverage(log).loc["short_text", "read"]
+    assert "Lips" not in " ".join(text.texts(log)) and "Lips" in " ".join(text.texts(log, ("short_text",)))
 
 
 def test_words_make_like_items_alike(split):
