@@ -25,6 +25,14 @@ _HOMES = {
     "influences": "memory",
     "item_map": "catalogue_maps",
     "item_map_with_neighbours": "catalogue_maps",
+    "code_tree": "codebooks",
+    "code_use": "codebooks",
+    "code_levels": "codebooks",
+    "code_training": "codebooks",
+    "collisions": "codebooks",
+    "two_codebooks": "codebooks",
+    "beam_steps": "beams",
+    "beam_widths": "beams",
 }
 __all__ = list(_HOMES)
 

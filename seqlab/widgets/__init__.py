@@ -12,6 +12,8 @@ _HOMES = {
     "AttentionView": "attention_view",
     "Memories": "memories",
     "HistoryEditor": "history_editor",
+    "CodeTree": "code_tree",
+    "BeamSteps": "beam_steps",
 }
 __all__ = list(_HOMES)
 
