@@ -36,6 +36,7 @@ class Options:
     tokens: int = 4096  # history positions in a batch
     learning_rate: float = 1e-3
     warmup: int = 100  # steps over which the learning rate rises to its value
+    hold: int | None = None  # steps after which it falls with 1 / sqrt(step); none: never
     weight_decay: float = 0.0
     clip: float = 1.0  # norm of the gradient
     metric: str = "ndcg@10"  # of validation; the best epoch by it is kept
@@ -241,7 +242,7 @@ class _Loop:
         total, steps, targets = torch.zeros((), device=self.accelerator.device), 0, 0
         step = sum(int(row["steps"]) for row in state.history)
         for batch in self._batches(seed):
-            rate = options.learning_rate * min(1.0, (step + steps + 1) / max(options.warmup, 1))
+            rate = _rate(options, step + steps + 1)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             with self.accelerator.autocast():
@@ -337,6 +338,12 @@ class _Loop:
             self.optimizer.state[parameter] = {
                 name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()
             }
+
+
+def _rate(options: Options, step: int) -> float:
+    """The learning rate of a step, the first of which is 1."""
+    rate = options.learning_rate * min(1.0, step / max(options.warmup, 1))
+    return rate if options.hold is None else rate * (options.hold / max(step, options.hold)) ** 0.5
 
 
 def _name(model: nn.Module) -> str:

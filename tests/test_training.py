@@ -202,6 +202,9 @@ def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeyp
     assert run.history[0]["steps"] < 10 < len(rates) == sum(row["steps"] for row in run.history)
     expected = [OPTIONS.learning_rate * min(1, step / 10) for step in range(1, len(rates) + 1)]
     assert rates == pytest.approx(expected)
+    rates.clear()
+    fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=3, warmup=2, hold=4))
+    assert rates[3:] == pytest.approx([OPTIONS.learning_rate * (4 / step) ** 0.5 for step in range(4, len(rates) + 1)])
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_learning_rate_and_the_checkpoint(tmp_path):
