@@ -61,6 +61,11 @@ def item_vectors(
     return np.concatenate([block / scale for block, scale in zip(blocks, scales, strict=True)], 1)
 
 
+def usual(log: InteractionLog) -> str:
+    """The source that systems read unless told: words and co-occurrence side by side, the latter alone without words."""
+    return "tfidf+collaborative" if coverage(log)["read"].any() else "collaborative"
+
+
 def checked(array: object) -> np.ndarray:
     """Vectors as a float32 array (n, d). DataError for another shape or a row that is not finite."""
     detached = array.detach().cpu() if hasattr(array, "detach") else array

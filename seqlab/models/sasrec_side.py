@@ -95,10 +95,7 @@ class SASRecSide(nn.Module):
         from seqlab.datasets import text
 
         if not bool(self.items.vectors.any()):
-            words = text.coverage(split.log)["read"].any()
-            self.adopt(
-                text.item_vectors(split, self.config.vectors or ("tfidf+collaborative" if words else "collaborative"))
-            )
+            self.adopt(text.item_vectors(split, self.config.vectors or text.usual(split.log)))
 
     def adopt(self, vectors: np.ndarray | Tensor) -> None:
         """Take these item vectors (N, d). Raises `ValueError` where they are too wide, too many or not numbers."""

@@ -68,15 +68,14 @@ class SemanticIds(nn.Module):
 def semantic_ids(split: Split, choices: Choices, letter: bool = False) -> CodeBook:
     """The semantic IDs that a system's settings ask for, from item text and training events alone.
 
-    Without `vectors`, words and co-occurrence stand side by side where items have words, else co-occurrence alone.
+    Without `vectors`, those of `datasets.text.usual`.
     `letter` adds LETTER's collaborative and diversity terms, of the strengths of its scripts; `ValueError` where the
     tokenizer has no such training.
     """
     from seqlab import tokenizers
     from seqlab.datasets import text
 
-    words = text.coverage(split.log)["read"].any()
-    source = choices.vectors or ("tfidf+collaborative" if words else "collaborative")
+    source = choices.vectors or text.usual(split.log)
     own = choices.levels[:-1] if choices.resolve in ("index", "popularity") else choices.levels
     evenly = max(2, int(split.n_items ** (1 / len(own))))  # children per node of a tree with as many leaves as items
     wanted = {
