@@ -62,7 +62,7 @@ def item_vectors(
 
 
 def usual(log: InteractionLog) -> str:
-    """The source that systems read unless told: words and co-occurrence side by side, the latter alone without words."""
+    """The source that systems read unless told: words beside co-occurrence, or that alone."""
     return "tfidf+collaborative" if coverage(log)["read"].any() else "collaborative"
 
 
