@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from seqlab.tokenizers.lattice import Lattice
 from seqlab.tokenizers.trie import Trie
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class CodeBook:
     def trie(self) -> Trie:
         """The tree of the tuples."""
         return Trie(self.codes, self.sizes)
+
+    @cached_property
+    def lattice(self) -> Lattice:
+        """The tree of the tuples for a model that fills in their slots in any order."""
+        return Lattice(self.codes, max(self.sizes))
 
     @property
     def n_items(self) -> int:

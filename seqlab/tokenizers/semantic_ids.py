@@ -27,12 +27,13 @@ class Choices(Protocol):
 class SemanticIds(nn.Module):
     """A code book as part of a model: `codes` (N + 1, C) is a buffer, so it is saved, loaded and moved with it.
 
-    Before `adopt` the codes are -1 and `book` raises `RuntimeError`.
+    ordered: False where the model reads the levels as parallel. Before `adopt` the codes are -1 and `book` raises
+    `RuntimeError`.
     """
 
-    def __init__(self, n_items: int, levels: tuple[int, ...]) -> None:
+    def __init__(self, n_items: int, levels: tuple[int, ...], ordered: bool = True) -> None:
         super().__init__()
-        self.levels = tuple(levels)
+        self.levels, self.ordered = tuple(levels), ordered
         self.register_buffer("codes", torch.full((n_items + 1, len(levels)), -1))  # (N + 1, C)
         self._book: tuple[Tensor, int, CodeBook] | None = None
 
@@ -51,7 +52,7 @@ class SemanticIds(nn.Module):
                 f"at most {self.levels}; set levels={','.join(map(str, book.sizes))}."
             )
         self.codes.copy_(book.codes)
-        book = replace(book, codes=self.codes, sizes=self.levels)
+        book = replace(book, codes=self.codes, sizes=self.levels, ordered=self.ordered)
         self._book = self.codes, self.codes._version, book
 
     @property
@@ -61,7 +62,8 @@ class SemanticIds(nn.Module):
         if self._book is None or self._book[0] is not codes or self._book[1] != codes._version:
             if not self.known:
                 raise RuntimeError("this model has no codes yet: call prepare(split), or ids.adopt(codebook).")
-            self._book = codes, codes._version, CodeBook(codes, self.levels, "codes of a saved model")
+            book = CodeBook(codes, self.levels, "codes of a saved model", ordered=self.ordered)
+            self._book = codes, codes._version, book
         return self._book[2]
 
 
