@@ -82,7 +82,7 @@ def semantic_ids(split: Split, choices: Choices, letter: bool = False) -> CodeBo
     evenly = max(2, int(split.n_items ** (1 / len(own))))  # children per node of a tree with as many leaves as items
     wanted = {
         "levels": len(own),
-        "codes": max(2, min(*own, split.n_items // 4)),
+        "codes": max(2, min(*own, split.n_items // 2)),
         "branches": tuple(min(size, evenly) for size in own[:-1]),
     }
     if letter:
