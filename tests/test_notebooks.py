@@ -21,7 +21,17 @@ QUICK = {
     "01_look_at_the_data": {"examples": 3},
     "02_item_map": {"epochs": 1},
     "03_attention_and_memory": {"epochs": 1, "events": 6},
+    "04_semantic_id_codebooks": {
+        "settings": {"levels": 2, "codes": 6},
+        "other_settings": {"levels": 2, "codes": 6, "epochs": 3},
+    },
+    "05_beam_search_step_by_step": {
+        "settings": {"dim": 16, "layers": 1, "max_length": 6, "levels": [8, 8, 64]},
+        "epochs": 1,
+        "width": 3,
+    },
     "90_report_system": {"epochs": 1, "users": 3, "settings": {"dim": 16}},
+    "91_report_codebook": {"settings": {"levels": 2, "codes": 6}},
 }
 
 
@@ -30,7 +40,10 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "01_look_at_the_data": (4, 2),
     "02_item_map": (2, 1),
     "03_attention_and_memory": (3, 2),
+    "04_semantic_id_codebooks": (9, 3),
+    "05_beam_search_step_by_step": (2, 3),
     "90_report_system": (4, 5),
+    "91_report_codebook": (5, 6),
 }
 
 

@@ -29,7 +29,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     events.to_csv(folder / "interactions.tsv", sep="\t", index=False)
     items = pd.DataFrame({"item_id": sorted(set(events["item_id"]))})
-    items["title"] = "<img src=x onerror=alert(1)>Thing " + items["item_id"]
+    kinds = ["red cheese", "blue milk", "green tea", "old bread"]
+    number = items["item_id"].str[1:].astype(int)
+    items["title"] = "<img src=x onerror=alert(1)>Thing " + items["item_id"] + number.map(lambda n: f" {kinds[n % 4]}")
     items["aisle"] = "aisle " + items["item_id"].str[1]
     items.to_csv(folder / "items.tsv", sep="\t", index=False)
     return folder
@@ -42,7 +44,10 @@ def with_parameters(tmp_path: Path, shop: Path):
     def copy(name: str, **parameters: object) -> Path:
         notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
         cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-        for key, value in {"dataset": str(shop), "epochs": 1, **parameters}.items():
+        if "epochs" not in parameters and re.search(r"(?m)^epochs = ", cell.source):
+            parameters["epochs"] = 1
+        for key, value in {"dataset": str(shop), **parameters}.items():
+            assert re.search(rf"(?m)^{key} = ", cell.source), key
             cell.source = re.sub(rf"(?m)^{key} = .*$", lambda _, line=f"{key} = {value!r}": line, cell.source)
         path = tmp_path / f"{name}.ipynb"
         nbformat.write(notebook, path)
@@ -56,7 +61,7 @@ def output_with(opened, text: str):
     return (
         opened.panel.locator(".jp-Cell-outputWrapper")
         .filter(has_text=text)
-        .filter(has=opened.page.locator(".widget-button, .widget-dropdown"))
+        .filter(has=opened.page.locator(".widget-button, .widget-dropdown, .widget-select"))
     )
 
 
@@ -159,4 +164,60 @@ def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None
         expect(history.locator("option")).to_have_count(count + 1)
         expect(editor.get_by_role("alert")).to_have_count(0)
         opened.shot("03_history_editor")
+        nothing_went_wrong(opened)
+
+
+def test_a_branch_of_codes_is_opened_and_an_item_found(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    small = {"levels": 2, "codes": 6}
+    parameters = {"settings": small, "other": "random_codes", "other_settings": small}
+    with lab.notebook(with_parameters("04_semantic_id_codebooks", **parameters), width=1300) as opened:
+        opened.run_all()
+        tree = output_with(opened, "One code back").first
+        plot = tree.locator(".js-plotly-plot")
+        expect(plot).to_contain_text("All ", timeout=60_000)
+        tree.scroll_into_view_if_needed()
+        branch = plot.locator(".barlayer .trace").first.locator(".point path").first
+        expect(branch).to_be_visible()
+        box = branch.bounding_box()
+        opened.page.mouse.click(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2)
+        expect(plot).to_contain_text("whose code begins", timeout=30_000)
+        tree.get_by_role("button", name="One code back").click()
+        expect(plot).to_contain_text("All ", timeout=30_000)
+        listed = tree.locator(".widget-select select").first
+        listed.focus()
+        listed.press("ArrowDown")
+        expect(plot).to_contain_text("whose code begins", timeout=30_000)
+        search = tree.get_by_placeholder("part of a title")
+        search.fill("thing s2")
+        search.press("Tab")
+        tree.locator(".widget-select select").nth(1).select_option(index=0)
+        expect(tree).to_contain_text("shares most of its code", timeout=30_000)
+        opened.shot("04_code_tree")
+        nothing_went_wrong(opened)
+
+
+def test_a_beam_is_followed_step_by_step(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    settings = {"dim": 16, "layers": 1, "max_length": 8, "levels": [8, 8, 16]}
+    with lab.notebook(with_parameters("05_beam_search_step_by_step", settings=settings, width=3), width=1300) as opened:
+        opened.run_all()
+        beams = output_with(opened, "width W").first
+        plot = beams.locator(".js-plotly-plot")
+        expect(plot).to_contain_text("step 3", timeout=60_000)
+        slider = beams.locator(".noUi-handle").first
+        slider.focus()
+        slider.press("ArrowLeft")
+        expect(plot).not_to_contain_text("step 3", timeout=30_000)
+        slider.press("ArrowRight")
+        expect(plot).to_contain_text("step 3", timeout=30_000)
+        beams.locator(".widget-dropdown select").select_option(index=2)
+        search = beams.get_by_placeholder("part of a title")
+        search.fill("thing s2")
+        search.press("Tab")
+        beams.locator(".widget-select select").select_option(index=1)
+        expect(beams).to_contain_text("without a search in", timeout=30_000)
+        opened.shot("05_beam_steps")
         nothing_went_wrong(opened)

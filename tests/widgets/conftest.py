@@ -21,7 +21,7 @@ HOSTILE = {
 @pytest.fixture(scope="session")
 def split():
     from seqlab.datasets import leave_one_out
-    from seqlab.datasets.log import InteractionLog
+    from seqlab.datasets.log import make_log
 
     random = np.random.default_rng(0)
     rows = [
@@ -37,9 +37,7 @@ def split():
             "shelf": [f"<i>shelf</i> {item % 3}" for item in range(1, 31)],
         }
     )
-    log = InteractionLog.from_frame(
-        events, items=items[items["item"].isin(events["item"])], title="title", repeats=True
-    )
+    log = make_log(events, items=items[items["item"].isin(events["item"])], title="title", repeats=True)
     return leave_one_out(log)
 
 
@@ -50,6 +48,28 @@ def run(split):
 
     settings = {"max_length": 8, "dim": 16, "layers": 2, "heads": 2}
     return fit(models.build("sasrec", split.n_items, settings), split, Options(epochs=2, tokens=128))
+
+
+@pytest.fixture(scope="session")
+def tigers(split):
+    """Two small TIGERs with other random codes, trained for a moment."""
+    import torch
+
+    from seqlab import models
+    from seqlab.tokenizers import CodeBook
+    from seqlab.training import Options, fit
+
+    sizes = (4, 4, 6)
+    settings = {"dim": 16, "layers": 1, "heads": 2, "max_length": 8, "levels": sizes, "resolve": "none"}
+
+    def trained(seed):
+        model = models.build("tiger", split.n_items, settings)
+        generator = torch.Generator().manual_seed(seed)
+        codes = [torch.randint(size, (split.n_items + 1,), generator=generator) for size in sizes]
+        model.ids.adopt(CodeBook(torch.stack(codes, 1), sizes))
+        return fit(model, split, Options(epochs=1, tokens=128, seed=seed))
+
+    return trained(0), trained(1)
 
 
 @pytest.fixture

@@ -1,0 +1,333 @@
+"""A beam search as a picture: which prefixes were kept and dropped at every step, and what a wider beam would find."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+KEPT, DROPPED = 8, 4
+"""Prefixes shown per step; how many more there are is told."""
+
+BEST = 10
+"""What is dropped although its item is among so many best ones is coloured: the search's loss."""
+
+BLUE, ORANGE, GREEN, RED = PALETTE[0], PALETTE[4], PALETTE[2], PALETTE[9]
+PALE, GREY, NOTHING = "rgba(0, 114, 178, 0.28)", "rgba(128, 134, 144, 0.5)", "rgba(0, 0, 0, 0)"
+BOX = 0.82  # of a step's column
+ROW = 42  # pixels per prefix: two lines
+
+
+def beam_steps(
+    frame: pd.DataFrame,
+    mass: pd.DataFrame,
+    widths: pd.DataFrame | None = None,
+    last: int | None = None,
+    caption: str = "",
+    chosen: int = 0,
+) -> go.Figure:
+    """The search of one user from left to right, a column per code written, the best prefix on top.
+
+    frame: rows of `Beams.frame` of one user with columns title (of the item a prefix leads to), exact_rank (that item's
+    place without a search) and answer (whether the item that really came next has this prefix). mass: of
+    `Beams.mass`. widths: what `beam_widths` takes, drawn below, with the width `chosen` marked. last: the step shown
+    last, from 0 (None: all). caption: escaped words above. The kinds and number of traces do not depend on the data.
+    """
+    from plotly.subplots import make_subplots
+
+    levels = int(mass["level"].max()) + 1
+    last = levels - 1 if last is None else last
+    shown = frame[(frame["level"] <= last) & _within(frame)]
+    kept = min(KEPT, int((frame["state"] == "live").groupby(frame["level"]).sum().max()))
+    dropped = min(DROPPED, int((frame["state"] == "pruned").groupby(frame["level"]).sum().max()))
+    rows = kept + 0.75 + (dropped + 0.55 if dropped else 0) + 1.8  # with the line that divides, and the shares
+    tall = (rows + 0.8) * ROW
+    below = 0 if widths is None else 96 + 27 * widths["item"].nunique()
+    if widths is None:
+        figure = make_subplots(1, 1)
+    else:
+        whole = tall + below
+        figure = make_subplots(
+            2, 1, row_heights=[tall / whole, (below - 96) / whole], vertical_spacing=96 / whole, shared_xaxes=False
+        )
+    places = _places(shown, kept)
+    texts = _boxes(figure, shown, places, levels)
+    texts += _shares(figure, mass[mass["level"] <= last], rows - 1.25)
+    _links(figure, shown, places)
+    for level in range(last + 1):
+        part = frame[frame["level"] == level]
+        live = int((part["state"] == "live").sum())
+        texts.append((level, -0.93, f"<b>step {level + 1}</b>: code {level + 1} of {levels}", INK))
+        if live > kept:
+            texts.append((level, kept - 0.28, f"<i>… and {live - kept:,} more kept</i>", INK))
+        if (part["state"] == "pruned").any():
+            texts.append((level, kept + 0.27, "<i>dropped, the best first:</i>", INK))
+    figure.add_scatter(
+        x=[x for x, *_ in texts],
+        y=[y for _, y, *_ in texts],
+        mode="text",
+        text=[text for _, _, text, _ in texts],
+        textposition="middle right",
+        textfont={"size": 11.5, "color": [colour for *_, colour in texts]},
+        hoverinfo="skip",
+        row=1,
+        col=1,
+    )
+    if widths is not None:
+        _grid(figure, widths, 2, chosen)
+    finish(figure, "", int(tall + below + 110))
+    figure.update_layout(barmode="overlay", hovermode="closest", dragmode=False, margin={"l": 8, "r": 8, "b": 20})
+    figure.update_xaxes(range=[-0.02, levels], visible=False, fixedrange=True, row=1, col=1)
+    figure.update_yaxes(range=[rows, -1.3], visible=False, fixedrange=True, row=1, col=1)
+    if widths is not None:
+        _axes(figure, widths, 2)
+    key = (
+        f"<span style='color:{BLUE}'>■</span> kept   ■ dropped, ✕ the item it would have led to "
+        f"(<span style='color:{RED}'>one of the ten best</span>)   "
+        f"<span style='color:{ORANGE}'>■</span> lost to codes that no item has   "
+        f"<span style='color:{GREEN}'><b>✓</b></span> on the way to what came next"
+    )
+    return heading(figure, f"{caption}<br>{key}" if caption else key, up=6)
+
+
+def beam_widths(frame: pd.DataFrame, chosen: int = 0) -> go.Figure:
+    """The items that are best without a search, and from which beam width on each is found.
+
+    frame: columns item, title, exact_rank, width, place (in the list that a beam of this width returns; NaN: not in it)
+    and answer; a row per item and width. chosen: a width to mark.
+    """
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(1, 1)
+    _grid(figure, frame, 1, chosen)
+    finish(figure, "", 110 + 27 * max(frame["item"].nunique(), 1))
+    figure.update_layout(margin={"t": 70, "l": 8, "r": 8, "b": 10})
+    _axes(figure, frame, 1)
+    return figure
+
+
+def _within(frame: pd.DataFrame) -> pd.Series:
+    """The rows that have a box: the best kept and the best dropped of every step."""
+    order = frame.groupby(["level", "state"])["rank"].rank(method="first")
+    return order <= np.where(frame["state"] == "live", KEPT, DROPPED)
+
+
+def _places(shown: pd.DataFrame, kept: int) -> pd.Series:
+    """Where each box stands: the kept ones from 0 down, the dropped ones below the line."""
+    order = shown.groupby(["level", "state"])["rank"].rank(method="first") - 1
+    return order + np.where(shown["state"] == "live", 0, kept + 0.95)
+
+
+def _boxes(figure: go.Figure, shown: pd.DataFrame, places: pd.Series, levels: int) -> list[tuple]:
+    """A box per prefix with its probability as its filled part; returns the words on them."""
+    live = (shown["state"] == "live").to_numpy()
+    chance = np.exp(shown["log_probability"].to_numpy(dtype=float))
+    best = shown.assign(chance=chance).groupby("level")["chance"].transform("max").to_numpy()
+    ends = shown["final_rank"].notna().to_numpy()
+    at = {"y": places.to_numpy(), "width": [0.86] * len(shown), "base": shown["level"].to_numpy(), "orientation": "h"}
+    lines = [BLUE if good else GREY for good in live & ends]
+    figure.add_bar(
+        x=[BOX] * len(shown),
+        **at,
+        marker={"color": "rgba(128, 134, 144, 0.07)", "line": {"width": 1.2, "color": lines}},
+        text=[_hover(row, levels) for row in shown.itertuples()],
+        textposition="none",
+        hovertemplate="%{text}<extra></extra>",
+        row=1,
+        col=1,
+    )
+    figure.add_bar(
+        x=BOX * chance / np.maximum(best, 1e-300),
+        **at,
+        marker={"color": [PALE if one else "rgba(128, 134, 144, 0.18)" for one in live], "line": {"width": 0}},
+        hoverinfo="skip",
+        row=1,
+        col=1,
+    )
+    room = 102 // max(levels, 3)
+    texts = []
+    for row, y, one in zip(shown.itertuples(), places, chance, strict=True):
+        code = "·".join(map(str, row.prefix))
+        full, colour = row.level + 1 == levels, INK if row.state == "live" else "rgba(128, 134, 144, 0.85)"
+        sign = f"  <span style='color:{GREEN}'><b>✓</b></span>" if row.answer else ""
+        head = f"<b>‹{code}›</b>  {_percent(one)}{sign}"
+        if full:
+            said = f"<b>{label(row.title, room - 5)}</b>" if row.state == "live" else label(row.title, room - 2)
+            said = f"{row.rank}. {said}" if row.state == "live" else f"✕ {said}"
+        else:
+            more = f" +{row.items - 1:,}" if row.items > 1 else ""
+            more += f", place {row.exact_rank}" if row.state != "live" and row.exact_rank <= BEST else ""
+            said = f"{'→' if row.state == 'live' else '✕'} {label(row.title, room - len(more))}{more}"
+        if row.state != "live" and row.exact_rank <= BEST:
+            colour = RED
+        texts += [(row.level + 0.005, y - 0.19, head, colour), (row.level + 0.005, y + 0.2, said, colour)]
+    return texts
+
+
+def _links(figure: go.Figure, shown: pd.DataFrame, places: pd.Series) -> None:
+    """From every prefix to those that continue it."""
+    place = {(row.level, row.rank): y for row, y in zip(shown.itertuples(), places, strict=True)}
+    most = shown[shown["state"] == "live"].groupby("level")["rank"].max()
+    for state, colour, dash in (("live", BLUE, "solid"), ("pruned", GREY, "dot")):
+        xs, ys = [], []
+        for row in shown[(shown["state"] == state) & (shown["level"] > 0)].itertuples():
+            start = place.get((row.level - 1, row.parent), most.get(row.level - 1, 0) - 0.28)
+            bend = np.linspace(0, 1, 9)
+            xs += [*(row.level - 1 + BOX + (1 - BOX) * bend), None]
+            ys += [*(start + (place[row.level, row.rank] - start) * (3 * bend**2 - 2 * bend**3)), None]
+        figure.add_scatter(
+            x=xs,
+            y=ys,
+            mode="lines",
+            line={"color": colour, "width": 1.3, "dash": dash},
+            opacity=0.75,
+            hoverinfo="skip",
+            row=1,
+            col=1,
+        )
+
+
+def _shares(figure: go.Figure, mass: pd.DataFrame, y: float) -> list[tuple]:
+    """A bar per step: of all probability, what is still kept, dropped here, lost here, and gone before."""
+    before = 1.0
+    parts: dict[str, list] = {name: [] for name in ("kept", "dropped", "illegal", "lost before")}
+    texts = []
+    for row in mass.sort_values("level").itertuples():
+        shared_out = row.live + row.pruned > before * (1 - row.illegal / max(before, 1e-12)) + 1e-4
+        illegal = 0.0 if shared_out else row.illegal  # renormalised: the legal codes got it
+        sizes = (row.live, row.pruned, illegal, max(0.0, 1 - row.live - row.pruned - illegal))
+        for name, size in zip(parts, sizes, strict=True):
+            parts[name].append(size)
+        lost = f"{_percent(row.illegal)} illegal" + (", shared out" if shared_out and row.illegal > 1e-4 else "")
+        texts.append((row.level, y + 0.62, f"{_percent(row.live)} kept, {_percent(row.pruned)} dropped", INK))
+        texts.append((row.level, y + 0.98, lost, ORANGE if row.illegal > 1e-4 else INK))
+        before = row.live
+    if len(mass):
+        texts.append((0, y - 0.42, "<b>all probability</b> (pale: lost before)", INK))
+    left = np.zeros(len(mass))
+    for (name, sizes), colour in zip(parts.items(), (BLUE, GREY, ORANGE, FAINT), strict=True):
+        figure.add_bar(
+            x=BOX * np.array(sizes),
+            base=mass["level"].to_numpy() + BOX * left,
+            y=[y] * len(mass),
+            width=[0.36] * len(mass),
+            orientation="h",
+            marker={"color": colour, "line": {"width": 0}},
+            customdata=sizes,
+            hovertemplate=f"{name}: %{{customdata:.2%}}<extra></extra>",
+            row=1,
+            col=1,
+        )
+        left = left + np.array(sizes)
+    return texts
+
+
+def _grid(figure: go.Figure, frame: pd.DataFrame, row: int, chosen: int) -> None:
+    """A dot where a beam of this width (column) finds this item (row), with the place it gives it."""
+    widths = sorted(frame["width"].unique())
+    column = {width: at for at, width in enumerate(widths)}
+    order = _order(frame)
+    found = frame["place"].notna()
+    for part, marker, text in (
+        (frame[found], {"size": 19, "color": BLUE}, True),
+        (frame[~found], {"size": 9, "color": NOTHING, "line": {"color": GREY, "width": 1.5}}, False),
+    ):
+        figure.add_scatter(
+            x=[column[width] for width in part["width"]],
+            y=order.reindex(part["item"]).to_numpy(),
+            mode="markers+text",
+            marker=marker,
+            text=[f"{place:.0f}" for place in part["place"]] if text else [" "] * len(part),
+            textfont={"color": "#ffffff", "size": 11},
+            customdata=[label(title, 80) for title in part["title"]],
+            hovertemplate="<b>%{customdata}</b><br>"
+            + ("place %{text} in the list" if text else "not in the list")
+            + "<extra></extra>",
+            row=row,
+            col=1,
+        )
+    # a wider beam can lose an item again: from which width on is it always there?
+    missing = frame[~found].groupby("item")["width"].max()
+    later = frame["width"] > frame["item"].map(missing).fillna(0)
+    least = frame[later].groupby("item")["width"].min()
+    figure.add_scatter(
+        x=[len(widths) - 0.35] * len(order),
+        y=order.to_numpy(),
+        mode="text",
+        text=[f"W ≥ {least[item]}" if item in least.index else "at none" for item in order.index],
+        textposition="middle right",
+        textfont={"color": [INK if least.get(item, 0) == min(widths) else ORANGE for item in order.index]},
+        hoverinfo="skip",
+        row=row,
+        col=1,
+    )
+    figure.add_scatter(
+        x=[column[chosen]] * 2 if chosen in column else [],
+        y=[-0.5, len(order) - 0.5] if chosen in column else [],
+        mode="lines",
+        line={"color": PALE, "width": 30},
+        opacity=0.5,
+        hoverinfo="skip",
+        row=row,
+        col=1,
+    )
+    figure.data = (*figure.data[:-4], figure.data[-1], *figure.data[-4:-1])  # the mark behind the dots
+
+
+def _order(frame: pd.DataFrame) -> pd.Series:
+    """Item -> its row, the best without a search on top."""
+    items = frame.drop_duplicates("item").sort_values(["exact_rank", "item"])["item"]
+    return items.reset_index(drop=True).reset_index().set_index("item")["index"]
+
+
+def _axes(figure: go.Figure, frame: pd.DataFrame, row: int) -> None:
+    widths, order = sorted(frame["width"].unique()), _order(frame)
+    one = frame.drop_duplicates("item").set_index("item").loc[order.index]
+    names = [
+        f"{label(title, 28)}{' ✓' if answer else ''}  {rank:.0f}"
+        for title, answer, rank in zip(one["title"], one["answer"], one["exact_rank"], strict=True)
+    ]
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=names,
+        range=[len(names) - 0.4, -0.6],
+        showgrid=False,
+        automargin=False,
+        row=row,
+        col=1,
+    )
+    figure.update_xaxes(
+        tickvals=list(range(len(widths))),
+        ticktext=[f"W = {width}" for width in widths],
+        range=[-0.6, len(widths) + 0.5],
+        side="top",
+        showgrid=False,
+        domain=[0.27, 1],
+        title="<b>the best items if all are scored: from which width W on does a beam find them?</b>",
+        row=row,
+        col=1,
+    )
+
+
+def _hover(row: object, levels: int) -> str:
+    what = "leads to" if row.level + 1 < levels else "is"
+    lines = [
+        f"<b>‹{'·'.join(map(str, row.prefix))}›</b> {what} <b>{label(row.title, 70)}</b>",
+        f"probability {_percent(np.exp(row.log_probability))}, "
+        f"{'kept' if row.state == 'live' else 'dropped'} at rank {row.rank:,}",
+        f"{row.items:,} item{'s' * (row.items != 1)}; the best of them has place {row.exact_rank:,} without a search",
+    ]
+    return "<br>".join([*lines, *(["what really came next is among them"] if row.answer else [])])
+
+
+def _percent(share: float) -> str:
+    """Two digits that count, also of very little."""
+    if share >= 0.0995 or share <= 0:
+        return f"{max(share, 0):.0%}"
+    return f"{float(f'{100 * share:.2g}'):.6f}".rstrip("0").rstrip(".") + "%" if share >= 1e-6 else "under 0.0001%"

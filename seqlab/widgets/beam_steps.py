@@ -1,0 +1,263 @@
+"""BeamSteps: a beam search one code at a time, what it dropped, and what a wider one would have found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from seqlab import figures
+from seqlab.evaluation import influence
+from seqlab.figures.tables import Html, text
+from seqlab.figures.theme import label
+from seqlab.recommender import device_of
+from seqlab.widgets.picking import ItemPicker, sample_users, titles_of, user_label, user_of
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from seqlab.datasets.splits import Split
+    from seqlab.tokenizers import CodeBook
+    from seqlab.training import Run
+
+CHOICE = 50
+"""Users in the dropdown."""
+
+WIDTHS = (1, 2, 3, 5, 10, 20, 50)
+EVERYTHING = 1 << 20
+"""Dropped prefixes asked for: all there are."""
+
+
+class BeamSteps:
+    """The beam search of one user under a run, and the list that needs no search; `other`: a run to hold against it.
+
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. `width`: of the
+    beam. `k`: the best items without a search that are looked for. names: of the two runs.
+    Raises `ValueError` for a system that does not write codes by a beam: it needs `ids` (its codes), `beams`, and
+    `exact_score` or `score`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        split: Split,
+        other: Run | None = None,
+        user: int | str | None = None,
+        width: int = 8,
+        k: int = 10,
+        names: tuple[str, str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        for one in (run, other):
+            if one is not None and not (hasattr(one.model, "beams") and _scorer(one.model)):
+                raise ValueError(f"{one.system} does not write codes by a beam search; choose a system such as tiger")
+        self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), k
+        self.names = names or _names(run, other)
+        self.widths = sorted({*WIDTHS, width})
+        self._width = width
+        self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
+        self._users = sample_users(split, CHOICE, seed)
+        if (first := user_of(split, user)) is not None:
+            self._users = [first, *(one for one in self._users if one != first)]
+        self._read(self._users[0])
+        self.view = None if in_report() else self._controls()
+
+    def steps(self, width: int | None = None, of: int = 0) -> pd.DataFrame:
+        """Every prefix the beam kept or dropped, with the item it leads to: `Beams.frame` with four more columns.
+
+        item, title: of the items with the prefix the one that is best without a search; exact_rank: its place there;
+        answer: whether what really came next has the prefix. of: 0 for the run, 1 for the other.
+        """
+        return self._searched(width or self._width, of)[0]
+
+    def mass(self, width: int | None = None, of: int = 0) -> pd.DataFrame:
+        """Where the probability went, step by step: `Beams.mass`."""
+        return self._searched(width or self._width, of)[1]
+
+    def found(self, of: int = 0) -> pd.DataFrame:
+        """The best items without a search and their places in the lists of beams of all `widths`.
+
+        Columns item, title, exact_rank, log_probability, answer, width, place (missing: not among the first k).
+        """
+        import pandas as pd
+
+        exact, ranks = self._exact[of]
+        best = exact.topk(min(self._k, len(exact) - 1)).indices.tolist()
+        rows = []
+        for width in self.widths:
+            listed = self._beams(width, of).items(self._k)[0][0].tolist()
+            for item in best:
+                rows.append({
+                    "item": item, "title": self._titles[item], "exact_rank": int(ranks[item]),
+                    "log_probability": float(exact[item]), "answer": item == self.answer, "width": width,
+                    "place": listed.index(item) + 1 if item in listed else float("nan"),
+                })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def follow(self, item: int) -> pd.DataFrame:
+        """One item through the search of each run: columns run, step (from 1), code, rank, log_probability, fate.
+
+        fate: "kept", "dropped" or, at the steps after that, "gone", where rank and log_probability are missing.
+        """
+        import pandas as pd
+
+        rows = []
+        for of, run in enumerate(run for run in self._runs if run is not None):
+            codes, frame = _book(run).codes[item].tolist(), self.steps(of=of)
+            for level in range(len(codes)):
+                prefix = tuple(codes[: level + 1])
+                row = frame[(frame["level"] == level) & (frame["prefix"] == prefix)]
+                there = len(row) > 0
+                rows.append({
+                    "run": self.names[of], "step": level + 1, "code": "·".join(map(str, prefix)),
+                    "rank": int(row["rank"].iloc[0]) if there else float("nan"),
+                    "log_probability": float(row["log_probability"].iloc[0]) if there else float("nan"),
+                    "fate": "gone" if not there else "kept" if row["state"].iloc[0] == "live" else "dropped",
+                })  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def parting(self, item: int) -> int | None:
+        """The first step (from 1) at which one run keeps an item's prefix and the other does not; None: never."""
+        kept = self.follow(item).assign(kept=lambda frame: frame["fate"] == "kept").groupby("step")["kept"]
+        apart = kept.nunique() > 1
+        return int(apart.idxmax()) if apart.any() else None
+
+    def words(self) -> str:
+        """Who is shown and what came next, and where two runs part (escaped)."""
+        _, ranks = self._exact[0]
+        history = [self._titles[item] for item in self._history.items.tolist()]
+        said = (
+            f"User {label(user_label(self._split, self._user))}, after {len(history)} events, the last "
+            f"<b>{label(history[-1], 36)}</b>.<br>Next really came <b>{label(self._titles[self.answer], 36)}</b>, "
+            f"place {ranks[self.answer]:,} of {len(ranks) - 1:,} without a search."
+        )
+        if self._runs[1] is None:
+            return said
+        top = int(self.steps().query("state == 'live'").groupby("level").first()["item"].iloc[-1])
+        step = self.parting(top)
+        fate = (
+            f"the two keep or drop it at the same steps; its place there is {self._exact[1][1][top]:,}"
+            if step is None
+            else f"they part at step {step}: {label(self.names[1], 30)} drops it there"
+        )
+        return f"{said}<br>{label(self.names[0], 30)} ends with <b>{label(self._titles[top], 36)}</b>; {fate}."
+
+    def still(self) -> go.Figure:
+        """All steps of the first user at the width given, and the widths at which the best items are found."""
+        return self._figure()
+
+    def _read(self, user: int) -> None:
+        """Ask the models about one user, once without a search."""
+        self._user, self.answer = user, self._answers[user]
+        self._exact, self._batches, self._kept = [], [], {}
+        for run in self._runs:
+            if run is None:
+                continue
+            longest = run.model.config.max_length
+            history = influence.history_of(self._split, user, longest=longest)
+            self._batches.append(influence.batch_of([history], longest).to(device_of(run.model)))
+            with torch.no_grad():
+                exact = _scorer(run.model)(self._batches[-1])[0].float().cpu()  # (N + 1,)
+            exact[0] = -torch.inf
+            ranks = torch.searchsorted((-exact).sort().values, -exact) + 1
+            self._exact.append((exact, ranks))
+            self._history = history if run is self._runs[0] else self._history
+
+    def _beams(self, width: int, of: int, keep: int = 0) -> Any:
+        return self._runs[of].model.beams(self._batches[of], width, keep)
+
+    def _searched(self, width: int, of: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        if (width, of) not in self._kept:
+            beams = self._beams(width, of, EVERYTHING)
+            exact, ranks = self._exact[of]
+            codes = _book(self._runs[of]).codes[self.answer].tolist()
+            frame = beams.frame()
+            best = _best_items(beams.trie, frame["prefix"].tolist(), exact)
+            frame = frame.assign(
+                item=best, title=[self._titles[item] for item in best], exact_rank=ranks[best].numpy(),
+                answer=[list(prefix) == codes[: len(prefix)] for prefix in frame["prefix"]],
+            )  # fmt: skip
+            self._kept[width, of] = frame, beams.mass()
+        return self._kept[width, of]
+
+    def _figure(self, last: int | None = None) -> go.Figure:
+        return figures.beam_steps(self.steps(), self.mass(), self.found(), last, self.words(), self._width)
+
+    def _controls(self) -> Any:
+        import ipywidgets
+        import plotly.graph_objects as go
+
+        self.status = StatusLine()
+        levels = _book(self._runs[0]).levels
+        options = [(user_label(self._split, user), user) for user in self._users]
+        self.user = ipywidgets.Dropdown(options=options, value=self._user, description="user")
+        self.step = ipywidgets.IntSlider(levels, 1, levels, description="step")
+        self.width = ipywidgets.SelectionSlider(
+            options=self.widths, value=self._width, description="width W", continuous_update=False
+        )
+        self.picker = ItemPicker(self._titles, "follow", self.status.guard(self.pick))
+        self.told = ipywidgets.HTML("Choose an item to follow it through the search.")
+        self.figure = go.FigureWidget(self._figure())
+        self.user.observe(self.status.guard(self._choose), "value")
+        self.step.observe(self.status.guard(self._draw), "value")
+        self.width.observe(self.status.guard(self._draw), "value")
+        bar = ipywidgets.HBox([self.user, self.step, self.width])
+        below = ipywidgets.VBox([self.picker.view, self.told], layout={"width": "100%"})
+        return panel(self.status, bar, self.figure, below, figure=self.figure)
+
+    def pick(self, item: int) -> None:
+        """Follow an item: its prefix, rank and fate at every step."""
+        self._followed = int(item)
+        table = figures.table(self.follow(self._followed)).body
+        places = ", ".join(
+            f"place {ranks[item]:,} without a search in {text(name)}"
+            for (_, ranks), name in zip(self._exact, self.names, strict=False)
+        )
+        self.told.value = Html(f"<h4>{text(self._titles[item], 90)}</h4><div>{places}</div>{table}").markup
+
+    def _choose(self, change: object) -> None:
+        self._read(self.user.value)
+        self._draw()
+
+    def _draw(self, change: object = None) -> None:
+        self._width = self.width.value
+        redraw(self.figure, self._figure(self.step.value - 1))
+        if self.picker.item is not None:
+            self.pick(self.picker.item)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return bundle(self)
+
+
+def _book(run: Run) -> CodeBook:
+    return run.model.ids.book
+
+
+def _scorer(model: Any) -> Any:
+    """What scores the whole catalogue without a search; None if nothing does."""
+    return getattr(model, "exact_score", None) or getattr(model, "score", None)
+
+
+def _names(run: Run, other: Run | None) -> tuple[str, str]:
+    """By their tokenizers, if that tells them apart."""
+    first, second = (
+        "" if one is None else getattr(one.model.config, "tokenizer", one.system) or one.system for one in (run, other)
+    )
+    return (f"{first} (first)", f"{second} (second)") if first == second else (first, second)
+
+
+def _best_items(trie: Any, prefixes: list[tuple[int, ...]], exact: torch.Tensor) -> list[int]:
+    """Of the items with each prefix the one with the highest score; the lowest number among equal ones."""
+    best = []
+    for length in sorted({len(prefix) for prefix in prefixes}):
+        rows = [at for at, prefix in enumerate(prefixes) if len(prefix) == length]
+        nodes = trie.find(torch.tensor([prefixes[at] for at in rows], device=trie.device))
+        items, offsets = (one.cpu() for one in trie.items_at(nodes))
+        owner = torch.repeat_interleave(torch.arange(len(rows)), offsets.diff())
+        order = items.argsort(stable=True)
+        order = order[(-exact[items[order]]).argsort(stable=True)]
+        order = order[owner[order].argsort(stable=True)]
+        best += zip(rows, items[order][offsets[:-1]].tolist(), strict=True)
+    return [item for _, item in sorted(best)]

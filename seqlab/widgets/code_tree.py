@@ -1,0 +1,314 @@
+"""CodeTree: what the codes of a tokenizer stand for, branch by branch, and what they would be in another tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqlab import figures
+from seqlab.datasets import text as item_text
+from seqlab.figures.tables import Html, text
+from seqlab.figures.theme import plain
+from seqlab.widgets.picking import ItemPicker, titles_of
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from seqlab.datasets.splits import Split
+    from seqlab.tokenizers import CodeBook
+    from seqlab.widgets.item_map import ItemMap
+
+    Prefix = tuple[int, ...]
+
+WORDS = 3
+"""Words written on a branch."""
+
+LISTED = 12
+"""Items listed below the tree."""
+
+
+class CodeTree:
+    """The tree of a code book over the items of a split; with `other`, each item's code there as well.
+
+    category: the column of the items that colours the branches (None: the first that fits, "" none). path: the prefix
+    whose branches are shown first. names: of the two tokenizers (None: the names of their classes).
+    `items` and `there` hold the items with their codes (columns "level 0", ...), the most frequent in training first.
+    Raises `ValueError` for a book of another catalogue, a column that is not there or a prefix nobody has.
+    """
+
+    def __init__(
+        self,
+        book: CodeBook,
+        split: Split,
+        other: CodeBook | None = None,
+        category: str | None = None,
+        path: Prefix = (),
+        names: tuple[str, str] | None = None,
+    ) -> None:
+        for one in (book, other):
+            if one is not None and one.n_items != split.n_items:
+                raise ValueError(f"the codes are of {one.n_items:,} items, the data have {split.n_items:,}")
+        self._book, self._split, self._titles = book, split, titles_of(split)
+        self._category = _category(split.log.items) if category is None else category
+        if self._category and self._category not in split.log.items.columns:
+            known = ", ".join(map(str, split.log.items.columns))
+            raise ValueError(f"the items have no column {self._category!r}; they have {known}")
+        self.names = names or _names(book, other)
+        self._order = np.argsort(-split.train.item_counts(split.n_items)[1:].cpu().numpy(), kind="stable")
+        self.items = self._coded(book)
+        self.there = None if other is None else self._coded(other)
+        if self.there is not None:
+            self.items["there"] = self.there["level 0"]
+        self.path = self._known(path)
+        self.view = None if in_report() else self._controls()
+
+    @cached_property
+    def words(self) -> dict[Prefix, str]:
+        """Of every branch of more than one item the words that tell it from the other branches of its parent.
+
+        A word counts once per item. Its weight is how many items of the branch have it, times the logarithm of how much
+        more often they do than the items of the parent (and, a tenth of that, than all items).
+        """
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        try:
+            texts = item_text.texts(self._split.log)
+            counter = CountVectorizer(binary=True, token_pattern=r"(?u)[^\W\d_]{2,}", dtype=np.float64)
+            has = counter.fit_transform(texts)  # (N, V)
+        except ValueError:  # items without words: a DataError of `texts`, or an empty vocabulary
+            return {}
+        vocabulary, found = counter.get_feature_names_out(), {}
+        trie, codes = self._book.trie, self._book.codes[1:].to(self._book.trie.device)
+        above = whole = _sums(has, np.zeros(len(texts), dtype=int))
+        parent = np.zeros(len(texts), dtype=int)  # of every item, a row of `above`
+        for length in range(1, self._book.levels + 1):
+            nodes, row = np.unique(trie.find(codes[:, :length]).cpu().numpy(), return_inverse=True)
+            if len(nodes) == len(texts):
+                break
+            here, one = _sums(has, row), np.zeros(len(nodes), dtype=int)
+            one[row] = parent
+            best = _telling(here, above, one, whole)
+            prefixes = trie.path(trie.find(codes[:, :length]).unique())[:, :length].tolist()
+            said = {tuple(prefixes[at]): ", ".join(vocabulary[words]) for at, words in best.items()}
+            found |= {prefix: words for prefix, words in said.items() if words}
+            above, parent = here, row
+        return found
+
+    def branch(self, prefix: Prefix) -> pd.DataFrame:
+        """The items of one branch with their codes: columns title, code and, with another tokenizer, code there."""
+        import pandas as pd
+
+        numbers = set(self._book.items_of(list(prefix)).tolist())
+        chosen = self.items[self.items.index.isin(numbers)]
+        frame = pd.DataFrame({"title": chosen["title"]})
+        if "group" in chosen:
+            frame[self._category] = chosen["group"]
+        frame["code"] = _written(chosen)
+        if self.there is not None:
+            frame[f"in {self.names[1]}"] = _written(self.there.loc[chosen.index])
+        return frame
+
+    def use(self) -> pd.DataFrame:
+        """How many items have each code of each level: columns level, code, items, for `figures.code_use`."""
+        import pandas as pd
+
+        parts = []
+        for level, size in enumerate(self._book.sizes):
+            counts = np.bincount(self.items[f"level {level}"], minlength=size)
+            parts.append(pd.DataFrame({"level": level, "code": range(size), "items": counts}))
+        return pd.concat(parts, ignore_index=True)
+
+    def item_map(self, vectors: np.ndarray, color: str = "level 0", method: str = "pca", seed: int = 0) -> ItemMap:
+        """The items on a map of `vectors` (N, d), which can be coloured by the codes of any level.
+
+        Where a level tells too little (one code for all) or too much (hardly two items alike) another column is taken.
+        """
+        import torch
+
+        from seqlab.widgets.item_map import ItemMap
+
+        coded = self.items.sort_index().filter(regex=r"^level \d+$").astype(str)
+        log = replace(self._split.log, items=self._split.log.items.assign(**coded))
+        padded = torch.nn.functional.pad(torch.from_numpy(vectors), (0, 0, 1, 0))
+        model = torch.nn.Module()
+        model.items = torch.nn.Embedding.from_pretrained(padded)
+        tells = 1 < self.items[color].nunique() <= max(12, len(self.items) // 3) if color in coded else True
+        return ItemMap(
+            SimpleNamespace(model=model), replace(self._split, log=log), color if tells else None, method, seed
+        )
+
+    def still(self) -> go.Figure:
+        """The tree from `path` on: two levels and the items below."""
+        return self._figure()
+
+    def _coded(self, book: CodeBook) -> pd.DataFrame:
+        import pandas as pd
+
+        frame = pd.DataFrame({"title": self._titles[1:]}, index=self._split.log.items.index)
+        if self._category:
+            group = self._split.log.items[self._category]
+            frame["group"] = group.astype(object).where(group.notna(), "(unknown)").map(plain)
+        for level, column in enumerate(book.codes[1:].cpu().numpy().T):
+            frame[f"level {level}"] = column
+        return frame.iloc[self._order]
+
+    def _known(self, path: Prefix) -> Prefix:
+        path = tuple(int(code) for code in path)
+        if len(path) > self._book.levels or not len(self._book.items_of(list(path))):
+            raise ValueError(f"no item has a code that begins with {path}")
+        return path
+
+    def _figure(self) -> go.Figure:
+        root = self.path[: max(min(len(self.path), self._book.levels - 2), 0)]
+        return figures.code_tree(self.items, self.words, root, self.path, self._category or "", self.names[1])
+
+    def _controls(self) -> Any:
+        import ipywidgets
+        import plotly.graph_objects as go
+
+        self.status = StatusLine()
+        wide = {"width": "98%"}
+        self.branches = ipywidgets.Select(rows=7, layout=wide)
+        self.up = ipywidgets.Button(description="One code back", icon="arrow-left", layout={"width": "150px"})
+        self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick_item))
+        self.where = ipywidgets.HTML()
+        self.details = ipywidgets.HTML(layout=wide)
+        self.figure = go.FigureWidget(self._figure())
+        self.figure.data[0].on_click(self.status.guard(self._clicked))
+        self.branches.observe(self.status.guard(self._chosen), "value")
+        self.up.on_click(self.status.guard(lambda _: self._back()))
+        self._show()
+        bar = ipywidgets.HBox([self.up, self.where])
+        left = ipywidgets.VBox([bar, self.branches], layout={"width": "56%"})
+        top = ipywidgets.HBox([left, self.picker.view], layout={"width": "100%"})
+        return panel(self.status, top, self.figure, self.details, figure=self.figure)
+
+    def pick(self, path: Prefix) -> None:
+        """Open a branch: its own branches in the picture, its items below it."""
+        self.path = self._known(path)
+        self._show()
+        redraw(self.figure, self._figure())
+
+    def pick_item(self, item: int) -> None:
+        """Open the branch an item stands in, down to its whole code."""
+        self.pick(tuple(self._book.codes[item].tolist()))
+        self.details.value = self.item(item).markup
+
+    def _chosen(self, change: Any) -> None:
+        if change.new is not None and not self._filling:
+            self.pick(change.new)
+
+    def _clicked(self, trace: Any, points: Any, state: Any) -> None:
+        if points.point_inds:
+            self.pick(tuple(map(int, str(trace.customdata[points.point_inds[0]]).split("."))))
+
+    def _back(self) -> None:
+        if not self.path:
+            raise ValueError("this is the whole tree; there is nothing before the first code")
+        self.pick(self.path[:-1])
+
+    def _show(self) -> None:
+        """What the controls and the lines below the picture say about the branch that is open."""
+        chosen = self.items[self.items.index.isin(set(self._book.items_of(list(self.path)).tolist()))]
+        options = []
+        if len(self.path) < self._book.levels:
+            counts = chosen[f"level {len(self.path)}"].value_counts()
+            for code, count in counts.items():
+                prefix = (*self.path, int(code))
+                options.append((plain(f"{_name(prefix)}  {count:,} items  {self.words.get(prefix, '')}", 80), prefix))
+        self._filling = True  # new options choose their first by themselves, which is nobody's choice
+        self.branches.options = options
+        self.branches.value = None
+        self._filling = False
+        said = self.words.get(self.path, "") if self.path else "all codes"
+        self.where.value = Html(
+            f"<b>{text(_name(self.path))}</b> {len(chosen):,} item{'s' * (len(chosen) != 1)}: {text(said or '–')}"
+        ).markup
+        listed = self.branch(self.path)
+        table = figures.table(listed.head(LISTED)).body
+        more = f"<div class='quiet'>and {len(listed) - LISTED:,} more</div>" if len(listed) > LISTED else ""
+        self.details.value = Html(
+            f"<h4>Items of {text(_name(self.path))}, the most frequent first</h4>{self._spread(chosen)}{table}{more}"
+        ).markup
+
+    def _spread(self, chosen: pd.DataFrame) -> str:
+        """In words, where the items of a branch are in the other tokenizer."""
+        if self.there is None or not self.path:
+            return ""
+        counts = chosen["there"].value_counts()
+        return (
+            f"<div>In {text(self.names[1])} these {len(chosen):,} items have {len(counts):,} different first "
+            f"code{'s' * (len(counts) != 1)}; the most frequent, {text(_name((counts.index[0],)))}, has "
+            f"{counts.iloc[0]:,} of them.</div>"
+        )
+
+    def item(self, item: int) -> Html:
+        """One item's code in each tokenizer, and the items that share the most of it."""
+        sides = {self.names[0]: self.items} | ({} if self.there is None else {self.names[1]: self.there})
+        cards = []
+        for name, frame in sides.items():
+            codes = frame.filter(regex=r"^level \d+$")
+            mine = codes.loc[item].to_numpy()
+            shared = (codes.to_numpy() == mine).cumprod(1).sum(1)
+            order = [at for at in np.argsort(-shared, kind="stable") if frame.index[at] != item][:8]
+            near = frame.iloc[order][["title"]].assign(code=_written(frame.iloc[order]), shared=shared[order])
+            head = f"<h4>{text(name)}: {text(_name(tuple(mine)))}</h4><div class='quiet'>shares most of its code</div>"
+            cards.append(f"<div>{head}{figures.table(near).body}</div>")
+        title = text(self._titles[item], 90)
+        return Html(f"<h4>{title}</h4><div class='grid'>{''.join(cards)}</div>")
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return bundle(self)
+
+
+def _category(items: pd.DataFrame) -> str:
+    """The first column of words, apart from id and title, that puts many items together; "" if there is none."""
+    import pandas as pd
+
+    for name in items.columns:
+        words = not pd.api.types.is_numeric_dtype(items[name])
+        if name not in ("item_id", "title") and words and 1 < items[name].nunique() <= max(3, len(items) // 10):
+            return name
+    return ""
+
+
+def _names(book: CodeBook, other: CodeBook | None) -> tuple[str, str]:
+    first, second = (one.name.split("(")[0] if one is not None else "" for one in (book, other))
+    return (f"{first} (first)", f"{second} (second)") if first == second else (first, second)
+
+
+def _name(prefix: Prefix) -> str:
+    return "‹" + "·".join(str(int(code)) for code in prefix) + "›" if prefix else "the whole tree"
+
+
+def _written(frame: pd.DataFrame) -> list[str]:
+    return ["·".join(map(str, row)) for row in frame.filter(regex=r"^level \d+$").to_numpy().tolist()]
+
+
+def _sums(has: Any, row: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Per group of items: how many have each word (P, V), and how many there are (P,)."""
+    from scipy.sparse import csr_matrix
+
+    groups = csr_matrix((np.ones(len(row)), (row, np.arange(len(row)))), shape=(int(row.max()) + 1, len(row)))
+    return (groups @ has).tocsr(), np.bincount(row).astype(float)
+
+
+def _telling(here: tuple, above: tuple, parent: np.ndarray, whole: tuple) -> dict[int, np.ndarray]:
+    """Row of each branch -> the columns of its most telling words, the best first."""
+    table = here[0].tocoo()
+    share = table.data / here[1][table.row]
+    before = np.asarray(above[0][parent[table.row], table.col]).ravel() / above[1][parent[table.row]]
+    usual = np.asarray(whole[0][0].todense()).ravel()[table.col] / whole[1][0]
+    weight = table.data * (np.log(share / before) + 0.1 * np.log(share / usual))
+    kept = (weight > 1e-9) & ((table.data > 1) | (here[1][table.row] < 3))
+    row, column, weight = table.row[kept], table.col[kept], weight[kept]
+    order = np.lexsort((column, -weight, row))
+    starts = np.searchsorted(row[order], np.arange(len(here[1]) + 1))
+    return {at: column[order[first:last]][:WORDS] for at, (first, last) in enumerate(pairwise(starts))}

@@ -1,0 +1,153 @@
+"""BeamSteps driven from Python as a person would, held against the search and the exact scores it shows."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from seqlab import widgets
+
+TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
+
+
+@pytest.fixture
+def steps(tigers, split, live):
+    return widgets.BeamSteps(tigers[0], split, tigers[1], width=3)
+
+
+def exact(steps, of=0):
+    return steps._runs[of].model.exact_score(steps._batches[of])[0]
+
+
+def test_each_prefix_leads_to_the_best_of_its_items(steps, tigers):
+    scores, codes = exact(steps), tigers[0].model.ids.codes
+    frame = steps.steps()
+    assert set(frame["state"]) == {"live", "pruned"}
+    for row in frame.itertuples():
+        inside = [item for item in range(1, 31) if tuple(codes[item, : row.level + 1].tolist()) == row.prefix]
+        best = max(float(scores[item]) for item in inside)
+        assert row.item == next(item for item in inside if float(scores[item]) == best)
+        assert row.exact_rank == 1 + int((scores[1:] > best).sum())
+        assert row.answer == (steps.answer in inside)
+
+
+def test_all_that_was_dropped_is_there(steps, tigers):
+    frame = steps.steps()
+    trie = tigers[0].model.ids.book.trie
+    first = frame[frame["level"] == 0]
+    assert len(first) == trie.starts[2] - trie.starts[1]
+    chance = np.exp(first["log_probability"].astype(float)).groupby(first["state"]).sum()
+    mass = steps.mass().set_index("level").loc[0]
+    assert chance["live"] == pytest.approx(mass["live"], abs=1e-6)
+    assert chance["pruned"] == pytest.approx(mass["pruned"], abs=1e-6)
+
+
+def test_the_best_items_are_found_where_a_beam_of_that_width_finds_them(steps, tigers):
+    found, scores = steps.found(), exact(steps)
+    order = scores[1:].argsort(descending=True)[:10] + 1
+    assert set(found["item"]) == set(order.tolist())
+    for row in found.itertuples():
+        listed = tigers[0].model.beams(steps._batches[0], row.width).items(10)[0][0].tolist()
+        assert (row.place == row.place) == (row.item in listed)
+        if row.item in listed:
+            assert listed[int(row.place) - 1] == row.item
+    assert found.loc[found["width"] == 50, "place"].notna().all()  # wider than the tree: nothing is lost
+    assert found.loc[found["width"] == 1, "place"].isna().any()
+
+
+def test_an_item_is_followed_to_where_it_is_dropped(steps, tigers):
+    gone = 0
+    for item in range(1, 31):
+        followed = steps.follow(item)
+        assert len(followed) == 6
+        for of, name in enumerate(steps.names):
+            fates = followed.loc[followed["run"] == name, "fate"].tolist()
+            assert fates in (
+                ["kept"] * 3, ["kept", "kept", "dropped"], ["kept", "dropped", "gone"], ["dropped", "gone", "gone"],
+            )  # fmt: skip
+            beams = tigers[of].model.beams(steps._batches[of], 3)
+            kept = (beams.codes[0] == tigers[of].model.ids.codes[item]).all(-1).any()
+            assert (fates[-1] == "kept") == bool(kept)
+            gone += fates[-1] == "gone"
+    assert gone
+
+
+def test_two_runs_part_at_the_first_step_that_only_one_survives(steps):
+    parted = 0
+    for item in range(1, 31):
+        followed, step = steps.follow(item), steps.parting(item)
+        one, two = ((followed.loc[followed["run"] == name, "fate"] == "kept").tolist() for name in steps.names)
+        apart = [at for at, kept in enumerate(zip(one, two, strict=True), 1) if kept[0] != kept[1]]
+        assert step == (apart[0] if apart else None)
+        parted += step is not None
+    assert parted
+    assert widgets.BeamSteps(steps._runs[0], steps._split, steps._runs[0]).parting(3) is None
+
+
+def test_the_picture_follows_user_step_and_width(steps):
+    figure = steps.figure
+
+    def levels():
+        return set(figure.data[0].base)
+
+    assert levels() == {0, 1, 2}
+    steps.step.value = 1
+    assert levels() == {0}
+    steps.step.value = 3
+    narrow = len(steps.steps().query("state == 'live' and level == 1"))
+    steps.width.value = 5
+    assert len(steps.steps().query("state == 'live' and level == 1")) > narrow == 3
+    before = figure.layout.annotations[0].text
+    steps.user.value = steps.user.options[1][1]
+    assert figure.layout.annotations[0].text != before
+    steps.width.value = 50
+    assert not (steps.steps()["state"] == "pruned").any()
+    assert steps.figure is figure
+    assert not steps.status.view.value
+
+
+def test_an_item_chosen_by_title_is_followed_and_stays_so(steps):
+    steps.picker.search.value = "thing 2"
+    steps.picker.found.value = 25
+    assert "Thing 25" in steps.told.value
+    before = steps.told.value
+    steps.width.value = 50
+    assert steps.told.value != before
+    assert steps.told.value.count("kept") == 6
+
+
+def test_the_words_tell_who_and_what_came_next(steps, split):
+    from seqlab.widgets.picking import titles_of, user_label
+
+    said = widgets.BeamSteps(steps._runs[0], split, user=steps._users[3]).words()
+    assert user_label(split, steps._users[3]) in said
+    ranks = steps._exact[0][1]
+    assert int(ranks[1:].min()) == 1
+    assert titles_of(split)
+    assert "ends with" in steps.words()
+    assert "ends with" not in said
+
+
+def test_a_system_that_writes_no_codes_is_refused(run, split):
+    with pytest.raises(ValueError, match="does not write codes"):
+        widgets.BeamSteps(run, split)
+
+
+def test_in_a_report_the_still_stands_alone(tigers, split, report):
+    shown = widgets.BeamSteps(tigers[0], split)._repr_mimebundle_()
+    assert set(shown) == {"text/plain", "application/vnd.plotly.v1+json"}
+
+
+def test_titles_stay_text(steps):
+    import ipywidgets
+
+    for item in range(1, 11):
+        steps.pick(item)
+        assert not TAGS.search(steps.told.value)
+    for user in [user for _, user in steps.user.options][:3]:
+        steps.user.value = user
+        texts = [json.dumps(json.loads(one.to_json()), ensure_ascii=False) for one in (steps.still(), steps.figure)]
+        texts += [one.value for one in vars(steps).values() if isinstance(one, ipywidgets.HTML)]
+        assert not [text for text in texts if TAGS.search(text)]
+    assert "text/html" in steps._repr_mimebundle_()
