@@ -15,7 +15,7 @@ from seqlab.datasets import text as item_text
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets.picking import ItemPicker, titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,6 +171,7 @@ class CodeTree:
 
     def _controls(self) -> Any:
         import ipywidgets
+        import plotly.graph_objects as go
 
         self.status = StatusLine()
         wide = {"width": "98%"}
@@ -179,7 +180,7 @@ class CodeTree:
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick_item))
         self.where = ipywidgets.HTML()
         self.details = ipywidgets.HTML(layout=wide)
-        self.figure = live_figure(self._figure())
+        self.figure = go.FigureWidget(self._figure())
         self.figure.data[0].on_click(self.status.guard(self._clicked))
         self.branches.observe(self.status.guard(self._chosen), "value")
         self.up.on_click(self.status.guard(lambda _: self._back()))

@@ -8,7 +8,7 @@ from seqlab import figures
 from seqlab.evaluation import projection
 from seqlab.figures.tables import Html, text
 from seqlab.widgets.picking import ItemPicker, titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +84,7 @@ class ItemMap:
 
     def _controls(self) -> Any:
         import ipywidgets
+        import plotly.graph_objects as go
 
         self.status = StatusLine()
         self.color = ipywidgets.Dropdown(options=self.columns, value=self._color, description="colour")
@@ -95,7 +96,7 @@ class ItemMap:
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick))
         self.near = ipywidgets.HTML("Choose an item here, or click a dot.", layout={"width": "330px"})
         self._spots = self._frame(self._method)
-        self.figure = live_figure(figures.item_map(self._spots, self.color.value))
+        self.figure = go.FigureWidget(figures.item_map(self._spots, self.color.value))
         for trace in self.figure.data[:-2]:
             trace.on_click(self.status.guard(self._clicked))
         self.color.observe(self.status.guard(self._draw), "value")

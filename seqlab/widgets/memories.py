@@ -8,7 +8,7 @@ from seqlab import figures, tracing
 from seqlab.evaluation import influence
 from seqlab.figures.theme import plain
 from seqlab.widgets.picking import sample_users, titles_of, user_label, user_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,11 +80,12 @@ class Memories:
 
     def _controls(self) -> Any:
         import ipywidgets
+        import plotly.graph_objects as go
 
         self.status = StatusLine()
         options = [(user_label(self._split, user), user) for user in self._users]
         self.user = ipywidgets.Dropdown(options=options, value=self._users[0], description="user")
-        self.figure = live_figure(self._figure([self.user.value]))
+        self.figure = go.FigureWidget(self._figure([self.user.value]))
         self.user.observe(self.status.guard(self._draw), "value")
         return panel(self.status, self.user, self.figure, figure=self.figure)
 

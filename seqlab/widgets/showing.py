@@ -120,24 +120,6 @@ class StatusLine:
         return run
 
 
-def live_figure(figure: go.Figure) -> go.FigureWidget:
-    """A figure that the kernel can change, whose first message to the page holds the whole picture.
-
-    Plotly's own opens the connection empty and sends the picture after it. Where a busy page makes a view of what it
-    has in between, that view stays blank: it takes later messages for changes of a picture it never got.
-    """
-    import plotly.graph_objects as go
-
-    class LiveFigure(go.FigureWidget):
-        def open(self) -> None:
-            if self._widget_data or self._widget_layout:  # neither is there yet when ipywidgets' constructor calls
-                super().open()
-
-    live = LiveFigure(figure)
-    live.open()
-    return live
-
-
 def redraw(live: go.FigureWidget, figure: go.Figure) -> None:
     """Make a live figure show what `figure` shows, in place; both have the same kinds of traces in the same order."""
     with live.batch_update():
