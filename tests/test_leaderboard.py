@@ -70,4 +70,6 @@ def test_a_row_from_before_a_setting_existed_stands_for_its_default(
         table.loc[0, column] = json.dumps(kept)
     table.to_csv(path, index=False)
     monkeypatch.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was run again"))
-    leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
+    again = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
+    assert len(again) == 1 and json.loads(again.loc[0, "settings"])["decay"] == 0.8
+    assert json.loads(again.loc[0, "options"])["validate_every"] == 1

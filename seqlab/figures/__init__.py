@@ -25,7 +25,7 @@ _HOMES = {
     "influences": "memory",
     "item_map": "catalogue_maps",
     "item_map_with_neighbours": "catalogue_maps",
-    "code_tree": "codebooks",
+    "code_tree": "code_trees",
     "code_use": "codebooks",
     "code_levels": "codebooks",
     "code_training": "codebooks",

@@ -71,17 +71,6 @@ def nothing_went_wrong(opened) -> None:
     opened.no_mishaps()
 
 
-def wait_until_drawn(opened, plot, text: str) -> None:
-    """A live figure with this text; where it stays blank on a busy machine (LOG.md), one runs the notebook again."""
-    from playwright.sync_api import expect
-
-    try:
-        expect(plot).to_contain_text(text, timeout=60_000)
-    except AssertionError:
-        opened.run_all()
-        expect(plot).to_contain_text(text, timeout=60_000)
-
-
 def test_users_are_browsed(lab, with_parameters) -> None:
     from playwright.sync_api import expect
 
@@ -187,7 +176,7 @@ def test_a_branch_of_codes_is_opened_and_an_item_found(lab, with_parameters) -> 
         opened.run_all()
         tree = output_with(opened, "One code back").first
         plot = tree.locator(".js-plotly-plot")
-        wait_until_drawn(opened, plot, "All ")
+        expect(plot).to_contain_text("All ", timeout=60_000)
         tree.scroll_into_view_if_needed()
         branch = plot.locator(".barlayer .trace").first.locator(".point path").first
         expect(branch).to_be_visible()
@@ -217,7 +206,7 @@ def test_a_beam_is_followed_step_by_step(lab, with_parameters) -> None:
         opened.run_all()
         beams = output_with(opened, "width W").first
         plot = beams.locator(".js-plotly-plot")
-        wait_until_drawn(opened, plot, "step 3")
+        expect(plot).to_contain_text("step 3", timeout=60_000)
         slider = beams.locator(".noUi-handle").first
         slider.focus()
         slider.press("ArrowLeft")
