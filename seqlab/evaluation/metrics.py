@@ -59,21 +59,23 @@ def intervals(ranks: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"mean": values.mean().to_numpy(), "low": low, "high": high}, index=values.columns)
 
 
-def compare(a: Ranks, b: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Metric of `a` minus metric of `b` on the same users, with the paired 95 % bootstrap interval.
 
-    Index metric, columns a, b, difference, low, high. Raises `ValueError` where the two did not answer the same
-    questions or not under the same seen filter.
+    Of several runs of a side (its seeds) each user's mean is taken first: the interval is that of the users, for these
+    seeds. Index metric, columns a, b, difference, low, high. Raises `ValueError` where two runs did not answer the
+    same questions or not under the same seen filter.
     """
     import pandas as pd
 
-    left, right = a.frame.sort_values("user"), b.frame.sort_values("user")
-    same = len(left) == len(right) and bool(
-        (left[["user", "item"]].to_numpy() == right[["user", "item"]].to_numpy()).all()
-    )
-    if not same or a.seen_filter != b.seen_filter:
+    sides = [side if isinstance(side, list) else [side] for side in (a, b)]
+    frames = [one.frame.sort_values("user") for side in sides for one in side]
+    asked = [frame[["user", "item"]].to_numpy() for frame in frames]
+    same = all(np.array_equal(one, asked[0]) for one in asked[1:])
+    if not same or len({one.seen_filter for side in sides for one in side}) > 1:
         raise ValueError("These runs cannot be compared: they answered other questions, or under another seen filter.")
-    of_a, of_b = per_user(left["rank"].to_numpy()), per_user(right["rank"].to_numpy())
+    found = [per_user(frame["rank"].to_numpy()) for frame in frames]
+    of_a, of_b = (sum(some) / len(some) for some in (found[: len(sides[0])], found[len(sides[0]) :]))
     gain = (of_a - of_b).to_numpy()
     low, high = _bootstrap(gain, samples, seed)
     means = {"a": of_a.mean().to_numpy(), "b": of_b.mean().to_numpy(), "difference": gain.mean(0)}
