@@ -131,21 +131,25 @@ def datasets() -> None:
 
 @app.command()
 def leaderboard(
-    systems: Annotated[list[str], typer.Argument(help="which systems")],
+    arms: Annotated[list[str], typer.Argument(help="which systems; sasrec:layers=3 is one with a setting of its own")],
     dataset: Dataset = "complete-journey",
     seeds: Annotated[str, typer.Option(help="one or more, 0,1,2")] = "0",
     settings: Settings = None,
     seen_filter: Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")] = None,
     table: Annotated[Path, typer.Option(help="the table to add to")] = Path("data/leaderboard.csv"),
     runs: Annotated[Path, typer.Option(help="where run folders and checkpoints go")] = Path("data/runs"),
+    against: Annotated[str | None, typer.Option(help="the arm that the others are compared with, user by user")] = None,
 ) -> None:
     """Train what the table lacks, with the dataset's presets; can be killed and called again."""
     from seqlab import leaderboard as board
 
     chosen = [int(seed) for seed in seeds.split(",")]
-    rows = board.complete(systems, dataset, chosen, table, runs, _pairs(settings or []), seen_filter)
+    rows, gains = board.complete(arms, dataset, chosen, table, runs, _pairs(settings or []), seen_filter, against)
     shown = ["system", "seed", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
     typer.echo(rows[rows["dataset"] == dataset][shown].to_string(index=False))
+    if gains is not None:
+        typer.echo(f"\nGains over {against}, paired by user, with 95 % intervals:")
+        typer.echo(gains.set_index(["arm", "metric"]).round(4).to_string())
 
 
 @app.command()

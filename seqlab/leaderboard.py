@@ -1,9 +1,10 @@
 """The table of what was measured: `data/leaderboard.csv`, one row per trained system, with how it came about.
 
-    seqlab leaderboard sasrec gru4rec --dataset amazon-beauty --seed 0
+    seqlab leaderboard sasrec sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 --against sasrec
 
-trains what the table does not hold yet, with the presets of the dataset's card, and adds a row for each. It can be
-killed and called again: a run goes on from its checkpoint, a finished one is never repeated.
+trains what the table does not hold yet, with the presets of the dataset's card, adds a row for each, and says what
+every arm gains over one of them. It can be killed and called again: a run goes on from its checkpoint, a finished one
+is never repeated. An arm is a system, with settings and training options behind it if need be: `rearec:steps=1`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import dataclasses
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import models, provenance
 from seqlab.datasets import leave_one_out, load
-from seqlab.evaluation import intervals
-from seqlab.training import Options, Run, fit, preset
+from seqlab.evaluation import Ranks, compare, intervals
+from seqlab.training import Options, Run, fit, load_run, preset
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from seqlab.datasets.splits import Split
 
@@ -65,34 +68,83 @@ def row(run: Run, split: Split, options: Options) -> dict[str, Any]:
     return result | {"torch": told["versions"]["torch"], "seqlab": told["versions"]["seqlab"]}
 
 
-def complete(systems: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,
-             given: dict[str, Any] | None = None, seen_filter: bool | None = None) -> pd.DataFrame:  # fmt: skip
-    """Train what `path` lacks of these systems and seeds on a named dataset; the whole table afterwards.
+@dataclass(frozen=True)
+class Plan:
+    """One run to be made, or made already: of `arm` with `seed`, into `folder`."""
 
-    `given`: settings and options that differ from the dataset's presets. Run folders go to
-    `runs/<dataset>/<system>-<seed>-<hash of all choices>`. The table is rewritten after every run, aside, then renamed.
+    arm: str
+    model: nn.Module
+    options: Options
+    key: dict[str, Any]
+    folder: Path
+
+
+def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], seen_filter: bool) -> Plan:
+    """What training `arm` means here: the presets of the dataset's card, under `given`, under the arm's own words.
+
+    Raises `ValueError` for an arm with a word that is no key=value, or no setting of its system or of training.
     """
+    system, *words = arm.split(":")
+    if wrong := [word for word in words if "=" not in word]:
+        raise ValueError(f"{wrong[0]!r} in {arm!r} is no key=value; an arm looks like sasrec:layers=3:epochs=20.")
+    chosen, kinds = given | dict(word.split("=", 1) for word in words), models.types_of(Options)
+    of_system = {key: value for key, value in chosen.items() if key not in kinds}
+    models.configure(system, of_system, also=kinds)
+    changes = {key: models.read_as(kinds[key], value, key) for key, value in chosen.items() if key in kinds}
+    model = models.create(system, split, of_system, seed)
+    options = dataclasses.replace(preset(model, split), **(changes | {"seed": seed}))
+    key = _key(system, model.config, split, options, seen_filter)
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
+    return Plan(arm, model, options, key, runs / split.log.name / f"{system}-{seed}-{digest}")
+
+
+def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,
+             given: dict[str, Any] | None = None, seen_filter: bool | None = None,
+             against: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame | None]:  # fmt: skip
+    """Train what `path` lacks of these arms and seeds on a named dataset: the whole table, and the gains over one arm.
+
+    `given`: settings and options that differ from the dataset's presets, for all arms. Run folders go to
+    `runs/<dataset>/<system>-<seed>-<hash of all choices>`. The table is rewritten after every run, aside, then renamed.
+    `against`: one of the arms. The gains over it are paired by user, after each user's mean over the seeds; columns
+    arm, metric, a, b, difference, low, high. Raises `ValueError` for another arm, `FileNotFoundError` where the table
+    has a run whose folder is not in `runs`.
+    """
+    if against is not None and against not in arms:
+        raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
     split = leave_one_out(load(dataset))
-    kinds = models.types_of(Options)
-    of_system = {key: value for key, value in (given or {}).items() if key not in kinds}
-    changes = {key: models.read_as(kinds[key], value, key) for key, value in (given or {}).items() if key in kinds}
     shown = split.log.repeats is False if seen_filter is None else seen_filter
-    for system in systems:
-        for seed in seeds:
-            model = models.create(system, split, of_system, seed)
-            options = dataclasses.replace(preset(model, split), **(changes | {"seed": seed}))
-            key = _key(system, model.config, split, options, shown)
-            if _holds(read(path), key):
-                print(f"{dataset} {system} seed {seed}: in the table already.")
-                continue
-            digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
-            folder = runs / dataset / f"{system}-{seed}-{digest}"
-            print(f"{dataset} {system} seed {seed} ({folder}):", flush=True)
-            run = fit(model, split, options, folder, resume=True, seen_filter=shown)
-            if run.interrupted:
-                return read(path)
-            add(row(run, split, options), path)
-    return read(path)
+    plans = [plan(arm, split, seed, runs, given or {}, shown) for arm in arms for seed in seeds]
+    for one in plans:
+        what = f"{dataset} {one.arm} seed {one.options.seed}"
+        if _holds(read(path), one.key):
+            print(f"{what}: in the table already.")
+            continue
+        print(f"{what} ({one.folder}):", flush=True)
+        run = fit(one.model, split, one.options, one.folder, resume=True, seen_filter=shown)
+        if run.interrupted:
+            return read(path), None
+        add(row(run, split, one.options), path)
+    return read(path), None if against is None else _gains(plans, against, split)
+
+
+def _gains(plans: list[Plan], against: str, split: Split) -> pd.DataFrame:
+    """What every other arm gains over `against`, by the ranks that the runs kept."""
+    import pandas as pd
+
+    ranks: dict[str, list[Ranks]] = {}
+    for one in plans:
+        if not one.folder.exists():
+            raise FileNotFoundError(
+                f"{one.folder} is not there, so its users cannot be compared: bring the run folder, or take its row "
+                "out of the table and train it again."
+            )
+        ranks.setdefault(one.arm, []).append(load_run(one.folder, split).ranks)
+    parts = []
+    for arm in ranks.keys() - {against}:
+        found = compare(ranks[arm], ranks[against]).loc[list(METRICS)].rename_axis("metric").reset_index()
+        parts.append(found.assign(arm=arm))
+    order = {arm: place for place, arm in enumerate(ranks)}
+    return pd.concat(parts).sort_values("arm", key=lambda arms: arms.map(order), kind="stable", ignore_index=True)
 
 
 def add(result: dict[str, Any], path: Path) -> None:

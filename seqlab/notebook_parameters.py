@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 from typing import TYPE_CHECKING, Any
+
+from seqlab.datasets.columns import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,10 +63,8 @@ def check(notebook: NotebookNode, given: Mapping[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in given.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
             has = f"It has: {', '.join(known)}." if known else "It has none."
-            raise ParameterError(f"there is no parameter {name!r}.{hint} {has}")
+            raise ParameterError(f"there is no parameter {name!r}.{nearest(name, known)} {has}")
         default, kind, optional = known[name]
         try:
             values[name] = None if optional and value in (None, "None") else _fitted(value, kind, default)

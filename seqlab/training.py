@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import time
@@ -36,7 +37,7 @@ class Options:
     tokens: int = 4096  # history positions in a batch
     learning_rate: float = 1e-3
     warmup: int = 100  # steps over which the learning rate rises to its value
-    hold: int | None = None  # steps after which it falls with 1 / sqrt(step); none: never
+    decay: Literal["none", "cosine"] = "none"  # cosine: the rate falls to nothing over `epochs`
     weight_decay: float = 0.0
     clip: float = 1.0  # norm of the gradient
     metric: str = "ndcg@10"  # of validation; the best epoch by it is kept
@@ -219,8 +220,11 @@ class _Loop:
         if options.compile:
             self.objective = torch.compile(self.objective, dynamic=True)
         self.train = split.train.to(accelerator.device)
+        chosen = dataclasses.asdict(options)
+        if options.decay == "none":
+            chosen["epochs"] = None  # training may go on for longer than it was begun for
         self.settings = json.dumps(
-            {"config": dataclasses.asdict(model.config), "options": dataclasses.asdict(options) | {"epochs": None},
+            {"config": dataclasses.asdict(model.config), "options": chosen,
              "data": split.log.fingerprint(), "split": split.how}
         )  # fmt: skip
 
@@ -241,8 +245,9 @@ class _Loop:
         self.model.train()
         total, steps, targets = torch.zeros((), device=self.accelerator.device), 0, 0
         step = sum(int(row["steps"]) for row in state.history)
+        share = state.epoch / options.epochs
         for batch in self._batches(seed):
-            rate = _rate(options, step + steps + 1)
+            rate = _rate(options, step + steps + 1, share)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             with self.accelerator.autocast():
@@ -340,10 +345,10 @@ class _Loop:
             }
 
 
-def _rate(options: Options, step: int) -> float:
-    """The learning rate of a step, the first of which is 1."""
+def _rate(options: Options, step: int, share: float) -> float:
+    """The learning rate of a step, the first of which is 1, in an epoch before which `share` of all epochs are done."""
     rate = options.learning_rate * min(1.0, step / max(options.warmup, 1))
-    return rate if options.hold is None else rate * (options.hold / max(step, options.hold)) ** 0.5
+    return rate if options.decay == "none" else rate * (1 + math.cos(math.pi * share)) / 2
 
 
 def _name(model: nn.Module) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,9 @@ def chained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_per_system_and_seed_with_interval_and_provenance(chained: None, tmp_path: Path) -> None:
-    table = leaderboard.complete(["popularity", "markov"], "chains", [0, 1], tmp_path / "table.csv", tmp_path / "runs")
+    table, _ = leaderboard.complete(
+        ["popularity", "markov"], "chains", [0, 1], tmp_path / "table.csv", tmp_path / "runs"
+    )
     assert sorted(zip(table["system"], table["seed"], strict=True)) == [
         ("markov", 0), ("markov", 1), ("popularity", 0), ("popularity", 1),
     ]  # fmt: skip
@@ -52,7 +55,7 @@ def test_a_row_for_every_choice_that_differs(chained: None, tmp_path: Path) -> N
     path = tmp_path / "table.csv"
     leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
     leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"})
-    table = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"}, seen_filter=True)
+    table, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"}, seen_filter=True)
     assert len(table) == 3 and len(list((tmp_path / "runs" / "chains").iterdir())) == 3
     assert sorted(table["seen_filter"]) == [False, False, True]
     with pytest.raises(ValueError, match="markov has no setting 'gap'"):
@@ -63,13 +66,37 @@ def test_a_row_from_before_a_setting_existed_stands_for_its_default(
     chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "table.csv"
-    table = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
+    table, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
     for column, name in (("settings", "decay"), ("options", "validate_every")):
         kept = json.loads(table.loc[0, column])
         del kept[name]
         table.loc[0, column] = json.dumps(kept)
     table.to_csv(path, index=False)
     monkeypatch.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was run again"))
-    again = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
+    again, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
     assert len(again) == 1 and json.loads(again.loc[0, "settings"])["decay"] == 0.8
     assert json.loads(again.loc[0, "options"])["validate_every"] == 1
+
+
+def test_arms_are_told_apart_and_compared_with_one_of_them_user_by_user(chained: None, tmp_path: Path) -> None:
+    arms, where = ["markov", "markov:gaps=1", "popularity"], (tmp_path / "table.csv", tmp_path / "runs")
+    table, gains = leaderboard.complete(arms, "chains", [0, 1], *where, against="popularity")
+    gaps = [json.loads(text).get("gaps", 0) for text in table["settings"]]
+    assert sorted(gaps) == [0, 0, 1, 1, 10, 10]
+    assert gains["arm"].tolist() == ["markov", "markov", "markov:gaps=1", "markov:gaps=1"]
+    found = gains.set_index(["arm", "metric"])
+    rows = table[table["seed"] == 0].set_index("system")["ndcg@10"]
+    assert found.loc[("markov", "ndcg@10"), "b"] == pytest.approx(rows["popularity"], abs=1e-5)
+    assert (found["low"] <= found["difference"]).all() and (found["difference"] <= found["high"]).all()
+    with pytest.raises(ValueError, match="'sasrec' is none of the arms"):
+        leaderboard.complete(arms, "chains", [0], *where, against="sasrec")
+    with pytest.raises(ValueError, match="'gaps' in 'markov:gaps' is no key=value"):
+        leaderboard.complete(["markov:gaps"], "chains", [0], *where)
+
+
+def test_a_row_whose_run_is_gone_cannot_be_compared(chained: None, tmp_path: Path) -> None:
+    where = (tmp_path / "table.csv", tmp_path / "runs")
+    leaderboard.complete(["markov", "popularity"], "chains", [0], *where)
+    shutil.rmtree(where[1])
+    with pytest.raises(FileNotFoundError, match="take its row out of the table"):
+        leaderboard.complete(["markov", "popularity"], "chains", [0], *where, against="markov")

@@ -203,8 +203,29 @@ def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeyp
     expected = [OPTIONS.learning_rate * min(1, step / 10) for step in range(1, len(rates) + 1)]
     assert rates == pytest.approx(expected)
     rates.clear()
-    fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=3, warmup=2, hold=4))
-    assert rates[3:] == pytest.approx([OPTIONS.learning_rate * (4 / step) ** 0.5 for step in range(4, len(rates) + 1)])
+    run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=4, warmup=1, decay="cosine"))
+    per_epoch = [share for row, share in zip(run.history, (1, 0.853553, 0.5, 0.146447), strict=True)
+                 for _ in range(int(row["steps"]))]  # fmt: skip
+    assert rates == pytest.approx([OPTIONS.learning_rate * share for share in per_epoch], rel=1e-4)
+
+
+def test_a_falling_rate_cannot_be_resumed_to_another_number_of_epochs(tmp_path):
+    falling = dataclasses.replace(OPTIONS, epochs=2, decay="cosine")
+    model = fresh()
+    loss, calls = model.loss, iter(range(10_000))
+    per_epoch = sum(1 for _ in SPLIT.train.training_batches(8, OPTIONS.tokens, 0))
+
+    def stopped(batch):
+        if next(calls) >= per_epoch:
+            raise KeyError("killed")
+        return loss(batch)
+
+    model.loss = stopped
+    with pytest.raises(KeyError, match="killed"):
+        fit(model, SPLIT, falling, tmp_path / "run")
+    with pytest.raises(ValueError, match="other settings"):
+        fit(fresh(), SPLIT, dataclasses.replace(falling, epochs=3), tmp_path / "run", resume=True)
+    assert fit(fresh(), SPLIT, falling, tmp_path / "run", resume=True).metrics["epochs"] == 2
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_learning_rate_and_the_checkpoint(tmp_path):

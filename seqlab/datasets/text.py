@@ -93,11 +93,18 @@ def own(array: object, n_items: int) -> np.ndarray:
 
 
 def from_model(model: nn.Module) -> np.ndarray:
-    """The item table of a trained system such as SASRec: (N, D). DataError if it has no `items.weight`."""
+    """The item table of a trained system: (N, D), row i - 1 is item i.
+
+    Raises DataError for a system without one: those that count, and those that read codes.
+    """
     table = getattr(getattr(model, "items", None), "weight", None)
     if table is None:
-        raise DataError(f"{type(model).__name__} has no item table (items.weight) to take vectors from.")
-    return own(table, len(table) - 1)
+        raise DataError(
+            f"{type(model).__name__} has no table of item vectors (items.weight); choose a system that learns one, "
+            "such as sasrec."
+        )
+    n_items = getattr(model, "n_items", len(table) - 1)  # behind the items, a table may hold more: BERT4Rec's mask
+    return own(table[: n_items + 1], n_items)
 
 
 def coverage(log: InteractionLog) -> pd.DataFrame:

@@ -81,6 +81,13 @@ class Beams:
         """(B, W, C) the tuples; -1 where a user has fewer."""
         return self.trie.path(self.node)
 
+    def kept(self) -> Tensor:
+        """(B, C, W) log-probabilities of the prefixes that each step kept, best first; -inf where it kept fewer."""
+        most = self.node.shape[1]
+        scores = [torch.nn.functional.pad(step.scores, (0, most - step.scores.shape[1]), value=-torch.inf)
+                  for step in self.steps]  # fmt: skip
+        return torch.stack(scores, 1)
+
     def items(self, k: int) -> tuple[Tensor, Tensor]:
         """The first k items and their scores, both (B, k); item 0 with score -inf where there are fewer.
 

@@ -55,27 +55,29 @@ def intervals(ranks: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
     import pandas as pd
 
     values = per_user(ranks.frame["rank"].to_numpy())
-    low, high = _bootstrap(values.to_numpy(), samples, seed)
+    low, high = bootstrap(values.to_numpy(), samples, seed)
     return pd.DataFrame({"mean": values.mean().to_numpy(), "low": low, "high": high}, index=values.columns)
 
 
-def compare(a: Ranks, b: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Metric of `a` minus metric of `b` on the same users, with the paired 95 % bootstrap interval.
 
-    Index metric, columns a, b, difference, low, high. Raises `ValueError` where the two did not answer the same
-    questions or not under the same seen filter.
+    Of several runs of a side (its seeds) each user's mean is taken first: the interval is that of the users, for these
+    seeds. Index metric, columns a, b, difference, low, high. Raises `ValueError` where two runs did not answer the
+    same questions or not under the same seen filter.
     """
     import pandas as pd
 
-    left, right = a.frame.sort_values("user"), b.frame.sort_values("user")
-    same = len(left) == len(right) and bool(
-        (left[["user", "item"]].to_numpy() == right[["user", "item"]].to_numpy()).all()
-    )
-    if not same or a.seen_filter != b.seen_filter:
+    sides = [side if isinstance(side, list) else [side] for side in (a, b)]
+    frames = [one.frame.sort_values("user") for side in sides for one in side]
+    asked = [frame[["user", "item"]].to_numpy() for frame in frames]
+    same = all(np.array_equal(one, asked[0]) for one in asked[1:])
+    if not same or len({one.seen_filter for side in sides for one in side}) > 1:
         raise ValueError("These runs cannot be compared: they answered other questions, or under another seen filter.")
-    of_a, of_b = per_user(left["rank"].to_numpy()), per_user(right["rank"].to_numpy())
+    found = [per_user(frame["rank"].to_numpy()) for frame in frames]
+    of_a, of_b = (sum(some) / len(some) for some in (found[: len(sides[0])], found[len(sides[0]) :]))
     gain = (of_a - of_b).to_numpy()
-    low, high = _bootstrap(gain, samples, seed)
+    low, high = bootstrap(gain, samples, seed)
     means = {"a": of_a.mean().to_numpy(), "b": of_b.mean().to_numpy(), "difference": gain.mean(0)}
     return pd.DataFrame({**means, "low": low, "high": high}, index=of_a.columns)
 
@@ -91,8 +93,8 @@ def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int
     frame = ranks.frame
     value = per_user(frame["rank"].to_numpy())[[metric]].to_numpy()
     groups = {
-        "history length": _quartiles(frame["history_length"], "events"),
-        "popularity of the answer": _quartiles(frame["item_count"], "training events"),
+        "history length": quartiles(frame["history_length"], "events"),
+        "popularity of the answer": quartiles(frame["item_count"], "training events"),
         "repeat or new": pd.Series(np.where(frame["seen"], "met before", "new to the user"), dtype="category"),
     }
     rows = []
@@ -100,13 +102,13 @@ def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int
         for label in group.cat.categories:
             chosen = value[(group == label).to_numpy()]
             if len(chosen):
-                low, high = _bootstrap(chosen, samples, seed)
+                low, high = bootstrap(chosen, samples, seed)
                 row = {"slice": name, "group": label, "users": len(chosen), "mean": chosen.mean()}
                 rows.append({**row, "low": low[0], "high": high[0]})
     return pd.DataFrame(rows)
 
 
-def _quartiles(values: pd.Series, unit: str) -> pd.Series:
+def quartiles(values: pd.Series, unit: str) -> pd.Series:
     """Which quarter of the users each value falls into, labelled with its bounds."""
     import pandas as pd
 
@@ -120,7 +122,7 @@ def _quartiles(values: pd.Series, unit: str) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(cut, labels, ordered=True))
 
 
-def _bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The 2.5 % and 97.5 % quantiles of the means of resampled rows: values (Q, M) gives two (M,).
 
     Resampling Q rows with replacement is drawing multinomial weights; weights of a few samples at a time keep the

@@ -1,4 +1,4 @@
-"""Item vectors, their nearest neighbours, and two coordinates for a map."""
+"""The nearest neighbours of item vectors, and two coordinates for a map."""
 
 from __future__ import annotations
 
@@ -6,33 +6,13 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from seqlab.datasets.named import cache_folder
 
-if TYPE_CHECKING:
-    from torch import nn
-
 Method = Literal["pca", "umap"]
-
-
-def item_vectors(model: nn.Module) -> np.ndarray:
-    """The input table of a trained system as (N, D): row i - 1 is item i.
-
-    Raises `ValueError` for a system without one (those that count).
-    """
-    from torch import nn
-
-    tables = {name: part for name, part in model.named_modules() if isinstance(part, nn.Embedding)}
-    table = tables.get("items")
-    if table is None:
-        raise ValueError(
-            f"{type(model).__name__} has no table of item vectors; choose a system that learns one, such as sasrec"
-        )
-    n_items = getattr(model, "n_items", None) or table.num_embeddings - 1
-    return table.weight[1 : n_items + 1].detach().float().cpu().numpy()
 
 
 def coordinates(vectors: np.ndarray, method: Method = "pca", seed: int = 0) -> np.ndarray:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from seqlab import tracing
 from seqlab.evaluation.influence import batch_of
-from seqlab.evaluation.metrics import _bootstrap, _quartiles, per_user
-from seqlab.evaluation.ranking import SCORES_AT_ONCE, TOKENS_AT_ONCE, Ranks, _whole_history, ranks_of
+from seqlab.evaluation.metrics import bootstrap, per_user, quartiles
+from seqlab.evaluation.ranking import SCORES_AT_ONCE, TOKENS_AT_ONCE, Ranks, ranks_of, whole_history
 from seqlab.recommender import device_of
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
         states = model.thoughts(batch)
         scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
-        history = _whole_history(questions, rows, batch.items)
+        history = whole_history(questions, rows, batch.items)
         at, answers = rows.cpu(), questions.item[rows]
         measured, listed = _measure(scores, states, model.temperatures, answers, history if seen_filter else None)
         for name, values in measured.items():
@@ -233,7 +233,7 @@ def outcomes(
     rows = []
     for way, kind, chosen in ways:
         values = found.quality[every, chosen]  # (Q, 2)
-        low, high = _bootstrap(values, samples, seed)
+        low, high = bootstrap(values, samples, seed)
         for place, metric in enumerate(METRICS):
             rows.append({
                 "way": way, "kind": kind, "steps": chosen.mean(), "metric": metric,
@@ -258,15 +258,15 @@ def gains(
     gain = (per_user(then)[[metric]] - per_user(first)[[metric]]).to_numpy()
     about = found.frame.iloc[:: found.steps + 1]
     groups = {
-        "history length": _quartiles(about["history_length"], "events"),
-        "popularity of the answer": _quartiles(about["item_count"], "training events"),
+        "history length": quartiles(about["history_length"], "events"),
+        "popularity of the answer": quartiles(about["item_count"], "training events"),
     }
     rows = []
     for name, group in groups.items():
         for label in group.cat.categories:
             values = gain[(group == label).to_numpy()]
             if len(values):
-                low, high = _bootstrap(values, samples, seed)
+                low, high = bootstrap(values, samples, seed)
                 row = {"slice": name, "group": label, "users": len(values), "mean": values.mean()}
                 rows.append({**row, "low": low[0], "high": high[0]})
     return pd.DataFrame(rows)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import inspect
 import pkgutil
 import types
 import typing
 from typing import TYPE_CHECKING, Any
+
+from seqlab.datasets.columns import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +29,7 @@ def names() -> list[str]:
 def module(name: str) -> types.ModuleType:
     """The file of a system. Raises `ValueError` with the nearest name for an unknown one."""
     if name not in names():
-        raise ValueError(f"there is no system {name!r}{_nearest(name, names())}. There are: {', '.join(names())}.")
+        raise ValueError(f"there is no system {name!r}.{nearest(name, names())} There are: {', '.join(names())}.")
     return importlib.import_module(f"{__name__}.{name}")
 
 
@@ -56,8 +57,8 @@ def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> 
     known = types_of(config_type)
     for key in settings:
         if key not in known:
-            near = _nearest(key, [*known, *also])
-            raise ValueError(f"{name} has no setting {key!r}{near}. It has: {', '.join(known)}.")
+            near = nearest(key, [*known, *also])
+            raise ValueError(f"{name} has no setting {key!r}.{near} It has: {', '.join(known)}.")
     return config_type(**{key: read_as(known[key], value, f"{name}.{key}") for key, value in settings.items()})
 
 
@@ -94,11 +95,6 @@ def table() -> pd.DataFrame:
         settings = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(file.Config))
         rows.append({"system": name, "what it is": file.__doc__.strip().splitlines()[0], "settings": settings})
     return pd.DataFrame(rows)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def read_as(hint: Any, value: Any, where: str) -> Any:

@@ -19,7 +19,7 @@ Held against: R@10 .0656, NDCG@10 .0348 on amazon-beauty (log of the authors: RQ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,9 +27,8 @@ from torch import Tensor, nn
 
 from seqlab import decoding
 from seqlab.datasets.sequences import Batch
-from seqlab.layers.cached_transformer import CrossBlock, read, read_end, which_count, write
+from seqlab.layers.code_writer import CodeWriter
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
@@ -67,102 +66,37 @@ class DiscRec(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        dim, levels = config.dim, config.levels
-        self.table = nn.Embedding(sum(levels), dim)  # the levels' tables below one another
-        causal = config.layout == "decoder"
-        self.mix = Branches(config, causal)
-        self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
-        self.slots = nn.Embedding(len(levels), dim)
-        self.start = nn.Parameter(torch.empty(dim))  # before the first item
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            Block(dim, config.heads, config.dropout, causal=causal) for _ in range(config.layers)
-        )
-        self.norm = nn.LayerNorm(dim)
-        if not causal:
-            self.first = nn.Parameter(torch.empty(dim))  # before the first code
-            self.mix_written = Branches(config, causal=True, writes=True)
-            self.writers = nn.ModuleList(CrossBlock(dim, config.heads, config.dropout) for _ in range(config.layers))
-            self.writers_norm = nn.LayerNorm(dim)
-            nn.init.normal_(self.first, std=0.02)
-        self.heads = nn.ModuleList(nn.Linear(dim, size, bias=False) for size in levels)
+        encoder = config.layout == "encoder_decoder"
+
+        def mix(written: bool) -> Branches:
+            return Branches(config, causal=written or not encoder, writes=written)
+
+        self.writer = CodeWriter(config, encoder, mix if config.branch != "none" else None)
         self.live = Tap("beam", "user level rank")
-        for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.start):
-            nn.init.normal_(weight, std=0.02)
-        offsets = torch.tensor((0, *levels[:-1])).cumsum(0)
-        self.register_buffer("offsets", offsets, persistent=False)  # (C,) where each level's table begins
-        self.ids = SemanticIds(n_items, levels)
+        self.ids = SemanticIds(n_items, config.levels)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
         if not self.ids.known:
             self.ids.adopt(semantic_ids(split, self.config))
 
-    def tokens(self, items: Tensor) -> Tensor:
-        """The start token and the mixed codes of items (B, T) as vectors: (B, 1 + T C, D)."""
-        codes = self.ids.codes[items].clamp(min=0) + self.offsets  # (B, T, C)
-        place = torch.arange(items.shape[1], device=items.device)
-        x = self.mix(self.table(codes)) + self.slots.weight + self.positions(place)[:, None]  # (B, T, C, D)
-        start = self.start.expand(len(items), 1, -1)
-        return self.dropout(torch.cat([start, x.flatten(1, 2)], 1))
-
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        asked = batch.targets > 0  # (B, T)
-        learn = self._from_every_position if self.config.layout == "decoder" else self._from_cuts
-        hidden, items = learn(batch, asked)  # (M, C, D), (M,)
-        truth, parts = self.ids.codes[items], {}
-        for level, head in enumerate(self.heads):
-            parts[f"level {level}"] = F.cross_entropy(head(hidden[:, level]), truth[:, level])
-        total = torch.stack(list(parts.values())).sum()
-        return Loss(total, {name: part.detach() for name, part in parts.items()})
-
-    def _from_every_position(self, batch: Batch, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass over a history and its last answer: the states (M, C, D) that write each answer (M,)."""
-        items = F.pad(batch.items, (0, 1))  # (B, T + 1)
-        items.scatter_(1, batch.lengths[:, None], batch.last(batch.targets)[:, None])
-        x = self.tokens(items)[:, :-1]  # (B, (T + 1) C, D): every state writes the code after it
-        for block in self.blocks:
-            x = block(x)
-        states = x.unflatten(1, (items.shape[1], -1))[:, 1:]  # (B, T, C, D)
-        return self.norm(states[asked]), batch.targets[asked]
-
-    def _from_cuts(self, batch: Batch, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """Histories cut at random before an answer, `cuts` per row on average, each through encoder and decoder."""
-        row, place = asked.nonzero(as_tuple=True)
-        chosen = torch.randperm(len(row), device=row.device)[: self.config.cuts * len(batch)]
-        row, place = row[chosen], place[chosen]
-        width = int(place.max()) + 1
-        real = torch.arange(width, device=row.device) <= place[:, None]
-        memory, real = self._encode(batch.items[row, :width] * real, place + 1)
-        items = batch.targets[row, place]
-        codes = self.ids.codes[items][:, :-1] + self.offsets[:-1]  # (M, C - 1)
-        x = torch.cat([self.first.expand(len(items), 1, -1), self.table(codes)], 1)  # (M, C, D)
-        x = self.dropout(self.mix_written(x[:, None])[:, 0] + self.slots.weight)
-        for writer in self.writers:
-            x = writer(x, memory, real)
-        return self.writers_norm(x), items
-
-    def _encode(self, items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The encoder's states (B, 1 + T C, D), and which of them count (None: all)."""
-        x = self.tokens(items)
-        real = which_count(1 + len(self.config.levels) * lengths, x.shape[1])
-        for block in self.blocks:
-            x = block(x, real)
-        return self.norm(x), real
+        states, items = self.writer.learn(batch, self.ids.codes, self.config.cuts)  # (M, C, D), (M,)
+        truth = self.ids.codes[items]  # (M, C)
+        each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
+        return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)})
 
     def decoder(self, batch: Batch) -> decoding.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""
-        return (_DecoderOnly if self.config.layout == "decoder" else _EncoderDecoder)(self, batch)
+        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
     @torch.no_grad()
     def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
         """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
         found = decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
         if self.live.active:
-            width = found.node.shape[1]
-            self.live(torch.stack([F.pad(one.scores, (0, width - one.scores.shape[1]), value=-torch.inf)
-                                   for one in found.steps], 1))  # fmt: skip
+            self.live(found.kept())
         return found
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
@@ -185,9 +119,7 @@ class Branches(nn.Module):
 
     def __init__(self, config: Config, causal: bool, writes: bool = False) -> None:
         super().__init__()
-        self.kind, dim, codes = config.branch, config.dim, len(config.levels)
-        if self.kind == "none":
-            return
+        dim, codes = config.dim, len(config.levels)
         if dim % 2:
             raise ValueError(f"dim={dim} must be even: the branch's attention has 2 heads.")
         # what is switched off stays zero
@@ -202,7 +134,7 @@ class Branches(nn.Module):
         nn.init.zeros_(self.feed[-1].bias)
         self.dropout = Dropout(config.dropout)
         looks = torch.ones(codes, codes)
-        looks = torch.eye(codes) if self.kind == "alone" else looks.tril() if causal else looks
+        looks = torch.eye(codes) if config.branch == "alone" else looks.tril() if causal else looks
         self.register_buffer("looks", looks.bool(), persistent=False)  # (query, key)
         self.writing = _taps("written ", "beam")
         self.reading = self.writing if writes else _taps("", "position")
@@ -211,8 +143,6 @@ class Branches(nn.Module):
         """The first n codes of T items or beams, x (B, T, n, D), mixed: (B, T, n, D); if `writing`, the last alone."""
         n = x.shape[2]
         asked = slice(n - 1 if writing else 0, n)
-        if self.kind == "none":
-            return x[:, :, asked]
         taps = self.writing if writing else self.reading
         y = self.before_attention(x + self.places[:n])
         query, key, value = (
@@ -234,66 +164,3 @@ def _taps(prefix: str, where: str) -> nn.ModuleDict:
         "branches": Tap(f"{prefix}branches", f"user {where} slot branch dim"),
         "gates": Tap(f"{prefix}gates", f"user {where} slot branch"),
     })  # fmt: skip
-
-
-class _DecoderOnly:
-    """Codes follow the history in one causal sequence."""
-
-    def __init__(self, model: DiscRec, batch: Batch) -> None:
-        self.model, self.lengths = model, batch.lengths
-        x = model.tokens(batch.items)
-        last = len(model.config.levels) * batch.lengths  # (B,) the place of the last real token
-        real = which_count(last + 1, x.shape[1])
-        self.pasts = []
-        for block in model.blocks[:-1]:
-            x, past = read(block, x, real)
-            self.pasts.append(past)
-        self.hidden, past = read_end(model.blocks[-1], x, real, last)  # (B, 1, D)
-        self.pasts.append(past)
-
-    def start(self) -> tuple[Tensor, Any]:
-        nothing = self.hidden[:, :, None][:, :, :0]  # (B, 1, 0, D): the codes that each beam wrote
-        return self.model.heads[0](self.model.norm(self.hidden)), (0, nothing, self.pasts)
-
-    def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
-        model, (level, written, pasts) = self.model, state
-        written = _longer(written, parent, model.table(code + model.offsets[level]))
-        x = model.mix(written, writing=True)[:, :, 0] + model.slots.weight[level]
-        x = model.dropout(x + model.positions(self.lengths)[:, None])  # (B, W, D)
-        after = []
-        for block, past in zip(model.blocks, pasts, strict=True):
-            x, past = write(block, x, past, parent)
-            after.append(past)
-        return model.heads[level + 1](model.norm(x)), (level + 1, written, after)
-
-
-class _EncoderDecoder:
-    """Codes are written by a decoder that looks at the encoder's states."""
-
-    def __init__(self, model: DiscRec, batch: Batch) -> None:
-        self.model = model
-        memory, real = model._encode(batch.items, batch.lengths)
-        self.pasts, self.memories = zip(*(writer.begin(memory, real) for writer in model.writers), strict=True)
-
-    def start(self) -> tuple[Tensor, Any]:
-        written = self.model.first.expand(len(self.pasts[0].keys), 1, 1, -1)  # (B, 1, 1, D)
-        return self._write(0, written, self.pasts, torch.zeros_like(written[..., 0, 0], dtype=torch.long))
-
-    def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
-        model, (level, written, pasts) = self.model, state
-        written = _longer(written, parent, model.table(code + model.offsets[level]))
-        return self._write(level + 1, written, pasts, parent)
-
-    def _write(self, level: int, written: Tensor, pasts: tuple, parent: Tensor) -> tuple[Tensor, Any]:
-        model, after = self.model, []
-        x = model.dropout(model.mix_written(written, writing=True)[:, :, 0] + model.slots.weight[level])  # (B, W, D)
-        for writer, past, memory in zip(model.writers, pasts, self.memories, strict=True):
-            x, past = writer.write(x, past, memory, parent)
-            after.append(past)
-        return model.heads[level](model.writers_norm(x)), (level, written, tuple(after))
-
-
-def _longer(written: Tensor, parent: Tensor, code: Tensor) -> Tensor:
-    """The codes (B, V, n, D) that the beams `parent` (B, W) wrote, and the next one, (B, W, D): (B, W, n + 1, D)."""
-    user = torch.arange(len(parent), device=parent.device)[:, None]
-    return torch.cat([written[user, parent], code[:, :, None]], 2)

@@ -200,7 +200,7 @@ class ManCAR(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """The sum over steps of cross-entropy and lambda KL(teacher || step), each at its temperature."""
-        whole = cut(batch, self.config.cuts)
+        whole = batch.cut(self.config.cuts)
         states, truth = self._think(whole, self.config.steps, None), whole.last(whole.targets)  # (M, S + 1, D), (M,)
         scaled = states / self.temperatures[:, None]
         table, parts = self.items.weight, {}
@@ -283,16 +283,3 @@ class ManCAR(nn.Module):
     def _needs_graph(self) -> None:
         if int(self.near[0, 0]) < 0:
             raise RuntimeError("mancar has no graph yet: call prepare(split).")
-
-
-def cut(batch: Batch, cuts: int) -> Batch:
-    """Histories cut at random right before an answer, `cuts` per row on average: each a row, asked at its end."""
-    row, place = (batch.targets > 0).nonzero(as_tuple=True)
-    drawn = torch.randperm(len(row), device=row.device)[: cuts * len(batch)]
-    row, place = row[drawn], place[drawn]
-    width = int(place.max()) + 1
-    steps = torch.arange(width, device=row.device)
-    real, end = steps <= place[:, None], steps == place[:, None]  # (M, T)
-    items, targets = batch.items[row, :width] * real, batch.targets[row, :width] * end
-    times = batch.times[row, :width].masked_fill(~real, 0.0)
-    return Batch(items, times, place + 1, batch.user[row], targets)

@@ -154,7 +154,7 @@ class ReaRec(nn.Module):
         config = self.config
         both_ways = config.backbone == "bert4rec"
         if both_ways:
-            batch = cut(batch, config.cuts)
+            batch = batch.cut(config.cuts)
         asked = batch.targets > 0  # (B, T)
         x, real, end = self.embed(batch)
         at, chosen = (end, asked.gather(1, end)) if both_ways else self._places(asked)  # (B, W)
@@ -233,19 +233,6 @@ def spread(log_p: Tensor) -> Tensor:
     """The sum of KL(p_i || p_j) over steps i < j, its mean over rows: log_p (M, S + 1, N) of the steps."""
     cross = torch.einsum("min,mjn->mij", log_p.exp(), log_p)  # (M, S + 1, S + 1)
     return (cross.diagonal(dim1=1, dim2=2)[..., None] - cross).triu(1).sum((1, 2)).mean()
-
-
-def cut(batch: Batch, cuts: int) -> Batch:
-    """Histories cut at random right before an answer, `cuts` per row on average: each a row, asked at its end."""
-    row, place = (batch.targets > 0).nonzero(as_tuple=True)
-    drawn = torch.randperm(len(row), device=row.device)[: cuts * len(batch)]
-    row, place = row[drawn], place[drawn]
-    width = int(place.max()) + 1
-    steps = torch.arange(width, device=row.device)
-    real, end = steps <= place[:, None], steps == place[:, None]  # (M, T)
-    items, targets = batch.items[row, :width] * real, batch.targets[row, :width] * end
-    times = batch.times[row, :width].masked_fill(~real, 0.0)
-    return Batch(items, times, place + 1, batch.user[row], targets)
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,8 @@ class REG4Rec(nn.Module):
         Two paths part by filling one slot differently, so no tuple is found twice. Of `width / (1 - prune)`
         candidates the `width` that agree most with the first step are kept; the last step prunes nothing.
         """
+        if not 0 <= self.config.prune < 1:
+            raise ValueError(f"prune={self.config.prune} is no share of a step's candidates: 0 or more, below 1.")
         width, book, slots = width or self.config.width, self.ids.book, len(self.config.levels)
         walk, lattice = _Walk(self, batch.last(self.states(batch))), book.lattice
         first = walk.log_p  # (B, 1, C, K)

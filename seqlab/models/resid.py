@@ -18,7 +18,7 @@ Held against: R@10 .0645, NDCG@10 .0346 on Musical Instruments (Amazon 2023, not
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ from seqlab import decoding, tokenizers
 from seqlab.datasets import named, text
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import losses
-from seqlab.layers.cached_transformer import read, read_end, which_count, write
+from seqlab.layers.code_writer import CodeWriter
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.progress import live
@@ -73,56 +73,32 @@ class ReSID(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        dim, levels = config.dim, config.levels
-        self.table = nn.Embedding(sum(levels), dim)  # the levels' tables below one another
-        self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
-        self.slots = nn.Embedding(len(levels), dim)
-        self.start = nn.Parameter(torch.empty(dim))  # before the first item
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(dim)
-        self.heads = nn.ModuleList(nn.Linear(dim, size, bias=False) for size in levels)
+        self.writer = CodeWriter(config)
         self.live = Tap("beam", "user level rank")
-        for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.start):
-            nn.init.normal_(weight, std=0.02)
-        offsets = torch.tensor((0, *levels[:-1])).cumsum(0)
-        self.register_buffer("offsets", offsets, persistent=False)  # (C,) where each level's table begins
-        self.ids = SemanticIds(n_items, levels)
+        self.ids = SemanticIds(n_items, config.levels)
 
     def prepare(self, split: Split) -> None:
         """Train FAMAE and grow the tree, the same for any training seed; codes given with `ids.adopt` stay."""
         if not self.ids.known:
             self.ids.adopt(_tokenize(self.config, split))
 
-    def tokens(self, items: Tensor) -> Tensor:
-        """The start token and the codes of items (B, T) as vectors: (B, 1 + T C, D)."""
-        codes = self.ids.codes[items].clamp(min=0) + self.offsets  # (B, T, C)
-        place = torch.arange(items.shape[1], device=items.device)
-        x = self.table(codes) + self.slots.weight + self.positions(place)[:, None]  # (B, T, C, D)
-        start = self.start.expand(len(items), 1, -1)
-        return self.dropout(torch.cat([start, x.flatten(1, 2)], 1))
-
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        items = F.pad(batch.items, (0, 1))  # (B, T + 1)
-        items.scatter_(1, batch.lengths[:, None], batch.last(batch.targets)[:, None])
-        x = self.tokens(items)[:, :-1]  # (B, (T + 1) C, D): every state writes the code after it
-        for block in self.blocks:
-            x = block(x)
-        asked = batch.targets > 0
-        states = self.norm(x.unflatten(1, (items.shape[1], -1))[:, 1:][asked])  # (M, C, D)
-        truth = self.ids.codes[batch.targets[asked]]  # (M, C)
-        each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.heads)]
+        states, items = self.writer.learn(batch, self.ids.codes)  # (M, C, D), (M,)
+        truth = self.ids.codes[items]  # (M, C)
+        each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
         return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)})
+
+    def decoder(self, batch: Batch) -> decoding.Decoder:
+        """The model about to write the next item's codes for these users; the histories are read here, once."""
+        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
     @torch.no_grad()
     def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
         """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
-        found = decoding.beam(_Writer(self, batch), self.ids.book.trie, width or self.config.width, keep=keep)
+        found = decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
         if self.live.active:
-            width = found.node.shape[1]
-            self.live(torch.stack([F.pad(one.scores, (0, width - one.scores.shape[1]), value=-torch.inf)
-                                   for one in found.steps], 1))  # fmt: skip
+            self.live(found.kept())
         return found
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
@@ -133,36 +109,7 @@ class ReSID(nn.Module):
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:
         """The log-probability of every item, without a search: (B, N + 1). For inspection; costs a catalogue."""
-        return decoding.exact(_Writer(self, batch), self.ids.book.trie)
-
-
-class _Writer:
-    """The model about to write the next item's codes; the histories are read here, once."""
-
-    def __init__(self, model: ReSID, batch: Batch) -> None:
-        self.model, self.lengths = model, batch.lengths
-        x = model.tokens(batch.items)
-        last = len(model.config.levels) * batch.lengths  # (B,) the place of the last real token
-        real = which_count(last + 1, x.shape[1])
-        self.pasts = []
-        for block in model.blocks[:-1]:
-            x, past = read(block, x, real)
-            self.pasts.append(past)
-        self.hidden, past = read_end(model.blocks[-1], x, real, last)  # (B, 1, D)
-        self.pasts.append(past)
-
-    def start(self) -> tuple[Tensor, Any]:
-        return self.model.heads[0](self.model.norm(self.hidden)), (0, self.pasts)
-
-    def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
-        model, (level, pasts) = self.model, state
-        x = model.table(code + model.offsets[level]) + model.slots.weight[level]
-        x = model.dropout(x + model.positions(self.lengths)[:, None])  # (B, W, D)
-        after = []
-        for block, past in zip(model.blocks, pasts, strict=True):
-            x, past = write(block, x, past, parent)
-            after.append(past)
-        return model.heads[level + 1](model.norm(x)), (level + 1, after)
+        return decoding.exact(self.decoder(batch), self.ids.book.trie)
 
 
 def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
@@ -232,12 +179,10 @@ class FAMAE(nn.Module):
 
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Random histories that end with their next item, and which of its fields are hidden: what `loss` reads."""
-        row, last = (batch.targets > 0).nonzero(as_tuple=True)
-        chosen = torch.randperm(len(row), device=row.device)[: self.windows * len(batch)]
-        row, last = row[chosen], last[chosen, None] + 1  # (M,), (M, 1) where the next item stands
-        items = F.pad(batch.items, (0, 1))[row].scatter(1, last, batch.targets[row].gather(1, last - 1))
-        items = (items * (torch.arange(items.shape[1], device=row.device) <= last))[:, : int(last.max()) + 1]  # (M, T)
-        ranks = torch.rand(len(row), len(self.names), device=row.device).argsort(1).argsort(1)  # (M, J)
+        ends = batch.cut(self.windows)
+        last = ends.lengths[:, None]  # (M, 1) where the next item stands
+        items = F.pad(ends.items, (0, 1)).scatter(1, last, ends.last(ends.targets)[:, None])  # (M, T)
+        ranks = torch.rand(len(items), len(self.names), device=items.device).argsort(1).argsort(1)  # (M, J)
         return items, last[:, 0] + 1, ranks < torch.randint_like(last, 1, len(self.names) + 1)
 
     @torch.no_grad()

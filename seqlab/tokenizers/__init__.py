@@ -8,12 +8,13 @@ refines another. (`make_codebook` and not `codebook`: the file codebook.py would
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from seqlab.datasets.columns import nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,11 +55,11 @@ def names() -> list[str]:
 def create(name: str, settings: dict[str, Any] | None = None) -> Any:
     """A new tokenizer. Raises `ValueError` with the nearest name for an unknown one or an unknown setting."""
     if name not in _tokenizers():
-        raise ValueError(f"there is no tokenizer {name!r}{_nearest(name, names())}. There are: {', '.join(names())}.")
+        raise ValueError(f"there is no tokenizer {name!r}.{nearest(name, names())} There are: {', '.join(names())}.")
     known = list(inspect.signature(_tokenizers()[name]).parameters)
     for key in settings or {}:
         if key not in known:
-            raise ValueError(f"{name} has no setting {key!r}{_nearest(key, known)}. It has: {', '.join(known)}.")
+            raise ValueError(f"{name} has no setting {key!r}.{nearest(key, known)} It has: {', '.join(known)}.")
     return _tokenizers()[name](**(settings or {}))
 
 
@@ -131,8 +132,3 @@ def variance_left(tokenizer: Any, X: np.ndarray, codes: np.ndarray) -> tuple[flo
         float(((X - tokenizer.decode(codes[:, :level])) ** 2).sum()) / total for level in range(1, codes.shape[1] + 1)
     ]
     return (1.0, *left)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

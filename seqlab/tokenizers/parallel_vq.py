@@ -51,7 +51,7 @@ class ParallelVQ:
         self.mean_ = X.mean(0)
         self.scale_ = float((X - self.mean_).std()) or 1.0
         data = torch.from_numpy((X - self.mean_) / self.scale_)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(self.seed)
             self.network_ = Network(self, X.shape[1])
             self._train(data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,19 +129,12 @@ class CodeTree:
 
         Where a level tells too little (one code for all) or too much (hardly two items alike) another column is taken.
         """
-        import torch
-
         from seqlab.widgets.item_map import ItemMap
 
         coded = self.items.sort_index().filter(regex=r"^level \d+$").astype(str)
         log = replace(self._split.log, items=self._split.log.items.assign(**coded))
-        padded = torch.nn.functional.pad(torch.from_numpy(vectors), (0, 0, 1, 0))
-        model = torch.nn.Module()
-        model.items = torch.nn.Embedding.from_pretrained(padded)
         tells = 1 < self.items[color].nunique() <= max(12, len(self.items) // 3) if color in coded else True
-        return ItemMap(
-            SimpleNamespace(model=model), replace(self._split, log=log), color if tells else None, method, seed
-        )
+        return ItemMap(vectors, replace(self._split, log=log), color if tells else None, method, seed)
 
     def still(self) -> go.Figure:
         """The tree from `path` on: two levels and the items below."""

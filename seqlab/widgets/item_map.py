@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from seqlab import figures
+from seqlab.datasets.text import from_model, own
 from seqlab.evaluation import projection
 from seqlab.figures.tables import Html, text
 from seqlab.widgets.picking import ItemPicker, titles_of
@@ -21,22 +24,23 @@ EVENTS = "training events"
 
 
 class ItemMap:
-    """The item vectors of a run as a map; `color` names a column of the items (None: one is chosen).
+    """The item vectors of a run, or any vectors (N, d), as a map.
 
-    `examples` are items (ids) whose neighbours the still lists; by default fairly frequent ones of three groups.
+    `color` names a column of the items (None: one is chosen); `examples` are items (ids)
+    whose neighbours the still lists; by default fairly frequent ones of three groups.
     Raises `ValueError` for a system without item vectors or a column that is not there.
     """
 
     def __init__(
         self,
-        run: Run,
+        of: Run | np.ndarray,
         split: Split,
         color: str | None = None,
         method: projection.Method = "pca",
         seed: int = 0,
         examples: list[int] | None = None,
     ) -> None:
-        self._vectors = projection.item_vectors(run.model)
+        self._vectors = own(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
         self._titles, self._seed = titles_of(split), seed
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
         self._items = split.log.items.assign(**{EVENTS: counts})

@@ -63,18 +63,18 @@ def tiger(layout: str, codes: torch.Tensor):
     return model
 
 
-def as_gpt2(model) -> dict[str, torch.Tensor]:
+def as_gpt2(writer) -> dict[str, torch.Tensor]:
     """The same numbers under GPT-2's names: token 0 is the start, the levels' tables follow one another."""
-    start = model.start[None]
-    spread = model.positions.weight[:, None] + model.slots.weight  # (T + 1, C, D)
+    start = writer.start[None]
+    spread = writer.positions.weight[:, None] + writer.slots.weight  # (T + 1, C, D)
     weights = {
-        "transformer.wte.weight": torch.cat([start, model.table.weight]),
+        "transformer.wte.weight": torch.cat([start, writer.table.weight]),
         "transformer.wpe.weight": torch.cat([torch.zeros_like(start), spread.flatten(0, 1)]),
-        "lm_head.weight": torch.cat([torch.zeros_like(start), *(head.weight for head in model.heads)]),
-        "transformer.ln_f.weight": model.norm.weight,
-        "transformer.ln_f.bias": model.norm.bias,
+        "lm_head.weight": torch.cat([torch.zeros_like(start), *(head.weight for head in writer.heads)]),
+        "transformer.ln_f.weight": writer.norm.weight,
+        "transformer.ln_f.bias": writer.norm.bias,
     }
-    for place, block in enumerate(model.blocks):
+    for place, block in enumerate(writer.blocks):
         parts = {
             "ln_1": block.before_attention, "ln_2": block.before_feed_forward,
             "attn.c_attn": block.attention.project_in, "attn.c_proj": block.attention.project_out,
@@ -172,7 +172,7 @@ def compare(python: str, layout: str, history: str) -> str:
     items = torch.randint(1, ITEMS + 1, (USERS, longest), generator=generator)
     items *= torch.arange(longest) < lengths[:, None]
     model = tiger(layout, codes)
-    tokens = 1 + model.ids.codes + model.offsets  # (N + 1, C)
+    tokens = 1 + model.ids.codes + model.writer.offsets  # (N + 1, C)
     written = torch.cat([torch.zeros(USERS, 1, dtype=torch.long), tokens[items].flatten(1)], 1)
     place = torch.arange(written.shape[1]) - (longest - lengths[:, None]) * len(LEVELS)  # theirs is padded on the left
     prompt, mask = written.gather(1, place.clamp(min=0)), (place >= 0).long()
@@ -183,7 +183,7 @@ def compare(python: str, layout: str, history: str) -> str:
         given = {"prompt": prompt, "mask": mask, "tuples": tokens[1:].contiguous()}
         save_file(given, folder / "inputs.safetensors")
         if layout == "decoder":
-            save_file(as_gpt2(model), folder / "gpt2.safetensors")
+            save_file(as_gpt2(model.writer), folder / "gpt2.safetensors")
         command = [python, __file__, "--theirs", temporary, layout, str(torch.get_num_threads())]
         clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         for _ in range(ROUNDS):
@@ -194,7 +194,7 @@ def compare(python: str, layout: str, history: str) -> str:
             other.append(json.loads(told.stdout.splitlines()[-1]))
         mine.append(timed(answer, BATCHES["ours"]))
         first = ours(model, items, lengths, torch.arange(USERS))(0, 16)
-        agree = same_beams(first, folder, model.offsets) if layout == "decoder" else "another model"
+        agree = same_beams(first, folder, model.writer.offsets) if layout == "decoder" else "another model"
     mine, other = (sorted(part, key=lambda one: one["processor"])[len(part) // 2] for part in (mine, other))
     size = sum(parameter.numel() for parameter in model.parameters())
     ratios = [mine[kind] / other[kind] for kind in ("wall", "processor")]

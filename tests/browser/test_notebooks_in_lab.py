@@ -65,12 +65,6 @@ def output_with(opened, text: str):
     )
 
 
-def nothing_went_wrong(opened) -> None:
-    """On a busy machine anywidget complains after two seconds of waiting for a module, and goes on when it comes."""
-    opened.opened.errors[:] = [text for text in opened.opened.errors if "Failed to initialize model" not in text]
-    opened.no_mishaps()
-
-
 def test_users_are_browsed(lab, with_parameters) -> None:
     from playwright.sync_api import expect
 
@@ -87,7 +81,7 @@ def test_users_are_browsed(lab, with_parameters) -> None:
         expect(card.locator("h4")).to_have_text(first.splitlines()[0])
         expect(card).to_contain_text("<img src=x")
         opened.shot("00_users")
-        nothing_went_wrong(opened)
+        opened.no_mishaps()
 
 
 def test_the_map_is_recoloured_and_an_item_found_by_keyboard(lab, with_parameters) -> None:
@@ -110,7 +104,7 @@ def test_the_map_is_recoloured_and_an_item_found_by_keyboard(lab, with_parameter
         expect(near).to_contain_text("nearest by cosine")
         expect(near.locator("tr")).to_have_count(10)
         opened.shot("02_item_map")
-        nothing_went_wrong(opened)
+        opened.no_mishaps()
 
 
 def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None:
@@ -164,7 +158,7 @@ def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None
         expect(history.locator("option")).to_have_count(count + 1)
         expect(editor.get_by_role("alert")).to_have_count(0)
         opened.shot("03_history_editor")
-        nothing_went_wrong(opened)
+        opened.no_mishaps()
 
 
 def test_a_branch_of_codes_is_opened_and_an_item_found(lab, with_parameters) -> None:
@@ -195,7 +189,7 @@ def test_a_branch_of_codes_is_opened_and_an_item_found(lab, with_parameters) -> 
         tree.locator(".widget-select select").nth(1).select_option(index=0)
         expect(tree).to_contain_text("shares most of its code", timeout=30_000)
         opened.shot("04_code_tree")
-        nothing_went_wrong(opened)
+        opened.no_mishaps()
 
 
 def test_a_beam_is_followed_step_by_step(lab, with_parameters) -> None:
@@ -220,7 +214,7 @@ def test_a_beam_is_followed_step_by_step(lab, with_parameters) -> None:
         beams.locator(".widget-select select").select_option(index=1)
         expect(beams).to_contain_text("without a search in", timeout=30_000)
         opened.shot("05_beam_steps")
-        nothing_went_wrong(opened)
+        opened.no_mishaps()
 
 
 def test_thoughts_are_watched_stopped_and_patched(lab, with_parameters) -> None:
@@ -252,4 +246,4 @@ def test_thoughts_are_watched_stopped_and_patched(lab, with_parameters) -> None:
         opened.shot("06_reasoning_steps")
         lists.first.select_option(index=2)
         expect(steps.get_by_role("alert")).to_have_count(0)
-        nothing_went_wrong(opened)
+        opened.no_mishaps()

@@ -169,7 +169,7 @@ def test_the_table_of_a_trained_system_gives_vectors(split):
     system = models.build("sasrec", split.n_items, {"dim": 8, "heads": 2})
     vectors = text.from_model(system)
     assert np.array_equal(vectors, system.items.weight.detach().numpy()[1:])
-    with pytest.raises(DataError, match="no item table"):
+    with pytest.raises(DataError, match="no table of item vectors"):
         text.from_model(torch.nn.Linear(2, 2))
 
 

@@ -118,6 +118,18 @@ def test_pairing_makes_a_small_even_gain_visible():
     assert not nothing[["difference", "low", "high"]].to_numpy().any()
 
 
+def test_seeds_of_a_side_count_as_each_users_mean():
+    random = np.random.default_rng(0)
+    seeds = [ranks_from(random.integers(1, 20, 200)) for _ in range(3)]
+    table = compare(seeds, seeds[:1])
+    alone = [compare(one, seeds[0])["difference"] for one in seeds]
+    np.testing.assert_allclose(table["difference"], sum(alone) / 3, atol=1e-12)
+    one = compare(seeds[1], seeds[0])
+    assert table.loc["ndcg@10", "high"] - table.loc["ndcg@10", "low"] < 0.8 * (one["high"] - one["low"])["ndcg@10"]
+    with pytest.raises(ValueError, match="cannot be compared"):
+        compare([seeds[0], ranks_from([1, 2])], seeds[1])
+
+
 def test_users_are_matched_by_name_not_by_place():
     one = ranks_from([1, 2, 3])
     shuffled = replace(one, frame=one.frame.iloc[[2, 0, 1]])

@@ -63,10 +63,3 @@ def test_neighbours_are_the_largest_cosines_without_the_item_itself(vectors):
     assert rows.tolist() == np.argsort(-every)[:5].tolist()
     assert np.allclose(cosine, every[rows], atol=1e-6)
     assert len(projection.neighbours(vectors[:4], 0, 10)[0]) == 3
-
-
-def test_a_system_that_counts_has_no_map():
-    from torch import nn
-
-    with pytest.raises(ValueError, match="item vectors"):
-        projection.item_vectors(nn.Linear(2, 2))

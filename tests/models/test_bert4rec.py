@@ -63,6 +63,6 @@ def test_the_mask_is_read_where_the_history_ends_and_is_never_recommended():
 
 
 def test_item_vectors_leave_the_mask_out():
-    from seqlab.evaluation.projection import item_vectors
+    from seqlab.datasets import text
 
-    assert item_vectors(model()).shape == (10, 32)
+    assert text.from_model(model()).shape == (10, 32)

@@ -56,7 +56,7 @@ def test_the_config_survives_json_and_the_command_line(name):
 
 @every_system
 def test_a_misspelt_setting_is_answered_with_the_right_one(name):
-    with pytest.raises(ValueError, match=rf"{name} has no setting 'max_lenght'.*did you mean 'max_length'"):
+    with pytest.raises(ValueError, match=rf"{name} has no setting 'max_lenght'.*Did you mean 'max_length'"):
         models.build(name, 10, {"max_lenght": 3})
 
 
@@ -186,7 +186,7 @@ def test_where_order_counts_popularity_is_beaten(name):
 
 
 def test_a_system_that_does_not_exist_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"there is no system 'sasrek'.*did you mean 'sasrec'"):
+    with pytest.raises(ValueError, match=r"there is no system 'sasrek'.*Did you mean 'sasrec'"):
         models.system("sasrek")
 
 

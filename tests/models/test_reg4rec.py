@@ -338,3 +338,8 @@ def test_codes_are_made_from_training_events_alone_and_random_ones_from_nothing(
         codes.append(model.ids.codes)
         assert int(model.ids.codes.min()) == 0 and not model.ids.book.ordered
     assert torch.equal(codes[0], codes[1]) and torch.equal(codes[0], codes[2]) == (tokenizer == "random_codes")
+
+
+def test_a_share_of_candidates_beyond_all_of_them_is_refused():
+    with pytest.raises(ValueError, match=r"prune=1\.0 is no share"):
+        reg4rec(prune=1.0).recommend(batch_of(HISTORIES), 3)
