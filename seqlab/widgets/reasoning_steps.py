@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.datasets.text import from_model
 from seqlab.evaluation import influence, projection, reasoning
 from seqlab.figures.reasoning import MEASURES
 from seqlab.figures.tables import Html, text
@@ -55,7 +56,7 @@ class ReasoningSteps:
             epsilon = reasoning.choose_threshold(valid)
         self._most, self._epsilon = self.found.steps if steps is None else min(steps, self.found.steps), float(epsilon)
         self.thresholds = sorted({*reasoning.thresholds(self.found), self._epsilon})
-        self._spots = projection.coordinates(projection.item_vectors(self._model), method, seed)
+        self._spots = projection.coordinates(from_model(self._model), method, seed)
         self._items = split.log.items[["title"]].assign(x=self._spots[:, 0], y=self._spots[:, 1])
         columns = list(MEASURES)
         self._typical = self.found.frame.groupby("step")[columns].median().add_prefix("typical ").reset_index()
