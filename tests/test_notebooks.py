@@ -30,8 +30,10 @@ QUICK = {
         "epochs": 1,
         "width": 3,
     },
+    "06_latent_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6, "steps": 2}, "epochs": 1},
     "90_report_system": {"epochs": 1, "users": 3, "settings": {"dim": 16}},
     "91_report_codebook": {"settings": {"levels": 2, "codes": 6}},
+    "92_report_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6}, "epochs": 1},
 }
 
 
@@ -42,8 +44,10 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "03_attention_and_memory": (3, 2),
     "04_semantic_id_codebooks": (9, 3),
     "05_beam_search_step_by_step": (2, 3),
+    "06_latent_reasoning": (5, 5),
     "90_report_system": (4, 5),
     "91_report_codebook": (5, 6),
+    "92_report_reasoning": (7, 5),
 }
 
 

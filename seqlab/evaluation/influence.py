@@ -151,10 +151,18 @@ def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_
     that are no longer listed come last. For an item the filter kept out before, `was` is the place its score would
     have had.
     """
+    scores = scores_of(model, [before, after])
+    return changed(_free(scores, [before, after], seen_filter), k, scores)
+
+
+def changed(free: Tensor, k: int = 10, scores: Tensor | None = None) -> pd.DataFrame:
+    """Two top tens as `rerank` tells them: free (2, N + 1), before and after, -inf where an item may not be listed.
+
+    scores (2, N + 1): what such items would have scored (None: nothing is asked about them).
+    """
     import pandas as pd
 
-    scores = scores_of(model, [before, after])
-    free = _free(scores, [before, after], seen_filter)
+    scores = free if scores is None else scores
     old, new = (
         [item for item in row.topk(min(k, len(row) - 1)).indices.tolist() if row[item] > -torch.inf] for row in free
     )

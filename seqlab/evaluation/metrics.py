@@ -55,7 +55,7 @@ def intervals(ranks: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
     import pandas as pd
 
     values = per_user(ranks.frame["rank"].to_numpy())
-    low, high = _bootstrap(values.to_numpy(), samples, seed)
+    low, high = bootstrap(values.to_numpy(), samples, seed)
     return pd.DataFrame({"mean": values.mean().to_numpy(), "low": low, "high": high}, index=values.columns)
 
 
@@ -77,7 +77,7 @@ def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000,
     found = [per_user(frame["rank"].to_numpy()) for frame in frames]
     of_a, of_b = (sum(some) / len(some) for some in (found[: len(sides[0])], found[len(sides[0]) :]))
     gain = (of_a - of_b).to_numpy()
-    low, high = _bootstrap(gain, samples, seed)
+    low, high = bootstrap(gain, samples, seed)
     means = {"a": of_a.mean().to_numpy(), "b": of_b.mean().to_numpy(), "difference": gain.mean(0)}
     return pd.DataFrame({**means, "low": low, "high": high}, index=of_a.columns)
 
@@ -93,8 +93,8 @@ def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int
     frame = ranks.frame
     value = per_user(frame["rank"].to_numpy())[[metric]].to_numpy()
     groups = {
-        "history length": _quartiles(frame["history_length"], "events"),
-        "popularity of the answer": _quartiles(frame["item_count"], "training events"),
+        "history length": quartiles(frame["history_length"], "events"),
+        "popularity of the answer": quartiles(frame["item_count"], "training events"),
         "repeat or new": pd.Series(np.where(frame["seen"], "met before", "new to the user"), dtype="category"),
     }
     rows = []
@@ -102,13 +102,13 @@ def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int
         for label in group.cat.categories:
             chosen = value[(group == label).to_numpy()]
             if len(chosen):
-                low, high = _bootstrap(chosen, samples, seed)
+                low, high = bootstrap(chosen, samples, seed)
                 row = {"slice": name, "group": label, "users": len(chosen), "mean": chosen.mean()}
                 rows.append({**row, "low": low[0], "high": high[0]})
     return pd.DataFrame(rows)
 
 
-def _quartiles(values: pd.Series, unit: str) -> pd.Series:
+def quartiles(values: pd.Series, unit: str) -> pd.Series:
     """Which quarter of the users each value falls into, labelled with its bounds."""
     import pandas as pd
 
@@ -122,7 +122,7 @@ def _quartiles(values: pd.Series, unit: str) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(cut, labels, ordered=True))
 
 
-def _bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The 2.5 % and 97.5 % quantiles of the means of resampled rows: values (Q, M) gives two (M,).
 
     Resampling Q rows with replacement is drawing multinomial weights; weights of a few samples at a time keep the

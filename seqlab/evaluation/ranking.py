@@ -109,7 +109,7 @@ def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_f
             raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
         scores[:, 0] = -torch.inf
         own = scores.gather(1, answers[:, None])
-        history = _whole_history(questions, rows, batch.items)
+        history = whole_history(questions, rows, batch.items)
         seen[rows] = (history == answers[:, None]).any(1)
         if seen_filter:
             scores.scatter_(1, history, -torch.inf).scatter_(1, answers[:, None], own)
@@ -126,7 +126,7 @@ def _rank_by_lists(model: nn.Module, questions: Questions, n_items: int, seen_fi
     exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
     for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, 256):
         answers = questions.item[rows]
-        history = _whole_history(questions, rows, batch.items)
+        history = whole_history(questions, rows, batch.items)
         met = history == answers[:, None]
         seen[rows] = met.any(1)
         length = min(LIST_LENGTH, n_items)
@@ -146,7 +146,7 @@ def _rank_by_lists(model: nn.Module, questions: Questions, n_items: int, seen_fi
     return ranks, exposure, seen
 
 
-def _whole_history(questions: Questions, rows: Tensor, read: Tensor) -> Tensor:
+def whole_history(questions: Questions, rows: Tensor, read: Tensor) -> Tensor:
     """All items of the histories of these rows: what the model read, unless it read less than there is."""
     longest = int((questions.end[rows] - questions.start[rows]).max())
     return read if longest <= read.shape[1] else questions.batch(rows).items

@@ -33,6 +33,10 @@ _HOMES = {
     "two_codebooks": "codebooks",
     "beam_steps": "beams",
     "beam_widths": "beams",
+    "reasoning_steps": "reasoning",
+    "reasoning_tradeoff": "reasoning",
+    "reasoning_gains": "reasoning",
+    "reasoning_masses": "reasoning",
 }
 __all__ = list(_HOMES)
 

@@ -76,11 +76,11 @@ class CodeWriter(nn.Module):
         The state of level c goes through `heads[c]` to that code's logits. codes: (N + 1, C) of the catalogue. With an
         encoder M is `cuts` answers per row on average, chosen at random; without one, all that `batch.targets` asks.
         """
-        asked = batch.targets > 0  # (B, T)
-        return self._from_cuts(batch, asked, codes, cuts) if self.encoder else self._from_all(batch, asked, codes)
+        return self._from_ends(batch.cut(cuts), codes) if self.encoder else self._from_all(batch, codes)
 
-    def _from_all(self, batch: Batch, asked: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def _from_all(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
         """One pass over a history and its last answer."""
+        asked = batch.targets > 0  # (B, T)
         items = F.pad(batch.items, (0, 1))  # (B, T + 1)
         items.scatter_(1, batch.lengths[:, None], batch.last(batch.targets)[:, None])
         x = self.tokens(codes[items])[:, :-1]  # (B, (T + 1) C, D): every state writes the code after it
@@ -89,15 +89,10 @@ class CodeWriter(nn.Module):
         states = x.unflatten(1, (items.shape[1], -1))[:, 1:]  # (B, T, C, D)
         return self.norm(states[asked]), batch.targets[asked]
 
-    def _from_cuts(self, batch: Batch, asked: Tensor, codes: Tensor, cuts: int) -> tuple[Tensor, Tensor]:
-        """Histories cut before an answer, each through encoder and decoder."""
-        row, place = asked.nonzero(as_tuple=True)
-        chosen = torch.randperm(len(row), device=row.device)[: cuts * len(batch)]
-        row, place = row[chosen], place[chosen]
-        width = int(place.max()) + 1
-        real = torch.arange(width, device=row.device) <= place[:, None]
-        memory, real = self.encode(codes[batch.items[row, :width] * real], place + 1)
-        items = batch.targets[row, place]
+    def _from_ends(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """The answers at the ends of histories, each through encoder and decoder."""
+        memory, real = self.encode(codes[batch.items], batch.lengths)
+        items = batch.last(batch.targets)
         before = self.table(codes[items][:, :-1] + self.offsets[:-1])  # (M, C - 1, D)
         x = torch.cat([self.first.expand(len(items), 1, -1), before], 1)  # (M, C, D)
         if self.mix_written is not None:

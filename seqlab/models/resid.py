@@ -179,12 +179,10 @@ class FAMAE(nn.Module):
 
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Random histories that end with their next item, and which of its fields are hidden: what `loss` reads."""
-        row, last = (batch.targets > 0).nonzero(as_tuple=True)
-        chosen = torch.randperm(len(row), device=row.device)[: self.windows * len(batch)]
-        row, last = row[chosen], last[chosen, None] + 1  # (M,), (M, 1) where the next item stands
-        items = F.pad(batch.items, (0, 1))[row].scatter(1, last, batch.targets[row].gather(1, last - 1))
-        items = (items * (torch.arange(items.shape[1], device=row.device) <= last))[:, : int(last.max()) + 1]  # (M, T)
-        ranks = torch.rand(len(row), len(self.names), device=row.device).argsort(1).argsort(1)  # (M, J)
+        ends = batch.cut(self.windows)
+        last = ends.lengths[:, None]  # (M, 1) where the next item stands
+        items = F.pad(ends.items, (0, 1)).scatter(1, last, ends.last(ends.targets)[:, None])  # (M, T)
+        ranks = torch.rand(len(items), len(self.names), device=items.device).argsort(1).argsort(1)  # (M, J)
         return items, last[:, 0] + 1, ranks < torch.randint_like(last, 1, len(self.names) + 1)
 
     @torch.no_grad()

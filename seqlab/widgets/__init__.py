@@ -14,6 +14,7 @@ _HOMES = {
     "HistoryEditor": "history_editor",
     "CodeTree": "code_tree",
     "BeamSteps": "beam_steps",
+    "ReasoningSteps": "reasoning_steps",
 }
 __all__ = list(_HOMES)
 

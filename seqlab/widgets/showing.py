@@ -128,4 +128,6 @@ def redraw(live: go.FigureWidget, figure: go.Figure) -> None:
             fresh.pop("type")
             fresh.pop("uid", None)
             old.update(fresh)
-        live.update_layout(figure.layout.to_plotly_json())
+        # what stays is left alone: looking through all axes of many panels takes longer than drawing them
+        layout = figure.layout.to_plotly_json()
+        live.update_layout({name: part for name, part in layout.items() if live.layout[name] != figure.layout[name]})

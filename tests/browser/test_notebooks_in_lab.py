@@ -215,3 +215,35 @@ def test_a_beam_is_followed_step_by_step(lab, with_parameters) -> None:
         expect(beams).to_contain_text("without a search in", timeout=30_000)
         opened.shot("05_beam_steps")
         opened.no_mishaps()
+
+
+def test_thoughts_are_watched_stopped_and_patched(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    settings = {"dim": 16, "layers": 1, "max_length": 8, "steps": 2}
+    with lab.notebook(with_parameters("06_latent_reasoning", settings=settings, epsilon=1e-9), width=1300) as opened:
+        opened.run_all()
+        steps = output_with(opened, "stop below").first
+        plot = steps.locator(".js-plotly-plot")
+        expect(plot).to_contain_text("at step 2, where it stops", timeout=60_000)
+        expect(plot).to_contain_text("All users stop below 1e-09: 2.00 steps")
+        given, threshold = steps.locator(".noUi-handle"), steps.locator(".widget-inline-hbox", has_text="stop below")
+        given.first.focus()
+        given.first.press("ArrowLeft")
+        expect(plot).to_contain_text("at step 1, where it stops", timeout=30_000)
+        expect(steps).not_to_contain_text("Step 2: what came next")
+        given.first.press("ArrowRight")
+        expect(steps).to_contain_text("Step 2: what came next", timeout=30_000)
+        handle = threshold.locator(".noUi-handle, input").first
+        handle.focus()
+        handle.press("End")
+        expect(plot).to_contain_text(": 1.00 steps", timeout=30_000)
+        lists = steps.locator(".widget-dropdown select")
+        lists.nth(2).select_option(index=4)
+        lists.nth(1).select_option(label="step 1")
+        expect(steps).to_contain_text("with the state of step 1 taken from user", timeout=30_000)
+        expect(plot).to_contain_text("the way after the patch", timeout=30_000)
+        opened.shot("06_reasoning_steps")
+        lists.first.select_option(index=2)
+        expect(steps.get_by_role("alert")).to_have_count(0)
+        opened.no_mishaps()

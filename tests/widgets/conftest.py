@@ -72,6 +72,16 @@ def tigers(split):
     return trained(0), trained(1)
 
 
+@pytest.fixture(scope="session")
+def thinker(split):
+    """A small ReaRec with two steps, trained for a moment."""
+    from seqlab import models
+    from seqlab.training import Options, fit
+
+    settings = {"max_length": 8, "dim": 16, "layers": 1, "heads": 2, "steps": 2}
+    return fit(models.build("rearec", split.n_items, settings), split, Options(epochs=2, tokens=128))
+
+
 @pytest.fixture
 def live(monkeypatch):
     monkeypatch.delenv("SEQLAB_REPORT", raising=False)

@@ -13,7 +13,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 
 
-def everything(run, split, tigers):
+def everything(run, split, tigers, thinker):
     books = [tiger.model.ids.book for tiger in tigers]
     return {
         "UserBrowser": lambda: widgets.UserBrowser(run, split, users=10),
@@ -23,12 +23,13 @@ def everything(run, split, tigers):
         "HistoryEditor": lambda: widgets.HistoryEditor(run, split),
         "CodeTree": lambda: widgets.CodeTree(books[0], split, books[1]),
         "BeamSteps": lambda: widgets.BeamSteps(tigers[0], split, tigers[1], width=3),
+        "ReasoningSteps": lambda: widgets.ReasoningSteps(thinker, split),
     }
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
-def test_a_report_shows_the_still_alone_and_makes_no_control(name, run, split, tigers, report):
-    shown = everything(run, split, tigers)[name]()._repr_mimebundle_()
+def test_a_report_shows_the_still_alone_and_makes_no_control(name, run, split, tigers, thinker, report):
+    shown = everything(run, split, tigers, thinker)[name]()._repr_mimebundle_()
     assert VIEW not in shown
     assert (PLOTLY in shown) != ("text/html" in shown)
     if PLOTLY in shown:
@@ -37,28 +38,29 @@ def test_a_report_shows_the_still_alone_and_makes_no_control(name, run, split, t
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
-def test_live_the_view_comes_with_its_still(name, run, split, tigers, live):
-    shown = everything(run, split, tigers)[name]()._repr_mimebundle_()
+def test_live_the_view_comes_with_its_still(name, run, split, tigers, thinker, live):
+    shown = everything(run, split, tigers, thinker)[name]()._repr_mimebundle_()
     assert VIEW in shown
     assert "text/html" in shown
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
-def test_at_most_one_live_figure(name, run, split, tigers, live):
+def test_at_most_one_live_figure(name, run, split, tigers, thinker, live):
     import plotly.graph_objects as go
 
     def children(box):
         return [box, *(one for child in getattr(box, "children", ()) for one in children(child))]
 
-    assert sum(isinstance(one, go.FigureWidget) for one in children(everything(run, split, tigers)[name]().view)) <= 1
+    view = everything(run, split, tigers, thinker)[name]().view
+    assert sum(isinstance(one, go.FigureWidget) for one in children(view)) <= 1
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
-def test_titles_stay_text(name, run, split, tigers, live):
+def test_titles_stay_text(name, run, split, tigers, thinker, live):
     """What plotly or a browser would read as a tag is escaped in the still and in every live HTML."""
     import ipywidgets
 
-    widget = everything(run, split, tigers)[name]()
+    widget = everything(run, split, tigers, thinker)[name]()
     if name == "ItemMap":
         for item in range(1, 11):
             widget.pick(item)

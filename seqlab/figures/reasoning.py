@@ -1,0 +1,381 @@
+"""Latent reasoning as pictures: a user's way over the item map, and what the steps are worth to everybody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seqlab.figures import results
+from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label, labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+BLUE, YELLOW, GREEN, PINK, ORANGE = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[3], PALETTE[4]
+DOT = "rgba(128, 134, 144, 0.35)"
+SPOKE = "rgba(0, 114, 178, 0.25)"
+LATER = "#8FB8D3"
+"""Steps after the stop: the pale of the steps that were taken."""
+
+MEASURES = {
+    "rank": "rank of what came next",
+    "entropy": "entropy (nats)",
+    "margin": "lead of the first item",
+    "kl": "KL from step before",
+}
+QUALITY = {"ndcg@10": "ndcg@10, all users", "recall@10": "recall@10, all users"}
+LEAST_KL = 1e-6
+"""A KL below it is drawn here: the axis is logarithmic."""
+
+KINDS = {
+    "fixed": (BLUE, "circle", "everybody at the same step"),
+    "stop": (ORANGE, "diamond", "stopped"),
+    "best": (GREEN, "triangle-up", "best step of each user: uses the answer"),
+    "worst": (PINK, "triangle-down", "worst step of each user: uses the answer"),
+}
+
+
+def reasoning_steps(
+    items: pd.DataFrame,
+    path: pd.DataFrame,
+    near: pd.DataFrame,
+    measures: pd.DataFrame,
+    curve: pd.DataFrame,
+    fixed: pd.DataFrame,
+    marks: dict[str, int],
+    stop: int,
+    chosen: dict[str, float],
+    prior: pd.DataFrame | None = None,
+    other: pd.DataFrame | None = None,
+    caption: str = "",
+) -> go.Figure:
+    """One user's steps over the item map; below, what each step says and what the steps are worth to all test users.
+
+    items: index item; columns x, y, title. path: step, x, y. near: step, rank, item, probability (the items the
+    place of a step is made of). measures: step and the columns of `MEASURES`, each also as "typical <name>" (the
+    median user). curve: of `evaluation.reasoning.tradeoff`. fixed: of `evaluation.reasoning.outcomes` the rows where
+    everybody takes the same steps. marks: items to mark, "answer" and "last" (the last one read). stop: the step
+    this user stops at; steps after it are pale. chosen: epsilon, steps, ndcg@10, recall@10 of the threshold that is
+    set. prior: item, weight: where the system's prior pulls the thoughts. other: path of a user whose state was
+    patched. caption: escaped words above. The kinds and number of traces do not depend on the data.
+    """
+    from plotly.subplots import make_subplots
+
+    panel, gap, tall = 150, 62, 430
+    whole = tall + 3 * (panel + gap)
+    figure = make_subplots(
+        4,
+        2,
+        specs=[[{"colspan": 2}, None], [{}, {}], [{}, {}], [{}, {}]],
+        row_heights=[tall, panel, panel, panel],
+        vertical_spacing=gap / whole,
+        horizontal_spacing=0.13,
+    )
+    _map(figure, items, path, near, marks, stop, prior, other)
+    for place, name in enumerate(MEASURES):
+        _measure(figure, measures, name, 2 + place // 2, 1 + place % 2, stop, chosen["epsilon"])
+    for column, name in enumerate(QUALITY, 1):
+        _quality(figure, curve, fixed, name, chosen, 4, column)
+    finish(figure, "", whole + 130)
+    _frame_the_map(figure, items, path, near, marks, prior, other)
+    _name(figure, items, near, marks, stop)
+    for place, words in enumerate([*MEASURES.values(), *QUALITY.values()]):
+        _title(figure, words, 2 + place // 2, 1 + place % 2)
+    figure.update_layout(hovermode="closest", dragmode="pan", margin={"l": 48, "r": 14, "b": 44})
+    heading(figure, _key(caption, prior, other), up=4)
+    return figure.update_annotations(xshift=-40, selector={"x": 0, "xanchor": "left", "y": 1})
+
+
+def _key(caption: str, prior: pd.DataFrame | None, other: pd.DataFrame | None) -> str:
+    """What the marks mean, in lines short enough for a phone."""
+    lines = [
+        "A step stands at the mean place of its ten best items,",
+        "weighed by probability (thin lines); states are not projected.",
+        f"<span style='color:{BLUE}'>●</span> step (0: before any thought; pale: past the stop)",
+        f"<span style='color:{ORANGE}'>○</span> best items at the stop "
+        f"<span style='color:{GREEN}'>★</span> came next <span style='color:{INK}'>◇</span> last read",
+        "Lines below: this user; dotted: the median user.",
+    ]
+    if prior is not None:
+        lines.append(f"<span style='color:{PINK}'>□</span> neighbours of the last item: the prior pulls to them")
+    if other is not None:
+        lines.append(f"<span style='color:{YELLOW}'>●</span> the way after the patch")
+    return "<br>".join([*([caption] if caption else []), f"<span style='font-size:11.5px'>{'<br>'.join(lines)}</span>"])
+
+
+def _map(
+    figure: go.Figure,
+    items: pd.DataFrame,
+    path: pd.DataFrame,
+    near: pd.DataFrame,
+    marks: dict[str, int],
+    stop: int,
+    prior: pd.DataFrame | None,
+    other: pd.DataFrame | None,
+) -> None:
+    """Nine traces, the background first. All are of the kind that stays quick with a large catalogue."""
+
+    def dots(x, y, marker: dict, words=None, mode: str = "markers", **more) -> None:
+        hover = {"hoverinfo": "skip"} if words is None else {"hovertemplate": "%{hovertext}<extra></extra>"}
+        figure.add_scattergl(
+            x=np.asarray(x, dtype=np.float32), y=np.asarray(y, dtype=np.float32), mode=mode, marker=marker,
+            hovertext=words, row=1, col=1, **{**hover, **more},
+        )  # fmt: skip
+
+    size = float(np.clip(200 / np.sqrt(max(len(items), 1)), 3, 7))
+    dots(items["x"], items["y"], {"size": size, "color": DOT}, labels(items["title"], 80))
+    steps = path.set_index("step")
+    xs, ys = [], []
+    for row in near[near["step"] <= stop].itertuples():
+        spot = items.loc[row.item]
+        xs += [steps.at[row.step, "x"], spot["x"], np.nan]
+        ys += [steps.at[row.step, "y"], spot["y"], np.nan]
+    dots(xs, ys, {"size": 1}, mode="lines", line={"color": SPOKE, "width": 1})
+    expected = items.loc[[] if prior is None else prior["item"].tolist()]
+    weight = np.array([] if prior is None else prior["weight"], dtype=float)
+    words = [
+        f"<b>{title}</b><br>the prior gives it {share:.1%}"
+        for title, share in zip(labels(expected["title"], 80), weight, strict=True)
+    ]
+    sizes = 7 + 20 * np.sqrt(weight / max(weight.max(initial=0), 1e-12))
+    hollow = {"symbol": "square-open", "color": PINK, "line": {"width": 2, "color": PINK}}
+    dots(expected["x"], expected["y"], {"size": sizes.tolist(), **hollow}, words)
+    final = near[near["step"] == stop]
+    spots = items.loc[final["item"].tolist()]
+    words = [
+        f"<b>{title}</b><br>{place}. at step {stop}, {chance:.2%}"
+        for title, place, chance in zip(labels(spots["title"], 80), final["rank"], final["probability"], strict=True)
+    ]
+    ring = {"size": 11, "symbol": "circle-open", "color": ORANGE, "line": {"width": 2, "color": ORANGE}}
+    dots(spots["x"], spots["y"], ring, words)
+    for name, symbol, colour, width in (("last", "diamond-open", INK, 15), ("answer", "star", GREEN, 17)):
+        spot = items.loc[[marks[name]]]
+        said = {"last": "the last item read", "answer": "what really came next"}[name]
+        marker = {"size": width, "symbol": symbol, "color": colour, "line": {"width": 2, "color": colour}}
+        dots(spot["x"], spot["y"], marker, [f"<b>{label(spot['title'].iloc[0], 80)}</b><br>{said}"])
+    top = near[near["rank"] == 1].set_index("step")["item"]
+    best = [f"step {step}, its best item<br><b>{label(items.at[top[step], 'title'], 80)}</b>" for step in path["step"]]
+    for way, colours in (
+        (other, None),
+        (path, [BLUE if step <= stop else LATER for step in path["step"]]),
+    ):
+        shown = way if way is not None else path.iloc[:0]
+        dots(
+            shown["x"], shown["y"],
+            {"size": 17, "color": colours or YELLOW, "line": {"width": 1.5, "color": "#ffffff"}},
+            [f"step {step}" for step in shown["step"]] if colours is None else best,
+            mode="lines+markers+text", text=[f"{step}" for step in shown["step"]],
+            textfont={"color": "#ffffff", "size": 11},
+            line={"color": YELLOW if colours is None else BLUE, "width": 2.5},
+        )  # fmt: skip
+
+
+def _name(figure: go.Figure, items: pd.DataFrame, near: pd.DataFrame, marks: dict[str, int], stop: int) -> None:
+    """Titles beside the best item at the stop, the answer and the last item; dots of this kind cannot show any text."""
+    best = near.loc[(near["step"] == stop) & (near["rank"] == 1), "item"].iloc[0]
+    spread = items.loc[[*near["item"], *marks.values()], "x"]
+    for item, colour, up in ((best, ORANGE, 1), (marks["answer"], GREEN, -1), (marks["last"], INK, -1)):
+        x, y, title = items.loc[item, ["x", "y", "title"]]
+        right = x > (spread.min() + spread.max()) / 2
+        figure.add_annotation(
+            x=float(x), y=float(y), text=label(title, 22), font={"size": 11, "color": colour}, showarrow=False,
+            xanchor="right" if right else "left", xshift=-6 if right else 6, yanchor="bottom" if up > 0 else "top",
+            yshift=4 * up, row=1, col=1,
+        )  # fmt: skip
+
+
+def _frame_the_map(figure: go.Figure, items, path, near, marks, prior, other) -> None:
+    """Show the part of the map that matters here; the rest is a pan or a double click away."""
+    involved = [*near["item"], *marks.values(), *([] if prior is None else prior["item"])]
+    ways = [path] if other is None else [path, other]
+    bare = {"showticklabels": False, "showgrid": False, "showline": False, "ticks": ""}
+    for axis, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
+        values = np.concatenate([items.loc[involved, axis], *(way[axis] for way in ways)])
+        low, high = float(values.min()), float(values.max())
+        room = 0.08 * (high - low or 1.0)
+        update(range=[low - room, high + room], row=1, col=1, **bare)
+
+
+def _measure(figure: go.Figure, frame: pd.DataFrame, name: str, row: int, col: int, stop: int, epsilon: float) -> None:
+    """Two traces: this user's line and the median user's."""
+    rows = frame[frame[name].notna()]
+    floor = LEAST_KL if name == "kl" else 0
+    for column, colour, dash, who in (
+        (f"typical {name}", INK, "dot", "median of all users"), (name, BLUE, "solid", "this user"),
+    ):  # fmt: skip
+        figure.add_scatter(
+            x=rows["step"], y=np.maximum(rows[column], floor), mode="lines+markers",
+            line={"color": colour, "dash": dash, "width": 2},
+            marker={"size": 7, "color": [colour if step <= stop or column != name else LATER for step in rows["step"]]},
+            customdata=rows[column],
+            hovertemplate=f"step %{{x}}, {who}: %{{customdata:,.4g}}<extra></extra>", row=row, col=col,
+        )  # fmt: skip
+    last = int(frame["step"].max())
+    figure.add_scatter(
+        x=[-1, last + 1] if name == "kl" else [], y=[max(epsilon, LEAST_KL)] * 2 if name == "kl" else [],
+        mode="lines", line={"color": ORANGE, "width": 1.5, "dash": "dash"},
+        hovertemplate="stops below %{y:.2g}<extra></extra>", row=row, col=col,
+    )  # fmt: skip
+    figure.update_xaxes(range=[-0.3, last + 0.3], dtick=1, title="step", title_standoff=4, row=row, col=col)
+    axis: dict = {"rangemode": "tozero"}
+    if name == "rank":
+        values = np.concatenate([rows[name], rows[f"typical {name}"]])
+        axis = {"type": "log", "range": [np.log10(max(values.max(), 9)) + 0.12, -0.12], "dtick": 1}
+    elif name == "kl":
+        values = np.maximum(np.concatenate([rows[name], rows[f"typical {name}"], [epsilon]]), LEAST_KL)
+        axis = _logarithmic(values.min() / 2, values.max() * 2)
+    figure.update_yaxes(row=row, col=col, **axis)
+
+
+def _logarithmic(low: float, high: float, decades_alone: float = 2.2) -> dict:
+    """A log axis with round numbers written out; beyond so many decades only powers of ten."""
+    span = np.log10(high / low)
+    digits = (1, 2, 5) if span < decades_alone else (1,)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+    every = max(1, round(span / 4))  # at most about five decades are named
+    shown = ticks if len(digits) > 1 else ticks[::every]
+    return {
+        "type": "log", "range": [np.log10(low), np.log10(high)], "tickvals": shown,
+        "ticktext": [f"{tick:g}" for tick in shown],
+    }  # fmt: skip
+
+
+def _quality(
+    figure: go.Figure, curve: pd.DataFrame, fixed: pd.DataFrame, name: str, chosen: dict[str, float], row: int, col: int
+) -> None:
+    """Three traces: every threshold as a line, everybody at the same step as dots, the chosen threshold."""
+    line, same = curve.sort_values("steps"), fixed[fixed["metric"] == name]
+    figure.add_scatter(
+        x=line["steps"], y=line[name], mode="lines", line={"color": ORANGE, "width": 2}, customdata=line["epsilon"],
+        hovertemplate="stop below %{customdata:.2g}: %{x:.2f} steps, %{y:.4f}<extra></extra>", row=row, col=col,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=same["steps"], y=same["mean"], mode="markers", marker={"size": 8, "color": BLUE},
+        error_y=_whiskers(same, BLUE),
+        hovertemplate="everybody at step %{x}: %{y:.4f}<extra></extra>", row=row, col=col,
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[chosen["steps"]], y=[chosen[name]], mode="markers",
+        marker={"size": 15, "symbol": "diamond-open", "color": ORANGE, "line": {"width": 3, "color": ORANGE}},
+        hovertemplate="the threshold that is set: %{x:.2f} steps, %{y:.4f}<extra></extra>", row=row, col=col,
+    )  # fmt: skip
+    most = fixed["steps"].max()
+    figure.update_xaxes(title="mean steps", title_standoff=4, range=[-0.15, most + 0.15], row=row, col=col)
+    figure.update_yaxes(tickformat=".3~f", nticks=5, row=row, col=col)
+
+
+def _whiskers(rows: pd.DataFrame, colour: str) -> dict:
+    """The 95 % interval of each dot."""
+    return {
+        "type": "data", "symmetric": False, "array": rows["high"] - rows["mean"],
+        "arrayminus": rows["mean"] - rows["low"], "thickness": 1.5, "width": 3, "color": colour,
+    }  # fmt: skip
+
+
+def _title(figure: go.Figure, words: str, row: int, col: int, up: int = 3) -> None:
+    """A panel's name above it, from its left edge on."""
+    panel = figure.get_subplot(row, col)
+    figure.add_annotation(
+        text=f"<b>{words}</b>", x=panel.xaxis.domain[0], xref="paper", xanchor="left", y=panel.yaxis.domain[1],
+        yref="paper", yanchor="bottom", yshift=up, showarrow=False, font={"size": 11.5},
+    )  # fmt: skip
+
+
+def reasoning_tradeoff(
+    curve: pd.DataFrame, outcomes: pd.DataFrame, stops: dict[int, int], epsilon: float | None = None
+) -> go.Figure:
+    """Quality against mean steps over all users: every stop threshold, everybody at one step, and the ceiling.
+
+    curve: of `evaluation.reasoning.tradeoff`; outcomes: of `evaluation.reasoning.outcomes`; stops: step -> users who
+    stop there under the threshold `epsilon`, which is marked. The best and the worst step of each user are chosen
+    by looking at the answer, and labelled so.
+    """
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(2, 2, horizontal_spacing=0.14, vertical_spacing=0.2)
+    line = curve.sort_values("steps")
+    for column, metric in enumerate(("recall@10", "ndcg@10"), 1):
+        figure.add_scatter(
+            x=line["steps"], y=line[metric], mode="lines", line={"color": ORANGE, "width": 2},
+            name="every stop threshold", showlegend=column == 1, customdata=line["epsilon"],
+            hovertemplate="stop below %{customdata:.2g}: %{x:.2f} steps, %{y:.4f}<extra></extra>", row=1, col=column,
+        )  # fmt: skip
+        for kind, (colour, symbol, words) in KINDS.items():
+            rows = outcomes[(outcomes["metric"] == metric) & (outcomes["kind"] == kind)]
+            if not len(rows):
+                continue
+            figure.add_scatter(
+                x=rows["steps"], y=rows["mean"], mode="markers", name=words, showlegend=column == 1,
+                marker={"size": 10, "color": colour, "symbol": symbol}, text=labels(rows["way"]),
+                error_y=_whiskers(rows, colour),
+                hovertemplate="%{text}: %{y:.4f}, %{x:.2f} steps<extra></extra>", row=1, col=column,
+            )  # fmt: skip
+        figure.update_xaxes(title="mean steps", title_standoff=4, row=1, col=column)
+        figure.update_yaxes(rangemode="tozero", row=1, col=column)
+    users = max(sum(stops.values()), 1)
+    figure.add_bar(
+        x=list(stops), y=[count / users for count in stops.values()], marker_color=BLUE, showlegend=False,
+        text=[f"{count:,}" for count in stops.values()], textposition="outside", textangle=0, cliponaxis=False,
+        hovertemplate="step %{x}: %{text} users<extra></extra>", row=2, col=1,
+    )  # fmt: skip
+    last = outcomes.loc[outcomes["kind"] == "fixed", "steps"].max()
+    figure.update_xaxes(title="step", title_standoff=4, dtick=1, range=[-0.5, last + 0.5], row=2, col=1)
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.15], row=2, col=1)
+    positive = curve[curve["epsilon"] > 0]
+    figure.add_scatter(
+        x=positive["epsilon"], y=positive["steps"], mode="lines", line={"color": ORANGE, "width": 2}, showlegend=False,
+        hovertemplate="stop below %{x:.2g}: %{y:.2f} steps<extra></extra>", row=2, col=2,
+    )  # fmt: skip
+    seen = [*positive["epsilon"], epsilon or positive["epsilon"].max()]
+    figure.update_xaxes(title="stop threshold", title_standoff=4, row=2, col=2)
+    if len(positive):
+        figure.update_xaxes(row=2, col=2, **_logarithmic(min(seen) / 1.3, max(seen) * 1.3, 1.2), tickangle=0)
+    figure.update_yaxes(rangemode="tozero", row=2, col=2)
+    finish(figure, "", 620, legend=True)
+    if epsilon:
+        figure.add_vline(x=epsilon, line={"color": INK, "width": 1.5, "dash": "dash"}, row=2, col=2)
+    said = f"stops, KL below {epsilon:.2g}" if epsilon else "where users stop"
+    for place, words in enumerate(("recall@10", "ndcg@10", said, "mean steps taken")):
+        _title(figure, words, 1 + place // 2, 1 + place % 2)
+    figure.update_layout(margin={"l": 48, "r": 14, "b": 44, "t": 130}, legend={"x": 0, "xanchor": "left", "y": 1.08})
+    return figure
+
+
+def reasoning_gains(values: dict[str, pd.DataFrame], metric: str = "ndcg@10") -> go.Figure:
+    """What thinking gains over the plain encoder, for groups of users; right of the line it helps.
+
+    values: by the name of a run, what `evaluation.reasoning.gains` returns.
+    """
+    figure = results.slices(values)
+    low = min(min(frame["low"]) for frame in values.values())
+    high = max(max(frame["high"]) for frame in values.values())
+    figure.update_xaxes(range=results.padded(min(low, 0.0), max(high, 0.0)), title=f"gain in {metric}")
+    return figure.add_vline(x=0, line={"color": INK, "width": 1.5})
+
+
+def reasoning_masses(frame: pd.DataFrame) -> go.Figure:
+    """How each step shares out its probability: a bar per step.
+
+    frame: columns step, part, share; the parts of a step add up to 1, the last part is the rest.
+    """
+    import plotly.graph_objects as go
+
+    parts = list(dict.fromkeys(frame["part"]))
+    figure = go.Figure()
+    for place, part in enumerate(parts):
+        colour = FAINT if place == len(parts) - 1 else (GREEN, BLUE, PINK, YELLOW)[place]
+        rows = frame[frame["part"] == part]
+        figure.add_bar(
+            y=[f"step {step}" for step in rows["step"]], x=rows["share"], orientation="h", name=label(part, 60),
+            marker={"color": colour, "line": {"width": 0}},
+            text=[f"{share:.1%}" if share > 0.06 else "" for share in rows["share"]], insidetextanchor="middle",
+            textangle=0, hovertemplate=f"{label(part, 60)}: %{{x:.2%}}<extra></extra>",
+        )  # fmt: skip
+    finish(figure, "", 150 + 38 * frame["step"].nunique(), legend=True)
+    figure.update_layout(barmode="stack", legend={"x": 0, "xanchor": "left", "traceorder": "normal"}, margin_t=70)
+    figure.update_xaxes(tickformat=".0%", range=[0, 1], title="share of all probability")
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure

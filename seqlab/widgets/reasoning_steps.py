@@ -1,0 +1,262 @@
+"""ReasoningSteps: how a system thinks about one user, step by step, and what the steps are worth to all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seqlab import figures
+from seqlab.datasets.text import from_model
+from seqlab.evaluation import influence, projection, reasoning
+from seqlab.figures.reasoning import MEASURES
+from seqlab.figures.tables import Html, text
+from seqlab.figures.theme import label, plain
+from seqlab.widgets.picking import sample_users, titles_of, user_label, user_of
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+    from torch import nn
+
+    from seqlab.datasets.splits import Split
+    from seqlab.evaluation.reasoning import StepRanks, Thinking
+    from seqlab.training import Run
+
+CHOICE = 50
+"""Users in the dropdown."""
+
+
+class ReasoningSteps:
+    """The steps of one user over the item map, their best items, and quality against mean steps over all test users.
+
+    `run`: of a system that reasons in steps, or such a model. `user` is a number of the log (1..U) or, as text, an id
+    of the source; None: one drawn at random. `steps`: thoughts a user is given at most (None: as trained).
+    `epsilon`: the stop threshold (None: the model's own, or one chosen on the validation part). `method`: of the item
+    map. `found`: what `evaluation.reasoning.rank_steps` says of the test part, where it is known already.
+    Raises `ValueError` for a system that does not reason in steps.
+    """
+
+    def __init__(
+        self,
+        run: Run | nn.Module,
+        split: Split,
+        user: int | str | None = None,
+        steps: int | None = None,
+        epsilon: float | None = None,
+        method: projection.Method = "pca",
+        found: StepRanks | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._model, self._split, self._titles = getattr(run, "model", run), split, titles_of(split)
+        seen_filter = run.ranks.seen_filter if hasattr(run, "ranks") else None
+        self.found = found or reasoning.rank_steps(self._model, split, "test", seen_filter)
+        epsilon = float(getattr(self._model, "epsilon", 0.0)) or None if epsilon is None else epsilon
+        if epsilon is None:
+            valid = reasoning.rank_steps(self._model, split, "valid", self.found.seen_filter)
+            epsilon = reasoning.choose_threshold(valid)
+        self._most, self._epsilon = self.found.steps if steps is None else min(steps, self.found.steps), float(epsilon)
+        self.thresholds = sorted({*reasoning.thresholds(self.found), self._epsilon})
+        self._spots = projection.coordinates(from_model(self._model), method, seed)
+        self._items = split.log.items[["title"]].assign(x=self._spots[:, 0], y=self._spots[:, 1])
+        columns = list(MEASURES)
+        self._typical = self.found.frame.groupby("step")[columns].median().add_prefix("typical ").reset_index()
+        reached = reasoning.outcomes(self.found)
+        self._fixed = reached[reached["kind"] == "fixed"]
+        self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
+        self._users = sample_users(split, CHOICE, seed)
+        if (first := user_of(split, user)) is not None:
+            self._users = [first, *(one for one in self._users if one != first)]
+        self._patch: tuple[int, int] | None = None
+        self._read(self._users[0])
+        self.view = None if in_report() else self._controls()
+
+    @property
+    def epsilon(self) -> float:
+        """The stop threshold that is set."""
+        return self._epsilon
+
+    @property
+    def stop(self) -> int:
+        """The step at which this user stops."""
+        return int(self.found.stops(self._epsilon, most=self._most)[self._row])
+
+    def measures(self) -> pd.DataFrame:
+        """The numbers of this user's steps (see `StepRanks`), beside the median user's."""
+        rows = self.found.frame.iloc[self._row * (self.found.steps + 1) :].head(self._most + 1)
+        return rows.merge(self._typical, on="step")
+
+    def nearest(self, k: int = 10) -> pd.DataFrame:
+        """The best items of every step: columns step, rank, item, title, probability."""
+        near = self._thinking.nearest(k)
+        return near.assign(title=[self._titles[item] for item in near["item"]])
+
+    def prior(self) -> pd.DataFrame | None:
+        """Where the system's prior, if it has one, pulls this user at the stop: `evaluation.reasoning.prior`."""
+        return reasoning.prior(self._model, self._history, self.answer, self.stop)
+
+    def lists(self, k: int = 10) -> Html:
+        """The best items of every step side by side, with what moved since the step before."""
+        near, scores, lists = self.nearest(k), self._thinking.scores, {}
+        for step in range(self._most + 1):
+            rank = self._thinking.ranks(self.answer)[step]
+            caption = f"{'Before any thought' if step == 0 else f'Step {step}'}: what came next has place {rank:,.10g}"
+            if step:
+                frame = influence.changed(scores[step - 1 : step + 1], k)
+                lists[caption] = frame.assign(title=[self._titles[item] for item in frame["item"]])
+            else:
+                lists[caption] = near.loc[near["step"] == 0, ["rank", "title"]]
+        return figures.top_tens(lists)
+
+    def cosines(self) -> pd.DataFrame:
+        """The cosine of every state of this user with every other."""
+        import pandas as pd
+
+        values = self._thinking.cosines()
+        names = [f"step {step}" for step in range(len(values))]
+        return pd.DataFrame(values, columns=names).assign(state=names)[["state", *names]]
+
+    def masses(self) -> go.Figure:
+        """How each step shares out its probability: what came next, the history, the prior's items, the rest."""
+        groups = {"what came next": [self.answer], "items of the history": self._history.items.tolist()}
+        if (prior := self.prior()) is not None:
+            groups["the prior's other items"] = prior["item"].tolist()
+        return figures.reasoning_masses(self._thinking.masses(groups))
+
+    def patched(self, step: int, other: int | str = "") -> Thinking:
+        """This user's thinking with the state of one step replaced by another user's, before the next step is made.
+
+        `other`: as `user` is given to the widget; "" is one drawn at random.
+        """
+        history, answer = self._history_of(self._user_of(other))
+        theirs = self._think(history, answer).states[step]
+        return self._think(self._history, self.answer, (step, theirs))
+
+    def patched_ranks(self, step: int, other: int | str = "") -> pd.DataFrame:
+        """The ranks of what came next to either user, with and without the patch: columns whose, title, step, before,
+        after."""
+        import pandas as pd
+
+        other = self._user_of(other)
+        after, rows = self.patched(step, other), []
+        for whose, user in (("this user's", self._user), ("the other user's", other)):
+            item = self._answers[user]
+            ranks = zip(self._thinking.ranks(item), after.ranks(item), strict=True)
+            title = self._titles[item]
+            rows += [(whose, title, at, was, now) for at, (was, now) in enumerate(ranks)]
+        return pd.DataFrame(rows, columns=["whose", "title", "step", "before", "after"])
+
+    def patched_list(self, step: int, other: int | str = "", k: int = 10) -> Html:
+        """The last step's best items before and after a patch, with what moved, and both answers' ranks."""
+        import torch
+
+        other = self._user_of(other)
+        both = torch.stack([self._thinking.scores[-1], self.patched(step, other).scores[-1]])
+        frame = influence.changed(both, k)
+        near = self.nearest(k)
+        last = near.loc[near["step"] == self.found.steps, ["rank", "title"]]
+        name = plain(user_label(self._split, other), 40)
+        lists = figures.top_tens({
+            "the last step, untouched": last,
+            f"with the state of step {step} taken from user {name}":
+                frame.assign(title=[self._titles[item] for item in frame["item"]]),
+        })  # fmt: skip
+        ranks = self.patched_ranks(step, other).query("step == @self.found.steps")
+        said = "; ".join(
+            f"what came next to {'this' if row.whose.startswith('this') else 'the other'} user, "
+            f"<b>{text(row.title, 60)}</b>: place {row.before:,.10g} → {row.after:,.10g}"
+            for row in ranks.itertuples()
+        )
+        return Html(f"<div>{said}.</div>{lists.body}")
+
+    def words(self) -> str:
+        """Who is shown, how the rank of what came next moved, and what the threshold costs all users (escaped)."""
+        history, ranks = self._history.items.tolist(), self._thinking.ranks(self.answer)
+        stop, chosen = self.stop, self._chosen()
+        return (
+            f"User {label(user_label(self._split, self._user), 20)}, whose last event was "
+            f"<b>{label(self._titles[history[-1]], 24)}</b>.<br>"
+            f"Next really came <b>{label(self._titles[self.answer], 30)}</b>:<br>"
+            f"place {ranks[0]:,.10g} at first, {ranks[stop]:,.10g} at step {stop}, where it stops.<br>"
+            f"All users stop below {self._epsilon:.2g}: {chosen['steps']:.2f} steps, ndcg {chosen['ndcg@10']:.3f}."
+        )
+
+    def still(self) -> go.Figure:
+        """The first user at the threshold given: the way over the map, the measures, and what the steps are worth."""
+        return self._figure()
+
+    def _user_of(self, user: int | str) -> int:
+        return user_of(self._split, user) or self._users[-1]
+
+    def _history_of(self, user: int) -> tuple[influence.History, int]:
+        return influence.history_of(self._split, user, longest=self._model.config.max_length), self._answers[user]
+
+    def _think(self, history: influence.History, answer: int, swap: Any = None) -> Thinking:
+        return reasoning.think(self._model, history, answer, self.found.seen_filter, swap)
+
+    def _read(self, user: int) -> None:
+        """Ask the model about one user."""
+        self._user = user
+        self._row = int((self.found.frame["user"].to_numpy()[:: self.found.steps + 1] == user).argmax())
+        self._history, self.answer = self._history_of(user)
+        self._thinking = self._think(self._history, self.answer)
+
+    def _chosen(self) -> dict[str, float]:
+        return reasoning.tradeoff(self.found, [self._epsilon], most=self._most).iloc[0].to_dict()
+
+    def _figure(self) -> go.Figure:
+        near = self.nearest()
+        near = near[near["step"] <= self._most]
+        other = None
+        if self._patch is not None:
+            far = self.patched(*self._patch).nearest()
+            other = reasoning.places(far[far["step"] <= self._most], self._spots)
+        return figures.reasoning_steps(
+            self._items, reasoning.places(near, self._spots), near, self.measures(),
+            reasoning.tradeoff(self.found, self.thresholds, most=self._most),
+            self._fixed[self._fixed["steps"] <= self._most],
+            {"answer": self.answer, "last": int(self._history.items[-1])}, self.stop, self._chosen(),
+            self.prior(), other, self.words(),
+        )  # fmt: skip
+
+    def _controls(self) -> Any:
+        import ipywidgets
+        import plotly.graph_objects as go
+
+        self.status = StatusLine()
+        steps = self.found.steps
+        options = [(user_label(self._split, user), user) for user in self._users]
+        self.user = ipywidgets.Dropdown(options=options, value=self._user, description="user")
+        self.steps = ipywidgets.IntSlider(self._most, 0, max(steps, 1), description="steps", disabled=steps == 0)
+        self.threshold = ipywidgets.SelectionSlider(
+            options=[(f"{value:.2g}", value) for value in self.thresholds], value=self._epsilon,
+            description="stop below", disabled=steps == 0,
+        )  # fmt: skip
+        self.patch_step = ipywidgets.Dropdown(
+            options=[("nothing", None), *((f"step {step}", step) for step in range(steps + 1))],
+            description="replace", layout={"width": "180px"},
+        )  # fmt: skip
+        self.patch_user = ipywidgets.Dropdown(options=options, value=self._users[-1], description="by that of")
+        self.figure = go.FigureWidget(self._figure())
+        self.listed = ipywidgets.HTML(self.lists().markup)
+        self.told = ipywidgets.HTML("Replace the state of a step by another user's, and watch the ranking.")
+        self.user.observe(self.status.guard(self._choose), "value")
+        for control in (self.steps, self.threshold, self.patch_step, self.patch_user):
+            control.observe(self.status.guard(self._draw), "value")
+        bar = ipywidgets.HBox([self.user, self.steps, self.threshold], layout={"flex_flow": "row wrap"})
+        patch = ipywidgets.HBox([self.patch_step, self.patch_user], layout={"flex_flow": "row wrap"})
+        return panel(self.status, bar, self.figure, self.listed, patch, self.told, figure=self.figure)
+
+    def _choose(self, change: object) -> None:
+        self._read(self.user.value)
+        self._draw()
+
+    def _draw(self, change: object = None) -> None:
+        self._most, self._epsilon = min(self.steps.value, self.found.steps), self.threshold.value
+        step = self.patch_step.value
+        self._patch = None if step is None else (step, self.patch_user.value)
+        redraw(self.figure, self._figure())
+        self.listed.value = self.lists().markup
+        self.told.value = "" if self._patch is None else self.patched_list(*self._patch).markup
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return bundle(self)

@@ -1,0 +1,196 @@
+"""Figures of latent reasoning: steps where they belong, limits that say what they are, titles that stay text."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seqlab import figures
+from seqlab.figures.reasoning import BLUE, LATER, MEASURES
+
+HOSTILE = ["<script>alert(1)</script>", "<b>bold</b> & co", "שלום", "", "x" * 300, "a\nb\u202ec"]
+
+
+def told(steps=2, stop=1, prior=False, other=False, seed=0):
+    """What the picture of one user takes."""
+    random = np.random.default_rng(seed)
+    items = pd.DataFrame(random.normal(size=(30, 2)), columns=["x", "y"], index=range(1, 31))
+    items["title"] = [HOSTILE[item % len(HOSTILE)] for item in items.index]
+    near = pd.DataFrame(
+        [(step, place, 3 * step + place, 0.1) for step in range(steps + 1) for place in range(1, 11)],
+        columns=["step", "rank", "item", "probability"],
+    )
+    path = near.join(items, on="item").groupby("step")[["x", "y"]].mean().reset_index()
+    measures = pd.DataFrame({"step": range(steps + 1)})
+    for name in MEASURES:
+        measures[name] = measures[f"typical {name}"] = random.uniform(0.1, 20, steps + 1)
+    measures.loc[0, ["kl", "typical kl"]] = np.nan
+    curve = pd.DataFrame({
+        "epsilon": [0.0, 0.1, 1.0], "steps": [2.0, 1.5, 1.0], "early": [0.0, 0.5, 1.0],
+        "ndcg@10": [0.1, 0.2, 0.15], "recall@10": [0.3, 0.4, 0.35],
+    })  # fmt: skip
+    rows = [
+        (f"step {step}", "fixed", float(step), metric, 0.2, 0.1, 0.3)
+        for step in range(steps + 1)
+        for metric in ("ndcg@10", "recall@10")
+    ]
+    fixed = pd.DataFrame(rows, columns=["way", "kind", "steps", "metric", "mean", "low", "high"])
+    return {
+        "items": items, "path": path, "near": near, "measures": measures, "curve": curve, "fixed": fixed,
+        "marks": {"answer": 7, "last": 9}, "stop": stop, "chosen": curve.iloc[1].to_dict(),
+        "prior": pd.DataFrame({"item": [2, 8], "weight": [0.75, 0.25]}) if prior else None,
+        "other": path.assign(x=0.0) if other else None, "caption": "words",
+    }  # fmt: skip
+
+
+def dots(figure, where="step 0, its"):
+    """The trace whose dots say this."""
+    return next(one for one in figure.data if one.hovertext and any(where in words for words in one.hovertext))
+
+
+def test_steps_stand_on_their_places_and_those_after_the_stop_are_pale():
+    data = told(steps=3, stop=1)
+    trace = dots(figures.reasoning_steps(**data))
+    assert np.allclose(trace.x, data["path"]["x"]) and np.allclose(trace.y, data["path"]["y"])
+    assert list(trace.text) == ["0", "1", "2", "3"]
+    assert list(trace.marker.color) == [BLUE, BLUE, LATER, LATER]
+
+
+def test_thin_lines_lead_from_each_step_taken_to_the_items_its_place_is_made_of():
+    data = told(steps=3, stop=1)
+    spokes = figures.reasoning_steps(**data).data[1]
+    starts, ends = np.array(spokes.x[0::3]), np.array(spokes.x[1::3])
+    taken = data["near"].query("step <= 1")
+    assert np.allclose(starts, data["path"].set_index("step").loc[taken["step"], "x"])
+    assert np.allclose(ends, data["items"].loc[taken["item"], "x"])
+    assert np.isnan(np.array(spokes.x[2::3])).all()
+
+
+def test_the_items_at_the_stop_what_came_next_and_the_prior_are_marked():
+    data = told(stop=2, prior=True)
+    figure = figures.reasoning_steps(**data)
+    ringed = dots(figure, "at step 2")
+    assert np.allclose(ringed.x, data["items"].loc[data["near"].query("step == 2")["item"], "x"])
+    assert np.allclose(dots(figure, "what really came next").x, data["items"].loc[[7], "x"])
+    assert np.allclose(dots(figure, "the last item read").x, data["items"].loc[[9], "x"])
+    prior = dots(figure, "the prior gives it 75.0%")
+    assert np.allclose(prior.x, data["items"].loc[[2, 8], "x"])
+    assert prior.marker.size[0] > prior.marker.size[1]
+    assert "prior" in figure.layout.annotations[-1].text
+    assert "prior" not in figures.reasoning_steps(**told()).layout.annotations[-1].text
+
+
+def test_three_items_are_named_beside_their_dots():
+    data = told(stop=1)
+    named = [one for one in figures.reasoning_steps(**data).layout.annotations if one.xref == "x" and one.yref == "y"]
+    assert [(one.x, one.y) for one in named] == [tuple(data["items"].loc[item, ["x", "y"]]) for item in (4, 7, 9)]
+    assert named[1].text == "&lt;b&gt;bold&lt;/b&gt; &amp; co"
+
+
+def test_all_that_matters_is_inside_the_map_at_first():
+    data = told(prior=True, other=True)
+    data["other"] = data["other"].assign(x=40.0)
+    figure = figures.reasoning_steps(**data)
+    involved = data["items"].loc[[*data["near"]["item"], 7, 9, 2, 8]]
+    low, high = figure.layout.xaxis.range
+    assert low < involved["x"].min() and high > 40
+    low, high = figure.layout.yaxis.range
+    assert low < involved["y"].min() and high > involved["y"].max()
+
+
+def test_the_figure_says_what_the_places_are():
+    assert "states are not projected" in figures.reasoning_steps(**told()).layout.annotations[-1].text
+
+
+def test_the_threshold_is_a_line_across_the_kl():
+    data = told()
+    figure = figures.reasoning_steps(**data)
+    line = next(one for one in figure.data if one.hovertemplate and "stops below" in one.hovertemplate and len(one.x))
+    assert set(line.y) == {data["chosen"]["epsilon"]}
+    chosen = [one for one in figure.data if one.hovertemplate and "threshold that is set" in one.hovertemplate]
+    assert [(one.x[0], one.y[0]) for one in chosen] == [(1.5, 0.2), (1.5, 0.4)]
+
+
+def test_a_live_picture_can_be_redrawn_for_any_user_stop_and_patch():
+    pictures = [
+        figures.reasoning_steps(**told(*settings))
+        for settings in ((2, 1), (2, 2, True), (0, 0, False, True), (5, 3, True, True, 4))
+    ]
+    assert len({tuple(one.type for one in picture.data) for picture in pictures}) == 1
+    assert len({len(one.layout.annotations) for one in pictures}) == 1
+
+
+def test_a_kl_of_nothing_has_a_place_on_its_axis():
+    data = told()
+    data["measures"]["kl"] = [np.nan, 0.0, 0.0]
+    data["chosen"]["epsilon"] = 0.0
+    figure = figures.reasoning_steps(**data)
+    assert np.isfinite(figure.layout.yaxis5.range).all()
+    assert figure.layout.yaxis5.range[0] < figure.layout.yaxis5.range[1]
+
+
+def outcomes():
+    kinds = (("step 0", "fixed", 0), ("step 1", "fixed", 1), ("stop", "stop", 0.7), ("best", "best", 0.4))
+    rows = [
+        (way, kind, steps, metric, mean, mean - 0.05, mean + 0.1)
+        for metric, mean in (("recall@10", 0.4), ("ndcg@10", 0.2))
+        for way, kind, steps in kinds
+    ]
+    return pd.DataFrame(rows, columns=["way", "kind", "steps", "metric", "mean", "low", "high"])
+
+
+def test_the_ceiling_is_labelled_as_using_the_answer_and_no_other_is():
+    figure = figures.reasoning_tradeoff(told()["curve"], outcomes(), {0: 0, 1: 30}, 0.1)
+    names = {one.name for one in figure.data if one.name}
+    assert [name for name in names if "uses the answer" in name] == ["best step of each user: uses the answer"]
+    assert "stopped" in names
+    best = [one for one in figure.data if one.name and "best" in one.name]
+    assert [(one.x[0], one.y[0]) for one in best] == [(0.4, 0.4), (0.4, 0.2)]
+    assert best[0].error_y.array[0] == pytest.approx(0.1) and best[0].error_y.arrayminus[0] == pytest.approx(0.05)
+
+
+def test_users_are_counted_at_their_stops():
+    figure = figures.reasoning_tradeoff(told()["curve"], outcomes(), {0: 0, 1: 30, 2: 10}, None)
+    bars = next(one for one in figure.data if one.type == "bar")
+    assert list(bars.y) == [0, 0.75, 0.25]
+    assert list(bars.text) == ["0", "30", "10"]
+
+
+def test_a_system_that_takes_no_steps_still_has_a_picture():
+    curve = told()["curve"].iloc[:1].assign(steps=0.0)
+    figure = figures.reasoning_tradeoff(curve, outcomes().query("way == 'step 0'"), {0: 12})
+    assert next(one for one in figure.data if one.type == "bar").y[0] == 1
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_gains_show_where_nothing_is_gained(sign):
+    frame = pd.DataFrame({
+        "slice": "history length", "group": ["1-4 events", "<i>5</i> events"], "users": [10, 20],
+        "mean": [0.02 * sign, 0.03 * sign], "low": [0.02 * sign - 0.01] * 2, "high": [0.03 * sign + 0.01] * 2,
+    })  # fmt: skip
+    figure = figures.reasoning_gains({"<b>run</b>": frame})
+    low, high = figure.layout.xaxis.range
+    assert low < min(0, frame["low"].min()) and high > max(0, frame["high"].max())
+    assert any(shape.x0 == shape.x1 == 0 for shape in figure.layout.shapes)
+
+
+def test_the_parts_of_a_step_fill_its_bar():
+    rows = [(step, part, share) for step in (0, 1) for part, share in (("<b>next</b>", 0.2), ("rest", 0.8))]
+    figure = figures.reasoning_masses(pd.DataFrame(rows, columns=["step", "part", "share"]))
+    assert figure.layout.barmode == "stack"
+    assert np.allclose(sum(np.array(one.x) for one in figure.data), 1)
+    assert "&lt;b&gt;" in figure.data[0].name
+
+
+def test_no_title_becomes_markup():
+    rows = [(0, "<b>bold", 1.0)]
+    for figure in (
+        figures.reasoning_steps(**told(prior=True, other=True)),
+        figures.reasoning_masses(pd.DataFrame(rows, columns=["step", "part", "share"])),
+    ):
+        text = json.dumps(figure.to_plotly_json(), default=lambda array: array.tolist(), ensure_ascii=False)
+        for tag in ("<script", "<b>bold"):
+            assert tag not in text
+        assert "&lt;" in text
+        assert "\u202e" not in text

@@ -1,0 +1,306 @@
+"""Thoughts: kept keys give what a whole forward pass gives, every place thinks for itself, who stops costs nothing."""
+
+import math
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import seqlab
+from seqlab.layers.reasoning import Stack, divergence, stop, think
+from seqlab.layers.transformer import Block
+from seqlab.tracing import Tap
+
+torch.set_num_threads(1)
+
+USERS, LENGTH, DIM, STEPS = 4, 6, 8, 3
+LENGTHS = torch.tensor([6, 1, 4, 2])
+END = (LENGTHS - 1)[:, None]
+REAL = torch.arange(LENGTH) < LENGTHS[:, None]
+
+both_kinds = pytest.mark.parametrize("causal", [True, False])
+
+
+def parts(causal, layers=2):
+    """Blocks with weights large enough to matter, in a module of their own; histories; reasoning positions."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict(
+        {"blocks": nn.ModuleList(Block(DIM, 2, 0.0, causal) for _ in range(layers)), "norm": nn.LayerNorm(DIM)}
+    )
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model, torch.randn(USERS, LENGTH, DIM), torch.randn(STEPS, DIM)
+
+
+def stack(model):
+    return Stack(model["blocks"], model["norm"])
+
+
+def at_end(model, x, positions, steps=STEPS, **options):
+    """Thoughts at the end of each history: (B, S + 1, D)."""
+    encoder = stack(model)
+    first, memory = encoder.read_end(x, END, REAL)
+    return think(encoder, first, memory, steps, positions, **options)[:, 0]
+
+
+def uncached(model, history, positions, steps=STEPS):
+    """One history (T, D) without padding and without a cache: all is read again for every thought."""
+    tokens, states = history, []
+    causal = model["blocks"][0].attention.causal
+    for step in range(steps + 1):
+        sees = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
+        if not causal:
+            sees[: len(history), : len(history)] = True
+        x = tokens[None]
+        for block in model["blocks"]:
+            query, key, value = block.attention.project(block.before_attention(x))
+            mixed = F.scaled_dot_product_attention(query, key, value, sees)
+            x = block.feed(x + block.attention.project_out(mixed.transpose(1, 2).flatten(2)))
+        states.append(model["norm"](x)[0, -1])
+        if step < steps:
+            thought = states[-1] if positions is None else states[-1] + positions[step]
+            tokens = torch.cat([tokens, thought[None]])
+    return torch.stack(states)  # (S + 1, D)
+
+
+@both_kinds
+@pytest.mark.parametrize("naive", [False, True])
+def test_kept_keys_give_what_reading_all_again_gives(causal, naive):
+    model, x, positions = parts(causal)
+    positions = None if naive else positions
+    wanted = torch.stack([uncached(model, x[user, : LENGTHS[user]], positions) for user in range(USERS)])
+    torch.testing.assert_close(at_end(model, x, positions), wanted, atol=1e-5, rtol=1e-5)
+    encoder, row = stack(model), torch.arange(USERS)[:, None]
+    states, memory = encoder.read(x, END, REAL)
+    read_whole = think(encoder, states[row, END], memory, STEPS, positions)[:, 0]
+    torch.testing.assert_close(read_whole, wanted, atol=1e-5, rtol=1e-5)
+
+
+@both_kinds
+def test_no_steps_are_the_plain_encoder(causal):
+    model, x, positions = parts(causal)
+    plain = x
+    for block in model["blocks"]:
+        plain = block(plain, None if causal else REAL)
+    wanted = model["norm"](plain)[torch.arange(USERS), LENGTHS - 1]
+    states = at_end(model, x, positions, steps=0)
+    assert states.shape == (USERS, 1, DIM)
+    torch.testing.assert_close(states[:, 0], wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_every_place_thinks_as_if_its_history_ended_there_with_the_same_gradients():
+    model, x, positions = parts(causal=True)
+    at = torch.tensor([[5, 0, 3], [0, 0, 0], [1, 3, 2], [1, 0, 1]])
+    encoder, weight = stack(model), torch.randn(USERS, 3, STEPS + 1, DIM)
+    x.requires_grad_()
+    leaves = [x, *model.parameters()]
+    states, memory = encoder.read(x, at)
+    together = think(encoder, states[torch.arange(USERS)[:, None], at], memory, STEPS, positions)
+    alone = torch.stack(
+        [torch.stack([uncached(model, x[user, : place + 1], positions) for place in at[user]]) for user in range(USERS)]
+    )
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    one, other = (torch.autograd.grad((states * weight).sum(), leaves) for states in (together, alone))
+    for mine, wanted in zip(one, other, strict=True):
+        torch.testing.assert_close(mine, wanted, atol=2e-4, rtol=1e-3)
+
+
+@both_kinds
+def test_a_thought_looks_at_nothing_behind_its_place(causal):
+    """Not at padding either: its mask is one row, that of its own place."""
+    model, x, positions = parts(causal)
+    before = at_end(model, x, positions)
+    other = torch.randn_like(x)  # a norm would not see a shift
+    changed = torch.where(REAL[..., None], x, other)
+    torch.testing.assert_close(at_end(model, changed, positions), before, atol=1e-5, rtol=1e-5)
+    changed = torch.where(torch.arange(LENGTH)[:, None] == 0, other, x)
+    assert float((at_end(model, changed, positions) - before).abs().amax((1, 2)).detach().min()) > 1e-3
+
+
+@both_kinds
+def test_a_watcher_sees_history_and_thoughts_together_and_changes_nothing(causal):
+    model, x, positions = parts(causal)
+    unwatched = at_end(model, x, positions)
+    with seqlab.watch(model) as trace:
+        watched = at_end(model, x, positions)
+    torch.testing.assert_close(watched, unwatched, atol=1e-5, rtol=1e-5)
+    weights = trace["attention"].values  # (layer, B, H, T + S, T + S)
+    assert weights.shape == (2, USERS, 2, LENGTH + STEPS, LENGTH + STEPS)
+    history, thoughts = weights[..., :LENGTH, :], weights[..., LENGTH:, :]
+    assert float(history[..., LENGTH:].abs().max()) == 0, "the history does not know what is thought of it"
+    torch.testing.assert_close(thoughts.sum(-1), torch.ones(2, USERS, 2, STEPS))
+    allowed = torch.cat([REAL[:, None].expand(-1, STEPS, -1), torch.ones(USERS, STEPS, STEPS).tril().bool()], -1)
+    assert torch.equal(thoughts > 0, allowed[None, :, None].expand_as(thoughts))
+    assert trace["hidden"].values.shape == (2, USERS, LENGTH + STEPS, DIM)
+
+
+@both_kinds
+def test_attention_turned_off_leaves_each_thought_alone_with_the_one_before(causal):
+    model, x, positions = parts(causal)
+    off = {f"blocks.{layer}.attention.weights": torch.zeros_like for layer in range(2)}
+    with seqlab.patch(model, off):
+        before = at_end(model, x, positions)
+        x[:, 0] = torch.randn(USERS, DIM)
+        after = at_end(model, x, positions)
+    longer = LENGTHS > 1  # whose last event is another one than the first
+    torch.testing.assert_close(after[longer], before[longer])
+    assert not torch.allclose(after[~longer], before[~longer])
+
+
+@both_kinds
+def test_replacing_one_thought_changes_those_after_it_and_no_other(causal):
+    model, x, positions = parts(causal)
+    model["thought"] = nn.ModuleList(Tap("thought", "user dim") for _ in range(STEPS + 1))
+    before = at_end(model, x, positions, taps=model["thought"])
+    torch.testing.assert_close(before, at_end(model, x, positions))
+    with seqlab.patch(model, {"thought.1": lambda state: state.roll(1, 0)}), seqlab.watch(model, "thought") as trace:
+        after = at_end(model, x, positions, taps=model["thought"])
+    torch.testing.assert_close(after[:, 0], before[:, 0])
+    torch.testing.assert_close(after[:, 1], before[:, 1].roll(1, 0))
+    assert float((after - before)[:, 2:].abs().amax(-1).detach().min()) > 1e-3
+    torch.testing.assert_close(trace["thought"].values.transpose(0, 1), after.detach())
+
+
+class Echo:
+    """An encoder that says what it is told, and counts to how many it listened."""
+
+    def __init__(self):
+        self.heard = []
+
+    def go_on(self, x, memory):
+        self.heard.append(len(x))
+        return x, memory
+
+
+class Rows:
+    def rows(self, which):
+        return self
+
+
+def test_what_is_fed_back_is_the_rescaled_state_its_position_and_noise_after_dropout():
+    first, positions = torch.randn(3, 2, DIM), torch.randn(STEPS, DIM)
+    states = think(Echo(), first, None, 2, positions, rescale=lambda r: 2 * r, dropout=lambda x: -x)
+    torch.testing.assert_close(states[:, :, 1], -(2 * first + positions[0]))
+    torch.testing.assert_close(states[:, :, 2], -(2 * states[:, :, 1] + positions[1]))
+    torch.manual_seed(0)
+    noisy = think(Echo(), torch.zeros(64, 64, DIM), None, 2, noise=0.3)
+    assert float(noisy[:, :, 0].abs().max()) == 0
+    assert float(noisy[:, :, 1].std()) == pytest.approx(0.3, rel=0.02)
+    assert float(noisy[:, :, 2].std()) == pytest.approx(0.3 * math.sqrt(2), rel=0.02)  # it was fed noise already
+
+
+def test_who_stops_keeps_the_state_and_costs_nothing_more():
+    first, positions, echo = torch.zeros(4, 1, 1), torch.ones(3, 1), Echo()
+    leave_after = torch.tensor([2, 0, 3, 1])  # thoughts, by user
+    here = torch.arange(4)
+
+    def stay(step, states):
+        nonlocal here
+        assert torch.equal(states[:, 0, 0], torch.full((len(here),), float(step)))
+        staying = leave_after[here] > step
+        here = here[staying]
+        return staying
+
+    states = think(echo, first, Rows(), 3, positions, stay=stay)
+    assert states[:, 0, :, 0].tolist() == [[0, 1, 2, 2], [0, 0, 0, 0], [0, 1, 2, 3], [0, 1, 1, 1]]
+    assert echo.heard == [3, 2, 1]
+    echo.heard.clear()
+    assert think(echo, first, Rows(), 3, positions, stay=lambda step, states: states[:, 0, 0] < 0).shape == (4, 1, 4, 1)
+    assert echo.heard == []
+
+
+@both_kinds
+@pytest.mark.parametrize("watched", [False, True])
+def test_those_who_go_on_think_as_if_nobody_had_left(causal, watched):
+    model, x, positions = parts(causal)
+    whole = at_end(model, x, positions)
+    steps = torch.tensor([1, 3, 0, 2])
+    who = [torch.tensor([0, 1, 3]), torch.tensor([1, 3]), torch.tensor([1])]
+
+    def stay(step, states):
+        return torch.isin(torch.arange(USERS) if step == 0 else who[step - 1], who[step])
+
+    with seqlab.watch(model, *(() if watched else ("nothing",))):
+        some = at_end(model, x, positions, stay=stay)
+    kept = torch.arange(STEPS + 1).minimum(steps[:, None])  # the step whose state each one holds
+    wanted = whole.gather(1, kept[..., None].expand(-1, -1, DIM))
+    torch.testing.assert_close(some, wanted, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), steps=st.integers(0, 5), least=st.integers(1, 6),
+    epsilon=st.sampled_from([0.0, 1e-3, 0.05, 0.3, 1.0]),
+)  # fmt: skip
+def test_stop_is_the_rule_said_step_by_step(seed, steps, least, epsilon):
+    torch.manual_seed(seed)
+    probabilities = (torch.randn(3, steps + 1, 4, dtype=torch.float64) * torch.rand(3, 1, 1)).softmax(-1)
+    for row, found in zip(probabilities.tolist(), stop(probabilities, epsilon, least).tolist(), strict=True):
+        wanted = steps
+        for t in range(least, steps + 1):
+            if sum(p * math.log(p / q) for p, q in zip(row[t - 1], row[t], strict=True)) < epsilon:
+                wanted = t
+                break
+        assert found == wanted
+
+
+def test_what_was_ruled_out_diverges_without_end_and_what_never_was_there_not_at_all():
+    p, q = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]), torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
+    assert divergence(p, q).tolist() == [0.0, math.inf]
+    assert stop(torch.stack([p, q], 1), 0.1).tolist() == [1, 1]  # one agrees; the other has no more steps
+
+
+def test_what_cannot_be_thought_is_refused():
+    model, x, positions = parts(causal=False)
+    with pytest.raises(ValueError, match="read both ways can be thought about at one position, not 2"):
+        stack(model).read(x, torch.tensor([[0, 1]]).expand(USERS, -1), REAL)
+    with pytest.raises(ValueError, match="4 steps need as many reasoning positions; there are 3"):
+        at_end(model, x, positions, steps=4)
+    with pytest.raises(ValueError, match="taps see one place per user, not 2"):
+        think(Echo(), torch.zeros(1, 2, DIM), None, 1, taps=[Tap("thought", "user dim")] * 2)
+    with pytest.raises(ValueError, match="least=0: the first step that can be compared with one before it is 1"):
+        stop(torch.ones(1, 2, 1), 0.1, least=0)
+
+
+@both_kinds
+def test_half_precision_thinks_nearly_the_same_and_learns(causal):
+    model, x, positions = parts(causal)
+    positions.requires_grad_()
+    whole = at_end(model, x, positions)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = at_end(model, x, positions)
+    off = (half.float() - whole).norm(dim=-1) / whole.norm(dim=-1)
+    assert float(off.detach().max()) < 0.05
+    half.float().pow(2).sum().backward()
+    assert bool(positions.grad.isfinite().all()) and float(positions.grad.abs().amax(1).min()) > 0
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_compiled_thoughts_are_the_same_thoughts():
+    model, x, positions = parts(causal=True, layers=1)
+
+    def places(x, at):
+        encoder = stack(model)
+        states, memory = encoder.read(x, at)
+        first = states[torch.arange(len(x))[:, None], at]
+        return think(encoder, first, memory, 2, positions)
+
+    at = torch.stack([torch.zeros_like(LENGTHS), LENGTHS - 1], 1)
+    compiled = torch.compile(places, fullgraph=True)  # in one piece: no detour through Python
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x, at), places(x, at), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@both_kinds
+def test_a_gpu_thinks_the_same(causal):
+    model, x, positions = parts(causal)
+    wanted = at_end(model, x, positions)
+    encoder = stack(model.cuda())
+    first, memory = encoder.read_end(x.cuda(), END.cuda(), REAL.cuda())
+    states = think(encoder, first, memory, STEPS, positions.cuda())[:, 0]
+    torch.testing.assert_close(states.cpu(), wanted, atol=1e-4, rtol=1e-4)

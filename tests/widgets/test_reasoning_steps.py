@@ -1,0 +1,182 @@
+"""ReasoningSteps driven from Python as a person would, held against the model and the evaluation it shows."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from seqlab import tracing, widgets
+from seqlab.evaluation import influence, reasoning
+from seqlab.figures.reasoning import BLUE, LATER
+
+TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
+
+
+@pytest.fixture
+def steps(thinker, split, live):
+    return widgets.ReasoningSteps(thinker, split, epsilon=0.0)
+
+
+def path_of(steps, words="its best item"):
+    return next(one for one in steps.figure.data if one.hovertext and words in one.hovertext[0])
+
+
+def curve_of(steps):
+    return next(one for one in steps.figure.data if one.hovertemplate and "stop below" in one.hovertemplate)
+
+
+def test_the_rank_shown_is_that_of_the_evaluation(steps, thinker, split):
+    last = steps.measures()["rank"].iloc[-1]
+    frame = thinker.ranks.frame  # of the test part, asked of the last state
+    assert last == frame.loc[frame["user"] == steps._user, "rank"].item()
+    assert f"{steps.measures()['rank'].iloc[0]:,.10g} at first" in steps.words()
+
+
+def test_the_picture_follows_the_user(steps):
+    before, words = list(path_of(steps).x), steps.figure.layout.annotations[-1].text
+    steps.user.value = steps.user.options[3][1]
+    assert list(path_of(steps).x) != before
+    assert steps.figure.layout.annotations[-1].text != words
+    assert not steps.status.view.value
+
+
+def test_fewer_steps_shorten_the_way_the_lists_and_the_curve(steps):
+    assert list(path_of(steps).text) == ["0", "1", "2"]
+    assert max(curve_of(steps).x) == 2
+    steps.steps.value = 1
+    assert list(path_of(steps).text) == ["0", "1"]
+    assert max(curve_of(steps).x) == 1
+    assert steps.listed.value.count("what came next has place") == 2
+    steps.steps.value = 0
+    assert list(path_of(steps).text) == ["0"]
+    assert not steps.status.view.value
+    steps.steps.value = 2
+    assert list(path_of(steps).text) == ["0", "1", "2"]
+
+
+def test_a_threshold_moves_this_users_stop_and_the_point_of_all_users(steps):
+    def chosen():
+        return next(one.x[0] for one in steps.figure.data if one.hovertemplate and "that is set" in one.hovertemplate)
+
+    assert steps.stop == 2 and chosen() == 2
+    assert list(path_of(steps).marker.color) == [BLUE] * 3
+    steps.threshold.value = steps.thresholds[-1]
+    assert steps.stop == 1 and chosen() == 1
+    assert list(path_of(steps).marker.color) == [BLUE, BLUE, LATER]
+    middle = steps.thresholds[len(steps.thresholds) // 2]
+    steps.threshold.value = middle
+    table = reasoning.tradeoff(steps.found, [middle])
+    assert chosen() == table["steps"].item()
+    assert f"{table['ndcg@10'].item():.3f}" in steps.words()
+
+
+def test_the_threshold_is_chosen_on_validation(thinker, split, report):
+    valid = reasoning.rank_steps(thinker.model, split, "valid")
+    assert widgets.ReasoningSteps(thinker, split).epsilon == reasoning.choose_threshold(valid)
+
+
+def test_a_patched_state_is_the_other_users(steps, thinker, split):
+    other = steps._users[5]
+    longest = thinker.model.config.max_length
+    batch = influence.batch_of([influence.history_of(split, other, longest=longest)], longest)
+    with torch.no_grad(), tracing.watch(thinker.model, "thought") as trace:
+        thinker.model.thoughts(batch)
+    theirs = trace["thought"].values[:, 0]  # (S + 1, D)
+    after = steps.patched(1, other).states
+    before = steps._thinking.states
+    assert torch.allclose(after[0], before[0], atol=1e-5)
+    assert torch.allclose(after[1], theirs[1], atol=1e-5)
+    assert not torch.allclose(after[2], before[2], atol=1e-3)  # it goes on from there
+    assert not torch.allclose(after[2], theirs[2], atol=1e-3)  # with its own history before its eyes
+    assert steps.patched(2, other).ranks(steps.answer) != steps._thinking.ranks(steps.answer)
+
+
+def test_patching_oneself_changes_nothing(steps):
+    assert torch.allclose(steps.patched(1, steps._user).states, steps._thinking.states, atol=1e-5)
+    ranks = steps.patched_ranks(1, steps._user)
+    assert (ranks["before"] == ranks["after"]).all()
+
+
+def test_a_patch_is_drawn_and_told_until_it_is_taken_back(steps):
+    yellow = next(one for one in steps.figure.data if one.hovertext is not None and one.line.color == "#E69F00")
+    assert not len(yellow.x)
+    steps.patch_user.value = steps.patch_user.options[4][1]
+    steps.patch_step.value = 1
+    assert len(yellow.x) == 3 and list(yellow.hovertext) == ["step 0", "step 1", "step 2"]
+    assert yellow.hoverinfo != "skip"
+    assert np.allclose(yellow.x[0], path_of(steps).x[0])
+    assert "state of step 1" in steps.told.value
+    first = steps.told.value
+    steps.patch_user.value = steps.patch_user.options[6][1]
+    assert steps.told.value != first
+    steps.patch_step.value = None
+    assert not steps.told.value and not len(yellow.x)
+    assert not steps.status.view.value
+
+
+def test_lists_tell_what_moved(steps):
+    markup = steps.lists(5).markup
+    assert "Before any thought" in markup and "Step 2" in markup
+    near = steps.nearest(5)
+    for step, part in near.groupby("step"):
+        scores = steps._thinking.scores[step]
+        assert part["item"].tolist() == scores.topk(5).indices.tolist()
+
+
+def test_a_bare_model_will_do_and_one_without_thoughts_will_not(thinker, run, split, report):
+    bare = widgets.ReasoningSteps(thinker.model, split, epsilon=0.1)
+    assert bare.measures().equals(widgets.ReasoningSteps(thinker, split, epsilon=0.1).measures())
+    with pytest.raises(ValueError, match="does not reason in steps"):
+        widgets.ReasoningSteps(run, split)
+
+
+def test_without_steps_there_is_a_picture_of_one_state(split, live):
+    from seqlab import models
+
+    plain = models.build("rearec", split.n_items, {"dim": 16, "layers": 1, "max_length": 8, "steps": 0})
+    shown = widgets.ReasoningSteps(plain, split)
+    assert list(path_of(shown).text) == ["0"]
+    assert shown.steps.disabled and shown.threshold.disabled
+    assert shown.still().data
+
+
+@pytest.fixture(scope="session")
+def taught(split):
+    """A small ManCAR, trained for a moment."""
+    from seqlab import models
+    from seqlab.training import Options, fit
+
+    settings = {"max_length": 8, "dim": 16, "layers": 1, "heads": 2, "steps": 2}
+    return fit(models.build("mancar", split.n_items, settings), split, Options(epochs=1, tokens=128))
+
+
+def test_a_prior_is_drawn_where_the_system_has_one(taught, thinker, split, report):
+    shown = widgets.ReasoningSteps(taught, split)
+    last, model = int(shown._history.items[-1]), taught.model
+    near = [item for item in model.near[last, : model.config.taught].tolist() if item > 0 and item != shown.answer]
+    assert shown.prior()["item"].tolist() == near
+    assert shown.prior()["weight"].is_monotonic_decreasing and shown.prior()["weight"].sum() < 1
+    squares = next(one for one in shown.still().data if one.hovertext and "the prior gives it" in one.hovertext[0])
+    assert np.allclose(squares.x, shown._spots[np.array(near) - 1, 0])
+    assert "the prior" in json.dumps(shown.masses().to_plotly_json(), default=str)
+    assert widgets.ReasoningSteps(thinker, split).prior() is None
+
+
+def test_a_model_that_chose_its_own_threshold_is_shown_with_it(taught, split, report, monkeypatch):
+    monkeypatch.setattr(taught.model, "epsilon", torch.tensor(0.25))
+    assert widgets.ReasoningSteps(taught, split).epsilon == 0.25
+
+
+def test_titles_stay_text(steps):
+    import ipywidgets
+
+    for user in [user for _, user in steps.user.options][:4]:
+        steps.user.value = user
+        steps.patch_step.value = 1
+        texts = [json.dumps(json.loads(one.to_json()), ensure_ascii=False) for one in (steps.still(), steps.figure)]
+        texts += [one.value for one in vars(steps).values() if isinstance(one, ipywidgets.HTML)]
+        texts += [steps.lists().markup, steps.patched_list(1, steps._users[0]).markup, steps.masses().to_json()]
+        assert not [text for text in texts if TAGS.search(text)]
+    assert "text/html" in steps._repr_mimebundle_()
