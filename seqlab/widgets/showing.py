@@ -104,12 +104,12 @@ class StatusLine:
         self.view = ipywidgets.HTML()
 
     def guard(self, action: Callable[..., None]) -> Callable[..., None]:
-        """`action` as a callback whose errors are told here; an error of before goes when it succeeds."""
+        """`action` as a callback whose errors are told here; an error of before goes, not one told meanwhile."""
 
         def run(*event: Any) -> None:
+            self.view.value = ""
             try:
                 action(*event)
-                self.view.value = ""
             except Exception as error:  # a callback's traceback would go to a log nobody reads
                 folded = html.escape("".join(traceback.format_exception(error)))
                 self.view.value = (
