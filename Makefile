@@ -7,6 +7,8 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 WORKERS ?= 2
 BIN = $(VENV)/bin
+# systems of semantic IDs, and their controls: random codes, and SASRec with and without the vectors the codes are made of
+GENERATORS = tiger tiger:tokenizer=random_codes discrec resid reg4rec recgpt setrec sasrec sasrec_side
 
 .PHONY: install report test lab check bench leaderboard clean
 .DEFAULT_GOAL := report
@@ -39,6 +41,8 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard popularity personal_frequency markov item_knn gru4rec sasrec bert4rec --dataset complete-journey
 	$(BIN)/seqlab leaderboard popularity markov item_knn gru4rec sasrec bert4rec --dataset amazon-beauty
 	$(BIN)/seqlab leaderboard popularity markov sasrec --dataset ml-1m
+	$(BIN)/seqlab leaderboard $(GENERATORS) --dataset complete-journey --against sasrec_side
+	$(BIN)/seqlab leaderboard $(GENERATORS) --dataset amazon-beauty --no-seen-filter --against sasrec_side
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -16,7 +16,7 @@ def examine() -> list[str]:
     import torch
 
     from seqlab import __version__
-    from seqlab.datasets.named import cache_folder
+    from seqlab.cache import cache_folder
     from seqlab.provenance import version
 
     lines = [f"seqlab {__version__}, Python {platform.python_version()} on {platform.platform(terse=True)}"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from seqlab.cache import cache_folder
 from seqlab.datasets.columns import DataError, nearest
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.reading import read, read_folder
@@ -137,15 +138,6 @@ def load(name: str | Path) -> InteractionLog:
         return read(path)
     card(text)  # raises: names the nearest
     raise AssertionError("unreachable")
-
-
-def cache_folder() -> Path:
-    """Where seqlab keeps what it downloads and builds: $SEQLAB_CACHE, or the platform's cache folder."""
-    if os.environ.get("SEQLAB_CACHE"):
-        return Path(os.environ["SEQLAB_CACHE"])
-    import pooch
-
-    return Path(pooch.os_cache("seqlab"))
 
 
 def _places(one: Card) -> list[Path]:

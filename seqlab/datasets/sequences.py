@@ -143,21 +143,6 @@ class Questions:
     start: Tensor
     end: Tensor
 
-    def cut(self, cuts: int) -> Batch:
-        """Histories cut at random right before an answer, `cuts` per row on average: each a row, asked at its end.
-
-        For systems that read a history both ways, and so can learn from one position of it at a time.
-        """
-        row, place = (self.targets > 0).nonzero(as_tuple=True)
-        drawn = torch.randperm(len(row), device=row.device)[: cuts * len(self)]
-        row, place = row[drawn], place[drawn]
-        width = int(place.max()) + 1
-        steps = torch.arange(width, device=row.device)
-        real, end = steps <= place[:, None], steps == place[:, None]  # (M, T)
-        items, targets = self.items[row, :width] * real, self.targets[row, :width] * end
-        times = self.times[row, :width].masked_fill(~real, 0.0)
-        return Batch(items, times, place + 1, self.user[row], targets)
-
     def __len__(self) -> int:
         return len(self.user)
 

@@ -6,17 +6,15 @@ of ManCAR (arXiv 2602.20093). Only training histories are read. Nothing is sampl
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from seqlab.cache import cached
 from seqlab.datasets.columns import DataError
 
 if TYPE_CHECKING:
@@ -77,12 +75,14 @@ def swing(
     train, keep = split.train, min(keep, split.n_items)
     items, owners = train.items.cpu().numpy(), train.users.cpu().numpy()
 
-    def make() -> tuple[np.ndarray, np.ndarray]:
-        return _build(items, owners, (split.n_users + 1, split.n_items + 1), keep, (active, common, power), users, seed)
+    def make() -> dict[str, np.ndarray]:
+        shape = (split.n_users + 1, split.n_items + 1)
+        near, weights = _build(items, owners, shape, keep, (active, common, power), users, seed)
+        return {"neighbours": near, "weights": weights}
 
     settings = (VERSION, split.n_users, split.n_items, keep, active, common, power, users, seed)
-    near, weights = _cached(settings, [items, owners], make) if len(items) >= WORTH_KEEPING else make()
-    return SwingGraph(torch.from_numpy(near), torch.from_numpy(weights))
+    made = cached("graphs", settings, [items, owners], make) if len(items) >= WORTH_KEEPING else make()
+    return SwingGraph(torch.from_numpy(made["neighbours"]), torch.from_numpy(made["weights"]))
 
 
 def _build(items, owners, shape, keep, smooth, users, seed) -> tuple[np.ndarray, np.ndarray]:
@@ -222,27 +222,3 @@ def _runs(cost: np.ndarray, limit: float) -> list[tuple[int, int]]:
     cuts = np.flatnonzero(np.diff(run)) + 1
     edges = [0, *cuts.tolist(), len(cost)]
     return [(low, high) for low, high in pairwise(edges) if high > low]
-
-
-def _cached(settings: tuple, content: list[np.ndarray], make) -> tuple[np.ndarray, np.ndarray]:
-    """What `make` gives, kept in the cache folder under a hash of settings and content."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file, save_file
-
-    from seqlab.datasets.named import cache_folder
-
-    digest = hashlib.sha256(repr(settings).encode())
-    for part in content:
-        digest.update(part.nbytes.to_bytes(8, "little") + part.tobytes())
-    path = Path(cache_folder()) / "graphs" / f"swing-{digest.hexdigest()[:32]}.safetensors"
-    try:
-        kept = load_file(path)
-        return kept["neighbours"], kept["weights"]
-    except (OSError, SafetensorError, KeyError):
-        pass  # not there, or spoiled: make it anew
-    near, weights = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({"neighbours": near, "weights": weights}, unfinished)
-    os.replace(unfinished, path)
-    return near, weights

@@ -6,16 +6,15 @@ row of zeros. Nothing here sees a validation or test event.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqlab.cache import cached
 from seqlab.datasets.columns import DataError, nearest
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ def tfidf(log: InteractionLog, dim: int = 64, columns: tuple[str, ...] | None = 
             raise DataError(f"{log.name}: too few words or items for TF-IDF vectors.")
         return TruncatedSVD(width, random_state=seed).fit_transform(table)
 
-    return _cached(("tfidf", dim, seed), words, make)
+    return _kept(("tfidf", dim, seed), words, make)
 
 
 def sentence(log: InteractionLog, columns: tuple[str, ...] | None = None) -> np.ndarray:
@@ -204,7 +203,7 @@ def sentence(log: InteractionLog, columns: tuple[str, ...] | None = None) -> np.
         vectors = model.encode(words, batch_size=64, normalize_embeddings=True, show_progress_bar=live())
         return np.where(np.array([bool(one) for one in words])[:, None], vectors, 0)
 
-    return _cached(("sentence", "all-MiniLM-L6-v2"), words, make)
+    return _kept(("sentence", "all-MiniLM-L6-v2"), words, make)
 
 
 def collaborative(split: Split, dim: int = 64, window: int = 10, shift: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -238,8 +237,8 @@ def collaborative(split: Split, dim: int = 64, window: int = 10, shift: float = 
         svd = TruncatedSVD(min(dim, size - 1), random_state=seed)
         return (svd.fit_transform(positive) / np.sqrt(svd.singular_values_.clip(1e-9)))[1:]
 
-    content = [train.items.numpy().tobytes(), train.offsets.numpy().tobytes(), str(split.n_items)]
-    return _cached(("collaborative", dim, window, shift, seed), content, make)
+    content = [train.items.numpy(), train.offsets.numpy(), str(split.n_items)]
+    return _kept(("collaborative", dim, window, shift, seed), content, make)
 
 
 def _values(log: InteractionLog, column: str) -> list[str]:
@@ -255,25 +254,7 @@ def _values(log: InteractionLog, column: str) -> list[str]:
     return found
 
 
-def _cached(settings: tuple, content: list, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `make` gives, kept in the cache folder under a hash of settings and content."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file, save_file
-
-    from seqlab.datasets.named import cache_folder
-
-    digest = hashlib.sha256(repr((VERSION, settings)).encode())
-    for part in content:
-        part = part.encode() if isinstance(part, str) else part
-        digest.update(len(part).to_bytes(8, "little") + part)
-    path = Path(cache_folder()) / "vectors" / f"{settings[0]}-{digest.hexdigest()[:32]}.safetensors"
-    try:
-        return load_file(path)["vectors"]
-    except (OSError, SafetensorError, KeyError):
-        pass  # not there, or spoiled: make it anew
-    vectors = np.ascontiguousarray(make(), dtype=np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({"vectors": vectors}, unfinished)
-    os.replace(unfinished, path)
-    return vectors
+def _kept(settings: tuple, content: list, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `make` gives in float32, from the cache where it was made before."""
+    made = cached("vectors", (VERSION, *settings), content, lambda: {"vectors": make().astype(np.float32, copy=False)})
+    return made["vectors"]

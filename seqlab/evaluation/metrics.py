@@ -97,6 +97,16 @@ def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int
         "popularity of the answer": quartiles(frame["item_count"], "training events"),
         "repeat or new": pd.Series(np.where(frame["seen"], "met before", "new to the user"), dtype="category"),
     }
+    return by_group(value, groups, samples, seed)
+
+
+def by_group(value: np.ndarray, groups: dict[str, pd.Series], samples: int, seed: int) -> pd.DataFrame:
+    """The mean of a value (Q, 1) in every group of each categorical of Q rows, with the 95 % bootstrap interval.
+
+    Columns slice, group, users, mean, low, high; groups without users are left out.
+    """
+    import pandas as pd
+
     rows = []
     for name, group in groups.items():
         for label in group.cat.categories:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from seqlab.datasets.named import cache_folder
+from seqlab.cache import cached
 
 Method = Literal["pca", "umap"]
 
@@ -32,13 +28,7 @@ def coordinates(vectors: np.ndarray, method: Method = "pca", seed: int = 0) -> n
         return spots.astype(np.float32)
     if method != "umap":
         raise ValueError(f"the projections are 'pca' and 'umap' (got {method!r})")
-    digest = hashlib.sha256(f"umap cosine {seed} {vectors.shape}".encode() + vectors.tobytes()).hexdigest()[:24]
-    kept = cache_folder() / "projections" / f"{digest}.npy"
-    if (found := _kept(kept, len(vectors))) is not None:
-        return found
-    spots = _umap(vectors, seed)
-    _keep(kept, spots)
-    return spots
+    return cached("projections", ("umap", "cosine", seed), [vectors], lambda: {"spots": _umap(vectors, seed)})["spots"]
 
 
 def neighbours(vectors: np.ndarray, row: int, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -66,23 +56,3 @@ def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
     except ImportError as error:
         raise ImportError(f"UMAP cannot be used here ({error}); install umap-learn, or choose 'pca'") from error
     return np.asarray(fitted, dtype=np.float32)
-
-
-def _kept(path: Path, count: int) -> np.ndarray | None:
-    """Coordinates from the cache, None where there are none that fit."""
-    try:
-        spots = np.load(path, allow_pickle=False)
-    except (OSError, ValueError):
-        return None
-    return spots if spots.shape == (count, 2) and np.isfinite(spots).all() else None
-
-
-def _keep(path: Path, spots: np.ndarray) -> None:
-    """Write aside, then rename: nobody ever reads half a file. A cache that cannot be written is no error."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".new", delete=False) as file:
-            np.save(file, spots)
-        os.replace(file.name, path)
-    except OSError:
-        return

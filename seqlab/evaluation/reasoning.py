@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seqlab import tracing
 from seqlab.evaluation.influence import batch_of
-from seqlab.evaluation.metrics import bootstrap, per_user, quartiles
+from seqlab.evaluation.metrics import bootstrap, by_group, per_user, quartiles
 from seqlab.evaluation.ranking import SCORES_AT_ONCE, TOKENS_AT_ONCE, Ranks, ranks_of, whole_history
 from seqlab.recommender import device_of
 
@@ -250,8 +250,6 @@ def gains(
     The groups are quarters by history length and by popularity of the answer. Columns slice, group, users, mean, low,
     high: the mean of `metric` at the step minus that at step 0, with the paired 95 % bootstrap interval.
     """
-    import pandas as pd
-
     ranks = found.wide("rank")
     chosen = np.broadcast_to(np.asarray(found.steps if step is None else step), len(ranks))
     first, then = ranks[:, 0], ranks[np.arange(len(ranks)), chosen]
@@ -261,15 +259,7 @@ def gains(
         "history length": quartiles(about["history_length"], "events"),
         "popularity of the answer": quartiles(about["item_count"], "training events"),
     }
-    rows = []
-    for name, group in groups.items():
-        for label in group.cat.categories:
-            values = gain[(group == label).to_numpy()]
-            if len(values):
-                low, high = bootstrap(values, samples, seed)
-                row = {"slice": name, "group": label, "users": len(values), "mean": values.mean()}
-                rows.append({**row, "low": low[0], "high": high[0]})
-    return pd.DataFrame(rows)
+    return by_group(gain, groups, samples, seed)
 
 
 @dataclass(frozen=True)

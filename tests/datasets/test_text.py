@@ -117,8 +117,6 @@ def test_an_item_without_training_events_is_a_row_of_zeros():
 
 def test_what_was_computed_is_found_again_and_other_words_are_not(split, empty_cache, monkeypatch):
     first = text.tfidf(split.log, 4)
-    (file,) = empty_cache.iterdir()
-    assert file.name.startswith("tfidf-") and file.suffix == ".safetensors"
     monkeypatch.setattr("sklearn.decomposition.TruncatedSVD.fit_transform", None)  # would fail
     assert np.array_equal(text.tfidf(split.log, 4), first)
     with pytest.raises(TypeError):
@@ -127,7 +125,7 @@ def test_what_was_computed_is_found_again_and_other_words_are_not(split, empty_c
         text.tfidf(split.log, 3)
 
 
-def test_a_spoiled_cache_is_made_anew_and_an_interrupted_one_leaves_nothing(split, empty_cache, monkeypatch):
+def test_a_spoiled_cache_is_made_anew_and_one_that_cannot_be_written_leaves_nothing(split, empty_cache, monkeypatch):
     first = text.tfidf(split.log, 4)
     (file,) = empty_cache.iterdir()
     file.write_bytes(b"half")
@@ -137,9 +135,8 @@ def test_a_spoiled_cache_is_made_anew_and_an_interrupted_one_leaves_nothing(spli
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", broken)
-    with pytest.raises(OSError, match="disk full"):
-        text.tfidf(split.log, 3)
-    assert [one.name for one in empty_cache.iterdir() if one.suffix == ".safetensors"] == [file.name]
+    assert text.tfidf(split.log, 3).shape == (12, 3)
+    assert list(empty_cache.iterdir()) == [file]
 
 
 def test_blocks_weigh_the_same_side_by_side(split):

@@ -41,7 +41,7 @@ def test_umap_is_computed_once_per_content_and_survives_a_broken_cache(vectors, 
     assert len(calls) == 3
     kept = sorted((cache / "projections").iterdir())
     assert len(kept) == 3
-    assert not [path for path in kept if path.suffix != ".npy"]
+    assert not [path for path in kept if path.suffix != ".safetensors"]
     for path in kept:
         path.write_bytes(path.read_bytes()[:60])
     projection.coordinates(vectors, "umap")
