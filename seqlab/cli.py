@@ -88,7 +88,9 @@ def compare(
 
 @app.command()
 def report(
-    notebooks: Annotated[list[Path] | None, typer.Argument(help="which; by default the curated set")] = None,
+    notebooks: Annotated[
+        list[Path] | None, typer.Argument(help="which, or a pinned view (a .json file); by default the curated set")
+    ] = None,
     parameters: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value, or two words: name value")
     ] = None,

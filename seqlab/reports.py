@@ -25,6 +25,7 @@ from pathlib import Path
 
 from seqlab import pages
 from seqlab.notebook_parameters import ParameterError, check, declared
+from seqlab.pins import unpin
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -84,6 +85,7 @@ def render(
 ) -> list[Report]:
     """Run notebooks, each in a kernel of this Python and in its own folder, and render what they show.
 
+    notebooks: their paths, or those of pinned views (`pins.pin`), which bring a notebook and its parameters.
     parameters: values for the cell tagged `parameters`, of every notebook given; text is read as the declared type.
     name: of the report, for one notebook (default: the notebook's). timeout: seconds a cell may take; start_timeout:
     seconds a kernel may take to start. jobs: notebooks at a time, which then share the processor's cores.
@@ -155,6 +157,13 @@ class _Work:
     def prepared(cls, path: Path, given: dict[str, typing.Any], name: str | None) -> _Work:
         import nbformat
 
+        if path.suffix == ".json" and path.is_file():
+            notebook, pinned = unpin(path)
+            name, given = name or path.stem, pinned | given
+            known = {one.stem: one for one in curated()}
+            if notebook not in known:
+                raise ValueError(f"{path} is a view of {notebook!r}, which is no notebook of this lab")
+            path = known[notebook]
         if not path.is_file():
             raise FileNotFoundError(f"there is no notebook {path}")
         try:

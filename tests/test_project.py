@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA_NAMES = {"pytorch": "torch"}
 ROOMS = [
-    "cache", "tracing", "datasets", "layers", "tokenizers", "decoding", "recommender", "models", "evaluation",
+    "cache", "pins", "tracing", "datasets", "layers", "tokenizers", "decoding", "recommender", "models", "evaluation",
     "training", "leaderboard", "figures", "widgets", "reports", "cli",
 ]  # fmt: skip
 

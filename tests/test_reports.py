@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from seqlab import notebook_parameters, reports
+from seqlab.pins import pin
 
 HOSTILE = "<script>alert(1)</script>"
 FIGURE = f"""
@@ -62,6 +64,50 @@ def test_results_and_provenance_lie_beside_the_page(notebook) -> None:
     assert told["versions"]["torch"] and str(path.parent) not in json.dumps(told)
     kept = nbformat.read(beside / "executed.ipynb", as_version=4)
     assert "widgets" not in kept.metadata
+
+
+@pytest.fixture
+def pinned(notebook, monkeypatch, tmp_path):
+    """A notebook of the lab, a run folder, and a view pinned beside it."""
+    record = "import seqlab\nseqlab.record({'user': user, 'runs': runs})"
+    path = notebook("show", record, parameters='user = ""\nruns = []')
+    monkeypatch.setattr(reports, "curated", lambda: [path])
+    run = tmp_path / "carried" / "runs" / "sasrec"
+    run.mkdir(parents=True)
+    (run / "model.safetensors").write_bytes(b"weights")
+    return pin(run.parents[1] / "pins" / "a view.json", "show", {"user": "007 <b>"}, [run])
+
+
+def test_a_pinned_view_becomes_the_same_page_where_it_was_carried(pinned, tmp_path) -> None:
+    carried = shutil.move(tmp_path / "carried", tmp_path / "another machine")
+    (report,) = reports.render([carried / "pins" / pinned.name], out=tmp_path / "reports", say=lambda line: None)
+    assert report.error is None and report.name == "a view"
+    results = json.loads((report.html.with_suffix("") / "results.json").read_text())
+    assert results == {"user": "007 <b>", "runs": [str(carried / "runs" / "sasrec")]}
+
+
+def test_a_pin_of_other_weights_of_none_or_of_a_foreign_notebook_is_refused(pinned, tmp_path) -> None:
+    told = json.loads(pinned.read_text())
+    assert "carried" not in pinned.read_text()  # nothing of this machine
+    weights = pinned.parents[1] / "runs" / "sasrec" / "model.safetensors"
+    weights.write_bytes(b"others")
+    with pytest.raises(ValueError, match="other weights than those that were pinned"):
+        render(pinned)
+    weights.unlink()
+    with pytest.raises(ValueError, match="which is not there; bring it"):
+        render(pinned)
+    for content, said in [
+        (json.dumps(told | {"notebook": "../evil", "runs": {}}), "no notebook of this lab"),
+        (json.dumps({"notebook": "show"}), "is no pinned view"),
+        ("[", "is no pinned view"),
+        (json.dumps(told | {"parameters": {"usr": ""}, "runs": {}}), "Did you mean 'user'"),
+    ]:
+        pinned.write_text(content)
+        with pytest.raises(ValueError, match=said):
+            render(pinned)
+    with pytest.raises(ValueError, match="no finished run"):
+        pin(tmp_path / "x.json", "show", {}, [tmp_path])
+    assert not (tmp_path / "x.json").exists()
 
 
 @pytest.mark.parametrize(

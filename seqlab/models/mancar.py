@@ -12,7 +12,8 @@ lambda KL(teacher || step) over steps; the stop at KL(p_{t-1} || p_t) < epsilon.
 Changed on purpose, where the released code differs: the output table is the live input table (code: a copy of it,
 renewed once an epoch, without gradient); missing neighbours and the target among them get no mass of the teacher, and
 later ones move up (code: they do); who stops leaves the batch (code: all steps are made, one is picked); epsilon is
-chosen on validation by `choose_epsilon` (code: eleven rows on test); the graph samples no users; no noisy branch.
+to be chosen on validation, `evaluation.reasoning.choose_threshold` (code: eleven rows on test); the graph samples no
+users; no noisy branch.
 Also: LayerNorm instead of RMSNorm, items scaled by sqrt(dim) as in SASRec, right padding, `cuts` random histories per
 user and epoch.
 Reconstructed: r_0, the plain encoder's state, is the paper's first step, so T' = steps + 1; no gradient through the
@@ -39,12 +40,7 @@ from seqlab.recommender import Loss, Ranking, top
 from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from seqlab.datasets.splits import Split
-
-SCORES_AT_ONCE = 1 << 22
-"""Scores of steps held at a time, in each of a handful of arrays (16 MB in float32)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Config:
     rescale: bool = True  # bring a thought to the norm of items; paper yes
     base: float = 1.0  # temperature of the first step; paper 1
     growth: float = 2.0  # a: how fast temperatures grow with the step; paper 2
-    epsilon: float = 0.0  # stop below this KL, 0 = never; `choose_epsilon` finds another; code 1e-4 to .1, on test
+    epsilon: float = 0.0  # stop below this KL, 0 = never; `model.epsilon.fill_()` sets another; code 1e-4 to .1
     cuts: int = 4  # histories learned from per user and epoch, cut at random; paper all
     users: int | None = None  # of an item that the graph reads at most; None: all; paper 10 of each pair of items
 
@@ -230,55 +226,6 @@ class ManCAR(nn.Module):
         logits = -(real.cumsum(1) - 1)[:, None] / (self.config.gamma * left)[:, None]  # (B, S + 1, 1 + taught)
         shares = logits.masked_fill(~real[:, None], -torch.inf).softmax(-1)
         return torch.cat([truth[:, None], near], 1), shares
-
-    @torch.no_grad()
-    def choose_epsilon(self, split: Split, epsilons: Sequence[float] | None = None) -> pd.DataFrame:
-        """Keep the epsilon that saves most steps on the validation questions at no loss of NDCG@10 that one can see.
-
-        A loss is seen where the paired 95 % interval of "stopped minus never stopped" lies below 0; so with few
-        questions little is seen. The test questions are not read. Items met are left out unless the log has repeats,
-        ties count at their mean rank. epsilons: to try beside 0 (None: quantiles of the KL seen between steps).
-        Returns what was tried: columns epsilon, steps (mean taken), ndcg@10, difference, low, high, kept.
-        """
-        import pandas as pd
-
-        was_training, device = self.training, self.near.device
-        self.eval()
-        questions = split.valid.to(device)
-        gain = torch.zeros(len(questions), self.config.steps + 1, dtype=torch.float64, device=device)
-        moved = torch.zeros(len(questions), self.config.steps, device=device)  # KL(p_{t-1} || p_t)
-        at_once = max(1, SCORES_AT_ONCE // (len(self.near) * (self.config.steps + 1)))
-        for rows, batch in questions.batches(self.config.max_length, 1 << 15, at_once):
-            scores, answers = self.step_scores(self.thoughts(batch)), questions.item[rows]
-            log_p = (scores[..., 1:] / self.temperatures[:, None]).log_softmax(-1)  # (B, S + 1, N)
-            moved[rows] = (log_p[:, :-1].exp() * (log_p[:, :-1] - log_p[:, 1:])).sum(-1)
-            out = torch.zeros_like(scores[:, 0], dtype=torch.bool)
-            if not split.log.repeats:
-                out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers[:, None], False)
-            out[:, 0] = True
-            scores.masked_fill_(out[:, None], -torch.inf)
-            own = scores.gather(2, answers[:, None, None].expand(-1, scores.shape[1], 1))
-            rank = ((scores > own).sum(-1) + (scores >= own).sum(-1) + 1).double() / 2  # (B, S + 1)
-            gain[rows] = (1 / (rank + 1).log2()).masked_fill(rank > 10, 0)
-        self.train(was_training)
-        if epsilons is None:
-            spread = torch.linspace(0.025, 1, 40, device=device)
-            epsilons = [1.01 * value for value in moved.flatten().quantile(spread).tolist()] if moved.numel() else []
-        tried = []
-        for epsilon in sorted({0.0, *epsilons}):
-            agree = torch.cat([moved < epsilon, moved.new_ones(len(moved), 1, dtype=torch.bool)], 1)
-            stops = (agree.int().argmax(1) + 1).clamp(max=self.config.steps)  # the first t >= 1, as `stop` has it
-            stopped = gain.gather(1, stops[:, None])[:, 0]
-            difference = stopped - gain[:, -1]
-            around = 1.96 * difference.std(correction=0) / len(difference) ** 0.5
-            mean = difference.mean()
-            row = (stops.double().mean(), stopped.mean(), mean, mean - around, mean + around)
-            tried.append((epsilon, *(float(one) for one in row)))
-        table = pd.DataFrame(tried, columns=["epsilon", "steps", "ndcg@10", "difference", "low", "high"])
-        allowed = table[table["high"] >= 0]  # epsilon 0 is always among them
-        kept = allowed["steps"].idxmin()
-        self.epsilon.fill_(table.loc[kept, "epsilon"])
-        return table.assign(kept=table.index == kept)
 
     def _needs_graph(self) -> None:
         if int(self.near[0, 0]) < 0:

@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ import seqlab
 from seqlab import models, recommender
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.swing import swing
-from seqlab.evaluation import metrics, rank
+from seqlab.evaluation import rank, reasoning
 from seqlab.layers.reasoning import stop
 from seqlab.models.mancar import Config, ManCAR
 from tests.synthetic import batch_of, chain_histories, log_of, random_histories
@@ -284,45 +285,15 @@ def spread_out(model):
     return model
 
 
-def test_epsilon_is_chosen_on_validation_and_travels_with_the_model(tmp_path):
-    histories = chain_histories(5, users=120)
-    model, split = prepared(histories)
+def test_who_stops_in_the_batch_is_who_the_table_of_steps_says(tmp_path):
+    model, split = prepared(chain_histories(5, users=120))
     spread_out(model)
-    table = model.choose_epsilon(split)
-    kept = table[table["kept"]].iloc[0]
-    assert float(model.epsilon) == pytest.approx(kept["epsilon"]) and kept["high"] >= 0
-    never = table.iloc[0]
-    assert never["epsilon"] == 0 and never["steps"] == 3 and never["difference"] == 0
-    assert bool((table["steps"].diff()[1:] <= 0).all()) and table.iloc[-1]["steps"] == 1
-    assert kept["steps"] == table.loc[table["high"] >= 0, "steps"].min()
-    for row in (never, kept, table.iloc[len(table) // 2]):
-        model.epsilon.fill_(row["epsilon"])
-        assert row["ndcg@10"] == pytest.approx(metrics(rank(model, split, "valid"))["ndcg@10"], abs=1e-6)
-    model.choose_epsilon(split)
+    steps = reasoning.rank_steps(model, split, "valid")
+    table = reasoning.tradeoff(steps)
+    assert table["steps"].iloc[0] == 3 and table["steps"].iloc[-1] == 1
+    for row in table.iloc[[0, len(table) // 2, -1]].itertuples():
+        model.epsilon.fill_(row.epsilon)
+        ranks = rank(model, split, "valid")
+        assert np.array_equal(ranks.frame["rank"], steps.at(steps.stops(row.epsilon)).frame["rank"])
     recommender.save(model, tmp_path, "mancar", split.n_items)
-    assert float(recommender.load(tmp_path).epsilon) == float(model.epsilon)
-    unread = replace(split, test=split.test.select(torch.zeros(0, dtype=torch.long)))
-    assert model.choose_epsilon(unread).equals(table)
-
-
-def test_a_loss_that_one_can_see_is_not_taken_for_a_saved_step():
-    model, split = prepared(chain_histories(5, users=120), steps=2)
-    spread_out(model)
-    truth = torch.zeros(split.n_users + 1, dtype=torch.long)
-    truth[split.valid.user] = split.valid.item
-    asked_items = {}
-
-    def oracle(batch, steps=None):
-        """The last step knows the answer, the one before it nothing."""
-        states = torch.zeros(len(batch), 3, 16)
-        asked_items["now"] = truth[batch.user]
-        return states
-
-    def scores(states):
-        found = torch.zeros(len(states), 3, split.n_items + 1)
-        found[:, 2].scatter_(1, asked_items["now"][:, None], 9.0)
-        return found
-
-    model.thoughts, model.step_scores = oracle, scores
-    table = model.choose_epsilon(split)
-    assert float(model.epsilon) == 0 and float(table["high"].min()) < 0 and table.iloc[-1]["steps"] == 1
+    assert float(recommender.load(tmp_path).epsilon) == float(model.epsilon) > 0
