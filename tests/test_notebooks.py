@@ -31,6 +31,7 @@ QUICK = {
         "width": 3,
     },
     "06_latent_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6, "steps": 2}, "epochs": 1},
+    "07_workbench": {},  # and small runs
     "90_report_system": {"epochs": 1, "users": 3, "settings": {"dim": 16}},
     "91_report_codebook": {"settings": {"levels": 2, "codes": 6}},
     "92_report_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6}, "epochs": 1},
@@ -45,6 +46,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "04_semantic_id_codebooks": (9, 3),
     "05_beam_search_step_by_step": (2, 3),
     "06_latent_reasoning": (5, 5),
+    "07_workbench": (1, 1),
     "90_report_system": (4, 5),
     "91_report_codebook": (5, 6),
     "92_report_reasoning": (7, 5),
@@ -135,9 +137,24 @@ def small_log(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def small_runs(small_log, tmp_path_factory):
+    """Folders of two small systems trained on it, which the workbench opens: else it would train its own."""
+    import seqlab
+    from seqlab import datasets, models
+
+    split, home = datasets.leave_one_out(datasets.load(small_log)), tmp_path_factory.mktemp("runs")
+    sizes = {"dim": 16, "layers": 1, "max_length": 8}
+    for system, settings in {"sasrec": sizes, "tiger": sizes | {"levels": [4, 8, 64]}}.items():
+        seqlab.fit(models.create(system, split, settings), split, seqlab.Options(epochs=1), home / system)
+    return [str(home / "sasrec"), str(home / "tiger")]
+
+
 @every
-def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log, tmp_path):
+def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log, tmp_path, request):
     parameters = {"dataset": str(small_log), **QUICK[path.stem]}
+    if path.stem == "07_workbench":
+        parameters["runs"] = request.getfixturevalue("small_runs")
     (report,) = reports.render([path], parameters, out=tmp_path, say=lambda line: None)
     assert report.error is None
     page = report.html.read_text(encoding="utf-8")
@@ -153,3 +170,24 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
     tables = sum("class='sl'" in "".join(output.get("data", {}).get("text/html", "")) for output in shown)
     assert (figures, tables) == SHOWN[path.stem]
     assert page.count("Plotly.newPlot(") >= figures
+
+
+def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, tmp_path):
+    from seqlab import datasets, pins
+
+    items = datasets.load(small_log).items
+    state = {
+        "dataset": str(small_log), "user": "c003", "history": items["item_id"].iloc[:3].tolist(),
+        "selection": {"items": items["item_id"].iloc[5:7].tolist()}, "tab": "Neighbours", "other": "", "seed": 3,
+    }  # fmt: skip
+    pinned = pins.pin(tmp_path / "mine.json", "07_workbench", state, small_runs)
+    (report,) = reports.render([pinned], out=tmp_path / "reports", say=lambda line: None)
+    assert report.error is None
+    results = json.loads((tmp_path / "reports" / "mine" / "results.json").read_text(encoding="utf-8"))
+    del state["dataset"]
+    assert results["state"] == state
+    page = report.html.read_text(encoding="utf-8")
+    assert "User <bdi>c003</bdi>: 3 events" in page
+    assert "2 items, met by" in page
+    assert "<h3><bdi>Neighbours" in page
+    assert "<h3><bdi>Beam" not in page

@@ -135,6 +135,26 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     return StepRanks(frame, top, counts, seen_filter, n_items)
 
 
+@torch.no_grad()
+def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool = False) -> StepRanks:
+    """`rank_steps` of one history, edited or typed in, with `answer` asked about: a single question."""
+    import pandas as pd
+
+    batch = batch_of([history], model.config.max_length).to(device_of(model))
+    was_training = model.training
+    model.eval()
+    states = model.thoughts(batch)
+    scores = model.step_scores(states).float()  # (1, S + 1, N + 1)
+    met = torch.cat([history.items, history.earlier])
+    asked, seen = torch.tensor([answer], device=scores.device), met[None].to(scores.device)
+    measured, listed = _measure(scores, states, model.temperatures, asked, seen if seen_filter else None)
+    model.train(was_training)
+    facts = {"user": history.user, "item": answer, "step": range(scores.shape[1])}
+    frame = pd.DataFrame(facts | {name: values[0].double().cpu().numpy() for name, values in measured.items()})
+    counts = torch.zeros(scores.shape[2], dtype=torch.long)  # of training, which one history tells nothing of
+    return StepRanks(frame, listed.int().cpu(), counts, seen_filter, scores.shape[2] - 1)
+
+
 def _measure(
     scores: Tensor, states: Tensor, temperatures: Tensor, answers: Tensor, met: Tensor | None
 ) -> tuple[dict[str, Tensor], Tensor]:

@@ -14,9 +14,14 @@ _HOMES = {
     "AttentionView": "attention_view",
     "Memories": "memories",
     "HistoryEditor": "history_editor",
+    "Why": "why",
+    "WhatWouldChange": "what_would_change",
+    "Patching": "patching",
     "CodeTree": "code_tree",
     "BeamSteps": "beam_steps",
     "ReasoningSteps": "reasoning_steps",
+    "Neighbours": "neighbours",
+    "Workbench": "workbench",
 }
 __all__ = list(_HOMES)
 

@@ -8,7 +8,7 @@ from seqlab import figures, tracing
 from seqlab.evaluation import influence
 from seqlab.figures.attention_maps import bright_end
 from seqlab.figures.theme import label
-from seqlab.widgets.picking import sample_users, titles_of, user_label, user_of
+from seqlab.widgets.picking import offered, reading, titles_of, user_dropdown, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
@@ -16,28 +16,34 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
+    from seqlab.evaluation.influence import History
     from seqlab.training import Run
-
-CHOICE = 50
-"""Users in the dropdown."""
 
 
 class AttentionView:
     """Attention per layer and head of one user, beside the leave-one-out influence of each event on the top item.
 
-    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random.
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. `history`: what is
+    read instead, edited or typed in; there is no user to choose then, and `show` gives the next history.
     Raises `ValueError` for a model without attention.
     """
 
-    def __init__(self, run: Run, split: Split, user: int | str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, run: Run, split: Split, user: int | str | None = None, seed: int = 0, history: History | None = None
+    ) -> None:
         self._model, self._split, self._titles, self._filter = run.model, split, titles_of(split), run.ranks.seen_filter
         if not any(tap.kind == "attention" for tap in tracing.taps(self._model).values()):
             raise ValueError(f"{run.system} has no attention to look at; choose a Transformer such as sasrec")
-        self._users = sample_users(split, CHOICE, seed)
-        if (first := user_of(split, user)) is not None:
-            self._users = [first, *(one for one in self._users if one != first)]
-        self._read(self._users[0])
+        self._users = [] if history is not None else offered(split, user, seed)
+        self._read(self._users[0] if history is None else history)
         self.view = None if in_report() else self._controls()
+
+    def show(self, history: History | int) -> None:
+        """Look at another history, or at that of a user of the log."""
+        self._read(history)
+        if self.view is not None:
+            self.caption.value = self.words()
+            self._draw()
 
     def still(self) -> go.Figure:
         """All layers and heads of the user, and the worth of each event."""
@@ -48,30 +54,23 @@ class AttentionView:
         import math
 
         top, probability = self._worth.attrs["item"], math.exp(self._worth.attrs["log_probability"])
-        final = self._weights[self._weights["query"] == len(self._words) - 1]
-        mean = (
-            final[final["layer"] == final["layer"].max()]
-            .groupby("key")["value"]
-            .mean()
-            .rename_axis("position")
-            .reset_index()
-        )
+        mean = influence.last_look(self._weights, len(self._worth))
         _, agree = influence.agreement(mean, self._worth)
-        who, what = label(user_label(self._split, self._user)), label(self._titles[top], 40)
+        who, what = label(user_label(self._split, self._history.user)), label(self._titles[top], 40)
         return (
             f"User {who}: the top item is <b>{what}</b> ({probability:.1%})."
             f"<br>Where the last event looks (last layer, mean of heads) and what the events are worth {agree}."
         )
 
-    def _read(self, user: int) -> None:
-        """Watch one forward pass of the user's history, and ask what each event is worth."""
-        history = influence.history_of(self._split, user, longest=self._model.config.max_length)
+    def _read(self, who: History | int) -> None:
+        """Watch one forward pass of a history, and ask what each event is worth."""
+        history = reading(self._split, self._model, who)
         with tracing.watch(self._model, "attention") as trace:
             influence.scores_of(self._model, [history])
         weights = trace["attention"].frame()
         if "layer" not in weights.columns:
             weights["layer"] = 0
-        self._user = user
+        self._history = history
         self._weights = weights
         self._worth = influence.leave_one_out(self._model, history, seen_filter=self._filter)
         words = [self._titles[item] for item in history.items.tolist()]
@@ -89,8 +88,7 @@ class AttentionView:
 
         self.status = StatusLine()
         layers, heads = int(self._weights["layer"].max()) + 1, int(self._weights["head"].max()) + 1
-        options = [(user_label(self._split, user), user) for user in self._users]
-        self.user = ipywidgets.Dropdown(options=options, value=self._user, description="user")
+        self.user = user_dropdown(self._split, self._users)
         self.layer = ipywidgets.IntSlider(layers, 1, layers, description="layer", disabled=layers == 1)
         self.head = ipywidgets.IntSlider(1, 1, heads, description="head", disabled=heads == 1)
         self.caption = ipywidgets.HTML(self.words())
@@ -105,9 +103,7 @@ class AttentionView:
         return figures.attention(self._one_head(), self._worth, self._words, bright_end(self._weights))
 
     def _choose(self, change: object) -> None:
-        self._read(self.user.value)
-        self.caption.value = self.words()
-        self._draw()
+        self.show(self.user.value)
 
     def _draw(self, change: object = None) -> None:
         redraw(self.figure, self._figure())

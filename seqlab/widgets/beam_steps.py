@@ -11,7 +11,7 @@ from seqlab.evaluation import influence
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
 from seqlab.recommender import device_of
-from seqlab.widgets.picking import ItemPicker, sample_users, titles_of, user_label, user_of
+from seqlab.widgets.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
+    from seqlab.evaluation.influence import History
     from seqlab.tokenizers import CodeBook
     from seqlab.training import Run
-
-CHOICE = 50
-"""Users in the dropdown."""
 
 WIDTHS = (1, 2, 3, 5, 10, 20, 50)
 EVERYTHING = 1 << 20
@@ -34,7 +32,8 @@ class BeamSteps:
     """The beam search of one user under a run, and the list that needs no search; `other`: a run to hold against it.
 
     `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. `width`: of the
-    beam. `k`: the best items without a search that are looked for. names: of the two runs.
+    beam. `k`: the best items without a search that are looked for. names: of the two runs. `history`: what is read
+    instead of a user's, edited or typed in; there is no user to choose then, and `show` gives the next history.
     Raises `ValueError` for a system that does not write codes by a beam: it needs `ids` (its codes), `beams`, and
     `exact_score` or `score`.
     """
@@ -49,19 +48,18 @@ class BeamSteps:
         k: int = 10,
         names: tuple[str, str] | None = None,
         seed: int = 0,
+        history: History | None = None,
     ) -> None:
         for one in (run, other):
-            if one is not None and not (hasattr(one.model, "beams") and _scorer(one.model)):
+            if one is not None and not writes_codes(one.model):
                 raise ValueError(f"{one.system} does not write codes by a beam search; choose a system such as tiger")
         self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), k
         self.names = names or _names(run, other)
         self.widths = sorted({*WIDTHS, width})
         self._width = width
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
-        self._users = sample_users(split, CHOICE, seed)
-        if (first := user_of(split, user)) is not None:
-            self._users = [first, *(one for one in self._users if one != first)]
-        self._read(self._users[0])
+        self._users = [] if history is not None else offered(split, user, seed)
+        self._read(self._users[0] if history is None else history)
         self.view = None if in_report() else self._controls()
 
     def steps(self, width: int | None = None, of: int = 0) -> pd.DataFrame:
@@ -129,10 +127,16 @@ class BeamSteps:
         _, ranks = self._exact[0]
         history = [self._titles[item] for item in self._history.items.tolist()]
         said = (
-            f"User {label(user_label(self._split, self._user))}, after {len(history)} events, the last "
-            f"<b>{label(history[-1], 36)}</b>.<br>Next really came <b>{label(self._titles[self.answer], 36)}</b>, "
-            f"place {ranks[self.answer]:,} of {len(ranks) - 1:,} without a search."
+            f"User {label(user_label(self._split, self._history.user))}, after {len(history)} events, the last "
+            f"<b>{label(history[-1], 36)}</b>.<br>"
         )
+        if self.answer is None:
+            said += "Nobody knows what comes next: this is no user of the log."
+        else:
+            said += (
+                f"Next really came <b>{label(self._titles[self.answer], 36)}</b>, "
+                f"place {ranks[self.answer]:,} of {len(ranks) - 1:,} without a search."
+            )
         if self._runs[1] is None:
             return said
         top = int(self.steps().query("state == 'live'").groupby("level").first()["item"].iloc[-1])
@@ -148,22 +152,28 @@ class BeamSteps:
         """All steps of the first user at the width given, and the widths at which the best items are found."""
         return self._figure()
 
-    def _read(self, user: int) -> None:
-        """Ask the models about one user, once without a search."""
-        self._user, self.answer = user, self._answers[user]
+    def show(self, history: History | int) -> None:
+        """Search for another history, or for that of a user of the log."""
+        self._read(history)
+        if self.view is not None:
+            self._draw()
+
+    def _read(self, who: History | int) -> None:
+        """Ask the models about one history, once without a search."""
         self._exact, self._batches, self._kept = [], [], {}
         for run in self._runs:
             if run is None:
                 continue
-            longest = run.model.config.max_length
-            history = influence.history_of(self._split, user, longest=longest)
-            self._batches.append(influence.batch_of([history], longest).to(device_of(run.model)))
+            history = reading(self._split, run.model, who)
+            batch = influence.batch_of([history], run.model.config.max_length)
+            self._batches.append(batch.to(device_of(run.model)))
             with torch.no_grad():
                 exact = _scorer(run.model)(self._batches[-1])[0].float().cpu()  # (N + 1,)
             exact[0] = -torch.inf
             ranks = torch.searchsorted((-exact).sort().values, -exact) + 1
             self._exact.append((exact, ranks))
             self._history = history if run is self._runs[0] else self._history
+        self.answer = self._answers.get(self._history.user)
 
     def _beams(self, width: int, of: int, keep: int = 0) -> Any:
         return self._runs[of].model.beams(self._batches[of], width, keep)
@@ -172,12 +182,12 @@ class BeamSteps:
         if (width, of) not in self._kept:
             beams = self._beams(width, of, EVERYTHING)
             exact, ranks = self._exact[of]
-            codes = _book(self._runs[of]).codes[self.answer].tolist()
+            codes = [] if self.answer is None else _book(self._runs[of]).codes[self.answer].tolist()
             frame = beams.frame()
             best = _best_items(beams.trie, frame["prefix"].tolist(), exact)
             frame = frame.assign(
                 item=best, title=[self._titles[item] for item in best], exact_rank=ranks[best].numpy(),
-                answer=[list(prefix) == codes[: len(prefix)] for prefix in frame["prefix"]],
+                answer=[bool(codes) and list(prefix) == codes[: len(prefix)] for prefix in frame["prefix"]],
             )  # fmt: skip
             self._kept[width, of] = frame, beams.mass()
         return self._kept[width, of]
@@ -191,8 +201,7 @@ class BeamSteps:
 
         self.status = StatusLine()
         levels = _book(self._runs[0]).levels
-        options = [(user_label(self._split, user), user) for user in self._users]
-        self.user = ipywidgets.Dropdown(options=options, value=self._user, description="user")
+        self.user = user_dropdown(self._split, self._users)
         self.step = ipywidgets.IntSlider(levels, 1, levels, description="step")
         self.width = ipywidgets.SelectionSlider(
             options=self.widths, value=self._width, description="width W", continuous_update=False
@@ -200,7 +209,7 @@ class BeamSteps:
         self.picker = ItemPicker(self._titles, "follow", self.status.guard(self.pick))
         self.told = ipywidgets.HTML("Choose an item to follow it through the search.")
         self.figure = go.FigureWidget(self._figure())
-        self.user.observe(self.status.guard(self._choose), "value")
+        self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         self.step.observe(self.status.guard(self._draw), "value")
         self.width.observe(self.status.guard(self._draw), "value")
         bar = ipywidgets.HBox([self.user, self.step, self.width])
@@ -217,10 +226,6 @@ class BeamSteps:
         )
         self.told.value = Html(f"<h4>{text(self._titles[item], 90)}</h4><div>{places}</div>{table}").markup
 
-    def _choose(self, change: object) -> None:
-        self._read(self.user.value)
-        self._draw()
-
     def _draw(self, change: object = None) -> None:
         self._width = self.width.value
         redraw(self.figure, self._figure(self.step.value - 1))
@@ -229,6 +234,11 @@ class BeamSteps:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return bundle(self)
+
+
+def writes_codes(model: Any) -> bool:
+    """Whether a system writes codes by a beam search that can be watched."""
+    return hasattr(model, "beams") and bool(_scorer(model))
 
 
 def _book(run: Run) -> CodeBook:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab import figures, tracing
 from seqlab.evaluation import influence
 from seqlab.figures.theme import plain
-from seqlab.widgets.picking import sample_users, titles_of, user_label, user_of
+from seqlab.widgets.picking import offered, titles_of, user_dropdown, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
@@ -18,57 +18,71 @@ if TYPE_CHECKING:
     from seqlab.evaluation.influence import History
     from seqlab.training import Run
 
-CHOICE = 50
-"""Users in the dropdown."""
-
 
 class Memories:
     """Leave-one-out influence of each event on the answer, under two runs, for one user (`users` in the still).
 
-    Both systems are asked about the same item, the one that came next, and read the same events. Where a system has
-    gates, the share of its memory that every event rewrites is shown as well.
+    Both systems (second: None to look at one alone) are asked about the same item, the one that came next, and read the
+    same events. Where a system has gates, the share of its memory that every event rewrites is shown as well.
+    `history`: what is read instead of a user's, edited or typed in; there is no user to choose then, and `show` gives
+    the next history. Of somebody typed in nobody knows what came next: the item the first system puts first is asked
+    about.
     """
 
     def __init__(
-        self, first: Run, second: Run, split: Split, user: int | str | None = None, users: int = 2, seed: int = 0
+        self,
+        first: Run,
+        second: Run | None,
+        split: Split,
+        user: int | str | None = None,
+        users: int = 2,
+        seed: int = 0,
+        history: History | None = None,
     ) -> None:
-        self._runs, self._split, self._titles, self._count = (first, second), split, titles_of(split), users
-        same = first.system == second.system
-        self._names = (
-            (f"{first.system} (first)", f"{second.system} (second)") if same else (first.system, second.system)
-        )
+        self._runs = (first,) if second is None else (first, second)
+        self._split, self._titles, self._count, self._history = split, titles_of(split), users, history
+        names = [run.system for run in self._runs]
+        same = len(names) == 2 and names[0] == names[1]
+        self._names = [f"{names[0]} (first)", f"{names[1]} (second)"] if same else names
         self._longest = min(run.model.config.max_length or WINDOW for run in self._runs)
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
-        self._users = sample_users(split, CHOICE, seed)
-        if (asked := user_of(split, user)) is not None:
-            self._users = [asked, *(one for one in self._users if one != asked)]
+        self._users = [] if history is not None else offered(split, user, seed)
         self.view = None if in_report() else self._controls()
+
+    def show(self, history: History | int) -> None:
+        """Look at another history, or at that of a user of the log."""
+        self._history = None if isinstance(history, int) else history
+        if self.view is not None:
+            redraw(self.figure, self._figure([history]))
 
     def still(self) -> go.Figure:
         """The first users, one under the other."""
-        return self._figure(self._users[: self._count])
+        return self._figure(self._users[: self._count] if self._history is None else [self._history])
 
-    def measure(self, user: int) -> tuple[str, pd.DataFrame, list[str]]:
+    def measure(self, who: History | int) -> tuple[str, pd.DataFrame, list[str]]:
         """For one user: what was found in words, the tidy frame of all panels, and the titles of the events."""
         import pandas as pd
 
-        history = influence.history_of(self._split, user, longest=self._longest)
-        answer = self._answers[user]
+        if isinstance(who, int):
+            who = influence.history_of(self._split, who)
+        history, answer = who.last(self._longest), self._answers.get(who.user)
+        if answer is None:
+            answer = int(influence.scores_of(self._runs[0].model, [history])[0].argmax())
         worth = [influence.leave_one_out(run.model, history, answer) for run in self._runs]
         panels = [
             frame.assign(panel=f"worth to {name}", unit="log-probability")
             for name, frame in zip(self._names, worth, strict=True)
         ]
         panels += [gate for run in self._runs if (gate := _rewritten(run, history)) is not None]
-        _, agree = influence.agreement(*worth)
-        words = (
-            f"User {user_label(self._split, user)}, next came “{plain(self._titles[answer], 60)}”.\n"
-            f"{self._names[0]} and {self._names[1]} {agree}"
-        )
+        watched = "next came" if who.user in self._answers else "asked about"
+        words = f"User {user_label(self._split, who.user)}, {watched} “{plain(self._titles[answer], 60)}”."
+        if len(worth) == 2:
+            _, agree = influence.agreement(*worth)
+            words += f"\n{self._names[0]} and {self._names[1]} {agree}"
         titles = [self._titles[item] for item in history.items.tolist()]
         return words, pd.concat(panels, ignore_index=True), titles
 
-    def _figure(self, users: list[int]) -> go.Figure:
+    def _figure(self, users: list[History | int]) -> go.Figure:
         import pandas as pd
 
         frames, titles = [], {}
@@ -79,18 +93,13 @@ class Memories:
         return figures.influences(pd.concat(frames, ignore_index=True), titles)
 
     def _controls(self) -> Any:
-        import ipywidgets
         import plotly.graph_objects as go
 
         self.status = StatusLine()
-        options = [(user_label(self._split, user), user) for user in self._users]
-        self.user = ipywidgets.Dropdown(options=options, value=self._users[0], description="user")
-        self.figure = go.FigureWidget(self._figure([self.user.value]))
-        self.user.observe(self.status.guard(self._draw), "value")
+        self.user = user_dropdown(self._split, self._users)
+        self.figure = go.FigureWidget(self._figure([self.user.value if self._history is None else self._history]))
+        self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         return panel(self.status, self.user, self.figure, figure=self.figure)
-
-    def _draw(self, change: object) -> None:
-        redraw(self.figure, self._figure([self.user.value]))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return bundle(self)

@@ -10,7 +10,7 @@ from seqlab.evaluation import influence, projection, reasoning
 from seqlab.figures.reasoning import MEASURES
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
-from seqlab.widgets.picking import sample_users, titles_of, user_label, user_of
+from seqlab.widgets.picking import offered, reading, titles_of, user_dropdown, user_label, user_of
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seqlab.datasets.splits import Split
+    from seqlab.evaluation.influence import History
     from seqlab.evaluation.reasoning import StepRanks, Thinking
     from seqlab.training import Run
-
-CHOICE = 50
-"""Users in the dropdown."""
 
 
 class ReasoningSteps:
@@ -32,7 +30,9 @@ class ReasoningSteps:
     `run`: of a system that reasons in steps, or such a model. `user` is a number of the log (1..U) or, as text, an id
     of the source; None: one drawn at random. `steps`: thoughts a user is given at most (None: as trained).
     `epsilon`: the stop threshold (None: the model's own, or one chosen on the validation part). `method`: of the item
-    map. `found`: what `evaluation.reasoning.rank_steps` says of the test part, where it is known already.
+    map. `found`: what `evaluation.reasoning.rank_steps` says of the test part, where it is known already. `history`:
+    what is read instead of a user's, edited or typed in; there is no user to choose then, and `show` gives the next
+    history. Of somebody typed in nobody knows what came next: the item of the last step is asked about.
     Raises `ValueError` for a system that does not reason in steps.
     """
 
@@ -46,6 +46,7 @@ class ReasoningSteps:
         method: projection.Method = "pca",
         found: StepRanks | None = None,
         seed: int = 0,
+        history: History | None = None,
     ) -> None:
         self._model, self._split, self._titles = getattr(run, "model", run), split, titles_of(split)
         seen_filter = run.ranks.seen_filter if hasattr(run, "ranks") else None
@@ -63,11 +64,9 @@ class ReasoningSteps:
         reached = reasoning.outcomes(self.found)
         self._fixed = reached[reached["kind"] == "fixed"]
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
-        self._users = sample_users(split, CHOICE, seed)
-        if (first := user_of(split, user)) is not None:
-            self._users = [first, *(one for one in self._users if one != first)]
+        self._users, self._alone = offered(split, user, seed), history is not None
         self._patch: tuple[int, int] | None = None
-        self._read(self._users[0])
+        self._read(history if self._alone else self._users[0])
         self.view = None if in_report() else self._controls()
 
     @property
@@ -78,12 +77,11 @@ class ReasoningSteps:
     @property
     def stop(self) -> int:
         """The step at which this user stops."""
-        return int(self.found.stops(self._epsilon, most=self._most)[self._row])
+        return int(self._own.stops(self._epsilon, most=self._most)[0])
 
     def measures(self) -> pd.DataFrame:
         """The numbers of this user's steps (see `StepRanks`), beside the median user's."""
-        rows = self.found.frame.iloc[self._row * (self.found.steps + 1) :].head(self._most + 1)
-        return rows.merge(self._typical, on="step")
+        return self._own.frame.head(self._most + 1).merge(self._typical, on="step")
 
     def nearest(self, k: int = 10) -> pd.DataFrame:
         """The best items of every step: columns step, rank, item, title, probability."""
@@ -127,8 +125,7 @@ class ReasoningSteps:
 
         `other`: as `user` is given to the widget; "" is one drawn at random.
         """
-        history, answer = self._history_of(self._user_of(other))
-        theirs = self._think(history, answer).states[step]
+        theirs = self._think(*self._history_of(self._user_of(other))).states[step]
         return self._think(self._history, self.answer, (step, theirs))
 
     def patched_ranks(self, step: int, other: int | str = "") -> pd.DataFrame:
@@ -138,8 +135,7 @@ class ReasoningSteps:
 
         other = self._user_of(other)
         after, rows = self.patched(step, other), []
-        for whose, user in (("this user's", self._user), ("the other user's", other)):
-            item = self._answers[user]
+        for whose, item in (("this user's", self.answer), ("the other user's", self._answers[other])):
             ranks = zip(self._thinking.ranks(item), after.ranks(item), strict=True)
             title = self._titles[item]
             rows += [(whose, title, at, was, now) for at, (was, now) in enumerate(ranks)]
@@ -168,14 +164,21 @@ class ReasoningSteps:
         )
         return Html(f"<div>{said}.</div>{lists.body}")
 
+    def show(self, history: History | int) -> None:
+        """Look at another history, or at that of a user of the log."""
+        self._read(history)
+        if self.view is not None:
+            self._draw()
+
     def words(self) -> str:
         """Who is shown, how the rank of what came next moved, and what the threshold costs all users (escaped)."""
         history, ranks = self._history.items.tolist(), self._thinking.ranks(self.answer)
         stop, chosen = self.stop, self._chosen()
+        came = "Next really came" if self._history.user in self._answers else "Asked about is"
         return (
-            f"User {label(user_label(self._split, self._user), 20)}, whose last event was "
+            f"User {label(user_label(self._split, self._history.user), 20)}, whose last event was "
             f"<b>{label(self._titles[history[-1]], 24)}</b>.<br>"
-            f"Next really came <b>{label(self._titles[self.answer], 30)}</b>:<br>"
+            f"{came} <b>{label(self._titles[self.answer], 30)}</b>:<br>"
             f"place {ranks[0]:,.10g} at first, {ranks[stop]:,.10g} at step {stop}, where it stops.<br>"
             f"All users stop below {self._epsilon:.2g}: {chosen['steps']:.2f} steps, ndcg {chosen['ndcg@10']:.3f}."
         )
@@ -187,17 +190,19 @@ class ReasoningSteps:
     def _user_of(self, user: int | str) -> int:
         return user_of(self._split, user) or self._users[-1]
 
-    def _history_of(self, user: int) -> tuple[influence.History, int]:
-        return influence.history_of(self._split, user, longest=self._model.config.max_length), self._answers[user]
+    def _history_of(self, who: History | int) -> tuple[History, int]:
+        history = reading(self._split, self._model, who)
+        if history.user in self._answers:
+            return history, self._answers[history.user]
+        return history, int(reasoning.think(self._model, history, None, self.found.seen_filter).scores[-1].argmax())
 
-    def _think(self, history: influence.History, answer: int, swap: Any = None) -> Thinking:
+    def _think(self, history: History, answer: int, swap: Any = None) -> Thinking:
         return reasoning.think(self._model, history, answer, self.found.seen_filter, swap)
 
-    def _read(self, user: int) -> None:
-        """Ask the model about one user."""
-        self._user = user
-        self._row = int((self.found.frame["user"].to_numpy()[:: self.found.steps + 1] == user).argmax())
-        self._history, self.answer = self._history_of(user)
+    def _read(self, who: History | int) -> None:
+        """Ask the model about one history."""
+        self._history, self.answer = self._history_of(who)
+        self._own = reasoning.steps_of(self._model, self._history, self.answer, self.found.seen_filter)
         self._thinking = self._think(self._history, self.answer)
 
     def _chosen(self) -> dict[str, float]:
@@ -225,7 +230,7 @@ class ReasoningSteps:
         self.status = StatusLine()
         steps = self.found.steps
         options = [(user_label(self._split, user), user) for user in self._users]
-        self.user = ipywidgets.Dropdown(options=options, value=self._user, description="user")
+        self.user = user_dropdown(self._split, [] if self._alone else self._users)
         self.steps = ipywidgets.IntSlider(self._most, 0, max(steps, 1), description="steps", disabled=steps == 0)
         self.threshold = ipywidgets.SelectionSlider(
             options=[(f"{value:.2g}", value) for value in self.thresholds], value=self._epsilon,
@@ -239,16 +244,12 @@ class ReasoningSteps:
         self.figure = go.FigureWidget(self._figure())
         self.listed = ipywidgets.HTML(self.lists().markup)
         self.told = ipywidgets.HTML("Replace the state of a step by another user's, and watch the ranking.")
-        self.user.observe(self.status.guard(self._choose), "value")
+        self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         for control in (self.steps, self.threshold, self.patch_step, self.patch_user):
             control.observe(self.status.guard(self._draw), "value")
         bar = ipywidgets.HBox([self.user, self.steps, self.threshold], layout={"flex_flow": "row wrap"})
         patch = ipywidgets.HBox([self.patch_step, self.patch_user], layout={"flex_flow": "row wrap"})
         return panel(self.status, bar, self.figure, self.listed, patch, self.told, figure=self.figure)
-
-    def _choose(self, change: object) -> None:
-        self._read(self.user.value)
-        self._draw()
 
     def _draw(self, change: object = None) -> None:
         self._most, self._epsilon = min(self.steps.value, self.found.steps), self.threshold.value

@@ -30,7 +30,7 @@ def curve_of(steps):
 def test_the_rank_shown_is_that_of_the_evaluation(steps, thinker, split):
     last = steps.measures()["rank"].iloc[-1]
     frame = thinker.ranks.frame  # of the test part, asked of the last state
-    assert last == frame.loc[frame["user"] == steps._user, "rank"].item()
+    assert last == frame.loc[frame["user"] == steps._history.user, "rank"].item()
     assert f"{steps.measures()['rank'].iloc[0]:,.10g} at first" in steps.words()
 
 
@@ -94,8 +94,8 @@ def test_a_patched_state_is_the_other_users(steps, thinker, split):
 
 
 def test_patching_oneself_changes_nothing(steps):
-    assert torch.allclose(steps.patched(1, steps._user).states, steps._thinking.states, atol=1e-5)
-    ranks = steps.patched_ranks(1, steps._user)
+    assert torch.allclose(steps.patched(1, steps._history.user).states, steps._thinking.states, atol=1e-5)
+    ranks = steps.patched_ranks(1, steps._history.user)
     assert (ranks["before"] == ranks["after"]).all()
 
 

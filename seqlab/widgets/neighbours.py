@@ -1,0 +1,118 @@
+"""Neighbours: the items nearest to some items in the item space of each run, side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from seqlab.datasets.columns import DataError
+from seqlab.datasets.text import from_model
+from seqlab.evaluation import projection
+from seqlab.figures.tables import Html, text
+from seqlab.widgets.picking import ItemPicker, titles_of
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from seqlab.datasets.splits import Split
+    from seqlab.evaluation.influence import History
+    from seqlab.training import Run
+    from seqlab.widgets.selection import Selection
+
+LAST = 3
+"""Items whose neighbours are shown: the last ones of a history, the newest first."""
+
+SAID = "What each run has learned to hold for alike, by the cosine of item vectors; what all list is bold."
+
+
+class Neighbours:
+    """The `k` items nearest to the last items of a history in each run's item space, or to items that are selected.
+
+    runs: label -> Run, of systems with item vectors. Raises `ValueError` where a system has none.
+    """
+
+    def __init__(
+        self,
+        runs: Mapping[str, Run],
+        split: Split,
+        history: History,
+        k: int = 8,
+        selection: Selection | None = None,
+    ) -> None:
+        if wrong := [run.system for run in runs.values() if not has_vectors(run.model)]:
+            raise ValueError(f"{wrong[0]} has no table of item vectors; choose a system such as sasrec")
+        self._vectors = {label: from_model(run.model) for label, run in runs.items()}
+        self._titles, self._k, self.selection = titles_of(split), k, selection
+        self._read(history)
+        self.view = None if in_report() else self._controls()
+
+    def show(self, history: History) -> None:
+        """List the neighbours of another history's last items."""
+        self._read(history)
+        self._draw()
+
+    def pick(self, *items: int) -> None:
+        """List the neighbours of any items."""
+        self._items = items
+        self._draw()
+
+    def near(self, item: int) -> dict[str, list[tuple[int, float]]]:
+        """Label -> the nearest items and their cosines, the nearest first."""
+        found = {}
+        for label, vectors in self._vectors.items():
+            rows, cosine = projection.neighbours(vectors, item - 1, self._k)
+            found[label] = list(zip((rows + 1).tolist(), cosine.tolist(), strict=True))
+        return found
+
+    def still(self) -> Html:
+        """The lists of every item, side by side."""
+        return Html(f"<div class='quiet'>{SAID}</div>{''.join(map(self._lists, self._items))}")
+
+    def _read(self, history: History) -> None:
+        """What is asked about: items that are selected, if they are few, else the last of a history."""
+        now = None if self.selection is None else self.selection.now
+        chosen = now is not None and now.asked == "items" and len(now.items) <= LAST
+        self._history = history
+        self._items = (now.items if chosen else history.items.flip(0)).tolist()
+        self._items = list(dict.fromkeys(self._items))[:LAST]
+
+    def _lists(self, item: int) -> str:
+        near = self.near(item)
+        shared = set.intersection(*({other for other, _ in listed} for listed in near.values()))
+        parts = []
+        for label, listed in near.items():
+            rows = "".join(
+                f"<tr{' class=hit' if other in shared and len(near) > 1 else ''}><td class='n'>{cosine:.2f}</td>"
+                f"<td>{text(self._titles[other], 60)}</td></tr>"
+                for other, cosine in listed
+            )
+            parts.append(f"<div><b>{text(label)}</b><table>{rows}</table></div>")
+        return f"<h4>Nearest to {text(self._titles[item], 90)}</h4><div class='grid'>{''.join(parts)}</div>"
+
+    def _controls(self) -> Any:
+        import ipywidgets
+
+        self.status = StatusLine()
+        self.picker = ItemPicker(self._titles, "any item", self.status.guard(self.pick))
+        self.told = ipywidgets.HTML(self.still().markup, layout={"width": "100%"})
+        if self.selection is not None:
+            self.selection.follow(lambda now: self.show(self._history), self.status)
+        return panel(self.status, self.told, self.picker.view)
+
+    def _draw(self) -> None:
+        if self.view is not None:
+            self.told.value = self.still().markup
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return bundle(self)
+
+
+def has_vectors(model: nn.Module) -> bool:
+    """Whether a system keeps a table of item vectors."""
+    try:
+        from_model(model)
+    except DataError:
+        return False
+    return True
