@@ -44,8 +44,9 @@ def code_tree(
     how its items are divided) and "there" (the item's first code in the `other` tokenizer). words: what to write on a
     branch, by its prefix. path: the prefix whose branches are shown; picked: a prefix to outline, which is then never
     left out. The largest branches are shown, the others are one row, "... more". Always thirteen traces; the first has
-    the branches, which can be clicked (customdata: the prefix as text, "3.17"). With selected (items, or none of them)
-    two more, `held`, say how many of those are in each branch. Raises `KeyError` for a prefix that no item has.
+    the branches, which can be clicked (customdata: the prefix as text, "3.17"). With selected (items) two more say how
+    many of those each branch holds; selected without any item leaves the place for it. Raises `KeyError` for a prefix
+    that no item has.
     """
     import plotly.graph_objects as go
 
@@ -109,8 +110,8 @@ def code_tree(
         hoverinfo="skip",
         showlegend=False,
     )
-    if selected is not None:
-        figure.add_traces(held(figure.data[0], frame, selected))
+    if selected is not None and len(selected):
+        figure.add_traces(_shares(figure.data[0], held(figure.data[0], frame, selected), len(selected)))
     told = f"All {len(frame):,} items" if not path else f"The {len(below):,} items whose code begins {_name(path)}"
     one = tuple(rows[0][2][[f"level {level}" for level in range(levels)]].iloc[0])
     example = f"“{label(rows[0][2]['title'].iloc[0], 30)}” is {_name(one)}"
@@ -138,35 +139,49 @@ def code_tree(
     return heading(figure, f"{told}. A code is {levels} numbers ({example}); like items begin alike.", up=26)
 
 
-def held(branches: go.Bar, frame: pd.DataFrame, selected: np.ndarray) -> list[go.Bar | go.Scatter]:
-    """How many of the selected items each branch of a tree holds: a strip along its bottom, and the share in figures.
+def held(branches: go.Bar, frame: pd.DataFrame, selected: np.ndarray) -> dict[str, int]:
+    """How many of the selected items each branch of a tree holds, as customdata of a branch -> items; no zeros.
 
-    branches: the first trace of a `code_tree` of the same frame. The strip is as long, in parts of the branch, as the
-    branch's part of the selection.
+    branches: the first trace of a `code_tree` of the same frame.
     """
+    branches_of: dict[int, list[str]] = {}
+    for one in branches.customdata:
+        branches_of.setdefault(one.count(".") + 1, []).append(one)
+    inside = frame.index.isin(selected)
+    found: dict[str, int] = {}
+    for length, names in branches_of.items():
+        columns = [frame[f"level {level}"].to_numpy() for level in range(length)]
+        sizes = [int(column.max()) + 1 for column in columns]
+        codes = np.sort(np.ravel_multi_index([column[inside] for column in columns], sizes))
+        asked = np.ravel_multi_index(np.array([name.split(".") for name in names], dtype=np.int64).T, sizes)
+        counts = np.searchsorted(codes, asked, "right") - np.searchsorted(codes, asked, "left")
+        found |= {name: int(count) for name, count in zip(names, counts, strict=True) if count}
+    return found
+
+
+def share(count: int, of: int) -> str:
+    """A part of a selection, as it is written on a branch."""
+    return f"{count / of:.0%}" if count / of >= 0.005 else "<1%"
+
+
+def _shares(branches: go.Bar, inside: Mapping[str, int], of: int) -> list[go.Bar | go.Scatter]:
+    """A strip along the bottom of each branch, as long, in parts of the branch, as its part of the selection."""
     import plotly.graph_objects as go
 
-    codes = frame.loc[frame.index.isin(selected)].filter(regex=r"^level \d+$").to_numpy()
-    prefixes = [tuple(map(int, one.split("."))) for one in branches.customdata]
-    inside: dict[Prefix, int] = {}
-    for length in {len(prefix) for prefix in prefixes}:
-        found, counts = np.unique(codes[:, :length], axis=0, return_counts=True)
-        inside |= dict(zip(map(tuple, found.tolist()), counts.tolist(), strict=True))
-    rows = [(at, inside[prefix]) for at, prefix in enumerate(prefixes) if prefix in inside]
-    at, counts = [at for at, _ in rows], [count for _, count in rows]
+    at = [at for at, one in enumerate(branches.customdata) if one in inside]
+    counts = [inside[branches.customdata[place]] for place in at]
     base, long, y, high = (np.asarray(part, dtype=float)[at] for part in (
         branches.base, branches.x, branches.y, branches.width
     ))  # fmt: skip
-    share = np.asarray(counts, dtype=float) / max(len(codes), 1)
     return [
         go.Bar(
-            x=long * share,
+            x=long * np.asarray(counts) / of,
             base=base,
             y=y + high / 2 - STRIP / 2,
             width=np.full(len(at), STRIP),
             orientation="h",
             marker={"color": PALETTE[4], "line": {"width": 0}},
-            text=[f"{count:,} of the {len(codes):,} selected items" for count in counts],
+            text=[f"{count:,} of the {of:,} selected items" for count in counts],
             textposition="none",
             hovertemplate="%{text}<extra></extra>",
             showlegend=False,
@@ -175,7 +190,7 @@ def held(branches: go.Bar, frame: pd.DataFrame, selected: np.ndarray) -> list[go
             x=base + long - 0.03,
             y=y,
             mode="text",
-            text=["<b>" + (f"{part:.0%}" if part >= 0.005 else "&lt;1%") + "</b>" for part in share],
+            text=["<b>" + label(share(count, of)) + "</b>" for count in counts],
             textposition="middle left",
             textfont={"color": PALETTE[4]},
             hoverinfo="skip",

@@ -142,7 +142,7 @@ class CodeTree:
 
     def still(self) -> go.Figure:
         """The tree from `path` on: two levels and the items below."""
-        return self._figure()
+        return self._figure(live=False)
 
     def _coded(self, book: CodeBook) -> pd.DataFrame:
         import pandas as pd
@@ -161,9 +161,11 @@ class CodeTree:
             raise ValueError(f"no item has a code that begins with {path}")
         return path
 
-    def _figure(self) -> go.Figure:
+    def _figure(self, live: bool) -> go.Figure:
         root = self.path[: max(min(len(self.path), self._book.levels - 2), 0)]
         other, selected = self.names[1], self._elsewhere()
+        if live and selected is not None:
+            selected = selected[:0]  # a live tree has its `shares`, for which only the place is left
         return figures.code_tree(self.items, self.words, root, self.path, self._category or "", other, selected)
 
     def _elsewhere(self) -> np.ndarray | None:
@@ -184,17 +186,24 @@ class CodeTree:
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick_item))
         self.where = ipywidgets.HTML()
         self.details = ipywidgets.HTML(layout=wide)
-        self.figure = go.FigureWidget(self._figure())
+        under = []
+        if self.selection is not None:
+            from seqlab.widgets.shares import Shares
+
+            self.shares = Shares()
+            under = [self.shares]
+        self.figure = go.FigureWidget(self._figure(live=True))
         self.figure.data[0].on_click(self.status.guard(self._clicked))
         self.branches.observe(self.status.guard(self._chosen), "value")
         self.up.on_click(self.status.guard(lambda _: self._back()))
         self._show()
         if self.selection is not None:
+            self._share()
             self.selection.follow(self._follow, self.status)
         bar = ipywidgets.HBox([self.up, self.where])
         left = ipywidgets.VBox([bar, self.branches], layout={"width": "56%"})
         top = ipywidgets.HBox([left, self.picker.view], layout={"width": "100%"})
-        return panel(self.status, top, self.figure, self.details, figure=self.figure)
+        return panel(self.status, top, self.figure, self.details, *under, figure=self.figure)
 
     def pick(self, path: Prefix) -> None:
         """Open a branch: its own branches in the picture, its items below it."""
@@ -204,7 +213,9 @@ class CodeTree:
         elif self.selection is not None and self.selection.now.by is self:
             self.selection.clear(by=self)
         self._show()
-        redraw(self.figure, self._figure())
+        redraw(self.figure, self._figure(live=True))
+        if self.selection is not None:
+            self._share()
 
     def pick_item(self, item: int) -> None:
         """Open the branch an item stands in, down to its whole code."""
@@ -229,11 +240,12 @@ class CodeTree:
         if now.by is self:
             return
         self._list()
-        marks = code_trees.held(self.figure.data[0], self.items, self._elsewhere())
-        with self.figure.batch_update():
-            for old, mark in zip(self.figure.data[-2:], marks, strict=True):
-                fresh = mark.to_plotly_json()
-                old.update({name: fresh[name] for name in ("x", "y", "base", "width", "text") if name in fresh})
+        self._share()
+
+    def _share(self) -> None:
+        """Write on every branch how much of what was selected elsewhere it holds."""
+        selected = self._elsewhere()
+        self.shares.show(code_trees.held(self.figure.data[0], self.items, selected), len(selected))
 
     def _show(self) -> None:
         """What the controls and the lines below the picture say about the branch that is open."""
@@ -262,8 +274,9 @@ class CodeTree:
                 words = self.words.get(prefix, "")
                 options.append((plain(f"{_name(prefix)}  {count:,} items{of}  {words}", 80), prefix))
         self._filling = True  # new options choose their first by themselves, which is nobody's choice
-        self.branches.options = options
-        self.branches.value = None
+        with self.branches.hold_sync():  # one message
+            self.branches.options = options
+            self.branches.value = None
         self._filling = False
         return chosen
 

@@ -178,6 +178,8 @@ class ItemMap:
     def _figure(self, dragmode: str) -> go.Figure:
         near = [] if self._picked is None else self.neighbours(self._picked)["item"].tolist()
         figure = figures.item_map(self._spots, self.color.value, self._picked, near)
+        if self.selection is not None:
+            figure.update_layout(newselection_mode="gradual")  # what a `Lasso` needs
         return figure.update_layout(dragmode=dragmode)
 
     def _draw(self, change: object = None) -> None:

@@ -1,7 +1,15 @@
 """Lasso: what is drawn around on a live map, and what is marked there, as numbers of items; imports the widget stack.
 
 A live figure of plotly's would tell a lasso once per trace, send every trace back, and redraw for each: five seconds at
-12,101 dots. This says it once, as numbers, and marks by telling plotly in the page nothing but which dots are selected.
+12,101 dots. This says it once, as numbers.
+
+To mark, it does what plotly does at the end of its own lasso: it chooses the dots of each trace and paints the canvas,
+and computes nothing anew. plotly's public `restyle` is no way there: every live figure brings its own copy of plotly,
+and `window.Plotly` is whichever came last; another copy gives a figure a new emitter of events, and all who listened to
+it, the figure's own widget among them, hear nothing more.
+
+A figure of this lasso has `newselection.mode` "gradual": plotly's "immediate" lays the outline over the dots for good,
+where it swallows the mouse (a lasso begun inside the last one never begins) and brings its dots back at every redraw.
 """
 
 from __future__ import annotations
@@ -12,28 +20,43 @@ import anywidget
 import numpy as np
 import traitlets
 
-IN_THE_PAGE = """
+from seqlab.widgets.showing import BESIDE_A_PLOT
+
+IN_THE_PAGE = (
+    BESIDE_A_PLOT
+    + """
 export default { render({ model, el }) {
   el.style.display = "none";
-  let gone = false, panel = null, told = null;
-  const plot = () => panel && panel.querySelector(".js-plotly-plot");
+  let at = null, told = null;
   const wanted = () => {
     const raw = model.get("marked");
     return new Set(new Int32Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength)));
   };
   const show = (items) => {
-    const at = plot();
-    if (!at || !at.data || !window.Plotly) return;
-    const traces = [], points = [];
-    at.data.forEach((trace, number) => {
-      if (!trace.customdata) return;
-      const inside = [];
-      trace.customdata.forEach((item, place) => { if (items.has(item)) inside.push(place); });
-      traces.push(number);
-      points.push(items.size ? inside : null);
-    });
-    const quietly = { _doNotReportToPy: true };
-    window.Plotly.update(at, { selectedpoints: points, ...quietly }, { selections: [], ...quietly }, traces);
+    if (!at || !at.calcdata) return;
+    const { _plots: { xy }, _glcanvas: canvases } = at._fullLayout;
+    const { xaxis, yaxis } = xy;
+    for (const cd of at.calcdata) {
+      const { trace, t: stash } = cd[0], numbers = trace.customdata, marks = items.size > 0 && numbers;
+      if (marks) {
+        const inside = [];
+        numbers.forEach((item, place) => { if (items.has(item)) inside.push(place); });
+        trace.selectedpoints = trace._input.selectedpoints = inside;
+      } else {
+        delete trace.selectedpoints;
+        delete trace._input.selectedpoints;
+      }
+      if (trace.visible !== true) continue;
+      if (!stash.xpx) {  // nothing was ever drawn around here
+        stash.xpx = Array.from(stash.x, (x) => xaxis.c2p(x));
+        stash.ypx = Array.from(stash.y, (y) => yaxis.c2p(y));
+      }
+      const asked = { contains: (spot, omit, place) => items.has(numbers[place]) };
+      trace._module.selectPoints({ cd, xaxis, yaxis }, marks ? asked : false);
+    }
+    canvases.data().forEach(({ regl }) => { if (regl) regl.clear({ color: true, depth: true }); });
+    if (xy._scene) xy._scene.draw();  // none where the legend has hidden every group
+    xy.selection = undefined;  // Shift adds to the last lasso only as long as that is what is marked
   };
   const mark = () => {
     const items = wanted();
@@ -48,42 +71,31 @@ export default { render({ model, el }) {
     if (!items.length) show(told);
   };
   const selected = (event) => {
-    const points = (event ? event.points : []).filter((one) => one.customdata !== undefined);
-    if (points.length) return tell(points);
-    setTimeout(() => {  // a lasso around nothing, which plotly may not tell, leaves every dot faint; a click does not
-      const marks = plot().data.map((trace) => trace.customdata && trace.selectedpoints).filter(Boolean);
-      if (marks.length && !marks.some((places) => places.length)) tell([]);
-    }, 100);
+    if (!event) return;  // a click beside all dots
+    at._fullLayout._outlining = false;  // else the next lasso would leave this outline lying over the dots for good
+    at.querySelectorAll(".select-outline").forEach((outline) => outline.remove());
+    tell(event.points.filter((one) => one.customdata !== undefined));
   };
-  const listen = () => {
-    const at = plot();
-    if (!at || !at.on) return;
+  const listen = (plot) => {
+    at = plot;
     at.removeAllListeners("plotly_selected");
     at.removeAllListeners("plotly_deselect");
     at.on("plotly_selected", selected);
     at.on("plotly_deselect", () => tell([]));
     if (model.get("marked").byteLength) mark();
   };
-  const rendered = (event) => { if (panel && panel.contains(event.detail.element)) listen(); };
   const again = () => { told = null; mark(); };
-  document.addEventListener("plotlywidget-after-render", rendered);
   model.on("change:marked", mark);
   model.on("change:drawn", again);
-  const settle = () => {
-    if (gone) return;
-    panel = el.closest(".seqlab-panel");
-    if (!panel) return void requestAnimationFrame(settle);
-    listen();
-  };
-  settle();
+  const stop = besidePlot(el, listen);
   return () => {
-    gone = true;
-    document.removeEventListener("plotlywidget-after-render", rendered);
+    stop();
     model.off("change:marked", mark);
     model.off("change:drawn", again);
   };
 } };
 """
+)
 
 
 class Lasso(anywidget.AnyWidget):

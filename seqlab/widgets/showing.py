@@ -83,6 +83,29 @@ width, and never measures again by itself.
 """
 
 
+BESIDE_A_PLOT = """
+const besidePlot = (el, listen) => {
+  let gone = false, panel = null;
+  const found = () => {
+    const plot = panel.querySelector(".js-plotly-plot");
+    if (plot && plot.on) listen(plot);
+  };
+  const rendered = (event) => { if (panel && panel.contains(event.detail.element)) found(); };
+  const settle = () => {
+    if (gone) return;
+    panel = el.closest(".seqlab-panel");
+    if (panel) found(); else requestAnimationFrame(settle);
+  };
+  document.addEventListener("plotlywidget-after-render", rendered);
+  settle();
+  return () => { gone = true; document.removeEventListener("plotlywidget-after-render", rendered); };
+};
+"""
+"""To begin a script for a page with: `besidePlot(el, listen)` calls `listen(plot)` with the figure of the same panel,
+again whenever that is rendered anew and has lost who listened to it, and gives the function that ends this.
+"""
+
+
 def panel(status: StatusLine, *parts: Any, figure: go.FigureWidget | None = None) -> Any:
     """The view of a widget: what went wrong on top, then its parts; `figure` is kept as wide as its place."""
     import ipywidgets
