@@ -19,13 +19,22 @@ PALE = "rgba(0, 114, 178, 0.28)"
 OTHER = "rgba(128, 134, 144, 0.45)"
 
 
+FAINT = 0.07
+"""Opacity of what is not selected."""
+
+
 def item_map(
-    frame: pd.DataFrame, color: str, picked: int | None = None, neighbours: list[int] | None = None
+    frame: pd.DataFrame,
+    color: str,
+    picked: int | None = None,
+    neighbours: list[int] | None = None,
+    selected: np.ndarray | None = None,
 ) -> go.Figure:
     """A dot per item at (x, y), titles on hover, coloured by one column.
 
     frame: index item; columns x, y, title and whatever it may be coloured by. Numbers get a scale (logarithmic when
     they are very unequal), words their ten most frequent values and "other". picked and neighbours: items to ring.
+    selected: items that stay in colour while the others go faint; None or none: all stay.
     There are always thirteen traces, so that a live figure can be updated in place: ten groups, the others (customdata:
     item ids), the neighbours, the chosen item. Raises `KeyError` for a column that is not there.
     """
@@ -33,23 +42,11 @@ def item_map(
 
     if color not in frame.columns:
         raise KeyError(f"the items have no column {color!r}; they have {', '.join(map(str, frame.columns))}")
-    figure = go.Figure(_groups(frame, color))
-    words = labels(frame["title"], 90)
-    title = dict(zip(frame.index, words, strict=True))
-    for chosen, size, width, symbol in (
-        (neighbours or [], 11, 2, "circle-open"),
-        ([] if picked is None else [picked], 15, 3, "diamond-open"),
-    ):
-        spots = frame.loc[chosen]
-        figure.add_scattergl(
-            x=spots["x"].to_numpy(),
-            y=spots["y"].to_numpy(),
-            mode="markers",
-            showlegend=False,
-            text=[title[item] for item in chosen],
-            marker={"size": size, "symbol": symbol, "color": PALETTE[4], "line": {"width": width, "color": PALETTE[4]}},
-            hovertemplate="<b>%{text}</b><extra></extra>",
-        )
+    groups = _groups(frame, color)
+    if selected is not None and len(selected):
+        for group in groups:
+            group.selectedpoints = np.flatnonzero(np.isin(group.customdata, selected)).tolist()
+    figure = go.Figure([*groups, *rings(frame, picked, neighbours)])
     numeric = _is_number(frame[color])
     finish(figure, "", 560, legend=not numeric)
     bare = {"showticklabels": False, "showgrid": False, "showline": False, "ticks": ""}
@@ -72,10 +69,35 @@ def item_map(
     return figure
 
 
-def item_map_with_neighbours(frame: pd.DataFrame, color: str, examples: dict[int, pd.DataFrame]) -> go.Figure:
+def rings(frame: pd.DataFrame, picked: int | None, neighbours: list[int] | None) -> list[go.Scattergl]:
+    """The last two traces of an `item_map`: rings around the neighbours, and around the chosen item."""
+    import plotly.graph_objects as go
+
+    return [
+        go.Scattergl(
+            x=frame.loc[chosen, "x"].to_numpy(),
+            y=frame.loc[chosen, "y"].to_numpy(),
+            mode="markers",
+            showlegend=False,
+            text=labels(frame.loc[chosen, "title"], 90),
+            marker={"size": size, "symbol": symbol, "color": PALETTE[4], "line": {"width": width, "color": PALETTE[4]}},
+            unselected={"marker": {"opacity": 1}},  # a lasso elsewhere leaves them as they are
+            hovertemplate="<b>%{text}</b><extra></extra>",
+        )
+        for chosen, size, width, symbol in (
+            (neighbours or [], 11, 2, "circle-open"),
+            ([] if picked is None else [picked], 15, 3, "diamond-open"),
+        )
+    ]
+
+
+def item_map_with_neighbours(
+    frame: pd.DataFrame, color: str, examples: dict[int, pd.DataFrame], selected: np.ndarray | None = None
+) -> go.Figure:
     """The map, and under it the nearest neighbours of a few items as bars of their cosine: the view without a kernel.
 
     examples: item -> frame with columns item, title, cosine, nearest first (`evaluation.projection.neighbours`).
+    selected: as in `item_map`.
     """
     from plotly.subplots import make_subplots
 
@@ -91,7 +113,7 @@ def item_map_with_neighbours(frame: pd.DataFrame, color: str, examples: dict[int
         vertical_spacing=0.1,
         horizontal_spacing=0.04,
     )
-    plain = item_map(frame, color)
+    plain = item_map(frame, color, selected=selected)
     for trace in plain.data[: GROUPS + 1]:
         figure.add_trace(trace, row=1, col=1)
     for column, near in enumerate(examples.values(), 1):
@@ -175,6 +197,7 @@ def _dots(rows: pd.DataFrame, name: str, marker: dict, color: str) -> go.Scatter
         marker=marker,
         text=text,
         customdata=rows.index.to_numpy(),
+        unselected={"marker": {"opacity": FAINT}},
         hovertemplate="%{text}<extra></extra>",
         showlegend=bool(len(rows)),
     )

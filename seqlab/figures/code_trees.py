@@ -25,6 +25,7 @@ FIRST, ROWS = 9, 34
 ROW = 21  # pixels per row
 GREY = "rgba(128, 134, 144, 0.45)"
 PANE = "rgba(128, 134, 144, 0.10)"
+STRIP = 0.14  # of a row: the height of what says how much of a selection a branch holds
 LETTER = 0.062  # of a unit of x (a tenth of the figure), at some 1,000 pixels
 
 
@@ -35,6 +36,7 @@ def code_tree(
     picked: Prefix = (),
     group: str = "",
     other: str = "",
+    selected: np.ndarray | None = None,
 ) -> go.Figure:
     """The branches below one prefix, from left to right: their codes, the next codes, the items they stand for.
 
@@ -42,8 +44,9 @@ def code_tree(
     how its items are divided) and "there" (the item's first code in the `other` tokenizer). words: what to write on a
     branch, by its prefix. path: the prefix whose branches are shown; picked: a prefix to outline, which is then never
     left out. The largest branches are shown, the others are one row, "... more". Always thirteen traces; the first has
-    the branches, which can be clicked (customdata: the prefix as text, "3.17"). Raises `KeyError` for a prefix that no
-    item has.
+    the branches, which can be clicked (customdata: the prefix as text, "3.17"). With selected (items) two more say how
+    many of those each branch holds; selected without any item leaves the place for it. Raises `KeyError` for a prefix
+    that no item has.
     """
     import plotly.graph_objects as go
 
@@ -56,6 +59,7 @@ def code_tree(
     right = 5.2 if len(path) + 1 < levels else 2.5
     end = 8.3 if "there" in frame else 10.0
     indent = 0.62 if "group" in frame else 0.06  # behind the coloured part
+    room = 0.0 if selected is None else 0.42  # at the end of a branch, for its share
     blocks, texts = [], []  # (x, width, first row, rows, prefix, items); (x, y, text)
     for at, (a, b, items, count) in enumerate(rows):
         first = at == 0 or rows[at - 1][0] != a
@@ -66,12 +70,13 @@ def code_tree(
         if first:
             whole = below[_under(below, a)]
             blocks.append((0.0, 2.2, at, height, a, whole))
-            texts.append((indent, at + (height - 1) / 2, _told(a, whole, words, height, 1.6 if right > 3 else 1.85)))
+            said = _told(a, whole, words, height, (1.6 if right > 3 else 1.85) - room)
+            texts.append((indent, at + (height - 1) / 2, said))
         if b is None and len(a) < levels and right > 3:
             texts.append((2.35, at, f"<i>… {count:,} more codes with {len(items):,} items</i>"))
         elif right > 3:
             blocks.append((2.25, 2.9, at, 1, b, items))
-            texts.append((2.25 + indent, at, _told(b, items, words, 1, 2.28)))
+            texts.append((2.25 + indent, at, _told(b, items, words, 1, 2.28 - room)))
         texts.append((right + 0.05, at, _titles(items, end - right - 0.1)))
         if "there" in frame:
             texts.append((end + 0.05, at, _elsewhere(items, 10 - end - 0.1)))
@@ -105,6 +110,8 @@ def code_tree(
         hoverinfo="skip",
         showlegend=False,
     )
+    if selected is not None and len(selected):
+        figure.add_traces(_shares(figure.data[0], held(figure.data[0], frame, selected), len(selected)))
     told = f"All {len(frame):,} items" if not path else f"The {len(below):,} items whose code begins {_name(path)}"
     one = tuple(rows[0][2][[f"level {level}" for level in range(levels)]].iloc[0])
     example = f"“{label(rows[0][2]['title'].iloc[0], 30)}” is {_name(one)}"
@@ -130,6 +137,66 @@ def code_tree(
             text=text, x=x, xref="x", xanchor="left", y=1, yref="paper", yanchor="bottom", yshift=2, showarrow=False
         )
     return heading(figure, f"{told}. A code is {levels} numbers ({example}); like items begin alike.", up=26)
+
+
+def held(branches: go.Bar, frame: pd.DataFrame, selected: np.ndarray) -> dict[str, int]:
+    """How many of the selected items each branch of a tree holds, as customdata of a branch -> items; no zeros.
+
+    branches: the first trace of a `code_tree` of the same frame.
+    """
+    branches_of: dict[int, list[str]] = {}
+    for one in branches.customdata:
+        branches_of.setdefault(one.count(".") + 1, []).append(one)
+    inside = frame.index.isin(selected)
+    found: dict[str, int] = {}
+    for length, names in branches_of.items():
+        columns = [frame[f"level {level}"].to_numpy() for level in range(length)]
+        sizes = [int(column.max()) + 1 for column in columns]
+        codes = np.sort(np.ravel_multi_index([column[inside] for column in columns], sizes))
+        asked = np.ravel_multi_index(np.array([name.split(".") for name in names], dtype=np.int64).T, sizes)
+        counts = np.searchsorted(codes, asked, "right") - np.searchsorted(codes, asked, "left")
+        found |= {name: int(count) for name, count in zip(names, counts, strict=True) if count}
+    return found
+
+
+def share(count: int, of: int) -> str:
+    """A part of a selection, as it is written on a branch."""
+    return f"{count / of:.0%}" if count / of >= 0.005 else "<1%"
+
+
+def _shares(branches: go.Bar, inside: Mapping[str, int], of: int) -> list[go.Bar | go.Scatter]:
+    """A strip along the bottom of each branch, as long, in parts of the branch, as its part of the selection."""
+    import plotly.graph_objects as go
+
+    at = [at for at, one in enumerate(branches.customdata) if one in inside]
+    counts = [inside[branches.customdata[place]] for place in at]
+    base, long, y, high = (np.asarray(part, dtype=float)[at] for part in (
+        branches.base, branches.x, branches.y, branches.width
+    ))  # fmt: skip
+    return [
+        go.Bar(
+            x=long * np.asarray(counts) / of,
+            base=base,
+            y=y + high / 2 - STRIP / 2,
+            width=np.full(len(at), STRIP),
+            orientation="h",
+            marker={"color": PALETTE[4], "line": {"width": 0}},
+            text=[f"{count:,} of the {of:,} selected items" for count in counts],
+            textposition="none",
+            hovertemplate="%{text}<extra></extra>",
+            showlegend=False,
+        ),
+        go.Scatter(
+            x=base + long - 0.03,
+            y=y,
+            mode="text",
+            text=["<b>" + label(share(count, of)) + "</b>" for count in counts],
+            textposition="middle left",
+            textfont={"color": PALETTE[4]},
+            hoverinfo="skip",
+            showlegend=False,
+        ),
+    ]
 
 
 def levels_of(frame: pd.DataFrame) -> int:
@@ -187,14 +254,15 @@ def _colours(frame: pd.DataFrame) -> dict[str, str]:
 def _divided(figure: go.Figure, blocks: list[tuple], colours: Mapping[str, str], grouped: bool) -> None:
     """The coloured part of every branch: a trace for each of ten groups, and one for the rest."""
     known = [*colours.items(), *[("", GREY)] * (len(PALETTE) - len(colours)), ("other", GREY)]
+    counts = [items["group"].value_counts() if grouped else {} for *_, items in blocks]
     left = [0.0] * len(blocks)
     for at, (name, colour) in enumerate(known):
-        rest = at == len(known) - 1
         shares = []
-        for *_, items in blocks:
-            of = items["group"] if grouped else []
-            hits = (~of.isin(list(colours))).mean() if rest and grouped else (of == name).mean() if grouped else 0.0
-            shares.append(float(hits) if (name and grouped) else 0.0)
+        for block, count in zip(blocks, counts, strict=True):
+            whole = len(block[-1])
+            rest = at == len(known) - 1 and grouped
+            hits = whole - sum(count.get(one, 0) for one in colours) if rest else count.get(name, 0) if name else 0
+            shares.append(float(hits / whole))
         figure.add_bar(
             x=[0.52 * share for share in shares],
             base=[block[0] + 0.04 + 0.52 * start for block, start in zip(blocks, left, strict=True)],

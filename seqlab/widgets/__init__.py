@@ -7,6 +7,8 @@ still. Names are imported when first used.
 from importlib import import_module
 
 _HOMES = {
+    "Selection": "selection",
+    "UserList": "user_list",
     "UserBrowser": "user_browser",
     "ItemMap": "item_map",
     "AttentionView": "attention_view",

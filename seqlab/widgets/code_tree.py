@@ -11,6 +11,7 @@ import numpy as np
 
 from seqlab import figures
 from seqlab.datasets import text as item_text
+from seqlab.figures import code_trees
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets.picking import ItemPicker, titles_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
     from seqlab.tokenizers import CodeBook
     from seqlab.widgets.item_map import ItemMap
+    from seqlab.widgets.selection import Selected, Selection
 
     Prefix = tuple[int, ...]
 
@@ -37,7 +39,8 @@ class CodeTree:
     """The tree of a code book over the items of a split; with `other`, each item's code there as well.
 
     category: the column of the items that colours the branches (None: the first that fits, "" none). path: the prefix
-    whose branches are shown first. names: of the two tokenizers (None: the names of their classes).
+    whose branches are shown first. names: of the two tokenizers (None: the names of their classes). With a `selection`
+    opening a branch selects its items, and what is selected elsewhere is shown as a share of every branch.
     `items` and `there` hold the items with their codes (columns "level 0", ...), the most frequent in training first.
     Raises `ValueError` for a book of another catalogue, a column that is not there or a prefix nobody has.
     """
@@ -50,11 +53,12 @@ class CodeTree:
         category: str | None = None,
         path: Prefix = (),
         names: tuple[str, str] | None = None,
+        selection: Selection | None = None,
     ) -> None:
         for one in (book, other):
             if one is not None and one.n_items != split.n_items:
                 raise ValueError(f"the codes are of {one.n_items:,} items, the data have {split.n_items:,}")
-        self._book, self._split, self._titles = book, split, titles_of(split)
+        self._book, self._split, self._titles, self.selection = book, split, titles_of(split), selection
         self._category = _category(split.log.items) if category is None else category
         if self._category and self._category not in split.log.items.columns:
             known = ", ".join(map(str, split.log.items.columns))
@@ -138,7 +142,7 @@ class CodeTree:
 
     def still(self) -> go.Figure:
         """The tree from `path` on: two levels and the items below."""
-        return self._figure()
+        return self._figure(live=False)
 
     def _coded(self, book: CodeBook) -> pd.DataFrame:
         import pandas as pd
@@ -157,9 +161,19 @@ class CodeTree:
             raise ValueError(f"no item has a code that begins with {path}")
         return path
 
-    def _figure(self) -> go.Figure:
+    def _figure(self, live: bool) -> go.Figure:
         root = self.path[: max(min(len(self.path), self._book.levels - 2), 0)]
-        return figures.code_tree(self.items, self.words, root, self.path, self._category or "", self.names[1])
+        other, selected = self.names[1], self._elsewhere()
+        if live and selected is not None:
+            selected = selected[:0]  # a live tree has its `shares`, for which only the place is left
+        return figures.code_tree(self.items, self.words, root, self.path, self._category or "", other, selected)
+
+    def _elsewhere(self) -> np.ndarray | None:
+        """What another view selected, none of it if this one did; None without a selection."""
+        if self.selection is None:
+            return None
+        now = self.selection.now
+        return now.items[:0] if now.by is self else now.items
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -172,21 +186,36 @@ class CodeTree:
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick_item))
         self.where = ipywidgets.HTML()
         self.details = ipywidgets.HTML(layout=wide)
-        self.figure = go.FigureWidget(self._figure())
+        under = []
+        if self.selection is not None:
+            from seqlab.widgets.shares import Shares
+
+            self.shares = Shares()
+            under = [self.shares]
+        self.figure = go.FigureWidget(self._figure(live=True))
         self.figure.data[0].on_click(self.status.guard(self._clicked))
         self.branches.observe(self.status.guard(self._chosen), "value")
         self.up.on_click(self.status.guard(lambda _: self._back()))
         self._show()
+        if self.selection is not None:
+            self._share()
+            self.selection.follow(self._follow, self.status)
         bar = ipywidgets.HBox([self.up, self.where])
         left = ipywidgets.VBox([bar, self.branches], layout={"width": "56%"})
         top = ipywidgets.HBox([left, self.picker.view], layout={"width": "100%"})
-        return panel(self.status, top, self.figure, self.details, figure=self.figure)
+        return panel(self.status, top, self.figure, self.details, *under, figure=self.figure)
 
     def pick(self, path: Prefix) -> None:
         """Open a branch: its own branches in the picture, its items below it."""
         self.path = self._known(path)
+        if self.selection is not None and self.path:
+            self.selection.select(self._book.items_of(list(self.path)).cpu().numpy(), self.path, by=self)
+        elif self.selection is not None and self.selection.now.by is self:
+            self.selection.clear(by=self)
         self._show()
-        redraw(self.figure, self._figure())
+        redraw(self.figure, self._figure(live=True))
+        if self.selection is not None:
+            self._share()
 
     def pick_item(self, item: int) -> None:
         """Open the branch an item stands in, down to its whole code."""
@@ -206,19 +235,21 @@ class CodeTree:
             raise ValueError("this is the whole tree; there is nothing before the first code")
         self.pick(self.path[:-1])
 
+    def _follow(self, now: Selected) -> None:
+        """Say how much of what was selected each branch holds; nothing else is drawn anew."""
+        if now.by is self:
+            return
+        self._list()
+        self._share()
+
+    def _share(self) -> None:
+        """Write on every branch how much of what was selected elsewhere it holds."""
+        selected = self._elsewhere()
+        self.shares.show(code_trees.held(self.figure.data[0], self.items, selected), len(selected))
+
     def _show(self) -> None:
         """What the controls and the lines below the picture say about the branch that is open."""
-        chosen = self.items[self.items.index.isin(set(self._book.items_of(list(self.path)).tolist()))]
-        options = []
-        if len(self.path) < self._book.levels:
-            counts = chosen[f"level {len(self.path)}"].value_counts()
-            for code, count in counts.items():
-                prefix = (*self.path, int(code))
-                options.append((plain(f"{_name(prefix)}  {count:,} items  {self.words.get(prefix, '')}", 80), prefix))
-        self._filling = True  # new options choose their first by themselves, which is nobody's choice
-        self.branches.options = options
-        self.branches.value = None
-        self._filling = False
+        chosen = self._list()
         said = self.words.get(self.path, "") if self.path else "all codes"
         self.where.value = Html(
             f"<b>{text(_name(self.path))}</b> {len(chosen):,} item{'s' * (len(chosen) != 1)}: {text(said or '–')}"
@@ -229,6 +260,25 @@ class CodeTree:
         self.details.value = Html(
             f"<h4>Items of {text(_name(self.path))}, the most frequent first</h4>{self._spread(chosen)}{table}{more}"
         ).markup
+
+    def _list(self) -> pd.DataFrame:
+        """Fill the list of branches; the items of the branch that is open."""
+        chosen = self.items[self.items.index.isin(self._book.items_of(list(self.path)).cpu().numpy())]
+        selected, options = self._elsewhere(), []
+        if len(self.path) < self._book.levels:
+            column = chosen[f"level {len(self.path)}"]
+            inside = np.bincount(column[chosen.index.isin(() if selected is None else selected)])
+            for code, count in column.value_counts().items():
+                prefix = (*self.path, int(code))
+                of = f", {inside[code]:,} of {len(selected):,} selected" if code < len(inside) and inside[code] else ""
+                words = self.words.get(prefix, "")
+                options.append((plain(f"{_name(prefix)}  {count:,} items{of}  {words}", 80), prefix))
+        self._filling = True  # new options choose their first by themselves, which is nobody's choice
+        with self.branches.hold_sync():  # one message
+            self.branches.options = options
+            self.branches.value = None
+        self._filling = False
+        return chosen
 
     def _spread(self, chosen: pd.DataFrame) -> str:
         """In words, where the items of a branch are in the other tokenizer."""

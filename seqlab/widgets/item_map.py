@@ -9,16 +9,20 @@ import numpy as np
 from seqlab import figures
 from seqlab.datasets.text import from_model, own
 from seqlab.evaluation import projection
+from seqlab.figures import catalogue_maps
 from seqlab.figures.tables import Html, text
 from seqlab.widgets.picking import ItemPicker, titles_of
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
     from seqlab.training import Run
+    from seqlab.widgets.selection import Selection
 
 EVENTS = "training events"
 
@@ -27,7 +31,8 @@ class ItemMap:
     """The item vectors of a run, or any vectors (N, d), as a map.
 
     `color` names a column of the items (None: one is chosen); `examples` are items (ids)
-    whose neighbours the still lists; by default fairly frequent ones of three groups.
+    whose neighbours the still lists; by default fairly frequent ones of three groups. With a `selection` what is
+    selected stays in colour while the rest goes faint, and a lasso, a box, a click or the list of titles selects.
     Raises `ValueError` for a system without item vectors or a column that is not there.
     """
 
@@ -39,9 +44,10 @@ class ItemMap:
         method: projection.Method = "pca",
         seed: int = 0,
         examples: list[int] | None = None,
+        selection: Selection | None = None,
     ) -> None:
         self._vectors = own(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
-        self._titles, self._seed = titles_of(split), seed
+        self._titles, self._seed, self.selection = titles_of(split), seed, selection
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
         self._items = split.log.items.assign(**{EVENTS: counts})
         self.columns = [
@@ -69,7 +75,8 @@ class ItemMap:
     def still(self) -> go.Figure:
         """The map by one column, and the neighbours of a few items."""
         examples = {item: self.neighbours(item) for item in self._examples}
-        return figures.item_map_with_neighbours(self._frame(self._method), self._color, examples)
+        selected = None if self.selection is None else self.selection.now.items
+        return figures.item_map_with_neighbours(self._frame(self._method), self._color, examples, selected)
 
     def _frame(self, method: projection.Method) -> pd.DataFrame:
         spots = projection.coordinates(self._vectors, method, self._seed)
@@ -100,15 +107,46 @@ class ItemMap:
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick))
         self.near = ipywidgets.HTML("Choose an item here, or click a dot.", layout={"width": "330px"})
         self._spots = self._frame(self._method)
-        self.figure = go.FigureWidget(figures.item_map(self._spots, self.color.value))
+        chooser, under = [self.picker.view], []
+        if self.selection is not None:
+            from seqlab.widgets.lasso import Lasso
+
+            self.lasso = Lasso(self.status.guard(lambda items: self.selection.select(items, by=self)))
+            under = [self.lasso]
+            chooser.append(self._buttons())
+            self.near.value = "Draw around dots with the mouse, click one, or choose an item here and press Select."
+        self.figure = go.FigureWidget(self._figure("pan" if self.selection is None else "lasso"))
+        if self.selection is not None:
+            self.lasso.mark(self.selection.now.items)
+            self.selection.follow(lambda now: self.lasso.mark(now.items), self.status)
         for trace in self.figure.data[:-2]:
             trace.on_click(self.status.guard(self._clicked))
         self.color.observe(self.status.guard(self._draw), "value")
         self.method.observe(self.status.guard(self._project), "value")
-        side = ipywidgets.VBox([self.picker.view, self.near], layout={"width": "350px", "min_width": "350px"})
+        side = ipywidgets.VBox([*chooser, self.near], layout={"width": "350px", "min_width": "350px"})
         plot = ipywidgets.Box([self.figure], layout={"flex": "1 1 500px", "min_width": "0", "display": "block"})
         body = ipywidgets.HBox([plot, side], layout={"width": "100%"})
-        return panel(self.status, ipywidgets.HBox([self.color, self.method]), body, figure=self.figure)
+        bar = ipywidgets.HBox([self.color, self.method])
+        return panel(self.status, bar, body, *under, figure=self.figure)
+
+    def _buttons(self) -> Any:
+        """What the keyboard has instead of a lasso."""
+        import ipywidgets
+
+        actions = {
+            "Select": lambda item: [item],
+            "Add": lambda item: [*self.selection.now.items, item],
+            "Select with neighbours": lambda item: [item, *self.neighbours(item)["item"]],
+        }
+        self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in actions}
+        for name, items in actions.items():
+            self.buttons[name].on_click(self.status.guard(lambda _, items=items: self._select(items)))
+        return ipywidgets.HBox(list(self.buttons.values()))
+
+    def _select(self, items: Callable[[int], list[int]]) -> None:
+        if self.picker.item is None:
+            raise ValueError("choose an item in the list above first")
+        self.selection.select(items(self.picker.item), by=self)
 
     def pick(self, item: int) -> None:
         """Ring an item and its ten nearest neighbours, and list them."""
@@ -121,19 +159,33 @@ class ItemMap:
             f"<h4>{text(self._titles[self._picked], 90)}</h4>"
             f"<div class='quiet'>nearest by cosine</div><table>{rows}</table>"
         ).markup
-        self._draw()
+        rings = catalogue_maps.rings(self._spots, self._picked, near["item"].tolist())
+        with self.figure.batch_update():
+            for old, ring in zip(self.figure.data[-2:], rings, strict=True):
+                old.update(x=ring.x, y=ring.y, text=ring.text)
 
     def _clicked(self, trace: Any, points: Any, state: Any) -> None:
         if points.point_inds:
-            self.pick(int(trace.customdata[points.point_inds[0]]))
+            item = int(trace.customdata[points.point_inds[0]])
+            if self.selection is not None:
+                self.selection.select([item], by=self)
+            self.pick(item)
 
     def _project(self, change: object) -> None:
         self._spots = self._frame(self.method.value)
         self._draw()
 
-    def _draw(self, change: object = None) -> None:
+    def _figure(self, dragmode: str) -> go.Figure:
         near = [] if self._picked is None else self.neighbours(self._picked)["item"].tolist()
-        redraw(self.figure, figures.item_map(self._spots, self.color.value, self._picked, near))
+        figure = figures.item_map(self._spots, self.color.value, self._picked, near)
+        if self.selection is not None:
+            figure.update_layout(newselection_mode="gradual")  # what a `Lasso` needs
+        return figure.update_layout(dragmode=dragmode)
+
+    def _draw(self, change: object = None) -> None:
+        redraw(self.figure, self._figure(self.figure.layout.dragmode))
+        if self.selection is not None:
+            self.lasso.drawn += 1
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return bundle(self)

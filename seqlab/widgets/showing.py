@@ -83,6 +83,29 @@ width, and never measures again by itself.
 """
 
 
+BESIDE_A_PLOT = """
+const besidePlot = (el, listen) => {
+  let gone = false, panel = null;
+  const found = () => {
+    const plot = panel.querySelector(".js-plotly-plot");
+    if (plot && plot.on) listen(plot);
+  };
+  const rendered = (event) => { if (panel && panel.contains(event.detail.element)) found(); };
+  const settle = () => {
+    if (gone) return;
+    panel = el.closest(".seqlab-panel");
+    if (panel) found(); else requestAnimationFrame(settle);
+  };
+  document.addEventListener("plotlywidget-after-render", rendered);
+  settle();
+  return () => { gone = true; document.removeEventListener("plotlywidget-after-render", rendered); };
+};
+"""
+"""To begin a script for a page with: `besidePlot(el, listen)` calls `listen(plot)` with the figure of the same panel,
+again whenever that is rendered anew and has lost who listened to it, and gives the function that ends this.
+"""
+
+
 def panel(status: StatusLine, *parts: Any, figure: go.FigureWidget | None = None) -> Any:
     """The view of a widget: what went wrong on top, then its parts; `figure` is kept as wide as its place."""
     import ipywidgets
@@ -104,12 +127,12 @@ class StatusLine:
         self.view = ipywidgets.HTML()
 
     def guard(self, action: Callable[..., None]) -> Callable[..., None]:
-        """`action` as a callback whose errors are told here; an error of before goes when it succeeds."""
+        """`action` as a callback whose errors are told here; an error of before goes, not one told meanwhile."""
 
         def run(*event: Any) -> None:
+            self.view.value = ""
             try:
                 action(*event)
-                self.view.value = ""
             except Exception as error:  # a callback's traceback would go to a log nobody reads
                 folded = html.escape("".join(traceback.format_exception(error)))
                 self.view.value = (

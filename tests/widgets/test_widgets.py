@@ -16,6 +16,8 @@ TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 def everything(run, split, tigers, thinker):
     books = [tiger.model.ids.book for tiger in tigers]
     return {
+        "Selection": lambda: widgets.Selection(split),
+        "UserList": lambda: widgets.UserList(split, widgets.Selection(split), run),
         "UserBrowser": lambda: widgets.UserBrowser(run, split, users=10),
         "ItemMap": lambda: widgets.ItemMap(run, split),
         "AttentionView": lambda: widgets.AttentionView(run, split),

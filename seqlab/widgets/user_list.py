@@ -1,0 +1,153 @@
+"""UserList: the users of the test questions, or those of a selection: search, sort, pick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from seqlab import figures
+from seqlab.figures.tables import Html, text
+from seqlab.figures.theme import plain
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from seqlab.datasets.splits import Split
+    from seqlab.training import Run
+    from seqlab.widgets.selection import Selected, Selection
+
+LISTED = 100
+"""Users in the list; the others are told as a number."""
+
+ORDERS = {"selected": "selected items met, most first", "rank": "rank, best first", "events": "history, longest first"}
+
+
+class UserList:
+    """The users of a selection (nothing selected: all users of the test questions), to search, sort and pick from.
+
+    Picking a user selects what they met, and does not shorten this list. run: whose ranks are told (None: none are).
+    users: rows of the still. on_pick(user) is called for a pick, on_list() when the list has changed.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        selection: Selection,
+        run: Run | None = None,
+        users: int = 10,
+        on_pick: Callable[[int], None] | None = None,
+        on_list: Callable[[], None] | None = None,
+    ) -> None:
+        import pandas as pd
+
+        self.selection, self._count, self._on_pick, self._on_list = selection, users, on_pick, on_list
+        test = split.test
+        events = pd.Series((test.end - test.start).cpu().numpy(), index=test.user.cpu().numpy()).loc[selection.users]
+        names = split.log.users["user_id"].loc[selection.users].map(lambda name: plain(name, 40))
+        self._all = pd.DataFrame({"user": names, "events": events})
+        if run is not None:
+            self._all["rank"] = run.ranks.frame.set_index("user")["rank"]
+        self._lower = names.str.casefold()
+        self._order, self._sought = next(iter(self.orders)), ""
+        self._hold()
+        self.picked: int | None = None
+        self.view = None if in_report() else self._controls()
+
+    @property
+    def orders(self) -> dict[str, str]:
+        """What the list can be sorted by: column -> words."""
+        return {name: words for name, words in ORDERS.items() if name == "selected" or name in self._all}
+
+    def frame(self) -> pd.DataFrame:
+        """The list from its first to its last: index user; columns user (id), events, rank, selected (items met)."""
+        rows = self._all.assign(selected=self._met)
+        if self._held:
+            rows = rows.loc[self._held.users]
+        if sought := self._sought.strip().casefold():
+            rows = rows[self._lower.loc[rows.index].str.contains(sought, regex=False)]
+        return rows.sort_values(self._order, ascending=self._order == "rank", kind="stable")
+
+    def pick(self, user: int) -> None:
+        """Select a user and what they met; the list stays as it is."""
+        self.picked = int(user)
+        self.selection.select(users=[self.picked], by=self)
+        self._show_picked()
+        if self._on_pick is not None:
+            self._on_pick(self.picked)
+
+    def still(self) -> Html:
+        """The first users as a table."""
+        rows = self.frame()
+        table = figures.table(rows.head(self._count).rename(columns={"selected": "selected items met"}), 1)
+        return Html(f"<div>{text(self._told(len(rows)))}</div>{table.body}")
+
+    def _hold(self) -> None:
+        """Take what is selected now for what this list holds."""
+        self._held, self._met = self.selection.now, self.selection.counts()
+
+    def _told(self, count: int) -> str:
+        of = "users with a test question" if not self._held else "users of the selection"
+        whole = len(self._all) if not self._held else len(self._held.users)
+        listed = f", the first {LISTED} are listed" if count > LISTED else ""
+        return f"{count:,} of {whole:,} {of}{listed}." if count or whole else "No user met what is selected."
+
+    def _controls(self) -> Any:
+        import ipywidgets
+
+        self.status = StatusLine()
+        wide = {"width": "97%"}
+        named = {"description_width": "auto"}
+        self.search = ipywidgets.Text(placeholder="part of a user id", description="find", style=named, layout=wide)
+        options = [(words, name) for name, words in self.orders.items()]
+        self.order = ipywidgets.Dropdown(options=options, description="sort by", style=named, layout=wide)
+        self.listed = ipywidgets.Select(rows=12, layout=wide)
+        self.told = ipywidgets.HTML()
+        self._filling = False
+        self._fill()
+        for asked in (self.search, self.order):
+            asked.observe(self.status.guard(self._asked), "value")
+        self.listed.observe(self.status.guard(self._chosen), "value")
+        self.selection.follow(self._follow, self.status)
+        return panel(self.status, self.search, self.order, self.listed, self.told)
+
+    def _follow(self, now: Selected) -> None:
+        if now.by is not self:
+            self._hold()
+            self._list()
+
+    def _asked(self, change: object) -> None:
+        self._order, self._sought = self.order.value, self.search.value
+        self._list()
+
+    def _chosen(self, change: Any) -> None:
+        if change.new is not None and not self._filling:
+            self.pick(change.new)
+
+    def _list(self) -> None:
+        self._fill()
+        if self._on_list is not None:
+            self._on_list()
+
+    def _fill(self) -> None:
+        rows = self.frame()
+        self.users = rows.index.to_numpy()
+        options = []
+        for row in rows.head(LISTED).itertuples():
+            rank = f"rank {row.rank:,.10g} · " if "rank" in rows else ""
+            met = f" · {row.selected:,} selected" if self._held else ""
+            options.append((f"{row.user}  {rank}{row.events:,} event{'s' * (row.events != 1)}{met}", row.Index))
+        self._filling = True  # new options choose their first by themselves, which is nobody's choice
+        self.listed.options = options
+        self._filling = False
+        self._show_picked()
+        self.told.value = Html(f"<div class='quiet'>{text(self._told(len(rows)))}</div>").markup
+
+    def _show_picked(self) -> None:
+        self._filling = True
+        shown = [user for _, user in self.listed.options]
+        self.listed.value = self.picked if self.picked in shown else None
+        self._filling = False
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return bundle(self)
