@@ -22,6 +22,7 @@ _HOMES = {
     "Sequences": "sequences",
     "Batch": "sequences",
     "smells": "smell_tests",
+    "typed_items": "typed",
 }
 __all__ = list(_HOMES)
 

@@ -1,4 +1,4 @@
-"""What each event of a history is worth, and what an edit of it changes, found by asking the model again."""
+"""What each event of a history is worth, how surprising it is, and what an edit changes: by asking the model again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
+from seqlab.evaluation.ranking import ranks_of
 from seqlab.recommender import device_of
 
 if TYPE_CHECKING:
@@ -35,11 +36,20 @@ class History:
     def __len__(self) -> int:
         return len(self.items)
 
-    def drop(self, at: int) -> History:
-        """Without event `at` (from 0). Raises `ValueError` for the only one."""
-        if len(self) == 1:
-            raise ValueError("this is the only event; a model needs one to go on")
-        kept = torch.arange(len(self)) != self._place(at)
+    def last(self, count: int) -> History:
+        """Its `count` most recent events; those before join the `earlier` ones."""
+        first = max(0, len(self) - count)
+        earlier = torch.cat([self.earlier, self.items[:first]])
+        return replace(self, items=self.items[first:], times=self.times[first:], earlier=earlier)
+
+    def drop(self, *at: int) -> History:
+        """Without the events `at` (from 0). Raises `ValueError` if none would be left."""
+        kept = torch.ones(len(self), dtype=torch.bool)
+        kept[[self._place(one) for one in at]] = False
+        if not bool(kept.any()):
+            raise ValueError(
+                f"{'this is the only event' if len(self) == 1 else 'these are all events'}; a model needs one to go on"
+            )
         return replace(self, items=self.items[kept], times=self.times[kept])
 
     def move(self, at: int, to: int) -> History:
@@ -75,9 +85,26 @@ def history_of(split: Split, user: int, part: str = "test", longest: int | None 
         raise ValueError(f"user {user} has no {part} question")
     batch = questions.batch(rows[:1])
     length = int(batch.lengths[0])
-    first = 0 if longest is None else max(0, length - longest)
     items, times = batch.items[0, :length].cpu(), batch.times[0, :length].cpu()
-    return History(int(user), items[first:], times[first:], items[:first])
+    return History(int(user), items, times, items[:0]).last(length if longest is None else longest)
+
+
+def typed_history(split: Split, typed: str | list[str | int], longest: int | None = None) -> History:
+    """The history of somebody who is not in the log, user 0, from what a person typed: `datasets.typed_items`.
+
+    Its events lie one typical gap of the log apart (the median of all gaps in training) and end when training does,
+    for models that look at times; a log without times gives unknown ones (NaN). Cut to its `longest` most recent
+    events (None: all of them). Raises `DataError` for an entry that is unknown or could be several items.
+    """
+    from seqlab.datasets.typed import typed_items
+
+    items = torch.tensor(typed_items(split.log, typed))
+    times = split.train.times.cpu()
+    gaps = times.diff()[split.train.users.cpu().diff() == 0]
+    gaps, known = gaps[~gaps.isnan()], times[~times.isnan()]
+    end, gap = known.max() if len(known) else torch.nan, gaps.median() if len(gaps) else 0.0
+    moments = end - gap * torch.arange(len(items) - 1, -1, -1, dtype=torch.float64)
+    return History(0, items, moments, items[:0]).last(len(items) if longest is None else longest)
 
 
 def batch_of(histories: list[History], longest: int | None = None) -> Batch:
@@ -90,6 +117,11 @@ def batch_of(histories: list[History], longest: int | None = None) -> Batch:
     return Batch(pad(cut, batch_first=True), pad(moments, batch_first=True), lengths, user)
 
 
+def rows_at_once(model: nn.Module, width: int) -> int:
+    """How many histories of up to `width` events one forward pass takes."""
+    return max(1, POSITIONS_AT_ONCE // min(width, model.config.max_length or width))
+
+
 @torch.no_grad()
 def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
     """The scores (len(histories), N + 1) a model gives after each history; padding has -inf.
@@ -100,9 +132,7 @@ def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
         raise ValueError(
             f"{type(model).__name__} makes lists without scoring the catalogue, so no event's worth can be told"
         )
-    longest = model.config.max_length
-    width = max(len(history) for history in histories)
-    rows = max(1, POSITIONS_AT_ONCE // min(width, longest or width))
+    longest, rows = model.config.max_length, rows_at_once(model, max(len(history) for history in histories))
     was_training = model.training
     model.eval()
     found = [
@@ -131,7 +161,7 @@ def leave_one_out(
     shorter = [history.drop(at) for at in range(len(history))]
     scores = scores_of(model, [history, *shorter]).log_softmax(1)  # (1 + T, N + 1)
     if item is None:
-        item = int(_free(scores[:1], [history], seen_filter)[0].argmax())
+        item = int(free_of(scores[:1], [history], seen_filter)[0].argmax())
     frame = pd.DataFrame(
         {
             "position": range(len(history)),
@@ -152,7 +182,7 @@ def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_
     have had.
     """
     scores = scores_of(model, [before, after])
-    return changed(_free(scores, [before, after], seen_filter), k, scores)
+    return changed(free_of(scores, [before, after], seen_filter), k, scores)
 
 
 def changed(free: Tensor, k: int = 10, scores: Tensor | None = None) -> pd.DataFrame:
@@ -183,7 +213,7 @@ def changed(free: Tensor, k: int = 10, scores: Tensor | None = None) -> pd.DataF
     return pd.DataFrame(rows, columns=["rank", "item", "was", "moved", "status"])
 
 
-def _free(scores: Tensor, histories: list[History], seen_filter: bool) -> Tensor:
+def free_of(scores: Tensor, histories: list[History], seen_filter: bool) -> Tensor:
     """The scores with what each user has met at -inf, if the filter is on."""
     if not seen_filter:
         return scores
@@ -192,6 +222,35 @@ def _free(scores: Tensor, histories: list[History], seen_filter: bool) -> Tensor
         free[row, history.items] = -torch.inf
         free[row, history.earlier] = -torch.inf
     return free
+
+
+def surprise(model: nn.Module, history: History) -> pd.DataFrame:
+    """Minus the log-probability of every event given those before it, one row per event but the first.
+
+    Columns position (of the event, from 0), item, value (nats; the softmax of the scores over the whole catalogue,
+    whatever a system's scores are), rank (of the event among all items, seen ones too, ties at their mean).
+    attrs["position"] is the most surprising one. All prefixes go through the model in one batch, each as if the
+    history ended there, so a system that looks both ways is asked fairly too. Raises `ValueError` for a history of
+    one event and for a system that scores nothing.
+    """
+    import pandas as pd
+
+    if len(history) < 2:
+        raise ValueError("nothing comes after the only event, so there is nothing to be surprised by")
+    places = range(1, len(history))
+    scores = scores_of(model, [history.drop(*range(at, len(history))) for at in places])  # (T - 1, N + 1)
+    came = history.items[1:]
+    value = scores.double().logsumexp(1) - scores.gather(1, came[:, None])[:, 0]
+    frame = pd.DataFrame(
+        {
+            "position": places,
+            "item": came.tolist(),
+            "value": value.numpy(),
+            "rank": ranks_of(scores, came).numpy(),
+        }
+    )
+    frame.attrs["position"] = int(torch.argmax(value)) + 1
+    return frame
 
 
 def agreement(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, str]:

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab import models
-from seqlab.datasets import leave_one_out
+from seqlab import models, recommender
+from seqlab.datasets import DataError, leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.datasets.sequences import Batch
-from seqlab.evaluation import influence
+from seqlab.evaluation import influence, ranks_of
+from tests.synthetic import log_of
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,66 @@ def test_history_ends_where_the_question_does(split):
     assert cut.earlier.tolist() == whole[:-4]
     with pytest.raises(ValueError, match="no test question"):
         influence.history_of(split, 99)
+
+
+def test_the_last_events_and_several_dropped_ones(split):
+    whole = influence.history_of(split, 12)
+    assert whole.last(99).items.tolist() == whole.items.tolist() and not len(whole.last(99).earlier)
+    twice = whole.last(6).last(2)
+    assert twice.items.tolist() == whole.items[-2:].tolist() and twice.times.tolist() == whole.times[-2:].tolist()
+    assert twice.earlier.tolist() == whole.items[:-2].tolist()
+    assert whole.drop(3, 0).items.tolist() == [*whole.items[1:3].tolist(), *whole.items[4:].tolist()]
+    assert whole.drop().items.tolist() == whole.items.tolist()
+    with pytest.raises(ValueError, match="these are all events"):
+        twice.drop(0, 1)
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "gru4rec", "markov", "popularity"])
+def test_surprise_equals_asking_after_every_prefix(split, name):
+    torch.manual_seed(0)
+    model = models.build(name, split.n_items, {"max_length": 6})
+    recommender.prepare(model, split)
+    history = influence.history_of(split, 12)
+    found = influence.surprise(model, history)
+    assert found["position"].tolist() == list(range(1, len(history)))
+    assert found["item"].tolist() == history.items[1:].tolist()
+    for at, value, rank in found[["position", "value", "rank"]].itertuples(index=False):
+        at = int(at)
+        before = slice(max(0, at - (model.config.max_length or at)), at)
+        log_p = alone(model.eval(), history.items[before], history.times[before])
+        assert value == pytest.approx(-float(log_p[history.items[at]]), abs=1e-5)
+        assert rank == float(ranks_of(log_p[None], history.items[at : at + 1]))
+    assert found.attrs["position"] == int(found.set_index("position")["value"].idxmax())
+
+
+def test_surprise_needs_something_to_come_next(model, split):
+    with pytest.raises(ValueError, match="only event"):
+        influence.surprise(model, influence.history_of(split, 12, longest=1))
+    with pytest.raises(ValueError, match="makes lists"):
+        influence.surprise(models.build("tiger", split.n_items), influence.history_of(split, 12))
+
+
+def test_what_is_typed_is_a_history_like_any_other(model, split):
+    true = influence.history_of(split, 12, longest=10)
+    typed = influence.typed_history(split, "\n".join(map(str, true.items.tolist())))
+    assert typed.user == 0 and typed.items.tolist() == true.items.tolist() and not len(typed.earlier)
+    assert np.allclose(influence.leave_one_out(model, typed)["value"], influence.leave_one_out(model, true)["value"])
+    assert set(influence.rerank(model, true, typed)["status"]) == {"same"}
+    assert influence.batch_of([typed, true]).user.tolist() == [0, 12]
+    cut = influence.typed_history(split, "1, 2, 3, 4", longest=3)
+    assert cut.items.tolist() == [2, 3, 4] and cut.earlier.tolist() == [1] and len(cut.times) == 3
+    with pytest.raises(DataError, match=r"line 2: 'nothing' is no id"):
+        influence.typed_history(split, "1\nnothing")
+
+
+def test_typed_events_lie_a_typical_gap_apart_and_end_with_training():
+    log = log_of([[1, 2, 3, 1, 2], [3, 2, 1, 4, 1]], [[0, 10, 20, 900, 901], [5, 10, 40, 2000, 2001]])
+    split = leave_one_out(log)
+    assert split.train.times.tolist() == [0, 10, 20, 5, 10, 40]  # gaps 10, 10, 5, 30
+    assert influence.typed_history(split, [3, 1, 3]).times.tolist() == [20, 30, 40]
+    timeless = influence.typed_history(leave_one_out(make_log(
+        log.events[["user", "item"]], time=None, order="source", repeats=True)), [3, 1])  # fmt: skip
+    assert timeless.times.dtype == torch.float64 and bool(timeless.times.isnan().all())
 
 
 def test_agreement_is_spearman():
