@@ -17,6 +17,7 @@ _HOMES = {
     "CodeTree": "code_tree",
     "BeamSteps": "beam_steps",
     "ReasoningSteps": "reasoning_steps",
+    "CompareSystems": "compare_systems",
 }
 __all__ = list(_HOMES)
 

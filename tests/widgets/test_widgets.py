@@ -26,6 +26,7 @@ def everything(run, split, tigers, thinker):
         "CodeTree": lambda: widgets.CodeTree(books[0], split, books[1]),
         "BeamSteps": lambda: widgets.BeamSteps(tigers[0], split, tigers[1], width=3),
         "ReasoningSteps": lambda: widgets.ReasoningSteps(thinker, split),
+        "CompareSystems": lambda: widgets.CompareSystems([run, thinker], split),
     }
 
 
