@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import combinations, islice
 from math import comb
 
 import torch
 from torch import Tensor, nn
 
-from seqlab.evaluation.influence import History, batch_of, free_of, rows_at_once, scores_of
+from seqlab.evaluation.influence import History, free_of, lists_of, rows_at_once, scores_of
 from seqlab.evaluation.ranking import SCORES_AT_ONCE, ranks_of
-from seqlab.recommender import device_of, top_unseen
 
 EXACT_UP_TO = 12
 """Events up to which all edits are tried: at most 4,094 shortened histories."""
@@ -67,22 +66,44 @@ def smallest_edit(
     an item beyond them has no rank, so nothing guides a greedy search into them.
     Raises `ValueError` for an item that is not in the catalogue, or that the filter keeps out whatever is dropped.
     """
+    *_, edit = edit_search(model, history, item, into, k, seen_filter, limit, exact_up_to)
+    return edit
+
+
+def edit_search(
+    model: nn.Module,
+    history: History,
+    item: int,
+    into: bool,
+    k: int = 10,
+    seen_filter: bool = False,
+    limit: int = 5_000,
+    exact_up_to: int = EXACT_UP_TO,
+) -> Iterator[Edit]:
+    """`smallest_edit` one forward pass at a time: what is known after each pass; the last one is the answer.
+
+    Those before it are not `exact`, and have the edit that came nearest so far; whoever has seen enough may stop.
+    """
     if item < 1 or k < 1:
         raise ValueError(f"item and k count from 1 (got {item} and {k})")
     if into and seen_filter and bool((history.earlier == item).any()):
         raise ValueError(f"item {item} was met before the events that can be dropped, so the filter keeps it out")
     question = _Question(model, history, item, into, k, seen_filter, limit)
-    before = question.best([()])
+
+    def edit(best: _Try | None, exact: bool, told: str) -> Edit:
+        after = best or before
+        return Edit(
+            item, into, k, tuple(sorted(after.dropped)), history.drop(*after.dropped), before.rank, after.rank,
+            question.passes, question.scored, exact, best is not None and best.works, told,
+        )  # fmt: skip
+
+    (before,) = question.best([()])
     if before.works:
-        best, exact, told = before, True, f"the item is {'in' if into else 'out of'} the top {k} as it is"
-    else:
-        search = _all_edits if len(history) <= exact_up_to else _greedily
-        best, exact, told = search(question, len(history))
-    after = best or before
-    return Edit(
-        item, into, k, after.dropped, history.drop(*after.dropped), before.rank, after.rank,
-        question.passes, question.scored, exact, best is not None, told,
-    )  # fmt: skip
+        yield edit(before, True, f"the item is {'in' if into else 'out of'} the top {k} as it is")
+        return
+    search = _all_edits if len(history) <= exact_up_to else _greedily
+    for best, exact, told in search(question, len(history)):
+        yield edit(best, exact, told)
 
 
 @dataclass(frozen=True)
@@ -110,16 +131,16 @@ class _Question:
     def affords(self, histories: int) -> bool:
         return self.scored + histories <= self.limit
 
-    def best(self, edits: Iterable[Places]) -> _Try:
-        """Of those that work, the edit that moves the rank most; if none does, the one that comes nearest."""
-        edits, tries = iter(edits), []
+    def best(self, edits: Iterable[Places]) -> Iterator[_Try]:
+        """After every pass, of those that work the edit that moves the rank most; while none does, the nearest."""
+        edits, tries, sign = iter(edits), [], -1 if self.into else 1
         while some := list(islice(edits, self.rows)):
             ranks, margins = self.ask([self.history.drop(*dropped) for dropped in some])
             self.passes, self.scored = self.passes + 1, self.scored + len(some)
             for dropped, rank, margin in zip(some, ranks.tolist(), margins.tolist(), strict=True):
                 tries.append(_Try(dropped, rank, (rank <= self.k) == self.into, margin))
-        sign = -1 if self.into else 1
-        return max(tries, key=lambda one: (one.works, sign * one.rank if one.works else one.margin, one.margin))
+            tries = [max(tries, key=lambda one: (one.works, sign * one.rank if one.works else one.margin, one.margin))]
+            yield tries[0]
 
     def _by_scores(self, histories: list[History]) -> tuple[Tensor, Tensor]:
         """Ranks (n,) of the item, and how far its scores are on the wanted side of the k-th best of the others."""
@@ -135,69 +156,63 @@ class _Question:
         margins = (own - border).nan_to_num(0.0)
         return ranks, margins if self.into else -margins
 
-    @torch.no_grad()
     def _by_lists(self, histories: list[History]) -> tuple[Tensor, Tensor]:
         """Ranks (n,), infinite beyond the list; they are all there is to go by."""
-        self.rows, device = LISTS_AT_ONCE, device_of(self.model)
-        batch = batch_of(histories, self.model.config.max_length).to(device)
-        was_training = self.model.training
-        self.model.eval()
-        if self.seen_filter:
-            # as many columns for every edit: how wide the search is must not depend on who is asked along
-            seen = torch.zeros(len(histories), len(self.history) + len(self.history.earlier), dtype=torch.long)
-            for row, history in enumerate(histories):
-                met = torch.cat([history.items, history.earlier])
-                seen[row, : len(met)] = met
-            items = top_unseen(self.model, batch, self.k, seen.to(device)).items
-        else:
-            items = self.model.recommend(batch, self.k).items
-        self.model.train(was_training)
-        hit = items.cpu() == self.item  # (n, k)
+        self.rows, columns = LISTS_AT_ONCE, len(self.history) + len(self.history.earlier)
+        items = lists_of(self.model, histories, self.k, self.seen_filter, columns)
+        hit = items == self.item  # (n, k)
         ranks = torch.where(hit.any(1), hit.int().argmax(1).double() + 1, torch.inf)
         return ranks, -ranks if self.into else ranks
 
 
-def _all_edits(question: _Question, events: int) -> tuple[_Try | None, bool, str]:
-    """All edits of one event, of two, ...: the best of the first size at which some work, whether that is certain, and
-    a sentence."""
+def _all_edits(question: _Question, events: int) -> Iterator[tuple[_Try | None, bool, str]]:
+    """All edits of one event, of two, ...: after every pass the best of its size, whether that is certain, and a
+    sentence; at last those of the first size at which some work."""
     for size in range(1, events):
         if not question.affords(comb(events, size)):
-            return (
-                None,
-                False,
-                _stopped(question, f"no edit of fewer than {size} events does it, and trying all of these"),
-            )
-        best = question.best(combinations(range(events), size))
+            sentence = _stopped(question, f"no edit of fewer than {size} events does it, and trying all of these")
+            yield None, False, sentence
+            return
+        for best in question.best(combinations(range(events), size)):
+            yield best, False, f"trying all {comb(events, size):,} edits of {_events(size)}"
         if best.works:
-            return best, True, f"the smallest there is: all edits of up to {_events(size)} were tried"
-    return None, True, "no edit does it: all were tried"
+            yield best, True, f"the smallest there is: all edits of up to {_events(size)} were tried"
+            return
+    yield None, True, "no edit does it: all were tried"
 
 
-def _greedily(question: _Question, events: int) -> tuple[_Try | None, bool, str]:
+def _greedily(question: _Question, events: int) -> Iterator[tuple[_Try | None, bool, str]]:
     """The best event of every round goes until the item is where it is wanted; then what can come back does."""
     best = _Try((), 0.0, False, 0.0)
     while not best.works:
-        rest = [at for at in range(events) if at not in best.dropped]
+        gone = best.dropped
+        rest = [at for at in range(events) if at not in gone]
         if len(rest) == 1:
-            return None, False, "dropping the best event again and again, down to the last, does not do it"
+            yield None, False, "dropping the best event again and again, down to the last, does not do it"
+            return
         if not question.affords(len(rest)):
-            return (
-                None,
-                False,
-                _stopped(question, f"dropping {_events(len(best.dropped))} does not do it, and one more"),
-            )
-        best = question.best((*best.dropped, at) for at in rest)
+            yield None, False, _stopped(question, f"dropping {_events(len(gone))} does not do it, and one more")
+            return
+        for best in question.best([(*gone, at) for at in rest]):
+            yield best, False, f"looking for the best event to drop, after {len(gone)} others"
         if best.margin == -torch.inf:
-            return None, False, "no event alone brings the item into the list, which shows nothing else to go by"
+            told = "no event alone brings the item into the list, which shows nothing else to go by"
+            yield None, False, told
+            return
     while len(best.dropped) > 2 and question.affords(len(best.dropped)):  # one event alone has been tried
-        fewer = question.best(tuple(kept for kept in best.dropped if kept != back) for back in best.dropped)
+        for fewer in question.best([tuple(kept for kept in best.dropped if kept != back) for back in best.dropped]):
+            yield (
+                fewer if fewer.works else best,
+                False,
+                f"looking which of the {len(best.dropped)} dropped events can come back",
+            )
         if not fewer.works:
             break
         best = fewer
-    best = replace(best, dropped=tuple(sorted(best.dropped)))
     if len(best.dropped) <= 2:
-        return best, True, "the smallest there is: all edits of one event were tried"
-    return best, False, "found by dropping the best event again and again; a smaller edit may exist"
+        yield best, True, "the smallest there is: all edits of one event were tried"
+    else:
+        yield best, False, "found by dropping the best event again and again; a smaller edit may exist"
 
 
 def _stopped(question: _Question, what: str) -> str:

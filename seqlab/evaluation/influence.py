@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
 from seqlab.evaluation.ranking import ranks_of
-from seqlab.recommender import device_of
+from seqlab.recommender import device_of, top_unseen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,6 +145,30 @@ def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
     return scores
 
 
+@torch.no_grad()
+def lists_of(
+    model: nn.Module, histories: list[History], k: int = 10, seen_filter: bool = False, columns: int = 0
+) -> Tensor:
+    """The k items (len(histories), k) a model lists after each history, the best first, 0 where it has no more.
+
+    With the filter, a search is as much wider as there are items to keep out: `columns` at least, so that it need not
+    depend on who is asked along.
+    """
+    batch = batch_of(histories, model.config.max_length).to(device_of(model))
+    was_training = model.training
+    model.eval()
+    if seen_filter:
+        met = [torch.cat([history.items, history.earlier]) for history in histories]
+        seen = torch.zeros(len(met), max(columns, *map(len, met), 1), dtype=torch.long)
+        for row, items in enumerate(met):
+            seen[row, : len(items)] = items
+        items = top_unseen(model, batch, k, seen.to(batch.items.device)).items
+    else:
+        items = model.recommend(batch, k).items
+    model.train(was_training)
+    return items.cpu()
+
+
 def leave_one_out(
     model: nn.Module, history: History, item: int | None = None, seen_filter: bool = False
 ) -> pd.DataFrame:
@@ -174,13 +198,16 @@ def leave_one_out(
 
 
 def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_filter: bool = False) -> pd.DataFrame:
-    """The top k after an edit against the top k before it, by one forward pass.
+    """The top k after an edit against the top k before it, by one forward pass (two of a system without `score`).
 
     Columns rank, item, was (the rank before), moved (places gained), status: "same", "up", "down", "new" (was beyond
     k), "left" (now beyond k), "filtered" (the filter is on and the item is in the edited history; rank is NaN). Those
     that are no longer listed come last. For an item the filter kept out before, `was` is the place its score would
-    have had.
+    have had. A system without `score` is asked for its lists, which say nothing of places beyond k: those are NaN.
     """
+    if not hasattr(model, "score"):
+        old, new = (lists_of(model, [history], k, seen_filter)[0].tolist() for history in (before, after))
+        return _changed_lists(old, new, set(after.items.tolist()) if seen_filter else set())
     scores = scores_of(model, [before, after])
     return changed(free_of(scores, [before, after], seen_filter), k, scores)
 
@@ -210,6 +237,24 @@ def changed(free: Tensor, k: int = 10, scores: Tensor | None = None) -> pd.DataF
         else:
             status = "same" if was == rank else "up" if was > rank else "down"
         rows.append({"rank": rank, "item": item, "was": was, "moved": was - rank, "status": status})
+    return pd.DataFrame(rows, columns=["rank", "item", "was", "moved", "status"])
+
+
+def _changed_lists(old: list[int], new: list[int], met: set[int]) -> pd.DataFrame:
+    """Two lists (0: nothing) as `rerank` tells them; met: what the filter keeps out of the second."""
+    import pandas as pd
+
+    before, after = ({item: float(rank) for rank, item in enumerate(items, 1) if item} for items in (old, new))
+    rows = []
+    for item in [*after, *(item for item in before if item not in after)]:
+        was, rank = before.get(item, float("nan")), after.get(item, float("nan"))
+        if item not in after:
+            status = "filtered" if item in met else "left"
+        elif item not in before:
+            status = "new"
+        else:
+            status = "same" if was == rank else "up" if was > rank else "down"
+        rows.append((rank, item, was, was - rank, status))
     return pd.DataFrame(rows, columns=["rank", "item", "was", "moved", "status"])
 
 
@@ -251,6 +296,19 @@ def surprise(model: nn.Module, history: History) -> pd.DataFrame:
     )
     frame.attrs["position"] = int(torch.argmax(value)) + 1
     return frame
+
+
+def last_look(weights: pd.DataFrame, events: int) -> pd.DataFrame:
+    """Where the last position of a model looks among `events` events: columns position, value (last layer, mean of
+    heads). What a masked model spends on the mask itself is left out.
+
+    weights: columns query, key, value, and layer and head where there are several: a trace's attention as a frame.
+    """
+    final = weights[weights["query"] == weights["query"].max()]
+    if "layer" in final.columns:
+        final = final[final["layer"] == final["layer"].max()]
+    found = final.groupby("key")["value"].mean().rename_axis("position").reset_index()
+    return found[found["position"] < events]
 
 
 def agreement(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, str]:

@@ -95,7 +95,8 @@ def tracing_grid(
     One row per tap and position, in the model's order: tap, kind, position (along the tap, from 0),
     from_end (0 = last; an axis may count codes rather than events), log_probability (of the item), recovered: as in
     `patched`, to which each row is equal. attrs has item, before, other, told, and left_out: the taps without
-    positions and those that scoring does not pass. One pass per tap, all its positions at once, besides those to watch.
+    positions, those that scoring does not pass, and those that it passes with several kinds of tensors. One pass per
+    tap, all its positions at once, besides those to watch.
     """
     import pandas as pd
 
@@ -110,7 +111,11 @@ def tracing_grid(
             left_out.append(tap)
             continue
         width, matched = mine.values.shape[along], pair.matched(tap)
-        found = pair.scores(tap, [[at] for at in matched]).log_softmax(1)[:, pair.item].tolist()
+        try:
+            found = pair.scores(tap, [[at] for at in matched]).log_softmax(1)[:, pair.item].tolist()
+        except ValueError:
+            left_out.append(tap)
+            continue
         rows += [
             (tap, mine.kind, at, width - 1 - at, log_p, pair.share(log_p))
             for at, log_p in zip(matched, found, strict=True)

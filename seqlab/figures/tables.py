@@ -146,14 +146,15 @@ def _top_ten(frame: pd.DataFrame) -> str:
 def _arrow(row: dict) -> str:
     if row["status"] == "filtered":
         return "in the history now"
-    moved = abs(int(row["moved"]))
+    beyond = row["moved"] != row["moved"]  # a list tells nothing of places beyond it
+    moved = 0 if beyond else abs(int(row["moved"]))
     return {
         "same": "<span class='quiet'>=</span>",
         "up": f"<span class='up'>▲ {moved:,}</span>",
         "down": f"<span class='down'>▼ {moved:,}</span>",
         "new": "<span class='mark note'>NEW</span>"
         + (f" <span class='up'>▲ {moved:,}</span>" if row["moved"] > 0 else ""),
-        "left": f"<span class='down'>▼ {moved:,}</span> was {row['was']:,.0f}",
+        "left": f"<span class='down'>▼{'' if beyond else f' {moved:,}'}</span> was {row['was']:,.0f}",
     }[row["status"]]
 
 

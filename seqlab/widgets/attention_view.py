@@ -48,14 +48,7 @@ class AttentionView:
         import math
 
         top, probability = self._worth.attrs["item"], math.exp(self._worth.attrs["log_probability"])
-        final = self._weights[self._weights["query"] == len(self._words) - 1]
-        mean = (
-            final[final["layer"] == final["layer"].max()]
-            .groupby("key")["value"]
-            .mean()
-            .rename_axis("position")
-            .reset_index()
-        )
+        mean = influence.last_look(self._weights, len(self._worth))
         _, agree = influence.agreement(mean, self._worth)
         who, what = label(user_label(self._split, self._user)), label(self._titles[top], 40)
         return (

@@ -1,14 +1,16 @@
-"""HistoryEditor: drop, move or add an event, and watch the top ten re-rank."""
+"""HistoryEditor: type a user in, drop, move or add an event, and watch the top ten re-rank."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
 from seqlab.evaluation import influence
 from seqlab.figures.tables import Html
 from seqlab.figures.theme import plain
-from seqlab.widgets.picking import ItemPicker, sample_users, titles_of, user_label, user_of
+from seqlab.widgets.picking import HistoryBox, ItemPicker, longest_of, reading, titles_of, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
 if TYPE_CHECKING:
@@ -18,56 +20,102 @@ if TYPE_CHECKING:
     from seqlab.evaluation.influence import History
     from seqlab.training import Run
 
-WINDOW = 50
-"""Events shown of a model that reads the whole history."""
+CALENDAR = 1e8, 2.5e11
+"""Timestamps that are dates (1973 to 9999); others merely count."""
 
 
 class HistoryEditor:
-    """One user's history to edit, and the top `k` after every edit against that of the true history.
+    """One user's history to edit, and the top `k` after every edit against that of the history it began with.
 
-    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random.
-    Every edit costs one forward pass.
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. `history`: instead
+    of a user of the log, one typed in, as `datasets.typed_items` reads it (or a History). Every edit costs one forward
+    pass (two of a system that makes lists without scores). `.history` is the edited one.
     """
 
-    def __init__(self, run: Run, split: Split, user: int | str | None = None, k: int = 10, seed: int = 0) -> None:
+    def __init__(
+        self,
+        run: Run,
+        split: Split,
+        user: int | str | None = None,
+        k: int = 10,
+        seed: int = 0,
+        history: str | list[str | int] | History | None = None,
+    ) -> None:
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), k
         self._filter = run.ranks.seen_filter
-        self._user = user_of(split, user) or sample_users(split, 1, seed)[0]
-        longest = run.model.config.max_length or WINDOW
-        self._true = influence.history_of(split, self._user, longest=longest)
-        self.history = self._true
-        self._before: list[History] = []
+        self._listeners: list[Callable[[History], None]] = []
+        if history is not None and not isinstance(history, influence.History):
+            history = influence.typed_history(split, history, longest_of(self._model))
+        self._begin(reading(split, self._model, user if history is None else history, seed))
         self.view = None if in_report() else self._controls()
 
+    def follow(self, listener: Callable[[History], None]) -> None:
+        """Have `listener(history)` called after every edit, and when a user is typed in."""
+        self._listeners.append(listener)
+
+    def show(self, history: History) -> None:
+        """Edit another history from now on; nobody who follows is told."""
+        self._begin(reading(self._split, self._model, history))
+        if self.view is not None:
+            self._show(len(self.history) - 1)
+
+    def read(self, typed: str | list[str | int]) -> None:
+        """Edit the history that somebody typed in, ids or titles; `DataError` says what could not be read."""
+        history = influence.typed_history(self._split, typed, longest_of(self._model))
+        self._before.append((self._true, self.history))
+        self._true = self.history = history
+        self._changed(len(self.history) - 1)
+
     def ranking(self, history: History) -> pd.DataFrame:
-        """The top ten of a history against that of the true one: `evaluation.influence.rerank` with titles."""
+        """The top ten of a history against that of the first one: `evaluation.influence.rerank` with titles."""
         frame = influence.rerank(self._model, self._true, history, self._k, self._filter)
         return frame.assign(title=[self._titles[item] for item in frame["item"]])
 
     def still(self) -> Html:
-        """The true top ten, and what three ready edits make of it."""
+        """The top ten of the history it began with, and what the edit at hand and three ready ones make of it."""
         true = self._true
-        captions = {"with the true history": self.ranking(true)[["rank", "title"]]}
+        captions = {f"with {self._beginning}": self.ranking(true)[["rank", "title"]]}
+        edits = {"with the edits made": self.history} if self._edited else {}
         if len(true) > 1:
-            worth = influence.leave_one_out(self._model, true, seen_filter=self._filter)
-            best = int(worth["value"].iloc[:-1].idxmax())
-            last, other = (plain(self._titles[int(true.items[at])], 40) for at in (len(true) - 1, best))
-            edits = {
-                f"without the last event: {last}": true.drop(len(true) - 1),
-                f"without the most influential of the others: {other} (event {best + 1})": true.drop(best),
-                "with the order reversed": true.reversed(),
-            }
-            captions |= {words: self.ranking(history) for words, history in edits.items()}
+            last = plain(self._titles[int(true.items[-1])], 40)
+            edits[f"without the last event: {last}"] = true.drop(len(true) - 1)
+            if hasattr(self._model, "score"):
+                worth = influence.leave_one_out(self._model, true, seen_filter=self._filter)
+                best = int(worth["value"].iloc[:-1].idxmax())
+                other = plain(self._titles[int(true.items[best])], 40)
+                edits[f"without the most influential of the others: {other} (event {best + 1})"] = true.drop(best)
+            edits["with the order reversed"] = true.reversed()
+        captions |= {words: self.ranking(history) for words, history in edits.items()}
         tables = figures.top_tens(captions)
-        who = figures.tables.text(user_label(self._split, self._user))
-        return Html(f"<div>User {who}, {len(true)} events read; arrows are places gained or lost.</div>{tables.body}")
+        return Html(f"<div>{self._who()}; arrows are places gained or lost.</div>{tables.body}")
+
+    @property
+    def _beginning(self) -> str:
+        return "the true history" if self._true.user else "the typed history"
+
+    @property
+    def _edited(self) -> bool:
+        return self.history.items.tolist() != self._true.items.tolist()
+
+    def _who(self) -> str:
+        """Whose history it began with, and how much of it is read (escaped)."""
+        read, earlier = len(self._true), len(self._true.earlier)
+        events = f"{read:,} event{'s' * (read != 1)} read"
+        unread = f", {earlier:,} earlier ones not" if earlier else ""
+        return f"<b>User {figures.tables.text(user_label(self._split, self._true.user))}</b>, {events}{unread}"
+
+    def _begin(self, history: History) -> None:
+        self._true = self.history = history
+        self._before: list[tuple[History, History]] = []
 
     def _controls(self) -> Any:
         import ipywidgets
 
         self.status = StatusLine()
-        self.events = ipywidgets.Select(rows=14, layout={"width": "330px"})
-        self.picker = ItemPicker(self._titles, "add")
+        guard = self.status.guard
+        self.events = ipywidgets.Select(rows=14, layout={"width": "97%"})
+        self.picker = ItemPicker(self._titles, "add", on_enter=guard(self._add))
+        self.typed = HistoryBox(guard(self.read))
         self.lists = ipywidgets.HTML(layout={"width": "100%"})
         self.told = ipywidgets.HTML()
         edits = {
@@ -76,11 +124,12 @@ class HistoryEditor:
             "Move later": lambda: self._move(+1),
             "Undo": self._undo,
             "Reset": self._reset,
+            "Add": self._add,
         }
-        self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in (*edits, "Add")}
+        self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in edits}
         self.buttons["Add"].layout.width = "80px"
-        for name, edit in (edits | {"Add": self._add}).items():
-            self.buttons[name].on_click(self.status.guard(lambda _, edit=edit: edit()))
+        for name, edit in edits.items():
+            self.buttons[name].on_click(guard(lambda _, edit=edit: edit()))
         self._show(len(self.history) - 1)
         left = ipywidgets.VBox(
             [
@@ -90,16 +139,17 @@ class HistoryEditor:
                 ipywidgets.HBox([self.buttons[name] for name in ("Undo", "Reset")]),
                 self.picker.view,
                 self.buttons["Add"],
+                self.typed.view,
             ],
-            layout={"width": "350px", "min_width": "350px"},
+            layout={"width": "350px"},
         )
-        right = ipywidgets.VBox([self.told, self.lists], layout={"flex": "1 1 auto", "min_width": "0"})
-        return panel(self.status, ipywidgets.HBox([left, right], layout={"width": "100%"}))
+        right = ipywidgets.VBox([self.told, self.lists], layout={"flex": "1 1 330px", "min_width": "0"})
+        return panel(self.status, ipywidgets.HBox([left, right], layout={"width": "100%", "flex_flow": "row wrap"}))
 
     def _edit(self, history: History, chosen: int) -> None:
-        self._before.append(self.history)
+        self._before.append((self._true, self.history))
         self.history = history
-        self._show(chosen)
+        self._changed(chosen)
 
     def _drop(self) -> None:
         at = self.events.index
@@ -113,35 +163,50 @@ class HistoryEditor:
         self._edit(self.history.move(at, to), to)
 
     def _add(self) -> None:
-        if self.picker.item is None:
-            raise ValueError("choose an item in the list above first")
-        self._edit(self.history.add(self.picker.item), len(self.history))
+        self._edit(self.history.add(self.picker.chosen()), len(self.history))
 
     def _undo(self) -> None:
         if not self._before:
             raise ValueError("there is nothing to undo")
-        self.history = self._before.pop()
-        self._show(min(self.events.index or 0, len(self.history) - 1))
+        self._true, self.history = self._before.pop()
+        self._changed(min(self.events.index or 0, len(self.history) - 1))
 
     def _reset(self) -> None:
         if self.history is not self._true:
             self._edit(self._true, len(self._true) - 1)
 
+    def _changed(self, chosen: int) -> None:
+        """Show the new lists, then tell those who follow."""
+        if self.view is not None:
+            self._show(chosen)
+        for listener in self._listeners:
+            listener(self.history)
+
     def _show(self, chosen: int) -> None:
-        true = list(self._true.items.tolist())
-        words = [f"{at}. {plain(self._titles[item], 60)}" for at, item in enumerate(self.history.items.tolist(), 1)]
+        items, moments = self.history.items.tolist(), self.history.times.tolist()
+        dates = [_date(moment) if self.history.user else "" for moment in moments]
+        words = [
+            f"{at}. {date}{plain(self._titles[item], 60)}"
+            for at, (item, date) in enumerate(zip(items, dates, strict=True), 1)
+        ]
         self.events.options = [(word, at) for at, word in enumerate(words)]
         self.events.index = chosen
-        ranking = self.ranking(self.history)
-        now = (
-            "no edit yet"
-            if self.history.items.tolist() == true
-            else f"{len(self._before)} edit{'s' * (len(self._before) != 1)}"
-        )
-        who = figures.tables.text(user_label(self._split, self._user))
-        self.told.value = f"<b>User {who}</b>: {now}; arrows compare with the true history."
-        captions = {"with the true history": self.ranking(self._true)[["rank", "title"]], "now": ranking}
+        edits = sum(true is self._true for true, _ in self._before)
+        now = f"{edits} edit{'s' * (edits != 1)}" if self._edited else "no edit yet"
+        self.told.value = f"{self._who()}: {now}; arrows compare with {self._beginning}."
+        now = self.ranking(self.history)
+        captions = {f"with {self._beginning}": self._first_list(now), "now": now}
         self.lists.value = figures.top_tens(captions).markup
+
+    def _first_list(self, now: pd.DataFrame) -> pd.DataFrame:
+        """The list that `now` is compared with, which its places before tell."""
+        before = now[now["status"] != "new"].sort_values("was")
+        return before[["was", "title"]].rename(columns={"was": "rank"})
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return bundle(self)
+
+
+def _date(moment: float) -> str:
+    """The day of a timestamp, where it is one."""
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d} " if CALENDAR[0] < moment < CALENDAR[1] else ""

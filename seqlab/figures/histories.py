@@ -1,0 +1,142 @@
+"""One history as a picture: what its events are worth, which would have to go, what another user's parts do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seqlab.figures.tables import Html, text
+from seqlab.figures.theme import FAINT, PALETTE, SCALE, finish, heading, label, labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+FOR, AGAINST = PALETTE[0], PALETTE[1]
+SMALLEST, LARGEST = 0.1, 1.5
+"""Shares recovered that the colours reach at least, and at most."""
+
+BARS = """<style>
+.sl table.bars { width: 100%; table-layout: fixed; } .sl table.bars td, .sl table.bars th { padding: 1px 8px 1px 0; }
+.sl table.bars th { white-space: normal; vertical-align: bottom; }
+.sl table.bars th.n, .sl table.bars td.n { width: 2em; }
+.sl table.bars th div { font-weight: 400; }
+.sl .track { position: relative; height: 15px; margin-right: 40px; }
+.sl .track i { position: absolute; top: 1px; bottom: 1px; min-width: 1px; }
+.sl .track b { position: absolute; top: 0; bottom: 0; border-left: 1px solid rgba(128, 134, 144, .7); }
+.sl .track span { position: absolute; right: -40px; top: 0; font-size: 11px; line-height: 15px;
+  font-variant-numeric: tabular-nums; }
+.sl table.bars tr.asked td { background: rgba(213, 94, 0, .16); }
+</style>"""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number per event: its name, its unit, the values by position (an event that has none is left out), a format."""
+
+    name: str
+    unit: str
+    values: Mapping[int, float]
+    form: str = "+.2f"
+
+
+def event_measures(titles: Sequence[str], measures: Sequence[Measure], marked: int | None = None) -> Html:
+    """A row per event, oldest first, with a bar per measure; right of the line is above zero.
+
+    titles: (T,); marked: the position of a row that stands out.
+    """
+    share = 20 * min(len(measures), 3) / max(len(measures), 1)
+    heads = "".join(
+        f"<th style='width:{share:.0f}%'>{text(one.name)}<div class='quiet'>{text(one.unit)}</div></th>"
+        for one in measures
+    )
+    scales = [_scale(one) for one in measures]
+    rows = []
+    for at, title in enumerate(titles):
+        bars = "".join(_bar(one, at, *scale) for one, scale in zip(measures, scales, strict=True))
+        asked = " class='asked'" if at == marked else ""
+        rows.append(f"<tr{asked}><td class='n'>{at + 1}</td><td>{text(title, 60)}</td>{bars}</tr>")
+    head = f"<tr><th class='n'></th><th>event, oldest first</th>{heads}</tr>"
+    return Html(f"{BARS}<table class='bars'>{head}{''.join(rows)}</table>")
+
+
+def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
+    """A history, oldest first, with the events that go struck out (and marked by a word).
+
+    titles: (T,); dropped: positions from 0.
+    """
+    rows = [
+        f"<li><s class='quiet'>{text(title, 60)}</s> <span class='mark look'>dropped</span></li>"
+        if at in dropped
+        else f"<li>{text(title, 60)}</li>"
+        for at, title in enumerate(titles)
+    ]
+    return Html(f"<h4>The history, oldest first</h4><ol class='long'>{''.join(rows)}</ol>")
+
+
+def patched_places(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:
+    """What every place of every tap recovers of the way to another user's recommendation; two traces: cells, the ring.
+
+    frame: of `evaluation.tracing_grid` (columns tap, kind, from_end, log_probability, recovered); chosen: the tap and
+    the place from the end to ring; caption: escaped words above. Colours end at a share of 1.5 and of -1.
+    """
+    import plotly.graph_objects as go
+
+    taps = list(dict.fromkeys(frame["tap"]))
+    wide = int(frame["from_end"].max()) + 1 if len(frame) else 1
+    cells, words = np.full((len(taps), wide), None, dtype=object), np.full((len(taps), wide), "", dtype=object)
+    for row in frame.itertuples():
+        at = taps.index(row.tap), row.from_end
+        cells[at] = None if np.isnan(row.recovered) else row.recovered
+        words[at] = f"<b>{label(row.tap)}</b> ({label(row.kind)})<br>log-probability {row.log_probability:.2f} nats"
+    known = [value for value in cells.flat if value is not None]
+    low = max(-1.0, min([0.0, *known]))
+    high = min(LARGEST, max([SMALLEST, *known]))
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=cells, x=list(range(wide)), y=list(range(len(taps))), customdata=words, colorscale=SCALE, zmin=low, zmax=high,
+        xgap=1, ygap=1, hoverongaps=False,
+        hovertemplate="%{customdata}<br>place %{x} from the end: %{z:.0%} recovered<extra></extra>",
+        colorbar={
+            "title": {"text": "share recovered", "side": "top"}, "tickformat": ".0%", "thickness": 9, "nticks": 5,
+            "outlinecolor": FAINT, "orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom",
+            "len": 0.6, "xpad": 0, "ypad": 6,
+        },
+    )  # fmt: skip
+    ring = [] if chosen is None or chosen[0] not in taps else [(chosen[1], taps.index(chosen[0]))]
+    figure.add_scatter(
+        x=[x for x, _ in ring], y=[y for _, y in ring], mode="markers", hoverinfo="skip", cliponaxis=False,
+        marker={"symbol": "square-open", "size": 15, "color": PALETTE[4], "line": {"width": 3, "color": PALETTE[4]}},
+    )  # fmt: skip
+    finish(figure, "", 124 + 18 * (caption.count("<br>") + 1) * bool(caption) + 26 * len(taps))
+    side = 24 + max(map(len, labels(taps, 26)), default=0) * 6
+    figure.update_xaxes(title="place from the end (0: last)", range=[wide - 0.5, -0.5], showgrid=False)
+    figure.update_xaxes(tickmode="linear", dtick=1 if wide <= 12 else 5)
+    figure.update_yaxes(tickvals=list(range(len(taps))), ticktext=labels(taps, 26), showgrid=False, automargin=False)
+    figure.update_yaxes(range=[len(taps) - 0.5, -0.5])
+    figure.update_layout(hovermode="closest", margin={"l": side, "r": 14, "t": 62, "b": 50})
+    if caption:
+        heading(figure, caption, up=56)
+        figure.update_annotations(xshift=8 - side)
+    return figure
+
+
+def _scale(measure: Measure) -> tuple[float, float]:
+    """Where the zero line is, and how much of the width one unit takes; both in percent."""
+    low, high = min([0.0, *measure.values.values()]), max([0.0, *measure.values.values()])
+    unit = 100 / (high - low or 1.0)
+    return (0.0 - low) * unit, unit
+
+
+def _bar(measure: Measure, at: int, zero: float, unit: float) -> str:
+    if at not in measure.values:
+        return "<td><div class='track'><span class='quiet'>–</span></div></td>"
+    value = measure.values[at]
+    left, colour = (zero, FOR) if value >= 0 else (zero + value * unit, AGAINST)
+    return (
+        f"<td><div class='track'><i style='left:{left:.1f}%;width:{abs(value) * unit:.1f}%;background:{colour}'></i>"
+        f"<b style='left:{zero:.1f}%'></b><span>{value:{measure.form}}</span></div></td>"
+    )
