@@ -147,6 +147,42 @@ def _gains(plans: list[Plan], against: str, split: Split) -> pd.DataFrame:
     return pd.concat(parts).sort_values("arm", key=lambda arms: arms.map(order), kind="stable", ignore_index=True)
 
 
+def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFrame:
+    """What the table says of this dataset under this protocol, the seeds of one choice of settings together.
+
+    Columns arm (as `seqlab leaderboard` takes it: the system and what tells it from its others), system, seeds,
+    parameters, seconds, and of each metric its mean, "low" and "high": those are NaN for several seeds, whose interval
+    needs the ranks of the users.
+    """
+    import pandas as pd
+
+    wanted = {"dataset": split.log.name, "split": split.how, "seen_filter": seen_filter, "users": len(split.test)}
+    for column, value in wanted.items():
+        table = table[table[column].astype(str) == str(value)]
+    rows = []
+    for system, own in table.groupby("system", sort=False):
+        chosen = {
+            pair: json.loads(pair[0]) | json.loads(pair[1])
+            for pair in zip(own["settings"], own["options"], strict=True)
+        }
+        words = told_apart(list(chosen.values()))
+        for pair, word in zip(chosen, words, strict=True):
+            same = own[(own["settings"] == pair[0]) & (own["options"] == pair[1])]
+            row = {"arm": f"{system}{word}", "system": system, "seeds": len(same)}
+            row |= {name: same[name].mean() for name in ("parameters", "seconds", *METRICS)}
+            ends = [f"{name} {end}" for name in METRICS for end in ("low", "high")]
+            rows.append(row | {end: same[end].iloc[0] if len(same) == 1 else float("nan") for end in ends})
+    ends = [f"{name}{end}" for name in METRICS for end in ("", " low", " high")]
+    return pd.DataFrame(rows, columns=["arm", "system", "seeds", "parameters", "seconds", *ends])
+
+
+def told_apart(choices: list[dict[str, Any]]) -> list[str]:
+    """For each choice of settings, the words of an arm that tell it from the others, such as ":steps=1"."""
+    keys = dict.fromkeys(key for choice in choices for key in choice)
+    differ = [key for key in keys if len({json.dumps(choice.get(key), sort_keys=True) for choice in choices}) > 1]
+    return ["".join(f":{key}={choice[key]}" for key in differ if key in choice) for choice in choices]
+
+
 def add(result: dict[str, Any], path: Path) -> None:
     """Put one row into the table, in place of an older one of the same key."""
     import pandas as pd

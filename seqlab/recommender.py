@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from seqlab.datasets.sequences import Batch
     from seqlab.datasets.splits import Split
 
+PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
+"""Endings of files that may be read by running what they hold."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -93,7 +96,8 @@ def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
 def load(folder: str | Path) -> nn.Module:
     """Build the model that `save` (or `fit`) wrote to `folder`, in evaluation mode on the CPU.
 
-    Raises `FileNotFoundError` where a file is missing and `ValueError` where the files do not fit together.
+    Raises `FileNotFoundError` where a file is missing, `ValueError` where the files do not fit together or one of them
+    could hold code, or leads out of the folder.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -104,6 +108,11 @@ def load(folder: str | Path) -> nn.Module:
     for needed in ("config.json", "model.safetensors"):
         if not (folder / needed).is_file():
             raise FileNotFoundError(f"{folder} is not a finished run: {needed} is missing.")
+    for path in folder.iterdir():
+        if path.suffix in PICKLES:
+            raise ValueError(f"{path} can hold code, which seqlab never writes and never runs; take it away.")
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{path} is a link to another place; a run is read from its own folder alone.")
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = models.build(described["system"], described["n_items"], described["config"])
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -87,16 +88,28 @@ def fit(
     goes on to the same weights as an uninterrupted run (same machine and seed). Ctrl-C stops training and goes on
     with the best epoch so far. Device, precision and processes are Accelerate's: the same call trains under `torchrun`.
 
-    Raises `FileExistsError` where `out` exists, `ValueError` where a checkpoint belongs to other settings,
-    `FloatingPointError` where the loss is not finite (the last checkpoint is kept).
+    Raises `FileExistsError` where `out` exists, `BlockingIOError` where another training is writing it, `OSError` where
+    it cannot be written, `ValueError` where a checkpoint belongs to other settings, `FloatingPointError` where the loss
+    is not finite (the last checkpoint is kept).
     """
     options = options or preset(model, split)
-    out = None if out is None else Path(out)
-    if out is not None and out.exists():
-        if resume:
-            return load_run(out, split)
-        raise FileExistsError(f"{out} exists; choose another folder, or pass resume=True to go on with what is there.")
-    partial = None if out is None else out.with_name(out.name + ".partial")
+    if out is None:
+        return _fit(model, split, options, None, resume, seen_filter)
+    out = Path(out)
+    with _alone(out):
+        if out.exists():
+            if resume:
+                return load_run(out, split)
+            raise FileExistsError(
+                f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
+            )
+        return _fit(model, split, options, out, resume, seen_filter)
+
+
+def _fit(
+    model: nn.Module, split: Split, options: Options, out: Path | None, resume: bool, seen_filter: bool | None
+) -> Run:
+    partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
     started = time.perf_counter()
     recommender.prepare(model, split)
@@ -131,6 +144,34 @@ def fit(
     if not hasattr(model, "loss") or accelerator.is_main_process:
         _write(run, split, options, partial)
     return run
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """This process alone writes the run folder `out`; where another one does, or nobody can, it is said at once.
+
+    The lock is the system's: it ends with the process that holds it, however that ends.
+    """
+    from filelock import FileLock, Timeout
+
+    if int(os.environ.get("RANK", "0")):  # of one training by several processes the first writes
+        yield
+        return
+    lock = out.with_name(out.name + ".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout as error:
+        raise BlockingIOError(f"Another training is writing {out}; wait for it, or choose another folder.") from error
+
+
+def _partial(out: Path) -> Path:
+    """Where a run lies until it is finished."""
+    return out.with_name(out.name + ".partial")
 
 
 def preset(model: nn.Module, split: Split) -> Options:
@@ -211,6 +252,7 @@ class _Loop:
         self.model, self.split, self.options, self.accelerator = model, split, options, accelerator
         self.seen_filter = seen_filter
         self.checkpoint = None if partial is None else partial / "checkpoint"
+        self.unfinished = None if partial is None else self.checkpoint / "state.safetensors.new"
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
         model.to(accelerator.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -236,7 +278,7 @@ class _Loop:
                     break
                 self._epoch(state, progress)
                 if self.checkpoint is not None and self.accelerator.is_main_process:
-                    self._save(state)
+                    self._save_or_tell(state)
 
     def _epoch(self, state: _State, progress: Progress) -> None:
         options, began = self.options, time.perf_counter()
@@ -300,6 +342,19 @@ class _Loop:
                 f"Lower learning_rate, or turn precision to 'no'.{kept}"
             )
 
+    def _save_or_tell(self, state: _State) -> None:
+        from safetensors import SafetensorError
+
+        try:
+            self._save(state)
+        except (OSError, SafetensorError) as error:
+            with contextlib.suppress(OSError):
+                self.unfinished.unlink(missing_ok=True)
+            raise OSError(
+                f"{self.checkpoint} could not be written ({error}). The checkpoint before, if there is one, is whole: "
+                "make room, then go on from it with resume=True."
+            ) from error
+
     def _save(self, state: _State) -> None:
         """Write everything resuming needs into one file, aside, then rename it."""
         from safetensors.torch import save_file
@@ -311,12 +366,11 @@ class _Loop:
                 tensors[f"optimizer.{index}.{name}"] = value
         scalars = dataclasses.asdict(dataclasses.replace(state, best={}))
         self.checkpoint.mkdir(parents=True, exist_ok=True)
-        aside = self.checkpoint / "state.safetensors.new"
         save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside,
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, self.unfinished,
             {"state": json.dumps(scalars), "settings": self.settings},
         )  # fmt: skip
-        os.replace(aside, self.checkpoint / "state.safetensors")
+        os.replace(self.unfinished, self.checkpoint / "state.safetensors")
 
     def restore(self, state: _State) -> None:
         """Go on from the checkpoint, if there is one."""

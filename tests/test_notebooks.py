@@ -32,6 +32,7 @@ QUICK = {
     },
     "06_latent_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6, "steps": 2}, "epochs": 1},
     "07_workbench": {},  # and small runs
+    "08_compare_systems": {"systems": {"sasrec": {"dim": 16, "layers": 1, "max_length": 6}}, "epochs": 1, "users": 3},
     "90_report_system": {"epochs": 1, "users": 3, "settings": {"dim": 16}},
     "91_report_codebook": {"settings": {"levels": 2, "codes": 6}},
     "92_report_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6}, "epochs": 1},
@@ -47,6 +48,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "05_beam_search_step_by_step": (2, 3),
     "06_latent_reasoning": (5, 5),
     "07_workbench": (1, 1),
+    "08_compare_systems": (3, 2),
     "90_report_system": (4, 5),
     "91_report_codebook": (5, 6),
     "92_report_reasoning": (7, 5),

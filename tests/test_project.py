@@ -54,15 +54,13 @@ def test_nothing_names_a_folder_of_one_machine() -> None:
     assert not [name for name in found if name != Path(__file__).name]
 
 
-def test_import_is_light_and_quick() -> None:
+def test_import_is_light() -> None:
     code = (
-        "import sys, time; began = time.perf_counter(); import seqlab; took = time.perf_counter() - began; "
-        "heavy = {'torch', 'pandas', 'numpy', 'plotly', 'sklearn'} & set(sys.modules); print(took); "
+        "import sys, seqlab; heavy = {'torch', 'pandas', 'numpy', 'plotly', 'sklearn'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 0.3
 
 
 def test_every_public_name_is_there() -> None:

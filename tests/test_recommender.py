@@ -83,6 +83,24 @@ def test_a_cut_off_file_is_no_model(written):
         recommender.load(written)
 
 
+def test_what_could_hold_code_and_what_leads_elsewhere_is_refused(written, tmp_path_factory):
+    (written / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"optimizer\.pt can hold code"):
+        recommender.load(written)
+    (written / "optimizer.pt").unlink()
+    outside = tmp_path_factory.mktemp("outside") / "secret"
+    (written / "model.safetensors").rename(outside)
+    (written / "model.safetensors").symlink_to(outside)
+    with pytest.raises(ValueError, match="is a link to another place"):
+        recommender.load(written)
+
+
+def test_a_header_that_promises_terabytes_is_refused_before_it_is_believed(written):
+    (written / "model.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ValueError, match="cannot be read"):
+        recommender.load(written)
+
+
 def test_weights_of_another_size_are_refused(written):
     described = json.loads((written / "config.json").read_text(encoding="utf-8"))
     (written / "config.json").write_text(json.dumps(described | {"n_items": 11}), encoding="utf-8")

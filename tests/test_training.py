@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -245,6 +249,95 @@ def test_a_loss_that_is_not_finite_stops_with_the_learning_rate_and_the_checkpoi
     model.loss = lambda batch: dataclasses.replace(loss(batch), total=loss(batch).total * float("inf"))
     with pytest.raises(FloatingPointError, match=r"Lower learning_rate, or turn precision to 'no'\.$"):
         fit(model, SPLIT, OPTIONS)
+
+
+def test_two_trainings_do_not_write_one_folder(tmp_path):
+    model, out = fresh(), tmp_path / "run"
+    loss, said = model.loss, []
+
+    def loss_beside_another(batch):
+        if not said:
+            with pytest.raises(BlockingIOError, match=r"Another training is writing .*run; wait for it") as told:
+                fit(fresh(), SPLIT, OPTIONS, out, resume=True)
+            said.append(told)
+        return loss(batch)
+
+    model.loss = loss_beside_another
+    fit(model, SPLIT, dataclasses.replace(OPTIONS, epochs=1), out)
+    assert said and {path.name for path in tmp_path.iterdir()} == {"run"}
+    load_run(out, SPLIT)
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_costs_nothing_that_was_kept(straight, tmp_path):
+    """The system refuses files beyond a size, as a full disk would, from the second checkpoint on."""
+    out, save = tmp_path / "run", training._Loop._save
+
+    def full(self, state):
+        if state.epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        save(self, state)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training._Loop, "_save", full)
+        try:
+            with pytest.raises(OSError, match=r"could not be written .*make room, then go on from it with resume"):
+                fit(fresh(), SPLIT, OPTIONS, out)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in (tmp_path / "run.partial" / "checkpoint").iterdir()] == ["state.safetensors"]
+    assert same_weights(fit(fresh(), SPLIT, OPTIONS, out, resume=True), straight)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    model = fresh()
+    model.loss = lambda batch: pytest.fail("trained in vain")
+    with pytest.raises(OSError, match="file"):
+        fit(model, SPLIT, OPTIONS, tmp_path / "file" / "run")
+
+
+def test_a_training_killed_at_random_moments_goes_on_to_the_same_weights(straight, tmp_path):
+    """SIGKILL, fifty times, at moments of up to a whole training: what is there is whole, and the end is the same."""
+    told = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path / "run"), "50"],
+        capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert int(told.stdout.split()[-1]) >= 25
+    resumed = fit(fresh(), SPLIT, OPTIONS, tmp_path / "run", resume=True)
+    assert same_weights(resumed, straight)
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+KILLS = """
+import os, random, shutil, signal, sys, time
+from pathlib import Path
+from safetensors.torch import load_file
+from tests.test_training import OPTIONS, SPLIT, fit, fresh, load_run
+
+out, times, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(0)
+fit(fresh(), SPLIT, OPTIONS)  # what is slow the first time
+began = time.monotonic()
+fit(fresh(), SPLIT, OPTIONS)
+longest, killed = 1.2 * (time.monotonic() - began), 0
+for _ in range(times):
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        fit(fresh(), SPLIT, OPTIONS, out, resume=True)
+        os._exit(0)
+    time.sleep(chance.uniform(0, longest))
+    os.kill(child, signal.SIGKILL)
+    killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    checkpoint = Path(f"{out}.partial") / "checkpoint" / "state.safetensors"
+    if checkpoint.exists():
+        load_file(checkpoint)
+    if out.exists():  # whole, then; once more from the start
+        load_run(out, SPLIT)
+        shutil.rmtree(out)
+print(killed)
+"""
 
 
 def test_a_folder_that_exists_is_not_written_over(tmp_path):

@@ -5,9 +5,11 @@ from seqlab.evaluation.influence import surprise, typed_history
 from seqlab.evaluation.metrics import compare, intervals, metrics, per_user, slices
 from seqlab.evaluation.patching import patched, tracing_grid
 from seqlab.evaluation.ranking import Ranks, rank, ranks_of
+from seqlab.evaluation.standings import Standings
 
 __all__ = [
     "Ranks",
+    "Standings",
     "compare",
     "intervals",
     "metrics",

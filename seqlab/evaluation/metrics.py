@@ -88,16 +88,19 @@ def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int
     Columns slice, group, users, mean, low, high; groups without users are left out. Lengths and counts are cut at
     their quartiles.
     """
+    value = per_user(ranks.frame["rank"].to_numpy())[[metric]].to_numpy()
+    return by_group(value, groups_of(ranks.frame), samples, seed)
+
+
+def groups_of(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """The groups that each row of a frame of ranks falls into: by the name of a slice, a categorical of Q rows."""
     import pandas as pd
 
-    frame = ranks.frame
-    value = per_user(frame["rank"].to_numpy())[[metric]].to_numpy()
-    groups = {
+    return {
         "history length": quartiles(frame["history_length"], "events"),
         "popularity of the answer": quartiles(frame["item_count"], "training events"),
         "repeat or new": pd.Series(np.where(frame["seen"], "met before", "new to the user"), dtype="category"),
     }
-    return by_group(value, groups, samples, seed)
 
 
 def by_group(value: np.ndarray, groups: dict[str, pd.Series], samples: int, seed: int) -> pd.DataFrame:
@@ -133,7 +136,17 @@ def quartiles(values: pd.Series, unit: str) -> pd.Series:
 
 
 def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The 2.5 % and 97.5 % quantiles of the means of resampled rows: values (Q, M) gives two (M,).
+    """The 2.5 % and 97.5 % quantiles of the means of resampled rows: values (Q, M) gives two (M,)."""
+    return bounds(resampled(values, samples, seed))
+
+
+def bounds(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where 95 % of the means lie: of (samples, M) the 2.5 % and the 97.5 % quantile, (M,) each."""
+    return np.quantile(means, 0.025, axis=0), np.quantile(means, 0.975, axis=0)
+
+
+def resampled(values: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """The means of resampled rows: values (Q, M) gives (samples, M); one seed draws the same rows for any values.
 
     Resampling Q rows with replacement is drawing multinomial weights; weights of a few samples at a time keep the
     memory at a few times that of the values.
@@ -148,4 +161,4 @@ def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, 
         offset = np.arange(drawn)[:, None] * count
         weights = np.bincount((picks + offset).ravel(), minlength=drawn * count).reshape(drawn, count)
         means[first : first + drawn] = weights @ values / count
-    return np.quantile(means, 0.025, axis=0), np.quantile(means, 0.975, axis=0)
+    return means

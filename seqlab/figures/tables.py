@@ -26,7 +26,7 @@ STYLE = """<style>
 .sl .three { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 4px 26px; }
 .sl h4 { margin: 2px 0 4px; font-size: 13px; font-weight: 600; }
 .sl ol { margin: 0; padding-left: 2em; } .sl ol.long { padding-left: 3.4em; } .sl li { overflow-wrap: anywhere; }
-.sl .quiet { opacity: .68; } .sl .gone td { opacity: .6; }
+.sl .quiet { opacity: .68; color: inherit; font-size: inherit; } .sl .gone td { opacity: .6; }
 .sl .mark { border-radius: 4px; padding: 0 6px; font-weight: 600; color: #fff; white-space: nowrap; }
 .sl .good { background: #00734f; } .sl .bad { background: #a63d00; } .sl .look { background: #8a5b00; }
 .sl .note { background: #005a8f; }

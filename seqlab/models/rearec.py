@@ -60,7 +60,7 @@ class Config:
     alpha: float = 2.0  # prl: how much hotter each step is than the next; code 5, swept from 1 to 10
     gamma: float = 0.01  # prl: standard deviation of the noise on thoughts; .01
     contrast: float = 1.0  # prl: weight of noisy against clean thoughts; paper 1, 0: no noisy ones
-    diversity: float = 0.05  # erl: weight of the divergence between steps; code .05
+    diversity: float = 0.005  # erl: weight of the divergence between steps; code .05, at which it ran away here
     share: float = 0.3  # prl: positions of a history from which it thinks, drawn anew each time; paper all
     compared: int = 128  # erl: positions of a batch at which steps are kept apart; paper all
     cuts: int = 4  # bert4rec: histories learned from per user and epoch, cut at random; paper all

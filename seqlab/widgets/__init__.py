@@ -22,6 +22,7 @@ _HOMES = {
     "ReasoningSteps": "reasoning_steps",
     "Neighbours": "neighbours",
     "Workbench": "workbench",
+    "CompareSystems": "compare_systems",
 }
 __all__ = list(_HOMES)
 

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import statistics
+from collections.abc import Callable
 
 import pytest
 
@@ -18,7 +19,8 @@ from tests.browsing import SCREENSHOTS
 
 pytestmark = pytest.mark.browser
 
-ITEMS, USERS, TURNS = 12_101, 22_363, 5
+ITEMS, USERS, TURNS = 12_101, 22_363, 4
+PATIENT = 30_000  # ms; the machine may have other work
 
 PAGE = f"""
 import ipywidgets, numpy as np, pandas as pd, torch
@@ -50,22 +52,29 @@ users = widgets.UserList(split, selection)
 page = ipywidgets.VBox([selection.view, item_map.view, tree.view, users.view])
 """
 
-WATCH = """() => {
-  const panels = [...document.querySelectorAll(".jp-OutputArea .seqlab-panel")];
-  const [told, map, tree, users] = panels;
-  window.seen = { began: 0, last: 0, map: 0, tree: 0, users: 0, told: 0 };
-  const drawn = (name) => requestAnimationFrame(() => { seen[name] = seen.last = performance.now(); });
-  for (const kind of ["mouseup", "change", "click"])
-    window.addEventListener(kind, (event) => { if (!seen.began) seen.began = performance.now(); }, true);
-  const changed = { subtree: true, childList: true, characterData: true };
-  new MutationObserver(() => drawn("told")).observe(told, changed);
-  new MutationObserver(() => drawn("users")).observe(users, changed);
-  tree.querySelector(".js-plotly-plot").on("plotly_afterplot", () => drawn("tree"));
-  map.querySelector(".js-plotly-plot").on("plotly_afterplot", () => drawn("map"));
-}"""
-
 MARKED = """(plot) => plot.data.slice(0, 11).every((trace) => trace.selectedpoints == null) ? -1
   : plot.data.slice(0, 11).reduce((sum, trace) => sum + (trace.selectedpoints || []).length, 0)"""
+"""How many items of the map are in colour while the others are faint; -1: all are in colour."""
+
+WATCH = """() => {
+  const panels = [...document.querySelectorAll(".jp-OutputArea .seqlab-panel")];
+  const [told, map, tree, users] = panels, plot = map.querySelector(".js-plotly-plot");
+  window.seen = {};
+  const drawn = (name) => requestAnimationFrame(() => { seen[name] = seen.last = performance.now(); });
+  for (const kind of ["mouseup", "change", "click"])
+    window.addEventListener(kind, () => { if (!seen.began) seen.began = performance.now(); }, true);
+  for (const [name, panel] of Object.entries({ told, tree, users }))
+    new MutationObserver(() => drawn(name)).observe(panel, { subtree: true, childList: true, characterData: true });
+  const places = () => plot.data.slice(0, 11).map((trace) => trace.selectedpoints);
+  let before = places();
+  const look = () => {
+    const now = places();
+    if (now.some((one, at) => one !== before[at])) drawn("map");
+    before = now;
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
 
 
 class Clock:
@@ -76,17 +85,19 @@ class Clock:
         page.evaluate(WATCH)
 
     def start(self) -> None:
-        self.page.evaluate("() => Object.keys(seen).forEach((key) => { seen[key] = 0; })")
+        self.page.evaluate("() => { window.seen = {}; }")
 
-    def stop(self, what: str) -> None:
-        self.page.wait_for_function("() => seen.told && performance.now() - seen.last > 1000", timeout=60_000)
+    def stop(self, what: str, idle: Callable[[], None]) -> None:
+        self.page.wait_for_function("() => seen.told", timeout=PATIENT)
+        idle()
+        self.page.wait_for_function("() => performance.now() - seen.last > 1000", timeout=PATIENT)
         seen = self.page.evaluate("() => seen")
-        views = {view: round(at - seen["began"]) for view, at in seen.items() if view != "began" and at}
+        views = {view: round(at - seen["began"]) for view, at in seen.items() if at > seen["began"]}
         self.took.setdefault(what, []).append(views)
 
     def keep(self) -> None:
         medians = {
-            what: {view: statistics.median(turn.get(view, 0) for turn in turns) for view in turns[0]}
+            what: {view: statistics.median(turn[view] for turn in turns if view in turn) for view in turns[-1]}
             for what, turns in self.took.items()
         }
         report = {"median": medians, "turns": self.took, "load": os.getloadavg(), "cores": os.cpu_count()}
@@ -102,108 +113,211 @@ def lasso(page: object, plot: object, radius: float, centre: tuple[float, float]
     page.mouse.down()
     for right, down in ((1, -1), (1, 1), (-1, 1), (-1, -0.9)):
         page.mouse.move(x + right * radius, y + down * radius, steps=4)
-    page.wait_for_timeout(500)  # a browser without a GPU is still drawing the way of the lasso
+    page.wait_for_timeout(800)  # a browser without a GPU is still drawing the way of the lasso
     page.mouse.up()
 
 
 def number(text: str) -> int:
-    return int(re.match(r"[\d,]+", text)[0].replace(",", ""))
+    return int(re.search(r"[\d,]+", text)[0].replace(",", ""))
 
 
-def test_one_selection_by_mouse_and_by_keyboard(lab, notebook) -> None:
+class Lab:
+    """The page with its four views, and what they say."""
+
+    def __init__(self, opened: object) -> None:
+        self.opened, self.page = opened, opened.page
+        panels = opened.panel.locator(".jp-OutputArea .seqlab-panel")
+        self.told, self.map, self.tree, self.users = (panels.nth(at) for at in range(4))
+        self.plot = self.map.locator(".js-plotly-plot")
+        self.branches = self.tree.locator(".widget-select select").first
+        self.listed = self.users.locator(".widget-select select")
+
+    def says(self, view: object, words: str | re.Pattern) -> None:
+        from playwright.sync_api import expect
+
+        expect(view).to_contain_text(words, timeout=PATIENT)
+
+    def in_colour(self, count: int) -> None:
+        """The map comes to have that many items in colour, the others faint; -1: all in colour."""
+        self.page.wait_for_function(
+            f"(plot) => ({MARKED})(plot) === {count}", arg=self.plot.element_handle(), timeout=PATIENT
+        )
+
+    def agrees(self) -> int:
+        """All views show the same selection; the items in it."""
+        self.opened.idle()
+        sentence = self.told.locator(".sl").inner_text()
+        users = re.search(r"met by ([\d,]+) user", sentence)
+        items = number(re.sub(r"User A\d+", "", sentence))
+        self.in_colour(items)
+        if users:  # a user that was picked in the list leaves the list as it is
+            self.says(self.users, f"{users[1]} users of the selection")
+        if "the whole tree" in self.tree.inner_text():
+            of = [int(n.replace(",", "")) for n in re.findall(r", ([\d,]+) of [\d,]+ selected", self.branch_list())]
+            assert sum(of) == items
+        return items
+
+    def nothing(self) -> None:
+        self.says(self.told, "Nothing is selected")
+        self.in_colour(-1)
+        self.says(self.users, "users with a test question")
+        assert self.tree.locator(".seqlab-shares text").count() == 0
+        assert "selected" not in self.branch_list()
+
+    def branch_list(self) -> str:
+        return "\n".join(self.branches.locator("option").all_inner_texts()).replace("\xa0", " ")
+
+    def tab(self, name: str) -> None:
+        """The Tab key leads to the control of this name (what is written on or in it, or its kind)."""
+        self.page.keyboard.press("Tab")
+        focused = self.page.evaluate(
+            "() => { const at = document.activeElement; return [at.tagName, at.innerText, at.placeholder].join(' ') }"
+        )
+        assert name in focused, focused
+
+
+@pytest.fixture
+def shown(lab, notebook):
+    """The page, drawn and idle."""
     from playwright.sync_api import expect
 
     with lab.notebook(notebook("selection", PAGE, "page", kernel="python3"), width=1300, height=2400) as opened:
         opened.run_all()
-        page = opened.page
-        told, item_map, tree, users = (opened.panel.locator(".jp-OutputArea .seqlab-panel").nth(at) for at in range(4))
-        plot, branches = item_map.locator(".js-plotly-plot"), tree.locator(".widget-select select").first
-        expect(plot.locator(".legendtext").first).to_have_text(re.compile("shelf"), timeout=60_000)
-        expect(tree.locator(".js-plotly-plot")).to_contain_text("All 12,101", timeout=60_000)
-        expect(told).to_contain_text("Nothing is selected")
-        told.scroll_into_view_if_needed()
+        shown = Lab(opened)
+        expect(shown.plot.locator(".legendtext").first).to_have_text(re.compile("shelf"), timeout=60_000)
+        expect(shown.tree.locator(".js-plotly-plot")).to_contain_text("All 12,101", timeout=60_000)
+        shown.says(shown.told, "Nothing is selected")
+        shown.told.scroll_into_view_if_needed()
         opened.idle()
-        clock = Clock(page)
-
-        # a lasso by mouse: map -> tree and users
-        for turn in range(TURNS):
-            clock.start()
-            lasso(page, plot, 50 + 8 * turn)
-            expect(told).to_contain_text("met by")
-            clock.stop("lasso on the map")
-        items = number(told.locator(".sl").inner_text())
-        assert page.evaluate(MARKED, plot.element_handle()) == items
-        expect(branches.locator("option").first).to_contain_text("selected")
-        expect(users).to_contain_text("users of the selection")
-        opened.shot("selection_lasso")
-
-        # a branch by mouse: tree -> map and users
-        bars = tree.locator(".js-plotly-plot .barlayer .trace").first.locator(".point path")
-        for turn in range(TURNS):
-            box = bars.nth(2 * (turn % 2)).bounding_box()
-            clock.start()
-            page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
-            expect(told).to_contain_text("of branch (")
-            clock.stop("branch of the tree")
-        items = number(told.locator(".sl").inner_text())
-        assert page.evaluate(MARKED, plot.element_handle()) == items
-        opened.shot("selection_branch")
-
-        # a user by mouse: list -> map and tree
-        for turn in range(TURNS):
-            clock.start()
-            users.locator(".widget-select select").select_option(index=turn)
-            expect(told).to_contain_text(re.compile(r"User A\d+ and the \d+ items"))
-            clock.stop("user of the list")
-        met = int(re.search(r"the (\d+) items", told.inner_text())[1])
-        assert page.evaluate(MARKED, plot.element_handle()) == met
-        opened.shot("selection_user")
-        clock.keep()
-
-        # the same by keyboard, and the way back
-        search = item_map.get_by_placeholder("part of a title")
-        search.fill("brand 3 shampoo")
-        search.press("Tab")
-        found = item_map.locator(".widget-select select")
-        expect(found.locator("option").first).to_contain_text("Brand 3 shampoo")
-        found.focus()
-        found.press("ArrowDown")
-        expect(item_map).to_contain_text("nearest by cosine")
-        found.press("Tab")
-        assert page.evaluate("() => document.activeElement.innerText") == "Select"
-        page.keyboard.press("Enter")
-        expect(told).to_contain_text("1 item, met by")
-        item_map.get_by_role("button", name="Select with neighbours").press("Enter")
-        expect(told).to_contain_text("11 items, met by")
-        found.press("ArrowDown")
-        item_map.get_by_role("button", name="Add").press("Enter")
-        expect(told).to_contain_text(re.compile("1[12] items, met by"))
-        opened.idle()
-        branches.focus()
-        branches.press("ArrowDown")
-        expect(told).to_contain_text("of branch (")
-        listed = users.locator(".widget-select select")
-        opened.idle()
-        listed.focus()
-        listed.press("ArrowDown")
-        expect(told).to_contain_text(re.compile(r"User A\d+ and the"))
-        told.get_by_role("button", name="Undo selection").press("Enter")
-        expect(told).to_contain_text("of branch (")
-        marked = page.evaluate(MARKED, plot.element_handle())
-        assert marked == number(told.locator(".sl").inner_text())
-
-        # what is marked outlives another colour; nothing selected: all in colour
-        item_map.locator(".widget-dropdown select").select_option(label="training events")
-        expect(item_map.locator(".cbtitle").first).to_be_visible()
-        opened.idle()
-        page.wait_for_function(f"(plot) => ({MARKED})(plot) === {marked}", arg=plot.element_handle())
-        told.get_by_role("button", name="Clear selection").press("Enter")
-        expect(told).to_contain_text("Nothing is selected")
-        page.wait_for_function(f"(plot) => ({MARKED})(plot) === -1", arg=plot.element_handle())
-        box = plot.locator(".nsewdrag").bounding_box()
-        lasso(page, plot, 12, (box["x"] + 30, box["y"] + 30))  # around nothing
-        page.wait_for_timeout(2000)
-        expect(told).to_contain_text("Nothing is selected")
-        assert page.evaluate(MARKED, plot.element_handle()) == -1
+        yield shown
         expect(opened.panel.get_by_role("alert")).to_have_count(0)
         opened.no_mishaps()
+
+
+def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
+    from playwright.sync_api import expect
+
+    page, plot, told, idle = shown.page, shown.plot, shown.told, shown.opened.idle
+    clock = Clock(page)
+
+    # a lasso by mouse, each begun inside the last one: map -> tree and users
+    for turn in range(TURNS):
+        clock.start()
+        lasso(page, plot, 90 - 12 * turn)
+        clock.stop("lasso on the map", idle)
+        shown.agrees()
+        shown.says(shown.tree.locator(".seqlab-shares text").first, "%")
+    shown.opened.shot("selection_lasso")
+
+    # a branch by mouse: tree -> map and users
+    bars = shown.tree.locator(".js-plotly-plot .barlayer .trace").first.locator(".point path")
+    for turn in range(TURNS):
+        box = bars.nth(2 * (turn % 2)).bounding_box()
+        clock.start()
+        page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
+        shown.says(told, "of branch (")
+        clock.stop("branch of the tree", idle)
+        shown.agrees()
+    shown.opened.shot("selection_branch")
+
+    # a user by mouse: list -> map and tree
+    for turn in range(TURNS):
+        clock.start()
+        shown.listed.select_option(index=turn)
+        shown.says(told, re.compile(r"User A\d+ and the \d+ items"))
+        clock.stop("user of the list", idle)
+        shown.in_colour(int(re.search(r"the (\d+) items", told.inner_text())[1]))
+    shown.opened.shot("selection_user")
+    clock.keep()
+
+    # whatever came before, a lasso is told: after one around nothing, after Clear, after a double click
+    box = plot.locator(".nsewdrag").bounding_box()
+    corner = (box["x"] + 25, box["y"] + 25)
+    lasso(page, plot, 80)
+    shown.says(told, "met by")  # before, it was a user
+    items = shown.agrees()
+    lasso(page, plot, 12, corner)
+    shown.nothing()
+    lasso(page, plot, 80)
+    shown.says(told, f"{items:,} items, met by")
+    assert shown.agrees() == items
+    told.get_by_role("button", name="Clear selection").click()
+    shown.nothing()
+    lasso(page, plot, 80)
+    shown.says(told, f"{items:,} items, met by")
+    assert shown.agrees() == items
+    page.mouse.click(*corner)  # beside all dots: nothing happens
+    page.wait_for_timeout(500)
+    assert shown.agrees() == items
+    page.mouse.dblclick(*corner)
+    shown.nothing()
+    lasso(page, plot, 60)
+    shown.says(told, "met by")
+    assert 0 < shown.agrees() < items
+
+    # what is marked outlives another colour
+    marked = shown.agrees()
+    shown.map.locator(".widget-dropdown select").select_option(label="training events")
+    shown.map.locator(".cbtitle").first.wait_for(timeout=PATIENT)
+    idle()
+    shown.in_colour(marked)
+    lasso(page, plot, 100)
+    expect(told).not_to_contain_text(f"{marked:,} items, met by", timeout=PATIENT)
+    assert shown.agrees() > marked
+
+
+def test_the_keyboard_reaches_everything(shown) -> None:
+    page, told, idle = shown.page, shown.told, shown.opened.idle
+    found = shown.map.locator(".widget-select select")
+
+    # the map: search, choose, select
+    shown.map.get_by_placeholder("part of a title").focus()
+    page.keyboard.type("brand 3 shampoo")
+    shown.tab("SELECT")
+    shown.says(found.locator("option").first, "Brand 3 shampoo")
+    page.keyboard.press("ArrowDown")
+    shown.says(shown.map, "nearest by cosine")
+    shown.tab("BUTTON Select")
+    page.keyboard.press("Enter")
+    shown.says(told, "1 item, met by")
+    shown.tab("BUTTON Add")
+    shown.tab("BUTTON Select with neighbours")
+    page.keyboard.press("Space")
+    shown.says(told, "11 items, met by")
+    assert shown.agrees() == 11
+
+    # the tree: into a branch, and one code back
+    up = shown.tree.get_by_role("button", name="One code back")
+    up.focus()
+    shown.tab("SELECT")
+    page.keyboard.press("ArrowDown")
+    shown.says(told, re.compile(r"of branch \(\d+\)"))
+    idle()
+    page.keyboard.press("ArrowDown")
+    shown.says(told, re.compile(r"of branch \(\d+, \d+\)"))
+    idle()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    shown.says(told, re.compile(r"of branch \(\d+\)"))
+    branch = shown.agrees()
+
+    # the list of users: search, sort, pick
+    shown.users.get_by_placeholder("part of a user id").focus()
+    page.keyboard.type("1")
+    shown.tab("SELECT")
+    page.keyboard.press("ArrowDown")
+    shown.tab("SELECT")
+    idle()
+    page.keyboard.press("ArrowDown")
+    shown.says(told, re.compile(r"User A\d*1\d* and the"))
+    shown.opened.shot("selection_keyboard")
+
+    # the selection: back, and to nothing
+    told.get_by_role("button", name="Undo selection").focus()
+    page.keyboard.press("Space")
+    shown.says(told, "of branch (")
+    assert shown.agrees() == branch
+    shown.tab("Clear selection")
+    page.keyboard.press("Enter")
+    shown.says(told, "Nothing is selected")
+    shown.in_colour(-1)

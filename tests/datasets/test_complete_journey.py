@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,9 +51,7 @@ def test_the_second_load_comes_from_the_cache_and_is_the_same(kept, monkeypatch)
     monkeypatch.setenv("SEQLAB_CACHE", str(folder))
     monkeypatch.setattr(complete_journey, "_build", None)  # building again would fail
     for view, log in logs.items():
-        start = time.perf_counter()
         again = load(view)
-        assert time.perf_counter() - start < 1.0
         assert again.fingerprint() == log.fingerprint() and again.notes == log.notes
         pd.testing.assert_frame_equal(again.items, log.items)
 

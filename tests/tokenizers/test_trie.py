@@ -1,6 +1,5 @@
 """The trie against plain dictionaries: steps, children, paths, and items with equal tuples."""
 
-import time
 from itertools import pairwise
 
 import pytest
@@ -118,11 +117,9 @@ def test_a_moved_trie_is_another_one():
     assert (moved.device.type, trie.device.type) == ("meta", "cpu") and moved.starts == trie.starts
 
 
-def test_two_hundred_thousand_items_take_about_a_second_and_little_memory():
+def test_two_hundred_thousand_items_take_little_memory():
     codes = torch.randint(0, 256, (200_001, 4), generator=torch.Generator().manual_seed(0))
-    began = time.process_time()
     trie = Trie(codes, (256,) * 4)
-    assert time.process_time() - began < 3
     held = sum(value.numel() * value.element_size() for value in vars(trie).values() if torch.is_tensor(value))
     assert held < 40e6
     assert torch.equal(trie.path(trie.find(codes[1:1001])), codes[1:1001])

@@ -285,8 +285,13 @@ def tree(split, book, selection):
     return widgets.CodeTree(book, split, selection=selection)
 
 
-def shares(figure):
-    """Prefix -> the share written on its branch."""
+def shares(tree):
+    """Prefix -> the share written on its branch of a live tree."""
+    return {branch: said for branch, (_, said) in tree.shares.shares.items()}
+
+
+def shares_in(figure):
+    """Prefix -> the share written on its branch of a still."""
     bars, strips, words = figure.data[0], figure.data[-2], figure.data[-1]
     at = {
         (round(x + base, 6), y): name
@@ -302,7 +307,7 @@ def test_to_open_a_branch_is_to_select_its_items(tree, selection, book):
     tree._clicked(trace, SimpleNamespace(point_inds=[list(trace.customdata).index("2.1")]), None)
     assert selection.now.codes == (2, 1)
     assert selection.now.items.tolist() == book.items_of((2, 1)).tolist()
-    assert not shares(tree.figure)  # the branch that is open is the selection
+    assert not shares(tree)  # the branch that is open is the selection
     tree.up.click()
     assert selection.now.codes == (2,)
     tree.up.click()
@@ -312,7 +317,7 @@ def test_to_open_a_branch_is_to_select_its_items(tree, selection, book):
 def test_what_is_selected_elsewhere_is_shown_on_every_branch(tree, selection, book):
     selection.select([1, 4, 7, 2, 16])  # first codes 1, 1, 1, 2, 1
     expected = {"1": "80%", "2": "20%"}
-    told = shares(tree.figure)
+    told = shares(tree)
     assert {name: share for name, share in told.items() if "." not in name} == expected
     seconds = torch.unique(book.codes[[1, 4, 7, 2, 16], :2], dim=0, return_counts=True)
     for prefix, count in zip(seconds[0].tolist(), seconds[1].tolist(), strict=True):
@@ -326,15 +331,15 @@ def test_what_is_selected_elsewhere_is_shown_on_every_branch(tree, selection, bo
     assert "nothing before the first code" in tree.status.view.value
     assert selection.now.asked == "items"  # a lasso is not lost by leaving what was not open
     selection.clear()
-    assert not shares(tree.figure)
+    assert not shares(tree)
 
 
 def test_shares_follow_into_an_open_branch(tree, selection):
     tree.branches.value = (1,)
     selection.select([1, 4, 2])
-    assert shares(tree.figure)["1.1"] == "33%"  # one of three
+    assert shares(tree)["1.1"] == "33%"  # one of three
     selection.undo()  # the tree's own branch, which the tree follows now as anybody does
-    assert shares(tree.figure)["1.1"] == "30%"  # three of ten
+    assert shares(tree)["1.1"] == "30%"  # three of ten
 
 
 def test_an_item_of_the_tree_selects_all_with_its_code(tree, selection, book):
@@ -346,7 +351,7 @@ def test_an_item_of_the_tree_selects_all_with_its_code(tree, selection, book):
 def test_the_still_of_a_tree_tells_the_shares(split, book, report):
     selection = widgets.Selection(split, book)
     selection.select([1, 4, 2])
-    assert shares(widgets.CodeTree(book, split, selection=selection).still())["1"] == "67%"
+    assert shares_in(widgets.CodeTree(book, split, selection=selection).still())["1"] == "67%"
     assert len(widgets.CodeTree(book, split).still().data) == 13
 
 
@@ -454,7 +459,7 @@ def test_everything_follows_everything(split, run, book, selection):
     users.listed.value = users.listed.options[0][1]
     assert [now.asked for now in told] == ["items", "codes", "users"]
     assert marked(item_map) == selection.now.items.tolist()
-    assert shares(tree.figure)
+    assert shares(tree)
     selection.undo()
     assert marked(item_map) == book.items_of((1,)).tolist()
     for view in (item_map, tree, users, selection):

@@ -30,6 +30,7 @@ def everything(run, split, tigers, thinker):
         "ReasoningSteps": lambda: widgets.ReasoningSteps(thinker, split),
         "Neighbours": lambda: widgets.Neighbours({"a": run, "b": thinker}, split, history_of(split, max_user(split))),
         "Workbench": lambda: widgets.Workbench([run, tigers[0]], split, user=max_user(split)),
+        "CompareSystems": lambda: widgets.CompareSystems([run, thinker], split),
     }
 
 
