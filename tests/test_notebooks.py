@@ -48,7 +48,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "05_beam_search_step_by_step": (2, 3),
     "06_latent_reasoning": (5, 5),
     "07_workbench": (1, 1),
-    "08_compare_systems": (3, 2),
+    "08_compare_systems": (3, 3),
     "90_report_system": (4, 5),
     "91_report_codebook": (5, 6),
     "92_report_reasoning": (7, 5),

@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA_NAMES = {"pytorch": "torch"}
 ROOMS = [
     "cache", "pins", "tracing", "datasets", "layers", "tokenizers", "decoding", "recommender", "models", "evaluation",
-    "training", "leaderboard", "figures", "widgets", "reports", "cli",
+    "training", "run_folders", "leaderboard", "figures", "widgets", "reports", "cli",
 ]  # fmt: skip
 
 

@@ -57,14 +57,16 @@ class Patching:
         self._filter, self._item = run.ranks.seen_filter, item
         self._users = sample_users(split, CHOICE, seed)
         self.history = reading(split, self._model, history, seed)
-        self._meet(self._somebody_else() if other is None else reading(split, self._model, other))
+        self._meet(self._somebody_else(self.history) if other is None else reading(split, self._model, other))
         if self.grid.empty:
             raise ValueError(f"{run.system} has no places to patch; choose a system with layers, such as sasrec")
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
-        """Patch into another user."""
-        self._now(lambda: self._set(reading(self._split, self._model, history), self.other))
+        """Patch into another user; from somebody else, if it is the one patched from so far."""
+        history = reading(self._split, self._model, history)
+        known = self.other.user and self.other.user == history.user
+        self._now(lambda: self._set(history, self._somebody_else(history) if known else self.other))
 
     def show_other(self, other: History) -> None:
         """Take from another user."""
@@ -135,12 +137,12 @@ class Patching:
             f"{found.after:.2f} (the other's: {found.other:.2f}){share}; first in the list is “{plain(first, 40)}”."
         )
 
-    def _somebody_else(self) -> History:
+    def _somebody_else(self, history: History) -> History:
         """The first of the users offered who is recommended something else first."""
-        others = [reading(self._split, self._model, user) for user in self._users if user != self.history.user]
-        first, *theirs = influence.lists_of(self._model, [self.history, *others], 1, self._filter)[:, 0].tolist()
+        others = [reading(self._split, self._model, user) for user in self._users if user != history.user]
+        first, *theirs = influence.lists_of(self._model, [history, *others], 1, self._filter)[:, 0].tolist()
         different = (other for other, item in zip(others, theirs, strict=True) if item != first)
-        return next(different, others[0] if others else self.history)
+        return next(different, others[0] if others else history)
 
     def _meet(self, other: History) -> None:
         """Patch every place, one at a time."""

@@ -319,6 +319,16 @@ def test_patching_with_oneself_has_no_way_to_go(run, split, history, live):
     assert patching.still().data and not patching.status.view.value
 
 
+def test_nobody_is_patched_into_themselves_when_the_user_changes(run, split, history, live):
+    patching = widgets.Patching(run, split, history)
+    met = patching.other
+    patching.show(met)
+    assert patching.history.user == met.user != patching.other.user
+    kept = patching.other
+    patching.show(history)
+    assert patching.other is kept
+
+
 def test_a_system_without_places_is_refused(split, live):
     from types import SimpleNamespace
 
