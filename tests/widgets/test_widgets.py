@@ -11,7 +11,7 @@ from seqlab.evaluation.influence import history_of
 
 PLOTLY = "application/vnd.plotly.v1+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
-PLOTLYS = re.compile(r"<script>\s*window\.PLOTLYENV.*?</script>", re.DOTALL)
+PLOTLYS = re.compile(r"<script[^>]*>\s*window\.PLOTLYENV.*?</script>", re.DOTALL)
 """What draws a figure inside a page of several; titles in it are JSON, whose "<" is written as an escape."""
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 
