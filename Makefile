@@ -9,9 +9,9 @@ WORKERS ?= 2
 BIN = $(VENV)/bin
 # systems of semantic IDs, and their controls: random codes, and SASRec with and without the vectors the codes are made of
 GENERATORS = tiger tiger:tokenizer=random_codes discrec resid reg4rec recgpt setrec sasrec sasrec_side
-# systems that think, at an equal number of epochs, and their controls: none, more training, one more layer, feedback alone
-THINKERS = rearec rearec:objective=erl mancar
-CONTROLS = $(addprefix sasrec:dropout=0.1:,epochs=20 epochs=40 layers=3:epochs=20) rearec:objective=last:reason_positions=False swing
+# systems that think, and two of their controls: feedback alone, the graph alone; the others (no thoughts, more training,
+# one more layer) are SASRec's
+THINKERS = rearec rearec:objective=erl mancar rearec:objective=last:reason_positions=False swing
 
 .PHONY: install report test lab check bench leaderboard clean
 .DEFAULT_GOAL := report
@@ -46,7 +46,8 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard popularity markov sasrec --dataset ml-1m
 	$(BIN)/seqlab leaderboard $(GENERATORS) --dataset complete-journey --against sasrec_side
 	$(BIN)/seqlab leaderboard $(GENERATORS) --dataset amazon-beauty --no-seen-filter --against sasrec_side
-	$(BIN)/seqlab leaderboard $(THINKERS) $(CONTROLS) --dataset complete-journey --seeds 0,1,2 --against sasrec:dropout=0.1:epochs=20
+	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix sasrec:dropout=0.1:,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against sasrec:dropout=0.1:epochs=20
+	$(BIN)/seqlab leaderboard $(THINKERS) sasrec sasrec:patience=15 sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 --against sasrec
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
