@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab import models, provenance
 from seqlab.datasets import leave_one_out, load
 from seqlab.evaluation import Ranks, compare, intervals
+from seqlab.files import write_whole
 from seqlab.training import Options, Run, fit, load_run, preset
 
 if TYPE_CHECKING:
@@ -192,9 +192,8 @@ def add(result: dict[str, Any], path: Path) -> None:
     fresh = pd.DataFrame([result])
     table = pd.concat([table[~older], fresh], ignore_index=True) if len(table) else fresh
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".csv.new")
-    table.sort_values(["dataset", "ndcg@10"], ascending=[True, False], kind="stable").to_csv(aside, index=False)
-    os.replace(aside, path)
+    table = table.sort_values(["dataset", "ndcg@10"], ascending=[True, False], kind="stable")
+    write_whole(path, table.to_csv(index=False))
 
 
 def _key(system: str, config: Any, split: Split, options: Options, seen_filter: bool) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from seqlab.files import write_whole
+
 
 def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: Iterable[str | Path] = ()) -> Path:
     """Write the pin of one state of a notebook of the lab; returns its path.
@@ -31,10 +33,7 @@ def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: It
     told = {"notebook": notebook, "parameters": dict(parameters), "runs": kept}
     text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
-    return path
+    return write_whole(path, text)
 
 
 def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seqlab import pages
+from seqlab.files import write_whole
 from seqlab.notebook_parameters import ParameterError, check, declared
 from seqlab.pins import unpin
 
@@ -61,7 +62,7 @@ def record(results: Mapping[str, typing.Any]) -> None:
         return
     path = Path(folder) / "results.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    _write(path, json.dumps(kept | results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(kept | results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def curated() -> list[Path]:
@@ -136,7 +137,7 @@ def write_index(out: str | Path) -> Path:
         with contextlib.suppress(OSError, ValueError):  # a folder that is being replaced right now, or not ours
             row = json.loads(path.read_text(encoding="utf-8"))
             rows.append(row | {"numbers": len(json.loads((path.parent / "results.json").read_text(encoding="utf-8")))})
-    return _write(out / "index.html", pages.index_page(rows))
+    return write_whole(out / "index.html", pages.index_page(rows))
 
 
 @dataclass
@@ -227,9 +228,9 @@ def _report(work: _Work, out: Path, timeout: float, start_timeout: float, thread
         notebook.cells = [cell for cell in notebook.cells if marker not in cell.metadata.get("tags", [])]
         for key in ("input_path", "output_path"):  # where this machine keeps its files is nobody's business
             notebook.metadata.get("papermill", {}).pop(key, None)
-        _write(executed, nbformat.writes(notebook))
+        write_whole(executed, nbformat.writes(notebook))
         if not (aside / "results.json").exists():
-            _write(aside / "results.json", "{}\n")
+            write_whole(aside / "results.json", "{}\n")
         origin = provenance.describe()
         about = {
             "name": work.name, "title": _title(notebook) or work.name, "notebook": work.path.name,
@@ -244,8 +245,8 @@ def _report(work: _Work, out: Path, timeout: float, start_timeout: float, thread
             told = _one_line(f"an output cannot be shown ({type(failure).__name__}: {failure})")
             about |= {"ok": False, "error": error or told}
             page = pages.report_page(work.notebook, about)
-        _write(aside / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-        html = _write(out / f"{work.name}.html", page)
+        write_whole(aside / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        html = write_whole(out / f"{work.name}.html", page)
         shutil.rmtree(out / work.name, ignore_errors=True)
         aside.chmod(0o755)
         os.replace(aside, out / work.name)
@@ -381,12 +382,3 @@ def _one_line(text: str) -> str:
 def _literal(path: Path) -> str:
     """papermill reads a path as a format string."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _write(path: Path, text: str) -> Path:
-    """Write aside, then rename: a reader sees the old file or the new one."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)
-    os.replace(file.name, path)
-    return path

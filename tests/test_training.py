@@ -297,6 +297,19 @@ def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path):
         fit(model, SPLIT, OPTIONS, tmp_path / "file" / "run")
 
 
+def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1), out)
+
+    def refused(*_, **__):
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setattr(training, "_alone", refused)
+    assert fit(fresh(), SPLIT, OPTIONS, out, resume=True).folder == out
+    with pytest.raises(FileExistsError, match="choose another folder"):
+        fit(fresh(), SPLIT, OPTIONS, out)
+
+
 def test_a_training_killed_at_random_moments_goes_on_to_the_same_weights(straight, tmp_path):
     """SIGKILL, fifty times, at moments of up to a whole training: what is there is whole, and the end is the same."""
     told = subprocess.run(
