@@ -1,4 +1,4 @@
-"""The tree of a code book as a picture: branches, the words and categories on them, and the items below.
+"""The tree of a code book as a page of branches: the words and categories on them, and the items below.
 
 Where a function wants the items with their codes, that is a frame with one row per item (index item, the most popular
 first) and columns "level 0", "level 1", ...; `widgets.CodeTree` makes one as its `items`.
@@ -6,27 +6,49 @@ first) and columns "level 0", "level 1", ...; `widgets.CodeTree` makes one as it
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.theme import PALETTE, finish, heading, label, labels, plain
+from seqlab.figures.tables import Html, text
+from seqlab.figures.theme import PALETTE, plain
 
 if TYPE_CHECKING:
     import pandas as pd
-    import plotly.graph_objects as go
 
     Prefix = tuple[int, ...]
 
 FIRST, ROWS = 9, 34
 """Branches of the left column, and rows, that a tree shows; the rest is told as a number."""
 
-ROW = 21  # pixels per row
+TITLES = 5
+"""Titles at the end of a row, as far as there is place for them; twice as many can be read by pointing at a branch."""
+
 GREY = "rgba(128, 134, 144, 0.45)"
-PANE = "rgba(128, 134, 144, 0.10)"
-STRIP = 0.14  # of a row: the height of what says how much of a selection a branch holds
-LETTER = 0.062  # of a unit of x (a tenth of the figure), at some 1,000 pixels
+
+STYLE = f"""<style>
+.sl .tree {{ font-size: 12px; line-height: 21px; margin: 6px 0 10px; }}
+.sl .tree .kin, .sl .tree .row {{ display: grid; column-gap: 6px; }}
+.sl .tree .kin {{ padding: 1px 0; }}
+.sl .tree .row {{ height: 21px; }}
+.sl .tree .row > *, .sl .tree .cut {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+.sl .tree .branch {{ position: relative; display: flex; align-items: center; gap: 6px; margin: 1px 0; padding: 0 5px;
+  border: 0; border-radius: 3px; background: rgba(128, 134, 144, .12); color: inherit; font: inherit; text-align: left;
+  line-height: 17px; min-width: 0; overflow: hidden; box-sizing: border-box; }}
+.sl .tree button.branch {{ cursor: pointer; }}
+.sl .tree button.branch:hover {{ background: rgba(128, 134, 144, .26); }}
+.sl .tree button.branch:focus-visible {{ outline: 2px solid {PALETTE[0]}; outline-offset: -2px; }}
+.sl .tree .branch.picked {{ box-shadow: inset 0 0 0 2px {PALETTE[4]}; }}
+.sl .tree .said {{ flex: 1 1 auto; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
+.sl .tree .parts {{ flex: 0 0 20%; align-self: stretch; margin: 3px 0; border-radius: 2px; }}
+.sl .tree .share {{ flex: none; font-weight: 700; color: {PALETTE[4]}; }}
+.sl .tree .strip {{ position: absolute; left: 0; bottom: 0; height: 3px; background: {PALETTE[4]}; }}
+.sl .tree .kind {{ display: inline-block; margin-right: 14px; white-space: nowrap; }}
+.sl .tree .kind i {{ display: inline-block; width: 11px; height: 11px; border-radius: 2px; margin-right: 5px; }}
+</style>"""
 
 
 def code_tree(
@@ -37,298 +59,225 @@ def code_tree(
     group: str = "",
     other: str = "",
     selected: np.ndarray | None = None,
-) -> go.Figure:
+    pressable: bool = False,
+) -> Html:
     """The branches below one prefix, from left to right: their codes, the next codes, the items they stand for.
 
     frame: the items with their codes, title, and where known "group" (a category: the coloured part of a branch says
     how its items are divided) and "there" (the item's first code in the `other` tokenizer). words: what to write on a
     branch, by its prefix. path: the prefix whose branches are shown; picked: a prefix to outline, which is then never
-    left out. The largest branches are shown, the others are one row, "... more". Always thirteen traces; the first has
-    the branches, which can be clicked (customdata: the prefix as text, "3.17"). With selected (items) two more say how
-    many of those each branch holds; selected without any item leaves the place for it. Raises `KeyError` for a prefix
-    that no item has.
+    left out. The largest branches are shown, the others are one row, "... more". selected: items; each branch then says
+    how many of them it holds. pressable: branches are buttons whose `data-press` is their prefix, "3.17", for
+    `widgets.pressable`. Raises `KeyError` for a prefix that no item has.
     """
-    import plotly.graph_objects as go
-
-    levels = levels_of(frame)
-    below = frame[_under(frame, path)]
-    if not len(below) or len(path) >= levels:
+    tree = _Tree(frame, words, group, picked, selected, pressable)
+    levels, depth = tree.codes.shape[1], len(path)
+    below = np.flatnonzero((tree.codes[:, :depth] == path).all(1)) if depth else np.arange(len(frame))
+    if not len(below) or depth >= levels:
         raise KeyError(f"no item has a code that begins with {path} and goes on")
-    rows = _rows(below, path, picked, levels)
-    colours = _colours(frame)
-    right = 5.2 if len(path) + 1 < levels else 2.5
-    end = 8.3 if "there" in frame else 10.0
-    indent = 0.62 if "group" in frame else 0.06  # behind the coloured part
-    room = 0.0 if selected is None else 0.42  # at the end of a branch, for its share
-    blocks, texts = [], []  # (x, width, first row, rows, prefix, items); (x, y, text)
-    for at, (a, b, items, count) in enumerate(rows):
-        first = at == 0 or rows[at - 1][0] != a
-        height = sum(row[0] == a for row in rows)
-        if a is None:
-            texts.append((0.1, at, f"<i>… {count:,} more codes with {len(items):,} items</i>"))
-            continue
-        if first:
-            whole = below[_under(below, a)]
-            blocks.append((0.0, 2.2, at, height, a, whole))
-            said = _told(a, whole, words, height, (1.6 if right > 3 else 1.85) - room)
-            texts.append((indent, at + (height - 1) / 2, said))
-        if b is None and len(a) < levels and right > 3:
-            texts.append((2.35, at, f"<i>… {count:,} more codes with {len(items):,} items</i>"))
-        elif right > 3:
-            blocks.append((2.25, 2.9, at, 1, b, items))
-            texts.append((2.25 + indent, at, _told(b, items, words, 1, 2.28 - room)))
-        texts.append((right + 0.05, at, _titles(items, end - right - 0.1)))
-        if "there" in frame:
-            texts.append((end + 0.05, at, _elsewhere(items, 10 - end - 0.1)))
-    figure = go.Figure()
-    figure.add_bar(
-        x=[width for _, width, *_ in blocks],
-        base=[x for x, *_ in blocks],
-        y=[first + (height - 1) / 2 for _, _, first, height, *_ in blocks],
-        width=[height - 0.12 for _, _, _, height, *_ in blocks],
-        orientation="h",
-        marker={
-            "color": PANE,
-            "line": {
-                "width": [2.5 if picked and block[4] == tuple(picked) else 0 for block in blocks],
-                "color": PALETTE[4],
-            },
-        },
-        customdata=[".".join(map(str, block[4])) for block in blocks],
-        text=[_hover(block[4], block[5], words, group) for block in blocks],
-        textposition="none",
-        hovertemplate="%{text}<extra></extra>",
-        showlegend=False,
-    )
-    _divided(figure, blocks, colours, "group" in frame)
-    figure.add_scatter(
-        x=[x for x, *_ in texts],
-        y=[y for _, y, _ in texts],
-        mode="text",
-        text=[text for *_, text in texts],
-        textposition="middle right",
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    if selected is not None and len(selected):
-        figure.add_traces(_shares(figure.data[0], held(figure.data[0], frame, selected), len(selected)))
+    kin, two = tree.kin(below, path), depth + 1 < levels
     told = f"All {len(frame):,} items" if not path else f"The {len(below):,} items whose code begins {_name(path)}"
-    one = tuple(rows[0][2][[f"level {level}" for level in range(levels)]].iloc[0])
-    example = f"“{label(rows[0][2]['title'].iloc[0], 30)}” is {_name(one)}"
-    finish(figure, "", 150 + ROW * len(rows), legend="group" in frame)
-    figure.update_layout(
-        barmode="overlay",
-        hovermode="closest",
-        dragmode=False,
-        margin={"l": 8, "r": 8, "t": 84, "b": 44},
-        legend={
-            "y": 0,
-            "yanchor": "top",
-            "x": 0,
-            "xanchor": "left",
-            "title": {"text": label(group or " "), "side": "top"},
-        },
-        font={"size": 11.5},
+    first = kin[0].rows[0].items[0]
+    example = f"“{text(tree.titles[first], 30)}” is {_name(tuple(tree.codes[first]))}"
+    columns = ("29fr 31fr 17fr" if tree.there is not None else "29fr 48fr") if two else "58fr 17fr"
+    columns = columns if two or tree.there is not None else "75fr"
+    rows = "".join(tree.shown(one, two, _grid(columns)) for one in kin)
+    codes = len(np.unique(tree.codes[below, depth]))
+    heads = [f"<b>level {depth + 1}</b>"] * two + ["<b>items</b>, the most frequent first"]
+    heads += [f"<b>in {text(other, 24)}</b>: items"] * (tree.there is not None)
+    head = "".join(f"<span>{one}</span>" for one in heads)
+    return Html(
+        f"{STYLE}<div class='tree'><div>{told}. A code is {levels} numbers ({example}); like items begin alike.</div>"
+        f"{tree.legend()}<div class='kin' style='{_left(two)}'>"
+        f"<div class='cut'><b>level {depth}</b>: {codes:,} code{'s' * (codes != 1)}, the largest</div>"
+        f"<div class='row' style='{_grid(columns)}'>{head}</div></div>{rows}</div>"
     )
-    figure.update_xaxes(range=[0, 10], visible=False, fixedrange=True)
-    figure.update_yaxes(range=[len(rows) - 0.45, -0.55], visible=False, fixedrange=True)
-    for x, text in _headers(len(path), right, end, below, levels, other):
-        figure.add_annotation(
-            text=text, x=x, xref="x", xanchor="left", y=1, yref="paper", yanchor="bottom", yshift=2, showarrow=False
-        )
-    return heading(figure, f"{told}. A code is {levels} numbers ({example}); like items begin alike.", up=26)
-
-
-def held(branches: go.Bar, frame: pd.DataFrame, selected: np.ndarray) -> dict[str, int]:
-    """How many of the selected items each branch of a tree holds, as customdata of a branch -> items; no zeros.
-
-    branches: the first trace of a `code_tree` of the same frame.
-    """
-    branches_of: dict[int, list[str]] = {}
-    for one in branches.customdata:
-        branches_of.setdefault(one.count(".") + 1, []).append(one)
-    inside = frame.index.isin(selected)
-    found: dict[str, int] = {}
-    for length, names in branches_of.items():
-        columns = [frame[f"level {level}"].to_numpy() for level in range(length)]
-        sizes = [int(column.max()) + 1 for column in columns]
-        codes = np.sort(np.ravel_multi_index([column[inside] for column in columns], sizes))
-        asked = np.ravel_multi_index(np.array([name.split(".") for name in names], dtype=np.int64).T, sizes)
-        counts = np.searchsorted(codes, asked, "right") - np.searchsorted(codes, asked, "left")
-        found |= {name: int(count) for name, count in zip(names, counts, strict=True) if count}
-    return found
-
-
-def share(count: int, of: int) -> str:
-    """A part of a selection, as it is written on a branch."""
-    return f"{count / of:.0%}" if count / of >= 0.005 else "<1%"
-
-
-def _shares(branches: go.Bar, inside: Mapping[str, int], of: int) -> list[go.Bar | go.Scatter]:
-    """A strip along the bottom of each branch, as long, in parts of the branch, as its part of the selection."""
-    import plotly.graph_objects as go
-
-    at = [at for at, one in enumerate(branches.customdata) if one in inside]
-    counts = [inside[branches.customdata[place]] for place in at]
-    base, long, y, high = (np.asarray(part, dtype=float)[at] for part in (
-        branches.base, branches.x, branches.y, branches.width
-    ))  # fmt: skip
-    return [
-        go.Bar(
-            x=long * np.asarray(counts) / of,
-            base=base,
-            y=y + high / 2 - STRIP / 2,
-            width=np.full(len(at), STRIP),
-            orientation="h",
-            marker={"color": PALETTE[4], "line": {"width": 0}},
-            text=[f"{count:,} of the {of:,} selected items" for count in counts],
-            textposition="none",
-            hovertemplate="%{text}<extra></extra>",
-            showlegend=False,
-        ),
-        go.Scatter(
-            x=base + long - 0.03,
-            y=y,
-            mode="text",
-            text=["<b>" + label(share(count, of)) + "</b>" for count in counts],
-            textposition="middle left",
-            textfont={"color": PALETTE[4]},
-            hoverinfo="skip",
-            showlegend=False,
-        ),
-    ]
 
 
 def levels_of(frame: pd.DataFrame) -> int:
     return sum(str(column).startswith("level ") for column in frame.columns)
 
 
-def _under(frame: pd.DataFrame, prefix: Prefix) -> np.ndarray:
-    """Which items' codes begin so."""
-    mask = np.ones(len(frame), dtype=bool)
-    for level, code in enumerate(prefix):
-        mask &= frame[f"level {level}"].to_numpy() == code
-    return mask
+@dataclass(frozen=True)
+class _Row:
+    """A branch (prefix) of the right column and the places of its items in the frame, or, without a prefix, the items
+    of the `more` codes that are left out, or those of the branch on the left."""
+
+    prefix: Prefix | None
+    items: np.ndarray
+    more: int = 0
 
 
-def _shown(counts: pd.Series, most: int, forced: int | None) -> list[int]:
-    """The most frequent codes; all if only one would be left out; `forced` among them."""
-    codes = [int(code) for code in counts.index[: most if len(counts) > most + 1 else most + 1]]
-    if forced is not None and forced in counts.index and forced not in codes:
-        codes[-1] = int(forced)
-    return codes
+@dataclass(frozen=True)
+class _Kin:
+    """A branch of the left column and the rows beside it; prefix None: the branches that are left out, `more`."""
+
+    prefix: Prefix | None
+    items: np.ndarray
+    rows: list[_Row]
+    more: int = 0
 
 
-def _rows(below: pd.DataFrame, path: Prefix, picked: Prefix, levels: int) -> list[tuple]:
-    """Rows as (left prefix, right prefix, items, codes left out); None stands for what is left out."""
-    depth, two = len(path), len(path) + 1 < levels
-    wanted = [picked[at] if picked[:depth] == path and len(picked) > at else None for at in (depth, depth + 1)]
-    column = below[f"level {depth}"]
-    counts = column.value_counts()
-    codes = _shown(counts, FIRST if two else ROWS, wanted[0])
-    each = max(2, ROWS // max(len(codes), 1) - 1)
-    rows: list[tuple] = []
-    for code in codes:
-        a, items = (*path, code), below[(column == code).to_numpy()]
-        if not two:
-            rows.append((a, None, items, 0))
-            continue
-        nexts = items[f"level {depth + 1}"]
-        all_next = nexts.value_counts()
-        seconds = _shown(all_next, each, wanted[1] if code == wanted[0] else None)
-        rows += [(a, (*a, one), items[(nexts == one).to_numpy()], 0) for one in seconds]
-        if len(all_next) > len(seconds):
-            rows.append((a, None, items[~nexts.isin(seconds).to_numpy()], len(all_next) - len(seconds)))
-    if len(counts) > len(codes):
-        rows.append((None, None, below[~column.isin(codes).to_numpy()], len(counts) - len(codes)))
-    return rows
+class _Tree:
+    """What branches are made of, as arrays over the rows of the frame."""
 
+    def __init__(
+        self, frame: pd.DataFrame, words: Mapping[Prefix, str], group: str, picked: Prefix,
+        selected: np.ndarray | None, pressable: bool,
+    ) -> None:  # fmt: skip
+        import pandas as pd
 
-def _colours(frame: pd.DataFrame) -> dict[str, str]:
-    """The ten most frequent groups of all items; a group keeps its colour wherever the tree is opened."""
-    if "group" not in frame:
-        return {}
-    return dict(zip(frame["group"].value_counts().index, PALETTE, strict=False))
+        self.codes = frame[[f"level {level}" for level in range(levels_of(frame))]].to_numpy()  # (N, C)
+        self.titles, self._words, self._group, self._picked = frame["title"].to_numpy(), words, group, tuple(picked)
+        self._tag = "button" if pressable else "div"
+        self.there = frame["there"].to_numpy() if "there" in frame else None
+        self._inside = None if selected is None or not len(selected) else frame.index.isin(selected)
+        self.groups: list[str] = []  # the most frequent of all items: one keeps its colour wherever the tree is opened
+        if "group" in frame:
+            of, names = pd.factorize(frame["group"])
+            order = np.argsort(-np.bincount(of, minlength=len(names)), kind="stable")
+            place = np.argsort(order)
+            self._of = np.minimum(place[of], len(PALETTE))  # (N,) the last one: all the others
+            self.groups = [str(names[at]) for at in order[: len(PALETTE)]]
+            self._others = len(names) > len(PALETTE)
 
+    def kin(self, below: np.ndarray, path: Prefix) -> list[_Kin]:
+        """The branches of two levels below `path`, of the items at these places."""
+        depth, two = len(path), len(path) + 1 < self.codes.shape[1]
+        on_it = self._picked[:depth] == path
+        column, wanted = self.codes[below, depth], self._picked[depth] if on_it and len(self._picked) > depth else None
+        counted = _counted(column)
+        firsts = _shown(counted, FIRST if two else ROWS, wanted)
+        each, found = max(2, ROWS // max(len(firsts), 1) - 1), []
+        for code in firsts:
+            prefix, items = (*path, code), below[column == code]
+            found.append(_Kin(prefix, items, self._beside(prefix, items, each) if two else [_Row(None, items)]))
+        if len(counted) > len(firsts):
+            rest = below[~np.isin(column, firsts)]
+            found.append(_Kin(None, rest, [_Row(None, rest)], len(counted) - len(firsts)))
+        return found
 
-def _divided(figure: go.Figure, blocks: list[tuple], colours: Mapping[str, str], grouped: bool) -> None:
-    """The coloured part of every branch: a trace for each of ten groups, and one for the rest."""
-    known = [*colours.items(), *[("", GREY)] * (len(PALETTE) - len(colours)), ("other", GREY)]
-    counts = [items["group"].value_counts() if grouped else {} for *_, items in blocks]
-    left = [0.0] * len(blocks)
-    for at, (name, colour) in enumerate(known):
-        shares = []
-        for block, count in zip(blocks, counts, strict=True):
-            whole = len(block[-1])
-            rest = at == len(known) - 1 and grouped
-            hits = whole - sum(count.get(one, 0) for one in colours) if rest else count.get(name, 0) if name else 0
-            shares.append(float(hits / whole))
-        figure.add_bar(
-            x=[0.52 * share for share in shares],
-            base=[block[0] + 0.04 + 0.52 * start for block, start in zip(blocks, left, strict=True)],
-            y=[block[2] + (block[3] - 1) / 2 for block in blocks],
-            width=[block[3] - 0.3 for block in blocks],
-            orientation="h",
-            marker={"color": colour, "line": {"width": 0}},
-            name=label(name, 24) if name else "",
-            showlegend=bool(name) and grouped and any(shares),
-            hoverinfo="skip",
+    def _beside(self, prefix: Prefix, items: np.ndarray, most: int) -> list[_Row]:
+        depth = len(prefix)
+        nexts = self.codes[items, depth]
+        wanted = self._picked[depth] if self._picked[:depth] == prefix and len(self._picked) > depth else None
+        counted = _counted(nexts)
+        codes = _shown(counted, most, wanted)
+        rows = [_Row((*prefix, code), items[nexts == code]) for code in codes]
+        if len(counted) > len(codes):
+            rows.append(_Row(None, items[~np.isin(nexts, codes)], len(counted) - len(codes)))
+        return rows
+
+    def shown(self, kin: _Kin, two: bool, columns: str) -> str:
+        """One branch of the left column and all that stands beside it."""
+        rows = []
+        for row in kin.rows:
+            cells = []
+            if two:
+                cells.append("<span></span>" if kin.prefix is None else self._cell(row.prefix, row.items, row.more, 1))
+            cells.append(f"<span>{self._titled(row.items)}</span>")
+            if self.there is not None:
+                cells.append(f"<span>{_elsewhere(self.there[row.items])}</span>")
+            rows.append(f"<div class='row' style='{columns}'>{''.join(cells)}</div>")
+        first = self._cell(kin.prefix, kin.items, kin.more, len(kin.rows))
+        return f"<div class='kin' style='{_left(two)}'>{first}<div>{''.join(rows)}</div></div>"
+
+    def legend(self) -> str:
+        """What the colours stand for."""
+        if not self.groups:
+            return ""
+        kinds = [*zip(self.groups, PALETTE, strict=False), *[("other", GREY)] * self._others]
+        marks = "".join(
+            f"<span class='kind'><i style='background:{colour}'></i>{text(name, 24)}</span>" for name, colour in kinds
         )
-        left = [start + share for start, share in zip(left, shares, strict=True)]
+        of = f"<span class='kind'>{text(self._group)}:</span>" if self._group else ""
+        return f"<div>{of}{marks}</div>"
+
+    def _cell(self, prefix: Prefix | None, items: np.ndarray, more: int, rows: int) -> str:
+        if prefix is None:
+            return f"<div class='cut'><i>… {more:,} more codes with {len(items):,} items</i></div>"
+        head, said = f"<b>{_name(prefix)}</b>&ensp;{_many(len(items))}", self._words.get(prefix, "")
+        words = ("<br>" if rows > 1 else "&ensp;") + text(said) if said else ""
+        parts = f"<span class='parts' style='background:{self._divided(items)}'></span>" if self.groups else ""
+        key, kind = ".".join(map(str, prefix)), " type='button'" if self._tag == "button" else ""
+        picked = " picked" if prefix == self._picked else ""
+        return (
+            f"<{self._tag} class='branch{picked}'{kind} data-press='{key}' title='{self._hover(prefix, items)}'>"
+            f"{parts}<span class='said'>{head}{words}</span>{self._share(items)}</{self._tag}>"
+        )
+
+    def _share(self, items: np.ndarray) -> str:
+        """The part of the selection that a branch holds: in figures, and as a part of its lower edge."""
+        count = 0 if self._inside is None else int(self._inside[items].sum())
+        if not count:
+            return ""
+        part = count / int(self._inside.sum())
+        said = f"{part:.0%}" if part >= 0.005 else "&lt;1%"
+        return f"<span class='share'>{said}</span><span class='strip' style='width:{100 * part:.2f}%'></span>"
+
+    def _divided(self, items: np.ndarray) -> str:
+        """The colours of a branch, each as broad as its group's part of the items."""
+        counts = np.bincount(self._of[items], minlength=len(PALETTE) + 1)
+        ends = 100 * counts.cumsum() / len(items)
+        stops = [
+            f"{colour} {end - 100 * count / len(items):.1f}% {end:.1f}%"
+            for colour, count, end in zip((*PALETTE, GREY), counts, ends, strict=True) if count
+        ]  # fmt: skip
+        return f"linear-gradient(90deg, {', '.join(stops)})"
+
+    def _hover(self, prefix: Prefix, items: np.ndarray) -> str:
+        """What pointing at a branch tells, escaped for an attribute."""
+        lines = [f"{_name(prefix)}: {_many(len(items))}"]
+        if self._inside is not None:
+            lines.append(f"{self._inside[items].sum():,} of the {self._inside.sum():,} selected items")
+        if said := self._words.get(prefix, ""):
+            lines.append(f"its words: {plain(said)}")
+        if self.groups:
+            counts = np.bincount(self._of[items], minlength=len(PALETTE) + 1)
+            largest = [at for at in np.argsort(-counts, kind="stable")[:3] if counts[at]]
+            names = [*self.groups, *["other"] * (len(PALETTE) + 1 - len(self.groups))]
+            shares = ", ".join(f"{plain(names[at], 30)} {counts[at] / len(items):.0%}" for at in largest)
+            lines.append(f"{plain(self._group)}: {shares}" if self._group else shares)
+        lines += [f"– {plain(title, 60)}" for title in self.titles[items[: 2 * TITLES]]]
+        return html.escape("\n".join(lines))
+
+    def _titled(self, items: np.ndarray) -> str:
+        more = " …" if len(items) > TITLES else ""
+        return " · ".join(text(title, 60) for title in self.titles[items[:TITLES]]) + more
+
+
+def _counted(codes: np.ndarray) -> list[int]:
+    """The codes that occur, the most frequent first, of equals the one that comes first."""
+    found, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    return found[np.lexsort((first, -counts))].tolist()
+
+
+def _shown(codes: list[int], most: int, wanted: int | None) -> list[int]:
+    """The first of these codes; all if only one would be left out; `wanted` among them."""
+    shown = codes[: most if len(codes) > most + 1 else most + 1]
+    return [*shown[:-1], wanted] if wanted in codes and wanted not in shown else shown
+
+
+def _elsewhere(codes: np.ndarray) -> str:
+    found, counts = np.unique(codes, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    said = ", ".join(f"‹{found[at]}› {counts[at]:,}" for at in order[:3])
+    return said + (f", {len(found) - 3:,} more" if len(found) > 3 else "")
 
 
 def _name(prefix: Prefix) -> str:
     return "‹" + "·".join(map(str, prefix)) + "›"
 
 
-def _told(prefix: Prefix, items: pd.DataFrame, words: Mapping[Prefix, str], rows: int, room: float) -> str:
-    """A branch's code, how many items it has and its words, in as many lines as there is place for."""
-    most = int(room / LETTER)
-    head = f"{_name(prefix)}  {len(items):,} item{'s' * (len(items) != 1)}"
-    said = words.get(prefix, "")
-    if rows == 1:
-        left = most - int(1.17 * len(head)) - 2  # bold letters are wider
-        return f"<b>{head}</b>" + (f"  {label(said, left)}" if said and left > 5 else "")
-    return f"<b>{head}</b>" + (f"<br>{label(said, most)}" if said else "")
+def _many(count: int) -> str:
+    return f"{count:,} item{'s' * (count != 1)}"
 
 
-def _titles(items: pd.DataFrame, room: float) -> str:
-    """As many titles as fit in a line."""
-    most, line, used = int(room / LETTER), [], 0
-    for title in items["title"].iloc[:8]:
-        title = plain(title, max(24, most // 2))
-        if line and used + len(title) + 2 > most:
-            break
-        line.append(label(title, most))
-        used += len(title) + 3
-    more = len(items) - len(line)
-    return " · ".join(line) + (" …" if more > 0 and not line[-1].endswith("…") else "")
+def _left(two: bool) -> str:
+    """The left column and the rest of a tree."""
+    return _grid("22fr 78fr" if two else "25fr 75fr")
 
 
-def _elsewhere(items: pd.DataFrame, room: float) -> str:
-    counts = items["there"].value_counts()
-    said = ", ".join(f"‹{code}› {count:,}" for code, count in counts.iloc[:3].items())
-    return label(said + (f", {len(counts) - 3:,} more" if len(counts) > 3 else ""), int(room / LETTER))
-
-
-def _hover(prefix: Prefix, items: pd.DataFrame, words: Mapping[Prefix, str], group: str) -> str:
-    lines = [f"<b>{_name(prefix)}</b>: {len(items):,} items"]
-    if said := words.get(prefix, ""):
-        lines.append(f"its words: {label(said, 80)}")
-    if "group" in items:
-        shares = items["group"].value_counts(normalize=True).iloc[:3]
-        lines.append(
-            label(group) + ": " + ", ".join(f"{label(name, 30)} {share:.0%}" for name, share in shares.items())
-        )
-    return "<br>".join([*lines, *(f"– {title}" for title in labels(items["title"].iloc[:8], 60))])
-
-
-def _headers(depth: int, right: float, end: float, below: pd.DataFrame, levels: int, other: str) -> list[tuple]:
-    """Always four, for a live figure forgets no annotation."""
-    codes = below[f"level {depth}"].nunique()
-    return [
-        (0.0, f"<b>level {depth}</b>: {codes:,} code{'s' * (codes != 1)}, the largest"),
-        (2.25, f"<b>level {depth + 1}</b>" if right > 3 else " "),
-        (right + 0.05, "<b>items</b>, the most frequent first"),
-        (end + 0.05 if end < 10 else 9.9, f"<b>in {label(other, 12)}</b>: items" if "there" in below else " "),
-    ]
+def _grid(columns: str) -> str:
+    """Columns as wide as told, whatever is in them."""
+    return f"grid-template-columns: {' '.join(f'minmax(0, {one})' for one in columns.split())}"

@@ -79,7 +79,7 @@ class HistoryPage:
         self._case = Case(self.editor.true, now)
         self._tell()
         self._on_edit(self._case)
-        self.asked.show(self._case)
+        self.asked.show_soon(self._case)
 
     def _controls(self) -> Any:
         import ipywidgets

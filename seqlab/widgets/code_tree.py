@@ -11,15 +11,13 @@ import numpy as np
 
 from seqlab import figures
 from seqlab.datasets import text as item_text
-from seqlab.figures import code_trees
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets.picking import ItemPicker, titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
 if TYPE_CHECKING:
     import pandas as pd
-    import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
     from seqlab.tokenizers import CodeBook
@@ -140,9 +138,9 @@ class CodeTree:
         tells = 1 < self.items[color].nunique() <= max(12, len(self.items) // 3) if color in coded else True
         return ItemMap(vectors, replace(self._split, log=log), color if tells else None, method, seed)
 
-    def still(self) -> go.Figure:
+    def still(self) -> Html:
         """The tree from `path` on: two levels and the items below."""
-        return self._figure(live=False)
+        return self._drawn(pressable=False)
 
     def _coded(self, book: CodeBook) -> pd.DataFrame:
         import pandas as pd
@@ -161,12 +159,11 @@ class CodeTree:
             raise ValueError(f"no item has a code that begins with {path}")
         return path
 
-    def _figure(self, live: bool) -> go.Figure:
+    def _drawn(self, pressable: bool) -> Html:
         root = self.path[: max(min(len(self.path), self._book.levels - 2), 0)]
-        other, selected = self.names[1], self._elsewhere()
-        if live and selected is not None:
-            selected = selected[:0]  # a live tree has its `shares`, for which only the place is left
-        return figures.code_tree(self.items, self.words, root, self.path, self._category or "", other, selected)
+        return figures.code_tree(
+            self.items, self.words, root, self.path, self._category or "", self.names[1], self._elsewhere(), pressable
+        )
 
     def _elsewhere(self) -> np.ndarray | None:
         """What another view selected, none of it if this one did; None without a selection."""
@@ -177,7 +174,8 @@ class CodeTree:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
+
+        from seqlab.widgets.pressable import Pressable
 
         self.status = StatusLine()
         wide = {"width": "98%"}
@@ -186,24 +184,16 @@ class CodeTree:
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick_item))
         self.where = ipywidgets.HTML()
         self.details = ipywidgets.HTML(layout=wide)
-        under = []
-        if self.selection is not None:
-            from seqlab.widgets.shares import Shares
-
-            self.shares = Shares()
-            under = [self.shares]
-        self.figure = go.FigureWidget(self._figure(live=True))
-        self.figure.data[0].on_click(self.status.guard(self._clicked))
+        self.tree = Pressable(self.status.guard(self._pressed))
         self.branches.observe(self.status.guard(self._chosen), "value")
         self.up.on_click(self.status.guard(lambda _: self._back()))
         self._show()
         if self.selection is not None:
-            self._share()
             self.selection.follow(self._follow, self.status)
         bar = ipywidgets.HBox([self.up, self.where])
         left = ipywidgets.VBox([bar, self.branches], layout={"width": "56%"})
         top = ipywidgets.HBox([left, self.picker.view], layout={"width": "100%"})
-        return panel(self.status, top, self.figure, self.details, *under, figure=self.figure)
+        return panel(self.status, top, self.tree, self.details)
 
     def pick(self, path: Prefix) -> None:
         """Open a branch: its own branches in the picture, its items below it."""
@@ -213,9 +203,6 @@ class CodeTree:
         elif self.selection is not None and self.selection.now.by is self:
             self.selection.clear(by=self)
         self._show()
-        redraw(self.figure, self._figure(live=True))
-        if self.selection is not None:
-            self._share()
 
     def pick_item(self, item: int) -> None:
         """Open the branch an item stands in, down to its whole code."""
@@ -226,9 +213,8 @@ class CodeTree:
         if change.new is not None and not self._filling:
             self.pick(change.new)
 
-    def _clicked(self, trace: Any, points: Any, state: Any) -> None:
-        if points.point_inds:
-            self.pick(tuple(map(int, str(trace.customdata[points.point_inds[0]]).split("."))))
+    def _pressed(self, branch: str) -> None:
+        self.pick(tuple(map(int, branch.split("."))))
 
     def _back(self) -> None:
         if not self.path:
@@ -236,19 +222,14 @@ class CodeTree:
         self.pick(self.path[:-1])
 
     def _follow(self, now: Selected) -> None:
-        """Say how much of what was selected each branch holds; nothing else is drawn anew."""
-        if now.by is self:
-            return
-        self._list()
-        self._share()
-
-    def _share(self) -> None:
-        """Write on every branch how much of what was selected elsewhere it holds."""
-        selected = self._elsewhere()
-        self.shares.show(code_trees.held(self.figure.data[0], self.items, selected), len(selected))
+        """Say how much of what was selected each branch holds."""
+        if now.by is not self:
+            self.tree.show(self._drawn(pressable=True).markup)
+            self._list()
 
     def _show(self) -> None:
-        """What the controls and the lines below the picture say about the branch that is open."""
+        """The branch that is open: in the tree, in the controls, and in the lines below."""
+        self.tree.show(self._drawn(pressable=True).markup)
         chosen = self._list()
         said = self.words.get(self.path, "") if self.path else "all codes"
         self.where.value = Html(

@@ -20,11 +20,25 @@ import anywidget
 import numpy as np
 import traitlets
 
-from seqlab.widgets.showing import BESIDE_A_PLOT
-
-IN_THE_PAGE = (
-    BESIDE_A_PLOT
-    + """
+IN_THE_PAGE = """
+// calls `listen(plot)` with the figure of the same panel, again whenever that is rendered anew and has lost who
+// listened to it; gives the function that ends this
+const besidePlot = (el, listen) => {
+  let gone = false, panel = null;
+  const found = () => {
+    const plot = panel.querySelector(".js-plotly-plot");
+    if (plot && plot.on) listen(plot);
+  };
+  const rendered = (event) => { if (panel && panel.contains(event.detail.element)) found(); };
+  const settle = () => {
+    if (gone) return;
+    panel = el.closest(".seqlab-panel");
+    if (panel) found(); else requestAnimationFrame(settle);
+  };
+  document.addEventListener("plotlywidget-after-render", rendered);
+  settle();
+  return () => { gone = true; document.removeEventListener("plotlywidget-after-render", rendered); };
+};
 export default { render({ model, el }) {
   el.style.display = "none";
   let at = null, told = null;
@@ -95,7 +109,6 @@ export default { render({ model, el }) {
   };
 } };
 """
-)
 
 
 class Lasso(anywidget.AnyWidget):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import os
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PLOTLY = "application/vnd.plotly.v1+json"
+
+PAUSE = 0.3
+"""Seconds without another edit after which somebody is taken to look at what they have."""
 
 
 def in_report() -> bool:
@@ -83,29 +87,6 @@ width, and never measures again by itself.
 """
 
 
-BESIDE_A_PLOT = """
-const besidePlot = (el, listen) => {
-  let gone = false, panel = null;
-  const found = () => {
-    const plot = panel.querySelector(".js-plotly-plot");
-    if (plot && plot.on) listen(plot);
-  };
-  const rendered = (event) => { if (panel && panel.contains(event.detail.element)) found(); };
-  const settle = () => {
-    if (gone) return;
-    panel = el.closest(".seqlab-panel");
-    if (panel) found(); else requestAnimationFrame(settle);
-  };
-  document.addEventListener("plotlywidget-after-render", rendered);
-  settle();
-  return () => { gone = true; document.removeEventListener("plotlywidget-after-render", rendered); };
-};
-"""
-"""To begin a script for a page with: `besidePlot(el, listen)` calls `listen(plot)` with the figure of the same panel,
-again whenever that is rendered anew and has lost who listened to it, and gives the function that ends this.
-"""
-
-
 def panel(status: StatusLine, *parts: Any, figure: go.FigureWidget | None = None) -> Any:
     """The view of a widget: what went wrong on top, then its parts; `figure` is kept as wide as its place."""
     import ipywidgets
@@ -141,6 +122,21 @@ class StatusLine:
                 )
 
         return run
+
+
+class Soon:
+    """Does what it was last asked once nothing else was asked for `PAUSE` seconds; at once where no event loop runs."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.TimerHandle | None = None
+
+    def __call__(self, action: Callable[[], None]) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+        try:
+            self._waiting = asyncio.get_running_loop().call_later(PAUSE, action)
+        except RuntimeError:
+            action()
 
 
 def redraw(live: go.FigureWidget, figure: go.Figure) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from seqlab.figures.tables import Html, text
-from seqlab.widgets.showing import StatusLine, in_report, sentence
+from seqlab.widgets.showing import Soon, StatusLine, in_report, sentence
 
 if TYPE_CHECKING:
     from seqlab.evaluation.influence import History
@@ -63,6 +63,13 @@ class Tabs:
         if self.view is not None:
             self._open()
 
+    def show_soon(self, case: Case) -> None:
+        """`show` once no other case comes for a moment: edits made one after the other do not wait for each other."""
+        self._case = case
+        if self.view is not None and self.opened:
+            self.progress.value = f"Working out “{self.opened}” for this history ..."
+            self._soon(self.status.guard(self._open))
+
     def heard(self, case: Case) -> None:
         """Take a case from the open page itself."""
         self._case = self._shown[self.opened] = case
@@ -83,7 +90,7 @@ class Tabs:
     def _controls(self) -> Any:
         import ipywidgets
 
-        self.status = StatusLine()
+        self.status, self._soon = StatusLine(), Soon()
         names = list(self._makers)
         self.buttons = ipywidgets.ToggleButtons(
             options=names, value=self.opened or None, style={"button_width": "auto"}

@@ -161,7 +161,7 @@ class Lab:
         self.says(self.told, "Nothing is selected")
         self.in_colour(-1)
         self.says(self.users, "users with a test question")
-        assert self.tree.locator(".seqlab-shares text").count() == 0
+        assert self.tree.locator(".branch .share").count() == 0
         assert "selected" not in self.branch_list()
 
     def branch_list(self) -> str:
@@ -185,7 +185,7 @@ def shown(lab, notebook):
         opened.run_all()
         shown = Lab(opened)
         expect(shown.plot.locator(".legendtext").first).to_have_text(re.compile("shelf"), timeout=60_000)
-        expect(shown.tree.locator(".js-plotly-plot")).to_contain_text("All 12,101", timeout=60_000)
+        expect(shown.tree).to_contain_text("All 12,101", timeout=60_000)
         shown.says(shown.told, "Nothing is selected")
         shown.told.scroll_into_view_if_needed()
         opened.idle()
@@ -206,13 +206,12 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
         lasso(page, plot, 90 - 12 * turn)
         clock.stop("lasso on the map", idle)
         shown.agrees()
-        shown.says(shown.tree.locator(".seqlab-shares text").first, "%")
+        shown.says(shown.tree.locator(".branch .share").first, "%")
     shown.opened.shot("selection_lasso")
 
     # a branch by mouse: tree -> map and users
-    bars = shown.tree.locator(".js-plotly-plot .barlayer .trace").first.locator(".point path")
     for turn in range(TURNS):
-        box = bars.nth(2 * (turn % 2)).bounding_box()
+        box = shown.tree.locator("button.branch").nth(2 * (turn % 2)).bounding_box()
         clock.start()
         page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
         shown.says(told, "of branch (")
@@ -267,6 +266,8 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
 
 
 def test_the_keyboard_reaches_everything(shown) -> None:
+    from playwright.sync_api import expect
+
     page, told, idle = shown.page, shown.told, shown.opened.idle
     found = shown.map.locator(".widget-select select")
 
@@ -299,6 +300,11 @@ def test_the_keyboard_reaches_everything(shown) -> None:
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     shown.says(told, re.compile(r"of branch \(\d+\)"))
+    branches = shown.tree.locator("button.branch")
+    branches.nth(1).focus()
+    page.keyboard.press("Enter")
+    shown.says(told, re.compile(r"of branch \(\d+, \d+\)"))
+    expect(branches.and_(page.locator(":focus"))).to_have_count(1)  # who came by keyboard goes on by it
     branch = shown.agrees()
 
     # the list of users: search, sort, pick

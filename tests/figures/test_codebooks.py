@@ -1,10 +1,12 @@
 """Figures of code books: every item is in a branch, what is left out is counted, titles and words stay text."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from seqlab import figures
 
@@ -30,34 +32,41 @@ def words(frame):
     return firsts | {(int(a), int(b)): "<u>old" for a, b in frame[["level 0", "level 1"]].drop_duplicates().to_numpy()}
 
 
-def blocks(figure):
-    """prefix -> (left edge, middle, rows) of every branch."""
-    trace = figure.data[0]
-    return {
-        tuple(map(int, one.split("."))): (x, y, width)
-        for one, x, y, width in zip(trace.customdata, trace.base, trace.y, trace.width, strict=True)
-    }
+def tree(*arguments, **options):
+    """The tree as a document: what a reader of the page sees."""
+    return BeautifulSoup(figures.code_tree(*arguments, **options).markup, "html.parser")
+
+
+def branches(page):
+    """prefix -> its element, from top to bottom and from left to right."""
+    return {tuple(map(int, one["data-press"].split("."))): one for one in page.select("[data-press]")}
+
+
+def under(frame, prefix):
+    """Which items' codes begin so."""
+    return (frame[[f"level {level}" for level in range(len(prefix))]] == list(prefix)).all(axis=1)
 
 
 def test_a_branch_stands_beside_the_branches_below_it():
-    shown = blocks(figures.code_tree(coded(), {}))
+    shown = branches(tree(coded(), {}))
     assert {len(prefix) for prefix in shown} == {1, 2}
-    for prefix, (x, y, _) in shown.items():
+    for prefix, one in shown.items():
         if len(prefix) == 2:
-            above, middle, rows = shown[prefix[:1]]
-            assert x > above
-            assert abs(y - middle) <= rows / 2
+            assert shown[prefix[:1]] in one.find_parent(class_="kin").find_all(recursive=False)
 
 
 def test_every_item_is_in_a_branch_or_counted_as_left_out():
     frame = coded()
-    figure = figures.code_tree(frame, {})
-    shown = {prefix[0] for prefix in blocks(figure) if len(prefix) == 1}
+    page = tree(frame, {})
+    shown = {prefix[0] for prefix in branches(page) if len(prefix) == 1}
     assert shown == set(frame["level 0"].value_counts().index[:9])
     left = (~frame["level 0"].isin(shown)).sum()
-    assert any(
-        f"{frame['level 0'].nunique() - 9} more codes with {left} items" in text for text in figure.data[-1].text
-    )
+    assert f"{frame['level 0'].nunique() - 9} more codes with {left} items" in page.text
+    for prefix, one in branches(page).items():
+        assert f"{under(frame, prefix).sum()} item" in one.text
+    kin = page.select(".kin")[1]  # the first is the head
+    first, *nexts = (int(re.search(r"([\d,]+) items?", one.text)[1]) for one in kin.select(".branch, i"))
+    assert sum(nexts) == first
 
 
 def test_the_largest_come_first_and_a_picked_branch_is_never_left_out():
@@ -65,57 +74,72 @@ def test_the_largest_come_first_and_a_picked_branch_is_never_left_out():
     counts = frame["level 0"].value_counts()
     rare = int(counts.index[-1])
     second = int(frame.loc[frame["level 0"] == rare, "level 1"].iloc[0])
-    plain = blocks(figures.code_tree(frame, {}))
+    plain = branches(tree(frame, {}))
     assert (rare,) not in plain
-    picked = figures.code_tree(frame, {}, picked=(rare, second))
-    assert (rare, second) in blocks(picked)
-    outlined = [width > 0 for width in picked.data[0].marker.line.width]
-    assert sum(outlined) == 1
-    assert picked.data[0].customdata[outlined.index(True)] == f"{rare}.{second}"
-    ordered = sorted((place[1], prefix) for prefix, place in plain.items() if len(prefix) == 1)
-    assert [prefix[0] for _, prefix in ordered] == list(counts.index[:9])
+    assert [prefix[0] for prefix in plain if len(prefix) == 1] == list(counts.index[:9])
+    picked = tree(frame, {}, picked=(rare, second))
+    assert [one["data-press"] for one in picked.select(".picked")] == [f"{rare}.{second}"]
 
 
 def test_an_opened_branch_shows_its_own_branches_down_to_the_last_code():
     frame = coded()
     first = int(frame["level 0"].mode()[0])
-    assert all(prefix[0] == first for prefix in blocks(figures.code_tree(frame, {}, path=(first,))))
+    assert all(prefix[0] == first for prefix in branches(tree(frame, {}, path=(first,))))
     second = int(frame.loc[frame["level 0"] == first, "level 1"].mode()[0])
-    deepest = blocks(figures.code_tree(frame, {}, path=(first, second)))
+    deepest = branches(tree(frame, {}, path=(first, second)))
     assert {len(prefix) for prefix in deepest} == {3}
     with pytest.raises(KeyError, match="no item"):
         figures.code_tree(frame, {}, path=(999,))
 
 
-def test_the_coloured_parts_of_a_branch_add_up_to_the_whole():
-    figure = figures.code_tree(coded(), {}, group="shelf")
-    total = np.sum([trace.x for trace in figure.data[1:-1]], axis=0)
-    assert np.allclose(total, total[0])
-    assert figure.layout.showlegend
-    bare = figures.code_tree(coded().drop(columns="group"), {})
-    assert not bare.layout.showlegend
-    assert not np.any([trace.x for trace in bare.data[1:-1]])
+def test_the_colours_of_a_branch_are_as_broad_as_the_groups_in_it():
+    frame = coded()
+    page = tree(frame, {}, group="shelf")
+    names = [one.text for one in page.select(".kind")]
+    assert names[0] == "shelf:"
+    assert names[1:] == [*frame["group"].value_counts().index[:10], "other"]
+    colours = [one.i["style"].removeprefix("background:") for one in page.select(".kind") if one.i]
+    for prefix, one in branches(page).items():
+        inside = frame[under(frame, prefix)]["group"]
+        stops = re.findall(r"(#\w+|rgba\(.*?\)) ([\d.]+)% ([\d.]+)%", one.select_one(".parts")["style"])
+        for colour, start, end in stops:
+            name = names[1:][colours.index(colour)]
+            share = (inside == name).mean() if name != "other" else (~inside.isin(names)).mean()
+            assert float(end) - float(start) == pytest.approx(100 * share, abs=0.11)
+        assert float(stops[-1][2]) == 100
+    bare = tree(frame.drop(columns="group"), {})
+    assert not bare.select(".kind, .parts")
 
 
-def test_a_live_tree_can_be_redrawn_wherever_it_is_opened():
-    frame = coded(hostile=True)
+def test_a_branch_says_how_much_of_a_selection_it_holds():
+    frame = coded()
     first = int(frame["level 0"].mode()[0])
-    pictures = [
-        figures.code_tree(frame, words(frame)),
-        figures.code_tree(frame, {}, path=(first,)),
-        figures.code_tree(frame.drop(columns="group"), {}),
-        figures.code_tree(frame.assign(there=frame["level 1"]), {}, other="x"),
-        figures.code_tree(frame.drop(columns=["level 1", "level 2"]), {}),
-    ]
-    assert len({tuple(trace.type for trace in one.data) for one in pictures}) == 1
-    assert len({len(one.layout.annotations) for one in pictures}) == 1
+    selected = frame.index[(frame["level 0"] == first) | (frame.index <= 20)].to_numpy()
+    page = tree(frame, {}, selected=selected)
+    for prefix, one in branches(page).items():
+        inside = under(frame.loc[selected], prefix).sum()
+        share = one.select_one(".share")
+        assert (share is None) == (inside == 0)
+        assert f"{inside} of the {len(selected)} selected items" in one["title"]
+        if inside:
+            assert share.text == (f"{inside / len(selected):.0%}" if inside / len(selected) >= 0.005 else "<1%")
+            assert one.select_one(".strip")["style"] == f"width:{100 * inside / len(selected):.2f}%"
+    assert not tree(frame, {}, selected=selected[:0]).select(".share, .strip")
+
+
+def test_branches_are_buttons_where_they_can_be_pressed():
+    page = tree(coded(), {}, pressable=True)
+    still = tree(coded(), {})
+    assert branches(page).keys() == branches(still).keys()
+    assert all(one.name == "button" for one in branches(page).values())
+    assert not still.select("button")
 
 
 def test_where_items_are_in_the_other_tokenizer_is_told_beside_them():
-    frame = coded().assign(there=7)
-    figure = figures.code_tree(frame, {}, other="rq_vae")
-    assert sum(text.startswith("‹7› ") for text in figure.data[-1].text) >= 9
-    assert any("rq_vae" in one.text for one in figure.layout.annotations)
+    page = tree(coded().assign(there=7), {}, other="rq_vae")
+    told = [row.find_all(recursive=False)[-1].text for row in page.select(".row")]
+    assert "rq_vae" in told[0]
+    assert all(one.startswith("‹7› ") for one in told[1:])
 
 
 def test_use_has_a_bar_for_every_code_also_for_dead_ones():
@@ -180,8 +204,12 @@ def test_bands_between_two_tokenizers_carry_the_items_of_the_shown_codes():
 
 def test_no_title_word_or_name_becomes_markup():
     frame = coded(hostile=True)
+    page = tree(frame.assign(there=1), words(frame), group="<b>bold", other="<script>", pressable=True)
+    assert not page.select("script, img, u, bdi *")
+    assert {key for one in page.select("button") for key in one.attrs} == {"class", "type", "data-press", "title"}
+    assert "<script>" in page.text
+    assert "\u202e" not in str(page)
     for figure in (
-        figures.code_tree(frame.assign(there=1), words(frame), group="<b>bold", other="<script>"),
         figures.two_codebooks(frame, frame, ("<script>", "<b>bold"), (words(frame), words(frame))),
         figures.collisions({"<script>": frame}),
         figures.code_levels({"<script>": report(), "<b>bold": report()}),

@@ -1,6 +1,5 @@
 """CodeTree driven from Python as a person would, and its still."""
 
-import json
 import re
 
 import numpy as np
@@ -36,8 +35,9 @@ def tree(split, books, live):
     return widgets.CodeTree(books[0], split, books[1])
 
 
-def shown(figure):
-    return {tuple(map(int, one.split("."))) for one in figure.data[0].customdata}
+def shown(tree):
+    """The branches that can be pressed."""
+    return {tuple(map(int, one.split("."))) for one in re.findall(r"data-press='([\d.]+)'", tree.tree.markup)}
 
 
 def test_a_branch_lists_the_items_with_its_prefix_and_their_codes_elsewhere(tree, books, split):
@@ -83,22 +83,22 @@ def test_items_without_words_have_a_tree_without_words(live):
     assert tree.words == {}
     assert "group" not in tree.items
     tree.pick((1,))
-    assert shown(tree.figure)
+    assert shown(tree)
 
 
 def test_branches_are_opened_from_the_list_and_left_again(tree):
     assert not tree.path
-    assert {len(prefix) for prefix in shown(tree.figure)} == {1, 2}
+    assert {len(prefix) for prefix in shown(tree)} == {1, 2}
     tree.branches.value = tree.branches.options[0][1]
     assert len(tree.path) == 1
     assert tree.branches.value is None
-    assert {prefix[:1] for prefix in shown(tree.figure)} == {tree.path}
+    assert {prefix[:1] for prefix in shown(tree)} == {tree.path}
     assert {len(prefix) for _, prefix in tree.branches.options} == {2}
     tree.branches.value = tree.branches.options[0][1]
     tree.branches.value = tree.branches.options[0][1]
     assert len(tree.path) == 3
     assert not tree.branches.options
-    assert max(tree.figure.data[0].marker.line.width) > 0  # the last code is outlined
+    assert tree.tree.markup.count("branch picked") == 1  # the last code is outlined
     for _ in range(3):
         tree.up.click()
     assert not tree.path
@@ -107,12 +107,8 @@ def test_branches_are_opened_from_the_list_and_left_again(tree):
     assert "nothing before the first code" in tree.status.view.value
 
 
-def test_a_branch_is_opened_by_a_click(tree):
-    from types import SimpleNamespace
-
-    trace = tree.figure.data[0]
-    at = list(trace.customdata).index("2.1")
-    tree._clicked(trace, SimpleNamespace(point_inds=[at]), None)
+def test_a_branch_is_opened_by_pressing_it(tree):
+    tree._pressed("2.1")
     assert tree.path == (2, 1)
     assert set(tree.branch((2, 1))["title"]) <= set(tree.items["title"])
     assert "2·1" in tree.where.value
@@ -182,7 +178,8 @@ def test_two_books_of_one_tokenizer_are_told_apart(split, books, report):
 
 def test_in_a_report_the_still_stands_alone(split, books, report):
     shown = widgets.CodeTree(books[0], split, books[1])._repr_mimebundle_()
-    assert set(shown) == {"text/plain", "application/vnd.plotly.v1+json"}
+    assert set(shown) == {"text/plain", "text/html"}
+    assert "data-press='1.1'" in shown["text/html"]
 
 
 @pytest.mark.parametrize("category", [None, ""])
@@ -192,8 +189,7 @@ def test_titles_stay_text(split, books, live, category):
     tree = widgets.CodeTree(books[0], split, books[1], category=category)
     for item in (1, 2, 8):
         tree.pick_item(item)
-        figures = (tree.still(), tree.figure)
-        texts = [json.dumps(json.loads(figure.to_json()), ensure_ascii=False) for figure in figures]
+        texts = [tree.still().markup, tree.tree.markup]
         texts += [one.value for one in vars(tree).values() if isinstance(one, ipywidgets.HTML)]
         assert not [text for text in texts if TAGS.search(text)]
     assert "text/html" in tree._repr_mimebundle_()

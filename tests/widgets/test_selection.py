@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from bs4 import BeautifulSoup
 
 from seqlab import widgets
 from seqlab.tokenizers import CodeBook
@@ -287,24 +288,17 @@ def tree(split, book, selection):
 
 def shares(tree):
     """Prefix -> the share written on its branch of a live tree."""
-    return {branch: said for branch, (_, said) in tree.shares.shares.items()}
+    return shares_in(tree.tree)
 
 
-def shares_in(figure):
-    """Prefix -> the share written on its branch of a still."""
-    bars, strips, words = figure.data[0], figure.data[-2], figure.data[-1]
-    at = {
-        (round(x + base, 6), y): name
-        for x, base, y, name in zip(bars.x, bars.base, bars.y, bars.customdata, strict=True)
-    }
-    ends = [(round(x + 0.03, 6), y) for x, y in zip(words.x, words.y, strict=True)]
-    assert len(strips.x) == len(ends)
-    return {at[end]: re.sub("<.*?>", "", text) for end, text in zip(ends, words.text, strict=True)}
+def shares_in(shown):
+    """Prefix -> the share written on its branch."""
+    branches = BeautifulSoup(shown.markup, "html.parser").select(".branch:has(.share)")
+    return {one["data-press"]: one.select_one(".share").text for one in branches}
 
 
 def test_to_open_a_branch_is_to_select_its_items(tree, selection, book):
-    trace = tree.figure.data[0]
-    tree._clicked(trace, SimpleNamespace(point_inds=[list(trace.customdata).index("2.1")]), None)
+    tree._pressed("2.1")
     assert selection.now.codes == (2, 1)
     assert selection.now.items.tolist() == book.items_of((2, 1)).tolist()
     assert not shares(tree)  # the branch that is open is the selection
@@ -352,7 +346,7 @@ def test_the_still_of_a_tree_tells_the_shares(split, book, report):
     selection = widgets.Selection(split, book)
     selection.select([1, 4, 2])
     assert shares_in(widgets.CodeTree(book, split, selection=selection).still())["1"] == "67%"
-    assert len(widgets.CodeTree(book, split).still().data) == 13
+    assert not shares_in(widgets.CodeTree(book, split).still())
 
 
 # the users

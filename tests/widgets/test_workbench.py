@@ -1,5 +1,6 @@
 """The workbench driven from Python as a person would, its state and its stills."""
 
+import asyncio
 import json
 import re
 from dataclasses import replace
@@ -68,6 +69,28 @@ def test_a_page_is_made_when_it_is_opened_and_only_the_open_one_follows(bench, m
     assert history_page(bench)._case.true.user == 5
     bench.open(7)
     assert asked == [5]
+
+
+def test_of_edits_made_one_after_the_other_only_the_last_is_asked_about(bench, monkeypatch):
+    page = history_page(bench)
+    why, asked = page.asked.page("Why"), []
+    monkeypatch.setattr(why, "show", lambda case: asked.append(len(case.now)))
+    true = len(bench.desk.case.true)
+
+    async def edits():
+        for _ in range(2):
+            page.editor.buttons["Drop"].click()
+            assert "Working out" in page.asked.progress.value
+        assert len(bench.desk.case.now) == true - 2  # the lists do not wait
+        assert asked == []
+        while not asked:
+            await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(edits(), 20))
+    assert asked == [true - 2]
+    assert not page.asked.progress.value
+    page.editor.buttons["Undo"].click()  # where no event loop runs
+    assert asked == [true - 2, true - 1]
 
 
 def test_every_tab_shows_what_its_systems_can_and_says_which_systems_would(bench):
