@@ -22,10 +22,9 @@ def coordinates(vectors: np.ndarray, method: Method = "pca", seed: int = 0) -> n
     if len(vectors) < 3:
         raise ValueError(f"a map needs at least 3 items (got {len(vectors)})")
     if method == "pca":
-        from sklearn.decomposition import PCA
-
-        spots = PCA(2, random_state=seed).fit_transform(vectors)
-        return spots.astype(np.float32)
+        left, sizes, right = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+        up = np.sign(right[:2, :][range(2), np.abs(right[:2]).argmax(1)])  # no axis is turned over by another machine
+        return left[:, :2] * sizes[:2] * up
     if method != "umap":
         raise ValueError(f"the projections are 'pca' and 'umap' (got {method!r})")
     return cached("projections", ("umap", "cosine", seed), [vectors], lambda: {"spots": _umap(vectors, seed)})["spots"]

@@ -38,7 +38,10 @@ def label(text: object, most: int = 0) -> str:
 
 def plain(text: object, most: int = 0) -> str:
     """A title as one line of text for a control, which shows text as it is: not escaped, "(no title)" when empty."""
-    line = _UNSHOWN.sub(" ", _STEERING.sub("", str(text))).strip() or "(no title)"
+    line = str(text)
+    if not line.isprintable() or "  " in line:  # most titles are, and there are many of them
+        line = _UNSHOWN.sub(" ", _STEERING.sub("", line))
+    line = line.strip() or "(no title)"
     if most and len(line) > most:
         line = line[: most - 1].rstrip() + "…"
     return line
