@@ -44,13 +44,13 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "01_look_at_the_data": (4, 2),
     "02_item_map": (2, 1),
     "03_attention_and_memory": (3, 2),
-    "04_semantic_id_codebooks": (9, 3),
+    "04_semantic_id_codebooks": (7, 5),
     "05_beam_search_step_by_step": (2, 3),
     "06_latent_reasoning": (5, 5),
     "07_workbench": (1, 1),
     "08_compare_systems": (3, 3),
     "90_report_system": (4, 5),
-    "91_report_codebook": (5, 6),
+    "91_report_codebook": (4, 7),
     "92_report_reasoning": (7, 5),
 }
 
@@ -179,7 +179,7 @@ def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, 
 
     items = datasets.load(small_log).items
     state = {
-        "dataset": str(small_log), "user": "c003", "history": items["item_id"].iloc[:3].tolist(),
+        "dataset": str(small_log), "user": "c003", "typed": [], "history": items["item_id"].iloc[:3].tolist(),
         "selection": {"items": items["item_id"].iloc[5:7].tolist()}, "tab": "Neighbours", "other": "", "seed": 3,
     }  # fmt: skip
     pinned = pins.pin(tmp_path / "mine.json", "07_workbench", state, small_runs)

@@ -34,6 +34,7 @@ class Desk:
         runs: Mapping[str, Run],
         split: Split,
         user: int | str | None = None,
+        typed: str | list[str | int] | None = None,
         history: str | list[str | int] | None = None,
         selection: Mapping[str, list] | None = None,
         tab: str | None = None,
@@ -44,7 +45,7 @@ class Desk:
             raise ValueError(f"there is no tab {tab!r}; there are {', '.join(TABS)}")
         self.runs, self.split, self._seed, self._other = dict(runs), split, seed, other or ""
         self._longest = max(longest_of(run.model) for run in runs.values())
-        self.case = self._case(user, history)
+        self.case = self._case(user, typed, history)
         self._first = self.case.true.user
         books = [run.model.ids.book for run in runs.values() if hasattr(run.model, "ids") and run.model.ids.known]
         self.selection = Selection(split, books[0] if books else None)
@@ -84,12 +85,12 @@ class Desk:
     def state(self) -> dict[str, Any]:
         """What is shown, in literals: the parameters that show it again."""
         now, true = self.case.now, self.case.true
-        items = now.items.tolist() if true.user else [*now.earlier.tolist(), *now.items.tolist()]
         page = self.tabs.made.get(HISTORY)
         other = page.other if isinstance(page, HistoryPage) else None
         return {
             "user": self._name(true.user) if true.user else "",
-            "history": self._ids(items) if self.case.edited or not true.user else [],
+            "typed": [] if true.user else self._ids([*true.earlier.tolist(), *true.items.tolist()]),
+            "history": self._ids(now.items.tolist()) if self.case.edited else [],
             "selection": self._selected(),
             "tab": self.tabs.opened,
             "other": self._other if other is None or not other.user else self._name(other.user),
@@ -118,12 +119,16 @@ class Desk:
         lists = side_lists(self.runs, self.split, self.case)
         return Html(self.selection.still().body + side_by_side([history_list(self.split, self.case), lists]).body)
 
-    def _case(self, user: int | str | None, history: str | list[str | int] | None) -> Case:
+    def _case(
+        self, user: int | str | None, typed: str | list[str | int] | None, history: str | list[str | int] | None
+    ) -> Case:
         number = user_of(self.split, user)
-        if history and number is None:
-            typed = influence.typed_history(self.split, history, self._longest)
-            return Case(typed, typed)
-        true = self._history(number or sample_users(self.split, 1, self._seed)[0])
+        if typed and number is not None:
+            raise ValueError(f"look at user {user}, or at somebody typed in, not at both")
+        if typed:
+            true = influence.typed_history(self.split, typed, self._longest)
+        else:
+            true = self._history(number or sample_users(self.split, 1, self._seed)[0])
         if not history:
             return Case(true, true)
         edited = influence.typed_history(self.split, history)

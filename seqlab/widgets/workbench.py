@@ -38,12 +38,13 @@ class Workbench:
     """One to three runs on one split: one selection over map, codes and users, and tabs about one user.
 
     runs: label -> Run, or runs. user: a number of the log or, as text, an id of the source (None or "": one at random).
-    history: what that user's history was edited to or, without a user, what somebody typed in (ids or titles, the
-    oldest first). selection: {"items": ids}, {"codes": a prefix} or {"users": ids}. tab: the one that is open (None or
-    "": the first; in a report, all). other: the user whose activations are patched in. seed: of all that is random.
-    dataset: the name or path the data were loaded by (None: the log's name). folder: where the toolbar looks for other
-    runs (None: where the first run lies, else data/runs).
-    Raises `ValueError` for no runs or more than three, and for a user, an item or a tab that is not there.
+    typed: instead of a user of the log, what somebody typed in (ids or titles, the oldest first). history: what the
+    history was edited to. selection: {"items": ids}, {"codes": a prefix} or {"users": ids}. tab: the one that is open
+    (None or "": the first; in a report, all). other: the user whose activations are patched in. seed: of all that is
+    random. dataset: the name or path the data were loaded by (None: the log's name). folder: where the toolbar looks
+    for other runs (None: where the first run lies, else data/runs).
+    Raises `ValueError` for no runs or more than three, for a user, an item or a tab that is not there, and for a user
+    as well as somebody typed in.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Workbench:
         split: Split,
         *,
         user: int | str | None = None,
+        typed: str | list[str | int] | None = None,
         history: str | list[str | int] | None = None,
         selection: Mapping[str, list] | None = None,
         tab: str | None = None,
@@ -63,7 +65,7 @@ class Workbench:
         runs = labelled(runs)
         self.dataset, self._seed = dataset or split.log.name, seed
         self._folder = _beside(runs, split.log.name) if folder is None else Path(folder)
-        self.desk = Desk(runs, split, user, history, selection, tab, other, seed)
+        self.desk = Desk(runs, split, user, typed, history, selection, tab, other, seed)
         self.view = None if in_report() else self._controls()
 
     @classmethod

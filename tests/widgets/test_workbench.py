@@ -146,7 +146,8 @@ def test_somebody_typed_in_is_looked_at_everywhere(bench, split):
     page.editor.read(["4", "8", "15"])
     assert bench.desk.case.true.user == 0
     assert bench.state()["user"] == ""
-    assert bench.state()["history"] == ["4", "8", "15"]
+    assert bench.state()["typed"] == ["4", "8", "15"]
+    assert bench.state()["history"] == []
     for tab in INSIDE:
         opened(bench, tab)
     assert "(typed in)" in bench.desk.tabs.made["Beam"].widgets["tiger"].words()
@@ -204,7 +205,8 @@ CASES = {
     "items": {"user": "u4", "selection": {"items": ["3", "17"]}, "tab": "Neighbours"},
     "a branch": {"selection": {"codes": [1]}, "tab": "Beam"},
     "edited": {"user": "u4", "history": ["4", "8", "15"], "other": "u9", "tab": "History editor"},
-    "typed": {"history": ["4", "8", "15"], "selection": {"users": ["u4", "u5"]}, "tab": "Neighbours"},
+    "typed": {"typed": ["4", "8", "15"], "selection": {"users": ["u4", "u5"]}, "tab": "Neighbours"},
+    "typed and edited": {"typed": ["4", "8", "15"], "history": ["8", "15", "3"], "tab": "History editor"},
 }
 
 
@@ -252,6 +254,7 @@ def test_a_tab_a_user_or_a_selection_that_is_not_there_is_refused(run, split, re
         ({"user": "nobody"}, "no test question about"),
         ({"selection": {"items": ["999"]}}, "no item with the id"),
         ({"selection": {"colours": [1]}}, "items, codes or users"),
+        ({"user": "u4", "typed": ["3"]}, "not at both"),
     ):
         with pytest.raises(ValueError, match=said):
             widgets.Workbench([run], split, **wrong)
