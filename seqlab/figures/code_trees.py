@@ -30,7 +30,8 @@ TITLES = 5
 GREY = "rgba(128, 134, 144, 0.45)"
 
 STYLE = f"""<style>
-.sl .tree {{ font-size: 12px; line-height: 21px; margin: 6px 0 10px; }}
+.sl .tree {{ font-size: 12px; line-height: 21px; margin: 6px 0 10px; overflow-x: auto; }}
+.sl .tree > .kin {{ min-width: 620px; }}
 .sl .tree .kin, .sl .tree .row {{ display: grid; column-gap: 6px; }}
 .sl .tree .kin {{ padding: 1px 0; }}
 .sl .tree .row {{ height: 21px; }}
