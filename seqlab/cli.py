@@ -33,7 +33,7 @@ def fit(
     """Train SYSTEM on a dataset (leave-one-out), evaluate it, and write its run folder."""
     import dataclasses
 
-    from seqlab import models, training
+    from seqlab import models, processes, training
     from seqlab.datasets import leave_one_out, load
 
     given = _pairs(settings or [])
@@ -48,8 +48,9 @@ def fit(
     changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     options = dataclasses.replace(training.preset(model, split), **changes)
     run = training.fit(model, split, options, out, resume, seen_filter)
-    typer.echo(repr(run))
-    typer.echo(run.metrics["protocol"])
+    if processes.index() == 0:
+        typer.echo(repr(run))
+        typer.echo(run.metrics["protocol"])
     if run.interrupted:
         raise typer.Exit(130)
 

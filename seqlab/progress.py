@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from seqlab import processes
+
 if TYPE_CHECKING:
     from seqlab.datasets.sequences import Sequences
 
@@ -18,13 +20,14 @@ def live() -> bool:
 
 
 class Progress:
-    """The progress of one `fit`."""
+    """The progress of one `fit`; of several processes the first alone reports."""
 
     def __init__(self, epochs: int, metric: str) -> None:
         self.epochs, self.metric, self.bar = epochs, metric, None
+        self.silent = processes.index() > 0
 
     def __enter__(self) -> Progress:
-        if live():
+        if live() and not self.silent:
             from tqdm.auto import tqdm
 
             form = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
@@ -59,5 +62,5 @@ class Progress:
         """A sentence that stays."""
         if self.bar is not None:
             self.bar.write(sentence)
-        else:
+        elif not self.silent:
             print(sentence, flush=True)

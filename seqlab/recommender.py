@@ -21,10 +21,15 @@ PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy",
 
 @dataclass(frozen=True)
 class Loss:
-    """A training objective: `total` is minimised, `parts` are its named terms (unweighted, detached) for the eye."""
+    """A training objective: `total` is minimised, `parts` are its named terms (unweighted, detached) for the eye.
+
+    `total` is a mean over `count` answers, by which several processes weigh their shares of a batch; None: over all
+    targets of the batch.
+    """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,15 @@ def load(folder: str | Path) -> nn.Module:
         state = load_file(folder / "model.safetensors")
     except SafetensorError as error:
         raise ValueError(f"{folder / 'model.safetensors'} cannot be read: {error}.") from error
-    _read_state(model, state, folder)
+    read_state(model, state, folder)
     return model.eval()
 
 
-def _read_state(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Parameters must fit; buffers, whose size may come from data (counts, codes), are taken as they are."""
+def read_state(model: nn.Module, state: dict[str, Tensor], origin: Path | str) -> None:
+    """Parameters must fit; buffers, whose size may come from data (counts, codes), are taken as they are.
+
+    Raises `ValueError` that names the `origin` of the state where the parameters do not fit.
+    """
     for name in [name for name, _ in model.named_buffers()]:
         if name in state:
             owner, _, leaf = name.rpartition(".")
@@ -132,7 +140,7 @@ def _read_state(model: nn.Module, state: dict[str, Tensor], folder: Path) -> Non
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{folder}: weights and configuration do not fit: {error}") from error
+        raise ValueError(f"{origin}: weights and configuration do not fit: {error}") from error
 
 
 def prepare(model: nn.Module, split: Split) -> None:

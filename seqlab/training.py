@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from seqlab import provenance, recommender
+from seqlab import processes, provenance, recommender
 from seqlab.evaluation import Ranks, metrics, rank
 from seqlab.progress import Progress
 
@@ -85,21 +86,36 @@ def fit(
 
     Without `options` those of the dataset's card are taken (see `preset`).
     `out` is written whole at the end; until then `<out>.partial` holds the last checkpoint, from which `resume=True`
-    goes on to the same weights as an uninterrupted run (same machine and seed). Ctrl-C stops training and goes on
-    with the best epoch so far. Device, precision and processes are Accelerate's: the same call trains under `torchrun`.
+    goes on to the same weights as an uninterrupted run (same machine, seed and number of processes). Ctrl-C stops
+    training and goes on with the best epoch so far. Device, precision and processes are Accelerate's.
+
+    The same call trains by several processes under `torchrun`; all must make it, and each gets the run. A batch is
+    still of `options.tokens` positions, its rows dealt out in turn. Loss and gradient are the means over the whole
+    batch, as in one process but for rounding. What differs is what is drawn: dropout, negatives, masks, cuts and
+    orders, by each process from the seed `seed * 1_000_003 + epoch + 7_919 * process` (crops and batches are the same
+    for any number); and what rows do to one another, which they do among those of one process: negatives that a batch
+    shares, the contrast of ReaRec's PRL and the sample of its ERL, the paths of REG4Rec's alignment. The first process
+    writes and reports. Ctrl-C, or an error of one, stops them all.
 
     Raises `FileExistsError` where `out` exists, `BlockingIOError` where another training is writing it, `OSError` where
-    it cannot be written, `ValueError` where a checkpoint belongs to other settings, `FloatingPointError` where the loss
-    is not finite (the last checkpoint is kept).
+    it cannot be written, `ValueError` where a checkpoint belongs to other settings or processes were given different
+    ones, `FloatingPointError` where the loss is not finite (the last checkpoint is kept), `ConnectionAbortedError`
+    where another process stopped.
     """
     options = options or preset(model, split)
+    processes.start()
     if out is None:
         return _fit(model, split, options, None, resume, seen_filter)
     out = Path(out)
-    with contextlib.nullcontext() if out.exists() else _alone(out):  # a finished run may lie where nobody can write
-        if out.exists():
+    with contextlib.ExitStack() as held:
+        with processes.together():  # the first looks, and holds the folder, for all
+            if processes.index() == 0 and not out.exists():  # a finished run may lie where nobody can write
+                held.enter_context(_alone(out))
+        _, finished = processes.share({}, "finished" if out.exists() else "")
+        if finished:
             if resume:
-                return load_run(out, split)
+                with processes.together():
+                    return load_run(out, split)
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
             )
@@ -112,7 +128,11 @@ def _fit(
     partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
     started = time.perf_counter()
-    recommender.prepare(model, split)
+    with processes.together():
+        recommender.prepare(model, split)
+    if processes.count() > 1:  # all begin with what the first has, to the last bit
+        first, _ = processes.share(model.state_dict())
+        recommender.read_state(model, first, "process 0")
     state, interrupted = _State(), False
     if hasattr(model, "loss"):
         accelerator = _accelerator(options.precision)
@@ -124,7 +144,8 @@ def _fit(
         except KeyboardInterrupt:
             interrupted = True
             kept = f"; `resume=True` goes on from {partial}" if partial else ""
-            print(f"Stopped in epoch {state.epoch + 1}: the best epoch so far, {state.best_epoch}, is kept{kept}.")
+            if processes.index() == 0:
+                print(f"Stopped in epoch {state.epoch + 1}: the best epoch so far, {state.best_epoch}, is kept{kept}.")
         if state.best:
             model.load_state_dict(state.best)
     test = rank(model, split, "test", seen_filter)
@@ -141,8 +162,9 @@ def _fit(
     run = Run(_name(model), model.eval(), summary, test, state.history, out, interrupted)
     if out is None or interrupted:
         return dataclasses.replace(run, folder=None)
-    if not hasattr(model, "loss") or accelerator.is_main_process:
-        _write(run, split, options, partial)
+    with processes.together():  # when one returns, the folder is there
+        if processes.index() == 0:
+            _write(run, split, options, partial)
     return run
 
 
@@ -154,9 +176,6 @@ def _alone(out: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    if int(os.environ.get("RANK", "0")):  # of one training by several processes the first writes
-        yield
-        return
     lock = out.with_name(out.name + ".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -213,6 +232,7 @@ def _write(run: Run, split: Split, options: Options, partial: Path) -> None:
         "data": {"name": split.log.name, "split": split.how, "fingerprint": split.log.fingerprint()},
         "evaluation": {"seen_filter": run.ranks.seen_filter, "exposure": run.ranks.exposure.tolist()},
         "history": run.history,
+        "processes": processes.count(),
     }
     partial.mkdir(parents=True, exist_ok=True)
     recommender.save(run.model, partial, run.system, split.n_items)
@@ -237,7 +257,7 @@ class _State:
 
 
 class _Objective(nn.Module):
-    """`model.loss` as a forward pass, which is what DDP and torch.compile wrap."""
+    """`model.loss` as a forward pass, which is what Accelerate and torch.compile wrap."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -258,7 +278,10 @@ class _Loop:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         decay = options.weight_decay
         optimizer = kind(self.parameters, options.learning_rate, betas=(0.9, 0.98), weight_decay=decay, foreach=True)
-        self.objective, self.optimizer = accelerator.prepare(_Objective(model), optimizer)
+        # without DDP: see `_learn_together`
+        self.objective = accelerator.prepare_model(_Objective(model), evaluation_mode=True)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.pressed = threading.Event()  # Ctrl-C, among several processes
         if options.compile:
             self.objective = torch.compile(self.objective, dynamic=True)
         self.train = split.train.to(accelerator.device)
@@ -269,38 +292,41 @@ class _Loop:
             {"config": dataclasses.asdict(model.config), "options": chosen,
              "data": split.log.fingerprint(), "split": split.how}
         )  # fmt: skip
+        if len(set(processes.say(self.settings))) > 1:
+            raise ValueError("The processes of this training have different data or settings; give all the same.")
 
     def run(self, state: _State) -> None:
-        with Progress(self.options.epochs, self.options.metric) as progress:
+        with Progress(self.options.epochs, self.options.metric) as progress, processes.hold_back(self.pressed):
             while state.epoch < self.options.epochs:
                 if state.epoch - state.best_epoch >= self.options.patience:
                     progress.say(f"No better {self.options.metric} for {self.options.patience} epochs: stopped.")
                     break
                 self._epoch(state, progress)
-                if self.checkpoint is not None and self.accelerator.is_main_process:
-                    self._save_or_tell(state)
+                with processes.together():
+                    if self.checkpoint is not None and processes.index() == 0:
+                        self._save_or_tell(state)
+                    if self.pressed.is_set():
+                        raise KeyboardInterrupt
 
     def _epoch(self, state: _State, progress: Progress) -> None:
         options, began = self.options, time.perf_counter()
         seed = options.seed * 1_000_003 + state.epoch  # an epoch is the same whether or not it was resumed at
-        torch.manual_seed(seed + self.accelerator.process_index * 7_919)
+        torch.manual_seed(seed + processes.index() * 7_919)
         self.model.train()
         total, steps, targets = torch.zeros((), device=self.accelerator.device), 0, 0
         step = sum(int(row["steps"]) for row in state.history)
-        share = state.epoch / options.epochs
-        for batch in self._batches(seed):
-            rate = _rate(options, step + steps + 1, share)
+        done, share = state.epoch / options.epochs, (processes.index(), processes.count())
+        for batch in self.train.training_batches(self.model.config.max_length, options.tokens, seed, share):
+            rate = _rate(options, step + steps + 1, done)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            with self.accelerator.autocast():
-                loss = self.objective(batch)
-            self.accelerator.backward(loss.total)
+            loss, asked = self._learn(batch) if processes.count() == 1 else self._learn_together(batch)
             self.accelerator.clip_grad_norm_(self.parameters, options.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            total += loss.total.detach()
+            total += loss
             steps += 1
-            targets += int((batch.targets > 0).sum())
+            targets += int(asked)
             if steps % 20 == 0:
                 mean = float(total) / steps
                 self._must_be_finite(mean, state.epoch, steps, rate)
@@ -320,19 +346,48 @@ class _Loop:
         state.history.append(row | {"seconds": round(time.perf_counter() - began, 3)})
         progress.epoch(state.history[-1], targets / (state.seconds / state.epoch), state.best_epoch)
 
-    def _batches(self, seed: int) -> Iterator[Batch]:
-        """This process's share of the epoch; every process takes the same number of steps."""
-        batches = self.train.training_batches(self.model.config.max_length, self.options.tokens, seed)
-        count, mine = self.accelerator.num_processes, self.accelerator.process_index
-        if count == 1:
-            yield from batches
-            return
-        group: list[Batch] = []
-        for batch in batches:
-            group.append(batch)
-            if len(group) == count:
-                yield group[mine]
-                group.clear()
+    def _learn(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Leave the gradient of the loss in the parameters; the loss, and the number of targets."""
+        loss = self._backward(batch)
+        return loss.total.detach(), (batch.targets > 0).sum()
+
+    def _backward(self, batch: Batch) -> Loss:
+        with self.accelerator.autocast():
+            loss = self.objective(batch)
+        self.accelerator.backward(loss.total)
+        return loss
+
+    def _learn_together(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`_learn` where each process holds some rows of the batch, or none.
+
+        Every process's mean is weighed by the answers it is a mean over; their sum is the mean over the whole batch.
+        DDP would weigh all processes alike, stall where one has no rows, and search every step for parameters without a
+        gradient; one sum of one flat tensor needs none of that, and carries along whether somebody failed.
+        """
+        asked = (batch.targets > 0).sum()
+        loss, weight, failure = torch.zeros((), device=asked.device), asked, None
+        try:
+            if self.pressed.is_set():
+                raise KeyboardInterrupt
+            if len(batch):
+                found = self._backward(batch)
+                loss, weight = found.total.detach(), asked if found.count is None else asked.new_tensor(found.count)
+            elif self.accelerator.scaler is not None:
+                self.accelerator.scaler.scale(loss)  # it must have seen a loss before it sees gradients
+        except BaseException as error:
+            failure = error
+        own = [parameter.grad for parameter in self.parameters]
+        has = asked.new_tensor([grad is not None for grad in own])
+        said = torch.stack([loss.float() * weight, weight, asked, asked.new_tensor(failure is not None)])
+        flat = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(self.parameters, own, strict=True)]
+        flat = processes.total(torch.cat([*(grad.flatten() * weight for grad in flat), has, said]))
+        *gradients, has, said = flat.split([*(parameter.numel() for parameter in self.parameters), len(has), len(said)])
+        loss, weight, asked, failed = said
+        if failed:
+            processes.meet(failure)
+        for parameter, gradient, somewhere in zip(self.parameters, gradients, has.tolist(), strict=True):
+            parameter.grad = gradient.div_(weight).view_as(parameter) if somewhere else None
+        return loss / weight, asked
 
     def _must_be_finite(self, loss: float, epoch: int, step: int, rate: float) -> None:
         if loss != loss or loss in (float("inf"), float("-inf")):
@@ -373,19 +428,13 @@ class _Loop:
         os.replace(self.unfinished, self.checkpoint / "state.safetensors")
 
     def restore(self, state: _State) -> None:
-        """Go on from the checkpoint, if there is one."""
-        from safetensors import safe_open
-
-        if self.checkpoint is None or not (self.checkpoint / "state.safetensors").exists():
+        """Go on from the checkpoint, if there is one; the first process reads it for all."""
+        with processes.together():
+            tensors, scalars = self._read() if processes.index() == 0 else ({}, "")
+        tensors, scalars = processes.share(tensors, scalars)
+        if not scalars:
             return
-        with safe_open(self.checkpoint / "state.safetensors", "pt") as file:
-            described = file.metadata()
-            if described["settings"] != self.settings:
-                raise ValueError(
-                    f"{self.checkpoint} was made with other settings or data; use the same ones, or another folder."
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        for name, value in json.loads(described["state"]).items():
+        for name, value in json.loads(scalars).items():
             setattr(state, name, value)
         state.best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
         self.model.load_state_dict(
@@ -397,6 +446,20 @@ class _Loop:
             self.optimizer.state[parameter] = {
                 name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()
             }
+
+    def _read(self) -> tuple[dict[str, Tensor], str]:
+        """The tensors of the checkpoint and its state as JSON; nothing where there is none."""
+        from safetensors import safe_open
+
+        if self.checkpoint is None or not (self.checkpoint / "state.safetensors").exists():
+            return {}, ""
+        with safe_open(self.checkpoint / "state.safetensors", "pt") as file:
+            described = file.metadata()
+            if described["settings"] != self.settings:
+                raise ValueError(
+                    f"{self.checkpoint} was made with other settings or data; use the same ones, or another folder."
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, described["state"]  # noqa: SIM118 (no mapping)
 
 
 def _rate(options: Options, step: int, share: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -104,11 +104,14 @@ class Sequences:
         times = self.times[at].masked_fill(~real, 0.0) if len(self.items) else torch.zeros_like(at, dtype=torch.float64)
         return Batch(items, times, lengths, user)
 
-    def training_batches(self, max_length: int | None, tokens: int, seed: int) -> Iterator[Batch]:
+    def training_batches(
+        self, max_length: int | None, tokens: int, seed: int, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
         """One epoch: a random crop of every history, in batches of like lengths, in random order.
 
         A crop has up to `max_length` inputs (None: all) and the item after each of them as target. A batch holds as
-        many rows as fit into `tokens` positions (one row at least), so little of it is padding.
+        many rows as fit into `tokens` positions (one row at least), so little of it is padding. `share` (i, n): of
+        every batch the rows i, i + n, .. alone, which may be none; the n shares together are the batches of (0, 1).
         """
         generator = torch.Generator().manual_seed(seed)
         lengths = self.lengths.cpu()
@@ -122,7 +125,7 @@ class Sequences:
         order = torch.argsort(crop + torch.rand(len(rows), generator=generator))  # like lengths, random within
         cuts = _token_budget(crop[order], tokens)
         for which in torch.randperm(len(cuts) - 1, generator=generator).tolist():
-            chosen = order[cuts[which] : cuts[which + 1]]
+            chosen = order[cuts[which] : cuts[which + 1]][share[0] :: share[1]]
             columns = [tensor[chosen].to(self.items.device) for tensor in (start, crop, rows + 1)]
             inputs = self.gather(*columns)
             following = self.gather(columns[0] + 1, columns[1], columns[2])
@@ -165,14 +168,19 @@ class Questions:
         final = torch.arange(batch.items.shape[1], device=end.device) == (lengths - 1).clamp(min=0)[:, None]
         return replace(batch, targets=final * self.item[rows, None])
 
-    def batches(self, max_length: int | None, tokens: int, rows_at_most: int) -> Iterator[tuple[Tensor, Batch]]:
-        """Every question once, as (rows, Batch), in batches of like lengths under both limits."""
+    def batches(
+        self, max_length: int | None, tokens: int, rows_at_most: int, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[tuple[Tensor, Batch]]:
+        """Every question once, as (rows, Batch), in batches of like lengths under both limits.
+
+        `share` (i, n): the batches i, i + n, .. alone, each with the company it has anyhow.
+        """
         lengths = self.end - self.start
         if max_length is not None:
             lengths = lengths.clamp(max=max_length)
         order = torch.argsort(lengths, stable=True)
         cuts = _token_budget(lengths[order].cpu(), tokens, rows_at_most)
-        for first, after in pairwise(cuts):
+        for first, after in islice(pairwise(cuts), share[0], None, share[1]):
             rows = order[first:after]
             yield rows, self.batch(rows, max_length)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from seqlab import processes
 from seqlab.datasets.sequences import Questions
 from seqlab.recommender import device_of, top_unseen
 
@@ -56,6 +57,10 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
 
     `seen_filter` keeps items of the whole history, not only of the part the model reads, out of the ranking; by
     default it is on unless the log has repeats. Memory does not grow with the number of users.
+
+    Several processes (see `training.fit`) must all ask: they share the batches out, and each gets the whole, which is
+    what one process gets, bit for bit. How a user is ranked does not depend on the company in a batch but for rounding:
+    scores differ in their last bits, and so may the order of items whose scores do.
     """
     import pandas as pd
 
@@ -66,7 +71,9 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     model.eval()
     questions = questions.to(device_of(model))
     score = _rank_by_scores if hasattr(model, "score") else _rank_by_lists
-    ranks, exposure, seen = score(model, questions, split.n_items, seen_filter)
+    with processes.together():
+        found = score(model, questions, split.n_items, seen_filter)
+    ranks, exposure, seen = (processes.total(part) for part in found)  # zeros where another process asked
     model.train(was_training)
     counts = split.train.item_counts(split.n_items).cpu()
     item = questions.item.cpu()
@@ -76,7 +83,7 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
             "item": item.numpy(),
             "rank": ranks.cpu().numpy(),
             "history_length": (questions.end - questions.start).cpu().numpy(),
-            "seen": seen.cpu().numpy(),
+            "seen": seen.bool().cpu().numpy(),
             "item_count": counts[item].numpy(),
         }
     )
@@ -98,11 +105,11 @@ def ranks_of(scores: Tensor, answers: Tensor) -> Tensor:
 
 def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
     device = questions.item.device
-    ranks = torch.empty(len(questions), dtype=torch.float64, device=device)
-    seen = torch.empty(len(questions), dtype=torch.bool, device=device)
+    ranks = torch.zeros(len(questions), dtype=torch.float64, device=device)
+    seen = torch.zeros(len(questions), dtype=torch.uint8, device=device)
     exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
-    rows_at_most = max(1, SCORES_AT_ONCE // (n_items + 1))
-    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
+    rows_at_most, share = max(1, SCORES_AT_ONCE // (n_items + 1)), (processes.index(), processes.count())
+    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most, share):
         answers = questions.item[rows]
         scores = model.score(batch)  # (B, N + 1)
         if not bool(scores[:, 1:].sum(1).isfinite().all()):
@@ -110,7 +117,7 @@ def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_f
         scores[:, 0] = -torch.inf
         own = scores.gather(1, answers[:, None])
         history = whole_history(questions, rows, batch.items)
-        seen[rows] = (history == answers[:, None]).any(1)
+        seen[rows] = (history == answers[:, None]).any(1).byte()
         if seen_filter:
             scores.scatter_(1, history, -torch.inf).scatter_(1, answers[:, None], own)
         ranks[rows] = ranks_of(scores, answers)
@@ -121,14 +128,15 @@ def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_f
 
 def _rank_by_lists(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
     device = questions.item.device
-    ranks = torch.empty(len(questions), dtype=torch.float64, device=device)
-    seen = torch.empty(len(questions), dtype=torch.bool, device=device)
+    ranks = torch.zeros(len(questions), dtype=torch.float64, device=device)
+    seen = torch.zeros(len(questions), dtype=torch.uint8, device=device)
     exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
-    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, 256):
+    share = processes.index(), processes.count()
+    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, 256, share):
         answers = questions.item[rows]
         history = whole_history(questions, rows, batch.items)
         met = history == answers[:, None]
-        seen[rows] = met.any(1)
+        seen[rows] = met.any(1).byte()
         length = min(LIST_LENGTH, n_items)
         if seen_filter:
             items = top_unseen(model, batch, length, history.masked_fill(met, 0)).items

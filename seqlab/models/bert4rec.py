@@ -78,7 +78,7 @@ class BERT4Rec(nn.Module):
         z = self.head(self.encode(masked)[hidden_items])  # (M, D)
         # the bias as one more coordinate: any loss over a table can carry it
         table = torch.cat([self.items.weight[: self.n_items + 1], self.bias[:, None]], 1)
-        return Loss(losses.softmax(F.pad(z, (0, 1), value=1.0), table, whole.items[hidden_items]))
+        return Loss(losses.softmax(F.pad(z, (0, 1), value=1.0), table, whole.items[hidden_items]), count=len(z))
 
     def _choose(self, batch: Batch) -> Tensor:
         """Which items to mask: each with its probability, one per row at least; or the last one alone."""

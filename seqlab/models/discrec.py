@@ -85,7 +85,7 @@ class DiscRec(nn.Module):
         states, items = self.writer.learn(batch, self.ids.codes, self.config.cuts)  # (M, C, D), (M,)
         truth = self.ids.codes[items]  # (M, C)
         each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
-        return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)})
+        return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)}, len(items))
 
     def decoder(self, batch: Batch) -> decoding.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""

@@ -210,7 +210,7 @@ class ManCAR(nn.Module):
             away = logits[..., 0] - (shares * logits).sum(-1) + torch.xlogy(shares, shares).sum(-1)  # (M, S + 1)
             parts["prior"] = total + away.sum(1).mean()
             total = total + self.config.prior * parts["prior"]
-        return Loss(total, {name: part.detach() for name, part in parts.items()})
+        return Loss(total, {name: part.detach() for name, part in parts.items()}, len(truth))
 
     def teach(self, batch: Batch, truth: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's items (B, 1 + taught), the target `truth` (B,) first, and its shares (B, S + 1, 1 + taught).

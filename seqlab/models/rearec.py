@@ -204,18 +204,18 @@ class ReaRec(nn.Module):
             each = [contrast(noisy[:, step], clean[:, step], users, self.config.tau) for step in later]
             parts["contrast"] = torch.stack(each).sum()
             total = total + self.config.contrast * parts["contrast"]
-        return Loss(total, {name: part.detach() for name, part in parts.items()})
+        return Loss(total, {name: part.detach() for name, part in parts.items()}, len(first_truth))
 
     def _ensemble(self, thoughts: Tensor, truth: Tensor) -> Loss:
         """The cross-entropy of what answers, made of thoughts (M, S + 1, D); ERL: less the steps' divergence."""
         total = self._softmax(self.answer(thoughts), truth, self.temperatures[-1])
         if self.config.objective == "last" or not self.config.steps:
-            return Loss(total)
+            return Loss(total, count=len(truth))
         compared = torch.randperm(len(thoughts), device=thoughts.device)[: self.config.compared]
         logits = thoughts[compared] @ self.items.weight[1:].T / self.config.tau  # (C, S + 1, N)
         parts = {"ensemble": total.detach(), "diversity": spread(logits.log_softmax(-1))}
         total = total - self.config.diversity * parts["diversity"]
-        return Loss(total, parts | {"diversity": parts["diversity"].detach()})
+        return Loss(total, parts | {"diversity": parts["diversity"].detach()}, len(truth))
 
 
 def contrast(noisy: Tensor, clean: Tensor, users: Tensor, tau: float) -> Tensor:

@@ -84,7 +84,7 @@ class TIGER(nn.Module):
                 node = trie.step(node, truth[:, level])
             parts[f"level {level}"] = F.cross_entropy(logits, truth[:, level])
         total = torch.stack(list(parts.values())).sum()
-        return Loss(total, {name: part.detach() for name, part in parts.items()})
+        return Loss(total, {name: part.detach() for name, part in parts.items()}, len(items))
 
     def decoder(self, batch: Batch) -> decoding.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""

@@ -78,6 +78,19 @@ def test_batches_come_in_another_order_every_epoch():
     assert order(0) == order(0) != order(1)
 
 
+@some
+@given(histories, st.integers(1, 8), st.integers(1, 40), st.integers(1, 4), st.integers(0, 3))
+def test_shares_hold_every_row_of_a_batch_once(lists, max_length, tokens, count, seed):
+    sequences = sequences_of(lists)
+    whole = list(sequences.training_batches(max_length, tokens, seed))
+    shares = [list(sequences.training_batches(max_length, tokens, seed, (index, count))) for index in range(count)]
+    for batch, *parts in zip(whole, *shares, strict=True):  # as many steps for everybody, also for who has no rows
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        rows = sorted(row for part in parts for row in rows_of(part))
+        assert rows == sorted(rows_of(batch))
+
+
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(1, 80), st.none() | st.integers(1, 6))
 def test_the_token_budget_cuts_as_few_runs_as_it_may(lengths, tokens, most):
     lengths = sorted(lengths)
@@ -89,6 +102,15 @@ def test_the_token_budget_cuts_as_few_runs_as_it_may(lengths, tokens, most):
         assert rows == 1 or (rows <= limit and rows * max(lengths[after - 1], 1) <= tokens)
         if after < len(lengths):  # one more row would not have fitted
             assert rows + 1 > limit or (rows + 1) * max(lengths[after], 1) > tokens
+
+
+def test_shares_of_questions_are_whole_batches():
+    sequences = sequences_of([[1] * length for length in range(1, 30)])
+    user = torch.arange(1, 30)
+    questions = Questions(sequences, user, user, sequences.offsets[:-1], sequences.offsets[1:])
+    whole = [rows.tolist() for rows, _ in questions.batches(8, 40, 6)]
+    shares = [[rows.tolist() for rows, _ in questions.batches(8, 40, 6, (index, 3))] for index in range(3)]
+    assert len(whole) > 3 and [whole[index::3] for index in range(3)] == shares
 
 
 @some

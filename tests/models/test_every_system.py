@@ -4,12 +4,13 @@ import copy
 import dataclasses
 import json
 
+import pandas as pd
 import pytest
 import torch
 
 from seqlab import models, recommender, tracing
 from seqlab.datasets import leave_one_out
-from seqlab.evaluation import metrics, rank
+from seqlab.evaluation import metrics, rank, ranking
 from seqlab.layers.transformer import Attention
 from seqlab.training import Options, fit
 from tests.synthetic import batch_of, chain_log, cycle_log, small
@@ -111,6 +112,30 @@ def test_a_score_depends_on_neither_padding_nor_company(name):
     torch.testing.assert_close(answers(model, batch_of(HISTORIES, width=8)), together, atol=1e-5, rtol=1e-5)
     alone = torch.cat([answers(model, batch_of([history])) for history in HISTORIES])
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
+
+
+@every_system
+def test_ranks_depend_neither_on_the_order_of_users_nor_on_the_batches(name, monkeypatch):
+    """Not at all for systems that count; others' scores are rounded otherwise, so an answer whose score is that of
+    another item but for rounding may change places with it."""
+    split = leave_one_out(chain_log())
+    model = ready(name, split)
+    expected, clear = rank(model, split).frame, pd.Series(True, range(split.n_users))
+    if hasattr(model, "loss"):
+        scores = answers(model, split.test.batch(torch.arange(len(split.test)), model.config.max_length), k=20)
+        gaps = scores.sort(dim=1).values.diff(dim=1).amin(1)
+        if hasattr(model, "score"):
+            own = scores.gather(1, split.test.item[:, None] - 1)
+            gaps = (scores - own).abs().kthvalue(2).values  # the nearest is the answer itself
+        clear = pd.Series((gaps > 2e-6 * scores.abs().amax(1)).numpy())
+    assert clear.mean() > 0.8
+    monkeypatch.setattr(ranking, "TOKENS_AT_ONCE", 50)
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 5 * (split.n_items + 1))
+    order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(0))
+    found = rank(model, dataclasses.replace(split, test=split.test.select(order))).frame
+    assert found["user"].tolist() == expected["user"][order.numpy()].tolist()
+    found = found.sort_values("user", ignore_index=True)
+    pd.testing.assert_frame_equal(found[clear], expected[clear])
 
 
 @every_system
