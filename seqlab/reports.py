@@ -133,6 +133,8 @@ def render(
 def write_index(out: str | Path) -> Path:
     """Write reports/index.html from what lies in the folder; returns its path."""
     out, rows = Path(out), []
+    for older in out.glob(".*.old"):  # a process was killed while it put a folder in place of this one
+        _mend(older.with_name(older.name[1:].removesuffix(".old")))
     for path in sorted(out.glob("[!.]*/provenance.json")):
         with contextlib.suppress(OSError, ValueError):  # a folder that is being replaced right now, or not ours
             row = json.loads(path.read_text(encoding="utf-8"))
@@ -247,13 +249,33 @@ def _report(work: _Work, out: Path, timeout: float, start_timeout: float, thread
             page = pages.report_page(work.notebook, about)
         write_whole(aside / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         html = write_whole(out / f"{work.name}.html", page)
-        shutil.rmtree(out / work.name, ignore_errors=True)
         aside.chmod(0o755)
-        os.replace(aside, out / work.name)
+        _replace_folder(out / work.name, aside)
         return Report(work.name, html, seconds, about["error"])
     finally:
         work.running = False
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace_folder(place: Path, new: Path) -> None:
+    """Put a whole folder in place of another; if the process is killed meanwhile, `_mend` leaves one of the two."""
+    _mend(place)
+    older = _older(place)
+    if place.exists():
+        place.rename(older)
+    new.rename(place)
+    shutil.rmtree(older, ignore_errors=True)
+
+
+def _mend(place: Path) -> None:
+    if place.exists():
+        shutil.rmtree(_older(place), ignore_errors=True)
+    elif _older(place).exists():
+        _older(place).rename(place)
+
+
+def _older(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
 
 
 def _execute(work: _Work, aside: Path, timeout: float, start_timeout: float, threads: int | None) -> str | None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
 from seqlab import notebook_parameters, reports
@@ -182,8 +186,42 @@ def test_a_report_replaces_the_older_one_and_leaves_nothing_else(notebook) -> No
     assert sorted(entry.name for entry in report.html.parent.iterdir()) == ["again", "again.html", "index.html"]
 
 
+def test_whenever_a_report_is_killed_what_is_there_is_whole(notebook) -> None:
+    """SIGKILL for the whole process, at random moments; the next one goes on as if it had not been."""
+    path = notebook("killed", "import seqlab, time; time.sleep(0.5); seqlab.record({'n': 1})", FIGURE)
+    (first,) = render(path)
+    out, random = first.html.parent, np.random.default_rng(0)
+    command = [sys.executable, "-m", "seqlab", "report", str(path), "--out", str(out)]
+    for turn in range(6):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
+        while not list(out.glob(".killed.*/executed.ipynb")) and process.poll() is None:
+            time.sleep(0.01)  # until it has begun to write
+        time.sleep(random.uniform(0.5, 1.2) if turn % 2 else random.uniform(0, 0.06))
+        process.kill()
+        process.wait()
+        assert first.html.read_text(encoding="utf-8").rstrip().endswith("</html>")
+        assert (out / "index.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+        for folder in out.glob("[!.]*/"):
+            assert json.loads((folder / "results.json").read_text(encoding="utf-8")) == {"n": 1}
+            assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["ok"] is True
+            assert len(nbformat.read(folder / "executed.ipynb", as_version=4).cells) == 2
+    (again,) = render(path)
+    assert again.error is None and again.html.with_suffix("").is_dir()
+
+
+def test_a_process_killed_between_two_folders_loses_neither(notebook, tmp_path: Path) -> None:
+    path = notebook("page", "import seqlab; seqlab.record({'n': 1})")
+    (report,) = render(path)
+    place = report.html.with_suffix("")
+    place.rename(place.with_name(".page.old"))  # where it was killed
+    index = reports.write_index(place.parent).read_text(encoding="utf-8")
+    assert "page.html" in index and json.loads((place / "results.json").read_text()) == {"n": 1}
+    shutil.copytree(place, place.with_name(".page.old"))  # or a moment later
+    reports.write_index(place.parent)
+    assert sorted(entry.name for entry in place.parent.iterdir()) == ["index.html", "page", "page.html"]
+
+
 def test_numbers_that_json_lacks_are_recorded_as_null(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import numpy as np
     import torch
 
     monkeypatch.setenv("SEQLAB_REPORT_DIR", str(tmp_path))
