@@ -297,3 +297,28 @@ def test_who_stops_in_the_batch_is_who_the_table_of_steps_says(tmp_path):
         assert np.array_equal(ranks.frame["rank"], steps.at(steps.stops(row.epsilon)).frame["rank"])
     recommender.save(model, tmp_path, "mancar", split.n_items)
     assert float(recommender.load(tmp_path).epsilon) == float(model.epsilon) > 0
+
+
+def test_half_precision_learns_and_stops_nearly_the_same():
+    model, batch = mancar(scale=0.1), asked([one or [1] for one in HISTORIES], [4, 9, 17, 3, 22])
+    whole = float(model.loss(batch).total.detach())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.loss(batch).total
+    half.backward()
+    assert float(half.detach()) == pytest.approx(whole, rel=0.03)
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
+    many = crowd()
+    model.epsilon.fill_(middling(model, many)[0])
+    scores = model.score(many)
+    with torch.autocast("cpu", torch.bfloat16):
+        away = (model.score(many).float() - scores).norm(dim=1) / scores.norm(dim=1)
+    assert float((away < 0.05).float().mean()) > 0.8  # few stop a step earlier or later
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_answers_and_learns_the_same():
+    model, batch = mancar(), asked([one or [1] for one in HISTORIES], [4, 9, 17, 3, 22])
+    score, loss = model.score(batch), model.loss(batch).total
+    model, batch = model.cuda(), batch.to("cuda")
+    torch.testing.assert_close(model.score(batch).cpu(), score, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.loss(batch).total.cpu(), loss, atol=1e-4, rtol=1e-4)
