@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from seqlab import provenance, recommender
 from seqlab.evaluation import Ranks, metrics, rank
+from seqlab.files import alone
 from seqlab.progress import Progress
 
 if TYPE_CHECKING:
@@ -146,27 +147,11 @@ def _fit(
     return run
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """This process alone writes the run folder `out`; where another one does, or nobody can, it is said at once.
-
-    The lock is the system's: it ends with the process that holds it, however that ends.
-    """
-    from filelock import FileLock, Timeout
-
+def _alone(out: Path) -> contextlib.AbstractContextManager:
+    """This process alone writes the run folder `out`; where another one does, or nobody can, it is said at once."""
     if int(os.environ.get("RANK", "0")):  # of one training by several processes the first writes
-        yield
-        return
-    lock = out.with_name(out.name + ".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=0):
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-    except Timeout as error:
-        raise BlockingIOError(f"Another training is writing {out}; wait for it, or choose another folder.") from error
+        return contextlib.nullcontext()
+    return alone(out, f"Another training is writing {out}; wait for it, or choose another folder.")
 
 
 def _partial(out: Path) -> Path:
