@@ -17,6 +17,10 @@ app = typer.Typer(
 
 Dataset = Annotated[str, typer.Option(help="a name (seqlab datasets), a folder with interactions.tsv.gz, or a file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value: a setting of the system, or of training")]
+Arms = Annotated[list[str], typer.Argument(help="which systems; sasrec:layers=3 is one with a setting of its own")]
+Seeds = Annotated[str, typer.Option(help="one or more, 0,1,2")]
+SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")]
+Runs = Annotated[Path, typer.Option(help="where run folders and checkpoints go")]
 
 
 @app.command()
@@ -28,7 +32,7 @@ def fit(
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
     resume: Annotated[bool, typer.Option(help="go on from the checkpoint in OUT.partial")] = False,
-    seen_filter: Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")] = None,
+    seen_filter: SeenFilter = None,
 ) -> None:
     """Train SYSTEM on a dataset (leave-one-out), evaluate it, and write its run folder."""
     import dataclasses
@@ -134,25 +138,103 @@ def datasets() -> None:
 
 @app.command()
 def leaderboard(
-    arms: Annotated[list[str], typer.Argument(help="which systems; sasrec:layers=3 is one with a setting of its own")],
+    arms: Arms,
     dataset: Dataset = "complete-journey",
-    seeds: Annotated[str, typer.Option(help="one or more, 0,1,2")] = "0",
+    seeds: Seeds = "0",
     settings: Settings = None,
-    seen_filter: Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")] = None,
+    seen_filter: SeenFilter = None,
     table: Annotated[Path, typer.Option(help="the table to add to")] = Path("data/leaderboard.csv"),
-    runs: Annotated[Path, typer.Option(help="where run folders and checkpoints go")] = Path("data/runs"),
+    runs: Runs = Path("data/runs"),
     against: Annotated[str | None, typer.Option(help="the arm that the others are compared with, user by user")] = None,
 ) -> None:
     """Train what the table lacks, with the dataset's presets; can be killed and called again."""
     from seqlab import leaderboard as board
 
-    chosen = [int(seed) for seed in seeds.split(",")]
-    rows, gains = board.complete(arms, dataset, chosen, table, runs, _pairs(settings or []), seen_filter, against)
+    given = _pairs(settings or [])
+    rows, gains = board.complete(arms, dataset, _numbers(seeds), table, runs, given, seen_filter, against)
     shown = ["system", "seed", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
     typer.echo(rows[rows["dataset"] == dataset][shown].to_string(index=False))
     if gains is not None:
         typer.echo(f"\nGains over {against}, paired by user, with 95 % intervals:")
         typer.echo(gains.set_index(["arm", "metric"]).round(4).to_string())
+
+
+@app.command()
+def sweep(
+    arms: Arms,
+    datasets: Annotated[list[str] | None, typer.Option("--dataset", help="as fit takes it; may be repeated")] = None,
+    seeds: Seeds = "0",
+    grid: Annotated[
+        list[str] | None, typer.Option(help="key=32,64: values to try, in all combinations; 64,64;128,128 of lists")
+    ] = None,
+    settings: Settings = None,
+    seen_filter: SeenFilter = None,
+    runs: Runs = Path("data/runs"),
+    table: Annotated[
+        Path | None, typer.Option(help="of the results, .parquet or .csv; else RUNS/sweep.parquet")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="processes; several have one thread, or OMP_NUM_THREADS")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="tcp://... of a Dask cluster to use instead; all its workers must see RUNS")
+    ] = None,
+) -> None:
+    """Train every arm on every dataset with every seed and every choice of a grid, several at a time.
+
+    Run folders are those of `leaderboard`: what is finished is not trained again, what was killed goes on from its
+    checkpoint. A run that fails does not stop the others; it is told at the end, with exit code 2.
+    """
+    from seqlab import sweep as sweeps
+
+    where, given = datasets or ["complete-journey"], _pairs(settings or [])
+    choices = _grid(grid or [], arms)
+    try:
+        swept = sweeps.sweep(arms, where, _numbers(seeds), choices, given, runs, table, workers, scheduler, seen_filter,
+                             say=typer.echo)  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+        raise typer.Exit(130) from None
+    if len(swept.table):
+        shown = ["recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "valid ndcg@10", "seconds"]
+        typer.echo(swept.table[shown].round(4).to_string())
+        typer.echo(f"The table: {table or runs / 'sweep.parquet'}")
+    for label, sentence in swept.failed.items():
+        typer.echo(f"seqlab: {label} failed: {sentence}", err=True)
+    if swept.failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def tune(
+    arm: Annotated[str, typer.Argument(help="which system; sasrec:layers=3 is one with a setting of its own")],
+    space: Annotated[
+        list[str], typer.Option(help="key=1e-4..1e-2:log, key=16..128 or key=a,b,c: where to search; may be repeated")
+    ],
+    dataset: Dataset = "complete-journey",
+    trials: Annotated[int, typer.Option(min=1, help="in all, with those finished before")] = 20,
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option(help="of training and of the search")] = 0,
+    seen_filter: SeenFilter = None,
+    runs: Runs = Path("data/runs"),
+) -> None:
+    """Search the settings that validate best; the test part is not looked at. Can be killed and called again.
+
+    Each trial is a run folder as `leaderboard` and `sweep` make them.
+    """
+    import shlex
+
+    from seqlab import tuning
+
+    wanted, given = _pairs(space), _pairs(settings or [])
+    if len(wanted) < len(space):
+        raise ValueError("A setting has two spaces; all that is to be tried stands in one.")
+    try:
+        tuned = tuning.tune(arm, dataset, wanted, trials, given, seed, runs, seen_filter, say=typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on with the trial it was at.", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(tuned.trials.sort_values(tuned.trials.columns[-1], ascending=False).to_string())
+    again = shlex.join(["seqlab", "leaderboard", tuned.arm, "--dataset", dataset, "--runs", str(runs)])
+    typer.echo(f"\nThe best by validation:\n{again}\n\nFor the card of the dataset:\n{tuned.preset}")
 
 
 @app.command()
@@ -197,13 +279,34 @@ def _pairs(given: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in given)
 
 
+def _numbers(text: str) -> list[int]:
+    """Seeds, 0,1,2."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{text!r} are no seeds; they look like 0,1,2.") from None
+
+
+def _grid(given: list[str], arms: list[str]) -> dict[str, list[str]]:
+    """key=32,64 texts as lists."""
+    from seqlab import models as systems
+
+    grid: dict[str, list[str]] = {}
+    for key, text in (pair for one in given for pair in _pairs([one]).items()):
+        if key in grid:
+            raise ValueError(f"{key!r} is in the grid twice; all its values stand together, {key}=32,64.")
+        for arm in arms:
+            grid[key] = systems.apart(systems.types_of(systems.module(arm.split(":")[0]).Config).get(key), text, key)
+    return grid
+
+
 def main() -> None:
     """The command `seqlab`: errors that a person can mend are one sentence on stderr and exit code 2."""
     import sys
 
     try:
         app(_joined(sys.argv[1:]))
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         typer.echo(f"seqlab: {error}", err=True)
         raise SystemExit(2) from None
 

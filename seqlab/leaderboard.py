@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab import models, provenance
+from seqlab import models
 from seqlab.datasets import leave_one_out, load
 from seqlab.evaluation import Ranks, compare, intervals
 from seqlab.files import write_whole
 from seqlab.training import Options, Run, fit, load_run, preset
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
-    from torch import nn
 
     from seqlab.datasets.splits import Split
 
@@ -33,15 +34,19 @@ METRICS = ("recall@10", "ndcg@10")
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The table as it stands; empty where there is none yet.
+    """The table as it stands, a .csv or a .parquet (that of a sweep); empty where there is none yet.
 
-    A setting or an option that did not exist when a row was made is filled in with its default.
+    A setting or an option that did not exist when a row was made is filled in with its default. Raises `ValueError` for
+    a file that is another table.
     """
     import pandas as pd
 
     if not path.exists():
         return pd.DataFrame(columns=KEY)
-    table, options = pd.read_csv(path), dataclasses.asdict(Options())
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if missing := [column for column in KEY if column not in table]:
+        raise ValueError(f"{path} is no table of measured systems: its column {missing[0]!r} is missing.")
+    options = dataclasses.asdict(Options())
     del options["seed"]
     table["options"] = [json.dumps(options | json.loads(text)) for text in table["options"]]
     table["settings"] = [
@@ -53,8 +58,8 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def row(run: Run, split: Split, options: Options) -> dict[str, Any]:
-    """What the table says of one run: result with 95 % intervals, cost, settings, provenance."""
-    told = provenance.describe()
+    """What the table says of one run that has its folder: result with 95 % intervals, cost, settings, provenance."""
+    told = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
     bounds = intervals(run.ranks)
     result = _key(run.system, run.model.config, split, options, run.ranks.seen_filter)
     result["users"] = len(run.ranks.frame)
@@ -70,32 +75,41 @@ def row(run: Run, split: Split, options: Options) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run to be made, or made already: of `arm` with `seed`, into `folder`."""
+    """One run to be made, or made already, in `folder`; `settings` stand over those of the dataset's card."""
 
     arm: str
-    model: nn.Module
+    system: str
+    settings: dict[str, Any]
     options: Options
     key: dict[str, Any]
     folder: Path
 
+    def made(self, split: Split) -> Run:
+        """The run: read if it is finished, else trained, from its checkpoint if it has one. Raises what `fit` does."""
+        model = models.create(self.system, split, self.settings, self.options.seed)
+        return fit(model, split, self.options, self.folder, resume=True, seen_filter=self.key["seen_filter"])
 
-def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], seen_filter: bool) -> Plan:
+
+def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], seen_filter: bool | None = None) -> Plan:
     """What training `arm` means here: the presets of the dataset's card, under `given`, under the arm's own words.
 
-    Raises `ValueError` for an arm with a word that is no key=value, or no setting of its system or of training.
+    seen_filter: None is on unless the log has repeats. Raises `ValueError` for an arm with a word that is no key=value,
+    or no setting of its system or of training.
     """
     system, *words = arm.split(":")
     if wrong := [word for word in words if "=" not in word]:
         raise ValueError(f"{wrong[0]!r} in {arm!r} is no key=value; an arm looks like sasrec:layers=3:epochs=20.")
     chosen, kinds = given | dict(word.split("=", 1) for word in words), models.types_of(Options)
+    if "seed" in chosen:
+        raise ValueError("The seed is no setting of an arm: it is among the seeds, which all arms have.")
     of_system = {key: value for key, value in chosen.items() if key not in kinds}
     models.configure(system, of_system, also=kinds)
     changes = {key: models.read_as(kinds[key], value, key) for key, value in chosen.items() if key in kinds}
     model = models.create(system, split, of_system, seed)
     options = dataclasses.replace(preset(model, split), **(changes | {"seed": seed}))
-    key = _key(system, model.config, split, options, seen_filter)
+    key = _key(system, model.config, split, options, not split.log.repeats if seen_filter is None else seen_filter)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
-    return Plan(arm, model, options, key, runs / split.log.name / f"{system}-{seed}-{digest}")
+    return Plan(arm, system, of_system, options, key, runs / split.log.name / f"{system}-{seed}-{digest}")
 
 
 def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,
@@ -112,18 +126,17 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
     if against is not None and against not in arms:
         raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
     split = leave_one_out(load(dataset))
-    shown = split.log.repeats is False if seen_filter is None else seen_filter
-    plans = [plan(arm, split, seed, runs, given or {}, shown) for arm in arms for seed in seeds]
+    plans = [plan(arm, split, seed, runs, given or {}, seen_filter) for arm in arms for seed in seeds]
     for one in plans:
         what = f"{dataset} {one.arm} seed {one.options.seed}"
-        if _holds(read(path), one.key):
+        if key_of(one.key) in keys(read(path)):
             print(f"{what}: in the table already.")
             continue
         print(f"{what} ({one.folder}):", flush=True)
-        run = fit(one.model, split, one.options, one.folder, resume=True, seen_filter=shown)
+        run = one.made(split)
         if run.interrupted:
             return read(path), None
-        add(row(run, split, one.options), path)
+        add([row(run, split, one.options)], path)
     return read(path), None if against is None else _gains(plans, against, split)
 
 
@@ -183,17 +196,25 @@ def told_apart(choices: list[dict[str, Any]]) -> list[str]:
     return ["".join(f":{key}={choice[key]}" for key in differ if key in choice) for choice in choices]
 
 
-def add(result: dict[str, Any], path: Path) -> None:
-    """Put one row into the table, in place of an older one of the same key."""
-    import pandas as pd
+def add(results: Iterable[dict[str, Any]], path: Path) -> pd.DataFrame:
+    """Put rows into the table, each in place of an older one of its key; it is written whole. Returns the table.
 
-    table = read(path)
-    older = _same(table, result)
-    fresh = pd.DataFrame([result])
-    table = pd.concat([table[~older], fresh], ignore_index=True) if len(table) else fresh
+    Who adds at the same time waits, so that nobody's rows are lost.
+    """
+    import pandas as pd
+    from filelock import FileLock
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = table.sort_values(["dataset", "ndcg@10"], ascending=[True, False], kind="stable")
-    write_whole(path, table.to_csv(index=False))
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        table = read(path)
+        for result in results:
+            fresh = pd.DataFrame([result])
+            others = [key != key_of(result) for key in keys(table)]
+            table = pd.concat([table[others], fresh], ignore_index=True) if len(table) else fresh
+        table = table.sort_values(["dataset", "ndcg@10"], ascending=[True, False], kind="stable", ignore_index=True)
+        parquet = path.suffix == ".parquet"
+        write_whole(path, table.to_parquet(index=False) if parquet else table.to_csv(index=False))
+    return table
 
 
 def _key(system: str, config: Any, split: Split, options: Options, seen_filter: bool) -> dict[str, Any]:
@@ -205,14 +226,11 @@ def _key(system: str, config: Any, split: Split, options: Options, seen_filter: 
     }  # fmt: skip
 
 
-def _same(table: pd.DataFrame, key: dict[str, Any]) -> pd.Series:
-    import pandas as pd
-
-    same = pd.Series(True, index=table.index)
-    for column in KEY:
-        same &= table[column].astype(str) == str(key[column])
-    return same
+def key_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """What tells a row of the table, or a plan's key, from all others."""
+    return tuple(str(row[column]) for column in KEY)
 
 
-def _holds(table: pd.DataFrame, key: dict[str, Any]) -> bool:
-    return bool(len(table)) and bool(_same(table, key).any())
+def keys(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """`key_of` every row."""
+    return list(zip(*(table[column].astype(str) for column in KEY), strict=True))

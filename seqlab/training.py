@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from seqlab import processes, provenance, recommender
 from seqlab.evaluation import Ranks, metrics, rank
+from seqlab.files import alone
 from seqlab.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
 
     from accelerate import Accelerator
 
@@ -168,24 +168,9 @@ def _fit(
     return run
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """This process alone writes the run folder `out`; where another one does, or nobody can, it is said at once.
-
-    The lock is the system's: it ends with the process that holds it, however that ends.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = out.with_name(out.name + ".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=0):
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-    except Timeout as error:
-        raise BlockingIOError(f"Another training is writing {out}; wait for it, or choose another folder.") from error
+def _alone(out: Path) -> contextlib.AbstractContextManager:
+    """This process alone writes the run folder `out`; where another one does, or nobody can, it is said at once."""
+    return alone(out, f"Another training is writing {out}; wait for it, or choose another folder.")
 
 
 def _partial(out: Path) -> Path:

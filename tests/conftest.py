@@ -33,6 +33,16 @@ def data_folder() -> Path:
 
 
 @pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A small log of one's own as a CSV."""
+    from tests.synthetic import chain_log
+
+    path = tmp_path / "log.csv"
+    chain_log().events.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
 def notebook(tmp_path: Path) -> Callable[..., Path]:
     """Writes a notebook of these cells: text starting with "#" + space is Markdown, the rest is code.
 

@@ -11,21 +11,12 @@ from pathlib import Path
 import pytest
 
 from seqlab import cli
-from tests.synthetic import chain_log
 
 
 def seqlab(*words: str | Path) -> None:
     """The command in this process; its exit code comes as SystemExit."""
     sys.argv = ["seqlab", *map(str, words)]
     cli.main()
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """A log of one's own as a CSV."""
-    path = tmp_path / "log.csv"
-    chain_log().events.to_csv(path, index=False)
-    return path
 
 
 def code_of(*words: str | Path) -> int:

@@ -45,7 +45,7 @@ def test_rows_of_other_runs_survive_and_the_same_run_replaces_its_row(chained: N
     path = tmp_path / "table.csv"
     leaderboard.complete(["popularity", "markov"], "chains", [0], path, tmp_path / "runs")
     row = pd.read_csv(path).iloc[0].to_dict()
-    leaderboard.add(row | {"ndcg@10": 0.99}, path)
+    leaderboard.add([row | {"ndcg@10": 0.99}], path)
     table = leaderboard.read(path)
     assert len(table) == 2 and table["ndcg@10"].max() == 0.99
     assert not list(tmp_path.glob("*.new"))

@@ -123,3 +123,15 @@ def read_as(hint: Any, value: Any, where: str) -> Any:
     except (TypeError, ValueError):
         pass
     raise ValueError(f"{where} must be {hint.__name__} (got {value!r}).")
+
+
+def apart(hint: Any, text: str, where: str) -> list[str]:
+    """The values in a text like "32,64"; between values that are lists themselves stand semicolons, "64,64;128,128".
+
+    Raises `ValueError` naming `where` for lists without semicolons.
+    """
+    if typing.get_origin(hint) is tuple and "," in text and ";" not in text:
+        raise ValueError(
+            f"{where} is a list of numbers, so semicolons tell its values apart, '{where}=64,64;128,128' (got {text!r})"
+        )
+    return text.split(";" if ";" in text else ",")
