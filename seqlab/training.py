@@ -23,7 +23,6 @@ from seqlab.files import alone
 from seqlab.progress import Progress
 
 if TYPE_CHECKING:
-
     from accelerate import Accelerator
 
     from seqlab.datasets.sequences import Batch
