@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
 """Endings of files that may be read by running what they hold."""
 
+SLACK = 1 << 20
+"""Bytes by which a system that was only just built may be larger than its weights on disk."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -118,12 +121,24 @@ def load(folder: str | Path) -> nn.Module:
             raise ValueError(f"{path} can hold code, which seqlab never writes and never runs; take it away.")
         if not path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{path} is a link to another place; a run is read from its own folder alone.")
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model = models.build(described["system"], described["n_items"], described["config"])
+    weights = folder / "model.safetensors"
     try:
-        state = load_file(folder / "model.safetensors")
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        what = described["system"], described["n_items"], described["config"]
+        with torch.device("meta"):  # costs nothing, whatever the numbers in a stranger's file
+            promised = sum(tensor.nbytes for tensor in models.build(*what).state_dict().values())
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"{folder / 'config.json'} describes no system: {error or type(error).__name__}.") from error
+    if promised > weights.stat().st_size + SLACK:
+        raise ValueError(
+            f"{folder / 'config.json'} promises {promised:,} bytes of weights, but {weights.name} has fewer: weights "
+            "and configuration do not fit."
+        )
+    model = models.build(*what)
+    try:
+        state = load_file(weights)
     except SafetensorError as error:
-        raise ValueError(f"{folder / 'model.safetensors'} cannot be read: {error}.") from error
+        raise ValueError(f"{weights} cannot be read: {error}.") from error
     read_state(model, state, folder)
     return model.eval()
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from seqlab import models, recommender
@@ -105,6 +107,50 @@ def test_weights_of_another_size_are_refused(written):
     described = json.loads((written / "config.json").read_text(encoding="utf-8"))
     (written / "config.json").write_text(json.dumps(described | {"n_items": 11}), encoding="utf-8")
     with pytest.raises(ValueError, match="weights and configuration do not fit"):
+        recommender.load(written)
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_items": 10**13}, {"config": {"dim": 10**8}}, {"config": {"max_length": 10**12}}]
+)
+def test_a_description_that_promises_terabytes_is_refused_before_it_is_built(written, change):
+    described = json.loads((written / "config.json").read_text(encoding="utf-8"))
+    (written / "config.json").write_text(json.dumps(described | change), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"promises [\d,]+ bytes of weights"):
+        recommender.load(written)
+
+
+CUTS = st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=6))  # where, bytes taken out, bytes put in
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["config.json", "model.safetensors"]), st.lists(CUTS, min_size=1, max_size=3), st.booleans())
+def test_damaged_files_are_read_or_refused_with_a_sentence(written, name, cuts, early):
+    """Any bytes changed, taken out or put in, anywhere or (`early`) in the first two hundred, where headers stand."""
+    path = written / name
+    whole = path.read_bytes()
+    damaged = whole
+    for where, out, put in cuts:
+        at = int(where * (200 if early else len(damaged)))
+        damaged = damaged[:at] + put + damaged[at + out :]
+    path.write_bytes(damaged)
+    try:
+        model = recommender.load(written)
+    except ValueError as error:
+        assert str(written) in str(error)
+    else:
+        assert model.items.weight.shape[0] == 11
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"system": [], "n_items": 1, "config": {}}',
+                                  '{"system": "../sasrec", "n_items": 10, "config": {}}',
+                                  '{"system": "sasrec", "n_items": "ten", "config": {}}',
+                                  '{"system": "sasrec", "n_items": -5, "config": {}}'])  # fmt: skip
+def test_a_description_that_is_none_is_named(written, text):
+    (written / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"config\.json describes no system"):
         recommender.load(written)
 
 
