@@ -3,7 +3,7 @@
 Everything is measured on logs that are drawn at random here, and called "synthetic" for that: items follow a power law,
 nobody's next item hangs on the one before, so only cost can be read from them. Each point is a process of its own, so
 that its peak memory is its own. Prints a table with the exponents of the growth (the slope of log cost over log size,
-fitted to the three largest), and writes growth.csv beside this file and reports/growth.html, with the date, the
+fitted to the three largest), and writes results/growth.csv and reports/growth.html, with the date, the
 versions and the machine.
 
 users: 1,000 to 1,000,000 with 10 events each, 10,000 items: load, split, an epoch's batches, one ranking of everybody.
@@ -32,7 +32,7 @@ SIZES = {
     "length": [50, 256, 1_024, 4_096],
     "load": [10_000_000, 100_000_000],
 }
-TABLE, PICTURE = Path(__file__).with_name("growth.csv"), Path(__file__).parents[2] / "reports" / "growth.html"
+TABLE, PICTURE = Path(__file__).parent / "results" / "growth.csv", Path(__file__).parents[2] / "reports" / "growth.html"
 ONCE = 2_000_000  # events drawn at a time
 
 
@@ -192,6 +192,7 @@ def main() -> None:
         costs = own.drop(columns=["kind", "size", "date", "machine", "torch", "seqlab"]).dropna(axis=1)
         slopes = {name: exponent(own["size"].tolist(), costs[name].tolist()) for name in costs}
         print(f"{kind}, exponents: " + ", ".join(f"{what} {slope:.2f}" for what, slope in slopes.items()))
+    TABLE.parent.mkdir(exist_ok=True)
     table.to_csv(TABLE, index=False)
     picture(table)
 
