@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from seqlab.datasets.sequences import Batch
     from seqlab.datasets.splits import Split
 
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
 """Endings of files that may be read by running what they hold."""
 
-SLACK = 1 << 20
-"""Bytes by which a system that was only just built may be larger than its weights on disk."""
+HARMLESS = 1 << 30
+"""Bytes that may be built from a description before its weights are read, however few those are."""
 
 
 @dataclass(frozen=True)
@@ -123,24 +125,41 @@ def load(folder: str | Path) -> nn.Module:
             raise ValueError(f"{path} is a link to another place; a run is read from its own folder alone.")
     weights = folder / "model.safetensors"
     try:
-        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        what = described["system"], described["n_items"], described["config"]
-        with torch.device("meta"):  # costs nothing, whatever the numbers in a stranger's file
-            promised = sum(tensor.nbytes for tensor in models.build(*what).state_dict().values())
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
-        raise ValueError(f"{folder / 'config.json'} describes no system: {error or type(error).__name__}.") from error
-    if promised > weights.stat().st_size + SLACK:
-        raise ValueError(
-            f"{folder / 'config.json'} promises {promised:,} bytes of weights, but {weights.name} has fewer: weights "
-            "and configuration do not fit."
-        )
-    model = models.build(*what)
-    try:
         state = load_file(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights} cannot be read: {error}.") from error
+    try:
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        what = described["system"], described["n_items"], described["config"]
+        _must_fit(*what, weights.stat().st_size)
+        model = models.build(*what)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"{folder / 'config.json'} describes no system: {error or type(error).__name__}.") from error
     read_state(model, state, folder)
     return model.eval()
+
+
+def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int) -> None:
+    """Raise `ValueError` where a stranger's numbers would build far more than the weights, of `size` bytes, hold."""
+    from seqlab import models
+
+    largest = max((abs(one) for one in _numbers(config)), default=0)
+    if max(n_items, largest) > max(size, 1 << 16):
+        raise ValueError(f"it promises {max(n_items, largest):,} of something, but the weights have {size:,} bytes")
+    if 4 * largest * max(n_items, largest) > HARMLESS:
+        with torch.device("meta"):  # builds for nothing, but takes seconds to import
+            promised = sum(tensor.nbytes for tensor in models.build(system, n_items, config).state_dict().values())
+        if promised > size + HARMLESS:
+            raise ValueError(f"it promises {promised:,} bytes of weights, but they have {size:,}")
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    """All whole numbers in a configuration."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)
 
 
 def read_state(model: nn.Module, state: dict[str, Tensor], origin: Path | str) -> None:
