@@ -1,5 +1,7 @@
 """A small shop with hostile titles, and a Transformer trained on it for a moment."""
 
+import asyncio
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,15 @@ HOSTILE = {
     9: "two\nlines\tand tabs",
     10: "%{x} $\\alpha$ {curly}",
 }
+
+
+@pytest.fixture(autouse=True)
+def no_loop_runs():
+    """A browser of an earlier test leaves its event loop marked as running in this thread, though nothing runs it."""
+    left = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(left)
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,6 @@ from tests.widgets.conftest import HOSTILE
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 
 
-@pytest.fixture(autouse=True)
-def no_loop_runs():
-    """A browser of an earlier test leaves its event loop marked as running in this thread, though nothing runs it."""
-    left = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)
-    yield
-    asyncio._set_running_loop(left)
-
-
 @pytest.fixture(scope="module")
 def user(split):
     lengths = split.test.end - split.test.start
