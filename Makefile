@@ -1,11 +1,16 @@
 # make report    everything set up, trained and rendered to reports/index.html
 # make test      the whole test suite
 # make lab       JupyterLab on the notebooks
+# make bench     how fast, side by side with other libraries (hours; see tests/benchmarks/README.md)
 PYTHON ?= python3
 VENV ?= .venv
 # exact versions that were tested; `make install CONSTRAINTS=` takes what pyproject.toml allows (your own torch, a GPU)
 CONSTRAINTS ?= constraints.txt
 WORKERS ?= 2
+# folder of the peers' environments, which `make bench` makes; another one is used as it is
+PEERS ?= .bench/peers
+# of the comparison with the peers: --minutes 120, --only train.ml-1m, --threads 1 and others (compare.py --help)
+BENCH_OPTIONS ?=
 BIN = $(VENV)/bin
 # systems of semantic IDs, and their controls: random codes, and SASRec with and without the vectors the codes are made of
 GENERATORS = tiger tiger:tokenizer=random_codes discrec resid reg4rec recgpt setrec sasrec sasrec_side
@@ -37,8 +42,15 @@ test: install
 check: install
 	$(BIN)/ruff check .
 
-bench: install
+bench: install $(if $(filter .bench/peers,$(PEERS)),$(foreach peer,rectools recbole faiss,.bench/peers/$(peer)/installed))
 	$(BIN)/python tests/benchmarks/sasrec_speed.py
+	$(BIN)/python tests/benchmarks/peers/compare.py --peers $(PEERS) $(BENCH_OPTIONS)
+
+.bench/peers/%/installed: tests/benchmarks/peers/%.txt
+	$(PYTHON) -m venv --clear .bench/peers/$*
+	@echo "Installing $* for the comparison: up to 2 GB, a few minutes."
+	.bench/peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 leaderboard: install
 	$(BIN)/seqlab leaderboard popularity personal_frequency markov item_knn gru4rec sasrec bert4rec --dataset complete-journey
@@ -50,5 +62,5 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard $(THINKERS) sasrec sasrec:patience=15 sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 --against sasrec
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench/peers .pytest_cache .ruff_cache
 	find reports -mindepth 1 -not -name README.md -delete
