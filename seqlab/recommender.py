@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
 """Endings of files that may be read by running what they hold."""
 
+BLOCK = 64
+"""Columns of scores that are searched together or not at all."""
+
 HARMLESS = 1 << 30
 """Bytes that may be built from a description before its weights are read, however few those are."""
 
@@ -65,8 +68,26 @@ def top(scores: Tensor, k: int) -> Ranking:
     """The k best columns of (B, N + 1) scores, padding never among them."""
     scores = scores.clone()
     scores[:, 0] = -torch.inf
-    best, items = scores.topk(min(k, scores.shape[1] - 1), dim=1)
+    best, items = highest(scores, min(k, scores.shape[1] - 1))
     return Ranking(items.masked_fill(best == -torch.inf, 0), best)
+
+
+def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`scores.topk(k, dim=1)`: values and columns (B, k), in a fraction of its time for a few of many on a CPU.
+
+    The k best lie in the k blocks of columns with the highest maxima: only those are searched, and the rest of the
+    columns that fills no block.
+    """
+    rows, columns = scores.shape
+    if scores.device.type != "cpu" or columns < 4 * BLOCK * k:
+        return tuple(scores.topk(k, dim=1))
+    whole = columns // BLOCK * BLOCK
+    blocks = scores[:, :whole].unflatten(1, (-1, BLOCK))  # (B, n, BLOCK)
+    chosen = blocks.amax(2).topk(k, dim=1).indices[:, :, None]  # (B, k, 1)
+    places = (chosen * BLOCK + torch.arange(BLOCK)).flatten(1)
+    places = torch.cat([places, torch.arange(whole, columns).expand(rows, -1)], 1)  # (B, k BLOCK + rest)
+    best, at = scores.gather(1, places).topk(k, dim=1)
+    return best, places.gather(1, at)
 
 
 def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | None = None) -> Ranking:

@@ -10,7 +10,7 @@ from torch import nn
 
 from seqlab import models, recommender
 from seqlab.datasets import leave_one_out
-from seqlab.recommender import top, top_unseen
+from seqlab.recommender import BLOCK, highest, top, top_unseen
 from tests.synthetic import batch_of, random_log, small
 
 torch.set_num_threads(1)
@@ -45,6 +45,19 @@ def test_top_leaves_the_scores_as_they_were():
     scores = torch.ones(1, 4)
     top(scores, 2)
     assert scores.tolist() == [[1.0, 1.0, 1.0, 1.0]]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 3), st.integers(-3 * BLOCK, 5 * BLOCK), st.booleans())
+def test_the_highest_of_many_columns_are_those_of_topk(seed, k, rows, more, coarse):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(rows, max(k, 4 * BLOCK * k + more), generator=generator)
+    if coarse:  # many ties, and columns that take no part
+        scores = scores.round().masked_fill(scores < 0.5, -torch.inf)
+    values, columns = highest(scores, k)
+    assert torch.equal(values, scores.topk(k, dim=1).values)
+    assert torch.equal(scores.gather(1, columns), values)
+    assert all(len(set(row)) == k for row in columns.tolist())
 
 
 @pytest.mark.parametrize("kind", [Scores, lambda rows: Lists(Scores(rows))], ids=["scores", "lists"])

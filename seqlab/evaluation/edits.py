@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.evaluation.influence import History, free_of, lists_of, rows_at_once, scores_of
-from seqlab.evaluation.ranking import SCORES_AT_ONCE, ranks_of
+from seqlab.evaluation.ranking import ranks_of, rows_of_scores
 
 EXACT_UP_TO = 12
 """Events up to which all edits are tried: at most 4,094 shortened histories."""
@@ -147,7 +147,7 @@ class _Question:
         scores = scores_of(self.model, histories)  # (n, N + 1)
         if self.item >= scores.shape[1]:
             raise ValueError(f"there is no item {self.item}; the catalogue ends at {scores.shape[1] - 1}")
-        self.rows = min(rows_at_once(self.model, len(self.history)), max(1, SCORES_AT_ONCE // scores.shape[1]))
+        self.rows = min(rows_at_once(self.model, len(self.history)), rows_of_scores(scores.device, scores.shape[1]))
         scores = free_of(scores, histories, self.seen_filter)
         own = scores[:, self.item].clone()
         ranks = ranks_of(scores, torch.full((len(scores),), self.item)).masked_fill(own == -torch.inf, torch.inf)

@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from seqlab import processes
 from seqlab.datasets.sequences import Questions
-from seqlab.recommender import device_of, top_unseen
+from seqlab.recommender import device_of, highest, top_unseen
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.splits import Split
 
-SCORES_AT_ONCE = 1 << 24
-"""Scores held at a time (64 MB in float32): rows x items, whatever the number of users."""
+SCORES_AT_ONCE = 1 << 22
+"""Scores held at a time on a CPU (16 MB in float32, which its cache may hold): rows x items, whatever the number of
+users. Sixteen times as many elsewhere."""
 
 TOKENS_AT_ONCE = 1 << 15
 """History positions encoded at a time."""
@@ -103,12 +104,17 @@ def ranks_of(scores: Tensor, answers: Tensor) -> Tensor:
     return (1 + better + as_good) / 2
 
 
+def rows_of_scores(device: torch.device, width: int) -> int:
+    """How many rows of so many scores are held at a time."""
+    return max(1, (SCORES_AT_ONCE if device.type == "cpu" else SCORES_AT_ONCE << 4) // width)
+
+
 def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
     device = questions.item.device
     ranks = torch.zeros(len(questions), dtype=torch.float64, device=device)
     seen = torch.zeros(len(questions), dtype=torch.uint8, device=device)
     exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
-    rows_at_most, share = max(1, SCORES_AT_ONCE // (n_items + 1)), (processes.index(), processes.count())
+    rows_at_most, share = rows_of_scores(device, n_items + 1), (processes.index(), processes.count())
     for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most, share):
         answers = questions.item[rows]
         scores = model.score(batch)  # (B, N + 1)
@@ -121,8 +127,8 @@ def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_f
         if seen_filter:
             scores.scatter_(1, history, -torch.inf).scatter_(1, answers[:, None], own)
         ranks[rows] = ranks_of(scores, answers)
-        listed = scores.topk(min(10, n_items), dim=1)
-        exposure += torch.bincount(listed.indices[listed.values > -torch.inf], minlength=n_items + 1)
+        best, items = highest(scores, min(10, n_items))
+        exposure += torch.bincount(items[best > -torch.inf], minlength=n_items + 1)
     return ranks, exposure, seen
 
 

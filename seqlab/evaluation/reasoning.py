@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seqlab import tracing
 from seqlab.evaluation.influence import batch_of
 from seqlab.evaluation.metrics import bootstrap, by_group, per_user, quartiles
-from seqlab.evaluation.ranking import SCORES_AT_ONCE, TOKENS_AT_ONCE, Ranks, ranks_of, whole_history
+from seqlab.evaluation.ranking import TOKENS_AT_ONCE, Ranks, ranks_of, rows_of_scores, whole_history
 from seqlab.recommender import device_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     }
     top = torch.zeros(count, steps + 1, min(LISTED, n_items), dtype=torch.int32)
     seen = torch.zeros(count, dtype=torch.bool)
-    rows_at_most = max(1, SCORES_AT_ONCE // ((n_items + 1) * (steps + 1)))
+    rows_at_most = rows_of_scores(device_of(model), (n_items + 1) * (steps + 1))
     was_training = model.training
     model.eval()
     for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):

@@ -7,7 +7,7 @@ import torch
 
 from seqlab import models
 from seqlab.datasets.sequences import Batch
-from seqlab.evaluation import edits, influence, smallest_edit
+from seqlab.evaluation import influence, ranking, smallest_edit
 from seqlab.evaluation.influence import History
 from tests.models.test_tiger import ITEMS, tiger
 
@@ -276,7 +276,7 @@ def test_a_system_that_looks_at_nothing_cannot_be_moved():
 
 
 def test_large_catalogues_are_scored_in_small_pieces(monkeypatch):
-    monkeypatch.setattr(edits, "SCORES_AT_ONCE", 4 * (N + 1))
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 4 * (N + 1))
     model, history = MODELS["sasrec"], drawn(3, 6)
     item = order_of(model, history)[0]
     found = smallest_edit(model, history, item, False, 1)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from seqlab.datasets import leave_one_out
-from seqlab.evaluation import compare, metrics, rank, reasoning
+from seqlab.evaluation import compare, metrics, rank, ranking, reasoning
 from seqlab.evaluation.influence import history_of
 from seqlab.layers.reasoning import stop
 from seqlab.recommender import top
@@ -102,7 +102,7 @@ def test_certainty_is_of_the_whole_catalogue_under_each_steps_temperature(found,
 
 
 def test_batches_of_any_size_give_the_same(found, model, split, monkeypatch):
-    monkeypatch.setattr(reasoning, "SCORES_AT_ONCE", 1)
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 1)
     again = reasoning.rank_steps(model, split)
     assert np.allclose(again.frame.to_numpy(float), found.frame.to_numpy(float), atol=1e-5, equal_nan=True)
     assert again.top.equal(found.top)

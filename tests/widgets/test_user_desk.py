@@ -10,7 +10,7 @@ import torch
 
 from seqlab import widgets
 from seqlab.datasets import DataError
-from seqlab.evaluation import edits, influence, patched, typed_history
+from seqlab.evaluation import edits, influence, patched, ranking, typed_history
 from tests.widgets.conftest import HOSTILE
 
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
@@ -228,7 +228,7 @@ def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, l
 
 
 def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, history, live, monkeypatch):
-    monkeypatch.setattr(edits, "SCORES_AT_ONCE", 4 * 31)  # four histories in a pass
+    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 4 * 31)  # four histories in a pass
     changing = widgets.WhatWouldChange(run, split, history)
     last = influence.scores_of(run.model, [history])[0].argsort()[1].item()
 
