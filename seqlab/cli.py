@@ -23,6 +23,17 @@ SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of th
 Runs = Annotated[Path, typer.Option(help="where run folders and checkpoints go")]
 
 
+@app.callback()
+def alone(context: typer.Context) -> None:
+    import os
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "fit":
+        raise ValueError(
+            f"torchrun is for `fit`; `{context.invoked_subcommand}` would do its work once in every process. "
+            "Many runs at a time are what `sweep` is for."
+        )
+
+
 @app.command()
 def fit(
     system: Annotated[str, typer.Argument(help="which system (seqlab models)")],

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from seqlab import load_run, models, processes, recommender, training
+from seqlab import cli, load_run, models, processes, recommender, training
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import rank, ranking
 from seqlab.models import sasrec
@@ -479,6 +479,14 @@ def test_the_command_in_the_readme_trains_by_two_processes(tmp_path):
     assert {path.name for path in out.iterdir()} == FILES
     assert json.loads((out / "provenance.json").read_text())["processes"] == 2
     assert done.stdout.count("Run(sasrec") == 1 and done.stdout.count("epoch 1/") == 1
+
+
+def test_torchrun_of_another_command_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["seqlab", "leaderboard", "popularity"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "torchrun is for `fit`; `leaderboard` would do its work once in every process" in capsys.readouterr().err
 
 
 # a batch dealt out to several processes, seen from one
