@@ -23,7 +23,7 @@ from seqlab.files import write_whole
 from seqlab.training import Options, Run, fit, load_run, preset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
 
@@ -173,20 +173,24 @@ def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFr
     for column, value in wanted.items():
         table = table[table[column].astype(str) == str(value)]
     rows = []
+    for arm, own in arms(table):
+        row = {"arm": arm, "system": own["system"].iloc[0], "seeds": len(own)}
+        row |= {name: own[name].mean() for name in ("parameters", "seconds", *METRICS)}
+        ends = [f"{name} {end}" for name in METRICS for end in ("low", "high")]
+        rows.append(row | {end: own[end].iloc[0] if len(own) == 1 else float("nan") for end in ends})
+    ends = [f"{name}{end}" for name in METRICS for end in ("", " low", " high")]
+    return pd.DataFrame(rows, columns=["arm", "system", "seeds", "parameters", "seconds", *ends])
+
+
+def arms(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The arms of some rows, as `seqlab leaderboard` takes them, each with its rows, one per seed."""
     for system, own in table.groupby("system", sort=False):
         chosen = {
             pair: json.loads(pair[0]) | json.loads(pair[1])
             for pair in zip(own["settings"], own["options"], strict=True)
         }
-        words = told_apart(list(chosen.values()))
-        for pair, word in zip(chosen, words, strict=True):
-            same = own[(own["settings"] == pair[0]) & (own["options"] == pair[1])]
-            row = {"arm": f"{system}{word}", "system": system, "seeds": len(same)}
-            row |= {name: same[name].mean() for name in ("parameters", "seconds", *METRICS)}
-            ends = [f"{name} {end}" for name in METRICS for end in ("low", "high")]
-            rows.append(row | {end: same[end].iloc[0] if len(same) == 1 else float("nan") for end in ends})
-    ends = [f"{name}{end}" for name in METRICS for end in ("", " low", " high")]
-    return pd.DataFrame(rows, columns=["arm", "system", "seeds", "parameters", "seconds", *ends])
+        for pair, words in zip(chosen, told_apart(list(chosen.values())), strict=True):
+            yield f"{system}{words}", own[(own["settings"] == pair[0]) & (own["options"] == pair[1])]
 
 
 def told_apart(choices: list[dict[str, Any]]) -> list[str]:

@@ -36,7 +36,8 @@ class Card:
     order and ties: see `make_log`; users, items, events: the counts a load is held against; columns: name ->
     meaning; format: the reader of the official files (see formats.py) and core: the k-core taken (0 = none);
     package: the Python package the data come with; presets: model name -> settings that suit this dataset;
-    unread: text columns that item vectors leave out unless they are asked for.
+    unread: text columns that item vectors leave out unless they are asked for; published: what the literature has
+    on this split, each a dict of system, recall@10, ndcg@10, seen_filter, source and differs (from this library).
     """
 
     name: str
@@ -59,6 +60,7 @@ class Card:
     columns: dict = field(default_factory=dict)
     presets: dict = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    published: tuple[dict, ...] = ()
 
 
 @cache
@@ -70,7 +72,8 @@ def _cards() -> dict[str, Card]:
         if entry.name.endswith(".toml"):
             told = tomllib.loads(entry.read_text(encoding="utf-8"))
             told["official"] = tuple(OfficialFile(**one) for one in told.get("official", []))
-            told["unread"] = tuple(told.get("unread", []))
+            for key in ("unread", "published"):
+                told[key] = tuple(told.get(key, []))
             found[told["name"]] = Card(**told)
     return found
 
@@ -88,6 +91,11 @@ def card(name: str) -> Card:
 def preset(dataset: str, system: str) -> dict:
     """What a dataset's card says suits a system: {"settings": {...}, "options": {...}}, or empty."""
     return _cards()[dataset].presets.get(system, {}) if dataset in _cards() else {}
+
+
+def published(dataset: str) -> tuple[dict, ...]:
+    """What the dataset's card says the literature has on its leave-one-out split; see `Card`."""
+    return _cards()[dataset].published if dataset in _cards() else ()
 
 
 def unread(dataset: str) -> tuple[str, ...]:
