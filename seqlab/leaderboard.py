@@ -43,17 +43,20 @@ def read(path: Path) -> pd.DataFrame:
 
     if not path.exists():
         return pd.DataFrame(columns=KEY)
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    if missing := [column for column in KEY if column not in table]:
-        raise ValueError(f"{path} is no table of measured systems: its column {missing[0]!r} is missing.")
-    options = dataclasses.asdict(Options())
-    del options["seed"]
-    table["options"] = [json.dumps(options | json.loads(text)) for text in table["options"]]
-    table["settings"] = [
-        json.dumps(dataclasses.asdict(models.configure(system, {})) | json.loads(text))
-        if system in models.names() else text
-        for system, text in zip(table["system"], table["settings"], strict=True)
-    ]  # fmt: skip
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if missing := [column for column in KEY if column not in table]:
+            raise ValueError(f"its column {missing[0]!r} is missing")
+        options = dataclasses.asdict(Options())
+        del options["seed"]
+        table["options"] = [json.dumps(options | json.loads(text)) for text in table["options"]]
+        table["settings"] = [
+            json.dumps(dataclasses.asdict(models.configure(system, {})) | json.loads(text))
+            if system in models.names() else text
+            for system, text in zip(table["system"], table["settings"], strict=True)
+        ]  # fmt: skip
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no table of measured systems: {error}.") from error
     return table
 
 

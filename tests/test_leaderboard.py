@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seqlab import leaderboard
 from tests.synthetic import chain_log
@@ -67,14 +69,14 @@ def test_a_row_from_before_a_setting_existed_stands_for_its_default(
 ) -> None:
     path = tmp_path / "table.csv"
     table, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
-    for column, name in (("settings", "decay"), ("options", "validate_every")):
+    for column, name in (("settings", "discount"), ("options", "validate_every")):
         kept = json.loads(table.loc[0, column])
         del kept[name]
         table.loc[0, column] = json.dumps(kept)
     table.to_csv(path, index=False)
     monkeypatch.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was run again"))
     again, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
-    assert len(again) == 1 and json.loads(again.loc[0, "settings"])["decay"] == 0.8
+    assert len(again) == 1 and json.loads(again.loc[0, "settings"])["discount"] == 0.8
     assert json.loads(again.loc[0, "options"])["validate_every"] == 1
 
 
@@ -100,3 +102,27 @@ def test_a_row_whose_run_is_gone_cannot_be_compared(chained: None, tmp_path: Pat
     shutil.rmtree(where[1])
     with pytest.raises(FileNotFoundError, match="take its row out of the table"):
         leaderboard.complete(["markov", "popularity"], "chains", [0], *where, against="markov")
+
+
+WHOLE = (Path(__file__).parents[1] / "data" / "leaderboard.csv").read_bytes()
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_damaged_table_is_read_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"damaged{data.draw(st.sampled_from(['.csv', '.parquet']))}"
+    if data.draw(st.booleans()):
+        content = data.draw(st.binary(max_size=200))
+    else:
+        start = data.draw(st.integers(0, len(WHOLE)))
+        gone, put = data.draw(st.integers(0, 400)), data.draw(st.binary(max_size=20))
+        content = WHOLE[:start] + put + WHOLE[start + gone :]
+    path.write_bytes(content)
+    try:
+        table = leaderboard.read(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert set(leaderboard.KEY) <= set(table.columns)

@@ -15,8 +15,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA_NAMES = {"pytorch": "torch"}
 ROOMS = [
     "cache", "files", "processes", "pools", "pins", "tracing", "datasets", "layers", "tokenizers", "decoding",
-    "recommender", "models", "evaluation", "training", "run_folders", "leaderboard", "leaderboard_page", "sweep", "tuning", "figures",
-    "widgets", "reports", "cli",
+    "recommender", "models", "evaluation", "training", "run_folders", "leaderboard", "leaderboard_page", "sweep",
+    "tuning", "figures", "widgets", "reports", "cli",
 ]  # fmt: skip
 
 

@@ -6,10 +6,10 @@ seen once at gap 1 says more than one at gap 5, and the last event more than tho
 table has a bug.
 
 Confirmed: nothing was read in code.
-Reconstructed: weight 1 / gap, rows made to sum to 1, a decay over the history; gaps and decay are those of the best
-count model in our calibration.
+Reconstructed: weight 1 / gap, rows made to sum to 1, a discount over the history; gaps and discount are those of the
+best count model in our calibration.
 Held against: HR@10 .2036, NDCG@10 .1124 on ml-100k without items of fewer than 5 ratings (our own calibration, gaps
-1-10, last 10 items, decay .8): leave-one-out, full ranking, seen items filtered.
+1-10, last 10 items, discount .8): leave-one-out, full ranking, seen items filtered.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Config:
 
     max_length: int | None = 10  # most recent events read
     gaps: int = 10  # how many events apart two items may be to count as a transition
-    decay: float = 0.8  # weight of an event of the history against that of the one after it
+    discount: float = 0.8  # weight of an event of the history against that of the one after it
 
 
 class Markov(nn.Module):
-    """`score(i) = sum over the history of decay^age P(i | item)`; P is kept as its non-zero entries (CSR)."""
+    """`score(i) = sum over the history of discount^age P(i | item)`; P is kept as its non-zero entries (CSR)."""
 
     crow: Tensor
     col: Tensor
@@ -79,7 +79,7 @@ class Markov(nn.Module):
             row = torch.repeat_interleave(torch.arange(len(batch), device=scores.device), degree)  # (E,)
             before = degree.cumsum(0) - degree
             entry = (self.crow[item] - before)[row] + torch.arange(len(row), device=scores.device)
-            scores[base[row] + self.col[entry]] += self.config.decay**age * self.value[entry]
+            scores[base[row] + self.col[entry]] += self.config.discount**age * self.value[entry]
         return scores.view(len(batch), n_columns)  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:

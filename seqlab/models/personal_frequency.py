@@ -5,7 +5,7 @@ Information for Next-basket Recommendation", SIGIR 2020; Ariannezhad et al., "A 
 Check", TOIS 2023. Where people buy again it is hard to beat; where the seen items are filtered it is popularity.
 
 Confirmed: nothing was read in code.
-Reconstructed: the count, with an optional decay per event; ties and items never met fall to popularity.
+Reconstructed: the count, with an optional discount per event; ties and items never met fall to popularity.
 Held against: no published next-item number; it is the floor for logs with repeats.
 """
 
@@ -29,7 +29,7 @@ class Config:
     """Settings."""
 
     max_length: int | None = None  # the whole history is counted
-    decay: float = 1.0  # weight of an event against that of the one after it; 1 counts all alike
+    discount: float = 1.0  # weight of an event against that of the one after it; 1 counts all alike
 
 
 class PersonalFrequency(nn.Module):
@@ -44,13 +44,13 @@ class PersonalFrequency(nn.Module):
 
     def prepare(self, split: Split) -> None:
         counts = split.train.item_counts(split.n_items)
-        # below 1, the least difference of two counts; with decay, what weighs under a millionth counts as forgotten
-        below = 1.0 if self.config.decay == 1 else 1e-6
+        # below 1, the least difference of two counts; discounted, what weighs under a millionth is forgotten
+        below = 1.0 if self.config.discount == 1 else 1e-6
         self.popularity.copy_(below * counts / (counts.max() + 1))
 
     def score(self, batch: Batch) -> Tensor:
         age = batch.lengths[:, None] - 1 - torch.arange(batch.items.shape[1], device=batch.items.device)  # (B, T)
-        weights = self.config.decay ** age.clamp(min=0).float() * (batch.items > 0)
+        weights = self.config.discount ** age.clamp(min=0).float() * (batch.items > 0)
         met = torch.zeros(len(batch), len(self.popularity), device=age.device)
         return met.scatter_add_(1, batch.items, weights) + self.popularity  # (B, N + 1)
 

@@ -51,7 +51,7 @@ def test_markov_weighs_transitions_by_gap_and_the_history_by_age(seed):
         total = sum(followers[item].values())
         for after, weight in followers[item].items():
             expected[after] += 0.5**age * weight / total
-    scores = ready("markov", split, gaps=3, decay=0.5).score(batch_of([history]))
+    scores = ready("markov", split, gaps=3, discount=0.5).score(batch_of([history]))
     np.testing.assert_allclose(scores[0].numpy(), expected, rtol=1e-5, atol=1e-7)
 
 
@@ -73,9 +73,9 @@ def test_personal_frequency_puts_counts_before_popularity(seed):
             assert bool(scores[one] > scores[other]) == by_hand
 
 
-def test_personal_frequency_with_decay_prefers_the_recent():
+def test_personal_frequency_with_a_discount_prefers_the_recent():
     split = leave_one_out(log_of([[1, 2, 3, 1, 1], [2, 1, 3]]))
-    scores = ready("personal_frequency", split, decay=0.5).score(batch_of([[1, 2, 3], [3, 3, 1]]))
+    scores = ready("personal_frequency", split, discount=0.5).score(batch_of([[1, 2, 3], [3, 3, 1]]))
     assert scores.argsort(dim=1, descending=True)[:, :2].tolist() == [[3, 2], [1, 3]]
 
 

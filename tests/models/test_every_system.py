@@ -56,6 +56,11 @@ def test_the_config_survives_json_and_the_command_line(name):
 
 
 @every_system
+def test_no_setting_goes_by_the_name_of_a_training_option(name):
+    assert not set(dataclasses.asdict(models.configure(name, {}))) & set(dataclasses.asdict(QUICK))
+
+
+@every_system
 def test_a_misspelt_setting_is_answered_with_the_right_one(name):
     with pytest.raises(ValueError, match=rf"{name} has no setting 'max_lenght'.*Did you mean 'max_length'"):
         models.build(name, 10, {"max_lenght": 3})
