@@ -53,6 +53,7 @@ class Config:
     layers: int = 2  # paper 2
     heads: int = 2  # paper 2
     dropout: float = 0.3  # paper .5
+    thought_dropout: float | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
     context: bool = True  # read neighbours of the last items; paper yes
     triggers: int = 4  # last items whose neighbours are read; paper 4
     neighbours: int = 7  # of each of them; paper 7
@@ -84,6 +85,7 @@ class ManCAR(nn.Module):
         self.reason = nn.Parameter(torch.empty(config.steps, config.dim))
         self.phi = nn.Parameter(torch.ones(config.dim)) if config.rescale else None
         self.dropout = Dropout(config.dropout)
+        self.thought_dropout = Dropout(config.dropout if config.thought_dropout is None else config.thought_dropout)
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, config.dropout, causal=False) for _ in range(config.layers)
         )
@@ -134,7 +136,7 @@ class ManCAR(nn.Module):
             return self.phi * nn.functional.normalize(state, dim=-1) * norm if self.config.rescale else state
 
         first, memory = encoder.read_end(self.dropout(x), end, real)
-        states = think(encoder, first, memory, steps, self.reason, rescale, 0.0, self.dropout, taps, stay)
+        states = think(encoder, first, memory, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, stay)
         return states[:, 0]  # (B, S + 1, D)
 
     def thoughts(self, batch: Batch, steps: int | None = None) -> Tensor:

@@ -56,6 +56,7 @@ class Config:
     layers: int = 2  # paper 2
     heads: int = 2  # paper 2; gru4rec has none
     dropout: float = 0.3  # paper .5
+    thought_dropout: float | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
     tau: float = 1.0  # temperature of the answer; code .07, swept from .05 to 5
     alpha: float = 2.0  # prl: how much hotter each step is than the next; code 5, swept from 1 to 10
     gamma: float = 0.01  # prl: standard deviation of the noise on thoughts; .01
@@ -77,6 +78,7 @@ class ReaRec(nn.Module):
         dim = config.dim
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)
         self.dropout = Dropout(config.dropout)
+        self.thought_dropout = Dropout(config.dropout if config.thought_dropout is None else config.thought_dropout)
         if config.backbone == "gru4rec":
             self.recurrences = nn.ModuleList(nn.GRU(dim, dim, batch_first=True) for _ in range(config.layers))
         else:
@@ -133,7 +135,7 @@ class ReaRec(nn.Module):
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
         x, real, end = self.embed(batch)
         first, memory = self.encoder.read_end(x, end, real)
-        states = think(self.encoder, first, memory, steps, self.reason, dropout=self.dropout, taps=self.thought)
+        states = think(self.encoder, first, memory, steps, self.reason, dropout=self.thought_dropout, taps=self.thought)
         return self.reasoning(states[:, 0])
 
     def step_scores(self, states: Tensor) -> Tensor:
@@ -164,8 +166,9 @@ class ReaRec(nn.Module):
             noise = config.gamma * (torch.arange(lines.shape[1], device=at.device) == at.shape[1])[:, None]
         states, memory = self.encoder.read(x, end if both_ways else lines, real)
         row = torch.arange(len(at), device=at.device)[:, None]
+        first = states[row, lines]  # (B, W or W + 1, D)
         thoughts = think(
-            self.encoder, states[row, lines], memory, config.steps, self.reason, noise=noise, dropout=self.dropout
+            self.encoder, first, memory, config.steps, self.reason, noise=noise, dropout=self.thought_dropout
         )  # (B, W or W + 1, S + 1, D)
         made = thoughts[:, : at.shape[1]][chosen], batch.targets[row, at][chosen]  # (M, S + 1, D), (M,)
         if config.objective != "prl":

@@ -136,6 +136,17 @@ def test_the_contrast_knows_other_users_and_no_other_place_of_ones_own():
 
 
 @every_backbone
+def test_what_is_fed_back_may_be_dropped_more_or_less_than_the_rest(backbone):
+    batch = batch_of(HISTORIES)
+    forgetful = rearec(backbone=backbone, thought_dropout=0.5).train()
+    once, again = forgetful.thoughts(batch), forgetful.thoughts(batch)
+    assert torch.equal(once[:, 0], again[:, 0]) and not torch.equal(once[:, 1], again[:, 1])
+    assert torch.equal(forgetful.eval().thoughts(batch), rearec(backbone=backbone).thoughts(batch))
+    shaky = rearec(backbone=backbone, dropout=0.5, layers=1).train()
+    assert shaky.thought_dropout.probability == 0.5  # unless it is said
+
+
+@every_backbone
 def test_noise_reaches_the_contrast_alone_and_grows_with_gamma(backbone):
     batch = training_batch(random_histories(0, users=60, items=ITEMS, longest=8))
     batch = replace(batch, items=batch.items[:, :8], targets=batch.targets[:, :8], lengths=batch.lengths.clamp(max=8))
