@@ -59,7 +59,7 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard $(GENERATORS) --dataset complete-journey --against sasrec_side
 	$(BIN)/seqlab leaderboard $(GENERATORS) --dataset amazon-beauty --no-seen-filter --against sasrec_side
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix sasrec:dropout=0.1:,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against sasrec:dropout=0.1:epochs=20
-	$(BIN)/seqlab leaderboard $(THINKERS) sasrec sasrec:epochs=40 sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 $(addprefix --set ,epochs=20 decay=cosine validate_every=10 patience=20 learning_rate=0.004) --against sasrec
+	$(BIN)/seqlab leaderboard $(THINKERS) sasrec sasrec:epochs=40 sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 --against sasrec
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:

@@ -4,7 +4,7 @@ Everything is measured on logs that are drawn at random here, and called "synthe
 nobody's next item hangs on the one before, so only cost can be read from them. Each point is a process of its own, so
 that its peak memory is its own. Prints a table with the exponents of the growth (the slope of log cost over log size,
 fitted to the three largest), and writes results/growth.csv and reports/growth.html, with the date, the
-versions and the machine.
+versions and the machine; a kind that is not asked for keeps its rows.
 
 users: 1,000 to 1,000,000 with 10 events each, 10,000 items: load, split, an epoch's batches, one ranking of everybody.
 items: a catalogue of 1,000 to 1,000,000: training steps with full and with sampled softmax, ranking of 1,000 users.
@@ -171,6 +171,7 @@ def main() -> None:
     import pandas as pd
 
     from seqlab import provenance
+    from seqlab.files import write_whole
 
     told, rows = provenance.describe(), []
     for kind in asked.kinds:
@@ -192,8 +193,11 @@ def main() -> None:
         costs = own.drop(columns=["kind", "size", "date", "machine", "torch", "seqlab"]).dropna(axis=1)
         slopes = {name: exponent(own["size"].tolist(), costs[name].tolist()) for name in costs}
         print(f"{kind}, exponents: " + ", ".join(f"{what} {slope:.2f}" for what, slope in slopes.items()))
+    if TABLE.exists():  # kinds that were not measured today stay
+        known = pd.read_csv(TABLE)
+        table = pd.concat([known[~known["kind"].isin(table["kind"])], table], ignore_index=True)
     TABLE.parent.mkdir(exist_ok=True)
-    table.to_csv(TABLE, index=False)
+    write_whole(TABLE, table.to_csv(index=False))
     picture(table)
 
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/peers/with_seqlab.py train amazon-beauty --data .bench/data --minutes 5
 
-Sizes, learning rate and dropout are those of all; everything else is the preset of the dataset's card. Training is
+Sizes, learning rate and dropout are those of all; the batch is that of the dataset's card. Training is
 `seqlab.fit`, watched from outside: the clock stands still while it validates. On a GPU: bf16 and torch.compile.
 """
 
@@ -43,6 +43,7 @@ def train(given) -> None:
     model = models.create("sasrec", split, sizes | {"dropout": given.dropout})
     fast = {"precision": "bf16", "compile": True} if given.device == "cuda" else {}
     endless = {"epochs": 10_000, "patience": clock.PATIENCE, "learning_rate": protocol.LEARNING_RATE}
+    endless |= {"decay": "none", "validate_every": 1}  # as the others have it
     options = seqlab.Options(**preset.get("options", {}) | endless | fast)
     course = clock.Course(given.minutes)
     watch(course)
