@@ -17,7 +17,6 @@ pytest_plugins = ["tests.browsing"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest-xdist already uses the cores
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("browser"):
