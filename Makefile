@@ -37,7 +37,7 @@ lab: install
 	$(BIN)/seqlab lab
 
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: install
 	$(BIN)/ruff check .

@@ -17,12 +17,6 @@ pytest_plugins = ["tests.browsing"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest-xdist already uses the cores
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("browser"))  # one server and one browser, in one worker
-
-
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The benchmark files in $SEQLAB_DATA; without them the test is skipped."""
