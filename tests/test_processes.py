@@ -188,6 +188,7 @@ def killed_and_resumed(folder):
 
 def pressed(folder, where="pressed in a batch"):
     """Ctrl-C reaches the second process alone: in the third epoch, or right before it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, such as this suite, ignores it
     model, calls, metrics = noisy(), iter(range(10_000)), training.metrics
     loss, due = model.loss, 1 if where == "pressed between" else 2 * steps_of(OPTIONS) + 2
 
