@@ -4,13 +4,15 @@
 
 Prints the multiply-adds of one true target (see `multiply_adds`), and the rates of the machine in float32 and bf16: of
 large square matrices, and of the shapes that training multiplies, each weighted by its share of the work. What trains
-at a rate of targets has reached the share `targets per second * multiply-adds / rate` of what is possible.
+at a rate of targets has reached the share `targets per second * multiply-adds / rate` of what is possible; a machine
+that others use too has another rate every minute, so `with_seqlab.py` asks for `shapes` after every epoch.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import clock
 import protocol
@@ -21,7 +23,7 @@ from seqlab.datasets import named
 from seqlab.training import Options
 
 BACKWARD = 3  # a product costs one in the forward pass, and one for the gradient of each of its factors
-ROWS, CUBE, SECONDS = 64, 1024, 0.5
+ROWS, CUBE, SECONDS, GLANCE = 64, 1024, 0.5, 0.1
 
 
 def multiply_adds(lengths: Tensor, n_items: int, dim: int, layers: int) -> dict[str, float]:
@@ -41,9 +43,9 @@ def multiply_adds(lengths: Tensor, n_items: int, dim: int, layers: int) -> dict[
     return {name: BACKWARD * float(part) for name, part in parts.items()}
 
 
-def rate(product: Callable[[], Tensor], work: float) -> float:
-    """Multiply-adds a second of a product that needs so many, the best turn of half a second, and two at least."""
-    best, turns, ends = 0.0, 0, time.perf_counter() + SECONDS
+def rate(product: Callable[[], Tensor], work: float, seconds: float) -> float:
+    """Multiply-adds a second of a product that needs so many, the best turn within `seconds`, of two at least."""
+    best, turns, ends = 0.0, 0, time.perf_counter() + seconds
     while turns < 2 or time.perf_counter() < ends:
         began, times = clock.now(), max(1, int(2e8 / work))
         for _ in range(times):
@@ -52,15 +54,35 @@ def rate(product: Callable[[], Tensor], work: float) -> float:
     return best
 
 
-def rates(dtype: torch.dtype, device: str, positions: int, length: int, n_items: int) -> dict[str, float]:
-    """Multiply-adds a second of a large cube, and of the shapes in use: of each kind of `multiply_adds`."""
+@dataclass(frozen=True)
+class Work:
+    """What training a dataset multiplies: its shapes, and how much of each kind."""
+
+    positions: int  # of a batch
+    length: int  # of a history, on average
+    n_items: int
+    needed: dict[str, float]  # `multiply_adds` of a target
+
+    @classmethod
+    def of(cls, given) -> Work:
+        data = protocol.handed(given.folder)
+        lengths = (data.starts.diff() - 1).clamp(max=given.max_length)
+        chosen = named.preset(given.base, "sasrec").get("options", {})
+        needed = multiply_adds(lengths, data.n_items, protocol.DIM, protocol.LAYERS)
+        length = max(1, int(lengths.float().mean()))
+        return cls(chosen.get("tokens", Options().tokens), length, data.n_items, needed)
+
+
+def rates(work: Work, dtype: torch.dtype, device: str, seconds: float = SECONDS) -> dict[str, float]:
+    """Multiply-adds a second of a large cube, of the shapes of each kind, and of all "shapes" by their share."""
 
     def drawn(*shape: int) -> Tensor:
         return torch.randn(shape, device=device).to(dtype)
 
     def of(a: Tensor, b: Tensor) -> float:
-        return rate(lambda: a @ b, a.numel() * b.shape[-1])
+        return rate(lambda: a @ b, a.numel() * b.shape[-1], seconds)
 
+    positions, length, n_items = work.positions, work.length, work.n_items
     rows = ROWS if device == "cpu" else max(ROWS, (1 << 27) // n_items)  # of logits at a time
     dim, each = protocol.DIM, protocol.DIM // protocol.HEADS
     groups = max(1, positions // length) * protocol.HEADS
@@ -77,22 +99,15 @@ def rates(dtype: torch.dtype, device: str, positions: int, length: int, n_items:
     found = {"cube": of(drawn(CUBE, CUBE), drawn(CUBE, CUBE))}
     for kind, pairs in kinds.items():
         found[kind] = len(pairs) / sum(1 / of(a, b) for a, b in pairs)
+    found["shapes"] = sum(work.needed.values()) / sum(work.needed[kind] / found[kind] for kind in work.needed)
     return found
 
 
 def limit(given) -> None:
-    data = protocol.handed(given.folder)
-    length = given.max_length
-    lengths = (data.starts.diff() - 1).clamp(max=length)
-    needed = multiply_adds(lengths, data.n_items, protocol.DIM, protocol.LAYERS)
-    chosen = named.preset(given.base, "sasrec").get("options", {})
-    positions = chosen.get("tokens", Options().tokens)
-    numbers = {"multiply_adds": needed}
+    work = Work.of(given)
+    numbers = {"multiply_adds": work.needed}
     for dtype in (torch.float32, torch.bfloat16):
-        found = rates(dtype, given.device, positions, max(1, int(lengths.float().mean())), data.n_items)
-        total = sum(needed.values())
-        found["shapes"] = total / sum(needed[kind] / found[kind] for kind in needed)
-        numbers[str(dtype).removeprefix("torch.")] = found
+        numbers[str(dtype).removeprefix("torch.")] = rates(work, dtype, given.device)
     protocol.tell(given, ("torch", "numpy"), **numbers)
 
 

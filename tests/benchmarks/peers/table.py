@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import raw
@@ -130,6 +131,7 @@ def limit(told: dict) -> str:
             for shape, said in (("shapes", "the shapes in use"), ("cube", "squares of 1,024")):
                 rate, reached = numbers[precision][shape], "-"
                 if speed is not None and precision == trained_in:
+                    rate = median([one[shape] for one in ours["numbers"]["rates"]] or [rate])
                     share = speed * needed / rate
                     reached = f"{share:.0%}"
                     if shape == "shapes":

@@ -9,9 +9,10 @@ Sizes, learning rate and dropout are those of all; the batch is that of the data
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import clock
+import limit
 import numpy as np
 import pandas as pd
 import protocol
@@ -45,8 +46,9 @@ def train(given) -> None:
     endless = {"epochs": 10_000, "patience": clock.PATIENCE, "learning_rate": protocol.LEARNING_RATE}
     endless |= {"decay": "none", "validate_every": 1}  # as the others have it
     options = seqlab.Options(**preset.get("options", {}) | endless | fast)
-    course = clock.Course(given.minutes)
-    watch(course)
+    course, work, rates = clock.Course(given.minutes), limit.Work.of(given), []
+    dtype = torch.bfloat16 if given.device == "cuda" else torch.float32
+    watch(course, lambda: rates.append(limit.rates(work, dtype, given.device, limit.GLANCE)))
     seqlab.fit(model, split, options)
     memory = clock.peak_mb()
     known = evaluation.metrics(evaluation.rank(model, split, "valid"))["ndcg@10"]
@@ -59,13 +61,16 @@ def train(given) -> None:
     common = protocol.ndcg_at_10(score, data)
     protocol.tell(
         given, ("torch", "numpy", "pandas"), curve=course.curve, targets=course.targets, seconds=course.seconds,
-        first_batch=course.first_batch, memory_mb=memory, batch=options.tokens, items=split.n_items,
+        first_batch=course.first_batch, memory_mb=memory, batch=options.tokens, items=split.n_items, rates=rates,
         parameters=sum(parameter.numel() for parameter in model.parameters()), off=abs(known - common),
     )  # fmt: skip
 
 
-def watch(course: clock.Course) -> None:
-    """Have `fit` tell the course of training, and end it where its budget is spent (as Ctrl-C does)."""
+def watch(course: clock.Course, glance: Callable[[], None]) -> None:
+    """Have `fit` tell the course of training, and end it where its budget is spent (as Ctrl-C does).
+
+    glance: called after every validation, while the clock stands still.
+    """
     batches, rank = Sequences.training_batches, training.rank
 
     def training_batches(self, *settings) -> Iterator[Batch]:
@@ -82,6 +87,7 @@ def watch(course: clock.Course) -> None:
         ranks = rank(*asked)
         if running:
             course.validated(evaluation.metrics(ranks)["ndcg@10"])
+            glance()
         return ranks
 
     Sequences.training_batches, training.rank = training_batches, validated
