@@ -32,12 +32,11 @@ def write(told: dict[str, dict[str, Any]], missing: list[str], folder: Path) -> 
 def provenance(told: dict[str, dict[str, Any]]) -> str:
     """When, where, and with which versions."""
     dates = sorted({one["date"][:10] for one in told.values()})
-    where = {
-        f"{one['machine']}; {one['device']}, {one['threads']} threads; seqlab {one['revision']}"
-        for one in told.values()
-    }
+    where = {f"{one['machine']}; {one['device']}, {one['threads']} threads" for one in told.values()}
+    revisions = sorted({str(one["revision"]) for one in told.values()})
     versions = {f"{name} {found}" for one in told.values() for name, found in one["versions"].items()}
-    text = f"Made by `make bench`, {', '.join(dates)}. {' | '.join(sorted(where))}. {', '.join(sorted(versions))}."
+    text = f"Made by `make bench`, {', '.join(dates)}. {' | '.join(sorted(where))}. seqlab {', '.join(revisions)}; "
+    text += f"{', '.join(sorted(versions))}."
     if starved := [name for name, one in told.items() if one["cpu_seconds"] < BUSY * one["wall_seconds"]]:
         text += f"\n\n**The machine was not idle**: less than {BUSY:.0%} of a core was left for {', '.join(starved)}."
     return text
