@@ -144,16 +144,26 @@ def exponent(sizes: list[int], costs: list[float]) -> float:
 
 
 def picture(table: object) -> None:
-    """Cost over size on two logarithmic axes, a panel for each kind."""
+    """Cost over size on two logarithmic axes, a column for each kind, seconds above memory; exponents at the lines."""
     import plotly.express as px
 
-    long = table.melt(["kind", "size", "date", "machine"], var_name="what", value_name="cost").dropna()
-    long = long[long["what"].str.endswith(("s", "GB", "read")) & (long["kind"] != "load") & (long["what"] != "items")]
+    measured = table[table["kind"] != "load"]
+    long = measured.melt(["kind", "size", "date", "machine"], var_name="what", value_name="cost").dropna()
+    long = long[long["what"].str.contains(", s| GB") & ~long["what"].str.startswith("memory")]
+    long["cost"] = long["cost"].astype(float)
+    long["unit"] = np.where(long["what"].str.endswith("GB"), "GB", "seconds")
+    long["exponent"] = ""
+    for _, line in long.sort_values("size").groupby(["kind", "what"]):
+        slope = exponent(line["size"].tolist(), line["cost"].tolist())
+        long.loc[line.index[-1], "exponent"] = f"{slope:.2f}"
     figure = px.line(
-        long, x="size", y="cost", color="what", facet_col="kind", log_x=True, log_y=True, markers=True,
-        title=f"Cost on synthetic logs, {long['date'].iloc[0]}, {long['machine'].iloc[0]}",
+        long, x="size", y="cost", color="what", symbol="what", facet_col="kind", facet_row="unit", log_x=True,
+        log_y=True, text="exponent", color_discrete_sequence=px.colors.qualitative.Dark24, template="plotly_white", height=900,
+        title=f"Cost on synthetic logs, at each line its exponent; {long['date'].max()}, {long['machine'].iloc[0]}",
     )  # fmt: skip
-    figure.update_xaxes(matches=None)
+    figure.update_traces(textposition="top left")
+    figure.update_yaxes(title="", dtick=1)
+    figure.update_xaxes(matches=None, showticklabels=True, dtick=1)
     PICTURE.parent.mkdir(exist_ok=True)
     figure.write_html(PICTURE)
 
