@@ -156,10 +156,11 @@ def picture(table: object) -> None:
     for _, line in long.sort_values("size").groupby(["kind", "what"]):
         slope = exponent(line["size"].tolist(), line["cost"].tolist())
         long.loc[line.index[-1], "exponent"] = f"{slope:.2f}"
+    title = f"Cost on synthetic logs, at each line its exponent; {long['date'].max()}, {long['machine'].iloc[0]}"
     figure = px.line(
-        long, x="size", y="cost", color="what", symbol="what", facet_col="kind", facet_row="unit", log_x=True,
-        log_y=True, text="exponent", color_discrete_sequence=px.colors.qualitative.Dark24, template="plotly_white",
-        height=900, title=f"Cost on synthetic logs, at each line its exponent; {long['date'].max()}, {long['machine'].iloc[0]}",
+        long, x="size", y="cost", color="what", symbol="what", facet_col="kind", facet_row="unit", text="exponent",
+        log_x=True, log_y=True, color_discrete_sequence=px.colors.qualitative.Dark24, template="plotly_white",
+        height=900, title=title,
     )  # fmt: skip
     figure.update_traces(textposition="top left")
     figure.update_yaxes(title="", dtick=1)
