@@ -1,4 +1,4 @@
-"""The one training loop, its checkpoints, and the run folder it leaves."""
+"""The one training loop, and the run folder it leaves."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import processes, provenance, recommender
+from seqlab.checkpoints import Checkpoint, State
 from seqlab.evaluation import Ranks, metrics, rank
 from seqlab.files import alone
 from seqlab.progress import Progress
@@ -132,12 +133,12 @@ def _fit(
     if processes.count() > 1:  # all begin with what the first has, to the last bit
         first, _ = processes.share(model.state_dict())
         recommender.read_state(model, first, "process 0")
-    state, interrupted = _State(), False
+    state, interrupted = State(), False
     if hasattr(model, "loss"):
         accelerator = _accelerator(options.precision)
         loop = _Loop(model, split, options, accelerator, partial, seen_filter)
-        if resume:
-            loop.restore(state)
+        if resume and loop.checkpoint is not None:
+            loop.checkpoint.restore(state, model, loop.optimizer)
         try:
             loop.run(state)
         except KeyboardInterrupt:
@@ -150,7 +151,7 @@ def _fit(
     test = rank(model, split, "test", seen_filter)
     summary = {
         "test": metrics(test),
-        "valid": metrics(rank(model, split, "valid", seen_filter)),
+        "valid": state.valid or metrics(rank(model, split, "valid", seen_filter)),
         "protocol": test.protocol,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seconds": round(state.seconds or time.perf_counter() - started, 3),
@@ -227,19 +228,6 @@ def _write(run: Run, split: Split, options: Options, partial: Path) -> None:
     os.replace(partial, run.folder)
 
 
-@dataclass
-class _State:
-    """How far training is; with the weights and the optimiser's moments, all that resuming needs."""
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_value: float = -1.0
-    seconds: float = 0.0
-    targets: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-
-
 class _Objective(nn.Module):
     """`model.loss` as a forward pass, which is what Accelerate and torch.compile wrap."""
 
@@ -255,13 +243,11 @@ class _Loop:
     def __init__(self, model, split, options, accelerator, partial, seen_filter) -> None:
         self.model, self.split, self.options, self.accelerator = model, split, options, accelerator
         self.seen_filter = seen_filter
-        self.checkpoint = None if partial is None else partial / "checkpoint"
-        self.unfinished = None if partial is None else self.checkpoint / "state.safetensors.new"
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
         model.to(accelerator.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         decay = options.weight_decay
-        optimizer = kind(self.parameters, options.learning_rate, betas=(0.9, 0.98), weight_decay=decay, foreach=True)
+        optimizer = kind(self.parameters, options.learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
         # without DDP: see `_learn_together`
         self.objective = accelerator.prepare_model(_Objective(model), evaluation_mode=True)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
@@ -272,14 +258,15 @@ class _Loop:
         chosen = dataclasses.asdict(options)
         if options.decay == "none":
             chosen["epochs"] = None  # training may go on for longer than it was begun for
-        self.settings = json.dumps(
+        settings = json.dumps(
             {"config": dataclasses.asdict(model.config), "options": chosen,
              "data": split.log.fingerprint(), "split": split.how}
         )  # fmt: skip
-        if len(set(processes.say(self.settings))) > 1:
+        if len(set(processes.say(settings))) > 1:
             raise ValueError("The processes of this training have different data or settings; give all the same.")
+        self.checkpoint = None if partial is None else Checkpoint(partial / "checkpoint", settings)
 
-    def run(self, state: _State) -> None:
+    def run(self, state: State) -> None:
         with Progress(self.options.epochs, self.options.metric) as progress, processes.hold_back(self.pressed):
             while state.epoch < self.options.epochs:
                 if state.epoch - state.best_epoch >= self.options.patience:
@@ -288,11 +275,11 @@ class _Loop:
                 self._epoch(state, progress)
                 with processes.together():
                     if self.checkpoint is not None and processes.index() == 0:
-                        self._save_or_tell(state)
+                        self.checkpoint.save(state, self.model, self.optimizer)
                     if self.pressed.is_set():
                         raise KeyboardInterrupt
 
-    def _epoch(self, state: _State, progress: Progress) -> None:
+    def _epoch(self, state: State, progress: Progress) -> None:
         options, began = self.options, time.perf_counter()
         seed = options.seed * 1_000_003 + state.epoch  # an epoch is the same whether or not it was resumed at
         torch.manual_seed(seed + processes.index() * 7_919)
@@ -322,10 +309,10 @@ class _Loop:
         state.epoch += 1
         row = {"epoch": state.epoch, "loss": mean, "steps": steps}
         if state.epoch % options.validate_every == 0 or state.epoch == options.epochs:
-            value = metrics(rank(self.model, self.split, "valid", self.seen_filter))[options.metric]
-            row[options.metric] = value
-            if value > state.best_value:
-                state.best_value, state.best_epoch = value, state.epoch
+            valid = metrics(rank(self.model, self.split, "valid", self.seen_filter))
+            row[options.metric] = valid[options.metric]
+            if valid[options.metric] > state.valid.get(options.metric, -1.0):
+                state.valid, state.best_epoch = valid, state.epoch
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         state.history.append(row | {"seconds": round(time.perf_counter() - began, 3)})
         progress.epoch(state.history[-1], targets / (state.seconds / state.epoch), state.best_epoch)
@@ -380,70 +367,6 @@ class _Loop:
                 f"The loss is not finite ({loss}) in epoch {epoch + 1}, by batch {step}, learning rate {rate:g}. "
                 f"Lower learning_rate, or turn precision to 'no'.{kept}"
             )
-
-    def _save_or_tell(self, state: _State) -> None:
-        from safetensors import SafetensorError
-
-        try:
-            self._save(state)
-        except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                self.unfinished.unlink(missing_ok=True)
-            raise OSError(
-                f"{self.checkpoint} could not be written ({error}). The checkpoint before, if there is one, is whole: "
-                "make room, then go on from it with resume=True."
-            ) from error
-
-    def _save(self, state: _State) -> None:
-        """Write everything resuming needs into one file, aside, then rename it."""
-        from safetensors.torch import save_file
-
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-        for index, parameter in enumerate(self.parameters):
-            for name, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{index}.{name}"] = value
-        scalars = dataclasses.asdict(dataclasses.replace(state, best={}))
-        self.checkpoint.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, self.unfinished,
-            {"state": json.dumps(scalars), "settings": self.settings},
-        )  # fmt: skip
-        os.replace(self.unfinished, self.checkpoint / "state.safetensors")
-
-    def restore(self, state: _State) -> None:
-        """Go on from the checkpoint, if there is one; the first process reads it for all."""
-        with processes.together():
-            tensors, scalars = self._read() if processes.index() == 0 else ({}, "")
-        tensors, scalars = processes.share(tensors, scalars)
-        if not scalars:
-            return
-        for name, value in json.loads(scalars).items():
-            setattr(state, name, value)
-        state.best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
-        self.model.load_state_dict(
-            {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        )
-        for index, parameter in enumerate(self.parameters):
-            prefix = f"optimizer.{index}."
-            moments = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            self.optimizer.state[parameter] = {
-                name: tensor if name == "step" else tensor.to(parameter.device) for name, tensor in moments.items()
-            }
-
-    def _read(self) -> tuple[dict[str, Tensor], str]:
-        """The tensors of the checkpoint and its state as JSON; nothing where there is none."""
-        from safetensors import safe_open
-
-        if self.checkpoint is None or not (self.checkpoint / "state.safetensors").exists():
-            return {}, ""
-        with safe_open(self.checkpoint / "state.safetensors", "pt") as file:
-            described = file.metadata()
-            if described["settings"] != self.settings:
-                raise ValueError(
-                    f"{self.checkpoint} was made with other settings or data; use the same ones, or another folder."
-                )
-            return {name: file.get_tensor(name) for name in file.keys()}, described["state"]  # noqa: SIM118 (no mapping)
 
 
 def _rate(options: Options, step: int, share: float) -> float:

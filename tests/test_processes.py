@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from seqlab import cli, load_run, models, processes, recommender, training
+from seqlab.checkpoints import Checkpoint
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import rank, ranking
 from seqlab.models import sasrec
@@ -169,15 +170,15 @@ def straight(folder):
 
 def killed_and_resumed(folder):
     """With dropout: the first process fails after the second epoch, both stop, and both go on."""
-    save, out = training._Loop._save, folder / "resumed"
+    save, out = Checkpoint.save, folder / "resumed"
 
-    def dying(self, state):
-        save(self, state)
+    def dying(self, state, *rest):
+        save(self, state, *rest)
         if state.epoch == 2:
             raise LookupError("killed")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training._Loop, "_save", dying)
+        patched.setattr(Checkpoint, "save", dying)
         _, error = said(lambda: fit(noisy(), SPLIT, OPTIONS, out))
     between = sorted(path.name for path in folder.glob("resumed*"))
     tensors, told = kept(fit(noisy(), SPLIT, OPTIONS, out, resume=True))
@@ -246,11 +247,11 @@ def not_finite_scores(folder):
 
 
 def full_disk(folder):
-    def refused(self, state):
+    def refused(*anything):
         raise OSError("no space left")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training._Loop, "_save", refused)
+        patched.setattr(Checkpoint, "_write", refused)
         return said(lambda: fit(fresh(), SPLIT, OPTIONS, folder / "full"))
 
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from seqlab import load_run, models, recommender, training
+from seqlab.checkpoints import Checkpoint, State
 from seqlab.datasets import cold_items, leave_one_out
+from seqlab.evaluation import metrics, rank
 from seqlab.training import Options, fit
 from tests.synthetic import chain_log, small
 
@@ -55,25 +57,25 @@ def straight():
 
 
 def die_after_the_checkpoint(monkeypatch, model):
-    save = training._Loop._save
+    save = Checkpoint.save
 
-    def dying(self, state):
-        save(self, state)
+    def dying(self, state, *rest):
+        save(self, state, *rest)
         if state.epoch == 2:
             raise Killed
 
-    monkeypatch.setattr(training._Loop, "_save", dying)
+    monkeypatch.setattr(Checkpoint, "save", dying)
 
 
 def die_while_the_checkpoint_is_written(monkeypatch, model):
-    save = training._Loop._save
+    save = Checkpoint.save
 
-    def dying(self, state):
+    def dying(self, state, *rest):
         if state.epoch == 3:
             monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(Killed))
-        save(self, state)
+        save(self, state, *rest)
 
-    monkeypatch.setattr(training._Loop, "_save", dying)
+    monkeypatch.setattr(Checkpoint, "save", dying)
 
 
 def die_inside_an_epoch(monkeypatch, model):
@@ -114,7 +116,7 @@ def test_a_killed_training_resumes_to_the_same_weights(die, straight, tmp_path):
     resumed = fit(fresh(), SPLIT, OPTIONS, out, resume=True)
     assert same_weights(resumed, straight)
     assert told(resumed.history) == told(straight.history)
-    assert resumed.metrics["test"] == straight.metrics["test"]
+    assert all(resumed.metrics[part] == straight.metrics[part] for part in ("test", "valid"))
     assert {path.name for path in out.iterdir()} == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -191,6 +193,14 @@ def test_validation_may_come_every_few_epochs_and_comes_after_the_last():
     run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=5, validate_every=2))
     assert [row["epoch"] for row in run.history if "ndcg@10" in row] == [2, 4, 5]
     assert run.metrics["best_epoch"] in (2, 4, 5)
+
+
+def test_the_metrics_of_validation_are_those_of_the_epoch_that_is_kept(straight):
+    lasting = dataclasses.replace(OPTIONS, epochs=30, learning_rate=0.1, patience=3)
+    passed = fit(fresh(), SPLIT, lasting)
+    assert passed.metrics["best_epoch"] < passed.metrics["epochs"]
+    for run in (straight, passed):
+        assert run.metrics["valid"] == metrics(rank(run.model, SPLIT, "valid"))
 
 
 def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeypatch):
@@ -270,16 +280,16 @@ def test_two_trainings_do_not_write_one_folder(tmp_path):
 
 def test_a_full_disk_is_told_in_a_sentence_and_costs_nothing_that_was_kept(straight, tmp_path):
     """The system refuses files beyond a size, as a full disk would, from the second checkpoint on."""
-    out, save = tmp_path / "run", training._Loop._save
+    out, save = tmp_path / "run", Checkpoint.save
 
-    def full(self, state):
+    def full(self, state, *rest):
         if state.epoch == 2:
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-        save(self, state)
+        save(self, state, *rest)
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training._Loop, "_save", full)
+        patched.setattr(Checkpoint, "save", full)
         try:
             with pytest.raises(OSError, match=r"could not be written .*make room, then go on from it with resume"):
                 fit(fresh(), SPLIT, OPTIONS, out)
@@ -398,7 +408,7 @@ def test_every_target_is_counted_and_the_loss_is_recorded(straight):
     assert straight.metrics["targets_per_second"] > 0
     assert [row["epoch"] for row in straight.history] == [1, 2, 3, 4]
     assert straight.history[-1]["loss"] < straight.history[0]["loss"]
-    state = training._State()
+    state = State()
     loop = training._Loop(fresh(), SPLIT, OPTIONS, training._accelerator("no"), None, None)
     loop._epoch(state, training.Progress(1, "ndcg@10"))
     assert state.targets == asked

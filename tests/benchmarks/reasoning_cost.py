@@ -69,7 +69,7 @@ def training(split: datasets.Split) -> dict[str, float]:
     batches = sorted(batches, key=lambda batch: batch.items.shape[1])[2 :: max(1, len(batches) // BATCHES)]
 
     def epoch(model: nn.Module) -> Callable[[], object]:
-        optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
         def action() -> None:
             for batch in batches:

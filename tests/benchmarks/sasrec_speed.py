@@ -31,7 +31,7 @@ def seconds(action: Callable[[], object], times: int) -> float:
 def train(split: datasets.Split) -> float:
     """True targets per second."""
     model = models.build("sasrec", split.n_items, {"max_length": 50, "dim": 64, "layers": 2, "loss": "softmax"})
-    optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     targets, began = 0, time.perf_counter()
     for step, batch in enumerate(split.train.training_batches(50, TOKENS, seed=0)):
         if step == 3:  # after warming up

@@ -135,9 +135,11 @@ def test_memory_limits_change_no_number(monkeypatch):
     pd.testing.assert_frame_equal(rank(model, split).frame, whole)
 
 
-def test_scores_that_are_not_finite_are_no_result():
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+@pytest.mark.parametrize("seen_filter", [False, True])
+def test_scores_that_are_not_finite_are_no_result(wrong, seen_filter):
     with pytest.raises(ValueError, match="Table gave scores that are not finite; training may have diverged"):
-        rank(Table([0.0, 1.0, float("nan"), 1.0, 1.0, 1.0]), leave_one_out(LOG))
+        rank(Table([0.0, 1.0, wrong, 1.0, 1.0, 1.0]), leave_one_out(LOG), seen_filter=seen_filter)
 
 
 def test_ranking_leaves_the_model_in_the_mode_it_was_in():
