@@ -59,8 +59,10 @@ def tune(
     """Search `space` by so many trials in all, those of earlier calls with the same arguments among them.
 
     space: for a setting of the system or of training "1e-4..1e-2:log", "16..128" or "a,b,c" (of lists "64,64;128,128").
-    given: settings of all trials. seed: of training and of the search. Numbers are drawn to three digits. A trial that
-    fails by its settings (a loss that is not finite, a width that the heads do not divide) counts, and is told.
+    given: settings of all trials. seed: of training and of the search. The first trial has the settings in force, those
+    of the dataset's card or the defaults, where the space holds them; the others are drawn, numbers to three digits.
+    A trial that fails by its settings (a loss that is not finite, a width that the heads do not divide) counts, and
+    is told.
 
     Raises `ValueError` for a setting or a space that is none, and where every trial fails, `ImportError` without
     Optuna, `BlockingIOError` where another process is at the same study, `OSError` where a folder cannot be written.
@@ -81,6 +83,8 @@ def tune(
     about = json.dumps([plan.key, sorted(space.items()), split.log.fingerprint()], sort_keys=True)
     name = f"{plan.system}-{seed}-{hashlib.sha256(about.encode()).hexdigest()[:8]}.study"
     with _study(plan.folder.with_name(name)) as study:
+        if not study.trials:
+            study.enqueue_trial(_in_force(plan, distributions))
         whole = [trial for trial in study.trials if trial.params.keys() == space.keys()]  # else killed while drawn
         done = {trial.number: (_tidy(trial.params), trial.value) for trial in whole if trial.state.is_finished()}
         cut_off = [trial for trial in whole if not trial.state.is_finished()]
@@ -146,6 +150,24 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
     return found
 
 
+def _in_force(plan: leaderboard.Plan, distributions: dict[str, BaseDistribution]) -> dict[str, Any]:
+    """What a plan without a search has for the settings of the space; those that lie outside of it are left out."""
+    from optuna.distributions import CategoricalDistribution
+
+    kinds = models.types_of(models.module(plan.system).Config) | models.types_of(Options)
+    values = json.loads(plan.key["settings"]) | json.loads(plan.key["options"])
+    found = {}
+    for key, space in distributions.items():
+        value = models.read_as(kinds[key], values[key], key)
+        if isinstance(space, CategoricalDistribution):
+            same = [choice for choice in space.choices if models.read_as(kinds[key], choice, key) == value]
+            if same:
+                found[key] = same[0]
+        elif value is not None and space.low <= value <= space.high:
+            found[key] = value
+    return found
+
+
 @contextlib.contextmanager
 def _study(path: Path) -> Iterator[optuna.Study]:
     """The study that lies in `path`, or a new one; this process alone is at it."""
@@ -166,8 +188,10 @@ def _study(path: Path) -> Iterator[optuna.Study]:
 def _drawn(study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int) -> optuna.Trial:
     """A new trial; what it draws hangs on its number and the trials before it alone, so it may follow a kill."""
     from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
 
-    study.sampler = TPESampler(seed=(seed * 1_000_003 + len(study.trials)) % 2**32)
+    number = sum(trial.state != TrialState.WAITING for trial in study.trials)
+    study.sampler = TPESampler(seed=(seed * 1_000_003 + number) % 2**32)
     return study.ask(distributions)
 
 

@@ -102,6 +102,15 @@ def test_finished_trials_are_not_made_again_and_more_go_on_from_them(
     assert leaderboard.plan(again.arm, leave_one_out(load(log)), 0, tmp_path / "runs", {}).folder.exists()
 
 
+def test_the_first_trial_has_the_settings_in_force(log: Path, tmp_path: Path) -> None:
+    given = {key: value for key, value in QUICK.items() if key != "dim"}
+    space = {"learning_rate": "1e-4..1e-1:log", "dim": "8,64", "dropout": "0.4..0.6"}
+    first = tune("sasrec", log, space, 1, given, runs=tmp_path / "runs").trials.loc[0]
+    usual = models.configure("sasrec", {})
+    assert first["learning_rate"] == Options().learning_rate and first["dim"] == str(usual.dim)
+    assert usual.dropout < 0.4 <= first["dropout"]  # the space does not hold it: drawn
+
+
 def test_a_trial_that_fails_counts_and_a_full_disk_does_not(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
