@@ -96,9 +96,12 @@ def test_aligned_codes_rename_children_and_nothing_else():
 
 def test_an_aligned_code_means_a_direction_under_every_parent():
     points = np.random.default_rng(0).normal(size=(1500, 24))
-    plain, aligned = (BalancedTree((6, 20), anchors=one).fit(points) for one in ("none", "aligned"))
-    # of 30 pairs at most: ReSID reports .05 for its anchors, .005 to .017 without
-    assert aligned.coherence()[0] > 0.03 and abs(plain.coherence()[0]) < 0.01
+    plain, aligned = (
+        [BalancedTree((6, 20), anchors=one, seed=seed).fit(points).coherence()[0] for seed in range(8)]
+        for one in ("none", "aligned")
+    )
+    # of 30 pairs at most: ReSID reports .05 for its anchors, .005 to .017 without; one tree's is off by .012
+    assert min(aligned) > 0.03 and abs(np.mean(plain)) < 0.01
 
 
 def test_a_tuple_that_leads_out_of_the_tree_ends_at_its_last_node():
