@@ -4,7 +4,7 @@ Everything is measured on logs that are drawn at random here, and called "synthe
 nobody's next item hangs on the one before, so only cost can be read from them. Each point is a process of its own, so
 that its peak memory is its own. Prints a table with the exponents of the growth (the slope of log cost over log size,
 fitted to the three largest), and writes results/growth.csv and reports/growth.html, with the date, the
-versions and the machine; a kind that is not asked for keeps its rows.
+versions and the machine; what is not asked for keeps its rows.
 
 users: 1,000 to 1,000,000 with 10 events each, 10,000 items: load, split, an epoch's batches, one ranking of everybody.
 items: a catalogue of 1,000 to 1,000,000: training steps with full and with sampled softmax, ranking of 1,000 users.
@@ -74,7 +74,7 @@ def steps(model: object, split: object, tokens: int, count: int) -> int:
     """Train for `count` batches; the targets."""
     import torch
 
-    optimizer, targets = torch.optim.AdamW(model.parameters(), foreach=True), 0
+    optimizer, targets = torch.optim.AdamW(model.parameters(), fused=True), 0
     for step, batch in enumerate(split.train.training_batches(model.config.max_length, tokens, seed=0)):
         if step == count:
             break
@@ -196,6 +196,8 @@ def main() -> None:
             costs = json.loads(done.stdout.splitlines()[-1])
             print(f"{kind} {size:,}: " + ", ".join(f"{what} {cost:,.6g}" for what, cost in costs.items()), flush=True)
             rows.append({"kind": kind, "size": size, **costs})
+    if not rows:
+        sys.exit("Nothing was measured.")
     table = pd.DataFrame(rows).assign(
         date=told["date"][:10], machine=f"{told['device']}, {told['threads']} threads", torch=told["versions"]["torch"],
         seqlab=told["versions"]["seqlab"],
@@ -204,9 +206,9 @@ def main() -> None:
         costs = own.drop(columns=["kind", "size", "date", "machine", "torch", "seqlab"]).dropna(axis=1)
         slopes = {name: exponent(own["size"].tolist(), costs[name].tolist()) for name in costs}
         print(f"{kind}, exponents: " + ", ".join(f"{what} {slope:.2f}" for what, slope in slopes.items()))
-    if TABLE.exists():  # kinds that were not measured today stay
-        known = pd.read_csv(TABLE)
-        table = pd.concat([known[~known["kind"].isin(table["kind"])], table], ignore_index=True)
+    if TABLE.exists():  # what was not measured today stays
+        key = ["kind", "size"]
+        table = pd.concat([pd.read_csv(TABLE), table]).drop_duplicates(key, keep="last").sort_values(key)
     TABLE.parent.mkdir(exist_ok=True)
     write_whole(TABLE, table.to_csv(index=False))
     picture(table)
