@@ -2,6 +2,8 @@
 # make test      the whole test suite
 # make lab       JupyterLab on the notebooks
 # make bench     how fast, side by side with other libraries (hours; see tests/benchmarks/README.md)
+# make leaderboard  what every system reaches: trains what data/leaderboard.csv lacks (hours)
+# make tune      learning rate and dropout of every system, by validation, with as many trials each (hours)
 PYTHON ?= python3
 VENV ?= .venv
 # exact versions that were tested; `make install CONSTRAINTS=` takes what pyproject.toml allows (your own torch, a GPU)
@@ -12,13 +14,19 @@ PEERS ?= .bench/peers
 # of the comparison with the peers: --minutes 120, --only train.ml-1m, --threads 1 and others (compare.py --help)
 BENCH_OPTIONS ?=
 BIN = $(VENV)/bin
-# systems of semantic IDs, and their controls: random codes, and SASRec with and without the vectors the codes are made of
-GENERATORS = tiger tiger:tokenizer=random_codes discrec resid reg4rec recgpt setrec sasrec sasrec_side
+# systems of semantic IDs, and their controls: random codes, no anchors, one order, and SASRec with and without the vectors
+GENERATORS = tiger tiger:tokenizer=random_codes discrec resid resid:anchors=none reg4rec reg4rec:tokenizer=random_codes \
+  reg4rec:order=fixed recgpt setrec sasrec sasrec_side
 # systems that think, and two of their controls: feedback alone, the graph alone; the others (no thoughts, more training,
 # one more layer) are SASRec's
 THINKERS = rearec rearec:objective=erl mancar rearec:objective=last:reason_positions=False swing
+FLOORS = popularity markov item_knn
+# systems with weights: `make tune` gives each of them as many trials, on the datasets named
+LEARNERS = gru4rec sasrec bert4rec sasrec_side tiger discrec resid reg4rec recgpt setrec rearec rearec:objective=erl mancar
+TUNED ?= complete-journey amazon-beauty
+TRIALS ?= 4
 
-.PHONY: install report test lab check bench leaderboard clean
+.PHONY: install report test lab check bench tune leaderboard clean
 .DEFAULT_GOAL := report
 
 install: $(VENV)/installed
@@ -52,12 +60,26 @@ bench: install $(if $(filter .bench/peers,$(PEERS)),$(foreach peer,rectools recb
 	.bench/peers/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+tune: install
+	@set -e; for dataset in $(TUNED); do for arm in $(LEARNERS); do \
+	  $(BIN)/seqlab tune $$arm --dataset $$dataset --trials $(TRIALS) --space learning_rate=1e-3..8e-3:log --space dropout=0..0.6; \
+	done; done
+
 leaderboard: install
-	$(BIN)/seqlab leaderboard popularity personal_frequency markov item_knn gru4rec sasrec bert4rec --dataset complete-journey
-	$(BIN)/seqlab leaderboard popularity markov item_knn gru4rec sasrec bert4rec --dataset amazon-beauty
-	$(BIN)/seqlab leaderboard popularity markov sasrec --dataset ml-1m
-	$(BIN)/seqlab leaderboard $(GENERATORS) --dataset complete-journey --against sasrec_side
-	$(BIN)/seqlab leaderboard $(GENERATORS) --dataset amazon-beauty --no-seen-filter --against sasrec_side
+	$(BIN)/seqlab leaderboard $(FLOORS) personal_frequency gru4rec sasrec bert4rec --dataset complete-journey
+	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
+	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec --dataset ml-1m
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(LEARNERS) --dataset amazon2018-games --against sasrec
+	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
+	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
+	  $(BIN)/seqlab leaderboard discrec setrec tiger --dataset $$on --against tiger; \
+	  for arm in tiger reg4rec; do \
+	    $(BIN)/seqlab leaderboard $$arm $$arm:tokenizer=random_codes --dataset $$on --against $$arm:tokenizer=random_codes; \
+	  done; \
+	  $(BIN)/seqlab leaderboard reg4rec reg4rec:order=fixed --dataset $$on --against reg4rec:order=fixed; \
+	  $(BIN)/seqlab leaderboard resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
+	  $(BIN)/seqlab leaderboard sasrec sasrec_side --dataset $$on --against sasrec; \
+	done
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix sasrec:dropout=0.1:,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against sasrec:dropout=0.1:epochs=20
 	$(BIN)/seqlab leaderboard $(THINKERS) sasrec sasrec:epochs=40 sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 --against sasrec
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab import models
+from seqlab import models, provenance
 from seqlab.datasets import leave_one_out, load
 from seqlab.evaluation import Ranks, compare, intervals
 from seqlab.files import write_whole
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 KEY = ["dataset", "split", "system", "seed", "settings", "options", "seen_filter"]
 METRICS = ("recall@10", "ndcg@10")
+GAIN = ["dataset", "split", "seen_filter", "arm", "against", "metric"]
+GAINED = [*GAIN, "seeds", "a", "b", "difference", "low", "high", "date", "git"]
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -123,8 +125,8 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
     `given`: settings and options that differ from the dataset's presets, for all arms. Run folders go to
     `runs/<dataset>/<system>-<seed>-<hash of all choices>`. The table is rewritten after every run, aside, then renamed.
     `against`: one of the arms. The gains over it are paired by user, after each user's mean over the seeds; columns
-    arm, metric, a, b, difference, low, high. Raises `ValueError` for another arm, `FileNotFoundError` where the table
-    has a run whose folder is not in `runs`.
+    arm, metric, a, b, difference, low, high. They are kept beside the table, in `gains_path(path)`. Raises `ValueError`
+    for another arm, `FileNotFoundError` where the table has a run whose folder is not in `runs`.
     """
     if against is not None and against not in arms:
         raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
@@ -140,7 +142,41 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
         if run.interrupted:
             return read(path), None
         add([row(run, split, one.options)], path)
-    return read(path), None if against is None else _gains(plans, against, split)
+    if against is None:
+        return read(path), None
+    gains = _gains(plans, against, split)
+    _keep(gains, plans, against, path)
+    return read(path), gains
+
+
+def gains_path(path: Path) -> Path:
+    """Where the gains of arms over their controls lie, beside the table `path`: <its name>_gains.csv."""
+    return path.with_name(f"{path.stem}_gains.csv")
+
+
+def read_gains(path: Path) -> pd.DataFrame:
+    """The gains that are kept beside the table `path`, columns GAINED; empty where there are none."""
+    import pandas as pd
+
+    own = gains_path(path)
+    return pd.read_csv(own, dtype={"seeds": str}) if own.exists() else pd.DataFrame(columns=GAINED)
+
+
+def _keep(gains: pd.DataFrame, plans: list[Plan], against: str, path: Path) -> None:
+    """Put gains beside the table, in place of older ones of the same arms over the same one, with their origin."""
+    import pandas as pd
+    from filelock import FileLock
+
+    told, key, own = provenance.describe(), plans[0].key, gains_path(path)
+    fresh = gains.round(7).assign(
+        dataset=key["dataset"], split=key["split"], seen_filter=key["seen_filter"], against=against,
+        seeds=" ".join(str(seed) for seed in dict.fromkeys(one.options.seed for one in plans)),
+        date=told["date"], git=told["git"],
+    )[GAINED]  # fmt: skip
+    with FileLock(own.with_name(f".{own.name}.lock")):
+        older = read_gains(path)
+        table = pd.concat([older, fresh]).drop_duplicates(GAIN, keep="last") if len(older) else fresh
+        write_whole(own, table.to_csv(index=False))
 
 
 def _gains(plans: list[Plan], against: str, split: Split) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
     python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
-makes it from `data/leaderboard.csv`, the datasets' cards and `data/claims.csv`.
+makes it from `data/leaderboard.csv`, the gains beside it, the datasets' cards and `data/claims.csv`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 HEAD = """\
 # The leaderboard
 
-Made from `leaderboard.csv`, the datasets' cards and `claims.csv` by `make leaderboard`, which also trains what is
-missing; a test holds it equal to them. Every item of the catalogue is ranked, ties at their mean rank; only numbers of
-one table compare. An arm is what `seqlab leaderboard` takes; the words behind a system tell its arms apart, and all
-else is in its row of the CSV. Intervals are over users, at 95 %; of several seeds from the lowest end to the highest.
-How many trials an arm had is told in `LOG.md`: it differs. *Published* rows were not measured here."""
+Made from `leaderboard.csv`, `leaderboard_gains.csv`, the datasets' cards and `claims.csv` by `make leaderboard`, which
+also trains what is missing; a test holds it equal to them. Every item of the catalogue is ranked, ties at their mean
+rank; only numbers of one table compare. An arm is what `seqlab leaderboard` takes; the words behind a system tell its
+arms apart, and all else is in its row of the CSV. Intervals are over users, at 95 %; of several seeds from the lowest
+end to the highest. How many trials an arm had is told in `LOG.md`: it differs. *Published* rows were not measured
+here."""
+
+GAINS = """\
+Gains, the metrics of the same users subtracted, after each user's mean over the seeds:"""
 
 CLAIMS = """\
 ## What the papers claim, and what was found here"""
@@ -36,12 +40,16 @@ def write(folder: Path = Path("data")) -> None:
     import pandas as pd
 
     claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
-    text = page(leaderboard.read(folder / "leaderboard.csv"), claims)
+    table = folder / "leaderboard.csv"
+    text = page(leaderboard.read(table), leaderboard.read_gains(table), claims)
     write_whole(folder / "leaderboard.md", text)
 
 
-def page(table: pd.DataFrame, claims: pd.DataFrame) -> str:
-    """The page as Markdown. claims: columns system, claim, control, found, a row per system."""
+def page(table: pd.DataFrame, gains: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """The page as Markdown. gains: those that `leaderboard.complete` keeps.
+
+    claims: columns system, claim, control, found, a row per system.
+    """
     parts = [HEAD, CLAIMS, _grid(["system", "its claim", "its control here", "found"], claims.to_numpy().tolist())]
     for (dataset, split, seen_filter), own in table.groupby(["dataset", "split", "seen_filter"]):
         title = f"## {dataset}, {split}, seen items {'filtered' if seen_filter else 'kept'}"
@@ -59,6 +67,8 @@ def page(table: pd.DataFrame, claims: pd.DataFrame) -> str:
         rows = [*_measured(own), *_published(dataset, bool(seen_filter))]
         rows.sort(key=lambda row: row[4], reverse=True)
         parts += [title, _grid(heads, rows), _provenance(own)]
+        same = (gains["dataset"] == dataset) & (gains["split"] == split) & (gains["seen_filter"] == seen_filter)
+        parts += _gained(gains[same])
     return "\n\n".join(parts) + "\n"
 
 
@@ -72,6 +82,22 @@ def _measured(table: pd.DataFrame) -> list[list[str]]:
         valid, minutes = own["valid ndcg@10"].mean(), own["seconds"].mean() / 60
         rows.append([*row, _number(valid), f"{own['parameters'].iloc[0]:,.0f}", f"{minutes:,.1f}"])
     return rows
+
+
+def _gained(gains: pd.DataFrame) -> list[str]:
+    """The gains under one protocol, a row for each pair of arms; nothing where there are none."""
+    rows = []
+    for (arm, against, seeds), own in gains.groupby(["arm", "against", "seeds"], sort=False):
+        told = [_gain(own.set_index("metric").loc[name]) for name in leaderboard.METRICS]
+        rows.append([f"`{arm}`", f"`{against}`", seeds.replace(" ", ", "), *told])
+    heads = ["arm", "over", "seeds", *leaderboard.METRICS]
+    return [GAINS, _grid(heads, rows)] if rows else []
+
+
+def _gain(of: pd.Series) -> str:
+    """A difference with its interval, signs first: +.0026 [.0005, .0048]."""
+    low, high = (("-" if end < 0 else "") + _number(abs(end)) for end in (of["low"], of["high"]))
+    return f"{'-' if of['difference'] < 0 else '+'}{_number(abs(of['difference']))} [{low}, {high}]"
 
 
 def _published(dataset: str, seen_filter: bool) -> list[list[str]]:

@@ -90,6 +90,13 @@ def test_arms_are_told_apart_and_compared_with_one_of_them_user_by_user(chained:
     rows = table[table["seed"] == 0].set_index("system")["ndcg@10"]
     assert found.loc[("markov", "ndcg@10"), "b"] == pytest.approx(rows["popularity"], abs=1e-5)
     assert (found["low"] <= found["difference"]).all() and (found["difference"] <= found["high"]).all()
+    leaderboard.complete(arms[:2], "chains", [0], *where, against="markov")
+    leaderboard.complete(arms, "chains", [0, 1], *where, against="popularity")  # in place of its earlier ones
+    kept = leaderboard.read_gains(where[0])
+    assert sorted(zip(kept["arm"], kept["against"], kept["seeds"], strict=True)) == sorted(
+        2 * [("markov", "popularity", "0 1"), ("markov:gaps=1", "popularity", "0 1"), ("markov:gaps=1", "markov", "0")]
+    )
+    assert kept["difference"].tolist()[-4:] == pytest.approx(gains["difference"].tolist(), abs=1e-5)
     with pytest.raises(ValueError, match="'sasrec' is none of the arms"):
         leaderboard.complete(arms, "chains", [0], *where, against="sasrec")
     with pytest.raises(ValueError, match="'gaps' in 'markov:gaps' is no key=value"):
