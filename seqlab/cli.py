@@ -167,7 +167,8 @@ def leaderboard(
     typer.echo(rows[rows["dataset"] == dataset][shown].to_string(index=False))
     if gains is not None:
         typer.echo(f"\nGains over {against}, paired by user, with 95 % intervals:")
-        typer.echo(gains.set_index(["arm", "metric"]).round(4).to_string())
+        shown = ["a", "b", "difference", "low", "high"]
+        typer.echo(gains.set_index(["arm", "metric"])[shown].round(4).to_string())
 
 
 @app.command()

@@ -10,6 +10,7 @@ is never repeated. An arm is a system, with settings and training options behind
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import models, provenance
 from seqlab.datasets import leave_one_out, load
-from seqlab.evaluation import Ranks, compare, intervals
+from seqlab.evaluation import compare, intervals
 from seqlab.files import write_whole
 from seqlab.training import Options, Run, fit, load_run, preset
 
@@ -125,8 +126,8 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
     `given`: settings and options that differ from the dataset's presets, for all arms. Run folders go to
     `runs/<dataset>/<system>-<seed>-<hash of all choices>`. The table is rewritten after every run, aside, then renamed.
     `against`: one of the arms. The gains over it are paired by user, after each user's mean over the seeds; columns
-    arm, metric, a, b, difference, low, high. They are kept beside the table, in `gains_path(path)`. Raises `ValueError`
-    for another arm, `FileNotFoundError` where the table has a run whose folder is not in `runs`.
+    GAINED. They are kept beside the table, in `gains_path(path)`, and stand where a run's folder is gone. Raises
+    `ValueError` for another arm, `FileNotFoundError` where a folder is gone and no gain of these rows is kept.
     """
     if against is not None and against not in arms:
         raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
@@ -144,8 +145,8 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
         add([row(run, split, one.options)], path)
     if against is None:
         return read(path), None
-    gains = _gains(plans, against, split)
-    _keep(gains, plans, against, path)
+    gains = _gains(plans, against, split, path)
+    _keep(gains, path)
     return read(path), gains
 
 
@@ -162,41 +163,65 @@ def read_gains(path: Path) -> pd.DataFrame:
     return pd.read_csv(own, dtype={"seeds": str}) if own.exists() else pd.DataFrame(columns=GAINED)
 
 
-def _keep(gains: pd.DataFrame, plans: list[Plan], against: str, path: Path) -> None:
-    """Put gains beside the table, in place of older ones of the same arms over the same one, with their origin."""
+def _keep(gains: pd.DataFrame, path: Path) -> None:
+    """Put gains beside the table, in place of older ones of the same arms over the same one."""
     import pandas as pd
     from filelock import FileLock
 
-    told, key, own = provenance.describe(), plans[0].key, gains_path(path)
-    fresh = gains.round(7).assign(
-        dataset=key["dataset"], split=key["split"], seen_filter=key["seen_filter"], against=against,
-        seeds=" ".join(str(seed) for seed in dict.fromkeys(one.options.seed for one in plans)),
-        date=told["date"], git=told["git"],
-    )[GAINED]  # fmt: skip
+    own = gains_path(path)
     with FileLock(own.with_name(f".{own.name}.lock")):
         older = read_gains(path)
-        table = pd.concat([older, fresh]).drop_duplicates(GAIN, keep="last") if len(older) else fresh
+        table = pd.concat([older, gains]).drop_duplicates(GAIN, keep="last") if len(older) else gains
         write_whole(own, table.to_csv(index=False))
 
 
-def _gains(plans: list[Plan], against: str, split: Split) -> pd.DataFrame:
-    """What every other arm gains over `against`, by the ranks that the runs kept."""
+def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.DataFrame:
+    """What every other arm gains over `against` by the ranks that the runs kept; columns GAINED.
+
+    Where a run folder is gone, as on another machine, the gains kept beside the table stand if they agree with it.
+    """
     import pandas as pd
 
-    ranks: dict[str, list[Ranks]] = {}
+    by_arm: dict[str, list[Plan]] = {}
     for one in plans:
-        if not one.folder.exists():
-            raise FileNotFoundError(
-                f"{one.folder} is not there, so its users cannot be compared: bring the run folder, or take its row "
-                "out of the table and train it again."
-            )
-        ranks.setdefault(one.arm, []).append(load_run(one.folder, split).ranks)
-    parts = []
-    for arm in ranks.keys() - {against}:
-        found = compare(ranks[arm], ranks[against]).loc[list(METRICS)].rename_axis("metric").reset_index()
-        parts.append(found.assign(arm=arm))
-    order = {arm: place for place, arm in enumerate(ranks)}
-    return pd.concat(parts).sort_values("arm", key=lambda arms: arms.map(order), kind="stable", ignore_index=True)
+        by_arm.setdefault(one.arm, []).append(one)
+    control = by_arm.pop(against)
+    told, ranks, parts = provenance.describe(), functools.cache(lambda folder: load_run(folder, split).ranks), []
+    for arm, own in by_arm.items():
+        if gone := [one.folder for one in own + control if not one.folder.exists()]:
+            parts.append(_kept(own, control, path, gone[0]))
+            continue
+        found = compare([ranks(one.folder) for one in own], [ranks(one.folder) for one in control])
+        parts.append(
+            found.loc[list(METRICS)].round(7).rename_axis("metric").reset_index().assign(
+                dataset=split.log.name, split=split.how, seen_filter=own[0].key["seen_filter"], arm=arm,
+                against=against, seeds=_seeds(own), date=told["date"], git=told["git"],
+            )[GAINED]
+        )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def _kept(own: list[Plan], control: list[Plan], path: Path, gone: Path) -> pd.DataFrame:
+    """The gains of an arm over its control that are kept beside the table, which must be those of its rows."""
+    kept, table = read_gains(path), read(path)
+    wanted = {column: own[0].key[column] for column in ("dataset", "split", "seen_filter")}
+    wanted |= {"arm": own[0].arm, "against": control[0].arm, "seeds": _seeds(own)}
+    for column, value in wanted.items():
+        kept = kept[kept[column] == value]
+    place = {key: at for at, key in enumerate(keys(table))}
+    for side, arm in (("a", own), ("b", control)):
+        means = table.iloc[[place[key_of(one.key)] for one in arm]][list(METRICS)].mean()
+        kept = kept[(kept[side] - means[kept["metric"]].to_numpy()).abs() < 2e-5]  # both have five digits
+    if len(kept) < len(METRICS):
+        raise FileNotFoundError(
+            f"{gone} is not there, so its users cannot be compared: bring the run folder, or take its row out of the "
+            "table and train it again."
+        )
+    return kept
+
+
+def _seeds(plans: list[Plan]) -> str:
+    return " ".join(str(one.options.seed) for one in plans)
 
 
 def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFrame:

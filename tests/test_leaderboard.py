@@ -111,6 +111,19 @@ def test_a_row_whose_run_is_gone_cannot_be_compared(chained: None, tmp_path: Pat
         leaderboard.complete(["markov", "popularity"], "chains", [0], *where, against="markov")
 
 
+def test_gains_stand_where_their_runs_are_gone_while_the_table_says_the_same(chained: None, tmp_path: Path) -> None:
+    arms, where = ["markov", "popularity"], (tmp_path / "table.csv", tmp_path / "runs")
+    table, gains = leaderboard.complete(arms, "chains", [0, 1], *where, against="markov")
+    shutil.rmtree(where[1])
+    again = leaderboard.complete(arms, "chains", [0, 1], *where, against="markov")[1]
+    pd.testing.assert_frame_equal(again, gains)
+    with pytest.raises(FileNotFoundError, match="take its row out of the table"):
+        leaderboard.complete(arms, "chains", [0], *where, against="markov")
+    table.assign(**{"ndcg@10": table["ndcg@10"] + 1e-3}).to_csv(where[0], index=False)
+    with pytest.raises(FileNotFoundError, match="take its row out of the table"):
+        leaderboard.complete(arms, "chains", [0, 1], *where, against="markov")
+
+
 WHOLE = (Path(__file__).parents[1] / "data" / "leaderboard.csv").read_bytes()
 
 
