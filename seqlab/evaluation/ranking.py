@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from seqlab.datasets.splits import Split
 
-SCORES_AT_ONCE = 1 << 22
-"""Scores held at a time on a CPU (16 MB in float32, which its cache may hold): rows x items, whatever the number of
-users. Sixteen times as many elsewhere."""
+SCORES_AT_ONCE = 1 << 20
+"""Scores held at a time on a CPU: rows x items, whatever the number of users. 4 MB in float32, which a core's cache may
+hold; 64 times as many elsewhere."""
+
+WIDE = 1 << 15
+"""A catalogue from which on the rows held at a time grow no fewer, since each product reads all of its items."""
 
 TOKENS_AT_ONCE = 1 << 15
 """History positions encoded at a time."""
@@ -104,7 +107,7 @@ def ranks_of(scores: Tensor, answers: Tensor) -> Tensor:
 
 def rows_of_scores(device: torch.device, width: int) -> int:
     """How many rows of so many scores are held at a time."""
-    return max(1, (SCORES_AT_ONCE if device.type == "cpu" else SCORES_AT_ONCE << 4) // width)
+    return max(1, SCORES_AT_ONCE // min(width, WIDE) if device.type == "cpu" else (SCORES_AT_ONCE << 6) // width)
 
 
 def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
