@@ -94,14 +94,15 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     return Ranks(frame, exposure.cpu(), counts, seen_filter, split.n_items)
 
 
-def ranks_of(scores: Tensor, answers: Tensor) -> Tensor:
+def ranks_of(scores: Tensor, answers: Tensor, out: Tensor | None = None) -> Tensor:
     """The mean rank of each answer among the finite scores of its row: `1 + #better + (#equal - 1) / 2`.
 
     scores (B, N + 1) with -inf for what takes no part, answers (B,). Returns (B,) float64, NaN for a row with NaN.
+    out: written over instead of memory of its own, which takes time to get; `scores` where they have served.
     """
     own = scores.gather(1, answers[:, None])
     # #better - #worse in one sum, where worse are those of -inf too; floats are exact up to 2**24 items
-    ahead = torch.sub(scores, own).sign_().sum(1).double()
+    ahead = torch.sub(scores, own, out=out).sign_().sum(1).double()
     return (1 + scores.shape[1] + ahead) / 2
 
 
@@ -125,8 +126,8 @@ def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_f
         seen[rows] = (history == answers[:, None]).any(1).byte()
         if seen_filter:
             scores.scatter_(1, history, -torch.inf).scatter_(1, answers[:, None], own)
-        ranks[rows] = ranks_of(scores, answers)
         best, items = highest(scores, min(10, n_items))
+        ranks[rows] = ranks_of(scores, answers, out=scores)
         if not bool((ranks[rows].isfinite() & best[:, 0].isfinite()).all()):
             raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
         exposure += torch.bincount(items[best > -torch.inf], minlength=n_items + 1)

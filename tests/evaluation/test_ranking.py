@@ -102,7 +102,10 @@ row = st.lists(st.sampled_from([-torch.inf, -1.0, 0.0, 0.5, 2.0]), min_size=6, m
 @given(st.lists(row, min_size=1, max_size=5), st.data())
 def test_ranks_are_those_of_brute_force(rows, data):
     answers = [data.draw(st.sampled_from([at for at, score in enumerate(row) if score > -torch.inf])) for row in rows]
-    got = ranks_of(torch.tensor(rows), torch.tensor(answers))
+    scores = torch.tensor(rows)
+    got = ranks_of(scores, torch.tensor(answers))
+    assert scores.tolist() == rows
+    assert ranks_of(scores, torch.tensor(answers), out=scores).tolist() == got.tolist()
     for row, answer, one in zip(rows, answers, got.tolist(), strict=True):
         places = [place for place, score in enumerate(sorted(row, reverse=True), 1) if score == row[answer]]
         assert one == sum(places) / len(places)
