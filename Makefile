@@ -75,12 +75,14 @@ leaderboard: install
 	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
 	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
 	  $(BIN)/seqlab leaderboard discrec setrec tiger --dataset $$on --against tiger; \
+	  $(BIN)/seqlab leaderboard sasrec sasrec_side --dataset $$on --against sasrec; \
+	done
+	set -e; for on in "complete-journey --seeds 0,1,2" "amazon-beauty --no-seen-filter"; do \
 	  for arm in tiger reg4rec; do \
 	    $(BIN)/seqlab leaderboard $$arm $$arm:tokenizer=random_codes --dataset $$on --against $$arm:tokenizer=random_codes; \
 	  done; \
 	  $(BIN)/seqlab leaderboard reg4rec reg4rec:order=fixed --dataset $$on --against reg4rec:order=fixed; \
 	  $(BIN)/seqlab leaderboard resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
-	  $(BIN)/seqlab leaderboard sasrec sasrec_side --dataset $$on --against sasrec; \
 	done
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
 	$(BIN)/seqlab leaderboard $(THINKERS) sasrec sasrec:epochs=40 sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 --against sasrec
