@@ -127,12 +127,18 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
     `runs/<dataset>/<system>-<seed>-<hash of all choices>`. The table is rewritten after every run, aside, then renamed.
     `against`: one of the arms. The gains over it are paired by user, after each user's mean over the seeds; columns
     GAINED. They are kept beside the table, in `gains_path(path)`, and stand where a run's folder is gone. Raises
-    `ValueError` for another arm, `FileNotFoundError` where a folder is gone and no gain of these rows is kept.
+    `ValueError` for another arm, `FileNotFoundError`, before anything is trained, where a folder is gone and no gain of
+    these rows is kept.
     """
     if against is not None and against not in arms:
         raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
     split = leave_one_out(load(dataset))
     plans = [plan(arm, split, seed, runs, given or {}, seen_filter) for arm in arms for seed in seeds]
+    if against is not None:  # hours of training may lie before what could not be compared
+        measured = set(keys(read(path)))
+        for own, control in _pairs(plans, against):
+            if gone := [one for one in own + control if key_of(one.key) in measured and not one.folder.exists()]:
+                _kept(own, control, path, gone[0].folder)
     for one in plans:
         what = f"{dataset} {one.arm} seed {one.options.seed}"
         if key_of(one.key) in keys(read(path)):
@@ -182,23 +188,28 @@ def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.Data
     """
     import pandas as pd
 
-    by_arm: dict[str, list[Plan]] = {}
-    for one in plans:
-        by_arm.setdefault(one.arm, []).append(one)
-    control = by_arm.pop(against)
     told, ranks, parts = provenance.describe(), functools.cache(lambda folder: load_run(folder, split).ranks), []
-    for arm, own in by_arm.items():
+    for own, control in _pairs(plans, against):
         if gone := [one.folder for one in own + control if not one.folder.exists()]:
             parts.append(_kept(own, control, path, gone[0]))
             continue
         found = compare([ranks(one.folder) for one in own], [ranks(one.folder) for one in control])
         parts.append(
             found.loc[list(METRICS)].round(7).rename_axis("metric").reset_index().assign(
-                dataset=split.log.name, split=split.how, seen_filter=own[0].key["seen_filter"], arm=arm,
+                dataset=split.log.name, split=split.how, seen_filter=own[0].key["seen_filter"], arm=own[0].arm,
                 against=against, seeds=_seeds(own), date=told["date"], git=told["git"],
             )[GAINED]
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)
+
+
+def _pairs(plans: list[Plan], against: str) -> list[tuple[list[Plan], list[Plan]]]:
+    """The plans of every other arm, each beside those of the arm it is compared with."""
+    by_arm: dict[str, list[Plan]] = {}
+    for one in plans:
+        by_arm.setdefault(one.arm, []).append(one)
+    control = by_arm.pop(against)
+    return [(own, control) for own in by_arm.values()]
 
 
 def _kept(own: list[Plan], control: list[Plan], path: Path, gone: Path) -> pd.DataFrame:
@@ -210,7 +221,8 @@ def _kept(own: list[Plan], control: list[Plan], path: Path, gone: Path) -> pd.Da
         kept = kept[kept[column] == value]
     place = {key: at for at, key in enumerate(keys(table))}
     for side, arm in (("a", own), ("b", control)):
-        means = table.iloc[[place[key_of(one.key)] for one in arm]][list(METRICS)].mean()
+        rows = [place[key] for one in arm if (key := key_of(one.key)) in place]
+        means = table.iloc[rows][list(METRICS)].mean()
         kept = kept[(kept[side] - means[kept["metric"]].to_numpy()).abs() < 2e-5]  # both have five digits
     if len(kept) < len(METRICS):
         raise FileNotFoundError(

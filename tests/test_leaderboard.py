@@ -111,7 +111,9 @@ def test_a_row_whose_run_is_gone_cannot_be_compared(chained: None, tmp_path: Pat
         leaderboard.complete(["markov", "popularity"], "chains", [0], *where, against="markov")
 
 
-def test_gains_stand_where_their_runs_are_gone_while_the_table_says_the_same(chained: None, tmp_path: Path) -> None:
+def test_gains_stand_where_their_runs_are_gone_while_the_table_says_the_same(
+    chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arms, where = ["markov", "popularity"], (tmp_path / "table.csv", tmp_path / "runs")
     table, gains = leaderboard.complete(arms, "chains", [0, 1], *where, against="markov")
     shutil.rmtree(where[1])
@@ -119,6 +121,9 @@ def test_gains_stand_where_their_runs_are_gone_while_the_table_says_the_same(cha
     pd.testing.assert_frame_equal(again, gains)
     with pytest.raises(FileNotFoundError, match="take its row out of the table"):
         leaderboard.complete(arms, "chains", [0], *where, against="markov")
+    with monkeypatch.context() as patched, pytest.raises(FileNotFoundError, match="take its row out of the table"):
+        patched.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was trained first"))
+        leaderboard.complete([*arms, "markov:gaps=1"], "chains", [0, 1], *where, against="markov")
     table.assign(**{"ndcg@10": table["ndcg@10"] + 1e-3}).to_csv(where[0], index=False)
     with pytest.raises(FileNotFoundError, match="take its row out of the table"):
         leaderboard.complete(arms, "chains", [0, 1], *where, against="markov")
