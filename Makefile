@@ -23,10 +23,11 @@ THINKERS = rearec rearec:objective=erl mancar rearec:objective=last:reason_posit
 # SASRec on complete-journey with the settings that `make tune` found for as few epochs as those think
 BRIEF = sasrec:dropout=0.0156:learning_rate=0.00248
 FLOORS = popularity markov item_knn
-# systems with weights: `make tune` gives each of them as many trials, on the datasets named
-LEARNERS = gru4rec sasrec bert4rec sasrec_side tiger discrec resid reg4rec recgpt setrec rearec rearec:objective=erl mancar
-TUNED ?= complete-journey amazon-beauty
+# systems with weights, with semantic IDs (or vectors) and without: `make tune` gives each of them as many trials
+WITH_IDS = sasrec_side tiger discrec resid reg4rec recgpt setrec
+WITHOUT_IDS = gru4rec sasrec bert4rec rearec rearec:objective=erl mancar
 TRIALS ?= 3
+SEARCH = --trials $(TRIALS) --space learning_rate=1e-3..8e-3:log --space dropout=0..0.6
 
 .PHONY: install report test lab check bench tune leaderboard clean
 .DEFAULT_GOAL := report
@@ -63,15 +64,15 @@ bench: install $(if $(filter .bench/peers,$(PEERS)),$(foreach peer,rectools recb
 	@touch $@
 
 tune: install
-	@set -e; for dataset in $(TUNED); do for arm in $(LEARNERS) sasrec:epochs=20; do \
-	  $(BIN)/seqlab tune $$arm --dataset $$dataset --trials $(TRIALS) --space learning_rate=1e-3..8e-3:log --space dropout=0..0.6; \
-	done; done
+	@set -e; for arm in $(WITH_IDS) $(WITHOUT_IDS) sasrec:epochs=20; do $(BIN)/seqlab tune $$arm --dataset complete-journey $(SEARCH); done
+	@set -e; for arm in $(WITHOUT_IDS); do $(BIN)/seqlab tune $$arm --dataset amazon-beauty $(SEARCH); done
+	@set -e; for arm in $(WITH_IDS); do $(BIN)/seqlab tune $$arm --dataset amazon-beauty --no-seen-filter $(SEARCH); done
 
 leaderboard: install
 	$(BIN)/seqlab leaderboard $(FLOORS) personal_frequency gru4rec sasrec bert4rec --dataset complete-journey
 	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
 	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec --dataset ml-1m
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(LEARNERS) --dataset amazon2018-games --against sasrec
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(WITHOUT_IDS) --dataset amazon2018-games --against sasrec
 	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
 	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
 	  $(BIN)/seqlab leaderboard discrec setrec tiger --dataset $$on --against tiger; \
