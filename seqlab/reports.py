@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seqlab import pages
-from seqlab.files import write_whole
+from seqlab.files import alone, write_whole
 from seqlab.notebook_parameters import ParameterError, check, declared
 from seqlab.pins import unpin
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from jupyter_client import AsyncKernelManager
     from nbformat import NotebookNode
@@ -93,21 +93,21 @@ def render(
     say: gets the progress lines.
 
     Nothing runs if anything given is wrong: `FileNotFoundError` for a notebook that is not there, `ValueError` for
-    one that cannot be read, for parameters it does not have or of another type, for two reports of one name.
+    one that cannot be read, for parameters it does not have or of another type, for two reports of one name,
+    `BlockingIOError` where another process is making one of them.
     A notebook that fails does not stop the others; its report shows how far it came.
     """
     given = dict(parameters or {})
     out = Path(out)
     work = [_Work.prepared(Path(path), given, name) for path in notebooks]
     _names_differ(work, name)
-    out.mkdir(parents=True, exist_ok=True)
     import papermill.log  # 1.3 s: once, not in every thread
 
     # it reads parameters line by line and warns of "unknown" ones that are there; they are checked already
     papermill.log.logger.setLevel(logging.ERROR)
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     reports = []
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    with _held(work, out), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_report, one, out, timeout, start_timeout, threads) for one in work]
         try:
             waiting = set(futures)
@@ -213,13 +213,26 @@ def _names_differ(work: list[_Work], name: str | None) -> None:
         taken[one.name] = one.path
 
 
+@contextlib.contextmanager
+def _held(work: list[_Work], out: Path) -> Iterator[None]:
+    """No other process makes these reports meanwhile."""
+    with contextlib.ExitStack() as held:
+        for one in work:
+            sentence = f"another process is making the report {one.name!r} in {out}; wait, or give another folder"
+            held.enter_context(alone(_working(out, one.name), sentence))
+        yield
+
+
 def _report(work: _Work, out: Path, timeout: float, start_timeout: float, threads: int | None) -> Report:
     """Run and render one notebook aside, then put the result in place of what was there."""
     import nbformat
 
     from seqlab import provenance
 
-    aside = Path(tempfile.mkdtemp(prefix=f".{work.name[:40]}.", dir=out.resolve()))
+    working = _working(out.resolve(), work.name)
+    shutil.rmtree(working, ignore_errors=True)  # of a process that was killed, whose kernel may still write there
+    working.mkdir()
+    aside = Path(tempfile.mkdtemp(dir=working))
     work.started, work.running = time.monotonic(), True
     try:
         error = _execute(work, aside, timeout, start_timeout, threads)
@@ -254,7 +267,11 @@ def _report(work: _Work, out: Path, timeout: float, start_timeout: float, thread
         return Report(work.name, html, seconds, about["error"])
     finally:
         work.running = False
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _working(out: Path, name: str) -> Path:
+    return out / f".{name}.new"
 
 
 def _replace_folder(place: Path, new: Path) -> None:

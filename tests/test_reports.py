@@ -194,7 +194,7 @@ def test_whenever_a_report_is_killed_what_is_there_is_whole(notebook) -> None:
     command = [sys.executable, "-m", "seqlab", "report", str(path), "--out", str(out)]
     for turn in range(6):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
-        while not list(out.glob(".killed.*/executed.ipynb")) and process.poll() is None:
+        while not list(out.glob(".killed.new/*/executed.ipynb")) and process.poll() is None:
             time.sleep(0.01)  # until it has begun to write
         time.sleep(random.uniform(0.5, 1.2) if turn % 2 else random.uniform(0, 0.06))
         process.kill()
@@ -206,7 +206,23 @@ def test_whenever_a_report_is_killed_what_is_there_is_whole(notebook) -> None:
             assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["ok"] is True
             assert len(nbformat.read(folder / "executed.ipynb", as_version=4).cells) == 2
     (again,) = render(path)
-    assert again.error is None and again.html.with_suffix("").is_dir()
+    assert again.error is None
+    assert sorted(entry.name for entry in out.iterdir()) == ["index.html", "killed", "killed.html"]
+
+
+def test_two_processes_do_not_make_one_report(notebook) -> None:
+    path = notebook("slow", "import time; time.sleep(60)")
+    out = path.parent / "reports"
+    command = [sys.executable, "-m", "seqlab", "report", str(path), "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1]) as first:
+        while not list(out.glob(".slow.new/*/executed.ipynb")) and first.poll() is None:
+            time.sleep(0.01)
+        with pytest.raises(BlockingIOError, match="another process is making the report 'slow'"):
+            reports.render([path], out=out)
+        assert first.poll() is None
+        first.kill()
+    (folder,) = (entry for entry in out.iterdir() if entry.is_dir())
+    assert folder.name == ".slow.new"  # for the next one to clear away
 
 
 def test_a_process_killed_between_two_folders_loses_neither(notebook, tmp_path: Path) -> None:
