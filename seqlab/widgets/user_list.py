@@ -70,11 +70,8 @@ class UserList:
 
     def pick(self, user: int) -> None:
         """Select a user and what they met; the list stays as it is."""
-        self.picked = int(user)
-        self.selection.select(users=[self.picked], by=self)
-        self._show_picked()
-        if self._on_pick is not None:
-            self._on_pick(self.picked)
+        self.selection.select(users=[user], by=self)
+        self._mark(int(user))
 
     def still(self) -> Html:
         """The first users as a table."""
@@ -111,8 +108,18 @@ class UserList:
         self.selection.follow(self._follow, self.status)
         return panel(self.status, self.search, self.order, self.listed, self.told)
 
+    def _mark(self, user: int) -> None:
+        self.picked = user
+        self._show_picked()
+        if self._on_pick is not None:
+            self._on_pick(user)
+
     def _follow(self, now: Selected) -> None:
-        if now.by is not self:
+        if now.by is self:
+            return
+        if now.by is None and now.asked == "users" and len(now.users) == 1 and now.users[0] in self.users:
+            self._mark(int(now.users[0]))  # Undo leads back to a pick, which had not shortened the list
+        else:
             self._hold()
             self._list()
 

@@ -380,6 +380,10 @@ def test_a_user_is_found_by_id_and_picked(split, run, selection):
     assert selection.now.users.tolist() == [picked]
     assert set(selection.now.items.tolist()) == histories(split)[picked]
     assert len(users.listed.options) == len(names)  # to pick does not shorten the list one picks from
+    users.listed.value = users.listed.options[2][1]
+    selection.undo()  # nor does Undo, back to the pick before
+    assert len(users.listed.options) == len(names)
+    assert users.listed.value == users.picked == picked
     other = widgets.UserList(split, selection)
     assert [user for _, user in other.listed.options] == [picked]
     assert "rank" not in dict(map(reversed, other.order.options))
@@ -406,7 +410,7 @@ def test_the_browser_walks_through_the_users_of_a_selection(split, run, selectio
     browser.list.listed.value = users[0]
     assert browser.position.value == 1
     assert browser.card_view.value == first
-    gone = next(user for user in selection.users.tolist() if user != users[0])
+    gone = next(user for user in selection.users.tolist() if user not in users)
     selection.select(users=[gone])
     assert "Pick a user" in browser.card_view.value
     assert browser.position.value == 0
