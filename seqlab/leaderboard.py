@@ -53,11 +53,12 @@ def read(path: Path) -> pd.DataFrame:
         options = dataclasses.asdict(Options())
         del options["seed"]
         table["options"] = [json.dumps(options | json.loads(text)) for text in table["options"]]
+        known = {*table["system"]} & {*models.names()}
+        usual = {name: dataclasses.asdict(models.configure(name, {})) for name in known}
         table["settings"] = [
-            json.dumps(dataclasses.asdict(models.configure(system, {})) | json.loads(text))
-            if system in models.names() else text
+            json.dumps(usual.get(system, {}) | json.loads(text))
             for system, text in zip(table["system"], table["settings"], strict=True)
-        ]  # fmt: skip
+        ]
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no table of measured systems: {error}.") from error
     return table

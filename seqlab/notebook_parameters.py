@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 KINDS = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 
 
+UNREADABLE = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
+"""What Python may say of a text that is no literal, or one nested beyond its means."""
+
+
 class ParameterError(ValueError):
     """A parameter the notebook does not have, or a value of the wrong type."""
 
@@ -31,25 +35,26 @@ def declared(notebook: NotebookNode) -> dict[str, tuple[Any, type | None, bool]]
     if not cells:
         return {}
     try:
-        body = ast.parse(cells[0].source).body
-    except SyntaxError as error:
-        raise ParameterError(f"the parameters cell is not plain Python (line {error.lineno}: {error.msg})") from error
+        body = ast.parse(cells[0].source, "its code").body
+    except UNREADABLE as error:
+        raise ParameterError(f"the parameters cell is not plain Python ({error})") from error
     found = {}
     for statement in body:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target, annotation = statement.targets[0], ""
+            target, annotation = statement.targets[0], None
         elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            target, annotation = statement.target, ast.unparse(statement.annotation).strip("'\"")
+            target, annotation = statement.target, statement.annotation
         else:
             continue
         if not isinstance(target, ast.Name):
             continue
         try:
             default = ast.literal_eval(statement.value)
-        except ValueError:
+            words = ast.unparse(annotation).strip("'\"") if annotation is not None else ""
+        except UNREADABLE:
             continue
-        optional = default is None or "None" in annotation or annotation.startswith("Optional")
-        found[target.id] = (default, _kind(default, annotation), optional)
+        optional = default is None or "None" in words or words.startswith("Optional")
+        found[target.id] = (default, _kind(default, words), optional)
     return found
 
 
@@ -68,7 +73,7 @@ def check(notebook: NotebookNode, given: Mapping[str, Any]) -> dict[str, Any]:
         default, kind, optional = known[name]
         try:
             values[name] = None if optional and value in (None, "None") else _fitted(value, kind, default)
-        except (ValueError, SyntaxError) as error:
+        except UNREADABLE as error:
             meant = "none of the types a parameter can have" if kind is None else kind.__name__
             raise ParameterError(
                 f"parameter {name!r} is {meant} (default {default!r}); {value!r} does not fit{_why(error)}."

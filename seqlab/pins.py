@@ -45,12 +45,12 @@ def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         notebook, parameters, runs = str(told["notebook"]), dict(told["parameters"]), dict(told["runs"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no pinned view: it holds no notebook, parameters and runs.") from error
     folders = []
     for relative, weights in runs.items():
         folder = Path(os.path.normpath(path.parent / relative))
-        if not (folder / "model.safetensors").is_file():
+        if not os.path.isfile(folder / "model.safetensors"):  # is_file() raises for a name no system could have
             raise ValueError(f"{path} needs the run {folder}, which is not there; bring it, or edit the pin.")
         if fingerprint(folder) != weights:
             raise ValueError(f"{folder} holds other weights than those that were pinned in {path}.")

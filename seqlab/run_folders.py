@@ -42,7 +42,7 @@ def finished_runs(below: str | Path) -> list[Finished]:
                 data = told["provenance"]["data"]
                 system, ndcg = str(told["config"]["system"]), float(told["metrics"]["test"]["ndcg@10"])
                 found.append(Finished(Path(place), system, str(data["name"]), str(data["split"]), ndcg))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # somebody else's files
     return sorted(found, key=lambda run: (run.dataset, -run.ndcg, str(run.folder)))
 

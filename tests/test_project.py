@@ -34,8 +34,8 @@ def tracked() -> list[Path]:
 
 
 def test_environment_yml_has_the_ranges_of_pyproject() -> None:
-    lines = re.findall(r"^ +- ([^\s:#]+)$", (ROOT / "environment.yml").read_text(encoding="utf-8"), re.MULTILINE)
-    other = ("pip", "-e", ".", "conda-forge")
+    lines = re.findall(r"^ +- ([^:#\n]+)$", (ROOT / "environment.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    other = ("pip", "-e .", "conda-forge")
     stated = ranges([line for line in lines if line not in other and not line.startswith("python>=")])
     assert stated == ranges(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
 
