@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from seqlab import processes, provenance, recommender
 from seqlab.checkpoints import Checkpoint, State
-from seqlab.evaluation import Ranks, metrics, rank
+from seqlab.evaluation import METRIC_NAMES, Ranks, metrics, rank
 from seqlab.files import alone
 from seqlab.progress import Progress
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How to train, whatever the model."""
+    """How to train, whatever the model. Raises `ValueError` for numbers no training can have."""
 
     epochs: int = 100  # at most; early stopping usually ends sooner
     tokens: int = 4096  # history positions in a batch
@@ -49,6 +49,18 @@ class Options:
     precision: Literal["no", "bf16", "fp16"] = "no"  # of the products, where the device has it
     compile: bool = False  # torch.compile the loss: slower to start, faster to run
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"epochs": 1, "tokens": 1, "patience": 1, "validate_every": 1, "warmup": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least} (got {getattr(self, name)}).")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number above 0 (got {getattr(self, name)}).")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be a number, 0 or more (got {self.weight_decay}).")
+        if self.metric not in METRIC_NAMES:
+            raise ValueError(f"{self.metric!r} is no metric of validation; there are: {', '.join(METRIC_NAMES)}.")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ tried once more.
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import json
@@ -27,9 +28,31 @@ TABLE = (
     b'a,leave-one-out,sasrec,0,"{""dim"": 64}","{""epochs"": 3}",True,0.5\n'
 )
 PIN = b'{"notebook": "07_workbench", "parameters": {"user": "A1"}, "runs": {"run": "0"}}'
+ODD = (None, True, 0, -1, 1 << 63, 0.5, 1e308, float("nan"), "", "a", "..", "\0", "\ud800", [], {}, [[]], {"": 0})
 DEEP = b"[" * 5000
 LONG = b"9" * 5000
 CELL = 'n = 1  # how many\nshare = 0.5\nnames = ["a"]\nwho: str | None = None\nyes = True\nmore = {"a": 1}'
+
+
+def changed(document: bytes, data: bytes) -> bytes:
+    """A JSON document of which some values are odd ones or gone, so that what is read stays JSON; data says which."""
+    from atheris import FuzzedDataProvider
+
+    told, chosen = json.loads(document), FuzzedDataProvider(data)
+    for _ in range(chosen.ConsumeIntInRange(1, 3)):
+        node = told
+        while isinstance(node, dict | list) and node:
+            key = chosen.PickValueInList(list(node) if isinstance(node, dict) else list(range(len(node))))
+            if chosen.ConsumeBool() and isinstance(node[key], dict | list):
+                node = node[key]
+                continue
+            if chosen.ConsumeBool():
+                other = chosen.PickValueInList([*ODD, chosen.ConsumeUnicode(9), chosen.ConsumeInt(4)])
+                node[key] = copy.deepcopy(other)
+            else:
+                del node[key]
+            break
+    return json.dumps(told).encode()
 
 
 def events(folder: Path) -> Reader:
@@ -125,12 +148,12 @@ def parameters(folder: Path) -> Reader:
 
 
 def pinned_views(folder: Path) -> Reader:
-    """A pinned view, a small JSON file."""
+    """A pinned view: any bytes, or (the first byte is odd) a good one with changes."""
     from seqlab.pins import unpin
 
     def reader(data: bytes) -> None:
         path = folder / "view.json"
-        path.write_bytes(data)
+        path.write_bytes(changed(PIN, data[1:]) if data and data[0] % 2 else data[1:])
         try:
             unpin(path)
         except ValueError as error:
@@ -140,7 +163,10 @@ def pinned_views(folder: Path) -> Reader:
 
 
 def run_folders(folder: Path) -> Reader:
-    """One of the files of a finished run (the first byte says which): what is no run is passed over, or refused."""
+    """One of the files of a finished run, or its JSON with changes; which, says the first byte.
+
+    What is no run is passed over where runs are listed, and refused where one is asked for.
+    """
     from seqlab import models, recommender
     from seqlab.run_folders import finished_runs
 
@@ -152,8 +178,9 @@ def run_folders(folder: Path) -> Reader:
     assert len(finished_runs(folder)) == 1
 
     def reader(data: bytes) -> None:
-        path = list(whole)[data[0] % len(whole) if data else 0]
-        path.write_bytes(data[1:])
+        kind = data[0] if data else 0
+        path = list(whole)[kind % len(whole)]
+        path.write_bytes(changed(whole[path], data[1:]) if kind > 127 and path.suffix == ".json" else data[1:])
         finished_runs(folder)
         try:
             recommender.load(folder)
@@ -206,11 +233,13 @@ READERS: dict[str, tuple[Callable[[Path], Reader], list[bytes]]] = {
         b"\x01[1, 2]", b"\x01None", b"\x010.5", b"\x01true", b"\x01" + DEEP, b"\x01" + LONG,
         b"\x01" + b"-" * 5000 + b"1",
     ]),
-    "pinned_views": (pinned_views, [PIN, PIN.replace(b"run\"", LONG + b"\""), DEEP]),
+    "pinned_views": (pinned_views, [
+        b"\x00" + PIN, b"\x00" + PIN.replace(b"run\"", LONG + b"\""), b"\x00" + DEEP, b"\x01\x02\x03",
+    ]),
     "run_folders": (run_folders, [
         b'\x00{"system": "sasrec", "n_items": 10, "config": {"dim": 8}}', b'\x01{"test": {"ndcg@10": 0.5}}',
         b'\x02\x10\x00\x00\x00\x00\x00\x00\x00{"a": {}}       ', b'\x03{"data": {"name": "a", "split": "b"}}',
-        *(bytes([kind]) + DEEP for kind in range(4)),
+        *(bytes([kind]) + DEEP for kind in range(4)), *(bytes([128 + kind, 1, 2, 3]) for kind in range(4)),
     ]),
     "tables": (tables, [TABLE, TABLE.replace(b"{", DEEP)]),
     "settings": (settings, [b"\x00dim=64", b"\x05dropout=.5", b"\x09layers=none", b"\x00dim=" + LONG]),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import resource
 import subprocess
@@ -184,7 +185,7 @@ def test_the_best_epoch_is_kept_not_the_last(monkeypatch):
 
 
 def test_training_stops_when_nothing_gets_better(capsys):
-    run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=50, patience=3, learning_rate=0.0))
+    run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=50, patience=3, learning_rate=1e-30))
     assert run.metrics["epochs"] == 4 and run.metrics["best_epoch"] == 1
     assert "No better ndcg@10 for 3 epochs: stopped." in capsys.readouterr().out
 
@@ -201,6 +202,19 @@ def test_the_metrics_of_validation_are_those_of_the_epoch_that_is_kept(straight)
     assert passed.metrics["best_epoch"] < passed.metrics["epochs"]
     for run in (straight, passed):
         assert run.metrics["valid"] == metrics(rank(run.model, SPLIT, "valid"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("epochs", 0, "at least 1"), ("tokens", 0, "at least 1"), ("validate_every", 0, "at least 1"),
+        ("warmup", -1, "at least 0"), ("learning_rate", math.nan, "above 0"), ("clip", 0.0, "above 0"),
+        ("weight_decay", -0.1, "0 or more"), ("metric", "ndcg@7", "there are: recall@1, ndcg@1, "),
+    ],
+)  # fmt: skip
+def test_options_that_no_training_can_have_are_refused(name, value, message):
+    with pytest.raises(ValueError, match=f"{name}.*{message}" if name != "metric" else message):
+        Options(**{name: value})
 
 
 def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeypatch):

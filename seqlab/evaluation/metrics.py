@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from seqlab.evaluation.ranking import Ranks
 
 CUTOFFS = (1, 5, 10, 20)
+METRIC_NAMES = tuple(f"{name}@{k}" for k in CUTOFFS for name in ("recall", "ndcg", "mrr"))
 
 
 def per_user(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFrame:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from seqlab.datasets.splits import Split
 
+FROM_NONE = {"steps", "field_epochs"}
+"""Whole numbers among the settings that may be 0; the other ones count something that every system needs."""
+
 
 def names() -> list[str]:
     """The systems there are: the names of the files in this folder."""
@@ -50,8 +53,8 @@ def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> 
     """The Config of a system with `settings` over its defaults.
 
     Values may be text, as from a command line; they are read as the type of the field. Raises `ValueError` naming
-    the field for an unknown key (with the nearest one, those `also` known elsewhere among them) or a value of another
-    type.
+    the field for an unknown key (with the nearest one, those `also` known elsewhere among them), a value of another
+    type, or a whole number that counts nothing.
     """
     config_type = module(name).Config
     known = types_of(config_type)
@@ -59,7 +62,13 @@ def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> 
         if key not in known:
             near = nearest(key, [*known, *also])
             raise ValueError(f"{name} has no setting {key!r}.{near} It has: {', '.join(known)}.")
-    return config_type(**{key: read_as(known[key], value, f"{name}.{key}") for key, value in settings.items()})
+    given = {key: read_as(known[key], value, f"{name}.{key}") for key, value in settings.items()}
+    for key, value in given.items():
+        least = 0 if key in FROM_NONE else 1
+        numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, int)]
+        if not isinstance(value, bool) and min(numbers, default=least) < least:
+            raise ValueError(f"{name}.{key} must be at least {least} (got {value}).")
+    return config_type(**given)
 
 
 def types_of(config_type: type) -> dict[str, Any]:

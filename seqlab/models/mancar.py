@@ -77,8 +77,6 @@ class ManCAR(nn.Module):
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
-        if config.steps < 0 or min(config.triggers, config.neighbours, config.taught) < 1:
-            raise ValueError("mancar: steps is 0 or more; triggers, neighbours and taught are 1 or more.")
         self.config = config
         self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
         self.positions = nn.Embedding(config.max_length, config.dim)

@@ -72,8 +72,8 @@ class ReaRec(nn.Module):
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
-        if not 0 < config.share <= 1 or config.steps < 0:
-            raise ValueError(f"share={config.share} must lie in (0, 1], and steps={config.steps} be at least 0.")
+        if not 0 < config.share <= 1:
+            raise ValueError(f"share={config.share} must lie in (0, 1].")
         self.config = config
         dim = config.dim
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)

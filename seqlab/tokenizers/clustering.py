@@ -26,7 +26,7 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
     rng = np.random.default_rng(seed)
     sample = X[np.sort(rng.permutation(len(X))[: INIT_ROWS * clusters])]
     with threadpool_limits(torch.get_num_threads()):
-        # one draw per start (n_local_trials=1) leaves 4 % less error, and codes by which TIGER recommends worse (LOG.md)
+        # one draw per start (n_local_trials=1) leaves 4 % less error, and codes that serve TIGER worse (LOG.md)
         start, _ = kmeans_plusplus(sample, clusters, random_state=seed)
         if batch:
             means = MiniBatchKMeans(clusters, init=start, n_init=1, max_iter=iterations, batch_size=batch)

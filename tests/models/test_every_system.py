@@ -61,6 +61,16 @@ def test_no_setting_goes_by_the_name_of_a_training_option(name):
 
 
 @every_system
+def test_a_whole_number_that_counts_nothing_is_refused(name):
+    for key, value in dataclasses.asdict(models.configure(name, {})).items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if all(type(one) is int for one in numbers):
+            wrong = [-1] * len(numbers) if isinstance(value, tuple) else -1
+            with pytest.raises(ValueError, match=rf"{name}\.{key} must be at least [01] \(got"):
+                models.build(name, 10, {key: wrong})
+
+
+@every_system
 def test_a_misspelt_setting_is_answered_with_the_right_one(name):
     with pytest.raises(ValueError, match=rf"{name} has no setting 'max_lenght'.*Did you mean 'max_length'"):
         models.build(name, 10, {"max_lenght": 3})
