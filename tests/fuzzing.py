@@ -248,6 +248,8 @@ READERS: dict[str, tuple[Callable[[Path], Reader], list[bytes]]] = {
 
 
 def main() -> None:
+    if len(sys.argv) < 3 or sys.argv[1] not in READERS:
+        sys.exit(f"{__doc__}\nReaders: {', '.join(READERS)}.")
     import atheris
 
     name, place, *options = sys.argv[1:]
