@@ -101,6 +101,7 @@ def render(
     out = Path(out)
     work = [_Work.prepared(Path(path), given, name) for path in notebooks]
     _names_differ(work, name)
+    out.mkdir(parents=True, exist_ok=True)
     import papermill.log  # 1.3 s: once, not in every thread
 
     # it reads parameters line by line and warns of "unknown" ones that are there; they are checked already
