@@ -20,8 +20,8 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, causal: bool) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise ValueError(f"dim={dim} must be a multiple of heads={heads}, which must be at least 1.")
+        if dim % heads:
+            raise ValueError(f"dim={dim} must be a multiple of heads={heads}.")
         self.heads, self.causal = heads, causal
         self.project_in = nn.Linear(dim, 3 * dim)
         self.project_out = nn.Linear(dim, dim)

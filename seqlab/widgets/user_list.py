@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
+from seqlab.widgets.selection import KEPT
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from seqlab.datasets.splits import Split
@@ -50,6 +53,7 @@ class UserList:
             self._all["rank"] = run.ranks.frame.set_index("user")["rank"]
         self._lower = names.str.casefold()
         self._order, self._sought = next(iter(self.orders)), ""
+        self._picks: deque[tuple[Selected, Selected, np.ndarray]] = deque(maxlen=KEPT)
         self._hold()
         self.picked: int | None = None
         self.view = None if in_report() else self._controls()
@@ -71,6 +75,7 @@ class UserList:
     def pick(self, user: int) -> None:
         """Select a user and what they met; the list stays as it is."""
         self.selection.select(users=[user], by=self)
+        self._picks.append((self.selection.now, self._held, self._met))
         self._mark(int(user))
 
     def still(self) -> Html:
@@ -117,11 +122,15 @@ class UserList:
     def _follow(self, now: Selected) -> None:
         if now.by is self:
             return
-        if now.by is None and now.asked == "users" and len(now.users) == 1 and now.users[0] in self.users:
-            self._mark(int(now.users[0]))  # Undo leads back to a pick, which had not shortened the list
-        else:
+        undone = [(held, met) for pick, held, met in self._picks if pick.users is now.users]
+        if not undone:
             self._hold()
             self._list()
+        else:  # Undo leads back to a pick of this list, and to what it held then
+            self._held, self._met = undone[-1]
+            self.picked = int(now.users[0])
+            self._list()
+            self._mark(self.picked)
 
     def _asked(self, change: object) -> None:
         self._order, self._sought = self.order.value, self.search.value

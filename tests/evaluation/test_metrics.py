@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab.evaluation import Ranks, compare, intervals, metrics, per_user, slices
+from seqlab.evaluation import METRIC_NAMES, Ranks, compare, intervals, metrics, per_user, slices
 
 
 def ranks_from(ranks, n_items=50, **columns):
@@ -35,6 +35,10 @@ def test_three_users_by_hand():
     assert numbers["ndcg@20"] == pytest.approx((1 + 1 / math.log2(3.5) + 1 / math.log2(12)) / 3)
     assert numbers["mrr@10"] == pytest.approx((1 + 1 / 2.5) / 3)
     assert all(isinstance(value, float) for value in numbers.values())
+
+
+def test_every_metric_that_training_may_go_by_is_measured():
+    assert list(METRIC_NAMES) == per_user(np.ones(1)).columns.tolist()
 
 
 def test_a_tie_that_straddles_the_cutoff_is_a_miss():

@@ -65,8 +65,9 @@ def test_a_whole_number_that_counts_nothing_is_refused(name):
     for key, value in dataclasses.asdict(models.configure(name, {})).items():
         numbers = value if isinstance(value, tuple) else (value,)
         if all(type(one) is int for one in numbers):
-            wrong = [-1] * len(numbers) if isinstance(value, tuple) else -1
-            with pytest.raises(ValueError, match=rf"{name}\.{key} must be at least [01] \(got"):
+            least = 0 if key in models.FROM_NONE else 1
+            wrong = [least - 1] * len(numbers) if isinstance(value, tuple) else least - 1
+            with pytest.raises(ValueError, match=rf"{name}\.{key} must be at least {least} \(got"):
                 models.build(name, 10, {key: wrong})
 
 
