@@ -18,16 +18,23 @@ def describe() -> dict[str, Any]:
     """Versions of what computes, the git revision of the checkout (None outside one), device, threads, peak memory."""
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "git": git_revision(),
-        "device": device,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
         "threads": torch.get_num_threads(),
         "peak_memory_mb": round(peak_memory_mb(), 1),
     }
+
+
+def processor() -> str:
+    """The processor's name as its maker has it; its architecture where the system tells no more."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def peak_memory_mb() -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
 """Endings of files that may be read by running what they hold."""
 
-BLOCK = 8
+BLOCK = 16
 """Columns of scores that are searched together or not at all."""
 
 HARMLESS = 1 << 30
@@ -79,7 +79,7 @@ def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     found likewise: only those are searched, and the rest of the columns that fills no block.
     """
     rows, columns = scores.shape
-    if scores.device.type != "cpu" or columns < 4 * BLOCK * k:
+    if scores.device.type != "cpu" or columns < 8 * BLOCK * k:
         return tuple(scores.topk(k, dim=1))
     n = columns // BLOCK
     maxima = scores[:, : n * BLOCK].unflatten(1, (BLOCK, n)).amax(1)  # (B, n)

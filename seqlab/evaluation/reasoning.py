@@ -108,7 +108,8 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     }
     top = torch.zeros(count, steps + 1, min(LISTED, n_items), dtype=torch.int32)
     seen = torch.zeros(count, dtype=torch.bool)
-    rows_at_most = rows_of_scores(device_of(model), (n_items + 1) * (steps + 1))
+    # `_measure` holds some four tables of that size
+    rows_at_most = rows_of_scores(device_of(model), 4 * (n_items + 1) * (steps + 1))
     was_training = model.training
     model.eval()
     for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):

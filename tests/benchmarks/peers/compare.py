@@ -66,13 +66,9 @@ def machine(device: str) -> str:
     """What the numbers depend on, in words."""
     import torch
 
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     gpu = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB{gpu}, {platform.system()}"
+    return f"{provenance.processor()}, {os.cpu_count()} cores, {memory:.0f} GiB{gpu}, {platform.system()}"
 
 
 def cpu_seconds() -> float:
