@@ -159,10 +159,19 @@ def picture(table: object) -> None:
     title = f"Cost on synthetic logs, at each line its exponent; {long['date'].max()}, {long['machine'].iloc[0]}"
     figure = px.line(
         long, x="size", y="cost", color="what", symbol="what", facet_col="kind", facet_row="unit", text="exponent",
-        log_x=True, log_y=True, color_discrete_sequence=px.colors.qualitative.Dark24, template="plotly_white",
-        height=900, title=title,
+        log_x=True, log_y=True, facet_col_spacing=0.05, color_discrete_sequence=px.colors.qualitative.Dark24,
+        template="plotly_white", height=900, title=title,
     )  # fmt: skip
-    figure.update_traces(textposition="top left")
+    panels: dict[tuple[str, str], list] = {}
+    for line in figure.data:
+        panels.setdefault((line.xaxis, line.yaxis), []).append(line)
+    for lines in panels.values():  # neighbours have their exponents on different sides
+        for place, line in enumerate(sorted(lines, key=lambda one: one.y[-1])):
+            line.update(textposition=("bottom right", "top right")[place % 2], textfont_color=line.line.color)
+    for head in figure.layout.annotations:
+        head.update(text=head.text.partition("=")[2], xshift=25 if head.textangle else 0)
+    figure.update_layout(legend_x=1.06)
+    figure.update_traces(cliponaxis=False)
     figure.update_yaxes(title="", dtick=1)
     figure.update_xaxes(matches=None, showticklabels=True, dtick=1)
     PICTURE.parent.mkdir(exist_ok=True)
