@@ -47,7 +47,7 @@ class Options:
     validate_every: int = 1  # epochs; a generative system writes a beam for every user of the validation part
     optimizer: Literal["adamw", "adam"] = "adamw"
     precision: Literal["no", "bf16", "fp16"] = "no"  # of the products, where the device has it
-    compile: bool = False  # torch.compile the loss: slower to start, faster to run
+    compile: bool = False  # torch.compile what the loss needs: for GPUs; on a CPU it gains nothing
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,17 @@ def straight():
     run = fit(fresh(), SPLIT, OPTIONS)
     assert run.metrics["best_epoch"] == OPTIONS.epochs, "only then do its weights tell the last epochs apart"
     return run
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_has_the_same_loss():
+    runs = []
+    for compiled in (False, True):
+        torch.manual_seed(1)
+        model = models.build("sasrec", SPLIT.n_items, small("sasrec", dim=16, layers=1, dropout=0.0))
+        runs.append(fit(model, SPLIT, dataclasses.replace(OPTIONS, epochs=1, compile=compiled)))
+    eager, compiled = (run.history[0]["loss"] for run in runs)
+    assert compiled == pytest.approx(eager, rel=1e-5)
 
 
 def die_after_the_checkpoint(monkeypatch, model):

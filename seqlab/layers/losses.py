@@ -24,6 +24,7 @@ def softmax_plain(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(hidden @ table[1:].T, targets - 1)
 
 
+@torch.compiler.disable  # a compiler would unroll the chunks and fuse none of their products
 def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the whole catalogue without ever holding the (M, N) logits.
 

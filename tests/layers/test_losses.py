@@ -42,6 +42,17 @@ def test_chunked_softmax_is_cross_entropy_whatever_the_chunks_and_the_size_of_sc
     assert float(expected[2][0].abs().sum()) == 0, "padding takes no part"
 
 
+def test_a_compiler_leaves_the_chunks_alone():
+    seen = []  # unrolled, they take it minutes, and it makes them no faster
+
+    def compiler(graph, inputs):
+        seen.append(graph.code)
+        return graph.forward
+
+    torch.compile(lambda *given: losses.softmax(*given), backend=compiler)(*drawn(150))
+    assert not seen
+
+
 def test_chunked_softmax_survives_scores_beyond_what_exp_can_hold():
     hidden, table, targets = drawn(5)
     with torch.no_grad():
