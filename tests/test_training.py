@@ -69,6 +69,27 @@ def test_a_compiled_training_has_the_same_loss():
     assert compiled == pytest.approx(eager, rel=1e-5)
 
 
+def test_the_gradient_is_clipped_to_its_norm():
+    before = {name: tensor.clone() for name, tensor in fresh().state_dict().items()}
+    after = weights(fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1, clip=1e-12)))
+    assert max(float((after[name] - before[name]).abs().max()) for name in before) < 1e-5, "far below Adam's epsilon"
+
+
+def test_adam_decays_by_the_gradient_where_adamw_decays_the_weights():
+    def trained(optimizer, decay):
+        return fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1, optimizer=optimizer, weight_decay=decay))
+
+    assert same_weights(trained("adam", 0.0), trained("adamw", 0.0))
+    assert not same_weights(trained("adam", 0.1), trained("adamw", 0.1))
+
+
+def test_bf16_is_nearly_what_float32_is():
+    full, half = (fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, precision=kind)) for kind in ("no", "bf16"))
+    losses = [[row["loss"] for row in run.history] for run in (full, half)]
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in weights(half).values())
+
+
 def die_after_the_checkpoint(monkeypatch, model):
     save = Checkpoint.save
 
