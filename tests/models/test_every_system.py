@@ -207,6 +207,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name):
     assert name not in TRAINED or not all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_bf16_learns_nearly_what_float32_does(name):
+    losses = []
+    for precision in ("no", "bf16"):
+        torch.manual_seed(0)
+        model = models.build(name, SPLIT.n_items, small(name))
+        run = fit(model, SPLIT, dataclasses.replace(QUICK, precision=precision))
+        losses.append([row["loss"] for row in run.history])
+        assert all(tensor.dtype != torch.bfloat16 for tensor in run.model.state_dict().values())
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert losses[1] != losses[0]
+
+
 @pytest.mark.parametrize("name", [*TRAINED, "markov"])
 def test_a_circle_is_learnt_by_heart(name):
     torch.manual_seed(0)
