@@ -147,7 +147,7 @@ def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_f
         if not bool((ranks[rows].isfinite() & best[:, 0].isfinite()).all()):
             raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
         exposure += torch.bincount(items[best > -torch.inf], minlength=n_items + 1)
-        del scores  # the next ones are written where these were, which the cache still holds
+        del scores  # held until the next ones are there, they would take turns in two blocks of memory
     return ranks, exposure, seen
 
 
