@@ -152,7 +152,7 @@ def load(folder: str | Path) -> nn.Module:
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         what = described["system"], described["n_items"], described["config"]
-        _must_fit(*what, weights.stat().st_size)
+        _must_fit(*what, weights.stat().st_size, len(state))
         model = models.build(*what)
     except Exception as error:  # a stranger's numbers may upset any constructor
         raise ValueError(f"{folder / 'config.json'} describes no system: {error or type(error).__name__}.") from error
@@ -160,10 +160,13 @@ def load(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int) -> None:
-    """Raise `ValueError` where a stranger's numbers would build far more than the weights, of `size` bytes, hold."""
+def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int, tensors: int) -> None:
+    """Raise `ValueError` where a stranger's numbers would build far more than the weights hold, in bytes or tensors."""
     from seqlab import models
 
+    layers = config.get("layers", 0)
+    if isinstance(layers, int) and layers > tensors:  # each has some of its own, and takes its time to build
+        raise ValueError(f"it promises {layers:,} layers, but the weights have {tensors:,} tensors")
     largest = max((abs(one) for one in _numbers(config)), default=0)
     if max(n_items, largest) > max(size, 1 << 16):
         raise ValueError(f"it promises {max(n_items, largest):,} of something, but the weights have {size:,} bytes")
