@@ -151,7 +151,8 @@ def load(folder: str | Path) -> nn.Module:
         raise ValueError(f"{weights} cannot be read: {error}.") from error
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        what = described["system"], described["n_items"], described["config"]
+        config = dataclasses.asdict(models.configure(described["system"], described["config"]))  # numbers for text
+        what = described["system"], described["n_items"], config
         _must_fit(*what, weights.stat().st_size, len(state))
         model = models.build(*what)
     except Exception as error:  # a stranger's numbers may upset any constructor
@@ -164,9 +165,8 @@ def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int, tens
     """Raise `ValueError` where a stranger's numbers would build far more than the weights hold, in bytes or tensors."""
     from seqlab import models
 
-    layers = config.get("layers", 0)
-    if isinstance(layers, int) and layers > tensors:  # each has some of its own, and takes its time to build
-        raise ValueError(f"it promises {layers:,} layers, but the weights have {tensors:,} tensors")
+    if config.get("layers", 0) > tensors:  # each has some of its own, and takes its time to build
+        raise ValueError(f"it promises {config['layers']:,} layers, but the weights have {tensors:,} tensors")
     largest = max((abs(one) for one in _numbers(config)), default=0)
     if max(n_items, largest) > max(size, 1 << 16):
         raise ValueError(f"it promises {max(n_items, largest):,} of something, but the weights have {size:,} bytes")
@@ -181,7 +181,7 @@ def _numbers(value: Any) -> Iterator[int]:
     """All whole numbers in a configuration."""
     if isinstance(value, int):
         yield value
-    elif isinstance(value, dict | list):
+    elif isinstance(value, dict | list | tuple):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _numbers(one)
 
