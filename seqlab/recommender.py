@@ -165,8 +165,9 @@ def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int, tens
     """Raise `ValueError` where a stranger's numbers would build far more than the weights hold, in bytes or tensors."""
     from seqlab import models
 
-    if config.get("layers", 0) > tensors:  # each has some of its own, and takes its time to build
-        raise ValueError(f"it promises {config['layers']:,} layers, but the weights have {tensors:,} tensors")
+    depth = max([config.get("layers", 0), *(len(one) for one in config.values() if isinstance(one, tuple))])
+    if depth > tensors:  # each layer or level has some of its own, and takes its time to build
+        raise ValueError(f"it promises {depth:,} layers or levels, but the weights have {tensors:,} tensors")
     largest = max((abs(one) for one in _numbers(config)), default=0)
     if max(n_items, largest) > max(size, 1 << 16):
         raise ValueError(f"it promises {max(n_items, largest):,} of something, but the weights have {size:,} bytes")

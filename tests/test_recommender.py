@@ -130,7 +130,8 @@ def test_weights_of_another_size_are_refused(written):
     "change",
     [{"n_items": 10**13}, {"config": {"dim": 10**8}}, {"config": {"dim": 20_000, "max_length": 20_000}},
      {"config": {"layers": 10**7}}, {"config": {"layers": 30_000}},
-     {"config": {"layers": 1e308}}, {"config": {"dim": "100000000"}}],
+     {"config": {"layers": 1e308}}, {"config": {"dim": "100000000"}},
+     {"system": "tiger", "config": {"levels": [2] * 30_000}}],
 )  # fmt: skip
 def test_a_description_that_promises_terabytes_or_hours_is_refused_before_it_is_built(written, change):
     described = json.loads((written / "config.json").read_text(encoding="utf-8"))
