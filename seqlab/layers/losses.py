@@ -15,8 +15,12 @@ from torch import Tensor
 
 Name = Literal["softmax", "sampled_softmax", "bce", "gbce"]
 
-ROWS_AT_ONCE = 64
-"""Rows of logits alive at a time: 64 x 12,000 floats stay in a CPU's cache (measured in LOG.md)."""
+
+def rows_at_once(table: Tensor) -> int:
+    """Rows of logits over `table` that are alive at a time: fewer multiply more slowly, more leave a CPU's cache."""
+    if table.device.type == "cpu":
+        return min(256, max(64, (1 << 21) // len(table)))
+    return max(64, (1 << 27) // len(table))
 
 
 def softmax_plain(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
@@ -32,12 +36,10 @@ def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     are larger and autocast's precision is used for the products.
     """
     if hidden.device.type != "cpu":
-        rows = max(ROWS_AT_ONCE, (1 << 27) // len(table))
         dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
         if dtype is not None:
             hidden, table = hidden.to(dtype), table.to(dtype)
-        return _ChunkedSoftmax.apply(hidden, table[1:], targets - 1, rows)
-    return _ChunkedSoftmax.apply(hidden.to(table.dtype), table[1:], targets - 1, ROWS_AT_ONCE)
+    return _ChunkedSoftmax.apply(hidden.to(table.dtype), table, targets, rows_at_once(table))
 
 
 LOG2_E = 1 / math.log(2)
@@ -49,10 +51,10 @@ class _ChunkedSoftmax(torch.autograd.Function):
     """d loss / d logits = softmax - one_hot, so both gradients are summed while the chunk's logits are still warm."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, table: Tensor, targets: Tensor, rows: int) -> Tensor:
-        total = len(targets)
-        d_hidden, d_table = torch.empty_like(hidden), torch.zeros_like(table, dtype=torch.float32)
-        logits = hidden.new_empty(min(rows, total), len(table))
+    def forward(ctx, hidden: Tensor, padded: Tensor, targets: Tensor, rows: int) -> Tensor:
+        total, table = len(targets), padded[1:]  # (N, D)
+        d_hidden, d_padded = torch.empty_like(hidden), torch.zeros_like(padded, dtype=torch.float32)
+        d_table, logits = d_padded[1:], hidden.new_empty(min(rows, total), len(table))
         log_sums = hidden.new_empty(total, 1, dtype=torch.float32)
         scaled = hidden * LOG2_E  # 2**(x log2 e) is e**x, and powers of 2 are a third cheaper
         bound = hidden.norm(dim=1).amax() * table.norm(dim=1).amax()  # no logit is larger (Cauchy-Schwarz)
@@ -72,17 +74,17 @@ class _ChunkedSoftmax(torch.autograd.Function):
                 d_table.addmm_(weights.T, chunk / scale)
             else:
                 d_table += weights.T @ (chunk / scale)
-        wanted = table[targets]
+        wanted = padded[targets]
         loss = (log_sums[:, 0] - (hidden * wanted).sum(1, dtype=torch.float32)).mean()
         d_hidden.sub_(wanted, alpha=1 / total)
-        d_table.index_add_(0, targets, hidden.float(), alpha=-1 / total)
-        ctx.save_for_backward(d_hidden, d_table.to(table.dtype))
+        d_padded.index_add_(0, targets, hidden.float(), alpha=-1 / total)
+        ctx.save_for_backward(d_hidden, d_padded.to(table.dtype))
         return loss
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        d_hidden, d_table = ctx.saved_tensors
-        return d_hidden * grad.to(d_hidden.dtype), d_table * grad.to(d_table.dtype), None, None
+        d_hidden, d_padded = ctx.saved_tensors
+        return d_hidden * grad.to(d_hidden.dtype), d_padded * grad.to(d_padded.dtype), None, None
 
 
 def sampled_softmax(

@@ -167,7 +167,7 @@ class ManCAR(nn.Module):
         chunks. It costs two products with the catalogue, so of large ones more than the thought that it may save.
         """
         table, temperatures, before = self.items.weight[1:], self.temperatures, None
-        rows = losses.ROWS_AT_ONCE if table.device.type == "cpu" else max(losses.ROWS_AT_ONCE, (1 << 27) // len(table))
+        rows = losses.rows_at_once(table)
 
         @torch.no_grad()
         @torch.autocast(table.device.type, enabled=False)  # differences of log-sums need all their digits

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from seqlab.datasets import named
+from seqlab.layers import losses
 from seqlab.training import Options
 
 BACKWARD = 3  # a product costs one in the forward pass, and one for the gradient of each of its factors
-ROWS, CUBE, SECONDS, GLANCE = 64, 1024, 0.5, 0.1
+CUBE, SECONDS, GLANCE = 1024, 0.5, 0.1
 
 
 def multiply_adds(lengths: Tensor, n_items: int, dim: int, layers: int) -> dict[str, float]:
@@ -83,11 +84,12 @@ def rates(work: Work, dtype: torch.dtype, device: str, seconds: float = SECONDS)
         return rate(lambda: a @ b, a.numel() * b.shape[-1], seconds)
 
     positions, length, n_items = work.positions, work.length, work.n_items
-    rows = ROWS if device == "cpu" else max(ROWS, (1 << 27) // n_items)  # of logits at a time
     dim, each = protocol.DIM, protocol.DIM // protocol.HEADS
     groups = max(1, positions // length) * protocol.HEADS
     wide, narrow = drawn(positions, 4 * dim), drawn(positions, dim)
-    logits, states, table = drawn(rows, n_items), drawn(rows, dim), drawn(n_items, dim)
+    table = drawn(n_items, dim)
+    rows = losses.rows_at_once(table)
+    logits, states = drawn(rows, n_items), drawn(rows, dim)
     kinds = {
         "layers": [(narrow, drawn(dim, 4 * dim)), (wide, drawn(4 * dim, dim)), (narrow.T, wide)],
         "attention": [
