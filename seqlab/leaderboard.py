@@ -274,7 +274,13 @@ def told_apart(choices: list[dict[str, Any]]) -> list[str]:
     """For each choice of settings, the words of an arm that tell it from the others, such as ":steps=1"."""
     keys = dict.fromkeys(key for choice in choices for key in choice)
     differ = [key for key in keys if len({json.dumps(choice.get(key), sort_keys=True) for choice in choices}) > 1]
-    return ["".join(f":{key}={choice[key]}" for key in differ if key in choice) for choice in choices]
+    return ["".join(f":{as_words({key: choice[key]})}" for key in differ if key in choice) for choice in choices]
+
+
+def as_words(chosen: dict[str, Any]) -> str:
+    """Settings as the words of an arm, "layers=3:epochs=20", which `models.read_as` reads as the same again."""
+    texts = {key: ",".join(map(str, one)) if isinstance(one, list | tuple) else one for key, one in chosen.items()}
+    return ":".join(f"{key}={'none' if one is None else one}" for key, one in texts.items())
 
 
 def add(results: Iterable[dict[str, Any]], path: Path) -> pd.DataFrame:

@@ -146,8 +146,8 @@ def _planned(
             one = leaderboard.plan(arm, split, seed, runs, {**given, **point}, seen_filter)
             if one.folder in jobs:
                 continue
-            words = [f"{key}={value}" for key, value in point.items() if f":{key}=" not in arm]
-            label = f"{':'.join([arm, *words])} seed {seed} on {split.log.name}"
+            words = leaderboard.as_words({key: value for key, value in point.items() if f":{key}=" not in arm})
+            label = f"{':'.join(filter(None, [arm, words]))} seed {seed} on {split.log.name}"
             jobs[one.folder] = Job(label, one, _anywhere(dataset), data)
             if one.folder.exists():
                 run = load_run(one.folder, split)  # says if it was trained on other data

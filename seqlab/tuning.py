@@ -92,7 +92,7 @@ def tune(
         while len(done) < trials:
             trial = cut_off.pop(0) if cut_off else _drawn(study, distributions, seed)
             chosen, value = _tidy(trial.params), None
-            say(f"trial {len(done) + 1}/{trials}, {_words(chosen)}:")
+            say(f"trial {len(done) + 1}/{trials}, {leaderboard.as_words(chosen)}:")
             try:
                 run = planned(chosen).made(split)
             except OSError:  # no fault of the settings: the trial is made when the command is called again
@@ -111,7 +111,7 @@ def tune(
         raise ValueError(f"Every trial of {arm} failed; try narrower ranges.")
     best, _ = max(done.values(), key=lambda trial: -math.inf if trial[1] is None else trial[1])
     table = pd.DataFrame([chosen | {metric: value} for chosen, value in done.values()], pd.Index(done, name="trial"))
-    words = _words({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
+    words = leaderboard.as_words({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
     return Tuned(f"{arm}:{words}", _preset(planned(best)), table)
 
 
@@ -197,12 +197,6 @@ def _drawn(study: optuna.Study, distributions: dict[str, BaseDistribution], seed
 
 def _tidy(drawn: dict[str, Any]) -> dict[str, Any]:
     return {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in drawn.items()}
-
-
-def _words(chosen: dict[str, Any]) -> str:
-    """Settings as the words of an arm."""
-    texts = {key: ",".join(map(str, one)) if isinstance(one, list | tuple) else one for key, one in chosen.items()}
-    return ":".join(f"{key}={'none' if one is None else one}" for key, one in texts.items())
 
 
 def _preset(plan: leaderboard.Plan) -> str:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab import leaderboard
+from seqlab import leaderboard, models
 from tests.synthetic import chain_log
 
 
@@ -101,6 +101,14 @@ def test_arms_are_told_apart_and_compared_with_one_of_them_user_by_user(chained:
         leaderboard.complete(arms, "chains", [0], *where, against="sasrec")
     with pytest.raises(ValueError, match="'gaps' in 'markov:gaps' is no key=value"):
         leaderboard.complete(["markov:gaps"], "chains", [0], *where)
+
+
+def test_the_words_that_tell_arms_apart_are_read_as_the_settings_they_came_from() -> None:
+    chosen = [{"levels": (8, 8)}, {"levels": (16, 8, 8), "vectors": "tfidf"}, {"dense": False}]
+    configs = [models.configure("recgpt", one) for one in chosen]
+    words = leaderboard.told_apart([dataclasses.asdict(config) for config in configs])
+    read = [dict(word.split("=") for word in one.removeprefix(":").split(":")) for one in words]
+    assert [models.configure("recgpt", one) for one in read] == configs
 
 
 def test_a_row_whose_run_is_gone_cannot_be_compared(chained: None, tmp_path: Path) -> None:

@@ -119,7 +119,10 @@ def read_as(hint: Any, value: Any, where: str) -> Any:
         return read_as(next(option for option in options if option is not type(None)), value, where)
     if typing.get_origin(hint) is tuple:
         parts = value.split(",") if isinstance(value, str) else value
-        return tuple(read_as(options[0], part, where) for part in parts)
+        try:
+            return tuple(read_as(options[0], part, where) for part in parts)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where} must be a list of {options[0].__name__}, as 64,64 (got {value!r}).") from error
     if hint is bool:
         if isinstance(value, str) and value.lower() in ("true", "false"):
             return value.lower() == "true"

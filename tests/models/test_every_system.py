@@ -252,3 +252,9 @@ def test_a_system_that_does_not_exist_is_answered_with_the_nearest():
 def test_a_value_of_another_kind_is_refused_by_name(value, complaint):
     with pytest.raises(ValueError, match=complaint):
         models.configure("sasrec", value)
+
+
+@pytest.mark.parametrize("value", ["(8,8)", "wide", 8, [8, None]])
+def test_a_list_of_another_kind_is_refused_whole(value):
+    with pytest.raises(ValueError, match=r"recgpt\.levels must be a list of int, as 64,64 \(got"):
+        models.configure("recgpt", {"levels": value})
