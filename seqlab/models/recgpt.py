@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from seqlab import decoding
 from seqlab.datasets.sequences import Batch
+from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Attention, Block
 from seqlab.recommender import Loss, Ranking, top
@@ -50,8 +51,8 @@ class Config:
     layers: int = 2  # paper 3
     heads: int = 2  # paper 12
     dropout: float = 0.2  # paper .1
-    levels: tuple[int, ...] = (240, 240, 240, 240)  # codes per slot at most; paper 4 x 15,360
-    values: tuple[int, ...] = (8, 6, 5)  # FSQ's grid, whose product is a slot's codes; paper 8, 8, 8, 6, 5
+    levels: tuple[int, ...] = (15_360, 15_360, 15_360, 15_360)  # codes per slot at most; as the paper
+    values: tuple[int, ...] = (8, 8, 8, 6, 5)  # FSQ's grid, whose product is a slot's codes; as the paper
     tokenizer: str = "fsq"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     vectors: str | None = None  # of datasets.text; none: tfidf, or collaborative without words; paper MPNet
     resolve: How = "none"  # equal tuples; paper none
@@ -141,11 +142,11 @@ class RecGPT(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each slot."""
         asked = batch.targets > 0  # (B, T)
-        logits = self.head(self.norm(self.encode(batch)[asked]))  # (M, C, K)
-        truth = self.ids.codes[batch.targets[asked]]  # (M, C)
-        parts = F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none")  # (M C,)
-        parts = parts.view(truth.shape).mean(0)  # (C,)
-        return Loss(parts.sum(), {f"slot {slot}": part for slot, part in enumerate(parts.detach())})
+        hidden = self.norm(self.encode(batch)[asked])  # (M, C, D)
+        truth = self.ids.codes[batch.targets[asked]] + 1  # (M, C), from 1 as the table's rows
+        table = F.pad(self.head.weight, (0, 0, 1, 0))  # (K + 1, D)
+        parts = [losses.softmax(hidden[:, slot].contiguous(), table, code) for slot, code in enumerate(truth.T)]
+        return Loss(torch.stack(parts).sum(), {f"slot {slot}": part.detach() for slot, part in enumerate(parts)})
 
     def slot_log_p(self, batch: Batch) -> Tensor:
         """Log-probabilities of the next item's codes, slot by slot: (B, C, K)."""
