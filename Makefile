@@ -77,7 +77,7 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(WITHOUT_IDS) --dataset amazon2018-games --against sasrec
 	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
 	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
-	  $(BIN)/seqlab leaderboard discrec setrec tiger --dataset $$on --against tiger; \
+	  $(BIN)/seqlab leaderboard discrec setrec recgpt tiger --dataset $$on --against tiger; \
 	  $(BIN)/seqlab leaderboard sasrec sasrec_side --dataset $$on --against sasrec; \
 	done
 	set -e; for on in "complete-journey --seeds 0,1,2" "amazon-beauty --no-seen-filter"; do \
@@ -88,7 +88,7 @@ leaderboard: install
 	  $(BIN)/seqlab leaderboard resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
 	done
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
-	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 --dataset amazon-beauty --against sasrec
+	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec --dataset amazon-beauty --against sasrec
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:
