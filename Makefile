@@ -22,7 +22,7 @@ GENERATORS = tiger tiger:tokenizer=random_codes discrec resid resid:anchors=none
 THINKERS = rearec rearec:objective=erl mancar rearec:objective=last:reason_positions=False swing
 # SASRec on complete-journey with the settings that `make tune` found for as few epochs as those think
 BRIEF = sasrec:dropout=0.0156:learning_rate=0.00248
-# ReaRec-ERL on amazon-beauty with what `make tune` found for it: the card holds what it found for PRL
+# ReaRec-ERL on the Amazon logs with what `make tune` found for it on amazon-beauty: the cards hold what it found for PRL
 ERL = rearec:objective=erl:dropout=0.432:learning_rate=0.00238
 FLOORS = popularity markov item_knn
 # systems with weights, with semantic IDs (or vectors) and without: `make tune` gives each of them as many trials
@@ -74,7 +74,7 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard $(FLOORS) personal_frequency gru4rec sasrec bert4rec --dataset complete-journey
 	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
 	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec --dataset ml-1m
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(WITHOUT_IDS) --dataset amazon2018-games --against sasrec
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
 	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
 	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
 	  $(BIN)/seqlab leaderboard discrec setrec recgpt tiger --dataset $$on --against tiger; \
