@@ -88,7 +88,7 @@ leaderboard: install
 	  $(BIN)/seqlab leaderboard resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
 	done
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
-	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec --dataset amazon-beauty --against sasrec
+	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:
