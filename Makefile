@@ -74,7 +74,6 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard $(FLOORS) personal_frequency gru4rec sasrec bert4rec --dataset complete-journey
 	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
 	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec --dataset ml-1m
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
 	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
 	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
 	  $(BIN)/seqlab leaderboard discrec setrec recgpt tiger --dataset $$on --against tiger; \
@@ -89,6 +88,7 @@ leaderboard: install
 	done
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
 	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:
