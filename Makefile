@@ -86,6 +86,7 @@ leaderboard: install
 	  $(BIN)/seqlab leaderboard reg4rec reg4rec:order=fixed --dataset $$on --against reg4rec:order=fixed; \
 	  $(BIN)/seqlab leaderboard resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
 	done
+	$(BIN)/seqlab leaderboard recgpt recgpt:tokenizer=random_codes --dataset amazon-beauty --no-seen-filter --against recgpt:tokenizer=random_codes
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
 	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
 	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
