@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DIM, LAYERS, HEADS, LEARNING_RATE = 64, 2, 2, 1e-3
 MAX_LENGTH = {"amazon-beauty": 50, "ml-1m": 200}
-DROPOUT = {"amazon-beauty": 0.5, "ml-1m": 0.25}  # seqlab's presets, for all
+DROPOUT = {"amazon-beauty": 0.5, "ml-1m": 0.25}  # for all
 LEVELS, CODES = 3, 256  # of a tokenizer
 ROWS_AT_ONCE = 256  # users validated at a time: less than any library trains on
 
