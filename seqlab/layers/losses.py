@@ -32,13 +32,13 @@ def softmax_plain(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
 def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the whole catalogue without ever holding the (M, N) logits.
 
-    Loss and gradients come out of one pass over chunks of rows, so nothing is computed twice. On a GPU the chunks
-    are larger and autocast's precision is used for the products.
+    Loss and gradients come out of one pass over chunks of rows, so nothing is computed twice. Under autocast the
+    products have its precision.
     """
-    if hidden.device.type != "cpu":
-        dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
-        if dtype is not None:
-            hidden, table = hidden.to(dtype), table.to(dtype)
+    kind = hidden.device.type
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+        hidden, table = hidden.to(dtype), table.to(dtype)
     return _ChunkedSoftmax.apply(hidden.to(table.dtype), table, targets, rows_at_once(table))
 
 

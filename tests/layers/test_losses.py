@@ -72,6 +72,16 @@ def test_chunked_softmax_takes_bfloat16_states_as_autocast_makes_them():
     torch.testing.assert_close(loss, losses.softmax_plain(half.float(), table, targets), rtol=1e-4, atol=1e-4)
 
 
+def test_chunked_softmax_under_autocast_multiplies_in_half_precision_and_stays_near():
+    hidden, table, targets = drawn(300)
+    expected = value_and_gradients(losses.softmax_plain(hidden, table, targets), hidden, table)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = value_and_gradients(losses.softmax(hidden, table, targets), hidden, table)
+    for one, other in zip(got, expected, strict=True):
+        assert one.dtype == torch.float32 and not torch.equal(one, other)
+        assert float((one - other).norm() / other.norm()) < 0.01
+
+
 def test_sampling_everything_is_the_whole_softmax():
     exact = drawn(7, dtype=torch.float64)
     everything = torch.arange(1, N + 1)
