@@ -73,10 +73,10 @@ tune: install
 leaderboard: install
 	$(BIN)/seqlab leaderboard $(FLOORS) personal_frequency gru4rec sasrec bert4rec --dataset complete-journey
 	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
-	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec --dataset ml-1m
 	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
 	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
 	  $(BIN)/seqlab leaderboard discrec setrec recgpt tiger --dataset $$on --against tiger; \
+	  $(BIN)/seqlab leaderboard recgpt recgpt:tokenizer=random_codes --dataset $$on --against recgpt:tokenizer=random_codes; \
 	  $(BIN)/seqlab leaderboard sasrec sasrec_side --dataset $$on --against sasrec; \
 	done
 	set -e; for on in "complete-journey --seeds 0,1,2" "amazon-beauty --no-seen-filter"; do \
@@ -86,9 +86,9 @@ leaderboard: install
 	  $(BIN)/seqlab leaderboard reg4rec reg4rec:order=fixed --dataset $$on --against reg4rec:order=fixed; \
 	  $(BIN)/seqlab leaderboard resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
 	done
-	$(BIN)/seqlab leaderboard recgpt recgpt:tokenizer=random_codes --dataset amazon-beauty --no-seen-filter --against recgpt:tokenizer=random_codes
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
 	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(WITHOUT_IDS) --dataset ml-1m --against sasrec
 	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
