@@ -30,7 +30,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
-from seqlab.evaluation.ranking import ranks_of
 from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
@@ -180,17 +179,18 @@ class SETRec(nn.Module):
         tokens, questions = self.tokens(), split.valid.to(device)
         gains = dict.fromkeys(betas, 0.0)
         for rows, batch in questions.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
-            answers = questions.item[rows]
+            answers = questions.item[rows][:, None]
             sets = self._next(batch, tokens)
             collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
             semantic = sets[:, 1:].flatten(1) @ tokens[:, 1:].flatten(1).T  # (B, N + 1)
             out = torch.zeros_like(collaborative, dtype=torch.bool)
             if not split.log.repeats:
-                out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers[:, None], False)
+                out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers, False)
             out[:, 0] = True
             for beta in betas:
                 scores = ((1 - beta) * collaborative + beta * semantic).masked_fill_(out, -torch.inf)
-                rank = ranks_of(scores, answers, out=scores)
+                own = scores.gather(1, answers)
+                rank = ((scores > own).sum(1) + (scores >= own).sum(1) + 1).double() / 2
                 gains[beta] += float((1 / (rank + 1).log2()).masked_fill(rank > 10, 0).sum())
         found = {beta: gain / max(len(questions), 1) for beta, gain in gains.items()}
         self.beta.fill_(max(found, key=found.__getitem__))
