@@ -1,5 +1,6 @@
 """RecGPT: exact scores of independent slots, attention by items, no parameter that knows the catalogue."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 import seqlab
 from seqlab import decoding, models, recommender
-from seqlab.datasets import leave_one_out
+from seqlab.datasets import leave_one_out, text
 from seqlab.datasets.log import make_log
 from seqlab.models.recgpt import Config, RecGPT
 from seqlab.tokenizers import CodeBook
@@ -73,8 +74,24 @@ def test_scores_are_what_codes_written_one_by_one_get():
 
 
 @torch.no_grad()
-def test_a_wide_beam_is_exact_and_a_narrow_one_finds_legal_tuples_with_their_own_scores():
-    model, batch = recgpt(), batch_of(HISTORIES)
+def test_per_item_shares_a_codes_probability_out_among_the_items_that_have_it():
+    model, batch = recgpt(per_item=True), batch_of(HISTORIES)
+    book, log_p = model.ids.codes[1:].tolist(), model.slot_log_p(batch)
+    holders = [Counter(codes) for codes in zip(*book, strict=True)]
+    assert max(holders[0].values()) > 1
+    by_hand = [
+        sum(log_p[:, slot, code] - np.log(holders[slot][code]) for slot, code in enumerate(codes)) for codes in book
+    ]
+    scores = model.score(batch)[:, 1:]
+    expected = torch.stack(by_hand, 1)
+    torch.testing.assert_close(scores - scores[:, :1], expected - expected[:, :1])  # but for what is common to all
+    assert not torch.equal(scores.argsort(1), recgpt().score(batch)[:, 1:].argsort(1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("per_item", [False, True])
+def test_a_wide_beam_is_exact_and_a_narrow_one_finds_legal_tuples_with_their_own_scores(per_item):
+    model, batch = recgpt(per_item=per_item), batch_of(HISTORIES)
     scores = model.score(batch)
     items, found = model.beams(batch, ITEMS).items(ITEMS)
     torch.testing.assert_close(found, scores[:, 1:].sort(1, descending=True).values)
@@ -217,6 +234,16 @@ def test_random_codes_are_a_control_that_no_word_reaches():
     assert not torch.equal(prepared(one).ids.codes, prepared(other).ids.codes)
     model = prepared(one, tokenizer="random_codes")
     assert model.chunks is None and model.ids.book.vectors == "tfidf"
+
+
+def test_the_length_of_a_vector_of_words_says_nothing(monkeypatch):
+    split = titled(chain_histories(3, users=40), lambda item: ("wood", "steel")[item % 2])
+    one, whole = prepared(split), text.item_vectors
+    lengths = 2.0 ** (np.arange(24, dtype=np.float32)[:, None] % 5 - 3)
+    monkeypatch.setattr(text, "item_vectors", lambda *asked: whole(*asked) * lengths)
+    other = prepared(split)
+    assert torch.equal(one.ids.codes, other.ids.codes) and torch.equal(one.chunks, other.chunks)
+    assert len(one.ids.codes[1:].unique(dim=0)) > 1 and bool(one.chunks[1:].any())
 
 
 def test_codes_and_chunks_are_made_from_training_events_alone():
