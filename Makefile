@@ -14,9 +14,10 @@ PEERS ?= .bench/peers
 # of the comparison with the peers: --minutes 120, --only train.ml-1m, --threads 1 and others (compare.py --help)
 BENCH_OPTIONS ?=
 BIN = $(VENV)/bin
-# systems of semantic IDs, and their controls: random codes, no anchors, one order, and SASRec with and without the vectors
+# systems of semantic IDs, and their controls: random codes, no anchors, one order, and SASRec with and without the
+# vectors; RecGPT with its codes' probabilities shared out among items too
 GENERATORS = tiger tiger:tokenizer=random_codes discrec resid resid:anchors=none reg4rec reg4rec:tokenizer=random_codes \
-  reg4rec:order=fixed recgpt setrec sasrec sasrec_side
+  reg4rec:order=fixed recgpt recgpt:per_item=True setrec sasrec sasrec_side
 # systems that think, and two of their controls: feedback alone, the graph alone; the others (no thoughts, more training,
 # one more layer) are SASRec's
 THINKERS = rearec rearec:objective=erl mancar rearec:objective=last:reason_positions=False swing
@@ -75,8 +76,9 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
 	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
 	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
-	  $(BIN)/seqlab leaderboard discrec setrec recgpt tiger --dataset $$on --against tiger; \
-	  $(BIN)/seqlab leaderboard recgpt recgpt:tokenizer=random_codes --dataset $$on --against recgpt:tokenizer=random_codes; \
+	  $(BIN)/seqlab leaderboard discrec setrec recgpt recgpt:per_item=True tiger --dataset $$on --against tiger; \
+	  $(BIN)/seqlab leaderboard recgpt recgpt:per_item=True --dataset $$on --against recgpt; \
+	  $(BIN)/seqlab leaderboard recgpt recgpt:per_item=True recgpt:tokenizer=random_codes --dataset $$on --against recgpt:tokenizer=random_codes; \
 	  $(BIN)/seqlab leaderboard sasrec sasrec_side --dataset $$on --against sasrec; \
 	done
 	set -e; for on in "complete-journey --seeds 0,1,2" "amazon-beauty --no-seen-filter"; do \
@@ -88,8 +90,8 @@ leaderboard: install
 	done
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
 	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(WITHOUT_IDS) --dataset ml-1m --against sasrec
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(WITHOUT_IDS) --dataset ml-1m --against sasrec
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:
