@@ -92,6 +92,8 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
 	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(WITHOUT_IDS) --dataset ml-1m --against sasrec
 	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
+	$(BIN)/seqlab leaderboard discrec setrec recgpt:per_item=True tiger --dataset amazon2018-games --against tiger
+	$(BIN)/seqlab leaderboard recgpt recgpt:per_item=True --dataset amazon2018-games --against recgpt
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:
