@@ -90,10 +90,10 @@ leaderboard: install
 	done
 	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
 	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(WITHOUT_IDS) --dataset ml-1m --against sasrec
 	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
 	$(BIN)/seqlab leaderboard discrec setrec recgpt:per_item=True tiger --dataset amazon2018-games --against tiger
 	$(BIN)/seqlab leaderboard recgpt recgpt:per_item=True --dataset amazon2018-games --against recgpt
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(WITHOUT_IDS) --dataset ml-1m --against sasrec
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:
