@@ -12,7 +12,7 @@ Changed on purpose: `score` is exact, the sum of four log-probabilities per item
 5 each, 20 kept) is the reference's errors, and `beams` shows it with the trie's legal codes alone. Items of one tuple
 tie (theirs overwrite each other). Positions count items from the oldest read, with a slot apart, and never depend on
 the batch (theirs are absolute, padded right to train and left to predict). Pre-norm blocks, trained on one log.
-Vectors have length 1 (MPNet's do by themselves).
+Vectors have length 1, as the usual MPNet sentence encoder gives them; whether the authors' do was not checked.
 Added: `per_item`. A code that many items have is probable because they are many, and a sum of such codes recommends
 crowds; shared out among its items, a code's probability says how good each is. The paper has no such thing.
 Reconstructed: nothing.
