@@ -107,7 +107,7 @@ def _environment() -> jinja2.Environment:
     import jinja2
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters["plain"] = lambda it: it if isinstance(it, str) else json.dumps(it, ensure_ascii=False)
+    environment.filters["plain"] = lambda it: it if it and isinstance(it, str) else json.dumps(it, ensure_ascii=False)
     environment.filters["urlencode"] = lambda text: urllib.parse.quote(text, safe="")
     environment.globals["style"] = _safe((TEMPLATES / "style.css").read_text(encoding="utf-8"))
     return environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -167,8 +168,10 @@ def _right(number: bool) -> str:
 
 
 def _cell(value: object, digits: int) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return text(value)
-    if value != value:
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return "–"
-    return f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return text(value)
+    return f"{value:,}" if isinstance(value, numbers.Integral) else f"{value:,.{digits}f}"

@@ -114,7 +114,7 @@ class BeamSteps:
                     "log_probability": float(row["log_probability"].iloc[0]) if there else float("nan"),
                     "fate": "gone" if not there else "kept" if row["state"].iloc[0] == "live" else "dropped",
                 })  # fmt: skip
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).astype({"rank": "Int64"})
 
     def parting(self, item: int) -> int | None:
         """The first step (from 1) at which one run keeps an item's prefix and the other does not; None: never."""

@@ -4,9 +4,10 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from seqlab import widgets
+from seqlab import figures, widgets
 
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 
@@ -70,6 +71,10 @@ def test_an_item_is_followed_to_where_it_is_dropped(steps, tigers):
             kept = (beams.codes[0] == tigers[of].model.ids.codes[item]).all(-1).any()
             assert (fates[-1] == "kept") == bool(kept)
             gone += fates[-1] == "gone"
+            shown = figures.table(followed[followed["run"] == name][["step", "rank"]]).markup
+            ranks = followed.loc[followed["run"] == name, "rank"]
+            for step, rank in enumerate(ranks, 1):  # a place, not a measure: whole
+                assert f"<td class='n'>{step}</td><td class='n'>{'–' if rank is pd.NA else rank}</td>" in shown
     assert gone
 
 
