@@ -23,6 +23,9 @@ PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy",
 BLOCK = 16
 """Columns of scores that are searched together or not at all."""
 
+SPARE = 4
+"""How many times the items that are needed a list is first asked for, when those of the history are left out."""
+
 HARMLESS = 1 << 30
 """Bytes that may be built from a description before its weights are read, however few those are."""
 
@@ -91,16 +94,27 @@ def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | None = None) -> Ranking:
-    """The k best items a user has not met: `seen` (B, X) item ids, 0 = nothing (None: the batch's own items)."""
+    """The k best items a user has not met: `seen` (B, X) item ids, 0 = nothing (None: the batch's own items).
+
+    A system that only lists is asked for `SPARE` times as many, and again for twice that only for those who have met
+    too many of them: a longer list costs a wider beam.
+    """
     seen = batch.items if seen is None else seen
     if hasattr(model, "score"):
         scores = model.score(batch)
         return top(scores.scatter(1, seen, -torch.inf), k)
-    longer = model.recommend(batch, k + seen.shape[1])
-    met = (longer.items[:, :, None] == seen[:, None, :]).any(-1)  # (B, k + X)
-    scores, order = longer.scores.masked_fill(met, -torch.inf).sort(dim=1, descending=True, stable=True)
-    items = longer.items.gather(1, order).masked_fill(scores == -torch.inf, 0)
-    return Ranking(items[:, :k], scores[:, :k])
+    best = Ranking(seen.new_zeros(len(batch), k), torch.full((len(batch), k), -torch.inf, device=seen.device))
+    rows, most, asked = torch.arange(len(batch), device=seen.device), k + (seen > 0).sum(1), SPARE * k
+    while len(rows):
+        longer = model.recommend(batch.select(rows), asked)
+        met = (longer.items[:, :, None] == seen[rows, None, :]).any(-1)  # (B, asked)
+        scores, order = longer.scores.masked_fill(met, -torch.inf).sort(dim=1, descending=True, stable=True)
+        scores, items = scores[:, :k], longer.items.gather(1, order[:, :k])
+        best.scores[rows, : scores.shape[1]] = scores
+        best.items[rows, : scores.shape[1]] = items.masked_fill(scores == -torch.inf, 0)
+        rows = rows[(best.scores[rows, -1] == -torch.inf) & (asked < most[rows])]
+        asked *= 2
+    return best
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -22,16 +22,20 @@ class Scores(nn.Module):
         self.rows = torch.tensor(rows)
 
     def score(self, batch):
-        return self.rows.clone()
+        return self.rows[batch.user - 1]
 
     def recommend(self, batch, k):
-        return top(self.rows, k)
+        return top(self.score(batch), k)
 
 
 class Lists(nn.Module):
-    def __init__(self, inner):
+    def __init__(self, rows):
         super().__init__()
-        self.recommend = inner.recommend
+        self.inner, self.asked = Scores(rows), []
+
+    def recommend(self, batch, k):
+        self.asked.append((batch.user.tolist(), k))
+        return self.inner.recommend(batch, k)
 
 
 def test_top_never_lists_padding_and_marks_what_does_not_exist():
@@ -63,7 +67,7 @@ def test_the_highest_of_many_columns_are_those_of_topk(seed, k, rows, more, coar
     assert all(len(set(row)) == k for row in columns.tolist())
 
 
-@pytest.mark.parametrize("kind", [Scores, lambda rows: Lists(Scores(rows))], ids=["scores", "lists"])
+@pytest.mark.parametrize("kind", [Scores, Lists])
 def test_top_unseen_leaves_out_what_was_met(kind):
     model = kind([[0.0, 5.0, 4.0, 3.0, 2.0, 1.0]] * 2)
     batch = batch_of([[1, 3], [2]])
@@ -72,6 +76,25 @@ def test_top_unseen_leaves_out_what_was_met(kind):
     assert top_unseen(model, batch, 2, earlier).items.tolist() == [[4, 5], [1, 3]]
     everything = torch.tensor([[1, 2, 3, 4, 5]] * 2)
     assert top_unseen(model, batch, 2, everything).items.tolist() == [[0, 0], [0, 0]]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=60), min_size=1, max_size=4), st.integers(1, 45))
+def test_lists_without_what_was_met_are_those_of_the_scores(met, k):
+    generator = torch.Generator().manual_seed(len(met) + k)
+    rows = torch.randn(len(met), 41, generator=generator).tolist()
+    batch, seen = batch_of([[1]] * len(met)), torch.nn.utils.rnn.pad_sequence([torch.tensor(m) for m in met], True)
+    scored, listed = (top_unseen(kind(rows), batch, k, seen) for kind in (Scores, Lists))
+    assert torch.equal(listed.items[:, :40], scored.items)
+    assert torch.equal(listed.scores[:, :40], scored.scores)
+
+
+def test_only_who_met_too_much_is_asked_again():
+    model = Lists([[-float(item) for item in range(1000)]] * 2)  # the items 1, 2, 3, .. are the best for both
+    batch, seen = batch_of([[1], [1]]), torch.zeros(2, 30, dtype=torch.long)
+    seen[1] = torch.arange(1, 31)
+    assert top_unseen(model, batch, 2, seen).items.tolist() == [[1, 2], [31, 32]]
+    assert model.asked == [([1, 2], 8), ([2], 16), ([2], 32)]
 
 
 @pytest.fixture

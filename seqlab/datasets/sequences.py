@@ -39,6 +39,11 @@ class Batch:
         """`x` (B, T, ...) at the last real position of each history: (B, ...); position 0 where there is none."""
         return x[torch.arange(len(x), device=x.device), (self.lengths - 1).clamp(min=0)]
 
+    def select(self, rows: Tensor) -> Batch:
+        """Some of the histories, by index or mask."""
+        targets = None if self.targets is None else self.targets[rows]
+        return Batch(self.items[rows], self.times[rows], self.lengths[rows], self.user[rows], targets)
+
     def cut(self, cuts: int) -> Batch:
         """Histories cut at random right before an answer, `cuts` per row on average: each a row, asked at its end.
 
