@@ -93,7 +93,9 @@ leaderboard: install
 	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
 	$(BIN)/seqlab leaderboard discrec setrec recgpt:per_item=True tiger --dataset amazon2018-games --against tiger
 	$(BIN)/seqlab leaderboard recgpt recgpt:per_item=True --dataset amazon2018-games --against recgpt
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(WITHOUT_IDS) --dataset ml-1m --against sasrec
+	$(BIN)/seqlab leaderboard $(FLOORS) swing $(subst recgpt,recgpt:per_item=True,$(WITH_IDS)) $(WITHOUT_IDS) --dataset ml-1m --against sasrec
+	$(BIN)/seqlab leaderboard discrec setrec recgpt:per_item=True tiger tiger:dim=64:epochs=20 --dataset ml-1m --against tiger:dim=64:epochs=20
+	$(BIN)/seqlab leaderboard tiger markov --dataset ml-1m --against markov
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:
