@@ -32,7 +32,7 @@ TOKENS_AT_ONCE = 1 << 15
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.h
 
 LIST_LENGTH = 20
-"""How long a list a system that only recommends is asked for: as the longest metric reads (a longer one costs a wider
+"""How long a list is wanted of a system that only recommends: as the longest metric reads (a longer one costs a wider
 beam). An answer beyond it shares the mean rank of all the rest."""
 
 
