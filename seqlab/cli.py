@@ -61,7 +61,7 @@ def fit(
     model = models.create(system, split, of_system, seed)
     changes = {key: models.read_as(kinds[key], value, key) for key, value in given.items() if key in kinds}
     changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-    options = dataclasses.replace(training.preset(model, split), **changes)
+    options = dataclasses.replace(training.usual_options(model, split), **changes)
     run = training.fit(model, split, options, out, resume, seen_filter)
     if processes.index() == 0:
         typer.echo(repr(run))

@@ -21,7 +21,7 @@ from seqlab import models, provenance
 from seqlab.datasets import leave_one_out, load
 from seqlab.evaluation import compare, intervals
 from seqlab.files import write_whole
-from seqlab.training import Options, Run, fit, load_run, preset
+from seqlab.training import Options, Run, fit, load_run, usual_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,7 +113,7 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
     models.configure(system, of_system, also=kinds)
     changes = {key: models.read_as(kinds[key], value, key) for key, value in chosen.items() if key in kinds}
     model = models.create(system, split, of_system, seed)
-    options = dataclasses.replace(preset(model, split), **(changes | {"seed": seed}))
+    options = dataclasses.replace(usual_options(model, split), **(changes | {"seed": seed}))
     key = _key(system, model.config, split, options, not split.log.repeats if seen_filter is None else seen_filter)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
     return Plan(arm, system, of_system, options, key, runs / split.log.name / f"{system}-{seed}-{digest}")

@@ -213,7 +213,13 @@ def test_the_best_epoch_is_kept_not_the_last(monkeypatch):
 def test_training_stops_when_nothing_gets_better(capsys):
     run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=50, patience=3, learning_rate=1e-30))
     assert run.metrics["epochs"] == 4 and run.metrics["best_epoch"] == 1
-    assert "No better ndcg@10 for 3 epochs: stopped." in capsys.readouterr().out
+    assert "No better ndcg@10 in 3 validations: stopped." in capsys.readouterr().out
+
+
+def test_patience_counts_validations_and_not_the_epochs_between_them():
+    unmoved = dataclasses.replace(OPTIONS, epochs=20, validate_every=6, patience=2, learning_rate=1e-30)
+    run = fit(fresh(), SPLIT, unmoved)
+    assert run.metrics["epochs"] == 18 and run.metrics["best_epoch"] == 6
 
 
 def test_validation_may_come_every_few_epochs_and_comes_after_the_last():
@@ -355,7 +361,7 @@ def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
         raise PermissionError("read-only file system")
 
     monkeypatch.setattr(training, "_alone", refused)
-    assert fit(fresh(), SPLIT, OPTIONS, out, resume=True).folder == out
+    assert fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1), out, resume=True).folder == out
     with pytest.raises(FileExistsError, match="choose another folder"):
         fit(fresh(), SPLIT, OPTIONS, out)
 

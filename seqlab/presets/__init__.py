@@ -1,0 +1,57 @@
+"""Settings that suit a dataset: one <system>.toml each, with a section per dataset and one for all other logs."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+EVENTS = 200_000
+"""The events of a log for which the epochs of [default] are meant."""
+
+LONGER = 5
+"""How many times as many epochs [default] has at most where there are fewer events."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a system and options of its training that stand over their defaults."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def preset(system: str, card: str, events: int) -> Preset:
+    """What suits `system` on a log of so many events that came with this dataset's card ("" for one's own).
+
+    The section of a dataset stands alone. Without one, [default] holds, which trains 200,000 events in minutes. A
+    smaller log gets more epochs, up to five times as many, since its epochs have fewer steps.
+    """
+    sections = _sections(system)
+    if card in sections:
+        return Preset(**sections[card])
+    found = Preset(**sections.get("default", {}))
+    if "epochs" in found.options:
+        more = min(max(EVENTS / max(events, 1), 1), LONGER)
+        for name in ("epochs", "validate_every"):
+            found.options[name] = round(found.options[name] * more)
+    return found
+
+
+def systems() -> list[str]:
+    """The systems that have presets."""
+    here = files(__name__).iterdir()
+    return sorted(entry.name.removesuffix(".toml") for entry in here if entry.name.endswith(".toml"))
+
+
+def _sections(system: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """By dataset: {"settings": .., "options": ..}, the caller's own to change."""
+    return tomllib.loads(_text(system))
+
+
+@cache
+def _text(system: str) -> str:
+    entry = files(__name__).joinpath(f"{system}.toml")
+    return entry.read_text(encoding="utf-8") if entry.is_file() else ""
