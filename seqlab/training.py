@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from seqlab import processes, provenance, recommender
+from seqlab import models, processes, provenance, recommender
 from seqlab.checkpoints import Checkpoint, State
 from seqlab.datasets.columns import listed
 from seqlab.evaluation import Ranks, metrics, rank
@@ -213,7 +213,9 @@ def _partial(out: Path) -> Path:
 
 def usual_options(model: nn.Module, split: Split) -> Options:
     """The options that suit this system on these data (see `presets`), over the defaults."""
-    return Options(**preset(name_of(model), split.log.card, split.log.n_events).options)
+    system, kinds = name_of(model), models.types_of(Options)
+    found = preset(system, split.log.card, split.log.n_events).options
+    return Options(**{key: models.read_as(kinds[key], value, f"{system}: {key}") for key, value in found.items()})
 
 
 def load_run(folder: str | Path, split: Split) -> Run:

@@ -366,6 +366,54 @@ def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
         fit(fresh(), SPLIT, OPTIONS, out)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"system": "gru4rec"}, "the system sasrec instead of gru4rec"), ({"settings": {"dim": 24}}, "dim 16 instead of 24"),
+     ({"options": {"learning_rate": 0.5}}, "learning_rate 0.005 instead of 0.5"),
+     ({"options": {"seed": 3}}, "seed 7 instead of 3"), ({"seen_filter": True}, "seen items kept, not filtered"),
+     ({"split": leave_one_out(chain_log(5))}, "other data, called synthetic, than this synthetic"),
+     ({"split": by_time(chain_log(), 8, 10)}, "the split leave-one-out instead of by time")],
+)  # fmt: skip
+def test_a_finished_run_comes_back_only_if_it_is_the_one_that_was_requested(change, said, tmp_path):
+    out = tmp_path / "run"
+    made = fit(models.build("sasrec", SPLIT.n_items, {"dim": 16}), SPLIT, OPTIONS, out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    split = change.get("split", SPLIT)
+    system = change.get("system", "sasrec")
+    model = models.build(system, split.n_items, {"dim": 16} | change.get("settings", {}))
+    options = dataclasses.replace(OPTIONS, **change.get("options", {}))
+    with pytest.raises(ValueError, match=f"holds another finished run: .*{said}"):
+        fit(model, split, options, out, resume=True, seen_filter=change.get("seen_filter"))
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    again = fit(models.build("sasrec", SPLIT.n_items, {"dim": 16}), SPLIT, OPTIONS, out, resume=True)
+    assert again.metrics == made.metrics
+
+
+def test_a_log_about_which_nobody_can_be_asked_is_refused_before_training(tmp_path):
+    split = leave_one_out(log_of([[1, 2], [2, 3], [3, 1]]))
+    with pytest.raises(ValueError, match=r"nobody to ask in the validation part.*3 users have fewer than 3 events"):
+        fit(models.build("popularity", 3), split, OPTIONS, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_validation_may_ask_a_sample_of_the_users_the_same_for_every_seed():
+    runs = [fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1, seed=seed, validate_users=20)) for seed in (1, 2)]
+    assert [run.metrics["valid_users"] for run in runs] == [20, 20]
+    whole = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1, seed=1))
+    assert whole.metrics["valid_users"] == len(SPLIT.valid) and whole.metrics["test"] == runs[0].metrics["test"]
+    assert whole.metrics["valid"] != runs[0].metrics["valid"]
+
+
+def test_the_targets_counted_are_those_learned_from(straight):
+    split = leave_one_out(chain_log())
+    learned = {}
+    for name in ("sasrec", "mancar"):  # mancar learns from some cuts of a history
+        run = fit(models.build(name, split.n_items, small(name)), split, dataclasses.replace(OPTIONS, epochs=1))
+        learned[name] = run.metrics["targets_per_second"] * run.metrics["seconds"]
+    assert learned["sasrec"] == pytest.approx(split.train.targets_per_epoch(8), rel=0.01)
+    assert 0 < learned["mancar"] < 0.7 * learned["sasrec"]
+
+
 def test_a_training_killed_at_random_moments_goes_on_to_the_same_weights(straight, tmp_path):
     """SIGKILL, fifty times, at moments of up to a whole training: what is there is whole, and the end is the same."""
     told = subprocess.run(

@@ -173,9 +173,7 @@ class SETRec(nn.Module):
             self.choose_beta(split, seen_filter)
 
     @torch.no_grad()
-    def choose_beta(
-        self, split: Split, seen_filter: bool, betas: tuple[float, ...] = BETAS
-    ) -> dict[float, float]:
+    def choose_beta(self, split: Split, seen_filter: bool, betas: tuple[float, ...] = BETAS) -> dict[float, float]:
         """Keep the beta with the best NDCG@10 of validation. Returns that of every beta.
 
         0 is the collaborative token alone, 1 the semantic ones alone. Ties count at their mean rank; of equal betas
