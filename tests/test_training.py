@@ -16,10 +16,10 @@ import torch
 
 from seqlab import load_run, models, recommender, training
 from seqlab.checkpoints import Checkpoint, State
-from seqlab.datasets import cold_items, leave_one_out
+from seqlab.datasets import by_time, cold_items, leave_one_out
 from seqlab.evaluation import metrics, rank
 from seqlab.training import Options, fit
-from tests.synthetic import chain_log, small
+from tests.synthetic import chain_log, log_of, small
 
 torch.set_num_threads(1)
 
@@ -368,7 +368,8 @@ def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"system": "gru4rec"}, "the system sasrec instead of gru4rec"), ({"settings": {"dim": 24}}, "dim 16 instead of 24"),
+    [({"system": "gru4rec"}, "the system sasrec instead of gru4rec"),
+     ({"settings": {"dim": 24}}, "dim 16 instead of 24"),
      ({"options": {"learning_rate": 0.5}}, "learning_rate 0.005 instead of 0.5"),
      ({"options": {"seed": 3}}, "seed 7 instead of 3"), ({"seen_filter": True}, "seen items kept, not filtered"),
      ({"split": leave_one_out(chain_log(5))}, "other data, called synthetic, than this synthetic"),
@@ -397,9 +398,10 @@ def test_a_log_about_which_nobody_can_be_asked_is_refused_before_training(tmp_pa
 
 
 def test_validation_may_ask_a_sample_of_the_users_the_same_for_every_seed():
-    runs = [fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1, seed=seed, validate_users=20)) for seed in (1, 2)]
+    one = dataclasses.replace(OPTIONS, epochs=1)
+    runs = [fit(fresh(), SPLIT, dataclasses.replace(one, seed=seed, validate_users=20)) for seed in (1, 2)]
     assert [run.metrics["valid_users"] for run in runs] == [20, 20]
-    whole = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1, seed=1))
+    whole = fit(fresh(), SPLIT, dataclasses.replace(one, seed=1))
     assert whole.metrics["valid_users"] == len(SPLIT.valid) and whole.metrics["test"] == runs[0].metrics["test"]
     assert whole.metrics["valid"] != runs[0].metrics["valid"]
 
