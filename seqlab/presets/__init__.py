@@ -11,8 +11,8 @@ from typing import Any
 EVENTS = 200_000
 """The events of a log for which the epochs of [default] are meant."""
 
-LONGER = 5
-"""How many times as many epochs [default] has at most where there are fewer events."""
+SPAN = 5
+"""How many times as many epochs, or as few, [default] has at most for logs of another size."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,18 @@ class Preset:
 def preset(system: str, card: str, events: int) -> Preset:
     """What suits `system` on a log of so many events that came with this dataset's card ("" for one's own).
 
-    The section of a dataset stands alone. Without one, [default] holds, which trains 200,000 events in minutes. A
-    smaller log gets more epochs, up to five times as many, since its epochs have fewer steps.
+    The section of a dataset stands alone. Without one, [default] holds, which trains 200,000 events in minutes. Its
+    epochs follow the size of the log, so that the number of steps stays about the same: up to five times as many for a
+    smaller one, down to a fifth for a larger one.
     """
     sections = _sections(system)
     if card in sections:
         return Preset(**sections[card])
     found = Preset(**sections.get("default", {}))
     if "epochs" in found.options:
-        more = min(max(EVENTS / max(events, 1), 1), LONGER)
+        more = min(max(EVENTS / max(events, 1), 1 / SPAN), SPAN)
         for name in ("epochs", "validate_every"):
-            found.options[name] = round(found.options[name] * more)
+            found.options[name] = max(1, round(found.options[name] * more))
     return found
 
 
