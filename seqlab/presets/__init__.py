@@ -30,26 +30,25 @@ def preset(system: str, card: str, events: int) -> Preset:
     epochs follow the size of the log, so that the number of steps stays about the same: up to five times as many for a
     smaller one, down to a fifth for a larger one.
     """
-    sections = _sections(system)
-    if card in sections:
-        return Preset(**sections[card])
-    found = Preset(**sections.get("default", {}))
-    if "epochs" in found.options:
-        more = min(max(EVENTS / max(events, 1), 1 / SPAN), SPAN)
-        for name in ("epochs", "validate_every"):
-            found.options[name] = max(1, round(found.options[name] * more))
-    return found
+    found = sections(system)
+    if card in found:
+        return found[card]
+    usual = found.get("default", Preset())
+    more = min(max(EVENTS / max(events, 1), 1 / SPAN), SPAN)
+    counts = {name: usual.options[name] for name in ("epochs", "validate_every") if name in usual.options}
+    scaled = {name: max(1, round(count * more)) for name, count in counts.items()}
+    return Preset(usual.settings, usual.options | scaled)
+
+
+def sections(system: str) -> dict[str, Preset]:
+    """By dataset, and for "default", all that is known to suit a system; nothing for one without a file."""
+    return {name: Preset(**section) for name, section in tomllib.loads(_text(system)).items()}
 
 
 def systems() -> list[str]:
     """The systems that have presets."""
     here = files(__name__).iterdir()
     return sorted(entry.name.removesuffix(".toml") for entry in here if entry.name.endswith(".toml"))
-
-
-def _sections(system: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """By dataset: {"settings": .., "options": ..}, the caller's own to change."""
-    return tomllib.loads(_text(system))
 
 
 @cache
