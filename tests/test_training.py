@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
-from seqlab import load_run, models, recommender, training
+from seqlab import load_run, models, progress, recommender, training
 from seqlab.checkpoints import Checkpoint, State
 from seqlab.datasets import by_time, cold_items, leave_one_out
 from seqlab.evaluation import metrics, rank
@@ -432,6 +433,7 @@ def test_a_training_killed_at_random_moments_goes_on_to_the_same_weights(straigh
 KILLS = """
 import os, random, shutil, signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from safetensors.torch import load_file
 from tests.test_training import OPTIONS, SPLIT, fit, fresh, load_run
 
@@ -508,3 +510,20 @@ def test_every_target_is_counted_and_the_loss_is_recorded(straight):
     loop = training._Loop(fresh(), SPLIT, OPTIONS, training._accelerator("no"), None, None)
     loop._epoch(state, training.Progress(1, "ndcg@10"))
     assert state.targets == asked
+
+
+def test_the_bar_shows_the_share_of_an_epochs_targets(monkeypatch):
+    shown = []
+
+    class Bar(SimpleNamespace):
+        def refresh(self):
+            shown.append(self.n)
+
+    def bar(total, **_):
+        return Bar(n=0, set_postfix_str=lambda *_, **__: None, close=lambda: None, write=print)
+
+    monkeypatch.setattr(progress, "live", lambda: True)
+    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+    split = leave_one_out(log_of([list(range(1, 90)) for _ in range(60)], repeats=True))  # histories are cut to 8
+    fit(models.build("sasrec", 89, small("sasrec")), split, Options(epochs=1, tokens=16, validate_every=1))
+    assert len(shown) == 1 and shown[0] == pytest.approx(2 / 3, abs=0.01)  # after 20 of 30 batches
