@@ -194,7 +194,7 @@ def preset(model: nn.Module, split: Split) -> Options:
     """The options that the dataset's card holds for this system, over the defaults."""
     from seqlab.datasets.named import preset
 
-    return Options(**preset(split.log.name, _name(model)).get("options", {}))
+    return Options(**preset(split.log.card, _name(model)).get("options", {}))
 
 
 def load_run(folder: str | Path, split: Split) -> Run:
@@ -209,7 +209,7 @@ def load_run(folder: str | Path, split: Split) -> Run:
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    if origin["data"]["fingerprint"] != split.log.fingerprint() or origin["data"]["split"] != split.how:
+    if origin["data"]["fingerprint"] != split.log.fingerprint(1) or origin["data"]["split"] != split.how:
         raise ValueError(
             f"{folder} was trained on {origin['data']['name']} ({origin['data']['split']}), not on this split of "
             f"{split.log.name} ({split.how}); load the data it was trained on."
@@ -226,7 +226,7 @@ def _write(run: Run, split: Split, options: Options, partial: Path) -> None:
     """Fill the folder under its temporary name, then rename it."""
     origin = provenance.describe() | {
         "options": dataclasses.asdict(options),
-        "data": {"name": split.log.name, "split": split.how, "fingerprint": split.log.fingerprint()},
+        "data": {"name": split.log.name, "split": split.how, "fingerprint": split.log.fingerprint(1)},
         "evaluation": {"seen_filter": run.ranks.seen_filter, "exposure": run.ranks.exposure.tolist()},
         "history": run.history,
         "processes": processes.count(),
@@ -272,7 +272,7 @@ class _Loop:
             chosen["epochs"] = None  # training may go on for longer than it was begun for
         settings = json.dumps(
             {"config": dataclasses.asdict(model.config), "options": chosen,
-             "data": split.log.fingerprint(), "split": split.how}
+             "data": split.log.fingerprint(1), "split": split.how}
         )  # fmt: skip
         if len(set(processes.say(settings))) > 1:
             raise ValueError("The processes of this training have different data or settings; give all the same.")

@@ -80,7 +80,7 @@ def tune(
 
     plan = planned({})
     metric = plan.options.metric
-    about = json.dumps([plan.key, sorted(space.items()), split.log.fingerprint()], sort_keys=True)
+    about = json.dumps([plan.key, sorted(space.items()), split.log.fingerprint(1)], sort_keys=True)
     name = f"{plan.system}-{seed}-{hashlib.sha256(about.encode()).hexdigest()[:8]}.study"
     with _study(plan.folder.with_name(name)) as study:
         if not study.trials:

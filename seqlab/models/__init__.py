@@ -91,7 +91,7 @@ def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed
     """A new system for a split, with the preset that the dataset's card holds for it under the given settings."""
     from seqlab.datasets.named import preset
 
-    return build(name, split.n_items, {**preset(split.log.name, name).get("settings", {}), **(settings or {})}, seed)
+    return build(name, split.n_items, {**preset(split.log.card, name).get("settings", {}), **(settings or {})}, seed)
 
 
 def table() -> pd.DataFrame:
