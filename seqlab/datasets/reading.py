@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import re
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import DataError, listed
+from seqlab.datasets.columns import DataError, listed, pick, seconds
 from seqlab.datasets.log import InteractionLog, make_log
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -51,6 +54,9 @@ def read(
     repeats, ties, order: see `make_log`; sep: the separator where the file's ending does not tell.
     Raises DataError, naming file, column, rows and remedy, for whatever is no log. Nothing is written.
     """
+    arguments = {"user": user, "item": item, "time": time, "title": title, "name": name, "sep": sep}
+    arguments |= {"repeats": repeats, "ties": ties, "order": order}
+    origin = _origin(source, items, arguments)
     frame, where, rows = _table(source, "the frame", sep, ids={user, item} - {None}, time=time)
     given = {"user": user, "item": item, "time": time}
     told = []
@@ -71,7 +77,7 @@ def read(
             if isinstance(source, pd.DataFrame)
             else re.sub(r"(\.gz)?$|\.(csv|tsv|parquet)(\.gz)?$", "", Path(source).name)
         )
-    return make_log(
+    log = make_log(
         frame,
         user=given["user"],
         item=given["item"],
@@ -88,6 +94,7 @@ def read(
         item_row_numbers=item_rows,
         notes=tuple(told),
     )
+    return replace(log, origin=origin)
 
 
 def read_folder(
@@ -96,13 +103,14 @@ def read_folder(
     *,
     ties: str = "source",
     repeats: bool | None = None,
-    order: str = "source",
+    order: str = "time",
 ) -> InteractionLog:
     """A folder with interactions.tsv.gz (user_id, item_id, timestamp), maybe items.tsv.gz (item_id...).
 
-    The rows of a user are taken to be in order already ("source"): blank or equal timestamps move nothing.
+    order: "time" puts every user's events oldest first; where any event has no timestamp the order of the source is
+        kept, and a note says so. "source" keeps it in any case: blank, equal or earlier timestamps move nothing.
     """
-    folder = Path(folder)
+    arguments, folder = {"name": name, "ties": ties, "repeats": repeats, "order": order}, Path(folder)
     found = {
         stem: path
         for stem in ("interactions", "items")
@@ -115,15 +123,28 @@ def read_folder(
             "columns user_id, item_id and timestamp (and may have an items.tsv.gz)."
         )
     frame, where, rows = _table(found["interactions"], "", None)
+    time = "timestamp" if "timestamp" in frame.columns else None
+    told = []
+    if order == "time":
+        blank = len(frame)
+        if time is not None:
+            times, _ = seconds(pick(frame, time, where), where, rows, may_be_missing=True)
+            blank = int(np.isnan(times).sum())
+        if blank:
+            order = "source"
+            told.append(
+                f"{where}: {blank:,} of {len(frame):,} events have no timestamp, so each user's events stay in the "
+                "order of the source."
+            )
     item_frame, items_where, item_rows, title = None, "the item table", None, None
     if "items" in found:
         item_frame, items_where, item_rows = _table(found["items"], "", None)
         title = "title" if "title" in item_frame.columns else None
-    return make_log(
+    log = make_log(
         frame,
         user="user_id",
         item="item_id",
-        time="timestamp" if "timestamp" in frame.columns else None,
+        time=time,
         items=item_frame,
         title=title,
         name=name or folder.name,
@@ -134,7 +155,19 @@ def read_folder(
         items_where=items_where,
         row_numbers=rows,
         item_row_numbers=item_rows,
+        notes=tuple(told),
     )
+    return replace(log, origin=_origin(folder, None, arguments))
+
+
+def _origin(source, items, arguments: dict) -> dict | None:
+    """What a log was read from, for `datasets.reload`: absolute paths and the arguments given; None for frames."""
+    if not isinstance(source, str | Path) or not isinstance(items, str | Path | None):
+        return None
+    paths = {"path": source, "items": items}
+    told = {key: os.path.abspath(path) for key, path in paths.items() if path is not None}
+    told |= {key: value for key, value in arguments.items() if value is not None}
+    return told | ({"repeats": bool(told["repeats"])} if "repeats" in told else {})
 
 
 def _guess(frame: pd.DataFrame, role: str, needed: bool, where: str) -> str | None:

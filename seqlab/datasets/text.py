@@ -116,7 +116,7 @@ def coverage(log: InteractionLog) -> pd.DataFrame:
 
     from seqlab.datasets.named import unread
 
-    left_out = unread(log.name)
+    left_out = unread(log.card)
 
     rows = []
     for column in log.items.columns:

@@ -99,8 +99,10 @@ def typed_history(split: Split, typed: str | list[str | int], longest: int | Non
     from seqlab.datasets.typed import typed_items
 
     items = torch.tensor(typed_items(split.log, typed))
-    times = split.train.times.cpu()
-    gaps = times.diff()[split.train.users.cpu().diff() == 0]
+    times, users = split.train.times.cpu(), split.train.users.cpu()
+    times, order = times.sort(stable=True)
+    users, order = users[order].sort(stable=True)  # then every user's events are oldest first, whatever the log's order
+    gaps = times[order].diff()[users.diff() == 0]
     gaps, known = gaps[~gaps.isnan()], times[~times.isnan()]
     end, gap = known.max() if len(known) else torch.nan, gaps.median() if len(gaps) else 0.0
     moments = end - gap * torch.arange(len(items) - 1, -1, -1, dtype=torch.float64)

@@ -119,7 +119,7 @@ def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
     "17 4 2") is a field per place, up to four. Without such columns: k-means codes of the text, if any. 0: unknown.
     """
     items, found = split.log.items, {"item": split.log.items.index.to_series()}
-    for column in items.columns.difference(["item_id", "title", *named.unread(split.log.name)], sort=False):
+    for column in items.columns.difference(["item_id", "title", *named.unread(split.log.card)], sort=False):
         values = items[column].fillna("").astype(str)
         between = "|" if values.str.contains(r"[^\d ]").any() else " "
         for place, value in values.str.split(between, regex=False, expand=True).iloc[:, :4].items():
