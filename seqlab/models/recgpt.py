@@ -38,7 +38,7 @@ from seqlab.layers.transformer import Attention, Block
 from seqlab.recommender import Loss, Ranking, top
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
-from seqlab.tracing import Tap
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -80,10 +80,12 @@ class RecGPT(nn.Module):
         if self.dense:
             self.project = nn.Linear(config.chunk, dim, bias=False)
             self.norm_chunk = nn.LayerNorm(dim)
-        self.code_part = Tap("inputs", "user position slot dim")
-        self.chunk_part = Tap("inputs", "user position slot dim")
+        self.code_part = Tap("inputs", "user event slot dim")
+        self.chunk_part = Tap("inputs", "user event slot dim")
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
+        )
         for block in self.blocks:
             block.attention = ItemCausal(block.attention, slots)
         self.norm = nn.LayerNorm(dim)
@@ -141,6 +143,10 @@ class RecGPT(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x.unflatten(1, (items.shape[1], -1))  # (B, T, C, D)
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that the blocks read: the codes of each item; those of the last one answer."""
+        return Layout.of_events(batch.items, self.slots.num_embeddings, "code")
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each slot."""
