@@ -73,7 +73,7 @@ class DiscRec(nn.Module):
 
         self.writer = CodeWriter(config, encoder, mix if config.branch != "none" else None)
         self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config.levels)
+        self.ids = SemanticIds(n_items, config)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""

@@ -37,7 +37,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Attention, Block
 from seqlab.recommender import Loss, Ranking, top
 from seqlab.tokenizers.resolve import How
-from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
+from seqlab.tokenizers.semantic_ids import SemanticIds, noted, semantic_ids
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class RecGPT(nn.Module):
         self.written = Tap("codes", "user slot code")
         for weight in (self.table.weight, self.positions.weight, self.slots.weight):
             nn.init.normal_(weight, std=0.02)
-        self.ids = SemanticIds(n_items, config.levels)
+        self.ids = SemanticIds(n_items, config)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 
     def prepare(self, split: Split) -> None:
@@ -103,12 +103,13 @@ class RecGPT(nn.Module):
         from seqlab.tokenizers.fsq import FSQ
 
         config = self.config
-        words = text.coverage(split.log)["read"].any()
-        source = config.vectors or ("tfidf" if words else "collaborative")  # of words alone, if there are any
+        usual = "tfidf" if text.has_words(split.log) else "collaborative"  # of words alone, if there are any
+        source = config.vectors or usual
         if not self.ids.known and config.tokenizer == "fsq":
             X, counts = of_length_1(text.item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
             grid = FSQ(levels=self.told, values=config.values)
-            self.ids.adopt(make_codebook(grid, X, resolve=config.resolve, popularity=counts, vectors=source))
+            book = make_codebook(grid, X, resolve=config.resolve, popularity=counts, vectors=source)
+            self.ids.adopt(noted(book, config.levels[: self.told], split.n_items))
         elif not self.ids.known:
             self.ids.adopt(semantic_ids(split, replace(config, vectors=source)))
         if self.dense and not bool(self.chunks.any()):

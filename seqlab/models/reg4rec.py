@@ -94,7 +94,7 @@ class REG4Rec(nn.Module):
             nn.init.normal_(weight, std=0.02)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
-        self.ids = SemanticIds(n_items, config.levels, ordered=False)
+        self.ids = SemanticIds(n_items, config, ordered=False)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""

@@ -252,5 +252,5 @@ def _vectors(split: Split, source: str | None, width: int, seed: int) -> np.ndar
 
     if source == "random":
         return np.random.default_rng(seed).standard_normal((split.n_items, width), dtype=np.float32)
-    words = text.coverage(split.log)["read"].any()
-    return text.item_vectors(split, source or ("tfidf" if words else "collaborative"), width)
+    usual = "tfidf" if text.has_words(split.log) else "collaborative"
+    return text.item_vectors(split, source or usual, width)

@@ -65,7 +65,7 @@ class TIGER(nn.Module):
         self.config = config
         self.writer = CodeWriter(config, encoder=config.layout == "encoder_decoder")
         self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config.levels)
+        self.ids = SemanticIds(n_items, config)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""

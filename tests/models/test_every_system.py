@@ -14,7 +14,7 @@ from seqlab.evaluation import metrics, rank, ranking
 from seqlab.evaluation.attention import layout_of
 from seqlab.layers.transformer import Attention
 from seqlab.training import Options, fit
-from tests.synthetic import batch_of, chain_log, cycle_log, small
+from tests.synthetic import batch_of, chain_log, cycle_log, log_of, small
 
 torch.set_num_threads(1)
 
@@ -93,6 +93,22 @@ def test_the_defaults_build_and_answer(name):
     recommender.prepare(model, SPLIT)
     assert isinstance(model, recommender.Recommender)
     assert answers(model.eval(), batch_of(HISTORIES)).shape == (4, 10)
+
+
+FIVE = leave_one_out(
+    log_of([[(user + step) % 5 + 1 for step in range(7)] for user in range(9)], repeats=True, title="title",
+           items=pd.DataFrame({"item": range(1, 6), "title": ["Apple", "Pear", "Plum", "Quince", "Sloe"]}))
+)  # fmt: skip
+"""Five items whose titles have no word in common."""
+
+
+@every_system
+def test_the_defaults_suit_a_catalogue_of_five_items(name):
+    quick = {"field_epochs": 1} if name == "resid" else {}
+    model = models.build(name, FIVE.n_items, quick)
+    recommender.prepare(model, FIVE)
+    items = model.eval().recommend(batch_of([[3, 1, 2], [5]]), 5).items
+    assert items.sort(1).values.tolist() == [[1, 2, 3, 4, 5]] * 2
 
 
 @every_system
