@@ -125,12 +125,14 @@ def rows_at_once(model: nn.Module, width: int) -> int:
 
 
 @torch.no_grad()
-def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
+def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -> Tensor:
     """The scores (len(histories), N + 1) a model gives after each history; padding has -inf.
 
-    Raises `ValueError` for a system that generates lists and scores nothing.
+    exact: a system that generates lists is asked for its `exact_score`, which costs it a pass over the catalogue per
+    history; without it such a system, which scores nothing by itself, raises `ValueError`.
     """
-    if not hasattr(model, "score"):
+    score = getattr(model, "score", None) or (getattr(model, "exact_score", None) if exact else None)
+    if score is None:
         raise ValueError(
             f"{type(model).__name__} makes lists without scoring the catalogue, so no event's worth can be told"
         )
@@ -138,7 +140,7 @@ def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
     was_training = model.training
     model.eval()
     found = [
-        model.score(batch_of(histories[first : first + rows], longest).to(device_of(model))).float().cpu()
+        score(batch_of(histories[first : first + rows], longest).to(device_of(model))).float().cpu()
         for first in range(0, len(histories), rows)
     ]
     model.train(was_training)
@@ -172,7 +174,7 @@ def lists_of(
 
 
 def leave_one_out(
-    model: nn.Module, history: History, item: int | None = None, seen_filter: bool = False
+    model: nn.Module, history: History, item: int | None = None, seen_filter: bool = False, exact: bool = False
 ) -> pd.DataFrame:
     """How much less likely `item` becomes without each event; by default the item the model recommends first.
 
@@ -180,12 +182,12 @@ def leave_one_out(
     history minus that without the event. Above 0 the event speaks for it. attrs["item"] and attrs["log_probability"]
     tell what was watched; with the filter on it is the first item the user has not met. All T shortened histories go
     through the model in one batch; the events after a dropped one move up by a position, as if it had never happened.
-    Raises `ValueError` for a history of one event.
+    `exact` as in `scores_of`. Raises `ValueError` for a history of one event.
     """
     import pandas as pd
 
     shorter = [history.drop(at) for at in range(len(history))]
-    scores = scores_of(model, [history, *shorter]).log_softmax(1)  # (1 + T, N + 1)
+    scores = scores_of(model, [history, *shorter], exact).log_softmax(1)  # (1 + T, N + 1)
     if item is None:
         item = int(free_of(scores[:1], [history], seen_filter)[0].argmax())
     frame = pd.DataFrame(
@@ -298,19 +300,6 @@ def surprise(model: nn.Module, history: History) -> pd.DataFrame:
     )
     frame.attrs["position"] = int(torch.argmax(value)) + 1
     return frame
-
-
-def last_look(weights: pd.DataFrame, events: int) -> pd.DataFrame:
-    """Where the last position of a model looks among `events` events: columns position, value (last layer, mean of
-    heads). What a masked model spends on the mask itself is left out.
-
-    weights: columns query, key, value, and layer and head where there are several: a trace's attention as a frame.
-    """
-    final = weights[weights["query"] == weights["query"].max()]
-    if "layer" in final.columns:
-        final = final[final["layer"] == final["layer"].max()]
-    found = final.groupby("key")["value"].mean().rename_axis("position").reset_index()
-    return found[found["position"] < events]
 
 
 def agreement(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, str]:

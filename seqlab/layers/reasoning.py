@@ -128,7 +128,7 @@ class _Kept:
             new = torch.cat([self.own[0], new[0]], 3), torch.cat([self.own[1], new[1]], 3)
         return replace(self, own=new)
 
-    def mix(self, query: Tensor, tap: Tap) -> Tensor:
+    def mix(self, query: Tensor, tap: Callable[[Tensor], Tensor]) -> Tensor:
         """What the queries (B, H, W, D/H) of the newest thoughts find: (B, W, D). Nobody watches here: no tap."""
         own_keys, own_values = self.own
         query = query / math.sqrt(query.shape[-1])

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from seqlab import decoding
 from seqlab.datasets.sequences import Batch
-from seqlab.layers.cached_transformer import Past, write
+from seqlab.layers.cached_transformer import Past, Written, write
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking
@@ -83,8 +83,9 @@ class REG4Rec(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
         self.norm, self.path_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.path = Block(dim, config.heads, config.dropout, causal=True)
-        self.path.attention.weights = Tap("path attention", "user head query key")  # its keys are no items
-        self.path.hidden = Tap("path hidden", "user position dim")
+        self.path.attention.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
+        self.path.hidden = Tap("path hidden", "user step dim")
+        self.written = Written("path ", "key_step")
         self.answers = nn.ModuleList(
             nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(slots)
         )
@@ -93,7 +94,7 @@ class REG4Rec(nn.Module):
             nn.init.normal_(weight, std=0.02)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
-        self.ids = SemanticIds(n_items, config.levels, ordered=False)
+        self.ids = SemanticIds(n_items, config, ordered=False)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
@@ -276,7 +277,7 @@ class _Walk:
             self._write(self.model.said(slot, code), parent)
 
     def _write(self, x: Tensor, parent: Tensor) -> None:
-        x, self.past = write(self.model.path, self.model.dropout(x), self.past, parent)
+        x, self.past = write(self.model.path, self.model.dropout(x), self.past, parent, self.model.written)
         self.log_p = self.model.log_p(x)  # (B, W, C, K)
 
 

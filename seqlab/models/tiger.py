@@ -31,7 +31,7 @@ from seqlab.layers.code_writer import CodeWriter
 from seqlab.recommender import Loss, Ranking
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
-from seqlab.tracing import Tap
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -65,7 +65,7 @@ class TIGER(nn.Module):
         self.config = config
         self.writer = CodeWriter(config, encoder=config.layout == "encoder_decoder")
         self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config.levels)
+        self.ids = SemanticIds(n_items, config)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
@@ -85,6 +85,10 @@ class TIGER(nn.Module):
             parts[f"level {level}"] = F.cross_entropy(logits, truth[:, level])
         total = torch.stack(list(parts.values())).sum()
         return Loss(total, {name: part.detach() for name, part in parts.items()}, len(items))
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens of the histories are: a start, then the codes of each item."""
+        return self.writer.layout(batch.items)
 
     def decoder(self, batch: Batch) -> decoding.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""

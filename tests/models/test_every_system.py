@@ -11,9 +11,10 @@ import torch
 from seqlab import models, recommender, tracing
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics, rank, ranking
+from seqlab.evaluation.attention import layout_of
 from seqlab.layers.transformer import Attention
 from seqlab.training import Options, fit
-from tests.synthetic import batch_of, chain_log, cycle_log, small
+from tests.synthetic import batch_of, chain_log, cycle_log, log_of, small
 
 torch.set_num_threads(1)
 
@@ -92,6 +93,22 @@ def test_the_defaults_build_and_answer(name):
     recommender.prepare(model, SPLIT)
     assert isinstance(model, recommender.Recommender)
     assert answers(model.eval(), batch_of(HISTORIES)).shape == (4, 10)
+
+
+FIVE = leave_one_out(
+    log_of([[(user + step) % 5 + 1 for step in range(7)] for user in range(9)], repeats=True, title="title",
+           items=pd.DataFrame({"item": range(1, 6), "title": ["Apple", "Pear", "Plum", "Quince", "Sloe"]}))
+)  # fmt: skip
+"""Five items whose titles have no word in common."""
+
+
+@every_system
+def test_the_defaults_suit_a_catalogue_of_five_items(name):
+    quick = {"field_epochs": 1} if name == "resid" else {}
+    model = models.build(name, FIVE.n_items, quick)
+    recommender.prepare(model, FIVE)
+    items = model.eval().recommend(batch_of([[3, 1, 2], [5]]), 5).items
+    assert items.sort(1).values.tolist() == [[1, 2, 3, 4, 5]] * 2
 
 
 @every_system
@@ -182,6 +199,46 @@ def test_watching_changes_nothing(name):
     assert bool(trace) == bool(tracing.taps(model))
     for record in trace.values():
         assert record.values.dim() == len(record.axes)
+
+
+def sizes(model, batch, axes):
+    """How long an axis with these beside it may be while a system answers; those of which nothing is known: missing."""
+    slots = len(getattr(model.config, "levels", None) or getattr(model, "queries", ()))
+    events, tokens, written = batch.items.shape[1], len(layout_of(model, batch)), "beam" in axes
+    return {
+        "user": {len(batch)}, "event": {events}, "query_event": {events}, "key_event": {events},
+        "token": {tokens}, "query_token": {tokens}, "head": {getattr(model.config, "heads", 2), 2},
+        # beams write one slot after the other, and look at those they have written as well
+        "key_token": set(range(tokens, tokens + slots)) if written else {tokens},
+        "slot": {1} if written else {slots}, "query_slot": {1} if written else {slots},
+        "key_slot": set(range(1, slots + 1)) if written else {slots}, "item": {SPLIT.n_items + 1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings"), [
+    *((name, {}) for name in SYSTEMS), ("rearec", {"steps": 0}), ("rearec", {"objective": "erl"}),
+    ("rearec", {"backbone": "bert4rec"}), ("rearec", {"backbone": "gru4rec"}), ("mancar", {"steps": 0}),
+    ("mancar", {"context": False}), ("mancar", {"triggers": 2, "neighbours": 3}), ("setrec", {"semantic": 1}),
+    ("recgpt", {"levels": (27, 27), "values": (3, 3, 3)}), ("tiger", {"layout": "encoder_decoder"}),
+    ("tiger", {"levels": (4, 9)}), ("discrec", {"layout": "encoder_decoder"}),
+])  # fmt: skip
+def test_every_axis_is_as_long_as_its_name_says(name, settings):
+    model = ready(name, **({"layers": 2} if "layers" in small(name) else {}), **settings)
+    batch = batch_of(HISTORIES, width=8)
+    with tracing.watch(model) as trace:
+        answers(model, batch)
+    for record in trace.values():
+        known = sizes(model, batch, record.axes)
+        for axis, size in zip(record.axes, record.values.shape, strict=True):
+            assert size in known.get(axis, {size}), (record, axis, known)
+    if "attention" in trace:
+        record, layout = trace["attention"], layout_of(model, batch)
+        over = record.axes[-1].removeprefix("key_")
+        assert record.axes[-4:] == ("user", "head", f"query_{over}", f"key_{over}")
+        assert over == "token" or bool((layout.kind == tracing.KINDS.index("event")).eq(batch.items > 0).all())
+        padding = (layout.kind == tracing.KINDS.index("padding"))[:, None]
+        there = padding[..., None, :] & ~padding[..., None]  # (B, 1, L, L) padding as seen from what is none
+        assert float((record.values * there).abs().sum()) == 0
 
 
 @every_system

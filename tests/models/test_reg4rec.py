@@ -295,7 +295,7 @@ def test_a_watched_model_answers_the_same_and_shows_beams_and_orders():
     assert trace["beam"].values.shape == (4, 3, 20)
     torch.testing.assert_close(trace["beam"].values[:, 2], found.beams.scores)
     assert torch.equal(trace["order"].values.long(), found.order)
-    weights = trace["path attention"].values  # of the last step
+    weights = trace["written path attention"].values  # of the last step
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert weights.shape[-1] == 3  # the state and two codes, nothing else
 

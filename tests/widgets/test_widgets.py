@@ -2,12 +2,16 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from seqlab import widgets
+from seqlab import models, recommender, widgets
+from seqlab.evaluation import attention
 from seqlab.evaluation.influence import history_of
+from seqlab.figures.theme import label
+from tests.synthetic import small
 
 PLOTLY = "application/vnd.plotly.v1+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -191,6 +195,43 @@ def test_attention_still_has_every_layer_and_head(run, split):
     kinds = [trace.type for trace in widgets.AttentionView(run, split).still().data]
     assert kinds.count("heatmap") == 4
     assert kinds.count("bar") == 1
+
+
+ATTENTIVE = [name for name in models.names() if attention.attends(models.build(name, 40))]
+
+
+@pytest.mark.parametrize("name", ATTENTIVE)
+def test_attention_of_every_system_calls_its_tokens_what_they_are(name, split, live):
+    """By event every row is a title of the history or says what else it is; by token, as many rows as tokens."""
+    model = models.build(name, split.n_items, small(name))
+    recommender.prepare(model, split)
+    run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
+    view = widgets.AttentionView(run, split, max_user(split))
+    history = history_of(split, max_user(split), longest=model.config.max_length)
+    titles = ["", *split.log.items["title"]]
+    events = [label(titles[item], 24) for item in history.items.tolist()]
+
+    def rows(figure):
+        axis = next(axis for axis in figure.select_yaxes() if axis.side == "right")
+        return [text.split("  ", 1) for text in axis.ticktext]
+
+    still = view.still()
+    numbered = rows(still)
+    titled = [row for row in numbered if row[0]]
+    assert titled == [[str(at), title] for at, title in enumerate(events, 1)]
+    others = {"start", "next item?", "neighbours in the graph", *(f"thought {at}" for at in range(1, 5))}
+    assert {word for number, word in numbered if not number} <= others
+    assert next(len(heat.z) for heat in still.data if heat.type == "heatmap") == len(numbered)
+    bars = next(trace for trace in still.data if trace.type == "bar")
+    assert [numbered[int(place)] for place in bars.y] == titled
+    layout = attention.attention_of(model, history).layout
+    view.by.value = "token"
+    assert len(view.figure.data[0].z) == len(layout)
+    bars = view.figure.data[1]
+    for at, place in enumerate(bars.y):
+        own = (layout.position[0] == at).nonzero()[:, 0].double()
+        assert place == pytest.approx(float(own.mean())) and bars.width[at] == pytest.approx(len(own) - 0.2)
+    assert not view.status.view.value
 
 
 def test_attention_of_a_model_without_any_is_refused(run, split):
