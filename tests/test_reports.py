@@ -58,6 +58,34 @@ def test_a_report_opens_offline_with_its_figures_drawn(notebook, offline) -> Non
     assert listed.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+LEADING = """
+import pandas as pd
+import plotly.graph_objects as go
+from IPython.display import HTML, display
+from seqlab import figures
+figures.training_curve(pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "ndcg@10": [0.1, 0.2]})).show()
+figure = go.Figure(go.Scatter(y=[1, 2, 3]))
+figure.show(config={"showSendToCloud": True, "displaylogo": True, "plotlyServerURL": "https://example.org"})
+display(HTML(figure.to_html(full_html=False, include_plotlyjs=False)))
+"""
+
+
+@pytest.mark.browser
+def test_no_control_of_a_page_leads_outside(notebook, offline) -> None:
+    """Not those of our figures, of a plain one that asks to be uploaded, nor of one that came as markup."""
+    (report,) = render(notebook("leading", LEADING, kernel="python3"))
+    assert report.error is None
+    opened = offline(report.html)
+    opened.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 3")
+    root = opened.page.locator("body")
+    root.evaluate("() => { for (const it of document.querySelectorAll('.plotly-graph-div')) it.scrollIntoView() }")
+    assert len([name for name in opened.leads_nowhere(root) if name.startswith("Zoom in")]) == 3
+    links = [link.get_attribute("href") for link in root.locator("a[href]").all()]
+    assert links == ["index.html"]
+    root.locator("a[href]").click()
+    assert opened.page.url.endswith("/index.html") and not opened.outside and not opened.windows
+
+
 def test_results_and_provenance_lie_beside_the_page(notebook) -> None:
     path = notebook("greet", GREETING, parameters=PARAMETERS)
     (report,) = render(path, {"word": "007", "times": "2"})

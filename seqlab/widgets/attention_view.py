@@ -9,7 +9,7 @@ from seqlab.evaluation import influence
 from seqlab.figures.attention_maps import bright_end
 from seqlab.figures.theme import label
 from seqlab.widgets.picking import offered, reading, titles_of, user_dropdown, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,6 @@ class AttentionView:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         layers, heads = int(self._weights["layer"].max()) + 1, int(self._weights["head"].max()) + 1
@@ -92,7 +91,7 @@ class AttentionView:
         self.layer = ipywidgets.IntSlider(layers, 1, layers, description="layer", disabled=layers == 1)
         self.head = ipywidgets.IntSlider(1, 1, heads, description="head", disabled=heads == 1)
         self.caption = ipywidgets.HTML(self.words())
-        self.figure = go.FigureWidget(self._figure())
+        self.figure = live_figure(self._figure())
         self.user.observe(self.status.guard(self._choose), "value")
         for slider in (self.layer, self.head):
             slider.observe(self.status.guard(self._draw), "value")
