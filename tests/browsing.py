@@ -59,7 +59,7 @@ class Opened:
     dialogs: list[str] = field(default_factory=list)
 
     def leads_nowhere(self, root: object) -> list[str]:
-        """Press every control of the figures in `root`, a locator: nothing outside is asked for or opened; the names."""
+        """Press every control of the figures in `root`, a locator, and return their names: none leads outside."""
         here = self.page.url
         pressed = root.evaluate(PRESS)
         self.page.wait_for_timeout(200)
