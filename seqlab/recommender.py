@@ -56,7 +56,8 @@ class Recommender(Protocol):
     """What a system offers. It is an `nn.Module` built as `System(config, n_items)`.
 
     Next to `recommend` it has what its kind needs:
-    `loss(batch) -> Loss` if it is trained by gradient; `prepare(split) -> None` if it first learns something from the
+    `loss(batch) -> Loss` if it is trained by gradient; `calibrate(split, seen_filter) -> None` if something is chosen
+    on validation after that, and kept in buffers; `prepare(split) -> None` if it first learns something from the
     training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
     it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
     without `score` are evaluated by their lists.
@@ -183,8 +184,6 @@ def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int, tens
     if depth > tensors:  # each layer or level has some of its own, and takes its time to build
         raise ValueError(f"it promises {depth:,} layers or levels, but the weights have {tensors:,} tensors")
     largest = max((abs(one) for one in _numbers(config)), default=0)
-    if max(n_items, largest) > max(size, 1 << 16):
-        raise ValueError(f"it promises {max(n_items, largest):,} of something, but the weights have {size:,} bytes")
     if 4 * largest * max(n_items, largest) > HARMLESS:
         with torch.device("meta"):  # builds for nothing, but takes seconds to import
             promised = sum(tensor.nbytes for tensor in models.build(system, n_items, config).state_dict().values())

@@ -57,6 +57,7 @@ def test_compare_pairs_the_users_of_two_runs(log: Path, tmp_path: Path, capsys: 
         (["fit", "sasrec", "--out", "run", "--set", "dimm=3"], "Did you mean 'dim'?"),
         (["fit", "sasrec", "--out", "run", "--set", "learning_rat=3"], "Did you mean 'learning_rate'?"),
         (["fit", "sasrec", "--out", "run", "--set", "dim=wide"], "sasrec.dim must be int (got 'wide')"),
+        (["fit", "sasrec", "--out", "run", "--seed", "9" * 20], "seed must fit into 64 bits"),
         (["fit", "sasrec", "--out", "run", "--dataset", "complete-jurney"], "complete-journey"),
         (["fit", "sasrec", "--out", "run", "--dataset", "no/such.csv"], "no such file"),
         (["evaluate", "nothing"], "no finished run"),

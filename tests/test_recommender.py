@@ -163,6 +163,17 @@ def test_a_description_that_promises_terabytes_or_hours_is_refused_before_it_is_
         recommender.load(written)
 
 
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [("popularity", {"max_length": 10**5}), ("markov", {"max_length": 10**6, "gaps": 10**6}),
+     ("item_knn", {"max_length": 10**5}), ("tiger", {"width": 10**5, "levels": (8, 8)})],
+)  # fmt: skip
+def test_a_setting_that_costs_no_weights_may_be_as_large_as_one_likes(name, chosen, tmp_path):
+    model = models.build(name, 12, chosen)
+    recommender.save(model, tmp_path, name, 12)
+    assert recommender.load(tmp_path).config == model.config
+
+
 CUTS = st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=6))  # where, bytes taken out, bytes put in
 
 

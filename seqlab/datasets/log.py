@@ -32,6 +32,8 @@ class InteractionLog:
     source_ties_sorted: among neighbours of one user with one timestamp, the share whose item labels rise in
             the source's order (NaN without ties): 0.5 is chance, near 1 the file was sorted by item.
     notes:  sentences on what was detected, dropped (with counts) or repaired.
+    card:   the named dataset whose card describes these data; "" for one's own, whatever the file is called.
+    origin: what `load` needs to read the same data again; None where they came as a frame.
     """
 
     events: pd.DataFrame
@@ -42,6 +44,8 @@ class InteractionLog:
     repeats: bool = False
     source_ties_sorted: float = float("nan")
     notes: tuple[str, ...] = ()
+    card: str = ""
+    origin: dict[str, str] | None = None
 
     @property
     def n_users(self) -> int:
@@ -58,7 +62,7 @@ class InteractionLog:
         """Number of events, E."""
         return len(self.events)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, version: int = 1) -> str:
         """sha256 (hex) of users, items and times in their order: equal prints, equal training."""
         digest = hashlib.sha256(f"{self.n_users} {self.n_items} {self.n_events}".encode())
         times = self.events["timestamp"].to_numpy(np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -35,9 +35,9 @@ class Card:
 
     order and ties: see `make_log`; users, items, events: the counts a load is held against; columns: name ->
     meaning; format: the reader of the official files (see formats.py) and core: the k-core taken (0 = none);
-    package: the Python package the data come with; presets: model name -> settings that suit this dataset;
-    unread: text columns that item vectors leave out unless they are asked for; published: what the literature has
-    on this split, each a dict of system, recall@10, ndcg@10, seen_filter, source and differs (from this library).
+    package: the Python package the data come with; unread: text columns that item vectors leave out unless they are
+    asked for; published: what the literature has on this split, each a dict of system, recall@10, ndcg@10, seen_filter,
+    source and differs (from this library).
     """
 
     name: str
@@ -58,7 +58,6 @@ class Card:
     core: int = 0
     official: tuple[OfficialFile, ...] = ()
     columns: dict = field(default_factory=dict)
-    presets: dict = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     published: tuple[dict, ...] = ()
 
@@ -86,11 +85,6 @@ def card(name: str) -> Card:
             f"The named ones: {', '.join(_cards())}. A file or a folder of yours works too."
         )
     return _cards()[name]
-
-
-def preset(dataset: str, system: str) -> dict:
-    """What a dataset's card says suits a system: {"settings": {...}, "options": {...}}, or empty."""
-    return _cards()[dataset].presets.get(system, {}) if dataset in _cards() else {}
 
 
 def published(dataset: str) -> tuple[dict, ...]:
@@ -137,7 +131,7 @@ def load(name: str | Path) -> InteractionLog:
     """
     text = str(name)
     if text in _cards():
-        return _checked(_named(_cards()[text]), _cards()[text])
+        return replace(_checked(_named(_cards()[text]), _cards()[text]), card=text)
     mine = Path(os.environ["SEQLAB_DATA"]) / text if os.environ.get("SEQLAB_DATA") else Path(text)
     path = mine if text and Path(text).name == text and mine.is_dir() else Path(text)
     if text and path.is_dir():
