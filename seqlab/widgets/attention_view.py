@@ -9,7 +9,7 @@ from seqlab.evaluation import attention, influence
 from seqlab.figures.attention_maps import bright_end
 from seqlab.figures.theme import label
 from seqlab.widgets.picking import offered, reading, titles_of, user_dropdown, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -93,7 +93,6 @@ class AttentionView:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         layers, heads = self._look.weights.shape[:2]
@@ -105,7 +104,7 @@ class AttentionView:
             layout={"width": "170px", "display": "none" if self._look.one_by_one else None},
         )  # fmt: skip
         self.caption = ipywidgets.HTML(self.words())
-        self.figure = go.FigureWidget(self._figure())
+        self.figure = live_figure(self._figure())
         self.user.observe(self.status.guard(self._choose), "value")
         for control in (self.layer, self.head, self.by):
             control.observe(self.status.guard(self._draw), "value")

@@ -12,7 +12,7 @@ from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
 from seqlab.recommender import device_of
 from seqlab.widgets.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +197,6 @@ class BeamSteps:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         levels = _book(self._runs[0]).levels
@@ -208,7 +207,7 @@ class BeamSteps:
         )
         self.picker = ItemPicker(self._titles, "follow", self.status.guard(self.pick))
         self.told = ipywidgets.HTML("Choose an item to follow it through the search.")
-        self.figure = go.FigureWidget(self._figure())
+        self.figure = live_figure(self._figure())
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         self.step.observe(self.status.guard(self._draw), "value")
         self.width.observe(self.status.guard(self._draw), "value")

@@ -11,7 +11,7 @@ from seqlab.figures.comparisons import COSTS
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets.picking import titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,7 +263,6 @@ class CompareSystems:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         from seqlab.widgets.pressable import Pressable
 
@@ -278,7 +277,7 @@ class CompareSystems:
         self.cost = choice("cost", [(words, name) for name, words in COSTS.items()], "seconds")
         self.quality = choice("quality", [(one, one) for one in self.metrics], self.metrics[-1])
         self.table = Pressable(self.status.guard(self._pressed))
-        self.figure = go.FigureWidget(self.costs())
+        self.figure = live_figure(self.costs())
         words = Html("<div>What quality costs: up and to the left is better; whiskers are 95 % intervals.</div>").markup
         row = ipywidgets.HBox([self.cost, self.quality], layout={"flex_flow": "row wrap"})
         self._plot = ipywidgets.VBox([ipywidgets.HTML(words), row, self.figure])

@@ -11,7 +11,7 @@ from seqlab.evaluation import influence, patching
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import labels, plain
 from seqlab.widgets.picking import HistoryBox, longest_of, reading, sample_users, titles_of, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -164,7 +164,6 @@ class Patching:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         guard = self.status.guard
@@ -177,7 +176,7 @@ class Patching:
         self.place = ipywidgets.IntSlider(0, 0, 1, description="from the end", continuous_update=False)
         self.about = ipywidgets.HTML(layout={"width": "100%"})
         self.told = ipywidgets.HTML(layout={"width": "100%"})
-        self.figure = go.FigureWidget(figures.patched_places(self.grid, self.best()))
+        self.figure = live_figure(figures.patched_places(self.grid, self.best()))
         self.figure.data[0].on_click(guard(self._clicked))
         self._offer()
         self.user.observe(guard(self._choose), "value")

@@ -47,6 +47,16 @@ def test_portraits_have_axes_with_names_and_finite_numbers(events, name):
     assert all(math.isfinite(value) for value in numbers(figure))
 
 
+def test_a_figure_shown_by_any_renderer_cannot_be_uploaded(events):
+    import plotly.io
+
+    shown = figures.popularity(events).to_dict()
+    for name in ("plotly_mimetype", "jupyterlab", "vscode", "colab", "notebook"):
+        for content in plotly.io.renderers[name].to_mimebundle(shown).values():
+            told = content["config"] if isinstance(content, dict) else content
+            assert '"showSendToCloud": false' in (told if isinstance(told, str) else json.dumps(told))
+
+
 def test_every_user_is_in_a_bar(events):
     assert sum(figures.history_lengths(events).data[0].y) == events["user"].nunique()
 

@@ -56,18 +56,21 @@ def test_a_report_shows_the_still_alone_and_makes_no_control(name, run, split, t
 def test_live_the_view_comes_with_its_still(name, run, split, tigers, thinker, live):
     shown = everything(run, split, tigers, thinker)[name]()._repr_mimebundle_()
     assert VIEW in shown
-    assert "text/html" in shown
+    drawn = shown["text/html"].count("Plotly.newPlot(")
+    assert shown["text/html"].count('"showSendToCloud": false') == drawn  # no figure of it can be uploaded
 
 
 @pytest.mark.parametrize("name", [name for name in widgets.__all__ if name != "Workbench"])  # which is made of others
-def test_at_most_one_live_figure(name, run, split, tigers, thinker, live):
+def test_at_most_one_live_figure_which_cannot_be_uploaded(name, run, split, tigers, thinker, live):
     import plotly.graph_objects as go
 
     def children(box):
         return [box, *(one for child in getattr(box, "children", ()) for one in children(child))]
 
     view = everything(run, split, tigers, thinker)[name]().view
-    assert sum(isinstance(one, go.FigureWidget) for one in children(view)) <= 1
+    drawn = [one for one in children(view) if isinstance(one, go.FigureWidget)]
+    assert len(drawn) <= 1
+    assert all(one._config["showSendToCloud"] is False for one in drawn)
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
