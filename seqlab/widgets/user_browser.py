@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class UserBrowser:
     """The test users of a run in a random order (the same for one seed); the still shows the first `users` of them.
 
-    With a `selection` they are the users of that, in a list to search and sort; who is shown is selected.
+    With a `selection` they are the users of that, in a list to search and sort; who is shown is selected, and who alone
+    is selected elsewhere is shown.
     """
 
     def __init__(
@@ -114,8 +115,10 @@ class UserBrowser:
         return panel(self.status, ipywidgets.HBox([left, right], layout={"width": "100%"}))
 
     def _listed(self) -> None:
-        """The list has changed: stay with who was picked if they are in it, else show nobody."""
+        """The list has changed: show the only one in it, or stay with who was picked if they are in it, else nobody."""
         user = self.list.picked if self.list.picked in self.list.users else None
+        if len(self.list.users) == 1 and len(self.selection.now.users) == 1:
+            user = int(self.list.users[0])
         self._place(user)
         if user is not None and user != self._on_card:
             self._picked(user)
