@@ -108,7 +108,8 @@ class RecGPT(nn.Module):
         if not self.ids.known and config.tokenizer == "fsq":
             X, counts = of_length_1(text.item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
             grid = FSQ(levels=self.told, values=config.values)
-            book = make_codebook(grid, X, resolve=config.resolve, popularity=counts, vectors=source)
+            most = config.levels[-1]
+            book = make_codebook(grid, X, resolve=config.resolve, popularity=counts, vectors=source, most=most)
             self.ids.adopt(noted(book, config.levels[: self.told], split.n_items))
         elif not self.ids.known:
             self.ids.adopt(semantic_ids(split, replace(config, vectors=source)))

@@ -247,7 +247,9 @@ def _tokenize(config: Config, split: Split) -> CodeBook:
     else:
         X = pretrain(config, split).vectors()
     counts, source = split.train.item_counts(split.n_items).numpy(), "none" if random else config.vectors or "FAMAE"
-    book = tokenizers.make_codebook(tokenizer, X, resolve=_resolve(config), popularity=counts, vectors=source)
+    book = tokenizers.make_codebook(
+        tokenizer, X, resolve=_resolve(config), popularity=counts, vectors=source, most=config.levels[-1]
+    )
     told = (f"Mean cosine of steps with one code, from level 1: {np.round(tokenizer.coherence(), 3)}.",) if tree else ()
     book = noted(book, own, split.n_items)
     return replace(book, notes=(*book.notes, *told))

@@ -125,7 +125,9 @@ def semantic_ids(split: Split, choices: Choices, letter: bool = False) -> CodeBo
     if letter:
         tokenizer.fit(X, text.collaborative(split, tokenizer.latent))
     counts = split.train.item_counts(split.n_items).numpy()
-    book = tokenizers.make_codebook(tokenizer, X, resolve=choices.resolve, popularity=counts, vectors=source)
+    book = tokenizers.make_codebook(
+        tokenizer, X, resolve=choices.resolve, popularity=counts, vectors=source, most=choices.levels[-1]
+    )
     return noted(book, own, split.n_items)
 
 

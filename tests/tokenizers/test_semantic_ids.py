@@ -3,11 +3,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from seqlab import models, recommender
 from seqlab.datasets import leave_one_out
+from seqlab.datasets.log import make_log
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.semantic_ids import SemanticIds, grid, semantic_ids
 from seqlab.training import Options, fit
@@ -125,3 +127,17 @@ def test_fewer_codes_than_the_settings_allow_are_told():
     assert model.ids.book.notes[-1] == told
     tree = semantic_ids(SPLIT, replace(Choices(levels), tokenizer="balanced_tree"))
     assert "The settings allow 256 x 256 codes; there are 7 x" in tree.notes[-1]
+
+
+@pytest.mark.parametrize("system", ["tiger", "discrec", "resid", "reg4rec", "recgpt"])
+def test_defaults_suit_a_catalogue_of_which_most_items_have_the_same_words(system):
+    random = np.random.default_rng(0)
+    rows = [(user, item, time) for user in range(60) for time, item in enumerate(random.choice(700, 12, replace=False))]
+    frame = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
+    items = pd.DataFrame({"item": range(700)})
+    items["title"] = np.where(items["item"] % 7 == 0, [f"red shoe {one % 9}" for one in items["item"]], "a thing")
+    split = leave_one_out(make_log(frame, items=items[items["item"].isin(frame["item"])], title="title"))
+    model = models.create(system, split)
+    model.prepare(split)
+    if model.config.resolve == "index":
+        assert model.ids.book.summary()["largest bucket"] == 1
