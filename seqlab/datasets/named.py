@@ -129,6 +129,8 @@ def load(
     title: str | None = None,
     items: str | Path | pd.DataFrame | None = None,
     sep: str | None = None,
+    encoding: str | None = None,
+    bad: str | None = None,
     order: str | None = None,
     repeats: bool | None = None,
     ties: str | None = None,
@@ -137,15 +139,16 @@ def load(
 
     name: a name in `catalog()`; a folder, in $SEQLAB_DATA or elsewhere, with interactions.tsv.gz;
         or a CSV, TSV or Parquet file.
-    user, item, time, title, items, sep, order, repeats, ties: as in `read`, for a file of yours; a folder takes order,
-        repeats and ties alone. None: found, or the default.
+    user, item, time, title, items, sep, encoding, bad, order, repeats, ties: as in `read`, for a file of yours; a
+        folder takes order, repeats and ties alone. None: found, or the default.
     A named dataset is looked for in $SEQLAB_DATA/<name>/, then in the local cache ($SEQLAB_CACHE or the
     platform's), then downloaded from its official address if its checksum is pinned. Its counts are checked
     against its card.
     Raises DataError that says where to put which file, or what is wrong with the data; ValueError for an argument that
     a named dataset or a folder does not take.
     """
-    columns = {"user": user, "item": item, "time": time, "title": title, "items": items, "sep": sep}
+    columns = {"user": user, "item": item, "time": time, "title": title, "items": items, "sep": sep,
+               "encoding": encoding, "bad": bad}  # fmt: skip
     ways = {"order": order, "repeats": repeats, "ties": ties}
     given = {key: value for key, value in (columns | ways).items() if value is not None}
     text = str(name)
