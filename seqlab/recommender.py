@@ -138,9 +138,7 @@ def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | No
     return _listed(model, batch, k, SPARE * k, seen)
 
 
-def tied_list(
-    model: nn.Module, batch: Batch, k: int, seen: Pairs | None = None, n_items: float = math.inf
-) -> Ranking:
+def tied_list(model: nn.Module, batch: Batch, k: int, seen: Pairs | None = None, n_items: float = math.inf) -> Ranking:
     """The k best items of a system that only lists, with all `more` that tie with the last: of those not `seen`.
 
     Where the system does not tell `more`, it is asked for a list twice as long until the tie has ended, and never for

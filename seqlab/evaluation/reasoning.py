@@ -281,7 +281,7 @@ def gains(
     """What a step (None: the last; or each user's own, (Q,)) gains over the plain encoder, for groups of users.
 
     The groups are quarters by history length and by popularity of the answer. Columns slice, group, users, mean, low,
-    high: the mean of `metric` at the step minus that at step 0, with the paired 95 % bootstrap interval.
+    high: the mean of `metric` at the step minus that at step 0, with the paired 95 % interval.
     """
     ranks = found.wide("rank")
     chosen = np.broadcast_to(np.asarray(found.steps if step is None else step), len(ranks))
@@ -292,7 +292,7 @@ def gains(
         "history length": quartiles(about["history_length"], "events"),
         "popularity of the answer": quartiles(about["item_count"], "training events"),
     }
-    return by_group(gain, groups, samples, seed)
+    return by_group(gain, groups, samples, seed, least=-1.0)
 
 
 @dataclass(frozen=True)
