@@ -109,7 +109,7 @@ def evaluate(
     split = _split_of(run, dataset, _reading(user, item, time, title, sep, encoding, bad))
     loaded = load_run(run, split)
     ranks = evaluation.rank(loaded.model, split, seen_filter=loaded.ranks.seen_filter)
-    typer.echo(ranks.protocol)
+    typer.echo(f"{ranks.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(ranks).round(4).to_string())
 
 
@@ -132,7 +132,7 @@ def compare(
 
     split = _split_of(a, dataset, _reading(user, item, time, title, sep, encoding, bad))
     first, second = (load_run(folder, split).ranks for folder in (a, b))
-    typer.echo(first.protocol)
+    typer.echo(f"{first.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.compare(first, second).round(4).to_string())
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
 from seqlab.evaluation.ranking import ranks_of
-from seqlab.recommender import device_of, top_unseen
+from seqlab.recommender import Pairs, Ranking, check_k, device_of, tied_list, top_unseen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,26 +151,29 @@ def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -
 
 @torch.no_grad()
 def lists_of(
-    model: nn.Module, histories: list[History], k: int = 10, seen_filter: bool = False, columns: int = 0
-) -> Tensor:
+    model: nn.Module, histories: list[History], k: int = 10, seen_filter: bool = False, ties: bool = False
+) -> Ranking:
     """The k items (len(histories), k) a model lists after each history, the best first, 0 where it has no more.
 
-    With the filter, a search is as much wider as there are items to keep out: `columns` at least, so that it need not
-    depend on who is asked along.
+    ties: of a system without `score`, find all `more` that tie with the last item.
     """
     batch = batch_of(histories, model.config.max_length).to(device_of(model))
+    seen = met_in(histories, batch) if seen_filter else None
     was_training = model.training
     model.eval()
-    if seen_filter:
-        met = [torch.cat([history.items, history.earlier]) for history in histories]
-        seen = torch.zeros(len(met), max(columns, *map(len, met), 1), dtype=torch.long)
-        for row, items in enumerate(met):
-            seen[row, : len(items)] = items
-        items = top_unseen(model, batch, k, seen.to(batch.items.device)).items
+    if ties:
+        ranking = tied_list(model, batch, k, seen)
     else:
-        items = model.recommend(batch, k).items
+        ranking = top_unseen(model, batch, k, seen) if seen_filter else model.recommend(batch, k)
     model.train(was_training)
-    return items.cpu()
+    return Ranking(*(None if part is None else part.cpu() for part in (ranking.items, ranking.scores, ranking.more)))
+
+
+def met_in(histories: list[History], batch: Batch) -> Pairs:
+    """The items of whole histories, those earlier than a model reads too, where their `batch` is."""
+    met = [torch.cat([history.items, history.earlier]) for history in histories]
+    row = torch.repeat_interleave(torch.tensor([len(items) for items in met]))
+    return row.to(batch.items.device), torch.cat(met).to(batch.items.device)
 
 
 def leave_one_out(
@@ -210,7 +213,7 @@ def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_
     have had. A system without `score` is asked for its lists, which say nothing of places beyond k: those are NaN.
     """
     if not hasattr(model, "score"):
-        old, new = (lists_of(model, [history], k, seen_filter)[0].tolist() for history in (before, after))
+        old, new = (lists_of(model, [history], k, seen_filter).items[0].tolist() for history in (before, after))
         return _changed_lists(old, new, set(after.items.tolist()) if seen_filter else set())
     scores = scores_of(model, [before, after])
     return changed(free_of(scores, [before, after], seen_filter), k, scores)
@@ -223,7 +226,7 @@ def changed(free: Tensor, k: int = 10, scores: Tensor | None = None) -> pd.DataF
     """
     import pandas as pd
 
-    scores = free if scores is None else scores
+    k, scores = check_k(k), free if scores is None else scores
     old, new = (
         [item for item in row.topk(min(k, len(row) - 1)).indices.tolist() if row[item] > -torch.inf] for row in free
     )

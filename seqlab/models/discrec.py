@@ -19,6 +19,7 @@ Held against: R@10 .0656, NDCG@10 .0348 on amazon-beauty (log of the authors: RQ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -105,8 +106,7 @@ class DiscRec(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        found = self.beams(batch, max(k, self.config.width))
-        return Ranking(*found.items(min(k, len(self.ids.codes) - 1)))
+        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:

@@ -214,7 +214,7 @@ class REG4Rec(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the paths."""
-        return Ranking(*self.paths(batch, max(k, self.config.width)).beams.items(min(k, len(self.ids.codes) - 1)))
+        return decoding.best_items(lambda width: self.paths(batch, width).beams, k, self.config.width)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:

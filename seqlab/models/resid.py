@@ -18,6 +18,7 @@ Held against: R@10 .0645, NDCG@10 .0346 on Musical Instruments (Amazon 2023, not
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -107,8 +108,7 @@ class ReSID(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        found = self.beams(batch, max(k, self.config.width))
-        return Ranking(*found.items(min(k, len(self.ids.codes) - 1)))
+        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:

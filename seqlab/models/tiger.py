@@ -19,6 +19,7 @@ title, price, brand and category); .0434, .0250 there with random codes; leave-o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -106,8 +107,7 @@ class TIGER(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        found = self.beams(batch, max(k, self.config.width))
-        return Ranking(*found.items(min(k, len(self.ids.codes) - 1)))
+        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from seqlab import figures
 from seqlab.evaluation import influence
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
-from seqlab.recommender import device_of
+from seqlab.recommender import check_k, device_of
 from seqlab.widgets.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
@@ -53,7 +53,7 @@ class BeamSteps:
         for one in (run, other):
             if one is not None and not writes_codes(one.model):
                 raise ValueError(f"{one.system} does not write codes by a beam search; choose a system such as tiger")
-        self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), k
+        self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), check_k(k)
         self.names = names or _names(run, other)
         self.widths = sorted({*WIDTHS, width})
         self._width = width

@@ -10,6 +10,7 @@ from seqlab.evaluation import attention, influence
 from seqlab.figures.histories import Measure
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
+from seqlab.recommender import check_k
 from seqlab.widgets.picking import reading, titles_of, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
@@ -50,7 +51,7 @@ class Why:
                 f"{run.system} makes lists without scoring the catalogue, so no event's worth can be told; choose a "
                 "system that scores, such as sasrec"
             )
-        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), k
+        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.ranks.seen_filter
         self._asked = item
         self._read(reading(split, self._model, history, seed))

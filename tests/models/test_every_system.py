@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,6 +14,7 @@ from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics, rank, ranking
 from seqlab.evaluation.attention import layout_of
 from seqlab.layers.transformer import Attention
+from seqlab.tokenizers import CodeBook
 from seqlab.training import Options, fit
 from tests.synthetic import batch_of, chain_log, cycle_log, log_of, small
 
@@ -136,6 +138,38 @@ def test_lists_hold_items_once_best_first_and_never_padding(name):
     assert int(ranking.items.min()) >= 1 and int(ranking.items.max()) <= SPLIT.n_items
     assert all(len(set(row)) == 6 for row in ranking.items.tolist())
     assert bool((ranking.scores.diff(dim=1) <= 0).all())
+
+
+@every_system
+def test_a_list_is_as_long_as_is_wanted_or_as_the_catalogue_and_k_counts_from_1(name):
+    model, batch = ready(name), batch_of(HISTORIES)
+    with torch.no_grad():
+        for ask in (model.recommend, lambda batch, k: recommender.top_unseen(model, batch, k)):
+            for k, width in ((1, 1), (np.int64(3), 3), (10, 10), (11, 10), (1000, 10)):
+                ranking = ask(batch, k)
+                assert ranking.items.shape == ranking.scores.shape == (4, width)
+            for wrong in (0, -1, -1000, 2.5, 40.0, True, None, "3"):
+                with pytest.raises(ValueError, match=rf"^k counts from 1 \(got {wrong}\)$"):
+                    ask(batch, wrong)
+
+
+@every_system
+def test_a_system_that_only_lists_tells_what_ties_with_the_last_item(name):
+    """Some of what evaluation relies on: with two codes a level, most items share their tuple with others."""
+    if hasattr(models.system(name), "score"):
+        pytest.skip("scores the catalogue")
+    book = CodeBook(torch.tensor([[0, 0, 0, 0], *[[item % 2, item % 3 // 2, 0, 0] for item in range(10)]]), (2,) * 4)
+    torch.manual_seed(0)
+    model = models.build(name, SPLIT.n_items, small(name, levels=(2,) * 4, width=4))
+    model.ids.adopt(book)
+    recommender.prepare(model, SPLIT)
+    whole = model.eval().recommend(batch_of(HISTORIES), 10)
+    for k in range(1, 10):
+        some = model.recommend(batch_of(HISTORIES), k)
+        for row in range(4):
+            beyond = whole.items[row, k:][whole.scores[row, k:] == whole.scores[row, k - 1]]
+            assert sorted(some.more[row][some.more[row] > 0].tolist()) == sorted(beyond.tolist())
+    assert whole.more.shape == (4, 0)
 
 
 @every_system

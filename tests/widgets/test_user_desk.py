@@ -120,7 +120,7 @@ def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
 def test_lists_without_scores_are_compared_as_far_as_they_go(tigers, split, history, seen_filter):
     model = tigers[0].model
     other = history.drop(0, 2)
-    old, new = (influence.lists_of(model, [one], 5, seen_filter)[0].tolist() for one in (history, other))
+    old, new = (influence.lists_of(model, [one], 5, seen_filter).items[0].tolist() for one in (history, other))
     frame = influence.rerank(model, history, other, 5, seen_filter).set_index("item")
     assert [item for item in new if item] == frame.index[: sum(map(bool, new))].tolist()
     assert set(frame.index) == {*old, *new} - {0}

@@ -1,5 +1,6 @@
 """Each widget driven from Python as a person would, and its still."""
 
+import dataclasses
 import json
 import re
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from seqlab import models, recommender, widgets
+from seqlab import evaluation, models, recommender, widgets
 from seqlab.evaluation import attention
 from seqlab.evaluation.influence import history_of
 from seqlab.figures.theme import label
@@ -121,6 +122,40 @@ def test_a_card_tells_what_happened(run, split, live):
         assert card["met"] == (answer in history)
         assert (card["hit"] > 0) == (card["rank"] <= 10)
         assert len(card["recommended"]) == 10
+
+
+@pytest.mark.parametrize("system", ["run", "tigers"])
+def test_a_card_lists_what_evaluation_ranks_where_seen_items_are_filtered(request, system, split, live):
+    """The answer stays in the ranking though the user met it before; all else they met is left out."""
+    run = request.getfixturevalue(system)
+    run = run[0] if system == "tigers" else run
+    run = dataclasses.replace(run, ranks=evaluation.rank(run.model, split, seen_filter=True))
+    browser = widgets.UserBrowser(run, split, k=20)
+    titles, cards = ["", *split.log.items["title"]], [browser.card(int(user)) for user in split.test.user]
+    for row, card in enumerate(cards):
+        history, answer = split.test.batch(row_of(row)).items[0].tolist(), int(split.test.item[row])
+        assert not {titles[item] for item in history if item not in (0, answer)} & set(card["recommended"])
+        if card["rank"] < 15:  # beyond, beams of other widths may differ
+            assert card["hit"] > 0
+        if system == "run":
+            assert (card["hit"] > 0) == (card["rank"] <= 20) and card["hit"] in (0, card["rank"])
+    assert any(card["met"] and card["hit"] for card in cards)
+
+
+def test_a_list_of_no_length_is_refused(run, tigers, split, live):
+    near = {"a": run}
+    makes = [
+        lambda k: widgets.UserBrowser(run, split, k=k), lambda k: widgets.HistoryEditor(run, split, k=k),
+        lambda k: widgets.Why(run, split, k=k), lambda k: widgets.WhatWouldChange(run, split, k=k),
+        lambda k: widgets.Patching(run, split, k=k), lambda k: widgets.BeamSteps(tigers[0], split, k=k),
+        lambda k: widgets.Neighbours(near, split, history_of(split, max_user(split)), k=k),
+        lambda k: widgets.ItemMap(run, split).neighbours(3, k), lambda k: evaluation.smallest_edit(
+            run.model, history_of(split, max_user(split)), 1, True, k),
+    ]  # fmt: skip
+    for make in makes:
+        for wrong in (0, -1, 2.5):
+            with pytest.raises(ValueError, match=rf"^k counts from 1 \(got {wrong}\)$"):
+                make(wrong)
 
 
 def row_of(row):
