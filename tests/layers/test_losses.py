@@ -1,6 +1,5 @@
 """Every loss against its formula written plainly, in float64, value and gradient."""
 
-
 import pytest
 import torch
 import torch.nn.functional as F
