@@ -99,8 +99,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     """
     import pandas as pd
 
-    if not hasattr(model, "thoughts"):
-        raise ValueError(f"{type(model).__name__} does not reason in steps; choose a system such as rearec")
+    _must_reason(model)
     questions = {"valid": split.valid, "test": split.test}[part].to(device_of(model))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     steps, n_items, count = model.config.steps, split.n_items, len(questions)
@@ -139,11 +138,18 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     return StepRanks(frame, top, counts, seen_filter, n_items)
 
 
+def _must_reason(model: nn.Module) -> None:
+    """`ValueError` for a system that does not reason in steps."""
+    if not hasattr(model, "thoughts"):
+        raise ValueError(f"{type(model).__name__} does not reason in steps; choose a system such as rearec")
+
+
 @torch.no_grad()
 def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool = False) -> StepRanks:
     """`rank_steps` of one history, edited or typed in, with `answer` asked about: a single question."""
     import pandas as pd
 
+    _must_reason(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     was_training = model.training
     model.eval()
@@ -355,8 +361,10 @@ def think(
 ) -> Thinking:
     """The steps of one user. `answer`: the item the filter leaves in, though the user met it.
 
-    `swap`: a step and the state (D,) put in its place before the next step is made (activation patching).
+    `swap`: a step and the state (D,) put in its place before the next step is made (activation patching). Raises
+    `ValueError` for a system that does not reason in steps.
     """
+    _must_reason(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     names = step_taps(model)
     changes = {} if swap is None else {names[swap[0]]: lambda state: swap[1].to(state).expand_as(state)}
@@ -379,10 +387,12 @@ def prior(model: nn.Module, history: History, answer: int, step: int) -> pd.Data
     """Where a system's teacher pulls a step, besides to the answer: columns item, weight; None where there is none.
 
     The teacher of ManCAR spreads its mass over the answer and the neighbours of the last item read. Only these are
-    given, which the history alone tells, with their shares beside the answer's.
+    given, which the history alone tells, with their shares beside the answer's. Raises `ValueError` for a system that
+    does not reason in steps.
     """
     import pandas as pd
 
+    _must_reason(model)
     if not hasattr(model, "teach") or not model.config.teacher:
         return None
     batch = batch_of([history], model.config.max_length).to(device_of(model))

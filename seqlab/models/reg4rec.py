@@ -15,7 +15,7 @@ of that step's). Confidence: the highest probability of a slot. Reward: exact ma
 next `horizon` items of the training history, discounted; relative to the group. CORP: agreement is the log-probability
 that a path's codes had at the first step; the probable candidates that agree least are dropped. No reward for agreeing
 categories: logs have none, and always naming the largest would win it. The codes: seqlab/tokenizers/parallel_vq.py.
-Held against: no confirmed number; random_codes, the fixed order and `first_impression` (no reasoning) are the controls.
+Held against: no confirmed number; random_codes and the fixed order are the controls.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class REG4Rec(nn.Module):
         logits = torch.einsum("...cd,ckd->...ck", wanted, self.table.weight.unflatten(0, (-1, self.radix)))
         return (logits / self.config.temperature).masked_fill(self.beyond, -torch.inf).log_softmax(-1)
 
-    def teach(self, state: Tensor, codes: Tensor, order: Tensor) -> Tensor:
+    def teacher_forcing(self, state: Tensor, codes: Tensor, order: Tensor) -> Tensor:
         """Whole paths at once, codes (M, C) filled in by `order` (M, C) from states (M, D): `log_p` (M, S, C, K)."""
         said = self.said(order, codes.gather(1, order))[:, :-1]  # (M, S - 1, D)
         return self.log_p(self.path(self.dropout(torch.cat([(state + self.first)[:, None], said], 1))))
@@ -133,7 +133,7 @@ class REG4Rec(nn.Module):
         order = torch.rand(truth.shape, device=truth.device).argsort(1)
         if self.config.order == "fixed":
             order = torch.arange(truth.shape[1], device=truth.device).expand_as(truth)
-        log_p = self.teach(state, truth, order)
+        log_p = self.teacher_forcing(state, truth, order)
         error = -log_p.gather(3, truth[:, None, :, None].expand(-1, log_p.shape[1], -1, 1))[..., 0]  # (M, S, C)
         now = F.one_hot(order, truth.shape[1])  # (M, S, C) the slot filled in at each step
         asks = now if self.config.order == "fixed" else now.flip(1).cumsum(1).flip(1)  # or all that are open
@@ -225,11 +225,6 @@ class REG4Rec(nn.Module):
             found = self.follow(state.repeat_interleave(len(codes), 0), codes.repeat(len(batch), 1))
             scores.append(found[2].view(len(batch), -1))
         return torch.cat(scores, 1)
-
-    @torch.no_grad()
-    def first_impression(self, batch: Batch) -> Tensor:
-        """Scores without reasoning, all slots filled in at once and apart: (B, N + 1), exact and cheap."""
-        return decoding.parallel(_Walk(self, batch.last(self.states(batch))).log_p[:, 0], self.ids.book.codes)
 
 
 @dataclass(frozen=True)

@@ -99,16 +99,15 @@ class AttentionView:
         self.user = user_dropdown(self._split, self._users)
         self.layer = ipywidgets.IntSlider(layers, 1, layers, description="layer", disabled=layers == 1)
         self.head = ipywidgets.IntSlider(1, 1, heads, description="head", disabled=heads == 1)
-        self.by = ipywidgets.Dropdown(
-            options=[("by event", "event"), ("by token", "token")], value=self._by, description="rows",
-            layout={"width": "170px", "display": "none" if self._look.one_by_one else None},
-        )  # fmt: skip
+        rows = [("by event", "event"), ("by token", "token")]
+        self.by = ipywidgets.Dropdown(options=rows, value=self._by, description="rows", layout={"width": "170px"})
         self.caption = ipywidgets.HTML(self.words())
         self.figure = live_figure(self._figure())
         self.user.observe(self.status.guard(self._choose), "value")
         for control in (self.layer, self.head, self.by):
             control.observe(self.status.guard(self._draw), "value")
-        bar = ipywidgets.HBox([self.user, self.layer, self.head, self.by])
+        tokens = [] if self._look.one_by_one else [self.by]  # where tokens are events there is nothing to choose
+        bar = ipywidgets.HBox([self.user, self.layer, self.head, *tokens])
         return panel(self.status, bar, self.caption, self.figure, figure=self.figure)
 
     def _figure(self) -> go.Figure:
