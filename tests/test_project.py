@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA_NAMES = {"pytorch": "torch"}
 ROOMS = [
-    "cache", "files", "processes", "pools", "pins", "tracing", "datasets", "layers", "tokenizers", "decoding",
-    "recommender", "models", "evaluation", "training", "run_folders", "leaderboard", "leaderboard_page", "sweep",
-    "tuning", "figures", "widgets", "reports", "cli",
+    "cache", "files", "processes", "pools", "pins", "tracing", "datasets", "layers", "tokenizers",
+    "recommender", "decoding", "models", "evaluation", "training", "run_folders", "leaderboard", "leaderboard_page",
+    "sweep", "tuning", "figures", "widgets", "reports", "cli",
 ]  # fmt: skip
 
 
