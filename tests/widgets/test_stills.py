@@ -71,7 +71,12 @@ ONLY = {
 }
 """Whom a view fits that does not fit all; the others it refuses."""
 
-PAIRS = [(name, system) for name in MADE for system in SYSTEMS]
+PAIRS = [
+    (name, system)
+    for name in MADE
+    for system in SYSTEMS
+    if name != "Workbench" or system in ("markov", "rearec", "sasrec", "setrec", "tiger")  # it holds all the others
+]
 
 
 def test_every_widget_is_tried() -> None:
