@@ -71,7 +71,7 @@ def finished_runs(below: str | Path) -> list[Finished]:
                 told = {name: _read(Path(place) / f"{name}.json") for name in ("provenance", "config", "metrics")}
                 data = told["provenance"]["data"]
                 system, ndcg = str(told["config"]["system"]), float(told["metrics"]["test"]["ndcg@10"])
-                epochs = int(told["metrics"]["epochs"])
+                epochs = int(told["metrics"].get("epochs") or 0)
                 found.append(Finished(Path(place), system, str(data["name"]), str(data["split"]), ndcg, epochs))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # somebody else's files
