@@ -22,6 +22,8 @@ Item = Annotated[str | None, typer.Option(help="the column of items; else guesse
 Time = Annotated[str | None, typer.Option(help="the column that says when; else guessed")]
 Title = Annotated[str | None, typer.Option(help="the column of titles; else guessed")]
 Sep = Annotated[str | None, typer.Option(help="what separates the columns, where the file's ending does not tell")]
+Encoding = Annotated[str | None, typer.Option(help="of a file that is not UTF-8, such as cp1251")]
+Bad = Annotated[str | None, typer.Option(help="rows without a user, an item or a time: refuse (the default), or drop")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value: a setting of the system, or of training")]
 Arms = Annotated[list[str], typer.Argument(help="which systems; sasrec:layers=3 is one with a setting of its own")]
 Seeds = Annotated[str, typer.Option(help="one or more, 0,1,2")]
@@ -55,6 +57,8 @@ def fit(
     time: Time = None,
     title: Title = None,
     sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Train SYSTEM on a dataset (leave-one-out), evaluate it, and write its run folder."""
     import dataclasses
@@ -72,7 +76,7 @@ def fit(
     changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     models.configure(system, of_system, also=kinds)  # a mistake is told before the data are read
     training.Options(**changes)
-    log = load(dataset, **_reading(user, item, time, title, sep))
+    log = load(dataset, **_reading(user, item, time, title, sep, encoding, bad))
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
     split = leave_one_out(log)
@@ -95,15 +99,17 @@ def evaluate(
     time: Time = None,
     title: Title = None,
     sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Rank the test answers of a finished run again: metrics with 95 % intervals."""
     from seqlab import evaluation
     from seqlab.training import load_run
 
-    split = _split_of(run, dataset, _reading(user, item, time, title, sep))
+    split = _split_of(run, dataset, _reading(user, item, time, title, sep, encoding, bad))
     loaded = load_run(run, split)
     ranks = evaluation.rank(loaded.model, split, seen_filter=loaded.ranks.seen_filter)
-    typer.echo(ranks.protocol)
+    typer.echo(f"{ranks.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(ranks).round(4).to_string())
 
 
@@ -117,14 +123,16 @@ def compare(
     time: Time = None,
     title: Title = None,
     sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """What run A gains over run B, user by user: differences with paired 95 % intervals."""
     from seqlab import evaluation
     from seqlab.training import load_run
 
-    split = _split_of(a, dataset, _reading(user, item, time, title, sep))
+    split = _split_of(a, dataset, _reading(user, item, time, title, sep, encoding, bad))
     first, second = (load_run(folder, split).ranks for folder in (a, b))
-    typer.echo(first.protocol)
+    typer.echo(f"{first.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.compare(first, second).round(4).to_string())
 
 
@@ -188,11 +196,13 @@ def leaderboard(
     time: Time = None,
     title: Title = None,
     sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Train what the table lacks, with the dataset's presets; can be killed and called again."""
     from seqlab import leaderboard as board
 
-    given, reading = _pairs(settings or []), _reading(user, item, time, title, sep)
+    given, reading = _pairs(settings or []), _reading(user, item, time, title, sep, encoding, bad)
     path = table or runs / "leaderboard.csv"
     rows, gains = board.complete(arms, dataset, _numbers(seeds), path, runs, given, seen_filter, against, reading)
     shown = ["arm", "seed", "users", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
@@ -227,6 +237,8 @@ def sweep(
     time: Time = None,
     title: Title = None,
     sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Train every arm on every dataset with every seed and every choice of a grid, several at a time.
 
@@ -239,7 +251,7 @@ def sweep(
     choices = _grid(grid or [], arms)
     try:
         swept = sweeps.sweep(arms, where, _numbers(seeds), choices, given, runs, table, workers, scheduler, seen_filter,
-                             say=typer.echo, reading=_reading(user, item, time, title, sep))  # fmt: skip
+                             say=typer.echo, reading=_reading(user, item, time, title, sep, encoding, bad))  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
@@ -270,6 +282,8 @@ def tune(
     time: Time = None,
     title: Title = None,
     sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Search the settings that validate best; the test part is not looked at. Can be killed and called again.
 
@@ -279,7 +293,11 @@ def tune(
 
     from seqlab import tuning
 
-    wanted, given, reading = _pairs(space), _pairs(settings or []), _reading(user, item, time, title, sep)
+    wanted, given, reading = (
+        _pairs(space),
+        _pairs(settings or []),
+        _reading(user, item, time, title, sep, encoding, bad),
+    )
     if len(wanted) < len(space):
         raise ValueError("A setting has two spaces; all that is to be tried stands in one.")
     try:
@@ -334,12 +352,10 @@ def _split_of(run: Path, dataset: str | None, reading: dict[str, str]) -> Split:
     return leave_one_out(load(data["name"]))
 
 
-def _reading(
-    user: str | None, item: str | None, time: str | None, title: str | None, sep: str | None
-) -> dict[str, str]:
-    """Those options that say how to read a file and were given."""
-    options = {"user": user, "item": item, "time": time, "title": title, "sep": sep}
-    return {key: text for key, text in options.items() if text is not None}
+def _reading(*values: str | None) -> dict[str, str]:
+    """Those options that say how to read a file and were given, as `datasets.load` takes them."""
+    names = ("user", "item", "time", "title", "sep", "encoding", "bad")
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

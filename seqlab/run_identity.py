@@ -56,7 +56,7 @@ def name_of(model: nn.Module) -> str:
     return type(model).__module__.rpartition(".")[2]
 
 
-def identity(model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int = 1) -> Identity:
+def identity(model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int = 2) -> Identity:
     """What training this model so would be."""
     return Identity(
         name_of(model), _json(dataclasses.asdict(model.config)), _json(dataclasses.asdict(options)), bool(seen_filter),

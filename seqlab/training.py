@@ -85,10 +85,10 @@ def fit(
     shares, the contrast of ReaRec's PRL and the sample of its ERL, the paths of REG4Rec's alignment. The first process
     writes and reports. Ctrl-C, or an error of one, stops them all.
 
-    Raises `ValueError` where nobody can be asked in validation or test, where `out` holds another run than this one, or
-    a checkpoint of one, and where processes were given different settings, `FileExistsError` where `out` exists without
-    `resume`, `BlockingIOError` where another training is writing it, `OSError` where it cannot be written,
-    `FloatingPointError` where the loss is not finite (the last checkpoint is kept), `ConnectionAbortedError` where
+    Raises `ValueError` where no user can be evaluated in validation or test, where `out` holds another run than this
+    one, or a checkpoint of one, and where processes were given different settings; `FileExistsError` where `out` exists
+    without `resume`; `BlockingIOError` where another training is writing it; `OSError` where it cannot be written;
+    `FloatingPointError` where the loss is not finite (the last checkpoint is kept); `ConnectionAbortedError` where
     another process stopped.
     """
     options = options or usual_options(model, split)
@@ -96,8 +96,8 @@ def fit(
     for part, questions in (("validation", split.valid), ("test", split.test)):
         if not len(questions):
             raise ValueError(
-                f"{split.log.name}: there is nobody to ask in the {part} part ({split.how}), so no number could be "
-                f"measured. {' '.join(split.notes)} Use a log with longer histories, or another split."
+                f"{split.log.name}: no user can be evaluated in the {part} part ({split.how}). {' '.join(split.notes)} "
+                "Use a log with longer histories, or another split."
             )
     processes.start()
     if out is None:
@@ -250,7 +250,7 @@ def _write(run: Run, split: Split, options: Options, partial: Path) -> None:
     origin = provenance.describe() | {
         "options": dataclasses.asdict(options),
         "data": {"name": split.log.name, "card": split.log.card, "origin": split.log.origin, "split": split.how,
-                 "fingerprint": split.log.fingerprint(1), "fingerprint_version": 1},
+                 "fingerprint": split.log.fingerprint(), "fingerprint_version": 2},
         "evaluation": {"seen_filter": run.ranks.seen_filter, "exposure": run.ranks.exposure.tolist()},
         "history": run.history,
         "processes": processes.count(),

@@ -35,7 +35,7 @@ QUICK = {
     "07_workbench": {},  # of small runs
     "08_compare_systems": {"systems": {"sasrec": {"dim": 16, "layers": 1, "max_length": 6}}, "epochs": 1, "users": 3},
     "90_report_system": {"users": 3},  # of a small run
-    "91_report_codebook": {"settings": {"levels": 2, "codes": 6}},
+    "91_report_codebook": {},  # its defaults, of more codes than items
     "92_report_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6}, "epochs": 1},
 }
 
@@ -46,7 +46,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "02_item_map": (2, 1),
     "03_attention_and_memory": (3, 2),
     "04_semantic_id_codebooks": (7, 5),
-    "05_beam_search_step_by_step": (2, 3),
+    "05_beam_search_step_by_step": (2, 4),
     "06_latent_reasoning": (5, 5),
     "07_workbench": (1, 1),
     "08_compare_systems": (3, 4),

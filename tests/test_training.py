@@ -391,9 +391,9 @@ def test_a_finished_run_comes_back_only_if_it_is_the_one_that_was_requested(chan
     assert again.metrics == made.metrics
 
 
-def test_a_log_about_which_nobody_can_be_asked_is_refused_before_training(tmp_path):
+def test_a_log_whose_users_cannot_be_evaluated_is_refused_before_training(tmp_path):
     split = leave_one_out(log_of([[1, 2], [2, 3], [3, 1]]))
-    with pytest.raises(ValueError, match=r"nobody to ask in the validation part.*3 users have fewer than 3 events"):
+    with pytest.raises(ValueError, match=r"no user can be evaluated in the validation part.*3 users have fewer"):
         fit(models.build("popularity", 3), split, OPTIONS, tmp_path / "run")
     assert not list(tmp_path.iterdir())
 

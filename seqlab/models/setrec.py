@@ -21,7 +21,7 @@ Held against: nothing comparable: the paper's splits are by time, with several t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking, top
-from seqlab.tracing import Tap
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,9 @@ class SETRec(nn.Module):
         self.queries = nn.Parameter(torch.empty(slots, dim))
         self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(dim)
         self.generated = Tap("generated", "user slot dim")
         self.slot_scores = Tap("slot scores", "user slot item")
@@ -137,6 +139,13 @@ class SETRec(nn.Module):
         for block in self.blocks:
             x = block.feed(x + block.dropout(_attend(block.attention, block.before_attention(x), seen)))
         return self.norm(x[:, history.shape[1] :]).unflatten(1, (place.shape[1], -1))
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that `score` reads: each item's set, the collaborative part first, and the queries."""
+        slots = len(self.queries)
+        queries = Layout.of_others(batch.items.new_zeros(len(batch), slots), "query", answers=True)
+        history = Layout.of_events(batch.items, slots, "part")
+        return replace(history, answers=torch.zeros_like(history.answers)).then(queries)
 
     def loss(self, batch: Batch) -> Loss:
         """The mean cross-entropy of the queries over all items, and alpha times the reconstruction of the content."""
@@ -248,5 +257,5 @@ def _vectors(split: Split, source: str | None, width: int, seed: int) -> np.ndar
 
     if source == "random":
         return np.random.default_rng(seed).standard_normal((split.n_items, width), dtype=np.float32)
-    words = text.coverage(split.log)["read"].any()
-    return text.item_vectors(split, source or ("tfidf" if words else "collaborative"), width)
+    usual = "tfidf" if text.has_words(split.log) else "collaborative"
+    return text.item_vectors(split, source or usual, width)

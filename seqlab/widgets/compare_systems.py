@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, leaderboard
+from seqlab.evaluation.metrics import INTERVALS
 from seqlab.evaluation.standings import EVERYBODY, Standings, seconds_per_user
 from seqlab.figures.comparisons import COSTS
 from seqlab.figures.tables import Html, text
@@ -223,7 +224,7 @@ class CompareSystems:
         board = self.board()
         table = figures.standings(board, self.metrics, self.reference, live, live and self.selection is not None)
         key = (
-            f"Below each number its 95 % interval over users; dashes are {plain(self.reference, 40)}, the reference. "
+            f"Below each number its interval; dashes are {plain(self.reference, 40)}, the reference. {INTERVALS}. "
             "Differences are paired by user: ▲ better and ▼ worse where their interval misses 0, ○ where none was "
             "shown. A floor only counts. Milliseconds: ten items for a batch of 64 users, this machine. Peak memory is "
             "not told: systems trained in one process share it."

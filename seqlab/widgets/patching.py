@@ -10,6 +10,7 @@ from seqlab import figures
 from seqlab.evaluation import influence, patching
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import labels, plain
+from seqlab.recommender import check_k
 from seqlab.widgets.picking import HistoryBox, longest_of, reading, sample_users, titles_of, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
@@ -53,7 +54,7 @@ class Patching:
                 f"{run.system} makes lists without scoring the catalogue, so nothing tells how far a patch goes; "
                 "choose a system that scores, such as sasrec"
             )
-        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), k
+        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter, self._item = run.ranks.seen_filter, item
         self._users = sample_users(split, CHOICE, seed)
         self.history = reading(split, self._model, history, seed)
@@ -140,7 +141,7 @@ class Patching:
     def _somebody_else(self, history: History) -> History:
         """The first of the users offered who is recommended something else first."""
         others = [reading(self._split, self._model, user) for user in self._users if user != history.user]
-        first, *theirs = influence.lists_of(self._model, [history, *others], 1, self._filter)[:, 0].tolist()
+        first, *theirs = influence.lists_of(self._model, [history, *others], 1, self._filter).items[:, 0].tolist()
         different = (other for other, item in zip(others, theirs, strict=True) if item != first)
         return next(different, others[0] if others else history)
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqlab.evaluation.ranking import whole_history
 from seqlab.figures import user_cards
 from seqlab.figures.tables import Html
+from seqlab.recommender import check_k, device_of, top_unseen
 from seqlab.widgets.picking import sample_users, titles_of, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
@@ -35,7 +37,7 @@ class UserBrowser:
         selection: Selection | None = None,
     ) -> None:
         self.selection = selection
-        self._run, self._split, self._count, self._k, self._last = run, split, users, k, last
+        self._run, self._split, self._count, self._k, self._last = run, split, users, check_k(k), last
         self._order = sample_users(split, len(split.test), seed)
         self._titles = titles_of(split)
         self._rank = dict(zip(run.ranks.frame["user"], run.ranks.frame.itertuples(index=False), strict=True))
@@ -46,15 +48,15 @@ class UserBrowser:
         """What is known about one user, for `figures.user_cards`."""
         import torch
 
-        from seqlab.recommender import device_of, top_unseen
-
         run, split = self._run, self._split
         row = torch.tensor([self._row[user]])
-        whole = split.test.batch(row).items[0].cpu()
-        batch = split.test.batch(row, run.model.config.max_length).to(device_of(run.model))
+        batch = split.test.batch(row, run.model.config.max_length)
+        whole = whole_history(split.test, row, batch.items)[0].cpu()
+        batch = batch.to(device_of(run.model))
         with torch.no_grad():
-            if run.ranks.seen_filter:
-                ranking = top_unseen(run.model, batch, self._k, whole[None].to(batch.items.device))
+            if run.ranks.seen_filter:  # which keeps the answer, as evaluation does
+                met = whole[whole != split.test.item[row].cpu()].to(batch.items.device)
+                ranking = top_unseen(run.model, batch, self._k, (torch.zeros_like(met), met))
             else:
                 ranking = run.model.recommend(batch, self._k)
         result = self._rank[user]

@@ -136,7 +136,7 @@ def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None
 
     with lab.notebook(with_parameters("03_attention_and_memory", events=8)) as opened:
         opened.run_all()
-        view = output_with(opened, "Where the last event looks").first
+        view = output_with(opened, "The attention of the last event").first
         caption = view.locator(".widget-html", has_text="the top item is")
         before = caption.inner_text()
         plot = view.locator(".js-plotly-plot")

@@ -1,7 +1,10 @@
 import gzip
+import hashlib
+import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -65,7 +68,8 @@ def test_a_frame_reads_like_its_file_and_is_not_changed(tmp_path):
     before = ROWS.copy()
     ROWS.to_csv(tmp_path / "log.csv", index=False)
     log = read(ROWS, "customer", "sku", "when", items=CATALOG, title="name")
-    assert log.fingerprint() == read(tmp_path / "log.csv", "customer", "sku", "when").fingerprint()
+    same = read(tmp_path / "log.csv", "customer", "sku", "when", items=CATALOG, title="name")
+    assert log.fingerprint() == same.fingerprint()
     assert ROWS.equals(before)
 
 
@@ -95,17 +99,36 @@ def test_numbers_and_words_in_one_text_file_are_all_text(tmp_path):
     assert any("both numbers and text" in note for note in log.notes)
 
 
-def test_the_folder_layout_keeps_the_source_order(tmp_path):
-    folder = tmp_path / "mine"
+def folder_of(folder: Path, rows: str, header: str = "user_id\titem_id\ttimestamp") -> Path:
     folder.mkdir()
-    write(
-        folder / "interactions.tsv.gz",
-        gzip.compress(b"user_id\titem_id\ttimestamp\n1\t2\t9\n1\t1\t\n2\t1\t4\n2\t3\t1\n"),
-    )
+    write(folder / "interactions.tsv.gz", gzip.compress(f"{header}\n{rows}".encode()))
     write(folder / "items.tsv.gz", gzip.compress(b'item_id\ttitle\n1\t"one\n2\ttwo" \n3\tthree\n'))
-    for log in (read_folder(folder), load(folder)):
-        assert log.events["item"].tolist() == [2, 1, 1, 3]
-        assert log.items["title"].tolist() == ['"one', 'two" ', "three"]
+    return folder
+
+
+def test_a_folder_is_sorted_by_time_like_its_file(tmp_path):
+    folder = folder_of(tmp_path / "mine", "1\t2\t9\n1\t1\t5\n2\t1\t4\n2\t3\t1\n2\t2\t4\n")
+    for log in (read_folder(folder), load(folder), load(folder / "interactions.tsv.gz")):
+        assert log.events["item"].tolist() == [1, 2, 3, 1, 2]
+        assert not any("order of the source" in note for note in log.notes)
+    assert load(folder).items["title"].tolist() == ['"one', 'two" ', "three"]
+    for log in (read_folder(folder, order="source"), load(folder, order="source")):
+        assert log.events["item"].tolist() == [2, 1, 1, 3, 2]
+        assert any("2 events of 2 users are earlier" in note for note in log.notes)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "NaT"])
+def test_a_folder_with_blank_times_keeps_the_order_of_the_source_and_says_so(tmp_path, blank):
+    log = load(folder_of(tmp_path / "mine", f"1\t2\t9\n1\t1\t{blank}\n2\t1\t4\n2\t3\t1\n"))
+    assert log.events["item"].tolist() == [2, 1, 1, 3]
+    assert any("1 of 4 events have no timestamp, so each user's events stay in the order" in note for note in log.notes)
+    assert any("1 events of 1 users are earlier" in note for note in log.notes)
+    bare = load(folder_of(tmp_path / "bare", "1\t2\n1\t1\n2\t3\n", "user_id\titem_id"))
+    assert bare.events["item"].tolist() == [2, 1, 3]
+    assert any("3 of 3 events have no timestamp, so" in note for note in bare.notes)
+
+
+def test_a_folder_needs_its_interactions(tmp_path):
     with pytest.raises(DataError, match=r"no interactions\.tsv\.gz"):
         load(tmp_path)
 
@@ -166,9 +189,58 @@ def test_bad_item_tables_name_their_own_file_and_rows(tmp_path):
         read(tmp_path / "a.csv", items=write(items, "item,title\n1,a\n"), title="name")
 
 
+IDS = st.lists(
+    st.sampled_from(["7", "007", "7.0", "0123", "123", "1e3", "1000", "0", "00", "-3", "2.5", "4.1E+12", "true", "a,b"])
+    | st.sampled_from(
+        ["", "NA", r"\N", "none", "Ann", "Ann ", "José", "Jose\u0301", "a\u200b", '"q', "9" * 21, "1" * 19]
+    )
+    | st.text("0123456789aé'\" ", min_size=1, max_size=4),
+    min_size=1,
+    max_size=6,
+)
+
+
+def outcome(source, items) -> tuple | str:
+    """All that a log holds, as plain values; for a refusal nothing but that."""
+    try:
+        log = read(source, "user", "item", "time", items=items)
+    except DataError:
+        return "refused"
+    return tuple((list(table), table.to_numpy(object).tolist()) for table in (log.users, log.items, log.events))
+
+
+@given(IDS, IDS, st.data())
+@settings(deadline=None, max_examples=15)
+def test_a_file_packed_or_not_its_parquet_and_its_frame_are_one_log(users, items, data):
+    rows = data.draw(st.lists(st.tuples(st.sampled_from(users), st.sampled_from(items)), min_size=3, max_size=9))
+    frame = pd.DataFrame(rows, columns=["user", "item"], dtype=object)
+    times, codes = st.integers(0, 2_000_000_000).map(str), st.sampled_from(["01234", "12345", "1.50", "x"])
+    for name, cells in (("time", times), ("zip", codes)):
+        frame[name] = data.draw(st.lists(cells, min_size=len(frame), max_size=len(frame)))
+    catalogue = pd.DataFrame({"item": sorted(set(items) | {"extra"})}, dtype=object).assign(title="007", code="0815")
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for ending in ("csv", "tsv", "csv.gz", "tsv.gz", "parquet"):
+            for table, stem in ((frame, "log"), (catalogue, "items")):
+                path = folder / f"{stem}.{ending}"
+                if ending == "parquet":
+                    table.to_parquet(path)
+                elif "csv" in ending:
+                    table.to_csv(path, index=False)
+                else:
+                    text = "\n".join("\t".join(row) for row in [list(table), *table.to_numpy().tolist()]) + "\n"
+                    write(path, gzip.compress(text.encode()) if ending.endswith("gz") else text)
+            found[ending] = outcome(folder / f"log.{ending}", folder / f"items.{ending}")
+    expected = outcome(frame, catalogue)
+    assert found == dict.fromkeys(found, expected)
+    if expected != "refused" and not any("." in label for label in users + items):
+        assert len(expected[0][1]) == frame["user"].nunique() and len(expected[1][1]) == frame["item"].nunique()
+
+
 CELLS = st.sampled_from(
     ["1", "2", "x", "", "nan", "-1", "1.5", "1e400", "007", "9" * 30, '"', "2020-01-01", "\0", "é", " "]
-)
+) | st.sampled_from(["NA", "4.1E+12", "7.0", "20200101", "43650.5", "2020-01-01 UTC", "::", '"a', 'b"', "0"])
 TABLES = st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=6)
 ENDINGS = st.sampled_from([".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet"])
 
@@ -225,3 +297,122 @@ def test_frames_of_anything_are_read_or_refused_with_data_error(table):
         read(pd.DataFrame({name: pd.Series(values, dtype=object).infer_objects() for name, values in table.items()}))
     except DataError as error:
         assert str(error)
+
+
+FILE = "user,item,time,session\nNA,1,1,a\nu1,2,2,b\nu1,-,3,b\nu1,3,4,b\nu2,2,,c\nu2,2,6,c\nu2,1,7,c\n"
+
+
+def test_rows_without_an_id_or_a_time_can_be_dropped_and_are_counted(tmp_path):
+    path = write(tmp_path / "log.csv", FILE)
+    with pytest.raises(
+        DataError, match=r"'user' has no id in 1 of 7 rows \('NA' stands for none\): row 2\..*bad='drop'"
+    ):
+        read(path)
+    for source in (path, pd.read_csv(path), pd.read_csv(path, dtype=str, keep_default_na=False)):
+        log = read(source, bad="drop")
+        assert log.users["user_id"].tolist() == ["u1", "u2"] and log.n_events == 4
+        told = " ".join(log.notes)
+        for count, role in ((1, "user"), (1, "item"), (1, "time")):
+            assert f"{count} rows have no {role} (column {role!r}) and are dropped." in told
+    with pytest.raises(ValueError, match="bad is one of"):
+        read(path, bad="ignore")
+
+
+def test_of_two_columns_of_times_the_one_that_orders_the_events_is_taken(tmp_path):
+    moments = pd.date_range("2024-05-01", periods=12, freq="5h")
+    frame = pd.DataFrame({"user": [1, 2] * 6, "item": range(12), "date": moments.strftime("%Y-%m-%d")})
+    for name, values in {
+        "time_ms": moments.astype("datetime64[ms]").astype(np.int64).astype(str),
+        "event_time": moments.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        "logged at": moments.strftime("%Y%m%d%H%M%S"),
+    }.items():
+        path = tmp_path / "log.csv"
+        frame.assign(**{name: values}).to_csv(path, index=False)
+        for source in (path, frame.assign(**{name: values})):
+            log = read(source)
+            assert sorted(log.events["timestamp"]) == (moments.astype("datetime64[s]").astype(np.int64)).tolist()
+            assert any(f"{name!r} taken as the time: 'date'" in note for note in log.notes)
+        assert read(path, time="date").events["timestamp"].nunique() == 3
+
+
+def test_a_column_that_tells_of_other_moments_is_not_taken_as_the_time():
+    frame = pd.DataFrame({"user": [1, 2] * 4, "item": range(8), "date": [f"2024-05-0{1 + n // 4}" for n in range(8)]})
+    within = frame.assign(timeframe=[500 * (9 - n) for n in range(8)])
+    released = frame.assign(release_date=[f"199{n}-01-01" for n in range(8)])
+    broken = frame.assign(time_zone=["CET"] * 8)
+    for table in (within, released, broken):
+        assert any("column 'date' taken as the time." in note for note in read(table).notes)
+
+
+def test_titles_among_the_events_are_found_but_not_what_is_said_of_events(tmp_path):
+    head, rows = "user,item,time,{}\n", "1,7,1,{}\n1,8,2,{}\n2,7,3,{}\n2,8,4,{}\n"
+    for name, cells, titles in (
+        ("title", ("Tea", "Rye", "Tea", "Rye"), ["Tea", "Rye"]),
+        ("product_name", ("Tea", "Rye", "Green tea", "Rye"), ["Tea", "Rye"]),
+        ("title", ("10", "20", "10", "20"), ["7", "8"]),
+        ("text", ("good", "bad", "fine", "so so"), ["7", "8"]),
+        ("name", ("Ann", "Ann", "Bob", "Bob"), ["7", "8"]),
+    ):
+        path = write(tmp_path / "log.csv", head.format(name) + rows.format(*cells))
+        for log in (load(path), read(pd.read_csv(path))):
+            assert log.items["title"].tolist() == titles
+            assert any(f"column {name!r} taken as the title" in note for note in log.notes) == (titles != ["7", "8"])
+
+
+def test_codes_in_other_columns_keep_their_zeros(tmp_path):
+    path = write(tmp_path / "a.csv", "user,item,time,zip,price,code\n1,1,1,01234,1.50,1\n1,2,2,12345,,22\n")
+    events = read(path).events
+    assert events["zip"].tolist() == ["01234", "12345"] and events["code"].tolist() == [1, 22]
+    assert events["price"].iloc[0] == 1.5 and np.isnan(events["price"].iloc[1])
+
+
+def test_a_folder_keeps_padded_ids(tmp_path):
+    write(tmp_path / "interactions.tsv", "user_id\titem_id\ttimestamp\n01\t007\t1\n01\t7\t2\n1\t0123\t3\n")
+    write(tmp_path / "items.tsv", "item_id\ttitle\n007\tBond\n7\tSeven\n0123\tLast\n")
+    log = load(tmp_path)
+    assert log.users["user_id"].tolist() == ["01", "1"]
+    assert log.items.set_index("item_id")["title"].to_dict() == {"007": "Bond", "7": "Seven", "0123": "Last"}
+
+
+SHARED = Path(os.environ.get("SEQLAB_DATA") or "/nonexistent")
+NUMBERING = {  # sha256 of the columns user, item and timestamp
+    "amazon-beauty": (
+        "ff765920ae83c2cf400651743c3c2be59729b679c3c7fbc2f347ca23995873bc",
+        "f715f7f39b4237d226d8e7ef9c9956051923b5507b2d25ff1be293dc33b160b4",
+        "f2972ab4663caf19f16a6e5773967b105c550c548d7d2594a865e90a733613d0",
+    ),
+    "amazon-sports": (
+        "db785fcef8365f73eefe21b3142bc7b130900fe53ce1e92546b0efd3fd94095e",
+        "df341da8885b0284987113c6afc18e5af55035537eadd9dc9d74013a292d2792",
+        "97188f32fc5a98199eb461d30b2ebfa1bb8fd8475b522ee1c549a66a2f28f6dc",
+    ),
+    "amazon2018-games": (
+        "08619114a29b48f261a316df6ec3b7e83f876b7d17e654b250bf061357227448",
+        "750f375ee65a09eb2aabde408c99324c7611c112045a44d0dc2de1ca5b428078",
+        "c1d7b01f2735ab8515adb10042ca26dea5cb9d38d66a7f16fd74a9b912dda41f",
+    ),
+    "ml-100k": (
+        "2015807a6ab85183f14ebde7a6624ba6a00bd54b69d1942df4dd03eeea93ca49",
+        "30a4af4a1d3dfad1f8eebf22934ce70d21c475090bb35c25e2d050a581f8f28e",
+        "637d00f9f706d96ad4825b1469850933c66738385667741376a054e6c7b9ec98",
+    ),
+    "ml-1m": (
+        "315efa589b02af48ee01a3bd53150d153e5a03ecb3ba2bbf85f3dfe576247d4b",
+        "ca5bb15e973cbbd81e9a8478c2a095fe91534f2cade3a69fd251cbb80eabead9",
+        "4fe6e2c411a244e4ee4363b9d77d794f9dfda6987dd532930b35d899a46353a9",
+    ),
+}
+
+
+def numbering(log) -> tuple[str, ...]:
+    columns = {"user": "<i8", "item": "<i8", "timestamp": "<f8"}
+    return tuple(
+        hashlib.sha256(log.events[name].to_numpy(kind).tobytes()).hexdigest() for name, kind in columns.items()
+    )
+
+
+@pytest.mark.parametrize("name", NUMBERING)
+def test_named_datasets_keep_their_numbering(name):
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"{name} is not in SEQLAB_DATA")
+    assert numbering(load(name)) == NUMBERING[name]
