@@ -61,7 +61,7 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
 def index_page(reports: list[dict[str, Any]]) -> str:
     """The page that lists reports, each what its provenance.json holds and `numbers`, how many it recorded."""
     failed = sum(not report["ok"] for report in reports)
-    return _page("index.html.j2", {"title": "Reports", "reports": reports, "failed": failed})
+    return _page("index.html.j2", {"title": "seqlab reports", "reports": reports, "failed": failed})
 
 
 def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:

@@ -71,7 +71,7 @@ def finished_runs(below: str | Path) -> list[Finished]:
                 told = {name: _read(Path(place) / f"{name}.json") for name in ("provenance", "config", "metrics")}
                 data = told["provenance"]["data"]
                 system, ndcg = str(told["config"]["system"]), float(told["metrics"]["test"]["ndcg@10"])
-                epochs = int(told["metrics"]["epochs"])
+                epochs = int(told["metrics"].get("epochs") or 0)
                 found.append(Finished(Path(place), system, str(data["name"]), str(data["split"]), ndcg, epochs))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # somebody else's files
@@ -100,7 +100,7 @@ def place(
 def load_runs(
     below: str | Path, split: Split, besides: Iterable[Run] = (), seen_filter: bool | None = None
 ) -> tuple[list[Run], list[str]]:
-    """Every finished run below a folder on these data, by system, the best first; and what was left out, in sentences.
+    """Every finished run below a folder on these data, by system and seed; and what was left out, in sentences.
 
     besides: runs with a folder that are at hand already. Of runs that are the same one is taken, and of what only
     counts one whatever its seed and options are, which it does not use. seen_filter: None as in `fit`; runs of the
@@ -123,11 +123,11 @@ def load_runs(
             run = load_run(one.folder, split)
             if (same := _defining(found, run)) not in known:
                 known.append(same)
-                runs.append(run)
+                runs.append((run.system, found.options["seed"], run))
     said = {"on other data of this name": other_data, "with the other seen filter": other_filter}
     notes = [f"Left out: {count} finished run{'s' * (count != 1)} below {below} {why}."
              for why, count in said.items() if count]  # fmt: skip
-    return sorted(runs, key=lambda run: run.system), notes
+    return [run for *_, run in sorted(runs, key=lambda one: one[:2])], notes
 
 
 def options_of(folder: str | Path) -> Options:

@@ -96,8 +96,9 @@ class UserBrowser:
         self.position = ipywidgets.IntSlider(
             first, first, len(self._order), description="user", continuous_update=False, layout={"width": "420px"}
         )
-        self.previous = ipywidgets.Button(description="Previous", icon="arrow-left", layout={"width": "110px"})
-        self.next = ipywidgets.Button(description="Next", icon="arrow-right", layout={"width": "110px"})
+        whole = {"width": "110px", "flex": "0 0 auto"}
+        self.previous = ipywidgets.Button(description="Previous", icon="arrow-left", layout=whole)
+        self.next = ipywidgets.Button(description="Next", icon="arrow-right", layout=whole)
         self.card_view = ipywidgets.HTML(layout={"width": "98%"})
         self.previous.on_click(self.status.guard(lambda _: self._step(-1)))
         self.next.on_click(self.status.guard(lambda _: self._step(+1)))
