@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA_NAMES = {"pytorch": "torch"}
 ROOMS = [
     "cache", "files", "processes", "pools", "provenance", "machine", "checkpoints", "progress", "presets", "tracing",
-    "datasets", "layers", "tokenizers", "decoding", "recommender", "models", "evaluation", "options", "run_identity",
+    "datasets", "layers", "tokenizers", "recommender", "decoding", "models", "evaluation", "options", "run_identity",
     "training", "run_folders", "pins", "leaderboard", "leaderboard_page", "sweep", "tuning", "figures", "widgets",
     "notebook_parameters", "pages", "reports", "cli", "__main__",
 ]  # fmt: skip
