@@ -60,7 +60,7 @@ GENERATORS = {"discrec", "recgpt", "reg4rec", "resid", "tiger"}
 LISTING = {"discrec", "reg4rec", "resid", "tiger"}  # what they list is searched for, nothing is scored
 ONLY = {
     "ItemMap": VECTORS,
-    "AttentionView": {"bert4rec", "mancar", "rearec", "recgpt", "sasrec", "sasrec_side", "setrec"},
+    "AttentionView": {"bert4rec", "mancar", "rearec", "sasrec", "sasrec_side", "setrec"} | GENERATORS,
     "Memories": {*SYSTEMS} - LISTING,
     "Why": {*SYSTEMS} - LISTING,
     "Patching": {"bert4rec", "gru4rec", "recgpt", "sasrec", "sasrec_side", "setrec"},
