@@ -119,6 +119,8 @@ def read_folder(
             "columns user_id, item_id and timestamp (and may have an items.tsv.gz)."
         )
     table, described = _table(found["interactions"], "", names=("user_id", "item_id")), _Table(None, "the item table")
+    if not table.has_header:
+        raise DataError(f"{table.where}: the first line is data; put the names user_id, item_id and timestamp above it.")
     if "items" in found:
         described = _table(found["items"], "", names=("item_id",))
     titled = (described.frame if "items" in found else table.frame).columns
