@@ -29,6 +29,8 @@ FLOORS = popularity markov item_knn
 # systems with weights, with semantic IDs (or vectors) and without: `make tune` gives each of them as many trials
 WITH_IDS = sasrec_side tiger discrec resid reg4rec recgpt setrec
 WITHOUT_IDS = gru4rec sasrec bert4rec rearec rearec:objective=erl mancar
+# `seqlab leaderboard` by itself writes a table beside the runs, which is not in git
+LEADERBOARD = $(BIN)/seqlab leaderboard --table data/leaderboard.csv
 TRIALS ?= 3
 SEARCH = --trials $(TRIALS) --space learning_rate=1e-3..8e-3:log --space dropout=0..0.6
 
@@ -72,30 +74,30 @@ tune: install
 	@set -e; for arm in $(WITH_IDS); do $(BIN)/seqlab tune $$arm --dataset amazon-beauty --no-seen-filter $(SEARCH); done
 
 leaderboard: install
-	$(BIN)/seqlab leaderboard $(FLOORS) personal_frequency gru4rec sasrec bert4rec --dataset complete-journey
-	$(BIN)/seqlab leaderboard $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
+	$(LEADERBOARD) $(FLOORS) personal_frequency gru4rec sasrec bert4rec --dataset complete-journey
+	$(LEADERBOARD) $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
 	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
-	  $(BIN)/seqlab leaderboard $(GENERATORS) --dataset $$on --against sasrec_side; \
-	  $(BIN)/seqlab leaderboard discrec setrec recgpt recgpt:per_item=True tiger --dataset $$on --against tiger; \
-	  $(BIN)/seqlab leaderboard recgpt recgpt:per_item=True --dataset $$on --against recgpt; \
-	  $(BIN)/seqlab leaderboard recgpt recgpt:per_item=True recgpt:tokenizer=random_codes --dataset $$on --against recgpt:tokenizer=random_codes; \
-	  $(BIN)/seqlab leaderboard sasrec sasrec_side --dataset $$on --against sasrec; \
+	  $(LEADERBOARD) $(GENERATORS) --dataset $$on --against sasrec_side; \
+	  $(LEADERBOARD) discrec setrec recgpt recgpt:per_item=True tiger --dataset $$on --against tiger; \
+	  $(LEADERBOARD) recgpt recgpt:per_item=True --dataset $$on --against recgpt; \
+	  $(LEADERBOARD) recgpt recgpt:per_item=True recgpt:tokenizer=random_codes --dataset $$on --against recgpt:tokenizer=random_codes; \
+	  $(LEADERBOARD) sasrec sasrec_side --dataset $$on --against sasrec; \
 	done
 	set -e; for on in "complete-journey --seeds 0,1,2" "amazon-beauty --no-seen-filter"; do \
 	  for arm in tiger reg4rec; do \
-	    $(BIN)/seqlab leaderboard $$arm $$arm:tokenizer=random_codes --dataset $$on --against $$arm:tokenizer=random_codes; \
+	    $(LEADERBOARD) $$arm $$arm:tokenizer=random_codes --dataset $$on --against $$arm:tokenizer=random_codes; \
 	  done; \
-	  $(BIN)/seqlab leaderboard reg4rec reg4rec:order=fixed --dataset $$on --against reg4rec:order=fixed; \
-	  $(BIN)/seqlab leaderboard resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
+	  $(LEADERBOARD) reg4rec reg4rec:order=fixed --dataset $$on --against reg4rec:order=fixed; \
+	  $(LEADERBOARD) resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
 	done
-	$(BIN)/seqlab leaderboard $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
-	$(BIN)/seqlab leaderboard $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
-	$(BIN)/seqlab leaderboard discrec setrec recgpt:per_item=True tiger --dataset amazon2018-games --against tiger
-	$(BIN)/seqlab leaderboard recgpt recgpt:per_item=True --dataset amazon2018-games --against recgpt
-	$(BIN)/seqlab leaderboard $(FLOORS) swing $(subst recgpt,recgpt:per_item=True,$(WITH_IDS)) $(WITHOUT_IDS) --dataset ml-1m --against sasrec
-	$(BIN)/seqlab leaderboard discrec setrec recgpt:per_item=True tiger tiger:dim=64:epochs=20 --dataset ml-1m --against tiger:dim=64:epochs=20
-	$(BIN)/seqlab leaderboard tiger markov --dataset ml-1m --against markov
+	$(LEADERBOARD) $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
+	$(LEADERBOARD) $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
+	$(LEADERBOARD) $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
+	$(LEADERBOARD) discrec setrec recgpt:per_item=True tiger --dataset amazon2018-games --against tiger
+	$(LEADERBOARD) recgpt recgpt:per_item=True --dataset amazon2018-games --against recgpt
+	$(LEADERBOARD) $(FLOORS) swing $(subst recgpt,recgpt:per_item=True,$(WITH_IDS)) $(WITHOUT_IDS) --dataset ml-1m --against sasrec
+	$(LEADERBOARD) discrec setrec recgpt:per_item=True tiger tiger:dim=64:epochs=20 --dataset ml-1m --against tiger:dim=64:epochs=20
+	$(LEADERBOARD) tiger markov --dataset ml-1m --against markov
 	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -49,5 +50,6 @@ def cached(
         save_file(made, unfinished)
         os.replace(unfinished, path)
     except (OSError, SafetensorError):
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
     return made

@@ -16,6 +16,14 @@ app = typer.Typer(
 )  # fmt: skip
 
 Dataset = Annotated[str, typer.Option(help="a name (seqlab datasets), a folder with interactions.tsv.gz, or a file")]
+Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they are no longer where they were")]
+User = Annotated[str | None, typer.Option(help="the column of users, in a file of yours; else guessed")]
+Item = Annotated[str | None, typer.Option(help="the column of items; else guessed")]
+Time = Annotated[str | None, typer.Option(help="the column that says when; else guessed")]
+Title = Annotated[str | None, typer.Option(help="the column of titles; else guessed")]
+Sep = Annotated[str | None, typer.Option(help="what separates the columns, where the file's ending does not tell")]
+Encoding = Annotated[str | None, typer.Option(help="of a file that is not UTF-8, such as cp1251")]
+Bad = Annotated[str | None, typer.Option(help="rows without a user, an item or a time: refuse (the default), or drop")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value: a setting of the system, or of training")]
 Arms = Annotated[list[str], typer.Argument(help="which systems; sasrec:layers=3 is one with a setting of its own")]
 Seeds = Annotated[str, typer.Option(help="one or more, 0,1,2")]
@@ -44,24 +52,36 @@ def fit(
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
     resume: Annotated[bool, typer.Option(help="go on from the checkpoint in OUT.partial")] = False,
     seen_filter: SeenFilter = None,
+    user: User = None,
+    item: Item = None,
+    time: Time = None,
+    title: Title = None,
+    sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Train SYSTEM on a dataset (leave-one-out), evaluate it, and write its run folder."""
     import dataclasses
 
-    from seqlab import models, processes, training
-    from seqlab.datasets import leave_one_out, load
-
     given = _pairs(settings or [])
     if out.exists() and not resume:
         raise ValueError(f"{out} exists; choose another folder, or pass --resume.")
+    typer.echo(f"Reading {dataset}.")  # the first seconds are those of imports
+    from seqlab import models, processes, training
+    from seqlab.datasets import leave_one_out, load
+
     kinds = models.types_of(training.Options)
     of_system = {key: value for key, value in given.items() if key not in kinds}
-    models.configure(system, of_system, also=kinds)  # a typo is told before the data are read
-    split = leave_one_out(load(dataset))
-    model = models.create(system, split, of_system, seed)
     changes = {key: models.read_as(kinds[key], value, key) for key, value in given.items() if key in kinds}
     changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-    options = dataclasses.replace(training.preset(model, split), **changes)
+    models.configure(system, of_system, also=kinds)  # a mistake is told before the data are read
+    training.Options(**changes)
+    log = load(dataset, **_reading(user, item, time, title, sep, encoding, bad))
+    if not log.card and processes.index() == 0:
+        typer.echo("\n".join(log.notes), err=True)
+    split = leave_one_out(log)
+    model = models.create(system, split, of_system, seed)
+    options = dataclasses.replace(training.usual_options(model, split), **changes)
     run = training.fit(model, split, options, out, resume, seen_filter)
     if processes.index() == 0:
         typer.echo(repr(run))
@@ -73,16 +93,23 @@ def fit(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder")],
-    dataset: Annotated[str | None, typer.Option(help="the data it was trained on, if not a named dataset")] = None,
+    dataset: Trained = None,
+    user: User = None,
+    item: Item = None,
+    time: Time = None,
+    title: Title = None,
+    sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Rank the test answers of a finished run again: metrics with 95 % intervals."""
     from seqlab import evaluation
     from seqlab.training import load_run
 
-    split = _split_of(run, dataset)
+    split = _split_of(run, dataset, _reading(user, item, time, title, sep, encoding, bad))
     loaded = load_run(run, split)
     ranks = evaluation.rank(loaded.model, split, seen_filter=loaded.ranks.seen_filter)
-    typer.echo(ranks.protocol)
+    typer.echo(f"{ranks.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(ranks).round(4).to_string())
 
 
@@ -90,15 +117,22 @@ def evaluate(
 def compare(
     a: Annotated[Path, typer.Argument(help="a run folder")],
     b: Annotated[Path, typer.Argument(help="another one, on the same data")],
-    dataset: Annotated[str | None, typer.Option(help="the data they were trained on, if not a named dataset")] = None,
+    dataset: Trained = None,
+    user: User = None,
+    item: Item = None,
+    time: Time = None,
+    title: Title = None,
+    sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """What run A gains over run B, user by user: differences with paired 95 % intervals."""
     from seqlab import evaluation
     from seqlab.training import load_run
 
-    split = _split_of(a, dataset)
+    split = _split_of(a, dataset, _reading(user, item, time, title, sep, encoding, bad))
     first, second = (load_run(folder, split).ranks for folder in (a, b))
-    typer.echo(first.protocol)
+    typer.echo(f"{first.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.compare(first, second).round(4).to_string())
 
 
@@ -154,17 +188,26 @@ def leaderboard(
     seeds: Seeds = "0",
     settings: Settings = None,
     seen_filter: SeenFilter = None,
-    table: Annotated[Path, typer.Option(help="the table to add to")] = Path("data/leaderboard.csv"),
+    table: Annotated[Path | None, typer.Option(help="the table to add to; else RUNS/leaderboard.csv")] = None,
     runs: Runs = Path("data/runs"),
     against: Annotated[str | None, typer.Option(help="the arm that the others are compared with, user by user")] = None,
+    user: User = None,
+    item: Item = None,
+    time: Time = None,
+    title: Title = None,
+    sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Train what the table lacks, with the dataset's presets; can be killed and called again."""
     from seqlab import leaderboard as board
 
-    given = _pairs(settings or [])
-    rows, gains = board.complete(arms, dataset, _numbers(seeds), table, runs, given, seen_filter, against)
-    shown = ["system", "seed", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
-    typer.echo(rows[rows["dataset"] == dataset][shown].to_string(index=False))
+    given, reading = _pairs(settings or []), _reading(user, item, time, title, sep, encoding, bad)
+    path = table or runs / "leaderboard.csv"
+    rows, gains = board.complete(arms, dataset, _numbers(seeds), path, runs, given, seen_filter, against, reading)
+    shown = ["arm", "seed", "users", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
+    typer.echo(rows[shown].to_string(index=False))
+    typer.echo(f"The table: {path}")
     if gains is not None:
         typer.echo(f"\nGains over {against}, paired by user, with 95 % intervals:")
         shown = ["a", "b", "difference", "low", "high"]
@@ -189,6 +232,13 @@ def sweep(
     scheduler: Annotated[
         str | None, typer.Option(help="tcp://... of a Dask cluster to use instead; all its workers must see RUNS")
     ] = None,
+    user: User = None,
+    item: Item = None,
+    time: Time = None,
+    title: Title = None,
+    sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Train every arm on every dataset with every seed and every choice of a grid, several at a time.
 
@@ -201,7 +251,7 @@ def sweep(
     choices = _grid(grid or [], arms)
     try:
         swept = sweeps.sweep(arms, where, _numbers(seeds), choices, given, runs, table, workers, scheduler, seen_filter,
-                             say=typer.echo)  # fmt: skip
+                             say=typer.echo, reading=_reading(user, item, time, title, sep, encoding, bad))  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
@@ -227,6 +277,13 @@ def tune(
     seed: Annotated[int, typer.Option(help="of training and of the search")] = 0,
     seen_filter: SeenFilter = None,
     runs: Runs = Path("data/runs"),
+    user: User = None,
+    item: Item = None,
+    time: Time = None,
+    title: Title = None,
+    sep: Sep = None,
+    encoding: Encoding = None,
+    bad: Bad = None,
 ) -> None:
     """Search the settings that validate best; the test part is not looked at. Can be killed and called again.
 
@@ -236,17 +293,23 @@ def tune(
 
     from seqlab import tuning
 
-    wanted, given = _pairs(space), _pairs(settings or [])
+    wanted, given, reading = (
+        _pairs(space),
+        _pairs(settings or []),
+        _reading(user, item, time, title, sep, encoding, bad),
+    )
     if len(wanted) < len(space):
         raise ValueError("A setting has two spaces; all that is to be tried stands in one.")
     try:
-        tuned = tuning.tune(arm, dataset, wanted, trials, given, seed, runs, seen_filter, say=typer.echo)
+        tuned = tuning.tune(arm, dataset, wanted, trials, given, seed, runs, seen_filter, typer.echo, reading)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on with the trial it was at.", err=True)
         raise typer.Exit(130) from None
+    system = arm.split(":")[0]
     typer.echo(tuned.trials.sort_values(tuned.trials.columns[-1], ascending=False).to_string())
-    again = shlex.join(["seqlab", "leaderboard", tuned.arm, "--dataset", dataset, "--runs", str(runs)])
-    typer.echo(f"\nThe best by validation:\n{again}\n\nFor the card of the dataset:\n{tuned.preset}")
+    again = shlex.join(["seqlab", "leaderboard", tuned.arm, "--dataset", dataset, "--runs", str(runs),
+                        *(word for key, text in reading.items() for word in (f"--{key}", text))])  # fmt: skip
+    typer.echo(f"\nThe best by validation:\n{again}\n\nFor seqlab/presets/{system}.toml:\n{tuned.preset}")
 
 
 @app.command()
@@ -271,16 +334,28 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="by default the curat
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"])
 
 
-def _split_of(run: Path, dataset: str | None) -> Split:
-    """The data of a finished run, or those named in their place."""
+def _split_of(run: Path, dataset: str | None, reading: dict[str, str]) -> Split:
+    """The data of a finished run, read from where they were, or those named in their place."""
     import json
 
-    from seqlab.datasets import leave_one_out, load
+    from seqlab.datasets import catalog, leave_one_out, load, reload
 
     if not (run / "provenance.json").is_file():
         raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
-    origin = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-    return leave_one_out(load(dataset or origin["data"]["name"]))
+    data = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["data"]
+    if dataset is not None or reading:
+        return leave_one_out(load(dataset or data["name"], **reading))
+    if data.get("origin"):
+        return leave_one_out(reload(data["origin"]))
+    if data["name"] not in {*catalog()["name"]}:
+        raise ValueError(f"{run} does not say where its data, {data['name']!r}, lie: name the file with --dataset.")
+    return leave_one_out(load(data["name"]))
+
+
+def _reading(*values: str | None) -> dict[str, str]:
+    """Those options that say how to read a file and were given, as `datasets.load` takes them."""
+    names = ("user", "item", "time", "title", "sep", "encoding", "bad")
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

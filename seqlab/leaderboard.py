@@ -1,9 +1,9 @@
-"""The table of what was measured: `data/leaderboard.csv`, one row per trained system, with how it came about.
+"""The table of what was measured, one row per trained system, with how it came about.
 
     seqlab leaderboard sasrec sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 --against sasrec
 
-trains what the table does not hold yet, with the presets of the dataset's card, adds a row for each, and says what
-every arm gains over one of them. It can be killed and called again: a run goes on from its checkpoint, a finished one
+trains what the table does not hold yet, with the presets of the dataset, adds a row for each, and says what every arm
+gains over one of them. It can be killed and called again: a run goes on from its checkpoint, a finished one
 is never repeated. An arm is a system, with settings and training options behind it if need be: `rearec:steps=1`.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,34 +20,38 @@ from seqlab import models, provenance
 from seqlab.datasets import leave_one_out, load
 from seqlab.evaluation import compare, intervals
 from seqlab.files import write_whole
-from seqlab.training import Options, Run, fit, load_run, preset
+from seqlab.run_identity import find, identity
+from seqlab.training import Options, Run, fit, load_run, usual_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
 
     from seqlab.datasets.splits import Split
 
-KEY = ["dataset", "split", "system", "seed", "settings", "options", "seen_filter"]
+KEY = ["fingerprint", "split", "system", "seed", "settings", "options", "seen_filter"]
 METRICS = ("recall@10", "ndcg@10")
-GAIN = ["dataset", "split", "seen_filter", "arm", "against", "metric"]
-GAINED = [*GAIN, "seeds", "a", "b", "difference", "low", "high", "date", "git"]
+TEXT = {"fingerprint": str, "git": str, "seeds": str}  # which pandas would take for a number, such as 12e34
+GAIN = ["fingerprint", "split", "seen_filter", "arm", "against", "metric"]
+GAINED = ["dataset", *GAIN, "seeds", "a", "b", "difference", "low", "high", "date", "git"]
 
 
 def read(path: Path) -> pd.DataFrame:
     """The table as it stands, a .csv or a .parquet (that of a sweep); empty where there is none yet.
 
-    A setting or an option that did not exist when a row was made is filled in with its default. Raises `ValueError` for
-    a file that is another table.
+    A row is found by the fingerprint of its data (see `InteractionLog.fingerprint`), never by their name; one that was
+    written without is never found. A setting or an option that did not exist when a row was made is filled in with its
+    default. Raises `ValueError` for a file that is another table.
     """
     import pandas as pd
 
     if not path.exists():
-        return pd.DataFrame(columns=KEY)
+        return pd.DataFrame(columns=["dataset", *KEY])
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-        if missing := [column for column in KEY if column not in table]:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=TEXT)
+        table = table if "fingerprint" in table else table.assign(fingerprint="")
+        if missing := [column for column in ["dataset", *KEY] if column not in table]:
             raise ValueError(f"its column {missing[0]!r} is missing")
         options = dataclasses.asdict(Options())
         del options["seed"]
@@ -82,7 +85,7 @@ def row(run: Run, split: Split, options: Options) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run to be made, or made already, in `folder`; `settings` stand over those of the dataset's card."""
+    """One run to be made, or made already, in `folder`; `settings` stand over those of the preset."""
 
     arm: str
     system: str
@@ -98,10 +101,11 @@ class Plan:
 
 
 def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], seen_filter: bool | None = None) -> Plan:
-    """What training `arm` means here: the presets of the dataset's card, under `given`, under the arm's own words.
+    """What training `arm` means here: the preset of the dataset, under `given`, under the arm's own words.
 
-    seen_filter: None is on unless the log has repeats. Raises `ValueError` for an arm with a word that is no key=value,
-    or no setting of its system or of training.
+    seen_filter: None is on unless the log has repeats. folder: that of the finished run in `runs/<dataset>` which is
+    this one, whatever it is called, else that of a run to be made. Raises `ValueError` for an arm with a word that is
+    no key=value, or no setting of its system or of training.
     """
     system, *words = arm.split(":")
     if wrong := [word for word in words if "=" not in word]:
@@ -113,19 +117,24 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
     models.configure(system, of_system, also=kinds)
     changes = {key: models.read_as(kinds[key], value, key) for key, value in chosen.items() if key in kinds}
     model = models.create(system, split, of_system, seed)
-    options = dataclasses.replace(preset(model, split), **(changes | {"seed": seed}))
-    key = _key(system, model.config, split, options, not split.log.repeats if seen_filter is None else seen_filter)
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
-    return Plan(arm, system, of_system, options, key, runs / split.log.name / f"{system}-{seed}-{digest}")
+    options = dataclasses.replace(usual_options(model, split), **(changes | {"seed": seed}))
+    seen_filter = not split.log.repeats if seen_filter is None else seen_filter
+    below = runs / split.log.name
+    folder = find(below, model, options, split, seen_filter)
+    if folder is None:
+        folder = below / identity(model, options, split, seen_filter).folder_name()
+    return Plan(arm, system, of_system, options, _key(system, model.config, split, options, seen_filter), folder)
 
 
 def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,
              given: dict[str, Any] | None = None, seen_filter: bool | None = None,
-             against: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame | None]:  # fmt: skip
-    """Train what `path` lacks of these arms and seeds on a named dataset: the whole table, and the gains over one arm.
+             against: str | None = None, reading: Mapping[str, str] | None = None,
+             ) -> tuple[pd.DataFrame, pd.DataFrame | None]:  # fmt: skip
+    """Train what `path` lacks of these arms and seeds: the rows of these arms, and the gains over one of them.
 
-    `given`: settings and options that differ from the dataset's presets, for all arms. Run folders go to
-    `runs/<dataset>/<system>-<seed>-<hash of all choices>`. The table is rewritten after every run, aside, then renamed.
+    `dataset`, `reading`: what `datasets.load` takes. `given`: settings and options that differ from the preset, for all
+    arms. Run folders go to `runs/<dataset>/<system>-<seed>-<hash of what differs from the defaults>`. The table is
+    rewritten after every run, aside, then renamed. The rows have a column "arm" in front.
     `against`: one of the arms. The gains over it are paired by user, after each user's mean over the seeds; columns
     GAINED. They are kept beside the table, in `gains_path(path)`, and stand where a run's folder is gone. Raises
     `ValueError` for another arm, `FileNotFoundError`, before anything is trained, where a folder is gone and no gain of
@@ -133,7 +142,7 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
     """
     if against is not None and against not in arms:
         raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
-    split = leave_one_out(load(dataset))
+    split = leave_one_out(load(dataset, **(reading or {})))
     plans = [plan(arm, split, seed, runs, given or {}, seen_filter) for arm in arms for seed in seeds]
     if against is not None:  # hours of training may lie before what could not be compared
         measured = set(keys(read(path)))
@@ -141,20 +150,29 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
             if gone := [one for one in own + control if key_of(one.key) in measured and not one.folder.exists()]:
                 _kept(own, control, path, gone[0].folder)
     for one in plans:
-        what = f"{dataset} {one.arm} seed {one.options.seed}"
+        what = f"{split.log.name} {one.arm} seed {one.options.seed}"
         if key_of(one.key) in keys(read(path)):
             print(f"{what}: in the table already.")
             continue
         print(f"{what} ({one.folder}):", flush=True)
         run = one.made(split)
         if run.interrupted:
-            return read(path), None
+            return _rows(plans, path), None
         add([row(run, split, one.options)], path)
     if against is None:
-        return read(path), None
+        return _rows(plans, path), None
     gains = _gains(plans, against, split, path)
     _keep(gains, path)
-    return read(path), gains
+    return _rows(plans, path), gains
+
+
+def _rows(plans: list[Plan], path: Path) -> pd.DataFrame:
+    """The rows of these plans that the table has, best first, with their arms in front."""
+    table = read(path)
+    arm = {key_of(one.key): one.arm for one in plans}
+    table = table.assign(arm=[arm.get(key) for key in keys(table)])
+    columns = ["arm", *(column for column in table if column != "arm")]
+    return table.loc[table["arm"].notna(), columns].reset_index(drop=True)
 
 
 def gains_path(path: Path) -> Path:
@@ -167,7 +185,8 @@ def read_gains(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     own = gains_path(path)
-    return pd.read_csv(own, dtype={"seeds": str}) if own.exists() else pd.DataFrame(columns=GAINED)
+    kept = pd.read_csv(own, dtype=TEXT) if own.exists() else pd.DataFrame(columns=GAINED)
+    return kept if "fingerprint" in kept else kept.assign(fingerprint="")
 
 
 def _keep(gains: pd.DataFrame, path: Path) -> None:
@@ -197,8 +216,9 @@ def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.Data
         found = compare([ranks(one.folder) for one in own], [ranks(one.folder) for one in control])
         parts.append(
             found.loc[list(METRICS)].round(7).rename_axis("metric").reset_index().assign(
-                dataset=split.log.name, split=split.how, seen_filter=own[0].key["seen_filter"], arm=own[0].arm,
-                against=against, seeds=_seeds(own), date=told["date"], git=told["git"],
+                dataset=split.log.name, fingerprint=split.log.fingerprint(), split=split.how,
+                seen_filter=own[0].key["seen_filter"], arm=own[0].arm, against=against,
+                seeds=_seeds(own), date=told["date"], git=told["git"],
             )[GAINED]
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)
@@ -216,7 +236,7 @@ def _pairs(plans: list[Plan], against: str) -> list[tuple[list[Plan], list[Plan]
 def _kept(own: list[Plan], control: list[Plan], path: Path, gone: Path) -> pd.DataFrame:
     """The gains of an arm over its control that are kept beside the table, which must be those of its rows."""
     kept, table = read_gains(path), read(path)
-    wanted = {column: own[0].key[column] for column in ("dataset", "split", "seen_filter")}
+    wanted = {column: own[0].key[column] for column in ("fingerprint", "split", "seen_filter")}
     wanted |= {"arm": own[0].arm, "against": control[0].arm, "seeds": _seeds(own)}
     for column, value in wanted.items():
         kept = kept[kept[column] == value]
@@ -246,7 +266,7 @@ def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFr
     """
     import pandas as pd
 
-    wanted = {"dataset": split.log.name, "split": split.how, "seen_filter": seen_filter, "users": len(split.test)}
+    wanted = {"fingerprint": split.log.fingerprint(), "split": split.how, "seen_filter": seen_filter}
     for column, value in wanted.items():
         table = table[table[column].astype(str) == str(value)]
     rows = []
@@ -308,8 +328,9 @@ def _key(system: str, config: Any, split: Split, options: Options, seen_filter: 
     chosen = dataclasses.asdict(options)
     seed = chosen.pop("seed")
     return {
-        "dataset": split.log.name, "split": split.how, "system": system, "seed": seed,
-        "settings": json.dumps(dataclasses.asdict(config)), "options": json.dumps(chosen), "seen_filter": seen_filter,
+        "dataset": split.log.name, "fingerprint": split.log.fingerprint(), "split": split.how,
+        "system": system, "seed": seed, "settings": json.dumps(dataclasses.asdict(config)),
+        "options": json.dumps(chosen), "seen_filter": seen_filter,
     }  # fmt: skip
 
 

@@ -10,6 +10,8 @@ import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqlab.figures.theme import CONFIG, as_html
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -51,20 +53,19 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
     drawn = "Plotly.newPlot" in cells and not re.search(r"plotly\.js v\d", cells)
     plotly = re.sub(r"</(script)", r"<\\/\1", get_plotlyjs(), flags=re.IGNORECASE) if drawn else ""
     return _page("report.html.j2", {
-        **about, "cells": _safe(cells), "plotly": _safe(plotly), "has_traceback": 'id="error"' in cells,
+        **about, "cells": _safe(cells), "plotly": _safe(plotly), "plotly_config": CONFIG,
+        "has_traceback": 'id="error"' in cells,
     })  # fmt: skip
 
 
 def index_page(reports: list[dict[str, Any]]) -> str:
     """The page that lists reports, each what its provenance.json holds and `numbers`, how many it recorded."""
     failed = sum(not report["ok"] for report in reports)
-    return _page("index.html.j2", {"title": "Reports", "reports": reports, "failed": failed})
+    return _page("index.html.j2", {"title": "seqlab reports", "reports": reports, "failed": failed})
 
 
 def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
     """A copy in which figures are HTML that a page's plotly.js draws, and live widget views are gone."""
-    import plotly.io
-
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -73,13 +74,7 @@ def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
             live = data.pop(WIDGET, None) is not None
             data.pop("application/javascript", None)
             if PLOTLY in data:
-                figure = data.pop(PLOTLY)
-                data["text/html"] = plotly.io.to_html(
-                    {"data": figure["data"], "layout": figure.get("layout", {})},
-                    config={"displaylogo": False, **figure.get("config", {}), "responsive": True},
-                    full_html=False, include_plotlyjs=False, include_mathjax=False, validate=False,
-                    default_height=figure.get("layout", {}).get("height", 450),
-                )  # fmt: skip
+                data["text/html"] = as_html(data.pop(PLOTLY))
             elif live and "text/html" not in data:
                 sentence = "An interactive control: open the notebook in JupyterLab to use it."
                 data["text/html"] = f'<p class="still-missing">{sentence}</p>'

@@ -1,9 +1,10 @@
 """Pins: a live view kept as a small JSON file, from which `seqlab report` makes the same page again.
 
-    {"notebook": "07_workbench", "parameters": {"user": "A1", ...}, "runs": {"../data/runs/sasrec": "9f3c..."}}
+    {"notebook": "07_workbench", "parameters": {"dataset": "../log.csv", "user": "A1", ...},
+     "runs": {"../data/runs/sasrec": "9f3c..."}}
 
-Runs are named from the file on, so that a folder holding both can be carried to another machine; what lies there must
-be the very weights that were pinned.
+Runs and a dataset that is a file are named from the pin on, so that a folder holding them can be carried to another
+machine; what lies there must be the very weights that were pinned.
 """
 
 from __future__ import annotations
@@ -15,22 +16,26 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from seqlab.datasets import catalog
 from seqlab.files import write_whole
 
 
 def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: Iterable[str | Path] = ()) -> Path:
     """Write the pin of one state of a notebook of the lab; returns its path.
 
-    parameters: literals for the cell tagged `parameters`, without `runs`; runs: the run folders that are open. Raises
-    `ValueError` for a run that was never written to a folder, and for what JSON cannot hold.
+    parameters: literals for the cell tagged `parameters`, without `runs`; its `dataset` may be a path, from the working
+    folder on. runs: the run folders that are open. Raises `ValueError` for a run that was never written to a folder,
+    and for what JSON cannot hold.
     """
-    path, kept = Path(path).resolve(), {}
+    path, kept, parameters = Path(path).resolve(), {}, dict(parameters)
+    if is_file(parameters.get("dataset"), Path.cwd()):
+        parameters["dataset"] = Path(os.path.relpath(Path(parameters["dataset"]).resolve(), path.parent)).as_posix()
     for run in runs:
         folder = Path(run).resolve()
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"{folder} holds no finished run, so a report could not open it; fit one with out=...")
         kept[Path(os.path.relpath(folder, path.parent)).as_posix()] = fingerprint(folder)
-    told = {"notebook": notebook, "parameters": dict(parameters), "runs": kept}
+    told = {"notebook": notebook, "parameters": parameters, "runs": kept}
     text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(path, text)
@@ -39,7 +44,8 @@ def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: It
 def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
     """The notebook and the parameters of a pin; where runs were open, `runs` is the list of their folders.
 
-    Raises `ValueError` for a file that is no pin, and for a run that is not there or not the one that was pinned.
+    A dataset that is a file, and the folders, are whole paths. Raises `ValueError` for a file that is no pin, and for a
+    run that is not there or not the one that was pinned.
     """
     path = Path(path).resolve()
     try:
@@ -47,6 +53,8 @@ def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
         notebook, parameters, runs = str(told["notebook"]), dict(told["parameters"]), dict(told["runs"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no pinned view: it holds no notebook, parameters and runs.") from error
+    if is_file(parameters.get("dataset"), path.parent):
+        parameters["dataset"] = os.path.normpath(path.parent / parameters["dataset"])
     folders = []
     for relative, weights in runs.items():
         folder = Path(os.path.normpath(path.parent / relative))
@@ -56,6 +64,17 @@ def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"{folder} holds other weights than those that were pinned in {path}.")
         folders.append(str(folder))
     return notebook, parameters | ({"runs": folders} if folders else {})
+
+
+def is_file(dataset: object, folder: Path) -> bool:
+    """Whether a dataset, as `datasets.load` takes it, is a file or a folder seen from `folder`, and not a name."""
+    if not isinstance(dataset, str) or not dataset or dataset in {*catalog()["name"]}:
+        return False
+    path = Path(dataset)
+    named = path.name == dataset and not path.suffix
+    if named and (shared := os.environ.get("SEQLAB_DATA")) and (Path(shared) / dataset).is_dir():
+        return False
+    return not named or os.path.exists(folder / path)
 
 
 def fingerprint(run: Path) -> str:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from seqlab import processes
-
-if TYPE_CHECKING:
-    from seqlab.datasets.sequences import Sequences
 
 
 def live() -> bool:
@@ -38,12 +34,11 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def step(self, epoch: int, targets: int, train: Sequences, loss: float, seconds: float) -> None:
-        """Within an epoch."""
+    def step(self, epoch: int, share: float, targets_per_second: float, loss: float) -> None:
+        """Within an epoch, of whose targets `share` is done."""
         if self.bar is not None:
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {targets / seconds:,.0f} targets/s", refresh=False)
-            share = min(targets / max(len(train.items) - train.n_users, 1), 0.99)
-            self.bar.n = epoch + share
+            self.bar.set_postfix_str(f"loss {loss:.3f}, {targets_per_second:,.0f} targets/s", refresh=False)
+            self.bar.n = epoch + min(share, 0.99)
             self.bar.refresh()
 
     def epoch(self, row: dict[str, float], targets_per_second: float, best_epoch: int) -> None:

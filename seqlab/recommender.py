@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import operator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -45,10 +47,15 @@ class Loss:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best items first: items (B, k) int64, scores (B, k); item 0 with score -inf where fewer than k exist."""
+    """The best items first: items (B, k) int64, scores (B, k); item 0 with score -inf where fewer than k exist.
+
+    No ranking is wider than the catalogue. Equal scores are a tie, in whatever order its items stand.
+    more: (B, M) the items beyond the list that tie with its last one, 0 = none; None: not known.
+    """
 
     items: Tensor
     scores: Tensor
+    more: Tensor | None = None
 
 
 @runtime_checkable
@@ -56,10 +63,12 @@ class Recommender(Protocol):
     """What a system offers. It is an `nn.Module` built as `System(config, n_items)`.
 
     Next to `recommend` it has what its kind needs:
-    `loss(batch) -> Loss` if it is trained by gradient; `prepare(split) -> None` if it first learns something from the
+    `loss(batch) -> Loss` if it is trained by gradient; `calibrate(split, seen_filter) -> None` if something is chosen
+    on validation after that, and kept in buffers; `prepare(split) -> None` if it first learns something from the
     training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
     it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
-    without `score` are evaluated by their lists.
+    without `score` are evaluated by their lists: one that fills in `Ranking.more` need not be asked for a longer list
+    to learn where the tie of the last item ends.
     """
 
     config: Any
@@ -67,9 +76,20 @@ class Recommender(Protocol):
     def recommend(self, batch: Batch, k: int) -> Ranking: ...
 
 
+def check_k(k: int) -> int:
+    """The length of a list that is wanted, as an int. Raises `ValueError` for what is no whole number from 1 on."""
+    try:
+        number = operator.index(k)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(k, bool):
+        raise ValueError(f"k counts from 1 (got {k})")
+    return number
+
+
 def top(scores: Tensor, k: int) -> Ranking:
-    """The k best columns of (B, N + 1) scores, padding never among them."""
-    scores = scores.clone()
+    """The k best columns of (B, N + 1) scores, or all N; padding is never among them."""
+    k, scores = check_k(k), scores.clone()
     scores[:, 0] = -torch.inf
     best, items = highest(scores, min(k, scores.shape[1] - 1))
     return Ranking(items.masked_fill(best == -torch.inf, 0), best)
@@ -93,28 +113,85 @@ def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return best, places.gather(1, at)
 
 
-def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | None = None) -> Ranking:
-    """The k best items a user has not met: `seen` (B, X) item ids, 0 = nothing (None: the batch's own items).
+Pairs = tuple[Tensor, Tensor]
+"""Items of some rows of a batch: (E,) the row of each, from 0, and (E,) the item."""
 
+
+def pairs(items: Tensor) -> Pairs:
+    """The items of padded rows (B, T) as pairs; 0 is nothing."""
+    row, place = items.nonzero(as_tuple=True)
+    return row, items[row, place]
+
+
+def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | None = None) -> Ranking:
+    """The k best items a user has not met, or all N: `seen` is what each row has met (None: the batch's own items).
+
+    seen: (B, X) item ids, 0 = nothing, or pairs, which need no padding to the longest history.
     A system that only lists is asked for `SPARE` times as many, and again for twice that only for those who have met
     too many of them: a longer list costs a wider beam.
     """
-    seen = batch.items if seen is None else seen
+    k, seen = check_k(k), batch.items if seen is None else seen
+    seen = pairs(seen) if isinstance(seen, Tensor) else seen
     if hasattr(model, "score"):
         scores = model.score(batch)
-        return top(scores.scatter(1, seen, -torch.inf), k)
-    best = Ranking(seen.new_zeros(len(batch), k), torch.full((len(batch), k), -torch.inf, device=seen.device))
-    rows, most, asked = torch.arange(len(batch), device=seen.device), k + (seen > 0).sum(1), SPARE * k
+        scores[seen] = -torch.inf
+        return top(scores, k)
+    return _listed(model, batch, k, SPARE * k, seen)
+
+
+def tied_list(model: nn.Module, batch: Batch, k: int, seen: Pairs | None = None, n_items: float = math.inf) -> Ranking:
+    """The k best items of a system that only lists, with all `more` that tie with the last: of those not `seen`.
+
+    Where the system does not tell `more`, it is asked for a list twice as long until the tie has ended, and never for
+    one longer than the `n_items` of the catalogue. Without `seen` nothing is left out.
+    """
+    k, nothing = check_k(k), batch.user.new_zeros(0)
+    return _listed(model, batch, k, k if seen is None else SPARE * k, seen or (nothing, nothing), True, n_items)
+
+
+def _listed(
+    model: nn.Module, batch: Batch, k: int, asked: int, seen: Pairs, ties: bool = False, n_items: float = math.inf
+) -> Ranking:
+    """The k best items not `seen`, from a list of `asked` and, for those for whom that is too few, of ever more.
+
+    ties: find `more` too.
+    """
+    device, known = seen[0].device, _key(*seen)
+    rows, most = torch.arange(len(batch), device=device), k + torch.bincount(seen[0], minlength=len(batch))
+    best = Ranking(most.new_zeros(len(batch), k), torch.full((len(batch), k), -torch.inf, device=device))
+    parts = []
     while len(rows):
+        asked = min(asked, n_items)
         longer = model.recommend(batch.select(rows), asked)
-        met = (longer.items[:, :, None] == seen[rows, None, :]).any(-1)  # (B, asked)
+        met = torch.isin(_key(rows[:, None], longer.items), known)  # (B', asked)
         scores, order = longer.scores.masked_fill(met, -torch.inf).sort(dim=1, descending=True, stable=True)
-        scores, items = scores[:, :k], longer.items.gather(1, order[:, :k])
-        best.scores[rows, : scores.shape[1]] = scores
-        best.items[rows, : scores.shape[1]] = items.masked_fill(scores == -torch.inf, 0)
-        rows = rows[(best.scores[rows, -1] == -torch.inf) & (asked < most[rows])]
-        asked *= 2
-    return best
+        items = longer.items.gather(1, order).masked_fill(scores == -torch.inf, 0)
+        k = min(k, items.shape[1])
+        best = Ranking(best.items[:, :k], best.scores[:, :k])
+        best.items[rows], best.scores[rows] = items[:, :k], scores[:, :k]
+        last = scores[:, k - 1]
+        again = (last == -torch.inf) & (asked < most[rows])
+        if ties:
+            lowest, tied = longer.scores[:, -1], items[:, k:] * (scores[:, k:] == last[:, None])
+            if longer.more is None:
+                again |= (last > -torch.inf) & (last == lowest)
+            else:
+                unmet = longer.more * ~torch.isin(_key(rows[:, None], longer.more), known)
+                tied = torch.cat([tied, unmet * (last == lowest)[:, None]], 1)
+            parts.append((rows, tied))
+        again &= asked < n_items and asked <= longer.items.shape[1]  # else there is no longer list
+        rows, asked = rows[again], 2 * asked
+    if not ties:
+        return best
+    more = best.items.new_zeros(len(batch), max((tied.shape[1] for _, tied in parts), default=0))
+    for rows, tied in parts:
+        more[rows] = torch.nn.functional.pad(tied, (0, more.shape[1] - tied.shape[1]))
+    return dataclasses.replace(best, more=more)
+
+
+def _key(row: Tensor, item: Tensor) -> Tensor:
+    """One number for a row and an item."""
+    return (row << 40) | item
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -183,8 +260,6 @@ def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int, tens
     if depth > tensors:  # each layer or level has some of its own, and takes its time to build
         raise ValueError(f"it promises {depth:,} layers or levels, but the weights have {tensors:,} tensors")
     largest = max((abs(one) for one in _numbers(config)), default=0)
-    if max(n_items, largest) > max(size, 1 << 16):
-        raise ValueError(f"it promises {max(n_items, largest):,} of something, but the weights have {size:,} bytes")
     if 4 * largest * max(n_items, largest) > HARMLESS:
         with torch.device("meta"):  # builds for nothing, but takes seconds to import
             promised = sum(tensor.nbytes for tensor in models.build(system, n_items, config).state_dict().values())

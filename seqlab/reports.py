@@ -84,10 +84,11 @@ def render(
     start_timeout: float = 120,
     say: Callable[[str], None] = print,
 ) -> list[Report]:
-    """Run notebooks, each in a kernel of this Python and in its own folder, and render what they show.
+    """Run notebooks, each in a kernel of this Python and in the working folder, and render what they show.
 
     notebooks: their paths, or those of pinned views (`pins.pin`), which bring a notebook and its parameters.
     parameters: values for the cell tagged `parameters`, of every notebook given; text is read as the declared type.
+    Paths are relative to the working folder, wherever a notebook lies; modules beside it are found too.
     name: of the report, for one notebook (default: the notebook's). timeout: seconds a cell may take; start_timeout:
     seconds a kernel may take to start. jobs: notebooks at a time, which then share the processor's cores.
     say: gets the progress lines.
@@ -97,7 +98,7 @@ def render(
     `BlockingIOError` where another process is making one of them.
     A notebook that fails does not stop the others; its report shows how far it came.
     """
-    given = dict(parameters or {})
+    given, here = dict(parameters or {}), Path.cwd()
     out = Path(out)
     work = [_Work.prepared(Path(path), given, name) for path in notebooks]
     _names_differ(work, name)
@@ -109,7 +110,7 @@ def render(
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     reports = []
     with _held(work, out), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_report, one, out, timeout, start_timeout, threads) for one in work]
+        futures = [pool.submit(_report, one, out, here, timeout, start_timeout, threads) for one in work]
         try:
             waiting = set(futures)
             while waiting:
@@ -224,7 +225,7 @@ def _held(work: list[_Work], out: Path) -> Iterator[None]:
         yield
 
 
-def _report(work: _Work, out: Path, timeout: float, start_timeout: float, threads: int | None) -> Report:
+def _report(work: _Work, out: Path, here: Path, timeout: float, start_timeout: float, threads: int | None) -> Report:
     """Run and render one notebook aside, then put the result in place of what was there."""
     import nbformat
 
@@ -236,7 +237,7 @@ def _report(work: _Work, out: Path, timeout: float, start_timeout: float, thread
     aside = Path(tempfile.mkdtemp(dir=working))
     work.started, work.running = time.monotonic(), True
     try:
-        error = _execute(work, aside, timeout, start_timeout, threads)
+        error = _execute(work, aside, here, timeout, start_timeout, threads)
         seconds = round(time.monotonic() - work.started, 1)
         executed = aside / "executed.ipynb"
         notebook = nbformat.read(executed, as_version=4) if executed.exists() else work.notebook
@@ -296,8 +297,10 @@ def _older(place: Path) -> Path:
     return place.with_name(f".{place.name}.old")
 
 
-def _execute(work: _Work, aside: Path, timeout: float, start_timeout: float, threads: int | None) -> str | None:
-    """Run the notebook into aside/executed.ipynb; returns what went wrong in one sentence, None if nothing did."""
+def _execute(
+    work: _Work, aside: Path, here: Path, timeout: float, start_timeout: float, threads: int | None
+) -> str | None:
+    """Run the notebook in the folder `here` into aside/executed.ipynb; returns what went wrong in one sentence."""
     import papermill
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
@@ -310,7 +313,7 @@ def _execute(work: _Work, aside: Path, timeout: float, start_timeout: float, thr
         work.cell = numbers.get(cell_index, work.cell)
 
     with tempfile.TemporaryDirectory() as specs:
-        _kernelspec(Path(specs), aside.resolve(), threads)
+        _kernelspec(Path(specs), aside.resolve(), work.path.parent, threads)
         finder = KernelSpecManager(kernel_dirs=[specs], ensure_native_kernel=False)
         # a socket in a folder only this user can read, named in full: kernel and client have different working folders
         private = {"transport": "ipc", "ip": str(Path(specs) / "kernel")} if sys.platform != "win32" else {}
@@ -321,7 +324,7 @@ def _execute(work: _Work, aside: Path, timeout: float, start_timeout: float, thr
                 kernel_name="python3", language="python", progress_bar=False,
                 start_timeout=start_timeout, execution_timeout=timeout, iopub_timeout=60,
                 # not papermill's cwd: that moves this whole process, and with it the other threads
-                resources={"metadata": {"path": str(work.path.parent)}},
+                resources={"metadata": {"path": str(here)}},
                 km=work.kernel, store_widget_state=False, on_cell_start=on_cell,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
@@ -338,9 +341,13 @@ def _execute(work: _Work, aside: Path, timeout: float, start_timeout: float, thr
     return _stopped_early(aside / "executed.ipynb")
 
 
-def _kernelspec(folder: Path, aside: Path, threads: int | None) -> None:
-    """A kernel named python3 that is this very Python, whatever is installed or the notebook was saved with."""
+def _kernelspec(folder: Path, aside: Path, beside: Path, threads: int | None) -> None:
+    """A kernel named python3 that is this very Python, whatever is installed or the notebook was saved with.
+
+    It finds the modules in `beside`, the notebook's folder, as it does in JupyterLab.
+    """
     env = {
+        "SEQLAB_NOTEBOOK_DIR": str(beside),
         "SEQLAB_REPORT": "1",
         "SEQLAB_REPORT_DIR": str(aside),
         "PLOTLY_RENDERER": "plotly_mimetype",
@@ -353,7 +360,12 @@ def _kernelspec(folder: Path, aside: Path, threads: int | None) -> None:
     # jupyter_client fills in ${NAME} here
     env = {key: value.replace("$", "$$") for key, value in env.items()}
     spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": [
+            sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
+            # not by PYTHONPATH: a file there must not stand for a module that the kernel needs to start
+            "--IPKernelApp.exec_lines="
+            "__import__('sys').path.insert(1, __import__('os').environ['SEQLAB_NOTEBOOK_DIR'])",
+        ],
         "display_name": "Python 3", "language": "python", "env": env,
     }  # fmt: skip
     (folder / "python3").mkdir()

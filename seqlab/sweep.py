@@ -42,12 +42,13 @@ _TRAINING = threading.Lock()  # random numbers and standard output belong to the
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: what it is called, its plan, where its data come from and their fingerprint."""
+    """One run of a sweep: its name, its plan, and where its data come from, with their fingerprint."""
 
     label: str
     plan: leaderboard.Plan
     dataset: str
     data: str
+    reading: tuple[tuple[str, str], ...] = ()
 
     @property
     def tries(self) -> Path:
@@ -79,20 +80,24 @@ def sweep(
     scheduler: str | None = None,
     seen_filter: bool | None = None,
     say: Callable[[str], None] = print,
+    reading: Mapping[str, str] | None = None,
 ) -> Swept:
     """Train every arm with every choice of the grid and every seed on every dataset, and keep a row of each run.
 
     arms: as `seqlab leaderboard` takes them; their own words stand over `grid` and `given`. grid: for some settings (of
     a system or of training) the values to try, in all combinations. given: settings for all. table: a .parquet or .csv,
-    by default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `pools.pool`.
+    by default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `pools.pool`. reading: how
+    files are read, as `datasets.load` takes it.
 
     A run that fails does not stop the others. What a killed process was training is begun again, `TRIES` times in all.
-    Raises, before anything is trained, `ValueError` for an arm, a setting or a dataset that is none, and for a folder
-    in `runs` with a run on other data; and what `pools.pool` raises.
+    Raises, before anything is trained, `ValueError` for an arm, a setting or a dataset that is none, and for two
+    datasets of one name; and what `pools.pool` raises.
     """
     runs = Path(runs).absolute()
     table = runs / "sweep.parquet" if table is None else Path(table)
-    jobs, finished = _planned(arms, datasets, seeds, grid or {}, given or {}, runs, table, seen_filter)
+    jobs, finished = _planned(
+        arms, datasets, seeds, grid or {}, given or {}, runs, table, seen_filter, dict(reading or {})
+    )
     if finished:
         leaderboard.add(finished, table)
     left = [job for job in jobs if not job.plan.folder.exists()]
@@ -130,7 +135,7 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def _planned(
     arms: Sequence[str], datasets: Sequence[str], seeds: Sequence[int], grid: Mapping[str, Sequence[Any]],
-    given: Mapping[str, Any], runs: Path, table: Path, seen_filter: bool | None,
+    given: Mapping[str, Any], runs: Path, table: Path, seen_filter: bool | None, reading: dict[str, str],
 ) -> tuple[list[Job], list[dict[str, Any]]]:  # fmt: skip
     """The runs, each once, and the rows of those that are finished and not in the table."""
     if twice := [key for key in grid if key in given]:
@@ -138,7 +143,7 @@ def _planned(
     known = set(leaderboard.keys(leaderboard.read(table)))
     jobs, finished, prints = {}, [], {}
     for dataset in datasets:
-        split = leave_one_out(load(dataset))
+        split = leave_one_out(load(dataset, **reading))
         data = split.log.fingerprint()
         if prints.setdefault(split.log.name, data) != data:
             raise ValueError(f"{dataset} is called {split.log.name!r}, like other data of this sweep: rename its file.")
@@ -148,9 +153,9 @@ def _planned(
                 continue
             words = leaderboard.as_words({key: value for key, value in point.items() if f":{key}=" not in arm})
             label = f"{':'.join(filter(None, [arm, words]))} seed {seed} on {split.log.name}"
-            jobs[one.folder] = Job(label, one, _anywhere(dataset), data)
+            jobs[one.folder] = Job(label, one, _anywhere(dataset), data, tuple(reading.items()))
             if one.folder.exists():
-                run = load_run(one.folder, split)  # says if it was trained on other data
+                run = load_run(one.folder, split)
                 if leaderboard.key_of(one.key) not in known:
                     finished.append(leaderboard.row(run, split, one.options))
     return list(jobs.values()), finished
@@ -210,7 +215,7 @@ def _attempt(job: Job) -> Outcome:
         with job.tries.open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
         with _TRAINING, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            split = _split(job.dataset, job.data)
+            split = _split(job.dataset, job.data, job.reading)
             run = job.plan.made(split)
         if run.interrupted:
             raise KeyboardInterrupt
@@ -224,8 +229,8 @@ def _attempt(job: Job) -> Outcome:
 
 
 @functools.lru_cache(maxsize=1)  # a process gets the runs of one dataset after those of another
-def _split(dataset: str, data: str) -> Split:
-    split = leave_one_out(load(dataset))
+def _split(dataset: str, data: str, reading: tuple[tuple[str, str], ...]) -> Split:
+    split = leave_one_out(load(dataset, **dict(reading)))
     if split.log.fingerprint() != data:
         raise ValueError(f"{dataset} does not hold the data that the sweep was planned for; has the file changed?")
     return split

@@ -6,8 +6,9 @@ A model puts a `Tap`, an identity module, at every place worth looking. `watch` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,18 +17,29 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     import pandas as pd
 
+AXES = (
+    "user", "event", "token", "slot", "beam", "step", "head", "query_event", "key_event", "query_token", "key_token",
+    "query_slot", "key_slot", "query_step", "key_step", "gate", "expert", "interest", "branch", "level", "rank", "item",
+    "code", "layer", "pass", "dim",
+)  # fmt: skip
+"""The names an axis may have. `event`: the events of the batch, one by one; `token`: what `Layout` describes; `slot`:
+the codes (or vectors) of one item; `step`: thoughts, or steps of a path; `query_` and `key_`: the two sides of
+attention."""
+
 
 class Tap(nn.Module):
     """Marks a tensor as worth looking at.
 
-    `kind` is the name a `Trace` collects it under ("attention", "hidden", "gates"); `axes` names its dimensions,
-    one word each, e.g. `"user head query key"`.
+    `kind` is the name a `Trace` collects it under ("attention", "hidden", "gates"); `axes` names its dimensions, by
+    words of `AXES`, e.g. `"user head query_event key_event"`. Raises `ValueError` for another word.
     """
 
     def __init__(self, kind: str, axes: str) -> None:
         super().__init__()
         self.kind = kind
         self.axes = tuple(axes.split())
+        if unknown := [axis for axis in self.axes if axis not in AXES]:
+            raise ValueError(f"no axis is called {unknown[0]!r}; there are: {', '.join(AXES)}.")
         self._visitors: list[Callable[[Tensor], Tensor]] = []
 
     @property
@@ -42,6 +54,90 @@ class Tap(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.kind}: {' '.join(self.axes)}"
+
+
+KINDS = ("padding", "start", "event", "code", "part", "neighbour", "thought", "query")
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What each token is that a model's blocks read, for every row of a batch: all tensors are (B, L).
+
+    kind: a place in `KINDS`. An "event" is a whole event; "code" and "part" are one of several tokens of an event (a
+    code, a vector); a "neighbour" is an item that is read beside the history; a "query" stands for the item that is
+    asked for. item: the item that the token tells of, 0 = none. slot: which of the tokens of one event, or of the
+    thoughts or queries, from 0; -1 where there is but one. position: the event of the batch that the token belongs to,
+    from 0; -1 = none. answers: whether the recommendation is made of the token's state (bool; all False where another
+    part of the model makes it).
+    """
+
+    item: Tensor
+    slot: Tensor
+    kind: Tensor
+    position: Tensor
+    answers: Tensor
+
+    @classmethod
+    def of_events(cls, items: Tensor, parts: int = 1, kind: str = "event") -> Layout:
+        """Events (B, T), right-padded, each as so many tokens in a row; the tokens of the last event answer."""
+        users, length = items.shape
+        position = torch.arange(length, device=items.device).expand(users, -1)
+        last = ((items > 0).sum(1, keepdim=True) - 1).clamp(min=0)
+        slot = torch.arange(parts, device=items.device) if parts > 1 else items.new_full((1,), -1)
+        columns = items, position.where(items > 0, -1), (position == last) & (items > 0)
+        item, position, answers = (column.repeat_interleave(parts, 1) for column in columns)
+        kinds = torch.where(item > 0, KINDS.index(kind), KINDS.index("padding"))
+        return cls(item, slot.repeat(users, length), kinds, position, answers)
+
+    @classmethod
+    def of_others(cls, items: Tensor, kind: str, answers: bool = False, empty: str | None = None) -> Layout:
+        """Tokens (B, L) that belong to no event, with the items that they tell of (0 = none).
+
+        empty: the kind of those that tell of none (None: the same).
+        """
+        kinds = torch.where(items > 0, KINDS.index(kind), KINDS.index(empty or kind))
+        width = items.shape[1]
+        slot = torch.arange(width, device=items.device) if width > 1 else items.new_full((width,), -1)
+        none = torch.full_like(items, -1)
+        return cls(items, slot.expand_as(items), kinds, none, torch.full_like(items, answers, dtype=torch.bool))
+
+    def then(self, other: Layout) -> Layout:
+        """These tokens and others behind them."""
+        return Layout(*(torch.cat([getattr(one, field.name) for one in (self, other)], 1) for field in fields(self)))
+
+    def first(self, length: int) -> Layout:
+        """The first `length` tokens; if the one that answers is cut off, the last one left answers."""
+        cut = self.select(torch.arange(min(length, len(self)), device=self.item.device))
+        lost = self.answers.any(1) & ~cut.answers.any(1)  # (B,)
+        last = torch.arange(len(cut), device=lost.device) == len(cut) - 1
+        return replace(cut, answers=cut.answers | (lost[:, None] & last))
+
+    def select(self, tokens: Tensor) -> Layout:
+        """These tokens of every row, by place (L',)."""
+        return Layout(*(getattr(self, field.name)[:, tokens] for field in fields(self)))
+
+    def cpu(self) -> Layout:
+        """The same on the CPU."""
+        return Layout(*(getattr(self, field.name).cpu() for field in fields(self)))
+
+    def __len__(self) -> int:
+        """L, the tokens of a row."""
+        return self.item.shape[1]
+
+    def words(self, titles: Sequence[str], row: int = 0) -> list[str]:
+        """What to call the tokens of one row: titles (N + 1) by item."""
+        words, columns = [], (self.item, self.slot, self.kind)
+        for item, slot, kind in zip(*(column[row].tolist() for column in columns), strict=True):
+            number = "" if slot < 0 else f" {slot + 1}"
+            words.append({
+                "event": titles[item],
+                "code": f"{titles[item]} · code{number}",
+                "part": f"{titles[item]} · part{number}",
+                "neighbour": f"near: {titles[item]}",
+                "thought": f"thought{number}",
+                "query": f"next item?{number and f' · part{number}'}",
+            }.get(KINDS[kind], KINDS[kind]))  # fmt: skip
+        return words
 
 
 class Record:

@@ -12,16 +12,20 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from seqlab import processes, provenance, recommender
+from seqlab import models, processes, provenance, recommender
 from seqlab.checkpoints import Checkpoint, State
-from seqlab.evaluation import METRIC_NAMES, Ranks, metrics, rank
+from seqlab.datasets.columns import listed
+from seqlab.evaluation import Ranks, metrics, rank
 from seqlab.files import alone
+from seqlab.options import Options
+from seqlab.presets import preset
 from seqlab.progress import Progress
+from seqlab.run_identity import differences, identity, name_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,38 +33,6 @@ if TYPE_CHECKING:
     from seqlab.datasets.sequences import Batch
     from seqlab.datasets.splits import Split
     from seqlab.recommender import Loss
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train, whatever the model. Raises `ValueError` for numbers no training can have."""
-
-    epochs: int = 100  # at most; early stopping usually ends sooner
-    tokens: int = 4096  # history positions in a batch
-    learning_rate: float = 1e-3
-    warmup: int = 100  # steps over which the learning rate rises to its value
-    decay: Literal["none", "cosine"] = "none"  # cosine: the rate falls to nothing over `epochs`
-    weight_decay: float = 0.0
-    clip: float = 1.0  # norm of the gradient
-    metric: str = "ndcg@10"  # of validation; the best epoch by it is kept
-    patience: int = 10  # epochs without a better validation metric before training stops
-    validate_every: int = 1  # epochs; a generative system writes a beam for every user of the validation part
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    precision: Literal["no", "bf16", "fp16"] = "no"  # of the products, where the device has it
-    compile: bool = False  # torch.compile what the loss needs: for GPUs; on a CPU it gains nothing
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in {"epochs": 1, "tokens": 1, "patience": 1, "validate_every": 1, "warmup": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least} (got {getattr(self, name)}).")
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a number above 0 (got {getattr(self, name)}).")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be a number, 0 or more (got {self.weight_decay}).")
-        if self.metric not in METRIC_NAMES:
-            raise ValueError(f"{self.metric!r} is no metric of validation; there are: {', '.join(METRIC_NAMES)}.")
 
 
 @dataclass(frozen=True)
@@ -96,10 +68,14 @@ def fit(
 ) -> Run:
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
-    Without `options` those of the dataset's card are taken (see `preset`).
+    Without `options` those of the preset are taken (see `usual_options`).
     `out` is written whole at the end; until then `<out>.partial` holds the last checkpoint, from which `resume=True`
-    goes on to the same weights as an uninterrupted run (same machine, seed and number of processes). Ctrl-C stops
-    training and goes on with the best epoch so far. Device, precision and processes are Accelerate's.
+    goes on to the same weights as an uninterrupted run (same machine, seed and number of processes). A finished run in
+    `out` is loaded by `resume=True` if it is the one that this call would make. Ctrl-C stops training and goes on with
+    the best epoch so far. Device, precision and processes are Accelerate's.
+
+    A system with `calibrate(split, seen_filter)` is calibrated on validation after training; its validation metrics
+    are measured after that.
 
     The same call trains by several processes under `torchrun`; all must make it, and each gets the run. A batch is
     still of `options.tokens` positions, its rows dealt out in turn. Loss and gradient are the means over the whole
@@ -109,12 +85,20 @@ def fit(
     shares, the contrast of ReaRec's PRL and the sample of its ERL, the paths of REG4Rec's alignment. The first process
     writes and reports. Ctrl-C, or an error of one, stops them all.
 
-    Raises `FileExistsError` where `out` exists, `BlockingIOError` where another training is writing it, `OSError` where
-    it cannot be written, `ValueError` where a checkpoint belongs to other settings or processes were given different
-    ones, `FloatingPointError` where the loss is not finite (the last checkpoint is kept), `ConnectionAbortedError`
-    where another process stopped.
+    Raises `ValueError` where no user can be evaluated in validation or test, where `out` holds another run than this
+    one, or a checkpoint of one, and where processes were given different settings; `FileExistsError` where `out` exists
+    without `resume`; `BlockingIOError` where another training is writing it; `OSError` where it cannot be written;
+    `FloatingPointError` where the loss is not finite (the last checkpoint is kept); `ConnectionAbortedError` where
+    another process stopped.
     """
-    options = options or preset(model, split)
+    options = options or usual_options(model, split)
+    seen_filter = not split.log.repeats if seen_filter is None else seen_filter
+    for part, questions in (("validation", split.valid), ("test", split.test)):
+        if not len(questions):
+            raise ValueError(
+                f"{split.log.name}: no user can be evaluated in the {part} part ({split.how}). {' '.join(split.notes)} "
+                "Use a log with longer histories, or another split."
+            )
     processes.start()
     if out is None:
         return _fit(model, split, options, None, resume, seen_filter)
@@ -127,19 +111,34 @@ def fit(
         if finished:
             if resume:
                 with processes.together():
-                    return load_run(out, split)
+                    return _found(out, model, split, options, seen_filter)
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
             )
         return _fit(model, split, options, out, resume, seen_filter)
 
 
-def _fit(
-    model: nn.Module, split: Split, options: Options, out: Path | None, resume: bool, seen_filter: bool | None
-) -> Run:
+def _found(out: Path, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> Run:
+    """The finished run in `out`. Raises `ValueError` where it is not the one that this training would be."""
+    try:
+        differ = differences(out, model, options, split, seen_filter)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{out} is no finished run ({error}); choose another folder.") from error
+    if differ:
+        raise ValueError(
+            f"{out} holds another finished run: {listed(differ, 6)}. Choose another folder, or ask for the run that is "
+            "there."
+        )
+    return load_run(out, split)
+
+
+def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, resume: bool, seen_filter: bool) -> Run:
     partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
     started = time.perf_counter()
+    asked = _sample(split, options.validate_users)
+    if processes.index() == 0:
+        print(_beginning(model, split, asked), flush=True)
     with processes.together():
         recommender.prepare(model, split)
     if processes.count() > 1:  # all begin with what the first has, to the last bit
@@ -160,10 +159,14 @@ def _fit(
                 print(f"Stopped in epoch {state.epoch + 1}: the best epoch so far, {state.best_epoch}, is kept{kept}.")
         if state.best:
             model.load_state_dict(state.best)
+    if hasattr(model, "calibrate"):
+        model.calibrate(split, seen_filter)
+        state.valid = {}
     test = rank(model, split, "test", seen_filter)
     summary = {
         "test": metrics(test),
-        "valid": state.valid or metrics(rank(model, split, "valid", seen_filter)),
+        "valid": state.valid or metrics(rank(model, asked, "valid", seen_filter)),
+        "valid_users": len(asked.valid),
         "protocol": test.protocol,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seconds": round(state.seconds or time.perf_counter() - started, 3),
@@ -171,13 +174,31 @@ def _fit(
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
     }
-    run = Run(_name(model), model.eval(), summary, test, state.history, out, interrupted)
+    run = Run(name_of(model), model.eval(), summary, test, state.history, out, interrupted)
     if out is None or interrupted:
         return dataclasses.replace(run, folder=None)
     with processes.together():  # when one returns, the folder is there
         if processes.index() == 0:
             _write(run, split, options, partial)
     return run
+
+
+def _beginning(model: nn.Module, split: Split, asked: Split) -> str:
+    """What is about to be done, before the first seconds that show nothing."""
+    text = f"{name_of(model)} on {split.log.name}: {split.n_users:,} users, {split.n_items:,} items"
+    if hasattr(model, "loss"):
+        text += f", {split.train.targets_per_epoch(model.config.max_length):,} targets an epoch"
+    if len(asked.valid) < len(split.valid):
+        text += f"; validation asks {len(asked.valid):,} of {len(split.valid):,} users"
+    return text + (". Preparing what it reads." if hasattr(model, "prepare") else ".")
+
+
+def _sample(split: Split, users: int | None) -> Split:
+    """The split with so many validation users, drawn alike for every training; all of them for None."""
+    if users is None or users >= len(split.valid):
+        return split
+    drawn = torch.randperm(len(split.valid), generator=torch.Generator().manual_seed(0))[:users].sort().values
+    return dataclasses.replace(split, valid=split.valid.select(drawn))
 
 
 def _alone(out: Path) -> contextlib.AbstractContextManager:
@@ -190,11 +211,11 @@ def _partial(out: Path) -> Path:
     return out.with_name(out.name + ".partial")
 
 
-def preset(model: nn.Module, split: Split) -> Options:
-    """The options that the dataset's card holds for this system, over the defaults."""
-    from seqlab.datasets.named import preset
-
-    return Options(**preset(split.log.name, _name(model)).get("options", {}))
+def usual_options(model: nn.Module, split: Split) -> Options:
+    """The options that suit this system on these data (see `presets`), over the defaults."""
+    system, kinds = name_of(model), models.types_of(Options)
+    found = preset(system, split.log.card, split.log.n_events).options
+    return Options(**{key: models.read_as(kinds[key], value, f"{system}: {key}") for key, value in found.items()})
 
 
 def load_run(folder: str | Path, split: Split) -> Run:
@@ -209,9 +230,11 @@ def load_run(folder: str | Path, split: Split) -> Run:
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    if origin["data"]["fingerprint"] != split.log.fingerprint() or origin["data"]["split"] != split.how:
+    data = origin["data"]
+    fingerprint = split.log.fingerprint(data.get("fingerprint_version", 1))
+    if data["fingerprint"] != fingerprint or data["split"] != split.how:
         raise ValueError(
-            f"{folder} was trained on {origin['data']['name']} ({origin['data']['split']}), not on this split of "
+            f"{folder} was trained on {data['name']} ({data['split']}), not on this split of "
             f"{split.log.name} ({split.how}); load the data it was trained on."
         )
     stored = origin["evaluation"]
@@ -226,16 +249,18 @@ def _write(run: Run, split: Split, options: Options, partial: Path) -> None:
     """Fill the folder under its temporary name, then rename it."""
     origin = provenance.describe() | {
         "options": dataclasses.asdict(options),
-        "data": {"name": split.log.name, "split": split.how, "fingerprint": split.log.fingerprint()},
+        "data": {"name": split.log.name, "card": split.log.card, "origin": split.log.origin, "split": split.how,
+                 "fingerprint": split.log.fingerprint(), "fingerprint_version": 2},
         "evaluation": {"seen_filter": run.ranks.seen_filter, "exposure": run.ranks.exposure.tolist()},
         "history": run.history,
         "processes": processes.count(),
-    }
+    }  # fmt: skip
     partial.mkdir(parents=True, exist_ok=True)
     recommender.save(run.model, partial, run.system, split.n_items)
     run.ranks.frame.to_parquet(partial / "ranks.parquet", index=False)
     for name, content in {"metrics": run.metrics, "provenance": origin}.items():
-        (partial / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, allow_nan=False)
+        (partial / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(partial / "checkpoint", ignore_errors=True)
     os.replace(partial, run.folder)
 
@@ -267,13 +292,12 @@ class _Loop:
         if options.compile:
             self.objective = torch.compile(self.objective, dynamic=True)
         self.train = split.train.to(accelerator.device)
-        chosen = dataclasses.asdict(options)
+        self.asked = _sample(split, options.validate_users)
+        self.targets = split.train.targets_per_epoch(model.config.max_length)
+        chosen = identity(model, options, split, seen_filter).chosen()
         if options.decay == "none":
-            chosen["epochs"] = None  # training may go on for longer than it was begun for
-        settings = json.dumps(
-            {"config": dataclasses.asdict(model.config), "options": chosen,
-             "data": split.log.fingerprint(), "split": split.how}
-        )  # fmt: skip
+            chosen["options"].pop("epochs", None)  # training may go on for longer than it was begun for
+        settings = json.dumps(chosen, sort_keys=True)
         if len(set(processes.say(settings))) > 1:
             raise ValueError("The processes of this training have different data or settings; give all the same.")
         self.checkpoint = None if partial is None else Checkpoint(partial / "checkpoint", settings)
@@ -281,8 +305,8 @@ class _Loop:
     def run(self, state: State) -> None:
         with Progress(self.options.epochs, self.options.metric) as progress, processes.hold_back(self.pressed):
             while state.epoch < self.options.epochs:
-                if state.epoch - state.best_epoch >= self.options.patience:
-                    progress.say(f"No better {self.options.metric} for {self.options.patience} epochs: stopped.")
+                if _validations_since(state, self.options.metric) >= self.options.patience:
+                    progress.say(f"No better {self.options.metric} in {self.options.patience} validations: stopped.")
                     break
                 self._epoch(state, progress)
                 with processes.together():
@@ -296,43 +320,45 @@ class _Loop:
         seed = options.seed * 1_000_003 + state.epoch  # an epoch is the same whether or not it was resumed at
         torch.manual_seed(seed + processes.index() * 7_919)
         self.model.train()
-        total, steps, targets = torch.zeros((), device=self.accelerator.device), 0, 0
+        total, steps, targets, learned = torch.zeros((), device=self.accelerator.device), 0, 0, 0
         step = sum(int(row["steps"]) for row in state.history)
         done, share = state.epoch / options.epochs, (processes.index(), processes.count())
         for batch in self.train.training_batches(self.model.config.max_length, options.tokens, seed, share):
             rate = _rate(options, step + steps + 1, done)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            loss, asked = self._learn(batch) if processes.count() == 1 else self._learn_together(batch)
+            loss, asked, count = self._learn(batch) if processes.count() == 1 else self._learn_together(batch)
             self.accelerator.clip_grad_norm_(self.parameters, options.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             total += loss
             steps += 1
             targets += int(asked)
+            learned += int(count)
             if steps % 20 == 0:
                 mean = float(total) / steps
                 self._must_be_finite(mean, state.epoch, steps, rate)
-                progress.step(state.epoch, targets, self.train, mean, time.perf_counter() - began)
+                share = targets / max(self.targets, 1)
+                progress.step(state.epoch, share, learned / (time.perf_counter() - began), mean)
         mean = float(total) / max(steps, 1)
         self._must_be_finite(mean, state.epoch, steps, options.learning_rate)
         state.seconds += time.perf_counter() - began
-        state.targets += targets
+        state.targets += learned
         state.epoch += 1
         row = {"epoch": state.epoch, "loss": mean, "steps": steps}
         if state.epoch % options.validate_every == 0 or state.epoch == options.epochs:
-            valid = metrics(rank(self.model, self.split, "valid", self.seen_filter))
+            valid = metrics(rank(self.model, self.asked, "valid", self.seen_filter))
             row[options.metric] = valid[options.metric]
             if valid[options.metric] > state.valid.get(options.metric, -1.0):
                 state.valid, state.best_epoch = valid, state.epoch
                 state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         state.history.append(row | {"seconds": round(time.perf_counter() - began, 3)})
-        progress.epoch(state.history[-1], targets / (state.seconds / state.epoch), state.best_epoch)
+        progress.epoch(state.history[-1], learned / (state.seconds / state.epoch), state.best_epoch)
 
-    def _learn(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Leave the gradient of the loss in the parameters; the loss, and the number of targets."""
-        loss = self._backward(batch)
-        return loss.total.detach(), (batch.targets > 0).sum()
+    def _learn(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | int]:
+        """Leave the gradient of the loss in the parameters; the loss, the targets, and how many were learned from."""
+        loss, asked = self._backward(batch), (batch.targets > 0).sum()
+        return loss.total.detach(), asked, asked if loss.count is None else loss.count
 
     def _backward(self, batch: Batch) -> Loss:
         with self.accelerator.autocast():
@@ -340,7 +366,7 @@ class _Loop:
         self.accelerator.backward(loss.total)
         return loss
 
-    def _learn_together(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _learn_together(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """`_learn` where each process holds some rows of the batch, or none.
 
         Every process's mean is weighed by the answers it is a mean over; their sum is the mean over the whole batch.
@@ -370,7 +396,7 @@ class _Loop:
             processes.meet(failure)
         for parameter, gradient, somewhere in zip(self.parameters, gradients, has.tolist(), strict=True):
             parameter.grad = gradient.div_(weight).view_as(parameter) if somewhere else None
-        return loss / weight, asked
+        return loss / weight, asked, weight
 
     def _must_be_finite(self, loss: float, epoch: int, step: int, rate: float) -> None:
         if loss != loss or loss in (float("inf"), float("-inf")):
@@ -381,15 +407,15 @@ class _Loop:
             )
 
 
+def _validations_since(state: State, metric: str) -> int:
+    """How many validations there were after the best one."""
+    return sum(metric in row and row["epoch"] > state.best_epoch for row in state.history)
+
+
 def _rate(options: Options, step: int, share: float) -> float:
     """The learning rate of a step, the first of which is 1, in an epoch before which `share` of all epochs are done."""
     rate = options.learning_rate * min(1.0, step / max(options.warmup, 1))
     return rate if options.decay == "none" else rate * (1 + math.cos(math.pi * share)) / 2
-
-
-def _name(model: nn.Module) -> str:
-    """The name of a system is that of its file."""
-    return type(model).__module__.rpartition(".")[2]
 
 
 def _accelerator(precision: str) -> Accelerator:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class Tuned:
     """What a search found.
 
-    arm: the best settings, as `seqlab leaderboard` takes them; preset: the same as a block for the dataset's card.
+    arm: the best settings, as `seqlab leaderboard` takes them; preset: the same as sections of `presets/<system>.toml`.
     trials: a row per trial (index its number) with its settings and, in the last column, what it reached of the
     validation metric, NaN where it failed.
     """
@@ -55,12 +55,14 @@ def tune(
     runs: str | Path = "data/runs",
     seen_filter: bool | None = None,
     say: Callable[[str], None] = print,
+    reading: Mapping[str, str] | None = None,
 ) -> Tuned:
     """Search `space` by so many trials in all, those of earlier calls with the same arguments among them.
 
     space: for a setting of the system or of training "1e-4..1e-2:log", "16..128" or "a,b,c" (of lists "64,64;128,128").
     given: settings of all trials. seed: of training and of the search. The first trial has the settings in force, those
-    of the dataset's card or the defaults, where the space holds them; the others are drawn, numbers to three digits.
+    of the preset or the defaults, where the space holds them; the others are drawn, numbers to three digits.
+    reading: how a file is read, as `datasets.load` takes it.
     A trial that fails by its settings (a loss that is not finite, a width that the heads do not divide) counts, and
     is told.
 
@@ -73,7 +75,7 @@ def tune(
     distributions = _distributions(arm, space, given)
     from optuna.trial import TrialState  # now it is known to be there
 
-    split = leave_one_out(load(dataset))
+    split = leave_one_out(load(dataset, **(reading or {})))
 
     def planned(chosen: dict[str, Any]) -> leaderboard.Plan:
         return leaderboard.plan(arm, split, seed, runs, given | chosen, seen_filter)
@@ -112,7 +114,7 @@ def tune(
     best, _ = max(done.values(), key=lambda trial: -math.inf if trial[1] is None else trial[1])
     table = pd.DataFrame([chosen | {metric: value} for chosen, value in done.values()], pd.Index(done, name="trial"))
     words = leaderboard.as_words({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
-    return Tuned(f"{arm}:{words}", _preset(planned(best)), table)
+    return Tuned(f"{arm}:{words}", _preset(planned(best), split.log.card or split.log.name), table)
 
 
 def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> dict[str, BaseDistribution]:
@@ -199,12 +201,12 @@ def _tidy(drawn: dict[str, Any]) -> dict[str, Any]:
     return {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in drawn.items()}
 
 
-def _preset(plan: leaderboard.Plan) -> str:
-    """What of a plan differs from the defaults, as a card has it."""
+def _preset(plan: leaderboard.Plan, dataset: str) -> str:
+    """What of a plan differs from the defaults, as a preset has it."""
     blocks = []
     for part, default in (("settings", models.configure(plan.system, {})), ("options", Options())):
         usual = json.loads(json.dumps(dataclasses.asdict(default)))
         differ = {key: value for key, value in json.loads(plan.key[part]).items() if value != usual[key]}
         lines = [f"{key} = {json.dumps('none' if value is None else value)}" for key, value in differ.items()]
-        blocks += ["\n".join([f"[presets.{plan.system}.{part}]", *lines])] if lines else []
+        blocks += ["\n".join([f"[{dataset}.{part}]", *lines])] if lines else []
     return "\n\n".join(blocks)

@@ -30,6 +30,19 @@ SETTINGS = {
 """No news and no update check; every cell stays in the page, on screen or not."""
 
 SCREENSHOTS = Path(__file__).parent / "browser" / "screenshots"
+PRESS = """async (root) => {
+    const pressed = [];
+    for (const it of root.querySelectorAll('.modebar-btn, .js-plotly-plot a, a.output')) {
+        pressed.push(it.getAttribute('data-title') || it.textContent);
+        it.dispatchEvent(new MouseEvent('click', { bubbles: true, cancelable: true, view: window }));
+        await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    for (const it of document.querySelectorAll('[class*="plotly-cloud"] button'))  // one that asks first
+        it.dispatchEvent(new MouseEvent('click', { bubbles: true, cancelable: true, view: window }));
+    return pressed;
+}"""
+"""Presses whatever a figure has to press, and says what that was."""
+
 KERNEL = """() => { const widget = window.jupyterapp.shell.currentWidget;
     const session = widget && widget.sessionContext && widget.sessionContext.session;
     return session && session.kernel ? session.kernel.status : null }"""
@@ -37,12 +50,22 @@ KERNEL = """() => { const widget = window.jupyterapp.shell.currentWidget;
 
 @dataclass
 class Opened:
-    """A page and what went wrong on it: addresses asked for outside, errors of the console and of scripts."""
+    """A page and what went wrong on it: addresses asked for outside, other windows, errors of console and scripts."""
 
     page: object
     outside: list[str] = field(default_factory=list)
+    windows: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     dialogs: list[str] = field(default_factory=list)
+
+    def leads_nowhere(self, root: object) -> list[str]:
+        """Press every control of the figures in `root`, a locator, and return their names: none leads outside."""
+        here = self.page.url
+        pressed = root.evaluate(PRESS)
+        self.page.wait_for_timeout(200)
+        assert not self.outside and not self.windows and not self.dialogs and self.page.url == here
+        assert not re.search("share|cloud|produced with", " ".join(pressed).lower()), pressed
+        return pressed
 
     def shot(self, name: str, **options: object) -> Path:
         """A picture of it in tests/browser/screenshots."""
@@ -73,6 +96,10 @@ def visited(
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
     opened = Opened(context.new_page())
 
+    def opens(page: object) -> None:
+        if page is not opened.page:
+            opened.windows.append(page.url)
+
     def decide(route: object) -> None:
         if route.request.url.startswith((*allowed, "data:", "blob:")):
             route.continue_()
@@ -84,6 +111,7 @@ def visited(
         opened.dialogs.append(dialog.message)
         dialog.dismiss()
 
+    context.on("page", opens)
     context.route("**/*", decide)
     opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
     opened.page.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else None)
@@ -152,8 +180,8 @@ class LabNotebook:
         return self.opened.shot(name, **options)
 
     def no_mishaps(self) -> None:
-        """Nothing was asked for outside, no script erred, no dialog opened."""
-        assert not self.opened.outside and not self.opened.dialogs
+        """No figure leads outside; nothing was asked for there, no script erred, no dialog opened."""
+        self.opened.leads_nowhere(self.panel)
         # the server's own answers to a client that asks for what is not there yet are no errors of ours
         errors = [text for text in self.opened.errors if not re.search(r"status of 4\d\d|favicon|ResizeObserver", text)]
         assert not errors, errors

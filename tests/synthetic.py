@@ -86,6 +86,16 @@ def batch_of(histories: Histories, width: int = 0) -> Batch:
     return Batch(items, times, lengths, torch.arange(1, len(histories) + 1))
 
 
+def stops_by_hand(probabilities: torch.Tensor, epsilon: float, least: int = 1) -> list[int]:
+    """For each row (S + 1, N) of probabilities the first step t >= least with KL(p_{t-1} || p_t) < epsilon, else S."""
+    found = []
+    for row in probabilities.double():
+        moved = (row[:-1] * (row[:-1] / row[1:]).log()).sum(-1).tolist()  # KL(p_{t-1} || p_t) stands at t - 1
+        below = [at for at in range(least, len(row)) if moved[at - 1] < epsilon]
+        found.append(below[0] if below else len(row) - 1)
+    return found
+
+
 def small(name: str, **settings) -> dict[str, object]:
     """Settings that make a system small and certain; those it does not have, or has no use for, are left out."""
     config = models.module(name).Config

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seqlab import cli
+from tests.synthetic import chain_log
 
 
 def seqlab(*words: str | Path) -> None:
@@ -40,6 +41,38 @@ def test_fit_writes_a_run_that_evaluate_reads(log: Path, tmp_path: Path, capsys:
     assert f"{metrics['test']['ndcg@10']:.4f}" in printed and "full ranking of 24 items" in printed
 
 
+def test_a_run_on_own_data_remembers_where_they_lie_and_how_they_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    columns = {"user": "kunde", "item": "artikel", "timestamp": "zeit"}
+    chain_log().events.rename(columns=columns).to_csv("shop.txt", sep=";", index=False)
+    reading = ["--user", "kunde", "--item", "artikel", "--time", "zeit", "--sep", ";"]
+    for system in ("markov", "popularity"):
+        assert code_of("fit", system, "--dataset", "shop.txt", "--out", system, *reading) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert code_of("evaluate", "../markov") == code_of("compare", "../markov", "../popularity") == 0
+    assert "full ranking of 24 items" in capsys.readouterr().out
+    chain_log(1).events.rename(columns=columns).to_csv(tmp_path / "shop.txt", sep=";", index=False)
+    assert code_of("evaluate", "../markov") == 2
+    assert "load the data it was trained on" in capsys.readouterr().err
+    (tmp_path / "shop.txt").unlink()
+    assert code_of("evaluate", "../markov") == 2
+    assert "shop.txt: there is no such file" in capsys.readouterr().err
+
+
+def test_leaderboard_shows_the_rows_of_a_file_with_their_arms(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert code_of("leaderboard", "markov", "markov:gaps=1", "--dataset", log, "--runs", tmp_path / "runs") == 0
+    lines = capsys.readouterr().out.splitlines()
+    header = next(number for number, line in enumerate(lines) if line.split()[:2] == ["arm", "seed"])
+    assert {line.split()[0] for line in lines[header + 1 : -1]} == {"markov", "markov:gaps=1"}
+    assert lines[-1] == f"The table: {tmp_path / 'runs' / 'leaderboard.csv'}"
+
+
 def test_compare_pairs_the_users_of_two_runs(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for system in ("markov", "popularity"):
         code_of("fit", system, "--dataset", log, "--out", tmp_path / system)
@@ -57,6 +90,7 @@ def test_compare_pairs_the_users_of_two_runs(log: Path, tmp_path: Path, capsys: 
         (["fit", "sasrec", "--out", "run", "--set", "dimm=3"], "Did you mean 'dim'?"),
         (["fit", "sasrec", "--out", "run", "--set", "learning_rat=3"], "Did you mean 'learning_rate'?"),
         (["fit", "sasrec", "--out", "run", "--set", "dim=wide"], "sasrec.dim must be int (got 'wide')"),
+        (["fit", "sasrec", "--out", "run", "--seed", "9" * 20], "seed must fit into 64 bits"),
         (["fit", "sasrec", "--out", "run", "--dataset", "complete-jurney"], "complete-journey"),
         (["fit", "sasrec", "--out", "run", "--dataset", "no/such.csv"], "no such file"),
         (["evaluate", "nothing"], "no finished run"),

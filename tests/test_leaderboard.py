@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab import leaderboard, models
+from seqlab import leaderboard, models, run_identity, training
+from seqlab.datasets import leave_one_out
+from seqlab.options import Options
 from tests.synthetic import chain_log
 
 
@@ -57,18 +59,58 @@ def test_a_row_for_every_choice_that_differs(chained: None, tmp_path: Path) -> N
     path = tmp_path / "table.csv"
     leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
     leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"})
-    table, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"}, seen_filter=True)
-    assert len(table) == 3 and len(list((tmp_path / "runs" / "chains").iterdir())) == 3
+    shown, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"}, seen_filter=True)
+    table = leaderboard.read(path)
+    assert len(shown) == 1 and len(table) == 3 and len(list((tmp_path / "runs" / "chains").iterdir())) == 3
     assert sorted(table["seen_filter"]) == [False, False, True]
     with pytest.raises(ValueError, match="markov has no setting 'gap'"):
         leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gap": "1"})
+
+
+def test_other_data_under_the_same_name_are_measured_anew_and_their_rows_shown(tmp_path: Path) -> None:
+    path, shown = tmp_path / "table.csv", []
+    for week, seed in ((1, 0), (2, 1)):
+        file = tmp_path / f"week{week}" / "log.csv"
+        file.parent.mkdir()
+        chain_log(seed, users=40 + week).events.to_csv(file, index=False)
+        shown.append(leaderboard.complete(["popularity"], str(file), [0], path, tmp_path / "runs")[0])
+    assert [table["users"].tolist() for table in shown] == [[41], [42]]
+    assert len(leaderboard.read(path)) == 2 and len(list((tmp_path / "runs" / "log").iterdir())) == 2
+
+
+def test_a_run_is_found_by_what_it_is_and_not_by_its_folder(
+    chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaderboard.complete(["markov"], "chains", [0], tmp_path / "first.csv", tmp_path / "runs")
+    (folder,) = (tmp_path / "runs" / "chains").iterdir()
+    folder.rename(folder.with_name("markov-0-named-otherwise"))
+    stored = json.loads((folder.with_name("markov-0-named-otherwise") / "provenance.json").read_text())
+    del stored["options"]["validate_users"]  # an option that came later
+    (folder.with_name("markov-0-named-otherwise") / "provenance.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(training, "_fit", lambda *anything: pytest.fail("it was run again"))
+    table, _ = leaderboard.complete(["markov"], "chains", [0], tmp_path / "second.csv", tmp_path / "runs")
+    assert table["seed"].tolist() == [0]
+
+
+def test_an_option_that_comes_later_renames_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = leave_one_out(chain_log())
+    one = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
+    later = dataclasses.make_dataclass("Options", [("fresh", int, 5)], bases=(Options,), frozen=True, kw_only=True)
+    monkeypatch.setattr(leaderboard, "Options", later)
+    monkeypatch.setattr(run_identity, "Options", later)
+    monkeypatch.setattr(training, "Options", later)
+    again = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
+    assert again.options.fresh == 5 and again.folder == one.folder
+    other = leaderboard.plan("sasrec:dim=16:epochs=3:fresh=6", split, 1, Path("runs"), {})
+    assert other.folder != one.folder
 
 
 def test_a_row_from_before_a_setting_existed_stands_for_its_default(
     chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "table.csv"
-    table, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
+    leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
+    table = leaderboard.read(path)
     for column, name in (("settings", "discount"), ("options", "validate_every")):
         kept = json.loads(table.loc[0, column])
         del kept[name]

@@ -4,6 +4,7 @@ import ast
 import collections
 import io
 import json
+import shutil
 import tokenize
 from pathlib import Path
 
@@ -31,10 +32,10 @@ QUICK = {
         "width": 3,
     },
     "06_latent_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6, "steps": 2}, "epochs": 1},
-    "07_workbench": {},  # and small runs
+    "07_workbench": {},  # of small runs
     "08_compare_systems": {"systems": {"sasrec": {"dim": 16, "layers": 1, "max_length": 6}}, "epochs": 1, "users": 3},
-    "90_report_system": {"epochs": 1, "users": 3, "settings": {"dim": 16}},
-    "91_report_codebook": {"settings": {"levels": 2, "codes": 6}},
+    "90_report_system": {"users": 3},  # of a small run
+    "91_report_codebook": {},  # its defaults, of more codes than items
     "92_report_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6}, "epochs": 1},
 }
 
@@ -45,10 +46,10 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "02_item_map": (2, 1),
     "03_attention_and_memory": (3, 2),
     "04_semantic_id_codebooks": (7, 5),
-    "05_beam_search_step_by_step": (2, 3),
+    "05_beam_search_step_by_step": (2, 4),
     "06_latent_reasoning": (5, 5),
     "07_workbench": (1, 1),
-    "08_compare_systems": (3, 3),
+    "08_compare_systems": (3, 4),
     "90_report_system": (4, 5),
     "91_report_codebook": (4, 7),
     "92_report_reasoning": (7, 5),
@@ -155,8 +156,13 @@ def small_runs(small_log, tmp_path_factory):
 @every
 def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log, tmp_path, request):
     parameters = {"dataset": str(small_log), **QUICK[path.stem]}
-    if path.stem == "07_workbench":
-        parameters["runs"] = request.getfixturevalue("small_runs")
+    if path.stem in ("07_workbench", "08_compare_systems", "90_report_system"):
+        runs = request.getfixturevalue("small_runs")
+        parameters |= {
+            "07_workbench": {"runs": runs},
+            "08_compare_systems": {"keep": str(shutil.copytree(Path(runs[0]).parent, tmp_path / "kept"))},
+            "90_report_system": {"trained": runs[1]},
+        }[path.stem]
     (report,) = reports.render([path], parameters, out=tmp_path, say=lambda line: None)
     assert report.error is None
     page = report.html.read_text(encoding="utf-8")
@@ -172,6 +178,23 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
     tables = sum("class='sl'" in "".join(output.get("data", {}).get("text/html", "")) for output in shown)
     assert (figures, tables) == SHOWN[path.stem]
     assert page.count("Plotly.newPlot(") >= figures
+    if path.stem == "08_compare_systems":  # what lies in `keep` is compared as it was made, beside what is asked for
+        made = {row["system"]: row["folders"] for row in results["made"]}
+        assert made["tiger"] == str(tmp_path / "kept" / "tiger")
+        assert made["sasrec:max_length=8"] == str(tmp_path / "kept" / "sasrec")
+        assert made["sasrec:max_length=6"].startswith(str(tmp_path / "kept" / "shop" / "sasrec-0-"))
+    if path.stem == "90_report_system":
+        assert results["system"] == "tiger" and "levels" in page
+
+
+def test_a_report_of_another_run_than_the_one_that_is_there_is_refused(small_log, small_runs, tmp_path):
+    parameters = {"dataset": str(small_log), "settings": {"dim": 16, "layers": 1, "max_length": 8}, "epochs": 2}
+    before = sorted(Path(small_runs[0]).rglob("*"))
+    (report,) = reports.render(
+        [FOLDER / "90_report_system.ipynb"], {**parameters, "out": small_runs[0]}, tmp_path, say=lambda line: None
+    )
+    assert "holds another finished run" in report.error and "epochs 1 instead of 2" in report.error
+    assert sorted(Path(small_runs[0]).rglob("*")) == before
 
 
 def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, tmp_path):

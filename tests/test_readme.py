@@ -1,13 +1,72 @@
-"""The README's code blocks run as they stand."""
+"""The README's code blocks and shell lines run as they stand, and the commands that notebooks advise."""
 
+import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
+import typer
+
+from seqlab import cli
+from seqlab.notebook_parameters import check
+from tests.test_project import ROOMS
 
 README = Path(__file__).parent.parent / "README.md"
+ROOT = README.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
+SHELL = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", README.read_text("utf-8"), flags=re.S)]
+OWN = next(block for block in SHELL if any("--dataset log.csv" in line for line in block))
+"""The lines about one's own data, one after the other."""
+
+
+def advised() -> list[str]:
+    """Every command of seqlab in the README and in the prose of the notebooks."""
+    lines = [line for block in SHELL for line in block if line.startswith("seqlab ")]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        prose = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+        lines += re.findall(r"`(seqlab [a-z]+ [^`]+)`", prose) + re.findall(r"(?m)^(seqlab [a-z]+ .+)$", prose)
+    return [line for line in lines if not line.endswith(" FILE")]
+
+
+@pytest.mark.parametrize("line", sorted(set(advised())))
+def test_every_command_that_is_advised_is_one(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell understands it: the command, its options, and the parameters of the notebook it is about."""
+    monkeypatch.chdir(ROOT)
+    words = cli._joined(shlex.split(line, comments=True)[1:])
+    command = typer.main.get_command(cli.app).commands[words[0]]
+    given = command.make_context(words[0], words[1:]).params
+    for path in given.get("notebooks") or ():
+        assert path.suffix == ".json" or check(nbformat.read(path, 4), cli._pairs(given["parameters"] or []))
+
+
+def test_the_lines_about_ones_own_data_run(tmp_path: Path) -> None:
+    """In a folder that holds the log and the notebooks, by the shell, one after the other."""
+    _own_log(tmp_path)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    folder = str(Path(sys.executable).parent)
+    env = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    for line in OWN:
+        done = subprocess.run(line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    for name, system in {"90_report_system": "sasrec", "mine": "sasrec"}.items():
+        results = json.loads((tmp_path / "reports" / name / "results.json").read_text(encoding="utf-8"))
+        assert results["dataset"] == "log" and results["system"] == system
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "catalog.csv", "log.csv", "notebooks", "out.ipynb", "reports", "runs"
+    ]  # fmt: skip
+
+
+def test_the_targets_of_make_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"(?m)(?:^|`)make ([a-z]+)", README.read_text(encoding="utf-8"))
+    assert not [target for target in targets if not re.search(rf"^{target}:", makefile, flags=re.M)]
 
 
 def _own_log(folder: Path) -> None:
@@ -28,9 +87,6 @@ def test_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(names) > 2
 
 
-def test_tree_names_every_room() -> None:
-    """A room added to the package is added to the README's file tree."""
-    tree = README.read_text(encoding="utf-8")
-    package = README.parent / "seqlab"
-    rooms = [entry.name for entry in package.iterdir() if entry.is_dir() and (entry / "__init__.py").exists()]
-    assert not [room for room in rooms if f"seqlab/{room}/" not in tree]
+def test_the_tree_has_every_room_in_the_order_of_imports() -> None:
+    tree = re.findall(r"^seqlab/(\w+)", README.read_text(encoding="utf-8"), flags=re.M)
+    assert tree == [room for room in ROOMS if room != "__main__"]

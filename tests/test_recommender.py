@@ -85,8 +85,11 @@ def test_lists_without_what_was_met_are_those_of_the_scores(met, k):
     rows = torch.randn(len(met), 41, generator=generator).tolist()
     batch, seen = batch_of([[1]] * len(met)), torch.nn.utils.rnn.pad_sequence([torch.tensor(m) for m in met], True)
     scored, listed = (top_unseen(kind(rows), batch, k, seen) for kind in (Scores, Lists))
-    assert torch.equal(listed.items[:, :40], scored.items)
-    assert torch.equal(listed.scores[:, :40], scored.scores)
+    assert torch.equal(listed.items, scored.items)
+    assert torch.equal(listed.scores, scored.scores)
+    for kind, one in ((Scores, scored), (Lists, listed)):
+        flat = top_unseen(kind(rows), batch, k, recommender.pairs(seen))
+        assert torch.equal(flat.items, one.items) and torch.equal(flat.scores, one.scores)
 
 
 def test_only_who_met_too_much_is_asked_again():
@@ -161,6 +164,17 @@ def test_a_description_that_promises_terabytes_or_hours_is_refused_before_it_is_
     (written / "config.json").write_text(json.dumps(described | change), encoding="utf-8")
     with pytest.raises(ValueError, match=r"promises [\d,]+ (bytes of weights|of something|layers)"):
         recommender.load(written)
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [("popularity", {"max_length": 10**5}), ("markov", {"max_length": 10**6, "gaps": 10**6}),
+     ("item_knn", {"max_length": 10**5}), ("tiger", {"width": 10**5, "levels": (8, 8)})],
+)  # fmt: skip
+def test_a_setting_that_costs_no_weights_may_be_as_large_as_one_likes(name, chosen, tmp_path):
+    model = models.build(name, 12, chosen)
+    recommender.save(model, tmp_path, name, 12)
+    assert recommender.load(tmp_path).config == model.config
 
 
 CUTS = st.tuples(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=6))  # where, bytes taken out, bytes put in

@@ -58,6 +58,34 @@ def test_a_report_opens_offline_with_its_figures_drawn(notebook, offline) -> Non
     assert listed.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+LEADING = """
+import pandas as pd
+import plotly.graph_objects as go
+from IPython.display import HTML, display
+from seqlab import figures
+figures.training_curve(pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "ndcg@10": [0.1, 0.2]})).show()
+figure = go.Figure(go.Scatter(y=[1, 2, 3]))
+figure.show(config={"showSendToCloud": True, "displaylogo": True, "plotlyServerURL": "https://example.org"})
+display(HTML(figure.to_html(full_html=False, include_plotlyjs=False)))
+"""
+
+
+@pytest.mark.browser
+def test_no_control_of_a_page_leads_outside(notebook, offline) -> None:
+    """Not those of our figures, of a plain one that asks to be uploaded, nor of one that came as markup."""
+    (report,) = render(notebook("leading", LEADING, kernel="python3"))
+    assert report.error is None
+    opened = offline(report.html)
+    opened.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 3")
+    root = opened.page.locator("body")
+    root.evaluate("() => { for (const it of document.querySelectorAll('.plotly-graph-div')) it.scrollIntoView() }")
+    assert len([name for name in opened.leads_nowhere(root) if name.startswith("Zoom in")]) == 3
+    links = [link.get_attribute("href") for link in root.locator("a[href]").all()]
+    assert links == ["index.html"]
+    root.locator("a[href]").click()
+    assert opened.page.url.endswith("/index.html") and not opened.outside and not opened.windows
+
+
 def test_results_and_provenance_lie_beside_the_page(notebook) -> None:
     path = notebook("greet", GREETING, parameters=PARAMETERS)
     (report,) = render(path, {"word": "007", "times": "2"})
@@ -112,6 +140,73 @@ def test_a_pin_of_other_weights_of_none_or_of_a_foreign_notebook_is_refused(pinn
     with pytest.raises(ValueError, match="no finished run"):
         pin(tmp_path / "x.json", "show", {}, [tmp_path])
     assert not (tmp_path / "x.json").exists()
+
+
+def test_a_pinned_file_is_found_wherever_the_view_and_the_shell_are(pinned, monkeypatch, tmp_path) -> None:
+    shop = tmp_path / "carried" / "shop data"
+    shop.mkdir()
+    (shop / "interactions.tsv").write_text("")
+    monkeypatch.setattr(reports, "curated", lambda: [tmp_path / "show.ipynb"])
+    path = tmp_path / "show.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source += "\ndataset = ''"
+    notebook.cells[1].source = "import seqlab\nseqlab.record({'dataset': dataset})"
+    nbformat.write(notebook, path)
+    monkeypatch.chdir(shop.parent)
+    view = shop.parent / "pins" / "own.json"
+
+    def shown(dataset: str, given: dict | None = None) -> str:
+        pin(view, "show", {"dataset": dataset})
+        monkeypatch.chdir(tmp_path)
+        (report,) = reports.render([view], given, out=tmp_path / "reports", say=lambda line: None)
+        monkeypatch.chdir(shop.parent)
+        return json.loads((report.html.with_suffix("") / "results.json").read_text())["dataset"]
+
+    assert shown("shop data") == shown(str(shop)) == str(shop)  # from the working folder on, or whole
+    assert "../shop data" in view.read_text() and str(tmp_path) not in view.read_text()
+    assert shown("ml-1m") == "ml-1m"
+    assert shown("shop data", {"dataset": "mine.csv"}) == "mine.csv"  # the shell's
+
+
+READING = """
+import os, pathlib
+import beside
+import seqlab
+pathlib.Path(kept).mkdir(parents=True)
+seqlab.record({"read": pathlib.Path(read).read_text(), "beside": beside.WORD, "folder": os.getcwd()})
+"""
+
+
+def test_paths_are_those_of_the_shell_for_every_notebook(notebook, monkeypatch, tmp_path) -> None:
+    """Parameters that are read and written, of notebooks in two folders; modules are found beside each."""
+    paths = []
+    for name in ("first", "second"):
+        path = notebook(name, READING, parameters='read = ""\nkept = ""')
+        folder = tmp_path / f"folder of {name}"
+        folder.mkdir()
+        (folder / "beside.py").write_text(f"WORD = {name!r}")
+        (folder / "queue.py").write_text("raise SystemExit")  # must not stand in for Python's own as a kernel starts
+        paths.append(shutil.move(path, folder / path.name))
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "log.csv").write_text("the shell's")
+    monkeypatch.chdir(here)
+    for path in paths:
+        (path.parent / "log.csv").write_text("another one")
+        (report,) = reports.render([path], {"read": "log.csv", "kept": f"runs/{path.stem}"}, say=lambda line: None)
+        assert report.error is None
+        results = json.loads((here / "reports" / path.stem / "results.json").read_text())
+        assert results == {"read": "the shell's", "beside": path.stem, "folder": str(here)}
+        assert (here / "runs" / path.stem).is_dir() and not (path.parent / "runs").exists()
+
+
+def test_a_file_that_is_not_there_is_looked_for_where_the_shell_is(notebook, monkeypatch, tmp_path) -> None:
+    path = notebook("look", "from seqlab import datasets; datasets.load(dataset)", parameters='dataset = ""')
+    here = tmp_path / "where I am"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (report,) = reports.render([path], {"dataset": "lgo.csv"}, say=lambda line: None)
+    assert "relative to 'where I am'" in report.error
 
 
 @pytest.mark.parametrize(

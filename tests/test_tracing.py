@@ -97,3 +97,8 @@ def test_an_unknown_tap_is_named_with_those_there_are_and_changes_nothing():
     with pytest.raises(KeyError, match=complaint), seqlab.patch(MODEL, {"end": torch.neg, "layers.7": torch.neg}):
         pass
     assert visitors() == 0
+
+
+def test_an_axis_has_a_name_of_the_closed_set():
+    with pytest.raises(ValueError, match="no axis is called 'position'; there are: user, event, token"):
+        Tap("hidden", "user position dim")

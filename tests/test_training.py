@@ -9,17 +9,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
-from seqlab import load_run, models, recommender, training
+from seqlab import load_run, models, progress, recommender, training
 from seqlab.checkpoints import Checkpoint, State
-from seqlab.datasets import cold_items, leave_one_out
+from seqlab.datasets import by_time, cold_items, leave_one_out
 from seqlab.evaluation import metrics, rank
 from seqlab.training import Options, fit
-from tests.synthetic import chain_log, small
+from tests.synthetic import chain_log, log_of, small
 
 torch.set_num_threads(1)
 
@@ -213,7 +214,13 @@ def test_the_best_epoch_is_kept_not_the_last(monkeypatch):
 def test_training_stops_when_nothing_gets_better(capsys):
     run = fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=50, patience=3, learning_rate=1e-30))
     assert run.metrics["epochs"] == 4 and run.metrics["best_epoch"] == 1
-    assert "No better ndcg@10 for 3 epochs: stopped." in capsys.readouterr().out
+    assert "No better ndcg@10 in 3 validations: stopped." in capsys.readouterr().out
+
+
+def test_patience_counts_validations_and_not_the_epochs_between_them():
+    unmoved = dataclasses.replace(OPTIONS, epochs=20, validate_every=6, patience=2, learning_rate=1e-30)
+    run = fit(fresh(), SPLIT, unmoved)
+    assert run.metrics["epochs"] == 18 and run.metrics["best_epoch"] == 6
 
 
 def test_validation_may_come_every_few_epochs_and_comes_after_the_last():
@@ -355,9 +362,59 @@ def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
         raise PermissionError("read-only file system")
 
     monkeypatch.setattr(training, "_alone", refused)
-    assert fit(fresh(), SPLIT, OPTIONS, out, resume=True).folder == out
+    assert fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1), out, resume=True).folder == out
     with pytest.raises(FileExistsError, match="choose another folder"):
         fit(fresh(), SPLIT, OPTIONS, out)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"system": "gru4rec"}, "the system sasrec instead of gru4rec"),
+     ({"settings": {"dim": 24}}, "dim 16 instead of 24"),
+     ({"options": {"learning_rate": 0.5}}, "learning_rate 0.005 instead of 0.5"),
+     ({"options": {"seed": 3}}, "seed 7 instead of 3"), ({"seen_filter": True}, "seen items kept, not filtered"),
+     ({"split": leave_one_out(chain_log(5))}, "other data, called synthetic, than this synthetic"),
+     ({"split": by_time(chain_log(), 8, 10)}, "the split leave-one-out instead of by time")],
+)  # fmt: skip
+def test_a_finished_run_comes_back_only_if_it_is_the_one_that_was_requested(change, said, tmp_path):
+    out = tmp_path / "run"
+    made = fit(models.build("sasrec", SPLIT.n_items, {"dim": 16}), SPLIT, OPTIONS, out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    split = change.get("split", SPLIT)
+    system = change.get("system", "sasrec")
+    model = models.build(system, split.n_items, {"dim": 16} | change.get("settings", {}))
+    options = dataclasses.replace(OPTIONS, **change.get("options", {}))
+    with pytest.raises(ValueError, match=f"holds another finished run: .*{said}"):
+        fit(model, split, options, out, resume=True, seen_filter=change.get("seen_filter"))
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    again = fit(models.build("sasrec", SPLIT.n_items, {"dim": 16}), SPLIT, OPTIONS, out, resume=True)
+    assert again.metrics == made.metrics
+
+
+def test_a_log_whose_users_cannot_be_evaluated_is_refused_before_training(tmp_path):
+    split = leave_one_out(log_of([[1, 2], [2, 3], [3, 1]]))
+    with pytest.raises(ValueError, match=r"no user can be evaluated in the validation part.*3 users have fewer"):
+        fit(models.build("popularity", 3), split, OPTIONS, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_validation_may_ask_a_sample_of_the_users_the_same_for_every_seed():
+    one = dataclasses.replace(OPTIONS, epochs=1)
+    runs = [fit(fresh(), SPLIT, dataclasses.replace(one, seed=seed, validate_users=20)) for seed in (1, 2)]
+    assert [run.metrics["valid_users"] for run in runs] == [20, 20]
+    whole = fit(fresh(), SPLIT, dataclasses.replace(one, seed=1))
+    assert whole.metrics["valid_users"] == len(SPLIT.valid) and whole.metrics["test"] == runs[0].metrics["test"]
+    assert whole.metrics["valid"] != runs[0].metrics["valid"]
+
+
+def test_the_targets_counted_are_those_learned_from(straight):
+    split = leave_one_out(chain_log())
+    learned = {}
+    for name in ("sasrec", "mancar"):  # mancar learns from some cuts of a history
+        run = fit(models.build(name, split.n_items, small(name)), split, dataclasses.replace(OPTIONS, epochs=1))
+        learned[name] = run.metrics["targets_per_second"] * run.metrics["seconds"]
+    assert learned["sasrec"] == pytest.approx(split.train.targets_per_epoch(8), rel=0.01)
+    assert 0 < learned["mancar"] < 0.7 * learned["sasrec"]
 
 
 def test_a_training_killed_at_random_moments_goes_on_to_the_same_weights(straight, tmp_path):
@@ -376,6 +433,7 @@ def test_a_training_killed_at_random_moments_goes_on_to_the_same_weights(straigh
 KILLS = """
 import os, random, shutil, signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from safetensors.torch import load_file
 from tests.test_training import OPTIONS, SPLIT, fit, fresh, load_run
 
@@ -452,3 +510,20 @@ def test_every_target_is_counted_and_the_loss_is_recorded(straight):
     loop = training._Loop(fresh(), SPLIT, OPTIONS, training._accelerator("no"), None, None)
     loop._epoch(state, training.Progress(1, "ndcg@10"))
     assert state.targets == asked
+
+
+def test_the_bar_shows_the_share_of_an_epochs_targets(monkeypatch):
+    shown = []
+
+    class Bar(SimpleNamespace):
+        def refresh(self):
+            shown.append(self.n)
+
+    def bar(total, **_):
+        return Bar(n=0, set_postfix_str=lambda *_, **__: None, close=lambda: None, write=print)
+
+    monkeypatch.setattr(progress, "live", lambda: True)
+    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+    split = leave_one_out(log_of([list(range(1, 90)) for _ in range(60)], repeats=True))  # histories are cut to 8
+    fit(models.build("sasrec", 89, small("sasrec")), split, Options(epochs=1, tokens=16, validate_every=1))
+    assert len(shown) == 1 and shown[0] == pytest.approx(2 / 3, abs=0.01)  # after 20 of 30 batches

@@ -15,6 +15,7 @@ import pytest
 
 from seqlab import files, leaderboard, models, training
 from seqlab.datasets import leave_one_out, load
+from seqlab.presets import preset
 from seqlab.training import Options
 from tests.test_cli import code_of
 from tests.test_sweep import ROOT, TINY, finished, written
@@ -53,7 +54,7 @@ def test_the_best_by_validation_is_found_and_nothing_else_is_looked_at(
     one = leaderboard.plan(tuned.arm, leave_one_out(load(log)), 0, tmp_path / "runs", {})
     told = json.loads((one.folder / "metrics.json").read_text())  # the arm is the run of that trial
     assert told["valid"]["ndcg@10"] == tuned.trials["ndcg@10"].max()
-    block = tomllib.loads(tuned.preset)["presets"]["sasrec"]
+    block = tomllib.loads(tuned.preset)["log"]
     assert json.dumps(dataclasses.asdict(models.configure("sasrec", block["settings"]))) == one.key["settings"]
     assert Options(**block["options"]) == one.options
 
@@ -107,7 +108,7 @@ def test_the_first_trial_has_the_settings_in_force(log: Path, tmp_path: Path) ->
     space = {"learning_rate": "1e-4..1e-1:log", "dim": "8,64", "dropout": "0.4..0.6"}
     first = tune("sasrec", log, space, 1, given, runs=tmp_path / "runs").trials.loc[0]
     usual = models.configure("sasrec", {})
-    assert first["learning_rate"] == Options().learning_rate and first["dim"] == str(usual.dim)
+    assert first["learning_rate"] == preset("sasrec", "", 0).options["learning_rate"] and first["dim"] == str(usual.dim)
     assert usual.dropout < 0.4 <= first["dropout"]  # the space does not hold it: drawn
 
 
@@ -142,7 +143,7 @@ def test_the_command_says_what_to_do_with_what_it_found(
     assert code_of(*words) == 0
     printed = capsys.readouterr().out
     arm = printed.split("seqlab leaderboard ")[1].split()[0]
-    assert arm.startswith("markov:gaps=") and f"[presets.markov.settings]\ngaps = {arm[12:]}\n" in printed
+    assert arm.startswith("markov:gaps=") and f"[log.settings]\ngaps = {arm[12:]}\n" in printed
 
 
 @pytest.mark.parametrize(

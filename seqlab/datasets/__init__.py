@@ -11,6 +11,7 @@ _HOMES = {
     "DataError": "log",
     "read": "reading",
     "load": "named",
+    "reload": "named",
     "catalog": "named",
     "card": "named",
     "leave_one_out": "splits",

@@ -10,7 +10,7 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import DataError, item_table, number_ids, pick, seconds
+from seqlab.datasets.columns import DataError, item_table, number_ids, pick, seconds, text_of
 
 __all__ = ["DataError", "InteractionLog", "make_log"]
 
@@ -32,6 +32,10 @@ class InteractionLog:
     source_ties_sorted: among neighbours of one user with one timestamp, the share whose item labels rise in
             the source's order (NaN without ties): 0.5 is chance, near 1 the file was sorted by item.
     notes:  sentences on what was detected, dropped (with counts) or repaired.
+    card:   the named dataset that this is ("ml-1m"), whose card holds presets and unread columns; "": one's own data,
+            whatever its file is called.
+    origin: what `datasets.reload` needs to read the log again: {"dataset": name}, or {"path": absolute path} and the
+            arguments it was read with; None for a log that no file holds as it is (of a frame, or a selection).
     """
 
     events: pd.DataFrame
@@ -42,6 +46,8 @@ class InteractionLog:
     repeats: bool = False
     source_ties_sorted: float = float("nan")
     notes: tuple[str, ...] = ()
+    card: str = ""
+    origin: dict | None = None
 
     @property
     def n_users(self) -> int:
@@ -58,23 +64,31 @@ class InteractionLog:
         """Number of events, E."""
         return len(self.events)
 
-    def fingerprint(self) -> str:
-        """sha256 (hex) of users, items and times in their order: equal prints, equal training."""
-        digest = hashlib.sha256(f"{self.n_users} {self.n_items} {self.n_events}".encode())
-        times = self.events["timestamp"].to_numpy(np.float64)
-        for values in (
-            self.events["user"].to_numpy("<i8"),
-            self.events["item"].to_numpy("<i8"),
-            np.where(np.isnan(times), np.nan, times).astype("<f8"),
-        ):
-            digest.update(np.ascontiguousarray(values).data)
+    def fingerprint(self, version: int = 2) -> str:
+        """sha256 (hex) of what the log holds: equal prints, equal training and evaluation. The name does not count.
+
+        version 2: all that a system may read: users, items and times in their order, labels, item table and further
+            columns with their names, and how ties and repeats are taken. How pandas stores a column does not count.
+        version 1: users, items and times alone, for runs and rows that were written with it.
+        """
+        if version == 1:
+            return _print_of_events(self).hexdigest()
+        if version != 2:
+            raise ValueError(f"fingerprints have the versions 1 and 2 (got {version!r}).")
+        digest = hashlib.sha256(f"2 {self.ties} {self.repeats} {_print_of_events(self).hexdigest()}".encode())
+        further = self.events.columns.difference(["user", "item", "timestamp"], sort=False)
+        for table in (self.events[further], self.users, self.items):
+            digest.update(f"{table.shape}".encode())
+            for place, column in enumerate(table.columns):
+                _add_text(digest, [str(column)])
+                _add_column(digest, table.iloc[:, place])
         return digest.hexdigest()
 
     def select(self, rows, note: str) -> InteractionLog:
         """Keep some events: users and items left without one go, the others are renumbered in their order.
 
         rows: boolean mask (E,) or integer positions over `events` (their order is not changed). `note` is a
-        sentence that joins the notes. DataError if nothing is left.
+        sentence that joins the notes. The card stays, the origin does not. DataError if nothing is left.
         """
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else np.sort(rows.astype(np.int64))
@@ -86,7 +100,7 @@ class InteractionLog:
         events = events.assign(user=user.astype(np.int64) + 1, item=item.astype(np.int64) + 1)
         users = self.users.loc[user_ids].set_axis(pd.RangeIndex(1, len(user_ids) + 1, name="user"))
         items = self.items.loc[item_ids].set_axis(pd.RangeIndex(1, len(item_ids) + 1, name="item"))
-        return replace(self, events=events, users=users, items=items, notes=(*self.notes, note))
+        return replace(self, events=events, users=users, items=items, notes=(*self.notes, note), origin=None)
 
     def summary(self) -> pd.DataFrame:
         """What the log holds, as a table with columns fact and value (text)."""
@@ -153,8 +167,8 @@ def make_log(
     items: item table whose key column is also called `item`; title: its column with the words people read
         (without `items`, a column of `frame`).
     order: "time" sorts each user's events by time, keeping the source's order at equal times; "source" keeps
-        the source's order throughout, and timestamps may then be missing.
-    repeats None: detected (more than 1 % of events bring back an item of the same user).
+        the source's order throughout, and timestamps may then be missing; where they run backwards, a note says so.
+    repeats None: detected (more than 1 % of events bring back an item of the same user; exact copies are no repeats).
     tie_key: column (dropped afterwards) by which the source may be sorted at equal times, if not the item.
     Users and items are numbered in the order of their sorted labels, which tells nothing of popularity or
     time; labels that are exactly 1..N keep their numbers. DataError for anything that is not a log.
@@ -207,15 +221,27 @@ def make_log(
         if column not in (user, item, time, tie_key, from_frame):
             kept = f"{column} (source)" if str(column) in events.columns else str(column)
             events[kept] = pick(frame, column, where).iloc[rows].to_numpy()
-    again, copies = _repeated(events, len(item_labels))
-    if copies:
-        told.append(f"{copies:,} events repeat another exactly (user, item and timestamp); they are kept.")
-    if repeats is None:
-        repeats = again > 0.01 * len(events)
+    back = run_backwards(events["user"].to_numpy(), events["timestamp"].to_numpy())
+    if back.any():
         told.append(
-            f"{again / len(events):.1%} of events bring back an item of the same user: "
+            f"{back.sum():,} events of {events['user'][back].nunique():,} users are earlier than the event before "
+            "them: times run backwards there, and the order of the source is kept (order='source')."
+        )
+    again, copies = repeated(events, len(item_labels))
+    if copies:
+        told.append(
+            f"{copies:,} events repeat another exactly (user, item and timestamp); they are kept, and do not count as "
+            "items that come back."
+        )
+    if repeats is None:
+        share = again / (len(events) - copies)
+        repeats = share > 0.01
+        told.append(
+            f"{share:.1%} of events bring back an item of the same user: "
             f"repeats={repeats} (seen items {'stay candidates' if repeats else 'are filtered'})."
         )
+        if again and np.isnan(times).any():
+            told.append("Where events have no timestamp, copies of one event cannot be told from repeats.")
     elif again and not repeats:
         told.append(
             f"{again:,} events bring back an item the user already had; they are kept, though seen items "
@@ -239,14 +265,36 @@ def _items(frame, items, item, title, labels, item_of, where, items_where, item_
     return table, told + (["Some items have several titles; the first one is shown."] if several else [])
 
 
-def _repeated(events: pd.DataFrame, n_items: int) -> tuple[int, int]:
-    """How many events bring back an item of their user, and how many of these at one (known) time too."""
+def repeated(events: pd.DataFrame, n_items: int) -> tuple[int, int]:
+    """How many events bring back an item of their user, and, apart from these, how many are exact copies.
+
+    A copy has the user, the item and the (known) timestamp of another event: one event that was logged twice.
+    """
     pair = events["user"] * (n_items + 1) + events["item"]
     again = int(pair.duplicated().sum())
     if not again:
         return 0, 0
     met = pair.duplicated(keep=False) & events["timestamp"].notna()
-    return again, int(pd.DataFrame({"pair": pair[met], "time": events["timestamp"][met]}).duplicated().sum())
+    copies = int(pd.DataFrame({"pair": pair[met], "time": events["timestamp"][met]}).duplicated().sum())
+    return again - copies, copies
+
+
+def run_backwards(user: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(E,) bool: this event is earlier than the event before it of its user; events without a time are passed over."""
+    known = np.flatnonzero(~np.isnan(times))
+    back = np.zeros(len(times), bool)
+    step = np.diff(times[known]) < 0
+    back[known[1:]] = step & (np.diff(user[known]) == 0)
+    return back
+
+
+def share_moment(user: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(E,) bool: another event of the user has the same (known) timestamp, wherever it stands."""
+    order = np.lexsort((times, user))
+    tied = _tied(user[order], times[order])
+    shared = np.empty(len(user), bool)
+    shared[order] = tied | np.append(tied[1:], False)
+    return shared
 
 
 def _tied(user: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -262,3 +310,71 @@ def _share_rising(items: np.ndarray, tied: np.ndarray) -> float:
     step = items[at] - items[at - 1]
     step = step[step != 0]
     return float((step > 0).mean()) if len(step) else float("nan")
+
+
+def _print_of_events(log: InteractionLog):
+    """The hash, version 1, of users, items and times in their order."""
+    digest = hashlib.sha256(f"{log.n_users} {log.n_items} {log.n_events}".encode())
+    times = log.events["timestamp"].to_numpy(np.float64)
+    for values in (
+        log.events["user"].to_numpy("<i8"),
+        log.events["item"].to_numpy("<i8"),
+        np.where(np.isnan(times), np.nan, times).astype("<f8"),
+    ):
+        digest.update(np.ascontiguousarray(values).data)
+    return digest
+
+
+def _add_column(digest, values: pd.Series) -> None:
+    """Add a column by what its values are, however pandas stores them: numbers where all are, else texts.
+
+    1, 1.0 and "1" are one value, and a missing one is "": a file tells no more.
+    """
+    if values.dtype.kind in "iuf":
+        _add_numbers(digest, values.fillna(0).to_numpy(), values.notna().to_numpy(bool))
+        return
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, unique = values.cat.codes.to_numpy(np.int64), values.cat.categories
+    else:
+        try:
+            codes, unique = pd.factorize(values)
+        except TypeError:  # lists and the like
+            codes, unique = pd.factorize(values.map(str))
+    texts = text_of(pd.Series(unique).infer_objects()).to_numpy(object)
+    same, texts = pd.factorize(np.append(texts, ""))  # missing, code -1, is the last
+    codes, used = pd.factorize(same[codes])  # numbered as they come, which depends on nothing else
+    texts = texts[used]
+    known = texts != ""
+    some = pd.Series(texts[known])
+    if all(_are_numbers(part) for part in (some.head(100), some)):
+        numbers = pd.to_numeric(some).to_numpy()
+        each = np.zeros(len(texts), numbers.dtype)
+        each[known] = numbers
+        _add_numbers(digest, each[codes], known[codes])
+        return
+    digest.update(b"texts" + np.ascontiguousarray(codes, "<i8").tobytes())
+    _add_text(digest, texts)
+
+
+def _are_numbers(texts: pd.Series) -> bool:
+    """Whether these texts are numbers as Python writes them, 2 or 2.0 or 2.5: 007 and 1.50 are none."""
+    numbers = pd.to_numeric(texts, errors="coerce")
+    if numbers.isna().any():
+        return False
+    written = numbers.astype(object).map(str)
+    return bool(((texts == written) | (texts + ".0" == written)).all())
+
+
+def _add_numbers(digest, numbers: np.ndarray, known: np.ndarray) -> None:
+    """Add numbers, 0 where they are not known: as int64 where all are whole, else as float64."""
+    whole = (np.abs(numbers) < 2**53) & (numbers == np.floor(numbers)) if numbers.dtype.kind == "f" else True
+    values = numbers.astype("<i8") if np.all(whole) else numbers.astype("<f8") + 0.0  # + 0.0: one zero
+    digest.update(f"numbers {values.dtype.str}".encode() + np.packbits(known).tobytes())
+    digest.update(values.data)
+
+
+def _add_text(digest, texts) -> None:
+    """Add texts so that no others add the same: how many, their lengths, then the texts."""
+    parts = [str(text).encode("utf-8", "surrogatepass") for text in texts]
+    digest.update(np.array([len(parts), *map(len, parts)], "<i8").tobytes())
+    digest.update(b"".join(parts))

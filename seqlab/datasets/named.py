@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from seqlab.cache import cache_folder
-from seqlab.datasets.columns import DataError, nearest
+from seqlab.datasets.columns import DataError, listed, nearest
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.reading import read, read_folder
 
@@ -35,9 +36,9 @@ class Card:
 
     order and ties: see `make_log`; users, items, events: the counts a load is held against; columns: name ->
     meaning; format: the reader of the official files (see formats.py) and core: the k-core taken (0 = none);
-    package: the Python package the data come with; presets: model name -> settings that suit this dataset;
-    unread: text columns that item vectors leave out unless they are asked for; published: what the literature has
-    on this split, each a dict of system, recall@10, ndcg@10, seen_filter, source and differs (from this library).
+    package: the Python package the data come with; unread: text columns that item vectors leave out unless they are
+    asked for; published: what the literature has on this split, each a dict of system, recall@10, ndcg@10, seen_filter,
+    source and differs (from this library).
     """
 
     name: str
@@ -50,7 +51,7 @@ class Card:
     users: int
     items: int
     events: int
-    order: str = "source"
+    order: str = "time"
     ties: str = "source"
     repeats: bool = False
     package: str = ""
@@ -58,7 +59,6 @@ class Card:
     core: int = 0
     official: tuple[OfficialFile, ...] = ()
     columns: dict = field(default_factory=dict)
-    presets: dict = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     published: tuple[dict, ...] = ()
 
@@ -88,19 +88,14 @@ def card(name: str) -> Card:
     return _cards()[name]
 
 
-def preset(dataset: str, system: str) -> dict:
-    """What a dataset's card says suits a system: {"settings": {...}, "options": {...}}, or empty."""
-    return _cards()[dataset].presets.get(system, {}) if dataset in _cards() else {}
+def published(card: str) -> tuple[dict, ...]:
+    """What a card (`log.card`) says the literature has on its leave-one-out split; see `Card`."""
+    return _cards()[card].published if card in _cards() else ()
 
 
-def published(dataset: str) -> tuple[dict, ...]:
-    """What the dataset's card says the literature has on its leave-one-out split; see `Card`."""
-    return _cards()[dataset].published if dataset in _cards() else ()
-
-
-def unread(dataset: str) -> tuple[str, ...]:
-    """Text columns that the dataset's card says item vectors should not read by default."""
-    return _cards()[dataset].unread if dataset in _cards() else ()
+def unread(card: str) -> tuple[str, ...]:
+    """Text columns that a card (`log.card`) says item vectors should not read by default."""
+    return _cards()[card].unread if card in _cards() else ()
 
 
 def catalog() -> pd.DataFrame:
@@ -125,27 +120,82 @@ def catalog() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def load(name: str | Path) -> InteractionLog:
+def load(
+    name: str | Path,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    time: str | None = None,
+    title: str | None = None,
+    items: str | Path | pd.DataFrame | None = None,
+    sep: str | None = None,
+    encoding: str | None = None,
+    bad: str | None = None,
+    order: str | None = None,
+    repeats: bool | None = None,
+    ties: str | None = None,
+) -> InteractionLog:
     """A named dataset, or a folder or file of yours, as an InteractionLog.
 
     name: a name in `catalog()`; a folder, in $SEQLAB_DATA or elsewhere, with interactions.tsv.gz;
-        or a CSV, TSV or Parquet file with columns that say user, item and timestamp (else use `read`).
+        or a CSV, TSV or Parquet file.
+    user, item, time, title, items, sep, encoding, bad, order, repeats, ties: as in `read`, for a file of yours; a
+        folder takes order, repeats and ties alone. None: found, or the default.
     A named dataset is looked for in $SEQLAB_DATA/<name>/, then in the local cache ($SEQLAB_CACHE or the
     platform's), then downloaded from its official address if its checksum is pinned. Its counts are checked
     against its card.
-    Raises DataError that says where to put which file, or what is wrong with the data.
+    Raises DataError that says where to put which file, or what is wrong with the data; ValueError for an argument that
+    a named dataset or a folder does not take.
     """
+    columns = {"user": user, "item": item, "time": time, "title": title, "items": items, "sep": sep,
+               "encoding": encoding, "bad": bad}  # fmt: skip
+    ways = {"order": order, "repeats": repeats, "ties": ties}
+    given = {key: value for key, value in (columns | ways).items() if value is not None}
     text = str(name)
     if text in _cards():
-        return _checked(_named(_cards()[text]), _cards()[text])
+        if given:
+            raise ValueError(
+                f"{text} is a named dataset and is read as its card says, without {_options(given)}; "
+                "give the path of a file to read it in another way."
+            )
+        return replace(_checked(_named(_cards()[text]), _cards()[text]), card=text, origin={"dataset": text})
     mine = Path(os.environ["SEQLAB_DATA"]) / text if os.environ.get("SEQLAB_DATA") else Path(text)
     path = mine if text and Path(text).name == text and mine.is_dir() else Path(text)
     if text and path.is_dir():
-        return read_folder(path)
+        if wrong := [key for key in given if key in columns]:
+            raise ValueError(
+                f"{path} is a folder, whose files have columns of fixed names, without {_options(wrong)}; "
+                "give the path of the file in it to read it in another way."
+            )
+        return read_folder(path, **given)
     if text and (path.exists() or path.suffix or len(path.parts) > 1):
-        return read(path)
+        return read(path, **given)
     card(text)  # raises: names the nearest
     raise AssertionError("unreachable")
+
+
+def _options(names) -> str:
+    return listed([f"{name}=" for name in names])
+
+
+def reload(origin: dict) -> InteractionLog:
+    """Read a log again, with the arguments it was read with: `reload(log.origin)`.
+
+    Nothing says that the files are as they were: compare the fingerprints. Raises ValueError for what is no origin,
+    and what `load` and `read` raise.
+    """
+    given = dict(origin) if isinstance(origin, dict) else {}
+    if given.keys() == {"dataset"}:
+        return load(given["dataset"])
+    path = given.pop("path", None)
+    reader = read_folder if isinstance(path, str) and Path(path).is_dir() else read
+    known = list(inspect.signature(reader).parameters)[1:]
+    if not isinstance(path, str) or not given.keys() <= set(known):
+        raise ValueError(
+            f"{origin!r} does not say what a log was read from: a dataset, or a path and arguments of "
+            f"{reader.__name__}."
+        )
+    return reader(path, **given)
 
 
 def _places(one: Card) -> list[Path]:
@@ -294,7 +344,8 @@ def catalog_markdown() -> str:
         "`seqlab.datasets.load(name)` looks in `$SEQLAB_DATA/<name>/` (`interactions.tsv.gz` with columns",
         "user_id, item_id, timestamp; `items.tsv.gz` with item_id, title, ...; tab-separated, no quoting; or",
         "the official files), then in the local cache (`$SEQLAB_CACHE`), then at the official address if the",
-        "checksum is pinned.",
+        "checksum is pinned. Of the datasets here, such a prepared file keeps its order; a folder of your own is",
+        "sorted by time where every event has one.",
         "Nothing of this is committed; the benchmarks are for research only.",
         "",
         "| name | users | items | events | repeats | equal timestamps | terms |",

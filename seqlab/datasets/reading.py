@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import NO_TIME, PLAIN, WHOLE, DataError, absent, guess, listed, seconds
+from seqlab.datasets.columns import NO_TIME, PLAIN, WHOLE, DataError, absent, guess, listed, pick, seconds
 from seqlab.datasets.delimited import ENDINGS, GUESSED, NotUTF8, ending_of, first_line, read_delimited
 from seqlab.datasets.log import InteractionLog, make_log
 
@@ -56,6 +57,9 @@ def read(
     """
     if bad not in BAD:
         raise ValueError(f"bad is one of {BAD}, not {bad!r}")
+    arguments = {"user": user, "item": item, "time": time, "title": title, "name": name, "sep": sep}
+    arguments |= {"encoding": encoding, "bad": bad, "repeats": repeats, "ties": ties, "order": order}
+    origin = _origin(source, items, arguments)
     table = _table(source, "the frame", sep, encoding, (user, item, time), GUESSED if time is None else str(time))
     frame, where, told = table.frame, table.where, list(table.notes)
     user, item, time, title = (table.column(name) for name in (user, item, time, title))
@@ -76,7 +80,7 @@ def read(
     described = _Table(None, "the item table")
     if items is not None:
         described, title = _item_table(items, item, title, sep, encoding, told)
-    return make_log(
+    log = make_log(
         frame,
         user=user,
         item=item,
@@ -93,6 +97,7 @@ def read(
         item_row_numbers=described.rows,
         notes=tuple(told),
     )
+    return replace(log, origin=origin)
 
 
 def read_folder(
@@ -101,13 +106,14 @@ def read_folder(
     *,
     ties: str = "source",
     repeats: bool | None = None,
-    order: str = "source",
+    order: str = "time",
 ) -> InteractionLog:
     """A folder with interactions.tsv.gz (user_id, item_id, timestamp), maybe items.tsv.gz (item_id...).
 
-    The rows of a user are taken to be in order already ("source"): blank or equal timestamps move nothing.
+    order: "time" puts every user's events oldest first; where any event has no timestamp the order of the source is
+        kept, and a note says so. "source" keeps it in any case: blank, equal or earlier timestamps move nothing.
     """
-    folder = Path(folder)
+    arguments, folder = {"name": name, "ties": ties, "repeats": repeats, "order": order}, Path(folder)
     found = {
         stem: path
         for stem in ("interactions", "items")
@@ -125,11 +131,24 @@ def read_folder(
     if "items" in found:
         described = _table(found["items"], "", names=FOLDER)
     titled = (described.frame if "items" in found else table.frame).columns
-    return make_log(
+    time = "timestamp" if "timestamp" in table.frame.columns else None
+    told = [*table.notes, *described.notes]
+    if order == "time":
+        blank = len(table.frame)
+        if time is not None:
+            times, _ = seconds(pick(table.frame, time, table.where), table.where, table.rows, may_be_missing=True)
+            blank = int(np.isnan(times).sum())
+        if blank:
+            order = "source"
+            told.append(
+                f"{table.where}: {blank:,} of {len(table.frame):,} events have no timestamp, so each user's events "
+                "stay in the order of the source."
+            )
+    log = make_log(
         table.frame,
         user="user_id",
         item="item_id",
-        time="timestamp" if "timestamp" in table.frame.columns else None,
+        time=time,
         items=described.frame,
         title="title" if "title" in titled else None,
         name=name or folder.name,
@@ -140,8 +159,19 @@ def read_folder(
         items_where=described.where,
         row_numbers=table.rows,
         item_row_numbers=described.rows,
-        notes=(*table.notes, *described.notes),
+        notes=tuple(told),
     )
+    return replace(log, origin=_origin(folder, None, arguments))
+
+
+def _origin(source, items, arguments: dict) -> dict | None:
+    """What a log was read from, for `datasets.reload`: absolute paths and the arguments given; None for frames."""
+    if not isinstance(source, str | Path) or not isinstance(items, str | Path | None):
+        return None
+    paths = {"path": source, "items": items}
+    told = {key: os.path.abspath(path) for key, path in paths.items() if path is not None}
+    told |= {key: value for key, value in arguments.items() if value is not None}
+    return told | ({"repeats": bool(told["repeats"])} if "repeats" in told else {})
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,11 @@ class Sequences:
         """How often each item occurs: (N + 1,)."""
         return torch.bincount(self.items, minlength=n_items + 1)
 
+    def targets_per_epoch(self, max_length: int | None) -> int:
+        """How many targets `training_batches` has in an epoch."""
+        targets = (self.lengths - 1).clamp(min=0, max=max_length)
+        return int(targets.sum())
+
     def gather(self, start: Tensor, lengths: Tensor, user: Tensor) -> Batch:
         """Read the events `start .. start + lengths` of each row into a padded Batch."""
         width = int(lengths.max()) if len(lengths) else 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from seqlab.datasets.log import repeated, run_backwards, share_moment
+
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
@@ -20,20 +22,22 @@ def smells(split: Split) -> pd.DataFrame:
     value is NaN where a smell cannot be measured (no timestamps, no test questions).
     """
     log = split.log
-    user, item, time = (log.events[column].to_numpy() for column in ("user", "item", "timestamp"))
+    user, time = log.events["user"].to_numpy(), log.events["timestamp"].to_numpy()
     known = ~np.isnan(time)
     train = np.asarray(split.train.items)
     asked = _Asked(split)
     rows = [
         _duplicates(log, known),
+        _backwards(user, time),
         _ties(log, user, time),
         _sorted_ties(log, user, time),
         _copy_last(log, asked),
         _next_number(log, asked),
         _unseen(log, asked, train),
-        _repeats(log, user, item),
+        _repeats(log),
         _time_leak(split, asked),
         _concentration(log, train),
+        _one_user(log, user),
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -84,13 +88,26 @@ def _duplicates(log, known):
     )
 
 
-def _tied(user, time):
-    return (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+def _backwards(user, time):
+    back = run_backwards(user, time)
+    known = ~np.isnan(time)
+    steps = int((np.diff(user[known]) == 0).sum())
+    value = float(back.sum() / steps) if steps else float("nan")
+    if not steps:
+        return "times run backwards", value, "look", "Without timestamps nobody can tell what came first."
+    if not back.any():
+        return "times run backwards", value, "fine", "No event is earlier than the one before it of the same user."
+    return (
+        "times run backwards",
+        value,
+        _graded(value, 0.0, 0.01),
+        f"{value:.1%} of steps ({back.sum():,}, of {len(np.unique(user[back])):,} users) go back in time: the order is "
+        "the source's, so what comes next, or last, is not by time; order='time' sorts the log.",
+    )
 
 
 def _ties(log, user, time):
-    tied = _tied(user, time)
-    value = float((np.append(tied, False) | np.append(False, tied)).mean())
+    value = _rate(share_moment(user, time))
     order = (
         "their order in the source decides what comes 'next'"
         if log.ties == "source"
@@ -107,13 +124,13 @@ def _ties(log, user, time):
         "ties",
         value,
         _graded(value, 0.05),
-        f"{value:.1%} of events share their timestamp with a neighbour of the same user; {order}.",
+        f"{value:.1%} of events share their timestamp with another of the same user; {order}.",
     )
 
 
 def _sorted_ties(log, user, time):
     value = log.source_ties_sorted
-    pairs = int(_tied(user, time).sum())
+    pairs = int(((np.diff(user) == 0) & (np.diff(time) == 0)).sum())
     if log.events["timestamp"].isna().all():
         return (
             "sorted ids within ties",
@@ -185,8 +202,9 @@ def _unseen(log, asked, train):
     )
 
 
-def _repeats(log, user, item):
-    value = _rate(pd.Series(user * (log.n_items + 1) + item).duplicated())
+def _repeats(log):
+    again, copies = repeated(log.events, log.n_items)
+    value = again / (log.n_events - copies)
     verdict = "fine" if log.repeats else _graded(value, 0.01, 0.05)
     end = (
         "seen items stay candidates, as they must"
@@ -203,17 +221,16 @@ def _repeats(log, user, item):
 
 def _time_leak(split, asked):
     times = np.asarray(split.train.times)
-    if not len(asked) or not (~np.isnan(times)).any():
+    moment = _answer_times(split.log, asked)
+    moment = moment[~np.isnan(moment)]
+    if not len(moment) or np.isnan(times).all():
         return (
             "training after the question",
             float("nan"),
             "look",
             "Without timestamps nobody can tell what came first.",
         )
-    moment = _answer_times(split.log, asked)
-    latest = np.nanmax(times)
-    dated = ~np.isnan(moment)
-    value = _rate(moment[dated] < latest)
+    value = _rate(moment < np.nanmax(times))
     return (
         "training after the question",
         value,
@@ -224,7 +241,10 @@ def _time_leak(split, asked):
 
 
 def _answer_times(log, asked) -> np.ndarray:
-    """(Q,) when the answer came: the user's first such event not before the history's end; NaN: unknown."""
+    """(Q,) when the answer came: the user's first such event not before the history's end; NaN: unknown.
+
+    Where times run backwards there may be none: then it is the user's last such event.
+    """
     width = log.n_items + 1
     wanted = pd.DataFrame(
         {
@@ -238,8 +258,9 @@ def _answer_times(log, asked) -> np.ndarray:
     events = pd.DataFrame({"pair": pair[rows], "time": log.events["timestamp"].to_numpy()[rows]})
     met = wanted.merge(events, on="pair")
     # a shuffled log asks with a history that ends strictly before the answer, else it may end at its moment
-    met = met[(met["time"] > met["after"]) | ((met["time"] == met["after"]) & (log.ties == "source"))]
-    return met.groupby("question")["time"].min().reindex(np.arange(len(asked))).to_numpy()
+    fits = (met["time"] > met["after"]) | ((met["time"] == met["after"]) & (log.ties == "source"))
+    first, last = met[fits].groupby("question")["time"].min(), met.groupby("question")["time"].max()
+    return first.reindex(last.index).fillna(last).reindex(np.arange(len(asked))).to_numpy()
 
 
 def _concentration(log, train):
@@ -256,6 +277,29 @@ def _concentration(log, train):
         _graded(value, 0.2),
         f"The most popular 1% of items ({top:,}) draw {value:.1%} of training events (Gini {gini:.2f})"
         + (": always compare with plain popularity." if value > 0.2 else "."),
+    )
+
+
+def _one_user(log, user):
+    lengths = np.bincount(user, minlength=log.n_users + 1)[1:]
+    most, second = np.argmax(lengths), np.sort(lengths)[-2:-1].sum()
+    value = float(lengths[most] / len(user))
+    even = 1 / log.n_users
+    verdict = _graded(value, max(0.2, 2 * even), max(0.5, 2 * even))
+    if verdict == "fine" and value > 0.01 and lengths[most] >= 10 * second > 0:
+        verdict = "look"
+    name = str(log.users["user_id"].iloc[most])
+    name = name if len(name) <= 40 else f"{name[:39]}…"
+    return (
+        "one user with most events",
+        value,
+        verdict,
+        f"User {name!r} has {value:.1%} of all events ({lengths[most]:,}; the next has {second:,})"
+        + (
+            ": often a placeholder for everybody who is not known, a robot or a test account, and no history."
+            if verdict != "fine"
+            else "."
+        ),
     )
 
 

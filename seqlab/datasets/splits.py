@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import numbers
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.datasets.log import DataError, InteractionLog
+from seqlab.datasets.columns import seconds
+from seqlab.datasets.log import DataError, InteractionLog, run_backwards
 from seqlab.datasets.sequences import Questions, Sequences
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def leave_one_out(log: InteractionLog) -> Split:
 
     A user needs three events to be asked; the events of shorter histories all go to training. Where the order inside
     a timestamp means nothing (`log.ties == "shuffle"`), a question's history ends strictly before its answer's time.
+    The order is the log's: where it is the source's and its times run backwards, the notes say for how many users.
     """
     whole, lengths = _whole(log)
     asked = lengths >= 3
@@ -57,31 +61,39 @@ def leave_one_out(log: InteractionLog) -> Split:
     kept = lengths.clone()
     kept[asked] -= 2
     train = _prefix(whole, kept)
-    notes = []
+    notes = _backwards(log)
     if left := int((~asked).sum()):
-        notes.append(f"{left:,} users have fewer than 3 events: they are trained on and never asked about.")
+        nobody = "" if left < log.n_users else " That is everybody: there is no question at all."
+        notes.append(f"{left:,} users have fewer than 3 events: they are trained on and never asked about.{nobody}")
     valid = _questions(log, whole, users, test_at - 1, notes, "validation")
     test = _questions(log, whole, users, test_at, notes, "test")
     return Split(log, train, valid, test, "leave-one-out", tuple(notes))
 
 
-def by_time(log: InteractionLog, valid: float | str, test: float | str) -> Split:
+def by_time(
+    log: InteractionLog, valid: float | str | date | np.datetime64, test: float | str | date | np.datetime64
+) -> Split:
     """One clock for everybody: train before `valid`, validate from `valid` to `test`, test from `test` on.
 
-    Each bound is unix seconds or a date ("2017-10-01"). A user's question is the first event inside the window, given
-    all that happened before it. Raises `DataError` where the log has no times or a window is empty.
+    A bound is a number (unix seconds; milliseconds and finer are recognized by their size), a date or a datetime, or
+    the text of either ("2017-10-01", "2017-10-01 12:00+02:00"); without a zone it is UTC. A user's question is the
+    first event inside the window, given all that happened before it. Where the log keeps the source's order and times
+    run backwards, the split's log is sorted by time. Raises `DataError` where the log has no times, a bound is no
+    moment, or a window is empty.
     """
-    whole, _ = _whole(log)
-    if bool(whole.times.isnan().any()):
+    if log.events["timestamp"].isna().any():
         raise DataError(f"{log.name}: some events have no timestamp, so it cannot be split by time; use leave_one_out.")
-    starts, ends = _moment(valid), _moment(test)
+    log, notes = _sorted_by_time(log)
+    whole, _ = _whole(log)
+    (starts, said), (ends, also) = _moment(valid, whole.times), _moment(test, whole.times)
+    notes += said + also
     if not starts < ends:
         raise DataError(f"by_time: validation must start before test does (got {valid!r} and {test!r}).")
     users = whole.users
     before = torch.bincount(users[whole.times < starts], minlength=log.n_users + 1)[1:]
     before_test = torch.bincount(users[whole.times < ends], minlength=log.n_users + 1)[1:]
     train = _prefix(whole, before)
-    notes = [f"training stops at {_date(starts)}, testing starts at {_date(ends)} (UTC)."]
+    notes.append(f"training stops at {_date(starts)}, testing starts at {_date(ends)} (UTC).")
     asked_valid = (before_test > before) & (before > 0)
     asked_test = (whole.lengths > before_test) & (before_test > 0)
     windows = {"validation": (asked_valid, before), "test": (asked_test, before_test)}
@@ -102,8 +114,9 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
 
     Validation asks for the last event of the remaining (warm) history, so nothing cold is tuned on. Histories that
     are asked from hold warm items only. Training keeps the warm events that follow a cold question: what is held out
-    is the item, not the time, so a by-time claim needs `by_time`. Raises `DataError` unless 0 < share < 1 leaves
-    both kinds.
+    is the item, not the time, so a by-time claim needs `by_time`. First and last are by the log's order: where it is
+    the source's and its times run backwards, the notes say so. Raises `DataError` unless 0 < share < 1 leaves both
+    kinds.
     """
     if not 0 < share < 1:
         raise DataError(f"cold_items: share must lie between 0 and 1 (got {share}).")
@@ -129,14 +142,16 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     test = Questions(warm_only, asked[some] + 1, whole.items[first[asked][some]], start[some], end[some])
     asked_valid = (per_user >= 2).nonzero()[:, 0]
     valid_at = warm_only.offsets[asked_valid + 1] - 1
-    notes = [f"{int(cold.sum()):,} of {log.n_items:,} items are cold: {int(is_cold.sum()):,} events left training."]
+    notes = _backwards(log)
+    notes.append(f"{int(cold.sum()):,} of {log.n_items:,} items are cold: {int(is_cold.sum()):,} events left training.")
     if left := log.n_users - len(test):
         notes.append(f"{left:,} users never meet a cold item after a warm one: they have no test question.")
     kept = per_user.clone()
     kept[asked_valid] -= 1
     train = _prefix(warm_only, kept)
     valid = _questions(log, warm_only, asked_valid + 1, valid_at, notes, "validation")
-    return Split(log, train, valid, test, f"cold items {share:.0%}", tuple(notes))
+    how = f"cold items {100 * share:.10g}%" + (f", seed {seed}" if seed else "")
+    return Split(log, train, valid, test, how, tuple(notes))
 
 
 def k_core(log: InteractionLog, users: int = 5, items: int = 5) -> InteractionLog:
@@ -199,26 +214,84 @@ def _questions(
 
 
 def _before(sequences: Sequences, start: Tensor, end: Tensor, moment: Tensor) -> Tensor:
-    """Where each history `[start, end)` must end for all its events to be earlier than `moment` (Q,)."""
+    """Where each history `[start, end)` must end so that all its events are known to be earlier than `moment` (Q,)."""
     lengths = end - start
     row = torch.repeat_interleave(torch.arange(len(start)), lengths)
-    step = torch.arange(len(row)) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
-    earlier = sequences.times[start[row] + step] < moment[row]
-    return start + torch.zeros_like(start).index_add_(0, row, earlier.long())
+    at = start[row] + torch.arange(len(row)) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    late = ~(sequences.times[at] < moment[row])
+    return end.scatter_reduce(0, row[late], at[late], "amin")
 
 
-def _moment(bound: float | str) -> float:
+def _backwards(log: InteractionLog) -> list[str]:
+    """A note where times run backwards in the order of the source: first, last and next are then not by time."""
+    user, times = log.events["user"].to_numpy(), log.events["timestamp"].to_numpy()
+    back = run_backwards(user, times)
+    if not back.any():
+        return []
+    found = log.events.groupby("user").agg(latest=("timestamp", "max"), last=("timestamp", "last"))
+    return [
+        f"{int(back.sum()):,} events of {len(np.unique(user[back])):,} users are earlier than the event before them, "
+        "and the order of the source is kept: the last event of "
+        f"{int((found['last'] < found['latest']).sum()):,} users is not their latest. Read the log with order='time' "
+        "to sort it."
+    ]
+
+
+def _sorted_by_time(log: InteractionLog) -> tuple[InteractionLog, list[str]]:
+    """The log with every user's events oldest first, and a note where that moved any."""
+    user, times = log.events["user"].to_numpy(), log.events["timestamp"].to_numpy()
+    back = run_backwards(user, times)
+    if not back.any():
+        return log, []
+    drawn = np.random.default_rng(0).random(len(user)) if log.ties == "shuffle" else np.arange(len(user))
+    events = log.events.iloc[np.lexsort((drawn, times, user))].reset_index(drop=True)
+    note = (
+        f"{int(back.sum()):,} events of {len(np.unique(user[back])):,} users are earlier than the event before them in "
+        "the source: sorted by time for this split."
+    )
+    return replace(log, events=events, notes=(*log.notes, note)), [note]
+
+
+def _moment(bound, times: Tensor) -> tuple[float, list[str]]:
+    """A bound as unix seconds, with a note where a number is no unix seconds; `times`: those of the log."""
     import pandas as pd
 
-    if isinstance(bound, (int, float)):
-        return float(bound)
     try:
-        return pd.Timestamp(bound, tz="UTC").timestamp()
-    except ValueError as error:
-        raise DataError(f"by_time: {bound!r} is neither unix seconds nor a date like 2017-10-01.") from error
+        if isinstance(bound, str):
+            number = pd.to_numeric(bound.strip(), errors="coerce")
+            day = pd.to_datetime(bound.strip(), format="ISO8601", utc=True, errors="coerce")
+            if not pd.isna(day) and not times.min() <= number <= times.max():
+                return day.timestamp(), []
+            if pd.isna(number):
+                return _finite(seconds(pd.Series([bound.strip()]), "by_time")[0][0]), []
+            bound = number
+        if isinstance(bound, date | np.datetime64):  # datetimes and pandas' timestamps are dates
+            stamp = pd.Timestamp(bound)
+            return _finite((stamp if stamp.tzinfo else stamp.tz_localize("UTC")).timestamp()), []
+        if isinstance(bound, numbers.Real) and not isinstance(bound, bool):
+            number = _finite(float(bound))
+            if times.min() <= number <= times.max():  # as the log counts, whatever it counts
+                return number, []
+            moment = _finite(seconds(pd.Series([bound]), "by_time")[0][0])
+            return moment, [f"{bound} is read as {_date(moment)} (UTC)."] if moment != number else []
+    except (ValueError, OverflowError, TypeError) as error:
+        raise DataError(_no_moment(bound)) from error
+    raise DataError(_no_moment(bound))
 
 
-def _date(seconds: ArrayLike) -> str:
+def _no_moment(bound) -> str:
+    return f"by_time: {bound!r} is neither unix seconds nor a date like 2017-10-01."
+
+
+def _finite(moment: float) -> float:
+    if not np.isfinite(moment):
+        raise ValueError("no moment")
+    return float(moment)
+
+
+def _date(unix: ArrayLike) -> str:
+    """The day, or the moment where it is not midnight."""
     import pandas as pd
 
-    return pd.Timestamp(float(seconds), unit="s").strftime("%Y-%m-%d")
+    moment = pd.Timestamp(float(unix), unit="s").round("us")  # float64 holds no more of a second
+    return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else moment.isoformat()

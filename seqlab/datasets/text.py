@@ -62,7 +62,18 @@ def item_vectors(
 
 def usual(log: InteractionLog) -> str:
     """The source that systems read unless told: words beside co-occurrence, or that alone."""
-    return "tfidf+collaborative" if coverage(log)["read"].any() else "collaborative"
+    return "tfidf+collaborative" if has_words(log) else "collaborative"
+
+
+def has_words(log: InteractionLog) -> bool:
+    """Whether items have text of which TF-IDF can make vectors: words that several items share."""
+    if not coverage(log)["read"].any():
+        return False
+    try:
+        tfidf(log)
+    except DataError:
+        return False
+    return True
 
 
 def checked(array: object) -> np.ndarray:
@@ -116,7 +127,7 @@ def coverage(log: InteractionLog) -> pd.DataFrame:
 
     from seqlab.datasets.named import unread
 
-    left_out = unread(log.name)
+    left_out = unread(log.card)
 
     rows = []
     for column in log.items.columns:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
+
+from seqlab.recommender import Ranking, check_k
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,16 +96,24 @@ class Beams:
 
         Items that share a tuple share its score (a tie) and stand side by side, the lowest number first.
         """
+        ranking = self._first(check_k(k))
+        return ranking.items, ranking.scores
+
+    def ranking(self, k: int) -> Ranking:
+        """The first k items, or all N, and all others found that tie with the last of them."""
+        return self._first(min(check_k(k), len(self.trie.order)))
+
+    def _first(self, k: int) -> Ranking:
         found, offsets = self.trie.items_at(self.node)
         width = self.node.shape[1]
         first, last = offsets[:-1:width], offsets[width::width]  # of each user, in `found`
-        place = first[:, None] + torch.arange(k, device=found.device)  # (B, k)
-        real = place < last[:, None]
-        place = place.clamp(max=max(len(found) - 1, 0))
-        scores = self.scores.flatten().repeat_interleave(offsets.diff())
-        if not len(found):
-            return torch.zeros_like(place), torch.full(place.shape, -torch.inf, device=place.device)
-        return found[place] * real, scores[place].masked_fill(~real, -torch.inf)
+        items, place = _part(found, first, last, k)
+        scores = torch.nn.functional.pad(self.scores.flatten().repeat_interleave(offsets.diff()), (0, 1))
+        scores = scores[place].masked_fill(items == 0, -torch.inf)
+        down_to_the_tie = self.scores >= scores[:, -1:]  # (B, W); nodes of -1 have no items
+        end = first + (self.trie.size(self.node) * down_to_the_tie).sum(1)
+        beyond = int((end - first - k).clamp(min=0).max()) if len(end) else 0
+        return Ranking(items, scores, _part(found, first + k, end, beyond)[0])
 
     def frame(self, popularity: Tensor | None = None) -> pd.DataFrame:
         """Every prefix that was kept or shown as dropped: one row per user, level and rank.
@@ -197,3 +208,15 @@ class Beams:
         most = most.scatter_reduce(0, owner, liked, "amax")
         numbers = torch.where(liked == most[owner], items, items.max() + 1)
         return torch.zeros_like(node).scatter_reduce(0, owner, numbers, "amin", include_self=False)
+
+
+def _part(found: Tensor, first: Tensor, last: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The first k of found[first:last] of each user, 0 beyond, and their places in `found`: (B, k) each."""
+    place = first[:, None] + torch.arange(k, device=found.device)
+    place = torch.where(place < last[:, None], place, len(found))
+    return torch.nn.functional.pad(found, (0, 1))[place], place
+
+
+def best_items(search: Callable[[int], Beams], k: int, width: int) -> Ranking:
+    """The k best items by a search that is `width` wide, or as wide as the list if that is longer."""
+    return search(max(check_k(k), width)).ranking(k)

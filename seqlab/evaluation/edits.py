@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.evaluation.influence import History, free_of, lists_of, rows_at_once, scores_of
-from seqlab.evaluation.ranking import ranks_of, rows_of_scores
+from seqlab.evaluation.ranking import ranks_in_lists, ranks_of, rows_of_scores
+from seqlab.recommender import check_k
 
 EXACT_UP_TO = 12
 """Events up to which all edits are tried: at most 4,094 shortened histories."""
@@ -84,8 +85,9 @@ def edit_search(
 
     Those before it are not `exact`, and have the edit that came nearest so far; whoever has seen enough may stop.
     """
-    if item < 1 or k < 1:
-        raise ValueError(f"item and k count from 1 (got {item} and {k})")
+    check_k(k)
+    if item < 1:
+        raise ValueError(f"items count from 1 (got {item})")
     if into and seen_filter and bool((history.earlier == item).any()):
         raise ValueError(f"item {item} was met before the events that can be dropped, so the filter keeps it out")
     question = _Question(model, history, item, into, k, seen_filter, limit)
@@ -157,11 +159,10 @@ class _Question:
         return ranks, margins if self.into else -margins
 
     def _by_lists(self, histories: list[History]) -> tuple[Tensor, Tensor]:
-        """Ranks (n,), infinite beyond the list; they are all there is to go by."""
-        self.rows, columns = LISTS_AT_ONCE, len(self.history) + len(self.history.earlier)
-        items = lists_of(self.model, histories, self.k, self.seen_filter, columns)
-        hit = items == self.item  # (n, k)
-        ranks = torch.where(hit.any(1), hit.int().argmax(1).double() + 1, torch.inf)
+        """Ranks (n,), infinite beyond the list and what ties with its last; they are all there is to go by."""
+        self.rows = LISTS_AT_ONCE
+        ranking = lists_of(self.model, histories, self.k, self.seen_filter, ties=True)
+        ranks = ranks_in_lists(ranking, torch.full((len(histories),), self.item))
         return ranks, -ranks if self.into else ranks
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
 from seqlab.evaluation.ranking import ranks_of
-from seqlab.recommender import device_of, top_unseen
+from seqlab.recommender import Pairs, Ranking, check_k, device_of, tied_list, top_unseen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,8 +99,10 @@ def typed_history(split: Split, typed: str | list[str | int], longest: int | Non
     from seqlab.datasets.typed import typed_items
 
     items = torch.tensor(typed_items(split.log, typed))
-    times = split.train.times.cpu()
-    gaps = times.diff()[split.train.users.cpu().diff() == 0]
+    times, users = split.train.times.cpu(), split.train.users.cpu()
+    times, order = times.sort(stable=True)
+    users, order = users[order].sort(stable=True)  # then every user's events are oldest first, whatever the log's order
+    gaps = times[order].diff()[users.diff() == 0]
     gaps, known = gaps[~gaps.isnan()], times[~times.isnan()]
     end, gap = known.max() if len(known) else torch.nan, gaps.median() if len(gaps) else 0.0
     moments = end - gap * torch.arange(len(items) - 1, -1, -1, dtype=torch.float64)
@@ -123,12 +125,14 @@ def rows_at_once(model: nn.Module, width: int) -> int:
 
 
 @torch.no_grad()
-def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
+def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -> Tensor:
     """The scores (len(histories), N + 1) a model gives after each history; padding has -inf.
 
-    Raises `ValueError` for a system that generates lists and scores nothing.
+    exact: a system that generates lists is asked for its `exact_score`, which costs it a pass over the catalogue per
+    history; without it such a system, which scores nothing by itself, raises `ValueError`.
     """
-    if not hasattr(model, "score"):
+    score = getattr(model, "score", None) or (getattr(model, "exact_score", None) if exact else None)
+    if score is None:
         raise ValueError(
             f"{type(model).__name__} makes lists without scoring the catalogue, so no event's worth can be told"
         )
@@ -136,7 +140,7 @@ def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
     was_training = model.training
     model.eval()
     found = [
-        model.score(batch_of(histories[first : first + rows], longest).to(device_of(model))).float().cpu()
+        score(batch_of(histories[first : first + rows], longest).to(device_of(model))).float().cpu()
         for first in range(0, len(histories), rows)
     ]
     model.train(was_training)
@@ -147,30 +151,33 @@ def scores_of(model: nn.Module, histories: list[History]) -> Tensor:
 
 @torch.no_grad()
 def lists_of(
-    model: nn.Module, histories: list[History], k: int = 10, seen_filter: bool = False, columns: int = 0
-) -> Tensor:
+    model: nn.Module, histories: list[History], k: int = 10, seen_filter: bool = False, ties: bool = False
+) -> Ranking:
     """The k items (len(histories), k) a model lists after each history, the best first, 0 where it has no more.
 
-    With the filter, a search is as much wider as there are items to keep out: `columns` at least, so that it need not
-    depend on who is asked along.
+    ties: of a system without `score`, find all `more` that tie with the last item.
     """
     batch = batch_of(histories, model.config.max_length).to(device_of(model))
+    seen = met_in(histories, batch) if seen_filter else None
     was_training = model.training
     model.eval()
-    if seen_filter:
-        met = [torch.cat([history.items, history.earlier]) for history in histories]
-        seen = torch.zeros(len(met), max(columns, *map(len, met), 1), dtype=torch.long)
-        for row, items in enumerate(met):
-            seen[row, : len(items)] = items
-        items = top_unseen(model, batch, k, seen.to(batch.items.device)).items
+    if ties:
+        ranking = tied_list(model, batch, k, seen)
     else:
-        items = model.recommend(batch, k).items
+        ranking = top_unseen(model, batch, k, seen) if seen_filter else model.recommend(batch, k)
     model.train(was_training)
-    return items.cpu()
+    return Ranking(*(None if part is None else part.cpu() for part in (ranking.items, ranking.scores, ranking.more)))
+
+
+def met_in(histories: list[History], batch: Batch) -> Pairs:
+    """The items of whole histories, those earlier than a model reads too, where their `batch` is."""
+    met = [torch.cat([history.items, history.earlier]) for history in histories]
+    row = torch.repeat_interleave(torch.tensor([len(items) for items in met]))
+    return row.to(batch.items.device), torch.cat(met).to(batch.items.device)
 
 
 def leave_one_out(
-    model: nn.Module, history: History, item: int | None = None, seen_filter: bool = False
+    model: nn.Module, history: History, item: int | None = None, seen_filter: bool = False, exact: bool = False
 ) -> pd.DataFrame:
     """How much less likely `item` becomes without each event; by default the item the model recommends first.
 
@@ -178,12 +185,12 @@ def leave_one_out(
     history minus that without the event. Above 0 the event speaks for it. attrs["item"] and attrs["log_probability"]
     tell what was watched; with the filter on it is the first item the user has not met. All T shortened histories go
     through the model in one batch; the events after a dropped one move up by a position, as if it had never happened.
-    Raises `ValueError` for a history of one event.
+    `exact` as in `scores_of`. Raises `ValueError` for a history of one event.
     """
     import pandas as pd
 
     shorter = [history.drop(at) for at in range(len(history))]
-    scores = scores_of(model, [history, *shorter]).log_softmax(1)  # (1 + T, N + 1)
+    scores = scores_of(model, [history, *shorter], exact).log_softmax(1)  # (1 + T, N + 1)
     if item is None:
         item = int(free_of(scores[:1], [history], seen_filter)[0].argmax())
     frame = pd.DataFrame(
@@ -206,7 +213,7 @@ def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_
     have had. A system without `score` is asked for its lists, which say nothing of places beyond k: those are NaN.
     """
     if not hasattr(model, "score"):
-        old, new = (lists_of(model, [history], k, seen_filter)[0].tolist() for history in (before, after))
+        old, new = (lists_of(model, [history], k, seen_filter).items[0].tolist() for history in (before, after))
         return _changed_lists(old, new, set(after.items.tolist()) if seen_filter else set())
     scores = scores_of(model, [before, after])
     return changed(free_of(scores, [before, after], seen_filter), k, scores)
@@ -219,7 +226,7 @@ def changed(free: Tensor, k: int = 10, scores: Tensor | None = None) -> pd.DataF
     """
     import pandas as pd
 
-    scores = free if scores is None else scores
+    k, scores = check_k(k), free if scores is None else scores
     old, new = (
         [item for item in row.topk(min(k, len(row) - 1)).indices.tolist() if row[item] > -torch.inf] for row in free
     )
@@ -296,19 +303,6 @@ def surprise(model: nn.Module, history: History) -> pd.DataFrame:
     )
     frame.attrs["position"] = int(torch.argmax(value)) + 1
     return frame
-
-
-def last_look(weights: pd.DataFrame, events: int) -> pd.DataFrame:
-    """Where the last position of a model looks among `events` events: columns position, value (last layer, mean of
-    heads). What a masked model spends on the mask itself is left out.
-
-    weights: columns query, key, value, and layer and head where there are several: a trace's attention as a frame.
-    """
-    final = weights[weights["query"] == weights["query"].max()]
-    if "layer" in final.columns:
-        final = final[final["layer"] == final["layer"].max()]
-    found = final.groupby("key")["value"].mean().rename_axis("position").reset_index()
-    return found[found["position"] < events]
 
 
 def agreement(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, str]:

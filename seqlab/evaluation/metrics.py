@@ -1,4 +1,10 @@
-"""From ranks to numbers with intervals: metrics, slices, and comparisons of two runs on the same users."""
+"""From ranks to numbers with intervals: metrics, slices, and comparisons of two runs on the same users.
+
+Intervals are Gaffke's (2005; see Learned-Miller and Thomas, arXiv 1905.06208): a Bayesian bootstrap over users, with
+one more user at the bound of the metric, 0 for the lower end and 1 for the upper one (-1 and 1 for a difference). For
+recall they are Clopper and Pearson's. They hold their 95 % where hits are few, and no hit at all still says how many
+there may be; of many users the one more is too little to be seen. `tests/benchmarks/interval_coverage.py` measures it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqlab.recommender import check_k
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.evaluation.ranking import Ranks
 
 CUTOFFS = (1, 5, 10, 20)
+INTERVALS = "95 % intervals over users: Bayesian bootstrap with one more user at the bound (Gaffke 2005)"
+"""What the intervals are, in a line to print beside them."""
+
 METRIC_NAMES = tuple(f"{name}@{k}" for k in CUTOFFS for name in ("recall", "ndcg", "mrr"))
 
 
@@ -19,13 +30,14 @@ def per_user(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFr
     """Recall, NDCG and MRR at each cutoff for every question: one row each, columns like "ndcg@10".
 
     With one right answer Recall@k equals the hit rate HR@k, NDCG@k is 1 / log2(rank + 1), MRR@k is 1 / rank, each 0
-    when the rank is beyond k. `ranks` (Q,) start at 1 and may be halves (ties).
+    when the rank is beyond k. `ranks` (Q,) start at 1 and may be halves (ties). Raises `ValueError` for a cutoff
+    below 1.
     """
     import pandas as pd
 
     ranks = np.asarray(ranks, dtype=np.float64)
     columns = {}
-    for k in cutoffs:
+    for k in map(check_k, cutoffs):
         within = ranks <= k
         columns[f"recall@{k}"] = within.astype(np.float64)
         columns[f"ndcg@{k}"] = within / np.log2(ranks + 1)
@@ -52,7 +64,7 @@ def metrics(ranks: Ranks) -> dict[str, float]:
 
 
 def intervals(ranks: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Each metric's mean with its 95 % bootstrap interval over users: index metric, columns mean, low, high."""
+    """Each metric's mean with its 95 % interval over users: index metric, columns mean, low, high."""
     import pandas as pd
 
     values = per_user(ranks.frame["rank"].to_numpy())
@@ -61,11 +73,11 @@ def intervals(ranks: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
 
 
 def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Metric of `a` minus metric of `b` on the same users, with the paired 95 % bootstrap interval.
+    """Metric of `a` minus metric of `b` on the same users, with the paired 95 % interval.
 
     Of several runs of a side (its seeds) each user's mean is taken first: the interval is that of the users, for these
-    seeds. Index metric, columns a, b, difference, low, high. Raises `ValueError` where two runs did not answer the
-    same questions or not under the same seen filter.
+    seeds. It has a width even where no user differs: another one might. Index metric, columns a, b, difference, low,
+    high. Raises `ValueError` where two runs did not answer the same questions or not under the same seen filter.
     """
     import pandas as pd
 
@@ -78,7 +90,7 @@ def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000,
     found = [per_user(frame["rank"].to_numpy()) for frame in frames]
     of_a, of_b = (sum(some) / len(some) for some in (found[: len(sides[0])], found[len(sides[0]) :]))
     gain = (of_a - of_b).to_numpy()
-    low, high = bootstrap(gain, samples, seed)
+    low, high = bootstrap(gain, samples, seed, least=-1.0)
     means = {"a": of_a.mean().to_numpy(), "b": of_b.mean().to_numpy(), "difference": gain.mean(0)}
     return pd.DataFrame({**means, "low": low, "high": high}, index=of_a.columns)
 
@@ -104,10 +116,13 @@ def groups_of(frame: pd.DataFrame) -> dict[str, pd.Series]:
     }
 
 
-def by_group(value: np.ndarray, groups: dict[str, pd.Series], samples: int, seed: int) -> pd.DataFrame:
-    """The mean of a value (Q, 1) in every group of each categorical of Q rows, with the 95 % bootstrap interval.
+def by_group(
+    value: np.ndarray, groups: dict[str, pd.Series], samples: int, seed: int, least: float = 0.0
+) -> pd.DataFrame:
+    """The mean of a value (Q, 1) in every group of each categorical of Q rows, with its 95 % interval.
 
-    Columns slice, group, users, mean, low, high; groups without users are left out.
+    least: what a value may be at least, as in `bootstrap`. Columns slice, group, users, mean, low, high; groups without
+    users are left out.
     """
     import pandas as pd
 
@@ -116,7 +131,7 @@ def by_group(value: np.ndarray, groups: dict[str, pd.Series], samples: int, seed
         for label in group.cat.categories:
             chosen = value[(group == label).to_numpy()]
             if len(chosen):
-                low, high = bootstrap(chosen, samples, seed)
+                low, high = bootstrap(chosen, samples, seed, least)
                 row = {"slice": name, "group": label, "users": len(chosen), "mean": chosen.mean()}
                 rows.append({**row, "low": low[0], "high": high[0]})
     return pd.DataFrame(rows)
@@ -136,30 +151,38 @@ def quartiles(values: pd.Series, unit: str) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(cut, labels, ordered=True))
 
 
-def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The 2.5 % and 97.5 % quantiles of the means of resampled rows: values (Q, M) gives two (M,)."""
-    return bounds(resampled(values, samples, seed))
+def bootstrap(values: np.ndarray, samples: int, seed: int, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % interval of the mean of each column: values (Q, M), between `least` and 1, give low and high, (M,) each.
+
+    least: 0 for a metric, -1 for the difference of two.
+    """
+    return bounds(*resampled(values, samples, seed), least)
 
 
-def bounds(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where 95 % of the means lie: of (samples, M) the 2.5 % and the 97.5 % quantile, (M,) each."""
-    return np.quantile(means, 0.025, axis=0), np.quantile(means, 0.975, axis=0)
+def bounds(means: np.ndarray, extra: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of 95 % intervals, (M,) each, of what `resampled` gives: means (samples, M) and extra (samples,).
+
+    The extra user has the `least` value for the lower end, the most, 1, for the upper one.
+    """
+    extra = extra.reshape(-1, *[1] * (means.ndim - 1))
+    return np.quantile(means + least * extra, 0.025, axis=0), np.quantile(means + extra, 0.975, axis=0)
 
 
-def resampled(values: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """The means of resampled rows: values (Q, M) gives (samples, M); one seed draws the same rows for any values.
+def resampled(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The means of users with random weights: values (Q, M) give (samples, M), and the weight of one user more.
 
-    Resampling Q rows with replacement is drawing multinomial weights; weights of a few samples at a time keep the
-    memory at a few times that of the values.
+    Weights are uniform over all that sum to 1 (Dirichlet's); that of the extra user, (samples,), has no value yet: see
+    `bounds`. One seed draws the same weights for any values. Those of a few samples at a time keep the memory at a few
+    times that of the values.
     """
     generator = np.random.default_rng(seed)
     count = len(values)
-    means = np.empty((samples, values.shape[1]))
+    means, extra = np.empty((samples, values.shape[1])), np.empty(samples)
     at_once = max(1, (1 << 22) // count)
     for first in range(0, samples, at_once):
-        drawn = min(at_once, samples - first)
-        picks = generator.integers(0, count, (drawn, count))
-        offset = np.arange(drawn)[:, None] * count
-        weights = np.bincount((picks + offset).ravel(), minlength=drawn * count).reshape(drawn, count)
-        means[first : first + drawn] = weights @ values / count
-    return means
+        drawn = slice(first, min(first + at_once, samples))
+        weights = generator.standard_exponential((drawn.stop - first, count + 1))
+        total = weights.sum(1)
+        means[drawn] = weights[:, :count] @ values / total[:, None]
+        extra[drawn] = weights[:, count] / total
+    return means, extra

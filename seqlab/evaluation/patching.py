@@ -15,8 +15,11 @@ from seqlab.tracing import Record, Trace, patch, taps, watch
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS = ("position", "query")
+ROWS = ("event", "token", "query_event", "query_token")
 """Axes of a tap along which single places can be replaced."""
+
+KEYS = {"key_event", "key_token"}
+"""Axes of what is looked at."""
 
 SMALLEST_GAP = 1e-3
 """Nats between two users' log-probabilities below which no share of the way is told."""
@@ -163,7 +166,7 @@ class _Pair:
 
         What attention spends further back cannot be placed, and may be all there is.
         """
-        return _passed(self.recent if "key" in self.record(tap).axes else self.theirs, tap)
+        return _passed(self.recent if KEYS & set(self.record(tap).axes) else self.theirs, tap)
 
     def matched(self, tap: str) -> range:
         """The places along the tap that have a counterpart for the other user."""
@@ -228,7 +231,7 @@ def _fitted(theirs: Record, mine: Record, tap: str) -> Tensor:
     fitted = torch.zeros(mine.values.shape[1:])
     to, source = [], []
     for axis, size, given in zip(mine.axes[1:], fitted.shape, theirs.values.shape[1:], strict=True):
-        if size != given and axis not in (*ROWS, "key"):
+        if size != given and axis not in (*ROWS, *KEYS):
             raise ValueError(f"{tap} has {size} along {axis} for one user and {given} for the other")
         both = min(size, given)
         to.append(slice(size - both, None))

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from seqlab.cache import cached
+from seqlab.recommender import check_k
 
 Method = Literal["pca", "umap"]
 
@@ -35,7 +36,7 @@ def neighbours(vectors: np.ndarray, row: int, k: int = 10) -> tuple[np.ndarray, 
     length = np.linalg.norm(vectors, axis=1)
     cosine = vectors @ vectors[row] / np.maximum(length * length[row], 1e-12)
     cosine[row] = -np.inf
-    k = min(k, len(vectors) - 1)
+    k = min(check_k(k), len(vectors) - 1)
     order = np.argsort(-cosine, kind="stable")[:k]
     return order, cosine[order]
 

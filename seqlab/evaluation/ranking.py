@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from seqlab import processes
 from seqlab.datasets.sequences import Questions
-from seqlab.recommender import device_of, highest, top_unseen
+from seqlab.recommender import Pairs, Ranking, device_of, highest, tied_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,11 +28,15 @@ WIDE = 1 << 17
 TOKENS_AT_ONCE = 1 << 15
 """History positions encoded at a time."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.h
+EVENTS_AT_ONCE = 1 << 20
+"""Events of whole histories looked at at a time: 16 MB, however long one user's history is."""
+
+LARGEST_BLOCK = (1 << 25) - (1 << 14)
+"""Bytes of the largest block that glibc keeps when it is freed; larger ones always go back to the system."""
 
 LIST_LENGTH = 20
 """How long a list is wanted of a system that only recommends: as the longest metric reads (a longer one costs a wider
-beam). An answer beyond it shares the mean rank of all the rest."""
+beam). An answer beyond it and the items that tie with its last one shares the mean rank of all the rest."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Ranks:
 
     frame: one row per question: user, item (the answer), rank (1 = best, ties at their mean), history_length,
     seen (the user met the answer before), item_count (training events of the answer).
-    exposure: (N + 1,) how many top-10 lists each item stood in; train_counts: (N + 1,) its training events.
+    exposure: (N + 1,) how many top-10 lists each item stood in (where items tie for the last places, which of them
+    stand there is arbitrary); train_counts: (N + 1,) its training events.
     seen_filter: whether items of the user's history were kept out of the ranking (the answer never is).
     """
 
@@ -79,7 +83,10 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     model.eval()
     questions = questions.to(device_of(model))
     score = _rank_by_scores if hasattr(model, "score") else _rank_by_lists
-    _keep_freed_memory()
+    if questions.item.device.type == "cpu" and len(questions) * (split.n_items + 1) > SCORES_AT_ONCE:
+        # glibc keeps freed blocks up to the size of the largest it has seen freed, and twice that in all; without
+        # this one, blocks of scores and states mostly go back to the system, which clears each anew when asked again
+        torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
     with processes.together():
         found = score(model, questions, split.n_items, seen_filter)
     ranks, exposure, seen = (processes.total(part) for part in found)  # zeros where another process asked
@@ -111,15 +118,22 @@ def ranks_of(scores: Tensor, answers: Tensor, out: Tensor | None = None) -> Tens
     return (1 + scores.shape[1] + ahead) / 2
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc give out freed blocks of up to 32 MB again, as it mostly learns to do by itself.
+def ranks_in_lists(ranking: Ranking, answers: Tensor) -> Tensor:
+    """The mean rank of each answer (B,) among listed items by their scores, and the `more` that tie with the last.
 
-    Where it does not (in one process of four, measured), all scores are written to pages that the system clears anew.
+    Returns (B,) float64, infinite for an answer that is neither listed nor among those.
     """
-    if platform.libc_ver()[0] == "glibc":
-        allocator = ctypes.CDLL(None)
-        allocator.mallopt(M_MMAP_THRESHOLD, 1 << 25)
-        allocator.mallopt(M_TRIM_THRESHOLD, 1 << 26)
+    there = ranking.items > 0
+    listed = there & (ranking.items == answers[:, None])  # (B, k)
+    last = ranking.scores[:, -1:]
+    own = torch.where(listed, ranking.scores, -torch.inf).amax(1, keepdim=True)
+    if ranking.more is not None:
+        own = torch.where((ranking.more == answers[:, None]).any(1, keepdim=True), last, own)
+    better = (ranking.scores > own).sum(1)
+    equal = (there & (ranking.scores == own)).sum(1)
+    if ranking.more is not None:
+        equal += (ranking.more > 0).sum(1) * (own == last)[:, 0]
+    return (better + (equal + 1) / 2).double().masked_fill(own[:, 0] == -torch.inf, torch.inf)
 
 
 def rows_of_scores(device: torch.device, width: int) -> int:
@@ -138,10 +152,11 @@ def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_f
         scores = model.score(batch)  # (B, N + 1)
         scores[:, 0] = -torch.inf
         own = scores.gather(1, answers[:, None])
-        history = whole_history(questions, rows, batch.items)
-        seen[rows] = (history == answers[:, None]).any(1).byte()
-        if seen_filter:
-            scores.scatter_(1, history, -torch.inf).scatter_(1, answers[:, None], own)
+        for row, item in history_pairs(questions, rows):
+            seen[rows[row[item == answers[row]]]] = 1
+            if seen_filter:
+                scores[row, item] = -torch.inf
+        scores.scatter_(1, answers[:, None], own)
         best, items = highest(scores, min(10, n_items))
         ranks[rows] = ranks_of(scores, answers, out=scores)
         if not bool((ranks[rows].isfinite() & best[:, 0].isfinite()).all()):
@@ -159,35 +174,50 @@ def _rank_by_lists(model: nn.Module, questions: Questions, n_items: int, seen_fi
     share = processes.index(), processes.count()
     for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, 256, share):
         answers = questions.item[rows]
-        history = whole_history(questions, rows, batch.items)
-        met = history == answers[:, None]
-        seen[rows] = met.any(1).byte()
-        length = min(LIST_LENGTH, n_items)
+        met = _met(questions, rows, n_items)
+        is_answer = met[1] == answers[met[0]]
+        seen[rows[met[0][is_answer]]] = 1
         if seen_filter:
-            items = top_unseen(model, batch, length, history.masked_fill(met, 0)).items
-            eligible = n_items - _distinct(history.masked_fill(met, 0))
+            met = met[0][~is_answer], met[1][~is_answer]
+            eligible = n_items - torch.bincount(met[0], minlength=len(rows))
         else:
-            items = model.recommend(batch, length).items
-            eligible = torch.full((len(rows),), n_items, device=device)
-        hit = items == answers[:, None]  # (B, k)
-        listed = (items > 0).sum(1)
-        found = hit.any(1)
+            eligible = n_items
+        ranking = tied_list(model, batch, min(LIST_LENGTH, n_items), met if seen_filter else None, n_items)
+        if bool((ranking.scores.isnan() | (ranking.scores == torch.inf)).any()):
+            raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
+        listed = (ranking.items > 0).sum(1) + (ranking.more > 0).sum(1)
         beyond = (listed + 1 + eligible).double() / 2  # the mean rank of all that was not listed
-        ranks[rows] = torch.where(found, hit.int().argmax(1).double() + 1, beyond)
-        first = items[:, :10]
+        found = ranks_in_lists(ranking, answers)
+        ranks[rows] = torch.where(found.isinf(), beyond, found)
+        first = ranking.items[:, :10]
         exposure += torch.bincount(first[first > 0], minlength=n_items + 1)
     return ranks, exposure, seen
 
 
+def history_pairs(questions: Questions, rows: Tensor) -> Iterator[Pairs]:
+    """All items of the histories of these rows, of up to `EVENTS_AT_ONCE` events at a time.
+
+    They are not padded, so that one long history costs its own length, not that times the rows beside it.
+    """
+    start = questions.start[rows]
+    ends = (questions.end[rows] - start).cumsum(0)  # of each history, where all lie end to end
+    shift = start - ends + (questions.end[rows] - start)
+    total = int(ends[-1]) if len(rows) else 0
+    for first in range(0, total, EVENTS_AT_ONCE):
+        place = torch.arange(first, min(first + EVENTS_AT_ONCE, total), device=rows.device)
+        row = torch.searchsorted(ends, place, right=True)
+        yield row, questions.sequences.items[place + shift[row]]
+
+
 def whole_history(questions: Questions, rows: Tensor, read: Tensor) -> Tensor:
-    """All items of the histories of these rows: what the model read, unless it read less than there is."""
+    """All items of the histories of a few rows, padded (B, T): what the model read, unless it read less than all."""
     longest = int((questions.end[rows] - questions.start[rows]).max())
     return read if longest <= read.shape[1] else questions.batch(rows).items
 
 
-def _distinct(history: Tensor) -> Tensor:
-    """How many different items (0 aside) each row holds."""
-    ordered = history.sort(dim=1).values
-    fresh = torch.ones_like(ordered, dtype=torch.bool)
-    fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    return (fresh & (ordered > 0)).sum(1)
+def _met(questions: Questions, rows: Tensor, n_items: int) -> Pairs:
+    """The different items of the histories of these rows."""
+    known = rows.new_zeros(0)
+    for row, item in history_pairs(questions, rows):
+        known = torch.cat([known, row * (n_items + 1) + item]).unique()
+    return known // (n_items + 1), known % (n_items + 1)

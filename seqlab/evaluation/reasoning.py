@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 from seqlab import tracing
 from seqlab.evaluation.influence import batch_of
 from seqlab.evaluation.metrics import bootstrap, by_group, per_user, quartiles
-from seqlab.evaluation.ranking import TOKENS_AT_ONCE, Ranks, ranks_of, rows_of_scores, whole_history
-from seqlab.recommender import device_of
+from seqlab.evaluation.ranking import TOKENS_AT_ONCE, Ranks, history_pairs, ranks_of, rows_of_scores
+from seqlab.recommender import check_k, device_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.splits import Split
     from seqlab.evaluation.influence import History
+    from seqlab.recommender import Pairs
 
 METRICS = ("recall@10", "ndcg@10")
 LISTED = 10
@@ -97,8 +99,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     """
     import pandas as pd
 
-    if not hasattr(model, "thoughts"):
-        raise ValueError(f"{type(model).__name__} does not reason in steps; choose a system such as rearec")
+    _must_reason(model)
     questions = {"valid": split.valid, "test": split.test}[part].to(device_of(model))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     steps, n_items, count = model.config.steps, split.n_items, len(questions)
@@ -115,13 +116,14 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
         states = model.thoughts(batch)
         scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
-        history = whole_history(questions, rows, batch.items)
         at, answers = rows.cpu(), questions.item[rows]
-        measured, listed = _measure(scores, states, model.temperatures, answers, history if seen_filter else None)
+        met = history_pairs(questions, rows) if seen_filter else []
+        measured, listed = _measure(scores, states, model.temperatures, answers, met)
         for name, values in measured.items():
             columns[name][at] = values.double().cpu()
         top[at] = listed.int().cpu()
-        seen[at] = (history == answers[:, None]).any(1).cpu()
+        for row, item in history_pairs(questions, rows):
+            seen[at[row[item == answers[row]].cpu()]] = True
     model.train(was_training)
     counts = split.train.item_counts(n_items).cpu()
     item, user = questions.item.cpu(), questions.user.cpu()
@@ -136,19 +138,26 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     return StepRanks(frame, top, counts, seen_filter, n_items)
 
 
+def _must_reason(model: nn.Module) -> None:
+    """`ValueError` for a system that does not reason in steps."""
+    if not hasattr(model, "thoughts"):
+        raise ValueError(f"{type(model).__name__} does not reason in steps; choose a system such as rearec")
+
+
 @torch.no_grad()
 def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool = False) -> StepRanks:
     """`rank_steps` of one history, edited or typed in, with `answer` asked about: a single question."""
     import pandas as pd
 
+    _must_reason(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     was_training = model.training
     model.eval()
     states = model.thoughts(batch)
     scores = model.step_scores(states).float()  # (1, S + 1, N + 1)
-    met = torch.cat([history.items, history.earlier])
-    asked, seen = torch.tensor([answer], device=scores.device), met[None].to(scores.device)
-    measured, listed = _measure(scores, states, model.temperatures, asked, seen if seen_filter else None)
+    seen, asked = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
+    met = [(torch.zeros_like(seen), seen)] if seen_filter else []
+    measured, listed = _measure(scores, states, model.temperatures, asked, met)
     model.train(was_training)
     facts = {"user": history.user, "item": answer, "step": range(scores.shape[1])}
     frame = pd.DataFrame(facts | {name: values[0].double().cpu().numpy() for name, values in measured.items()})
@@ -157,11 +166,11 @@ def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool 
 
 
 def _measure(
-    scores: Tensor, states: Tensor, temperatures: Tensor, answers: Tensor, met: Tensor | None
+    scores: Tensor, states: Tensor, temperatures: Tensor, answers: Tensor, met: Iterable[Pairs]
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Everything about the steps of some questions, (B, S + 1) each, and the best items (B, S + 1, 10).
 
-    met (B, X): items kept out of the ranking, the answer aside. Writes to `scores`.
+    met: items kept out of the ranking, the answer aside. Writes to `scores`.
     """
     steps = scores.shape[1]
     if not bool(scores[:, :, 1:].sum(-1).isfinite().all()):
@@ -177,8 +186,9 @@ def _measure(
     scores[:, :, 0] = -torch.inf
     asked = answers[:, None, None].expand(-1, steps, 1)
     own = scores.gather(2, asked)
-    if met is not None:
-        scores.scatter_(2, met[:, None].expand(-1, steps, -1), -torch.inf).scatter_(2, asked, own)
+    for row, item in met:
+        scores[row, :, item] = -torch.inf
+    scores.scatter_(2, asked, own)
     best = scores.topk(min(LISTED, scores.shape[-1] - 1), dim=-1)
     listed = best.indices.masked_fill(best.values == -torch.inf, 0)
     stayed = ((listed[:, 1:, :, None] == listed[:, :-1, None, :]) & (listed[:, 1:, :, None] > 0)).any(-1).sum(-1)
@@ -277,7 +287,7 @@ def gains(
     """What a step (None: the last; or each user's own, (Q,)) gains over the plain encoder, for groups of users.
 
     The groups are quarters by history length and by popularity of the answer. Columns slice, group, users, mean, low,
-    high: the mean of `metric` at the step minus that at step 0, with the paired 95 % bootstrap interval.
+    high: the mean of `metric` at the step minus that at step 0, with the paired 95 % interval.
     """
     ranks = found.wide("rank")
     chosen = np.broadcast_to(np.asarray(found.steps if step is None else step), len(ranks))
@@ -288,7 +298,7 @@ def gains(
         "history length": quartiles(about["history_length"], "events"),
         "popularity of the answer": quartiles(about["item_count"], "training events"),
     }
-    return by_group(gain, groups, samples, seed)
+    return by_group(gain, groups, samples, seed, least=-1.0)
 
 
 @dataclass(frozen=True)
@@ -307,7 +317,7 @@ class Thinking:
         """The best items of every step: columns step, rank (from 1), item, probability."""
         import pandas as pd
 
-        best, items = self.scores.topk(min(k, self.scores.shape[1] - 1), dim=1)
+        best, items = self.scores.topk(min(check_k(k), self.scores.shape[1] - 1), dim=1)
         rows = [
             (step, place + 1, item, float(self.chances[step, item]))
             for step, row in enumerate(items.tolist())
@@ -351,8 +361,10 @@ def think(
 ) -> Thinking:
     """The steps of one user. `answer`: the item the filter leaves in, though the user met it.
 
-    `swap`: a step and the state (D,) put in its place before the next step is made (activation patching).
+    `swap`: a step and the state (D,) put in its place before the next step is made (activation patching). Raises
+    `ValueError` for a system that does not reason in steps.
     """
+    _must_reason(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     names = step_taps(model)
     changes = {} if swap is None else {names[swap[0]]: lambda state: swap[1].to(state).expand_as(state)}
@@ -375,10 +387,12 @@ def prior(model: nn.Module, history: History, answer: int, step: int) -> pd.Data
     """Where a system's teacher pulls a step, besides to the answer: columns item, weight; None where there is none.
 
     The teacher of ManCAR spreads its mass over the answer and the neighbours of the last item read. Only these are
-    given, which the history alone tells, with their shares beside the answer's.
+    given, which the history alone tells, with their shares beside the answer's. Raises `ValueError` for a system that
+    does not reason in steps.
     """
     import pandas as pd
 
+    _must_reason(model)
     if not hasattr(model, "teach") or not model.config.teacher:
         return None
     batch = batch_of([history], model.config.max_length).to(device_of(model))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from seqlab.evaluation.metrics import bounds, groups_of, per_user, resampled
-from seqlab.recommender import device_of, top_unseen
+from seqlab.recommender import check_k, device_of, top_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +56,8 @@ class Standings:
         self.frame = about.reset_index(drop=True)
         self._each = {label: np.stack([one["rank"] for one in some]) for label, some in frames.items()}  # (seeds, Q)
         self.ranks = pd.DataFrame({label: ranks.mean(0) for label, ranks in self._each.items()})
-        cutoffs = tuple(sorted({int(name.partition("@")[2] or 0) for name in self.metrics}))
+        cutoffs = [name.partition("@")[2] for name in self.metrics]
+        cutoffs = tuple(sorted({int(k) for k in cutoffs if k.isdecimal() and int(k)}))
         self._values: dict[str, np.ndarray] = {}
         for label, ranks in self._each.items():
             found = [per_user(one, cutoffs) for one in ranks]
@@ -65,21 +66,21 @@ class Standings:
             self._values[label] = (sum(found) / len(found))[list(self.metrics)].to_numpy()
         self._stacked = np.hstack(list(self._values.values()))  # (Q, systems * metrics)
         self._column = {label: place * len(self.metrics) for place, label in enumerate(self._values)}
-        self._drawn: dict[tuple[str, str], np.ndarray] = {}
+        self._drawn: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def table(self, reference: str) -> pd.DataFrame:
-        """Means, and what each system gains over `reference` on the same users, with 95 % bootstrap intervals.
+        """Means, and what each system gains over `reference` on the same users, with 95 % intervals (`metrics`).
 
         Columns system, metric, mean, low, high, difference, difference low, difference high.
         """
         import pandas as pd
 
-        drawn, parts, count = self._means(EVERYBODY), [], len(self.metrics)
+        (drawn, extra), parts, count = self._means(EVERYBODY), [], len(self.metrics)
         beside = drawn[:, self._column[reference] :][:, :count]
         for label, values in self._values.items():
             mine = drawn[:, self._column[label] :][:, :count]
-            low, high = bounds(mine)
-            least, most = bounds(mine - beside)
+            low, high = bounds(mine, extra)
+            least, most = bounds(mine - beside, extra, -1.0)
             gain = (values - self._values[reference]).mean(0)
             columns = {"mean": values.mean(0), "low": low, "high": high, "difference": gain}
             columns |= {"difference low": least, "difference high": most}
@@ -96,7 +97,7 @@ class Standings:
     def slices(
         self, system: str, reference: str, metric: str, also: dict[str, pd.Series] | None = None
     ) -> pd.DataFrame:
-        """One metric of two systems for groups of users, and the paired difference, with 95 % bootstrap intervals.
+        """One metric of two systems for groups of users, and the paired difference, with 95 % intervals.
 
         also: more groups, as `groups()` gives its own; rows that are NaN are in no group. Columns slice, group, users,
         a (of `system`), a low, a high, b (of `reference`), b low, b high, difference, low, high; groups without users
@@ -111,20 +112,23 @@ class Standings:
                 chosen = (group == label).to_numpy()
                 if not chosen.any():
                     continue
-                a, b = self._means(
+                drawn, extra = self._means(
                     (name, label), None if name == EVERYBODY[0] else chosen, keep=name not in (also or {})
-                ).T[at]
+                )
+                a, b = drawn.T[at]
                 of_a, of_b = self._stacked[chosen][:, at].T
                 row = {"slice": name, "group": label, "users": len(of_a)}
-                for what, values, drawn in (("a", of_a, a), ("b", of_b, b), ("difference", of_a - of_b, a - b)):
-                    before = "" if what == "difference" else f"{what} "
-                    low, high = bounds(drawn)
+                for what, values, means in (("a", of_a, a), ("b", of_b, b), ("difference", of_a - of_b, a - b)):
+                    before, least = ("", -1.0) if what == "difference" else (f"{what} ", 0.0)
+                    low, high = bounds(means, extra, least)
                     row |= {what: values.mean(), f"{before}low": low, f"{before}high": high}
                 rows.append(row)
         return pd.DataFrame(rows)
 
-    def _means(self, group: tuple[str, str], rows: np.ndarray | None = None, keep: bool = True) -> np.ndarray:
-        """The means of every column over drawn users of a group, (samples, systems * metrics), drawn once.
+    def _means(
+        self, group: tuple[str, str], rows: np.ndarray | None = None, keep: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `resampled` gives of every column over the users of a group, (samples, systems * metrics), drawn once.
 
         One draw for all systems: the difference of two columns is then the paired one, whatever the reference.
         """
@@ -161,7 +165,7 @@ class Standings:
 
     def found(self, system: str, k: int = 10) -> np.ndarray:
         """The users in whose first k the answer stands, in half of the seeds at least: ascending."""
-        return self.frame["user"].to_numpy()[(self._each[system] <= k).mean(0) >= 0.5]
+        return self.frame["user"].to_numpy()[(self._each[system] <= check_k(k)).mean(0) >= 0.5]
 
     def curves(self, most: int = 20) -> pd.DataFrame:
         """recall@k of every system for every k up to `most`: columns system, k, recall.

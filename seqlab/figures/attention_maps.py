@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.memory import add_bars
-from seqlab.figures.theme import FAINT, SCALE, finish, heading, labels
+from seqlab.figures.theme import FAINT, SCALE, finish, heading, label, labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,50 +18,66 @@ ROW = 19  # pixels per event: one line of a title
 
 
 def attention(
-    frame: pd.DataFrame, influence: pd.DataFrame, titles: Sequence[str], top: float | None = None
+    frame: pd.DataFrame,
+    influence: pd.DataFrame,
+    titles: Sequence[str],
+    top: float | None = None,
+    tokens: Sequence[str] | None = None,
+    rows: Sequence[int | None] | None = None,
 ) -> go.Figure:
     """One head's attention, a column per event that looks and a row per event looked at; beside it each event's worth.
 
     frame: columns query, key, value (positions from 0, oldest first) of one layer and head; influence: columns
-    position, value (`evaluation.influence.leave_one_out`); titles: (T,) one per position; top: the attention at the
-    bright end of the scale (None: chosen from the frame). Two traces: the heatmap, the bars.
+    position, value (`evaluation.influence.leave_one_out`); titles: (T,) one per event; top: the attention at the
+    bright end of the scale (None: chosen from the frame). tokens: what the rows and columns are called where they are
+    not the events one by one; rows: the event (from 0) that each of them belongs to, None: none's. Two traces: the
+    heatmap, the bars.
     """
     from plotly.subplots import make_subplots
 
+    tokens, rows, single = _rows(titles, tokens, rows)
     figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.68, 0.32], horizontal_spacing=0.02)
-    count = len(titles)
-    _heatmap(figure, frame, titles, 1, 1)
-    add_bars(figure, influence, titles, 1, 2)
-    named = _numbered(titles)
+    count = len(tokens)
+    _heatmap(figure, frame, tokens, rows, 1, 1)
+    add_bars(figure, influence, titles, 1, 2, rows)
     places = list(range(count))
     figure.update_xaxes(
-        title="looking from (after this event)",
+        title="looking from (after this event)" if single else "looking from (this token)",
         tickvals=places,
-        ticktext=labels(titles, 24),
+        ticktext=_short(tokens),
         tickangle=-90,
         row=1,
         col=1,
     )
     figure.update_xaxes(title="worth (log-probability)", row=1, col=2)
-    figure.update_yaxes(tickvals=places, ticktext=named, range=[count - 0.5, -0.5], row=1, col=1)
+    figure.update_yaxes(tickvals=places, ticktext=_numbered(tokens, rows), range=[count - 0.5, -0.5], row=1, col=1)
     figure.update_yaxes(range=[count - 0.5, -0.5], row=1, col=2)
     figure.update_yaxes(title="looked at", row=1, col=1)
-    top = top if top is not None else bright_end(frame)
+    top = top if top is not None else bright_end(frame, rows)
     finish(figure, "", 300 + ROW * count)
     figure.update_layout(margin={"t": 76, "l": 40}, coloraxis=_colours(top, 1 + 20 / (ROW * count)))
     figure.update_xaxes(showgrid=False, row=1, col=1).update_yaxes(showgrid=False)
     return figure
 
 
-def attention_grid(frame: pd.DataFrame, influence: pd.DataFrame, titles: Sequence[str], caption: str = "") -> go.Figure:
+def attention_grid(
+    frame: pd.DataFrame,
+    influence: pd.DataFrame,
+    titles: Sequence[str],
+    caption: str = "",
+    tokens: Sequence[str] | None = None,
+    rows: Sequence[int | None] | None = None,
+) -> go.Figure:
     """Every layer and head as small multiples, and the worth of each event with the titles: all the sliders reach.
 
-    frame: columns layer, head, query, key, value; influence, titles: see `attention`; caption: escaped words above.
+    frame: columns layer, head, query, key, value; influence, titles, tokens, rows: see `attention`; caption: escaped
+    words above.
     """
     from plotly.subplots import make_subplots
 
+    tokens, rows, single = _rows(titles, tokens, rows)
     layers, heads = int(frame["layer"].max()) + 1, int(frame["head"].max()) + 1
-    count = len(titles)
+    count = len(tokens)
     specs = [[{} for _ in range(heads)] + [{"rowspan": layers} if row == 0 else None] for row in range(layers)]
     names = [f"layer {row + 1}, head {column + 1}" for row in range(layers) for column in range(heads)]
     names.insert(heads, "worth to the top item")
@@ -75,29 +91,22 @@ def attention_grid(frame: pd.DataFrame, influence: pd.DataFrame, titles: Sequenc
         horizontal_spacing=0.035,
         vertical_spacing=0.09,
     )
-    top = bright_end(frame)
+    top = bright_end(frame, rows)
     for (layer, head), part in frame.groupby(["layer", "head"]):
-        _heatmap(figure, part, titles, int(layer) + 1, int(head) + 1)
-    add_bars(figure, influence, titles, 1, heads + 1)
-    finish(figure, "", max(120 + ROW * count, 90 + 250 * layers))
-    every = list(range(4, count, 5))
+        _heatmap(figure, part, tokens, rows, int(layer) + 1, int(head) + 1)
+    add_bars(figure, influence, titles, 1, heads + 1, rows)
+    finish(figure, "", max(120 + ROW * count, 90 + 250 * layers) + 18 * caption.count("<br>"))
+    fifth, what = _every_fifth(rows), "event" if single else "tokens"
     for row in range(1, layers + 1):
         for column in range(1, heads + 1):
-            figure.update_xaxes(tickvals=every, ticktext=[at + 1 for at in every], showgrid=False, row=row, col=column)
-            figure.update_yaxes(
-                tickvals=every,
-                ticktext=[at + 1 for at in every],
-                showgrid=False,
-                range=[count - 0.5, -0.5],
-                row=row,
-                col=column,
-            )
-        figure.update_yaxes(title="looked at (event)", row=row, col=1)
+            figure.update_xaxes(**fifth, showgrid=False, row=row, col=column)
+            figure.update_yaxes(**fifth, showgrid=False, range=[count - 0.5, -0.5], row=row, col=column)
+        figure.update_yaxes(title=f"looked at ({what})", row=row, col=1)
     for column in range(1, heads + 1):
-        figure.update_xaxes(title="looking from (event)", row=layers, col=column)
+        figure.update_xaxes(title=f"looking from ({what})", row=layers, col=column)
     figure.update_yaxes(
         tickvals=list(range(count)),
-        ticktext=_numbered(titles, after=True),
+        ticktext=_numbered(tokens, rows, after=True),
         range=[count - 0.5, -0.5],
         side="right",
         showgrid=False,
@@ -105,17 +114,40 @@ def attention_grid(frame: pd.DataFrame, influence: pd.DataFrame, titles: Sequenc
         col=heads + 1,
     )
     figure.update_xaxes(title="log-probability", row=1, col=heads + 1)
-    figure.update_layout(coloraxis=_colours(top, 1 + 40 / (figure.layout.height - 170)))
+    figure.update_layout(coloraxis=_colours(top, 1 + 40 / (figure.layout.height - 170 - 18 * caption.count("<br>"))))
     return heading(figure, caption, up=82)
 
 
-def bright_end(frame: pd.DataFrame) -> float:
-    """Where the colour scale ends: the first events can only look at each other, so their weights do not count."""
-    late = frame["value"][frame["query"] >= frame["query"].max() / 2]
-    return float(min(1.0, max(late.quantile(0.995), 1e-6)))
+def _rows(
+    titles: Sequence[str], tokens: Sequence[str] | None, rows: Sequence[int | None] | None
+) -> tuple[Sequence[str], Sequence[int | None], bool]:
+    """What rows are called, the event of each, and whether events have one row each."""
+    tokens = titles if tokens is None else tokens
+    rows = [*range(len(titles)), *[None] * (len(tokens) - len(titles))] if rows is None else rows
+    return tokens, rows, [event for event in rows if event is not None] == list(range(len(titles)))
 
 
-def _heatmap(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], row: int, column: int) -> None:
+def _every_fifth(rows: Sequence[int | None]) -> dict[str, list[int]]:
+    """Ticks at the first row of every fifth event, with its number."""
+    first = {event: at for at, event in reversed(list(enumerate(rows))) if event is not None}
+    shown = [event for event in sorted(first) if event % 5 == 4]
+    return {"tickvals": [first[event] for event in shown], "ticktext": [event + 1 for event in shown]}
+
+
+def bright_end(frame: pd.DataFrame, rows: Sequence[int | None] | None = None) -> float:
+    """Where the colour scale ends: the first events can only look at each other, so their weights do not count.
+
+    rows: the event of each row, None: none's; only what events are looked at counts then (None: all rows).
+    """
+    late = frame["query"] >= frame["query"].max() / 2
+    if rows is not None:
+        late &= frame["key"].isin([at for at, event in enumerate(rows) if event is not None])
+    return float(min(1.0, max(frame["value"][late].quantile(0.995), 1e-6)))
+
+
+def _heatmap(
+    figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], rows: Sequence[int | None], row: int, column: int
+) -> None:
     import plotly.graph_objects as go
 
     grid = frame.pivot(index="key", columns="query", values="value").to_numpy()  # (key, query)
@@ -124,8 +156,9 @@ def _heatmap(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], row:
     if not grid[ahead].any():
         shown[ahead] = None
     full = labels(titles, 80)
+    after = "after " if list(rows) == list(range(len(rows))) else "from "
     words = [
-        [f"after <b>{full[query]}</b><br>looks at <b>{full[key]}</b>" for query in range(len(full))]
+        [f"{after}<b>{full[query]}</b><br>looks at <b>{full[key]}</b>" for query in range(len(full))]
         for key in range(len(full))
     ]
     heatmap = go.Heatmap(
@@ -162,5 +195,20 @@ def _colours(top: float, y: float) -> dict:
     }
 
 
-def _numbered(titles: Sequence[str], after: bool = False) -> list[str]:
-    return [f"{at}  {name}" if after else f"{name}  {at}" for at, name in enumerate(labels(titles, 24), 1)]
+def _numbered(tokens: Sequence[str], rows: Sequence[int | None], after: bool = False) -> list[str]:
+    """Every row with the number of its event, if it has one; the first of several rows of an event alone."""
+    named, before = [], None
+    for name, event in zip(_short(tokens), rows, strict=True):
+        number = "" if event is None or event == before else event + 1
+        named.append(f"{number}  {name}" if after else f"{name}  {number}")
+        before = event
+    return named
+
+
+def _short(tokens: Sequence[str]) -> list[str]:
+    """Names that fit beside an axis; of "title · code 2" the title is cut."""
+    short = []
+    for token in tokens:
+        title, _, part = token.rpartition(" · ")
+        short.append(f"{label(title, 15)} · {label(part)}" if title and len(part) <= 8 else label(token, 24))
+    return short

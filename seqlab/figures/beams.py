@@ -48,13 +48,13 @@ def beam_steps(
     dropped = min(DROPPED, int((frame["state"] == "pruned").groupby(frame["level"]).sum().max()))
     rows = kept + 0.75 + (dropped + 0.55 if dropped else 0) + 1.8  # with the line that divides, and the shares
     tall = (rows + 0.8) * ROW
-    below = 0 if widths is None else 96 + 27 * widths["item"].nunique()
+    below = 0 if widths is None else 112 + 27 * widths["item"].nunique()
     if widths is None:
         figure = make_subplots(1, 1)
     else:
         whole = tall + below
         figure = make_subplots(
-            2, 1, row_heights=[tall / whole, (below - 96) / whole], vertical_spacing=96 / whole, shared_xaxes=False
+            2, 1, row_heights=[tall / whole, (below - 112) / whole], vertical_spacing=112 / whole, shared_xaxes=False
         )
     places = _places(shown, kept)
     texts = _boxes(figure, shown, places, levels)
@@ -81,7 +81,7 @@ def beam_steps(
     )
     if widths is not None:
         _grid(figure, widths, 2, chosen)
-    finish(figure, "", int(tall + below + 110))
+    finish(figure, "", int(tall + below + 128))
     figure.update_layout(barmode="overlay", hovermode="closest", dragmode=False, margin={"l": 8, "r": 8, "b": 20})
     figure.update_xaxes(range=[-0.02, levels], visible=False, fixedrange=True, row=1, col=1)
     figure.update_yaxes(range=[rows, -1.3], visible=False, fixedrange=True, row=1, col=1)
@@ -89,7 +89,7 @@ def beam_steps(
         _axes(figure, widths, 2)
     key = (
         f"<span style='color:{BLUE}'>■</span> kept   ■ dropped, ✕ the item it would have led to "
-        f"(<span style='color:{RED}'>one of the ten best</span>)   "
+        f"(<span style='color:{RED}'>one of the ten best</span>)<br>"
         f"<span style='color:{ORANGE}'>■</span> lost to codes that no item has   "
         f"<span style='color:{GREEN}'><b>✓</b></span> on the way to what came next"
     )
@@ -106,8 +106,8 @@ def beam_widths(frame: pd.DataFrame, chosen: int = 0) -> go.Figure:
 
     figure = make_subplots(1, 1)
     _grid(figure, frame, 1, chosen)
-    finish(figure, "", 110 + 27 * max(frame["item"].nunique(), 1))
-    figure.update_layout(margin={"t": 70, "l": 8, "r": 8, "b": 10})
+    finish(figure, "", 128 + 27 * max(frame["item"].nunique(), 1))
+    figure.update_layout(margin={"t": 88, "l": 8, "r": 8, "b": 10})
     _axes(figure, frame, 1)
     return figure
 
@@ -150,7 +150,7 @@ def _boxes(figure: go.Figure, shown: pd.DataFrame, places: pd.Series, levels: in
         row=1,
         col=1,
     )
-    room = 102 // max(levels, 3)
+    room = 92 // max(levels, 3)
     texts = []
     for row, y, one in zip(shown.itertuples(), places, chance, strict=True):
         code = "·".join(map(str, row.prefix))
@@ -309,7 +309,7 @@ def _axes(figure: go.Figure, frame: pd.DataFrame, row: int) -> None:
         side="top",
         showgrid=False,
         domain=[0.27, 1],
-        title="<b>the best items if all are scored: from which width W on does a beam find them?</b>",
+        title="<b>the best items if all are scored:<br>from which width W on does a beam find them?</b>",
         row=row,
         col=1,
     )

@@ -140,9 +140,10 @@ def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.F
             )
         figure.update_xaxes(title="epoch", row=1, col=column)
     figure.update_yaxes(title="loss parts", type="log", row=1, col=1)
-    finish(figure, "", 340, legend=True)
-    place = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "xanchor": "left"}
-    figure.update_layout(legend=place | {"x": 0}, legend2=place | {"x": 0.56}, margin_t=60)
+    below = 56 + 20 * max(len(losses), len(shares))  # each legend under its own panel, which side by side they outgrow
+    finish(figure, "", 260 + below, legend=True)
+    place = {"orientation": "v", "y": -50 / 240, "yanchor": "top", "xanchor": "left"}
+    figure.update_layout(legend=place | {"x": 0}, legend2=place | {"x": 0.56}, margin={"t": 20, "b": below})
     if shares:
         figure.update_yaxes(title="share", tickformat=".0%", rangemode="tozero", row=1, col=2)
     return figure

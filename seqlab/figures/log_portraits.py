@@ -76,12 +76,17 @@ def popularity(events: pd.DataFrame) -> go.Figure:
 
 
 def gaps(events: pd.DataFrame) -> go.Figure:
-    """The time between two events of a user, on a log axis; pairs at the same moment have a bar of their own."""
+    """The time between neighbouring events of a user that have one, on a log axis.
+
+    Pairs at the same moment, and pairs that go back in time (the order is then the source's), are counted in words.
+    """
     import plotly.graph_objects as go
 
-    user, time = events["user"].to_numpy(), events["timestamp"].to_numpy()
-    gap = np.diff(time)[user[1:] == user[:-1]]
-    gap = gap[~np.isnan(gap)]
+    from seqlab.datasets.log import share_moment
+
+    timed = events[events["timestamp"].notna()]
+    user, time = timed["user"].to_numpy(), timed["timestamp"].to_numpy()
+    gap = np.diff(time)[np.diff(user) == 0]
     figure = go.Figure()
     if not len(gap):
         figure.add_annotation(text="This log has no timestamps.", showarrow=False, font={"size": 14})
@@ -89,7 +94,7 @@ def gaps(events: pd.DataFrame) -> go.Figure:
     apart = gap[gap > 0]
     edges = np.geomspace(1, max(apart.max() if len(apart) else 10, 10) * 1.01, 49)
     counts, _ = np.histogram(np.maximum(apart, 1), edges)
-    together = (gap <= 0).mean()
+    shared = share_moment(user, time).sum() / len(events)
     kept = counts > 0
     figure.add_bar(
         x=_centres(edges)[kept],
@@ -107,7 +112,10 @@ def gaps(events: pd.DataFrame) -> go.Figure:
         title="share of neighbouring pairs", tickformat=".0%" if counts.max() > 0.03 * len(gap) else ".1%"
     )
     finish(figure, "How much time passes between two events?", 340)
-    note = f"{together:.1%} of pairs share one moment (not drawn)"
+    note = f"{(gap == 0).mean():.1%} of pairs share one moment ({shared:.1%} of events)"
+    if (gap < 0).any():
+        note += f", {(gap < 0).mean():.1%} go back in time"
+    note += ": not drawn"
     figure.add_annotation(
         text=note, x=1, y=1.04, xref="paper", yref="paper", xanchor="right", yanchor="bottom", showarrow=False
     )
@@ -117,10 +125,12 @@ def gaps(events: pd.DataFrame) -> go.Figure:
 def repeats_by_lag(events: pd.DataFrame, longest: int = 50) -> go.Figure:
     """How often an event brings back the item met `lag` events before: where repeating pays, if it does.
 
-    A lag counts to the item's last meeting, so each repeat is counted once.
+    A lag counts to the item's last meeting, so each repeat is counted once. Exact copies of an event (user, item and
+    timestamp) are left out: one event that was logged twice is no repeat.
     """
     import plotly.graph_objects as go
 
+    events = events[~(events.duplicated(["user", "item", "timestamp"]) & events["timestamp"].notna())]
     lag = _lags(events["user"].to_numpy(), events["item"].to_numpy())
     counts = np.bincount(np.minimum(lag[lag > 0], longest + 1), minlength=longest + 2)
     at = np.arange(1, longest + 1)

@@ -69,17 +69,33 @@ def _caption(figure: go.Figure, text: str, row: int, column: int, up: int) -> No
     )
 
 
-def add_bars(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], row: int, column: int) -> None:
-    """A bar per event: to the right it helps, to the left it holds back."""
+def add_bars(
+    figure: go.Figure,
+    frame: pd.DataFrame,
+    titles: Sequence[str],
+    row: int,
+    column: int,
+    rows: Sequence[int | None] | None = None,
+) -> None:
+    """A bar per event: to the right it helps, to the left it holds back.
+
+    rows: the event that each row of the panel belongs to, None for a row that is none's, where events have several rows
+    each; a bar is as wide as the rows of its event. None: one row per event.
+    """
     import plotly.graph_objects as go
 
     value = frame["value"].to_numpy()
     colours = [PALETTE[0] if one >= 0 else PALETTE[1] for one in value]
     full = labels(titles, 80)
     words = [f"{full[at]}<br>event {at + 1}" for at in frame["position"]]
+    places, width = frame["position"].to_numpy(), None
+    if rows is not None:
+        spans = [[at for at, event in enumerate(rows) if event == one] for one in frame["position"]]
+        places, width = [sum(span) / len(span) for span in spans], [len(span) - 0.2 for span in spans]
     bars = go.Bar(
         x=value,
-        y=frame["position"].to_numpy(),
+        y=places,
+        width=width,
         orientation="h",
         marker={"color": colours, "line": {"width": 0}},
         customdata=words,

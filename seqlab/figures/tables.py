@@ -17,7 +17,8 @@ STYLE = """<style>
 .sl { font: 13px/1.45 system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif;
   color: var(--jp-content-font-color1, inherit); }
 .sl table { border-collapse: collapse; margin: 4px 0 10px; font-size: 13px; }
-.sl th, .sl td { text-align: left; padding: 3px 10px 3px 0; vertical-align: top; border: 0;
+.sl th:not(.n), .sl td:not(.n) { text-align: left !important; } /* JupyterLab has right for every cell */
+.sl th, .sl td { padding: 3px 10px 3px 0; vertical-align: top; border: 0;
   border-bottom: 1px solid rgba(128, 134, 144, .28); background: none; white-space: normal;
   overflow-wrap: anywhere; min-width: 4.6em; }
 .sl th { font-weight: 600; white-space: nowrap; overflow-wrap: normal; }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,6 +21,9 @@ INK = "#6F7680"
 FAINT = "rgba(128, 134, 144, 0.22)"
 SCALE = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+CONFIG = {"showSendToCloud": False, "displaylogo": False}
+"""What plotly.js is told for every figure: no button that uploads it ("Share chart"), none that opens plotly's site."""
 
 _UNSHOWN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _STEERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -54,6 +59,7 @@ def labels(texts, most: int = 0) -> list[str]:
 
 def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool = False) -> go.Figure:
     """Give a figure the common look; `title` is ours, never data."""
+    keep_figures_here()
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 15}} if title else None,
         height=height,
@@ -71,6 +77,30 @@ def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool =
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure
+
+
+@functools.cache
+def keep_figures_here() -> None:
+    """Give every renderer of plotly in this process `CONFIG`: what a notebook or a browser shows leads nowhere else."""
+    import plotly.io
+
+    for name in plotly.io.renderers:
+        renderer = plotly.io.renderers[name]
+        if hasattr(renderer, "config"):  # those that make pictures have none
+            renderer.config = {**(renderer.config or {}), **CONFIG}
+
+
+def as_html(figure: Mapping[str, Any]) -> str:
+    """A figure's JSON as markup that the plotly.js of a page draws, as wide as its place; see `CONFIG`."""
+    from plotly.io import to_html
+
+    layout = figure.get("layout", {})
+    return to_html(
+        {"data": figure["data"], "layout": layout},
+        config={**figure.get("config", {}), "responsive": True, **CONFIG},
+        full_html=False, include_plotlyjs=False, include_mathjax=False, validate=False,
+        default_height=layout.get("height") or 450,
+    )  # fmt: skip
 
 
 def heading(figure: go.Figure, text: str, up: int) -> go.Figure:

@@ -7,6 +7,7 @@ width: nothing of the history is copied per beam. The cached road gives what the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,7 +37,7 @@ class Past:
         new = key.transpose(1, 2).contiguous(), value.transpose(1, 2).contiguous()  # (B, W, H, D/H)
         return replace(self, own=(*own, new))
 
-    def mix(self, query: Tensor, tap: Tap) -> Tensor:
+    def mix(self, query: Tensor, tap: Callable[[Tensor], Tensor]) -> Tensor:
         """What queries (B, H, W, D/H) find among the shared and their own keys: (B, W, D)."""
         query = query / math.sqrt(query.shape[-1])
         shared = query @ self.keys.transpose(-1, -2)  # (B, H, W, T)
@@ -50,6 +51,19 @@ class Past:
         for place, (_, value) in enumerate(self.own):
             mixed = mixed + weights[..., there + place].transpose(1, 2)[..., None] * value
         return mixed.flatten(2)
+
+
+class Written(nn.Module):
+    """The taps of what beams write through one block: where each beam looks, and its states.
+
+    kind: what the block's own taps are called, if not plainly "attention" and "hidden"; keys: the axis of the tokens
+    that beams look at.
+    """
+
+    def __init__(self, kind: str = "", keys: str = "key_token") -> None:
+        super().__init__()
+        self.weights = Tap(f"written {kind}attention", f"user head beam {keys}")
+        self.hidden = Tap(f"written {kind}hidden", "user beam dim")
 
 
 def _rows(x: Tensor, parent: Tensor) -> Tensor:
@@ -86,12 +100,16 @@ def read_end(block: Block, x: Tensor, real: Tensor | None, last: Tensor) -> tupl
     return block.feed(x[row, last][:, None] + block.dropout(mixed)), past
 
 
-def write(block: Block, x: Tensor, past: Past, parent: Tensor) -> tuple[Tensor, Past]:
-    """`block` over the next token x (B, W, D) of beams that continue the beams `parent` (B, W) of `past`."""
-    attention = block.attention
+def write(block: Block, x: Tensor, past: Past, parent: Tensor, written: Written | None = None) -> tuple[Tensor, Past]:
+    """`block` over the next token x (B, W, D) of beams that continue the beams `parent` (B, W) of `past`.
+
+    `written` sees it; the taps of the block itself are for what is read.
+    """
+    attention, see = block.attention, nn.Identity()
     query, key, value = attention.project(block.before_attention(x))  # (B, H, W, D/H)
     past = past.grow(parent, key, value)
-    return block.feed(x + block.dropout(attention.project_out(past.mix(query, attention.weights)))), past
+    mixed = past.mix(query, written.weights if written else see)
+    return (written.hidden if written else see)(block.transform(x + block.dropout(attention.project_out(mixed)))), past
 
 
 class CrossBlock(nn.Module):
@@ -100,19 +118,21 @@ class CrossBlock(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.block = Block(dim, heads, dropout, causal=True)
-        self.block.attention.weights = Tap("self attention", "user head query key")  # its keys are not the encoder's
-        self.block.hidden = Tap("decoder hidden", "user position dim")
+        self.block.attention.weights = Tap("self attention", "user head query_slot key_slot")  # of codes, not tokens
+        self.block.hidden = Tap("decoder hidden", "user slot dim")
         self.before_memory = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
         self.memory = nn.Linear(dim, 2 * dim)
         self.project_out = nn.Linear(dim, dim)
-        self.weights = Tap("cross attention", "user head query key")
+        self.weights = Tap("cross attention", "user head query_slot key_token")
+        self.written = Written("self ", "key_slot")
+        self.written_weights = Tap("written cross attention", "user head beam key_token")
 
     def forward(self, x: Tensor, memory: Tensor, real: Tensor | None) -> Tensor:
         """x: (B, C, D); memory: (B, T, D), of which `real` (B, T) counts (None: all). Returns (B, C, D)."""
         block = self.block
         x = x + block.dropout(block.attention(block.before_attention(x)))
-        return block.feed(x + block.dropout(self._look(x, *self.heads(memory), real)))
+        return block.feed(x + block.dropout(self._look(x, *self.heads(memory), real, self.weights)))
 
     def heads(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a memory (B, T, D): (B, H, T, D/H) each."""
@@ -129,19 +149,20 @@ class CrossBlock(nn.Module):
         block = self.block
         query, key, value = block.attention.project(block.before_attention(x))
         past = past.grow(parent, key, value)
-        x = x + block.dropout(block.attention.project_out(past.mix(query, block.attention.weights)))
-        return block.feed(x + block.dropout(self._look(x, *memory))), past
+        x = x + block.dropout(block.attention.project_out(past.mix(query, self.written.weights)))
+        x = block.transform(x + block.dropout(self._look(x, *memory, self.written_weights)))
+        return self.written.hidden(x), past
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.block.attention.heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
 
-    def _look(self, x: Tensor, key: Tensor, value: Tensor, real: Tensor | None) -> Tensor:
+    def _look(self, x: Tensor, key: Tensor, value: Tensor, real: Tensor | None, tap: Tap) -> Tensor:
         query = self._split(self.query(self.before_memory(x)))
         mask = None if real is None else real[:, None, None, :]
-        if self.weights.active:
+        if tap.active:
             logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
             logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
-            mixed = self.weights(logits.softmax(-1)) @ value
+            mixed = tap(logits.softmax(-1)) @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, mask)
         return self.project_out(mixed.transpose(1, 2).flatten(2))  # (B, C, D)

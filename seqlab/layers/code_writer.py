@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -10,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Batch
-from seqlab.layers.cached_transformer import CrossBlock, read, read_end, which_count, write
+from seqlab.layers.cached_transformer import CrossBlock, Written, read, read_end, which_count, write
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
+from seqlab.tracing import Layout
 
 
 class Sizes(Protocol):
@@ -46,7 +48,9 @@ class CodeWriter(nn.Module):
         self.slots = nn.Embedding(len(levels), dim)
         self.start = nn.Parameter(torch.empty(dim))  # before the first item
         self.dropout = Dropout(sizes.dropout)
-        self.blocks = nn.ModuleList(Block(dim, sizes.heads, sizes.dropout, causal=not encoder) for _ in layers)
+        self.blocks = nn.ModuleList(
+            Block(dim, sizes.heads, sizes.dropout, causal=not encoder, over="token") for _ in layers
+        )
         self.norm = nn.LayerNorm(dim)
         if encoder:
             self.first = nn.Parameter(torch.empty(dim))  # before the first code
@@ -54,6 +58,8 @@ class CodeWriter(nn.Module):
             self.cross_blocks = nn.ModuleList(CrossBlock(dim, sizes.heads, sizes.dropout) for _ in layers)
             self.cross_norm = nn.LayerNorm(dim)
             nn.init.normal_(self.first, std=0.02)
+        else:
+            self.written = nn.ModuleList(Written() for _ in layers)
         self.heads = nn.ModuleList(nn.Linear(dim, size, bias=False) for size in levels)
         for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.start):
             nn.init.normal_(weight, std=0.02)
@@ -69,6 +75,14 @@ class CodeWriter(nn.Module):
         x = x + self.slots.weight + self.positions(place)[:, None]
         start = self.start.expand(len(codes), 1, -1)
         return self.dropout(torch.cat([start, x.flatten(1, 2)], 1))
+
+    def layout(self, items: Tensor) -> Layout:
+        """What the tokens of histories (B, T) are; without an encoder the last one writes the next code."""
+        start = Layout.of_others(torch.zeros_like(items[:, :1]), "start")
+        found = start.then(Layout.of_events(items, self.slots.num_embeddings, "code"))
+        last = self.slots.num_embeddings * (items > 0).sum(1, keepdim=True)  # (B, 1)
+        place = torch.arange(len(found), device=items.device)
+        return replace(found, answers=(place == last) & (not self.encoder))
 
     def learn(self, batch: Batch, codes: Tensor, cuts: int = 1) -> tuple[Tensor, Tensor]:
         """What training reads, with the answers' codes given: states (M, C, D) and the answers, items (M,).
@@ -138,8 +152,8 @@ class _OneSequence:
         x, written = _mixed(writer.mix, writer.table(code + writer.offsets[level]), written, parent)
         x = writer.dropout(x + writer.slots.weight[level] + writer.positions(self.lengths)[:, None])  # (B, W, D)
         after = []
-        for block, past in zip(writer.blocks, pasts, strict=True):
-            x, past = write(block, x, past, parent)
+        for block, past, written_taps in zip(writer.blocks, pasts, writer.written, strict=True):
+            x, past = write(block, x, past, parent, written_taps)
             after.append(past)
         return writer.heads[level + 1](writer.norm(x)), (level + 1, written, after)
 

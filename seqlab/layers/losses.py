@@ -87,21 +87,14 @@ class _ChunkedSoftmax(torch.autograd.Function):
         return d_hidden * grad.to(d_hidden.dtype), d_padded * grad.to(d_padded.dtype), None, None
 
 
-def sampled_softmax(
-    hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, log_q: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy over the target and `negatives (K,)`, one draw shared by the whole batch.
+def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+    """Cross-entropy over the target and `negatives (K,)`, one uniform draw shared by the whole batch.
 
-    `log_q` (N + 1,) holds the log-probability with which each item is drawn; subtracting it from the logits makes
-    the sampled softmax consistent for any proposal (Bengio & Senécal 2008; Yi et al. 2019). None: uniform draws need
-    no correction among the negatives. Negatives that equal a row's target are left out of that row.
+    Negatives that equal a row's target are left out of that row. Draws that are not uniform would need the logarithm of
+    their probability taken off the logits (Bengio & Senécal 2008; Yi et al. 2019).
     """
     positive = (hidden * table[targets]).sum(-1, keepdim=True)  # (M, 1)
     negative = hidden @ table[negatives].T  # (M, K)
-    if log_q is not None:
-        count = math.log(len(negatives))  # K draws: an item is expected K q times
-        positive = positive - (log_q[targets][:, None] + count)
-        negative = negative - (log_q[negatives] + count)
     negative = negative.masked_fill(negatives == targets[:, None], -torch.inf)
     logits = torch.cat([positive, negative], 1)  # (M, 1 + K)
     return F.cross_entropy(logits, torch.zeros_like(targets))

@@ -84,26 +84,6 @@ def think(
     return torch.stack(states, 2)  # (B, W, S + 1, D)
 
 
-def stop(probabilities: Tensor, epsilon: float, least: int = 1) -> Tensor:
-    """The step at which to stop, (B,): the first t >= `least` with KL(p_{t-1} || p_t) < `epsilon`, S if there is none.
-
-    probabilities: (B, S + 1, N), each row summing to 1 (ManCAR's adaptive stop, arXiv 2602.20093). Raises
-    `ValueError` for `least` below 1: step 0 has nothing before it.
-    """
-    if least < 1:
-        raise ValueError(f"least={least}: the first step that can be compared with one before it is 1.")
-    steps = probabilities.shape[1] - 1
-    agree = divergence(probabilities[:, :-1], probabilities[:, 1:]) < epsilon  # (B, S)
-    agree[:, : least - 1] = False
-    found = torch.cat([agree, agree.new_ones(len(agree), 1)], 1).int().argmax(1) + 1
-    return found.clamp(max=steps)
-
-
-def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p || q) over the last axis of probabilities; infinite where q rules out what p does not."""
-    return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
-
-
 @dataclass(frozen=True)
 class _Kept:
     """What one attention layer remembers: like `cached_transformer.Past`, with a view of the history per thought.
@@ -128,7 +108,7 @@ class _Kept:
             new = torch.cat([self.own[0], new[0]], 3), torch.cat([self.own[1], new[1]], 3)
         return replace(self, own=new)
 
-    def mix(self, query: Tensor, tap: Tap) -> Tensor:
+    def mix(self, query: Tensor, tap: Callable[[Tensor], Tensor]) -> Tensor:
         """What the queries (B, H, W, D/H) of the newest thoughts find: (B, W, D). Nobody watches here: no tap."""
         own_keys, own_values = self.own
         query = query / math.sqrt(query.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +17,17 @@ class Attention(nn.Module):
     """Multi-head softmax attention (Vaswani et al. 2017, section 3.2).
 
     Runs fused while nobody watches; watched, it computes the same weights in the open, and `attention` taps them.
+    over: what a position of x is, an event of the history, or a token that the model's `layout` tells of.
     """
 
-    def __init__(self, dim: int, heads: int, causal: bool) -> None:
+    def __init__(self, dim: int, heads: int, causal: bool, over: Literal["event", "token"] = "event") -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}.")
         self.heads, self.causal = heads, causal
         self.project_in = nn.Linear(dim, 3 * dim)
         self.project_out = nn.Linear(dim, dim)
-        self.weights = Tap("attention", "user head query key")
+        self.weights = Tap("attention", f"user head query_{over} key_{over}")
 
     def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
         """x: (B, T, D). `real` (B, T) marks positions that may be looked at; causal attention over
@@ -62,22 +64,33 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention, then a feed-forward layer; LayerNorm before each, dropout and a residual after each (pre-norm).
 
-    Attention weights are not dropped: with dropout on them the CPU has no fused attention.
+    Attention weights are not dropped: with dropout on them the CPU has no fused attention. `over` as in `Attention`.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float, causal: bool, widen: int = 4) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        dropout: float,
+        causal: bool,
+        widen: int = 4,
+        over: Literal["event", "token"] = "event",
+    ) -> None:
         super().__init__()
         self.before_attention = nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads, causal)
+        self.attention = Attention(dim, heads, causal, over)
         self.before_feed_forward = nn.LayerNorm(dim)
         self.feed_forward = nn.Sequential(nn.Linear(dim, widen * dim), nn.GELU(), nn.Linear(widen * dim, dim))
         self.dropout = Dropout(dropout)
-        self.hidden = Tap("hidden", "user position dim")
+        self.hidden = Tap("hidden", f"user {over} dim")
 
     def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
         return self.feed(x + self.dropout(self.attention(self.before_attention(x), real)))
 
     def feed(self, x: Tensor) -> Tensor:
+        """The second half of the block, and its tap."""
+        return self.hidden(self.transform(x))
+
+    def transform(self, x: Tensor) -> Tensor:
         """The second half of the block, which knows one position at a time."""
-        x = x + self.dropout(self.feed_forward(self.before_feed_forward(x)))
-        return self.hidden(x)
+        return x + self.dropout(self.feed_forward(self.before_feed_forward(x)))

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import types
 import typing
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqlab.datasets.columns import nearest
@@ -88,10 +89,13 @@ def build(name: str, n_items: int, settings: dict[str, Any] | None = None, seed:
 
 
 def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed: int = 0) -> nn.Module:
-    """A new system for a split, with the preset that the dataset's card holds for it under the given settings."""
-    from seqlab.datasets.named import preset
+    """A new system for a split: the preset for its data (see `presets`) under the given settings."""
+    from seqlab.presets import preset
 
-    return build(name, split.n_items, {**preset(split.log.name, name).get("settings", {}), **(settings or {})}, seed)
+    settings = {} if settings is None else settings
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"the settings of {name} are a dict such as {{'dim': 32}} (got {settings!r}).")
+    return build(name, split.n_items, {**preset(name, split.log.card, split.log.n_events).settings, **settings}, seed)
 
 
 def table() -> pd.DataFrame:

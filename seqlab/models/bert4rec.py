@@ -27,6 +27,7 @@ from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking, top
+from seqlab.tracing import KINDS, Layout
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class BERT4Rec(nn.Module):
         self.before = nn.LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=False) for _ in range(config.layers)
+            Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
         )
         self.after = nn.LayerNorm(config.dim)
         self.head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.LayerNorm(config.dim))
@@ -70,6 +71,12 @@ class BERT4Rec(nn.Module):
         for block in self.blocks:
             x = block(x, real=batch.items > 0)
         return self.after(x)
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that `score` reads: the events, and right behind the last a mask, which answers."""
+        found = Layout.of_events(F.pad(batch.items, (0, 1)))  # (B, T + 1)
+        mask = torch.arange(len(found), device=batch.items.device) == batch.lengths[:, None]
+        return replace(found, kind=found.kind.masked_fill(mask, KINDS.index("query")), answers=mask)
 
     def loss(self, batch: Batch) -> Loss:
         whole = extend(batch, batch.last(batch.targets))  # no event is lost

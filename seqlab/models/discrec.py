@@ -19,6 +19,7 @@ Held against: R@10 .0656, NDCG@10 .0348 on amazon-beauty (log of the authors: RQ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -32,7 +33,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.recommender import Loss, Ranking
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
-from seqlab.tracing import Tap
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -73,7 +74,7 @@ class DiscRec(nn.Module):
 
         self.writer = CodeWriter(config, encoder, mix if config.branch != "none" else None)
         self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config.levels)
+        self.ids = SemanticIds(n_items, config)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
@@ -86,6 +87,10 @@ class DiscRec(nn.Module):
         truth = self.ids.codes[items]  # (M, C)
         each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
         return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)}, len(items))
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens of the histories are: a start, then the codes of each item."""
+        return self.writer.layout(batch.items)
 
     def decoder(self, batch: Batch) -> decoding.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""
@@ -101,8 +106,7 @@ class DiscRec(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        found = self.beams(batch, max(k, self.config.width))
-        return Ranking(*found.items(min(k, len(self.ids.codes) - 1)))
+        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:
@@ -137,7 +141,7 @@ class Branches(nn.Module):
         looks = torch.eye(codes) if config.branch == "alone" else looks.tril() if causal else looks
         self.register_buffer("looks", looks.bool(), persistent=False)  # (query, key)
         self.writing = _taps("written ", "beam")
-        self.reading = self.writing if writes else _taps("", "position")
+        self.reading = self.writing if writes else _taps("", "event")
 
     def forward(self, x: Tensor, writing: bool = False) -> Tensor:
         """The first n codes of T items or beams, x (B, T, n, D), mixed: (B, T, n, D); if `writing`, the last alone."""
@@ -160,7 +164,7 @@ class Branches(nn.Module):
 
 def _taps(prefix: str, where: str) -> nn.ModuleDict:
     return nn.ModuleDict({
-        "weights": Tap(f"{prefix}within item", f"user {where} head query key"),
+        "weights": Tap(f"{prefix}within item", f"user {where} head query_slot key_slot"),
         "branches": Tap(f"{prefix}branches", f"user {where} slot branch dim"),
         "gates": Tap(f"{prefix}gates", f"user {where} slot branch"),
     })  # fmt: skip

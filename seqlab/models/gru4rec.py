@@ -55,8 +55,8 @@ class Recurrence(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.cell = nn.GRU(dim, dim, batch_first=True)
-        self.gates = Tap("gates", "user position gate dim")
-        self.hidden = Tap("hidden", "user position dim")
+        self.gates = Tap("gates", "user event gate dim")
+        self.hidden = Tap("hidden", "user event dim")
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, T, D), right-padded. Returns (B, T, D)."""

@@ -25,7 +25,7 @@ rating above 3, full ranking. Other data and split than any here. The control `s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +37,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, think
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking, top
-from seqlab.tracing import Tap
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -85,7 +85,7 @@ class ManCAR(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.thought_dropout = Dropout(config.dropout if config.thought_dropout is None else config.thought_dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=False) for _ in range(config.layers)
+            Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
         self.thought = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
@@ -136,6 +136,21 @@ class ManCAR(nn.Module):
         first, memory = encoder.read_end(self.dropout(x), end, real)
         states = think(encoder, first, memory, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, stay)
         return states[:, 0]  # (B, S + 1, D)
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that `score` reads: events, their neighbours, thoughts; the last of these answers.
+
+        Who stops early makes fewer thoughts: the last ones do not pass.
+        """
+        steps, found = self.config.steps, Layout.of_events(batch.items)
+        if self.config.context:
+            beside = Layout.of_others(self.context(batch), "neighbour", empty="padding")
+            found = found.then(beside)
+        if not steps:
+            return found
+        found = found.then(Layout.of_others(batch.items.new_zeros(len(batch), steps), "thought"))
+        answers = torch.arange(len(found), device=batch.items.device) == len(found) - 1
+        return replace(found, answers=answers.expand_as(found.answers))
 
     def thoughts(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D). Nobody stops.

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -39,7 +39,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, think
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking, top
-from seqlab.tracing import Tap
+from seqlab.tracing import Layout, Tap
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ReaRec(nn.Module):
             self.positions = nn.Embedding(config.max_length, dim)
             causal = config.backbone == "sasrec"
             self.blocks = nn.ModuleList(
-                Block(dim, config.heads, config.dropout, causal=causal) for _ in range(config.layers)
+                Block(dim, config.heads, config.dropout, causal=causal, over="token") for _ in range(config.layers)
             )
             self.norm = nn.LayerNorm(dim)
             nn.init.normal_(self.positions.weight, std=0.02)
@@ -137,6 +137,21 @@ class ReaRec(nn.Module):
         first, memory = self.encoder.read_end(x, end, real)
         states = think(self.encoder, first, memory, steps, self.reason, dropout=self.thought_dropout, taps=self.thought)
         return self.reasoning(states[:, 0])
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that `score` reads: events, then thoughts; the last answers, or (ERL) it and all before.
+
+        The first state, which is no thought, is that of the last event.
+        """
+        found, steps = Layout.of_events(batch.items), self.config.steps
+        if not steps:
+            return found
+        thoughts = Layout.of_others(batch.items.new_zeros(len(batch), steps), "thought", answers=True)
+        if self.config.objective == "erl":
+            return found.then(thoughts)
+        last = torch.arange(steps, device=batch.items.device) == steps - 1
+        thoughts = replace(thoughts, answers=last.expand_as(thoughts.answers))
+        return replace(found, answers=torch.zeros_like(found.answers)).then(thoughts)
 
     def step_scores(self, states: Tensor) -> Tensor:
         """Every step's scores of the catalogue, (B, S + 1, N + 1), from `thoughts` (B, S + 1, D)."""

@@ -37,8 +37,8 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Attention, Block
 from seqlab.recommender import Loss, Ranking, top
 from seqlab.tokenizers.resolve import How
-from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
-from seqlab.tracing import Tap
+from seqlab.tokenizers.semantic_ids import SemanticIds, noted, semantic_ids
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -80,10 +80,12 @@ class RecGPT(nn.Module):
         if self.dense:
             self.project = nn.Linear(config.chunk, dim, bias=False)
             self.norm_chunk = nn.LayerNorm(dim)
-        self.code_part = Tap("inputs", "user position slot dim")
-        self.chunk_part = Tap("inputs", "user position slot dim")
+        self.code_part = Tap("inputs", "user event slot dim")
+        self.chunk_part = Tap("inputs", "user event slot dim")
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
+        )
         for block in self.blocks:
             block.attention = ItemCausal(block.attention, slots)
         self.norm = nn.LayerNorm(dim)
@@ -91,7 +93,7 @@ class RecGPT(nn.Module):
         self.written = Tap("codes", "user slot code")
         for weight in (self.table.weight, self.positions.weight, self.slots.weight):
             nn.init.normal_(weight, std=0.02)
-        self.ids = SemanticIds(n_items, config.levels)
+        self.ids = SemanticIds(n_items, config)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 
     def prepare(self, split: Split) -> None:
@@ -101,12 +103,14 @@ class RecGPT(nn.Module):
         from seqlab.tokenizers.fsq import FSQ
 
         config = self.config
-        words = text.coverage(split.log)["read"].any()
-        source = config.vectors or ("tfidf" if words else "collaborative")  # of words alone, if there are any
+        usual = "tfidf" if text.has_words(split.log) else "collaborative"  # of words alone, if there are any
+        source = config.vectors or usual
         if not self.ids.known and config.tokenizer == "fsq":
             X, counts = of_length_1(text.item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
             grid = FSQ(levels=self.told, values=config.values)
-            self.ids.adopt(make_codebook(grid, X, resolve=config.resolve, popularity=counts, vectors=source))
+            most = config.levels[-1]
+            book = make_codebook(grid, X, resolve=config.resolve, popularity=counts, vectors=source, most=most)
+            self.ids.adopt(noted(book, config.levels[: self.told], split.n_items))
         elif not self.ids.known:
             self.ids.adopt(semantic_ids(split, replace(config, vectors=source)))
         if self.dense and not bool(self.chunks.any()):
@@ -141,6 +145,10 @@ class RecGPT(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x.unflatten(1, (items.shape[1], -1))  # (B, T, C, D)
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that the blocks read: the codes of each item; those of the last one answer."""
+        return Layout.of_events(batch.items, self.slots.num_embeddings, "code")
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each slot."""

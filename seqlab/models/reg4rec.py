@@ -15,7 +15,7 @@ of that step's). Confidence: the highest probability of a slot. Reward: exact ma
 next `horizon` items of the training history, discounted; relative to the group. CORP: agreement is the log-probability
 that a path's codes had at the first step; the probable candidates that agree least are dropped. No reward for agreeing
 categories: logs have none, and always naming the largest would win it. The codes: seqlab/tokenizers/parallel_vq.py.
-Held against: no confirmed number; random_codes, the fixed order and `first_impression` (no reasoning) are the controls.
+Held against: no confirmed number; random_codes and the fixed order are the controls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from seqlab import decoding
 from seqlab.datasets.sequences import Batch
-from seqlab.layers.cached_transformer import Past, write
+from seqlab.layers.cached_transformer import Past, Written, write
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking
@@ -83,8 +83,9 @@ class REG4Rec(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
         self.norm, self.path_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.path = Block(dim, config.heads, config.dropout, causal=True)
-        self.path.attention.weights = Tap("path attention", "user head query key")  # its keys are no items
-        self.path.hidden = Tap("path hidden", "user position dim")
+        self.path.attention.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
+        self.path.hidden = Tap("path hidden", "user step dim")
+        self.written = Written("path ", "key_step")
         self.answers = nn.ModuleList(
             nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(slots)
         )
@@ -93,7 +94,7 @@ class REG4Rec(nn.Module):
             nn.init.normal_(weight, std=0.02)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
-        self.ids = SemanticIds(n_items, config.levels, ordered=False)
+        self.ids = SemanticIds(n_items, config, ordered=False)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
@@ -120,7 +121,7 @@ class REG4Rec(nn.Module):
         logits = torch.einsum("...cd,ckd->...ck", wanted, self.table.weight.unflatten(0, (-1, self.radix)))
         return (logits / self.config.temperature).masked_fill(self.beyond, -torch.inf).log_softmax(-1)
 
-    def teach(self, state: Tensor, codes: Tensor, order: Tensor) -> Tensor:
+    def teacher_forcing(self, state: Tensor, codes: Tensor, order: Tensor) -> Tensor:
         """Whole paths at once, codes (M, C) filled in by `order` (M, C) from states (M, D): `log_p` (M, S, C, K)."""
         said = self.said(order, codes.gather(1, order))[:, :-1]  # (M, S - 1, D)
         return self.log_p(self.path(self.dropout(torch.cat([(state + self.first)[:, None], said], 1))))
@@ -132,7 +133,7 @@ class REG4Rec(nn.Module):
         order = torch.rand(truth.shape, device=truth.device).argsort(1)
         if self.config.order == "fixed":
             order = torch.arange(truth.shape[1], device=truth.device).expand_as(truth)
-        log_p = self.teach(state, truth, order)
+        log_p = self.teacher_forcing(state, truth, order)
         error = -log_p.gather(3, truth[:, None, :, None].expand(-1, log_p.shape[1], -1, 1))[..., 0]  # (M, S, C)
         now = F.one_hot(order, truth.shape[1])  # (M, S, C) the slot filled in at each step
         asks = now if self.config.order == "fixed" else now.flip(1).cumsum(1).flip(1)  # or all that are open
@@ -213,7 +214,7 @@ class REG4Rec(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the paths."""
-        return Ranking(*self.paths(batch, max(k, self.config.width)).beams.items(min(k, len(self.ids.codes) - 1)))
+        return decoding.best_items(lambda width: self.paths(batch, width).beams, k, self.config.width)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:
@@ -224,11 +225,6 @@ class REG4Rec(nn.Module):
             found = self.follow(state.repeat_interleave(len(codes), 0), codes.repeat(len(batch), 1))
             scores.append(found[2].view(len(batch), -1))
         return torch.cat(scores, 1)
-
-    @torch.no_grad()
-    def first_impression(self, batch: Batch) -> Tensor:
-        """Scores without reasoning, all slots filled in at once and apart: (B, N + 1), exact and cheap."""
-        return decoding.parallel(_Walk(self, batch.last(self.states(batch))).log_p[:, 0], self.ids.book.codes)
 
 
 @dataclass(frozen=True)
@@ -276,7 +272,7 @@ class _Walk:
             self._write(self.model.said(slot, code), parent)
 
     def _write(self, x: Tensor, parent: Tensor) -> None:
-        x, self.past = write(self.model.path, self.model.dropout(x), self.past, parent)
+        x, self.past = write(self.model.path, self.model.dropout(x), self.past, parent, self.model.written)
         self.log_p = self.model.log_p(x)  # (B, W, C, K)
 
 

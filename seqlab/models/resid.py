@@ -18,6 +18,7 @@ Held against: R@10 .0645, NDCG@10 .0346 on Musical Instruments (Amazon 2023, not
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -39,8 +40,8 @@ from seqlab.recommender import Loss, Ranking
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.rq_kmeans import RQKMeans
-from seqlab.tokenizers.semantic_ids import SemanticIds
-from seqlab.tracing import Tap
+from seqlab.tokenizers.semantic_ids import SemanticIds, noted, sized
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -75,7 +76,7 @@ class ReSID(nn.Module):
         self.config = config
         self.writer = CodeWriter(config)
         self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config.levels)
+        self.ids = SemanticIds(n_items, config, resolve=_resolve(config))
 
     def prepare(self, split: Split) -> None:
         """Train FAMAE and grow the tree, the same for any training seed; codes given with `ids.adopt` stay."""
@@ -88,6 +89,10 @@ class ReSID(nn.Module):
         truth = self.ids.codes[items]  # (M, C)
         each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
         return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)})
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens of the histories are: a start, then the codes of each item."""
+        return self.writer.layout(batch.items)
 
     def decoder(self, batch: Batch) -> decoding.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""
@@ -103,8 +108,7 @@ class ReSID(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        found = self.beams(batch, max(k, self.config.width))
-        return Ranking(*found.items(min(k, len(self.ids.codes) - 1)))
+        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:
@@ -119,14 +123,14 @@ def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
     "17 4 2") is a field per place, up to four. Without such columns: k-means codes of the text, if any. 0: unknown.
     """
     items, found = split.log.items, {"item": split.log.items.index.to_series()}
-    for column in items.columns.difference(["item_id", "title", *named.unread(split.log.name)], sort=False):
+    for column in items.columns.difference(["item_id", "title", *named.unread(split.log.card)], sort=False):
         values = items[column].fillna("").astype(str)
         between = "|" if values.str.contains(r"[^\d ]").any() else " "
         for place, value in values.str.split(between, regex=False, expand=True).iloc[:, :4].items():
             value = value.fillna("").str.strip()
             if 1 < value[value != ""].nunique() <= (value != "").sum() / 3:
                 found[f"{column} {place + 1}"] = value
-    if len(found) == 1 and text.coverage(split.log)["read"].any():
+    if len(found) == 1 and text.has_words(split.log):
         X = text.item_vectors(split, "tfidf")
         places = RQKMeans(3, max(2, min(64, split.n_items // 8))).fit(X).encode(X).T  # (3, N)
         found |= {f"text {place}": pd.Series(codes, items.index) for place, codes in enumerate(places, 1)}
@@ -224,21 +228,28 @@ def pretrain(config: Config, split: Split, seed: int = 0) -> FAMAE:
     return famae.eval()
 
 
+def _resolve(config: Config) -> How:
+    """What is done about equal tuples: a tree numbers its leaves itself, so what is still equal is moved."""
+    return "reassign" if config.tokenizer == "balanced_tree" and config.resolve != "none" else config.resolve
+
+
 def _tokenize(config: Config, split: Split) -> CodeBook:
     """The semantic IDs that the settings ask for, from the item table and training events alone."""
     tree, random = config.tokenizer == "balanced_tree", config.tokenizer == "random_codes"
     own = config.levels[:-1] if tree or config.resolve in ("index", "popularity") else config.levels
     shrink = min(1.0, (split.n_items / 10 / np.prod(own)) ** (1 / len(own)))
-    own = tuple(max(2, int(size * shrink)) for size in own)
-    wanted = {"levels": len(own), "branches": own, "codes": min(own), "anchors": config.anchors}
-    kind = tokenizers.create(config.tokenizer)
-    tokenizer = replace(kind, **{key: wanted[key] for key in wanted if hasattr(kind, key)})
+    fewer = tuple(max(2, int(size * shrink)) for size in own)
+    tokenizer = sized(tokenizers.create(config.tokenizer), own, fewer, fewer)
+    if tree:
+        tokenizer = replace(tokenizer, anchors=config.anchors)
     if config.vectors or random:  # the control reads nothing, so nothing is trained for it
         X = np.zeros((split.n_items, 1)) if random else text.item_vectors(split, config.vectors)
     else:
         X = pretrain(config, split).vectors()
-    how = "reassign" if tree and config.resolve != "none" else config.resolve
     counts, source = split.train.item_counts(split.n_items).numpy(), "none" if random else config.vectors or "FAMAE"
-    book = tokenizers.make_codebook(tokenizer, X, resolve=how, popularity=counts, vectors=source)
+    book = tokenizers.make_codebook(
+        tokenizer, X, resolve=_resolve(config), popularity=counts, vectors=source, most=config.levels[-1]
+    )
     told = (f"Mean cosine of steps with one code, from level 1: {np.round(tokenizer.coherence(), 3)}.",) if tree else ()
+    book = noted(book, own, split.n_items)
     return replace(book, notes=(*book.notes, *told))

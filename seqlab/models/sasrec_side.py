@@ -56,7 +56,7 @@ class ItemTable(nn.Module):
         self.ids = nn.Embedding(n_items + 1, config.dim, padding_idx=0) if config.ids else None
         self.project = nn.Linear(config.vector_dim, config.dim, bias=False)
         self.register_buffer("vectors", torch.zeros(n_items + 1, config.vector_dim))
-        self.side = Tap("side", "user position dim")
+        self.side = Tap("side", "user event dim")
         nn.init.normal_(self.project.weight, std=0.02 / config.vector_dim**0.5)
         if self.ids is not None:
             nn.init.normal_(self.ids.weight, std=0.02)

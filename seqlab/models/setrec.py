@@ -13,7 +13,7 @@ learns from every position of a history in one pass; scores are divided by sqrt(
 at one scale; the collaborative vectors are factors of training co-occurrence (the authors' are SASRec's: give them to
 `adopt`, trained on the training part); no bias in their projection, so padding and items without training events have
 no collaborative token; the queries' mask is 0 / -inf (their T5 adds 1 to the logit of itself, and so hides nothing);
-beta is chosen on validation by `choose_beta` (their script sweeps it on the test users and keeps the best row).
+beta is chosen on validation after training (their script sweeps it on the test users and keeps the best row).
 Reconstructed: the auto-encoder's activations (GELU); the vectors' scale.
 Held against: nothing comparable: the paper's splits are by time, with several test items per user (R@10 .0189 on Toys).
 """
@@ -21,7 +21,7 @@ Held against: nothing comparable: the paper's splits are by time, with several t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.recommender import Loss, Ranking, top
-from seqlab.tracing import Tap
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ class Config:
     factors_from: str = "collaborative"  # or random: the control
     hidden: tuple[int, ...] = (128,)  # of the auto-encoder; paper 512, 256, 128
     alpha: float = 0.7  # weight of the reconstruction; paper .7 on Toys
-    beta: float = 0.5  # share of the semantic tokens in the score, until `choose_beta`; paper .1 to 1, on test
+    beta: float | None = None  # share of the semantic tokens in the score; none: by validation; paper .1 to 1, by test
 
 
 class SETRec(nn.Module):
@@ -77,7 +77,9 @@ class SETRec(nn.Module):
         self.queries = nn.Parameter(torch.empty(slots, dim))
         self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(dim)
         self.generated = Tap("generated", "user slot dim")
         self.slot_scores = Tap("slot scores", "user slot item")
@@ -85,7 +87,7 @@ class SETRec(nn.Module):
             nn.init.normal_(weight, std=0.02)
         self.register_buffer("content", torch.full((n_items + 1, config.features), torch.nan))  # nan: none yet
         self.register_buffer("collaborative", torch.full((n_items + 1, config.factors), torch.nan))
-        self.register_buffer("beta", torch.tensor(config.beta))
+        self.register_buffer("beta", torch.tensor(0.5 if config.beta is None else config.beta))
 
     def prepare(self, split: Split) -> None:
         """Take the item vectors that the settings ask for; those given with `adopt` stay."""
@@ -138,6 +140,13 @@ class SETRec(nn.Module):
             x = block.feed(x + block.dropout(_attend(block.attention, block.before_attention(x), seen)))
         return self.norm(x[:, history.shape[1] :]).unflatten(1, (place.shape[1], -1))
 
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that `score` reads: each item's set, the collaborative part first, and the queries."""
+        slots = len(self.queries)
+        queries = Layout.of_others(batch.items.new_zeros(len(batch), slots), "query", answers=True)
+        history = Layout.of_events(batch.items, slots, "part")
+        return replace(history, answers=torch.zeros_like(history.answers)).then(queries)
+
     def loss(self, batch: Batch) -> Loss:
         """The mean cross-entropy of the queries over all items, and alpha times the reconstruction of the content."""
         tokens, asked = self.tokens(), batch.targets > 0
@@ -167,12 +176,17 @@ class SETRec(nn.Module):
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)
 
-    @torch.no_grad()
-    def choose_beta(self, split: Split, betas: tuple[float, ...] = BETAS) -> dict[float, float]:
-        """Keep the beta with the best NDCG@10 on the validation questions (the test ones are not read); all of them.
+    def calibrate(self, split: Split, seen_filter: bool) -> None:
+        """Choose beta on the validation users, unless the settings fix it."""
+        if self.config.beta is None:
+            self.choose_beta(split, seen_filter)
 
-        0 is the collaborative token alone, 1 the semantic ones alone. Items met are left out unless the log has
-        repeats, ties count at their mean rank, and of equal betas the first is kept.
+    @torch.no_grad()
+    def choose_beta(self, split: Split, seen_filter: bool, betas: tuple[float, ...] = BETAS) -> dict[float, float]:
+        """Keep the beta with the best NDCG@10 of validation. Returns that of every beta.
+
+        0 is the collaborative token alone, 1 the semantic ones alone. Ties count at their mean rank; of equal betas
+        the first is kept.
         """
         was_training, device = self.training, self.queries.device
         self.eval()
@@ -184,7 +198,7 @@ class SETRec(nn.Module):
             collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
             semantic = sets[:, 1:].flatten(1) @ tokens[:, 1:].flatten(1).T  # (B, N + 1)
             out = torch.zeros_like(collaborative, dtype=torch.bool)
-            if not split.log.repeats:
+            if seen_filter:
                 out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers, False)
             out[:, 0] = True
             for beta in betas:
@@ -243,5 +257,5 @@ def _vectors(split: Split, source: str | None, width: int, seed: int) -> np.ndar
 
     if source == "random":
         return np.random.default_rng(seed).standard_normal((split.n_items, width), dtype=np.float32)
-    words = text.coverage(split.log)["read"].any()
-    return text.item_vectors(split, source or ("tfidf" if words else "collaborative"), width)
+    usual = "tfidf" if text.has_words(split.log) else "collaborative"
+    return text.item_vectors(split, source or usual, width)

@@ -19,6 +19,7 @@ title, price, brand and category); .0434, .0250 there with random codes; leave-o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -31,7 +32,7 @@ from seqlab.layers.code_writer import CodeWriter
 from seqlab.recommender import Loss, Ranking
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
-from seqlab.tracing import Tap
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -65,7 +66,7 @@ class TIGER(nn.Module):
         self.config = config
         self.writer = CodeWriter(config, encoder=config.layout == "encoder_decoder")
         self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config.levels)
+        self.ids = SemanticIds(n_items, config)
 
     def prepare(self, split: Split) -> None:
         """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
@@ -86,6 +87,10 @@ class TIGER(nn.Module):
         total = torch.stack(list(parts.values())).sum()
         return Loss(total, {name: part.detach() for name, part in parts.items()}, len(items))
 
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens of the histories are: a start, then the codes of each item."""
+        return self.writer.layout(batch.items)
+
     def decoder(self, batch: Batch) -> decoding.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
@@ -102,8 +107,7 @@ class TIGER(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        found = self.beams(batch, max(k, self.config.width))
-        return Ranking(*found.items(min(k, len(self.ids.codes) - 1)))
+        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:

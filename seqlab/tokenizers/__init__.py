@@ -83,13 +83,15 @@ def make_codebook(
     resolve: How = "index",
     popularity: np.ndarray | None = None,
     vectors: str = "",
+    most: int | None = None,
     seed: int = 0,
 ) -> CodeBook:
     """The semantic IDs of a catalogue.
 
     tokenizer: one of `create`, or its name; it is fitted on X if it is not fitted yet. X: (N, d) finite
     vectors of the items 1..N. resolve: what is done about equal tuples (see resolve.py); popularity: (N,) or
-    (N + 1,) training counts. vectors: words for what X is, printed with the numbers.
+    (N + 1,) training counts. vectors: words for what X is, printed with the numbers. most: codes that a column which
+    tells equal tuples apart may have (None: as many as it takes).
     Raises DataError (a ValueError) naming the first bad row of X.
     """
     import numpy as np
@@ -111,8 +113,9 @@ def make_codebook(
     rows = np.sort(np.random.default_rng(seed).permutation(len(X))[:ROWS_MEASURED])
     residual = variance_left(tokenizer, X[rows], codes[rows])
     codes, sizes, note = resolved(
-        codes, tokenizer.sizes_, resolve, vectors=X, decode=tokenizer.decode, popularity=popularity, seed=seed
-    )
+        codes, tokenizer.sizes_, resolve, vectors=X, decode=tokenizer.decode, popularity=popularity, most=most,
+        seed=seed,
+    )  # fmt: skip
     return CodeBook(
         codes=torch.from_numpy(np.vstack([np.zeros_like(codes[:1]), codes])),
         sizes=sizes,

@@ -25,7 +25,8 @@ from seqlab.tokenizers.clustering import balanced_kmeans, nearest
 
 @dataclass
 class BalancedTree:
-    """branches: children per node at each level but the last, which is as wide as its fullest node needs.
+    """branches: children per node at each level but the last, which is as wide as its fullest node needs; fewer where
+    there are fewer items than nodes.
 
     anchors: what a child's code is: "none" its number, "aligned" its direction. More anchors than children
     (`spare` of them) leave the matching some choice.
@@ -40,20 +41,19 @@ class BalancedTree:
     ordered = True
 
     def fit(self, X: np.ndarray) -> BalancedTree:
-        """Grow the tree. Raises ValueError if there are fewer items than nodes above the last level."""
+        """Grow the tree; `notes_` says if there are fewer branches than wanted."""
         X = checked(X)
         if self.anchors not in ("none", "aligned"):
             raise ValueError(f"anchors must be 'none' or 'aligned' (got {self.anchors!r}).")
-        if len(X) < np.prod(self.branches):
-            raise ValueError(f"branches {self.branches} need at least {np.prod(self.branches)} items (got {len(X)}).")
-        self.mean_, self.notes_, self.anchors_ = X.mean(0), (), []
+        branches, self.notes_ = _fewer(self.branches, len(X))
+        self.mean_, self.anchors_ = X.mean(0), []
         # per level, by the nodes above: where a node's children start, their codes, centres, bonuses
         self._starts: list[np.ndarray] = []
         self._codes: list[np.ndarray] = []
         self._centres: list[np.ndarray] = []
         self._bonuses: list[np.ndarray] = []
         groups, parents = [np.arange(len(X))], self.mean_[None]
-        for branch in (*self.branches, 0):
+        for branch in (*branches, 0):
             groups, parents = self._grow(X, groups, parents, branch)
         self.sizes_ = tuple(int(codes.max()) + 1 for codes in self._codes)
         if self.anchors == "aligned":
@@ -61,6 +61,7 @@ class BalancedTree:
             self.sizes_ = (self.sizes_[0], *wide)
             if max(wide, default=0) > X.shape[1]:
                 self.notes_ = (
+                    *self.notes_,
                     f"{max(wide)} anchors in {X.shape[1]} dimensions cannot all be orthogonal: they are "
                     f"{-(-max(wide) // X.shape[1])} sets, each orthonormal within.",
                 )
@@ -155,6 +156,19 @@ class BalancedTree:
             coherent.append(float(total[pairs > 0].sum() / max(pairs.sum(), 1)))
             parents = centres
         return coherent
+
+
+def _fewer(branches: tuple[int, ...], items: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Branches whose nodes above the last level are no more than the items, and a note if they are fewer."""
+    wanted, branches = branches, tuple(int(one) for one in branches)
+    most = max(2, int(items ** (1 / (len(branches) + 1))))
+    while np.prod(branches) > items:
+        branches = tuple(min(one, most) for one in branches)
+        most -= 1
+    if branches == tuple(wanted):
+        return branches, ()
+    told, given = (" x ".join(map(str, one)) for one in (wanted, branches))
+    return branches, (f"{told} branches were wanted, there are {given}: no more nodes than the {items:,} items fit.",)
 
 
 def orthonormal(dim: int, count: int, seed: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 INIT_ROWS = 8  # rows per cluster that k-means++ looks at: on all of them it costs more than the clustering
@@ -40,6 +42,32 @@ def enough(rows: int, clusters: int) -> None:
     """ValueError if there are fewer rows than clusters."""
     if rows < clusters:
         raise ValueError(f"{clusters} codes need at least {clusters} different items to start from (got {rows}).")
+
+
+def per_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
+    """How many codes each level gets: `codes` is a number for all, or one for each.
+
+    Raises `ValueError` for another count of numbers than `levels`, and for a number below 1.
+    """
+    sizes = (int(codes),) * levels if isinstance(codes, int | np.integer) else tuple(int(one) for one in codes)
+    if len(sizes) != levels or min(sizes, default=0) < 1:
+        raise ValueError(f"codes must be one number from 1 on, or one for each of the {levels} levels (got {codes}).")
+    return sizes
+
+
+def sizes_for(codes: int | Sequence[int], levels: int, rows: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """`per_level`, with no more codes than rows to learn them from, and a note if they are fewer than wanted.
+
+    A level with more codes than there are rows would only number them: it gets half as many codes as there are rows.
+    """
+    wanted, most = per_level(codes, levels), max(min(2, rows), rows // 2)
+    sizes = tuple(most if size > rows else size for size in wanted)
+    if sizes == wanted:
+        return sizes, ()
+    told, given = (" x ".join(map(str, one)) for one in (wanted, sizes))
+    return sizes, (
+        f"{told} codes were wanted, there are {given}: a level has half as many codes as the {rows:,} items.",
+    )
 
 
 def nearest(points: np.ndarray, words: np.ndarray, bonus: np.ndarray | float = 0.0, rows: int = 16_384) -> np.ndarray:

@@ -50,13 +50,13 @@ class FSQ:
     ordered = False
 
     def fit(self, X: np.ndarray) -> FSQ:
-        """Train. Raises ValueError for fewer numbers per vector than chunks, or fewer than 3 values."""
+        """Train; `notes_` tells of chunks without a number. Raises ValueError for fewer than 3 values."""
         X = checked(X)
-        if X.shape[1] < self.levels or min(self.values) < 3:
-            raise ValueError(
-                f"FSQ needs at least {self.levels} numbers per vector (got {X.shape[1]}) and at least 3 "
-                f"values for each number of the projection (got {self.values})."
-            )
+        if min(self.values) < 3:
+            raise ValueError(f"FSQ needs at least 3 values for each number of the projection (got {self.values}).")
+        numbers = X.shape[1]
+        empty = f"Vectors of {numbers} numbers leave {self.levels - numbers} of {self.levels} codes nothing to tell of."
+        self.notes_ = (empty,) * (numbers < self.levels)
         self.mean_ = X.mean(0)
         self.scale_ = float((X - self.mean_).std()) or 1.0
         data = torch.from_numpy((X - self.mean_) / self.scale_)

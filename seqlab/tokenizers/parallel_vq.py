@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from seqlab.datasets.text import checked
 from seqlab.progress import live
-from seqlab.tokenizers.clustering import enough
+from seqlab.tokenizers.clustering import sizes_for
 from seqlab.tokenizers.rq_vae import mlp
 
 
@@ -26,12 +26,12 @@ from seqlab.tokenizers.rq_vae import mlp
 class ParallelVQ:
     """`z_r = E_r(x)`, `c_r = argmin_k |z_r - e_rk|`, `x ~ Dec(sum_r gate_r(x) e_{r,c_r})`.
 
-    levels: experts, C; codes: K per expert; orthogonal: weight of the mean squared cosine between experts'
-    outputs; revive: as in rq_vae.
+    levels: experts, C; codes: K per expert, or a tuple with one for each, at most (`clustering.sizes_for`); orthogonal:
+    weight of the mean squared cosine between experts' outputs; revive: as in rq_vae.
     """
 
     levels: int = 4
-    codes: int = 256
+    codes: int | tuple[int, ...] = 256
     hidden: tuple[int, ...] = (128,)
     latent: int = 32
     epochs: int = 60
@@ -45,20 +45,20 @@ class ParallelVQ:
     ordered = False
 
     def fit(self, X: np.ndarray) -> ParallelVQ:
-        """Train; `history_` has the loss parts by epoch. Raises ValueError for fewer items than codes."""
+        """Train; `history_` has the loss parts by epoch, `notes_` says if there are fewer codes than wanted."""
         X = checked(X)
-        enough(len(X), self.codes)
+        sizes, fewer = sizes_for(self.codes, self.levels, len(X))
         self.mean_ = X.mean(0)
         self.scale_ = float((X - self.mean_).std()) or 1.0
         data = torch.from_numpy((X - self.mean_) / self.scale_)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(self.seed)
-            self.network_ = Network(self, X.shape[1])
+            self.network_ = Network(self, sizes, X.shape[1])
             self._train(data)
         self.network_.eval()
-        self.sizes_ = (self.codes,) * self.levels
         self.gate_ = torch.from_numpy(self.gates(X)).mean(0)
-        self.notes_ = ("The gate differs by item; decoding codes alone uses its mean.",)
+        self.notes_ = (*fewer, "The gate differs by item; decoding codes alone uses its mean.")
+        self.sizes_ = sizes
         return self
 
     def _train(self, data: Tensor) -> None:
@@ -124,7 +124,7 @@ class ParallelVQ:
 class Network(nn.Module):
     """Experts, their codes, the router and the decoder."""
 
-    def __init__(self, settings: ParallelVQ, dim: int) -> None:
+    def __init__(self, settings: ParallelVQ, sizes: tuple[int, ...], dim: int) -> None:
         from vector_quantize_pytorch import VectorQuantize
 
         super().__init__()
@@ -132,11 +132,11 @@ class Network(nn.Module):
         self.experts = nn.ModuleList(mlp(widths) for _ in range(settings.levels))
         self.books = nn.ModuleList(
             VectorQuantize(
-                dim=settings.latent, codebook_size=settings.codes, kmeans_init=True, kmeans_iters=20,
+                dim=settings.latent, codebook_size=size, kmeans_init=True, kmeans_iters=20,
                 decay=0.9, threshold_ema_dead_code=settings.revive, commitment_weight=0.0,
                 rotation_trick=False,
             )
-            for _ in range(settings.levels)
+            for size in sizes
         )  # fmt: skip
         self.gate = nn.Linear(dim, settings.levels)
         self.decoder = mlp(widths[::-1])

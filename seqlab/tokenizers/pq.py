@@ -12,19 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqlab.datasets.text import checked
-from seqlab.tokenizers.clustering import kmeans, nearest
+from seqlab.tokenizers.clustering import kmeans, nearest, sizes_for
 
 
 @dataclass
 class PQ:
     """`c_l = argmin_k |(x R)_l - e_lk|`; a vector is the codewords side by side, rotated back.
 
-    levels: parts, C; codes: K per part; rotations: rounds of "codewords for this rotation, then the rotation
-    for these codewords" (0 = the rotation that spreads the variance evenly, learned no further).
+    levels: parts, C; codes: K per part, or a tuple with one for each, at most (`clustering.sizes_for`); rotations:
+    rounds of "codewords for this rotation, then the rotation for these codewords" (0 = the rotation that spreads the
+    variance evenly, learned no further).
     """
 
     levels: int = 4
-    codes: int = 256
+    codes: int | tuple[int, ...] = 256
     rotations: int = 10
     iterations: int = 25
     seed: int = 0
@@ -32,14 +33,21 @@ class PQ:
     ordered = False
 
     def fit(self, X: np.ndarray) -> PQ:
-        """Learn. Raises ValueError for fewer items than codes or fewer numbers per vector than parts."""
+        """Learn; `notes_` says if there are fewer codes than wanted.
+
+        Raises ValueError for fewer numbers per vector than parts.
+        """
         X = checked(X)
         if X.shape[1] < self.levels:
-            raise ValueError(f"{self.levels} parts need vectors of at least {self.levels} numbers (got {X.shape[1]}).")
+            raise ValueError(
+                f"{self.levels} parts need vectors of at least {self.levels} numbers (got {X.shape[1]}); take "
+                f"{X.shape[1]} levels, or other vectors."
+            )
+        sizes, self.notes_ = sizes_for(self.codes, self.levels, len(X))
         self.mean_ = X.mean(0)
         X = X - self.mean_
         self.rotation_, self.parts_ = _even_parts(X, self.levels)
-        self.codewords_ = self._codewords(X)
+        self.codewords_ = self._codewords(X, sizes)
         for _ in range(self.rotations):
             flat = X @ self.rotation_
             decoded = np.empty_like(flat)
@@ -54,14 +62,14 @@ class PQ:
                 sums = np.stack([np.bincount(of, column, len(words)) for column in flat[:, part].T], 1)
                 words[counts > 0] = (sums[counts > 0] / counts[counts > 0, None]).astype(np.float32)
         if self.rotations:
-            self.codewords_ = self._codewords(X)
-        self.sizes_ = (self.codes,) * self.levels
+            self.codewords_ = self._codewords(X, sizes)
+        self.sizes_ = sizes
         return self
 
-    def _codewords(self, X: np.ndarray) -> list[np.ndarray]:
+    def _codewords(self, X: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
         flat = X @ self.rotation_
         return [
-            kmeans(flat[:, part].copy(), self.codes, iterations=self.iterations, seed=self.seed + at)
+            kmeans(flat[:, part].copy(), sizes[at], iterations=self.iterations, seed=self.seed + at)
             for at, part in enumerate(self.parts_)
         ]
 

@@ -18,6 +18,7 @@ def resolve(
     vectors: np.ndarray | None = None,
     decode: Callable[[np.ndarray], np.ndarray] | None = None,
     popularity: np.ndarray | None = None,
+    most: int | None = None,
     seed: int = 0,
 ) -> tuple[np.ndarray, tuple[int, ...], str]:
     """Tuples (n, C) made unique, or not: new codes, new sizes, and a sentence that says what was done.
@@ -28,6 +29,8 @@ def resolve(
         "reassign" moves all but the nearest item of a tuple to the nearest free codes of the last level,
         chosen together (needs `vectors` (n, d) and the tokenizer's `decode`; a prefix with more items than
         codes keeps collisions); "none" leaves them, and an answer is a whole bucket.
+    most: codes that an appended column may have at most. Where more items share a tuple, the others move to the
+        nearest tuples with the same prefix that have room, as far as there is any (needs `decode`).
     Raises ValueError for another `how` or what is missing for it.
     """
     if how not in get_args(How):
@@ -49,18 +52,22 @@ def resolve(
             sizes,
             f"Collisions moved to the nearest free code of the last level: {before}, now {left:,} do.",
         )
-    order = np.random.default_rng(seed).permutation(len(codes))
+    order, moved = np.random.default_rng(seed).permutation(len(codes)), ""
     if how == "popularity":
         if popularity is None or len(popularity) != len(codes):
             raise ValueError(f"resolve='popularity' needs one training count per item ({len(codes):,}).")
         order = order[np.argsort(-np.asarray(popularity)[order], kind="stable")]
     place = _place_in_group(groups, order)
+    if most is not None and (surplus := place >= most).any():
+        codes = _spread(codes, sizes[-1], groups, surplus, most, decode)
+        place = _place_in_group(_groups(codes), order)
+        moved = f" {surplus.sum():,} beyond {most:,} items of a tuple moved to the nearest tuples with room."
     size = int(place.max()) + 1
     by = "popularity" if how == "popularity" else "a random order"
     return (
         np.column_stack([codes, place]),
         (*sizes, size),
-        f"Collisions told apart by an extra column of {size:,} codes, by {by}: {before}.",
+        f"Collisions told apart by an extra column of {size:,} codes, by {by}: {before}.{moved}",
     )
 
 
@@ -80,6 +87,26 @@ def _place_in_group(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
     place = np.empty(len(groups), dtype=np.int64)
     place[by_group] = np.arange(len(groups)) - starts[groups[by_group]]
     return place
+
+
+def _spread(
+    codes: np.ndarray, size: int, groups: np.ndarray, surplus: np.ndarray, most: int, decode: Callable | None
+) -> np.ndarray:
+    """Codes (n, C) in which the `surplus` (n,) of a tuple has another last code, one with fewer than `most` items."""
+    if decode is None:
+        raise ValueError("most needs the tokenizer's decode, to find the nearest tuples.")
+    codes = codes.copy()
+    for group in np.unique(groups[surplus]):  # the few tuples that hold too many
+        movers = np.flatnonzero(surplus & (groups == group))
+        choices = np.repeat(codes[movers[:1]], size, axis=0)
+        choices[:, -1] = np.arange(size)
+        points = decode(choices)  # (size, d)
+        near = np.argsort(np.linalg.norm(points - points[codes[movers[0], -1]], axis=1), kind="stable")
+        beside = (codes[:, :-1] == codes[movers[0], :-1]).all(1)
+        room = np.maximum(most - np.bincount(codes[beside, -1], minlength=size), 0)[near].cumsum()
+        movers = movers[: room[-1]]
+        codes[movers, -1] = near[np.searchsorted(room, np.arange(len(movers)), side="right")]
+    return codes
 
 
 def _reassigned(codes: np.ndarray, size: int, groups: np.ndarray, vectors: np.ndarray, decode: Callable) -> np.ndarray:

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqlab.datasets.text import checked
-from seqlab.tokenizers.clustering import kmeans, nearest
+from seqlab.tokenizers.clustering import kmeans, nearest, sizes_for
 
 
 @dataclass
 class RQKMeans:
     """`c_l = argmin_k |r_l - e_lk|`, `r_{l+1} = r_l - e_{l,c_l}`; a vector is the sum of its codewords.
 
-    levels: C; codes: K per level; iterations: most Lloyd steps per level; batch: rows per step of
-    MiniBatchKMeans, 0 = whole steps, which are faster up to some 100,000 items.
+    levels: C; codes: K per level, or a tuple with one for each, at most (`clustering.sizes_for`); iterations: most
+    Lloyd steps per level; batch: rows per step of MiniBatchKMeans, 0 = whole steps, which are faster up to some 100,000
+    items.
     """
 
     levels: int = 3
-    codes: int = 256
+    codes: int | tuple[int, ...] = 256
     iterations: int = 25
     batch: int = 0
     seed: int = 0
@@ -30,18 +31,19 @@ class RQKMeans:
     ordered = True
 
     def fit(self, X: np.ndarray) -> RQKMeans:
-        """Cluster, level by level. Raises ValueError if there are fewer items than codes."""
+        """Cluster, level by level. `notes_` says if there are fewer codes than wanted."""
         residual = checked(X)
+        sizes, self.notes_ = sizes_for(self.codes, self.levels, len(residual))
         self.mean_ = residual.mean(0)
         residual = residual - self.mean_
         self.codewords_: list[np.ndarray] = []  # C x (K, d)
-        for level in range(self.levels):
+        for level, size in enumerate(sizes):
             words = kmeans(
-                residual, self.codes, iterations=self.iterations, seed=self.seed + level, batch=self.batch
+                residual, size, iterations=self.iterations, seed=self.seed + level, batch=self.batch
             )  # (K, d)
             self.codewords_.append(words)
             residual = residual - words[nearest(residual, words)]
-        self.sizes_ = (self.codes,) * self.levels
+        self.sizes_ = sizes
         return self
 
     def encode(self, X: np.ndarray) -> np.ndarray:

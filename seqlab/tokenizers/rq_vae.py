@@ -28,22 +28,23 @@ from torch.nn import functional as F
 
 from seqlab.datasets.text import checked
 from seqlab.progress import live
-from seqlab.tokenizers.clustering import balanced_kmeans, enough, nearest
+from seqlab.tokenizers.clustering import balanced_kmeans, nearest, sizes_for
 
 
 @dataclass
 class RQVAE:
     """`z = Enc(x)`, residual codes of z, `Dec(sum of codewords)`.
 
-    hidden: widths of the encoder; latent: width of the codes; beta: weight of the commitment. reconstruction
-    "mean", start=False (no k-means) and revive=0 are there to show the collapse they cause. revive: a code
-    chosen less often than this per batch, on a running average, moves to some item's residual. sinkhorn: the
-    last code of items with equal tuples is assigned by balanced transport. collaborative: LETTER's alpha
-    (paper .01 to .02), needs the vectors in `fit`; diversity: LETTER's beta (1e-4), with its `groups`.
+    codes: K per level, or a tuple with one for each, at most (`clustering.sizes_for`); hidden: widths of the encoder;
+    latent: width of the codes; beta: weight of the commitment. reconstruction "mean", start=False (no k-means) and
+    revive=0 are there to show the collapse they cause. revive: a code chosen less often than this per batch, on a
+    running average, moves to some item's residual. sinkhorn: the last code of items with equal tuples is assigned by
+    balanced transport. collaborative: LETTER's alpha (paper .01 to .02), needs the vectors in `fit`; diversity:
+    LETTER's beta (1e-4), with its `groups`.
     """
 
     levels: int = 3
-    codes: int = 256
+    codes: int | tuple[int, ...] = 256
     hidden: tuple[int, ...] = (512, 256, 128)
     latent: int = 32
     epochs: int = 100
@@ -64,21 +65,22 @@ class RQVAE:
     def fit(self, X: np.ndarray, collaborative: np.ndarray | None = None) -> RQVAE:
         """Train. collaborative: (n, latent) vectors of the same items, from training events alone.
 
-        Raises ValueError for fewer items than codes or vectors that do not fit. `history_` has one row per
-        epoch: loss parts per item, use of each level (codes chosen / codes), unique tuples / items.
+        `history_` has one row per epoch: loss parts per item, use of each level (codes chosen / codes), unique
+        tuples / items; `notes_` says if there are fewer codes than wanted. Raises ValueError for vectors that do not
+        fit.
         """
         X = checked(X)
-        enough(len(X), self.codes)
+        sizes, self.notes_ = sizes_for(self.codes, self.levels, len(X))
         other = self._collaborative(collaborative, len(X))
         self.mean_ = X.mean(0)
         self.scale_ = float((X - self.mean_).std()) or 1.0
         data = torch.from_numpy((X - self.mean_) / self.scale_)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(self.seed)
-            self.network_ = Network(self, X.shape[1])
+            self.network_ = Network(self, sizes, X.shape[1])
             self.history_ = self._train(data, other)
         self.network_.eval()
-        self.sizes_ = (self.codes,) * self.levels
+        self.sizes_ = sizes
         return self
 
     def _collaborative(self, vectors: np.ndarray | None, n: int) -> Tensor | None:
@@ -121,12 +123,15 @@ class RQVAE:
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(rows) / len(data)
             tuples = torch.cat(seen)
-            use = {f"use {level}": len(one.unique()) / self.codes for level, one in enumerate(tuples.T)}
+            use = {
+                f"use {level}": len(one.unique()) / size
+                for level, (one, size) in enumerate(zip(tuples.T, network.quantiser.codebook_sizes, strict=True))
+            }
             history.append({"epoch": epoch, **sums, **use, "unique": len(tuples.unique(dim=0)) / len(data)})
         return history
 
     def loss(
-        self, x: Tensor, other: Tensor | None = None, groups: Tensor | None = None
+        self, x: Tensor, other: Tensor | None = None, groups: list[Tensor] | None = None
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The weighted parts of the loss of scaled vectors (n, d), means over rows; and codes (n, C)."""
         z = self.network_.encoder(x)  # (n, latent)
@@ -151,14 +156,14 @@ class RQVAE:
             )
         return parts, codes
 
-    def _code_groups(self) -> Tensor:
-        """The group of every code, of about equal size within a level: (C, K)."""
+    def _code_groups(self) -> list[Tensor]:
+        """The group of every code, of about equal size within a level: (K,) for each level."""
         found = []
         for layer in self.network_.quantiser.layers:
             words = layer.codebook.detach().numpy()
-            centres, bonus = balanced_kmeans(words, min(self.groups, self.codes), iterations=3, seed=self.seed)
+            centres, bonus = balanced_kmeans(words, min(self.groups, len(words)), iterations=3, seed=self.seed)
             found.append(torch.from_numpy(nearest(words, centres, bonus)))
-        return torch.stack(found)
+        return found
 
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:
@@ -189,14 +194,14 @@ class RQVAE:
 class Network(nn.Module):
     """Encoder, codes, decoder."""
 
-    def __init__(self, settings: RQVAE, dim: int) -> None:
+    def __init__(self, settings: RQVAE, sizes: tuple[int, ...], dim: int) -> None:
         from vector_quantize_pytorch import ResidualVQ
 
         super().__init__()
         widths = [dim, *settings.hidden, settings.latent]
         self.encoder, self.decoder = mlp(widths), mlp(widths[::-1])
         self.quantiser = ResidualVQ(
-            dim=settings.latent, codebook_size=settings.codes, num_quantizers=settings.levels,
+            dim=settings.latent, codebook_size=sizes, num_quantizers=settings.levels,
             kmeans_init=settings.start, kmeans_iters=20, decay=0.9,
             learnable_codebook=settings.diversity > 0, ema_update=settings.diversity == 0,
             threshold_ema_dead_code=settings.revive, commitment_weight=0.0, rotation_trick=False,

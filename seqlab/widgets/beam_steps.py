@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seqlab import figures
+from seqlab import decoding, figures
 from seqlab.evaluation import influence
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
-from seqlab.recommender import device_of
+from seqlab.recommender import check_k, device_of
 from seqlab.widgets.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ class BeamSteps:
         for one in (run, other):
             if one is not None and not writes_codes(one.model):
                 raise ValueError(f"{one.system} does not write codes by a beam search; choose a system such as tiger")
-        self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), k
+        self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), check_k(k)
         self.names = names or _names(run, other)
         self.widths = sorted({*WIDTHS, width})
         self._width = width
@@ -93,6 +93,41 @@ class BeamSteps:
                     "place": listed.index(item) + 1 if item in listed else float("nan"),
                 })  # fmt: skip
         return pd.DataFrame(rows)
+
+    def lists(self, of: int = 0, groups: int = 4, mass: float = 0.9, seed: int = 0) -> dict[str, pd.DataFrame]:
+        """The first k items by other ways to decode, each from as many tuples as the beam is wide.
+
+        "no search": the exact scores; "beam"; "diverse": a beam in `groups` (fewer where they do not divide the width)
+        that avoid one another's codes; "typical": that many tuples drawn, from the codes that hold `mass` of the
+        probability and are about as surprising as can be expected. Columns rank, item, title, log_probability, and
+        exact_rank (the place without a search). Raises `ValueError` for a system that decodes in a way of its own.
+        """
+        model, batch = self._runs[of].model, self._batches[of]
+        if not hasattr(model, "decoder"):
+            raise ValueError(f"{self._runs[of].system} decodes in a way of its own; choose a system such as tiger")
+        trie, legal = _book(self._runs[of]).trie, getattr(model.config, "legal_only", False)
+        share = max(one for one in range(1, groups + 1) if self._width % one == 0)
+        generator = torch.Generator(device_of(model)).manual_seed(seed)
+        exact = self._exact[of][0]
+        best = exact.topk(min(self._k, len(exact) - 1))
+        found = {"no search": (best.indices, best.values)}
+        with torch.no_grad():
+            for name, beams in {
+                "beam": self._beams(self._width, of),
+                "diverse": decoding.diverse(model.decoder(batch), trie, self._width, share, renormalise=legal),
+                "typical": decoding.typical(model.decoder(batch), trie, self._width, mass, legal, generator),
+            }.items():
+                items, scores = (column[0].cpu() for column in beams.items(self._k))
+                found[name] = items[items > 0], scores[items > 0]
+        return {name: self._listed(items.tolist(), scores.tolist(), of) for name, (items, scores) in found.items()}
+
+    def _listed(self, items: list[int], scores: list[float], of: int) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame({
+            "rank": range(1, len(items) + 1), "item": items, "title": [self._titles[item] for item in items],
+            "log_probability": scores, "exact_rank": self._exact[of][1][items].tolist(),
+        })  # fmt: skip
 
     def follow(self, item: int) -> pd.DataFrame:
         """One item through the search of each run: columns run, step (from 1), code, rank, log_probability, fate.
@@ -197,7 +232,6 @@ class BeamSteps:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         levels = _book(self._runs[0]).levels
@@ -208,7 +242,7 @@ class BeamSteps:
         )
         self.picker = ItemPicker(self._titles, "follow", self.status.guard(self.pick))
         self.told = ipywidgets.HTML("Choose an item to follow it through the search.")
-        self.figure = go.FigureWidget(self._figure())
+        self.figure = live_figure(self._figure())
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         self.step.observe(self.status.guard(self._draw), "value")
         self.width.observe(self.status.guard(self._draw), "value")

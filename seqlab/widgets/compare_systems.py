@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, leaderboard
+from seqlab.evaluation.metrics import INTERVALS
 from seqlab.evaluation.standings import EVERYBODY, Standings, seconds_per_user
 from seqlab.figures.comparisons import COSTS
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
+from seqlab.options import Options
+from seqlab.run_identity import stored_identity
 from seqlab.widgets.picking import titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +38,13 @@ class CompareSystems:
     """Systems under one protocol: metrics, paired differences to a reference, costs; behind each number its users.
 
     A cell opens groups of users of that system and the reference, a group its users, the one whom the system serves
-    better first. runs: by label one run, or several seeds; of a list, runs of one system with the same settings are
-    seeds of each other. reference: a label (None: the best system that only counts, or the first). measured: the
-    leaderboard (`leaderboard.read`), whose rows of this protocol stand in the table as numbers. users: rows of the
-    still's list. A group or a user that is opened is selected in `selection`; whom it holds from elsewhere is a group
-    here. on_user(user) is called with the number of a user who is chosen. Raises `ValueError` for runs of several
-    protocols or of another split, fewer than two systems, and for a reference that is none of them.
+    better first. runs: by label one run, or several seeds; of a list, runs of one system with the same settings, and
+    with the same options where they have folders, are seeds of each other. reference: a label (None: the best system
+    that only counts, or the first). measured: the leaderboard (`leaderboard.read`), whose rows of these data under this
+    protocol stand in the table as numbers. users: rows of the still's list. A group or a user that is opened is
+    selected in `selection`; whom it holds from elsewhere is a group here. on_user(user) is called with the number of a
+    user who is chosen. Raises `ValueError` for runs of several protocols or of another split, fewer than two systems,
+    and for a reference that is none of them.
     """
 
     def __init__(
@@ -54,18 +60,18 @@ class CompareSystems:
     ) -> None:
         self._split, self._titles, self._count = split, titles_of(split), users
         self.selection, self._on_user = selection, on_user
-        self._runs = _labelled(runs)
-        if len(self._runs) < 2:
+        self.runs = _labelled(runs)
+        if len(self.runs) < 2:
             raise ValueError("A comparison needs two systems at least; train another one, or load its run.")
-        self._standings = Standings({label: [one.ranks for one in some] for label, some in self._runs.items()}, metrics)
+        self._standings = Standings({label: [one.ranks for one in some] for label, some in self.runs.items()}, metrics)
         self._of_this_split()
         self.metrics = self._standings.metrics
         self._costs = self._costs_of_runs()
         self._measured, self._left_out = self._only_numbers(measured)
-        counting = [label for label in self._runs if self._costs.at[label, "kind"] == "floor"]
-        means = self._standings.table(next(iter(self._runs))).set_index(["metric", "system"])["mean"]
+        counting = [label for label in self.runs if self._costs.at[label, "kind"] == "floor"]
+        means = self._standings.table(next(iter(self.runs))).set_index(["metric", "system"])["mean"]
         by_worth = sorted(counting, key=lambda label: -means[self.metrics[-1], label])
-        self.reference = self._known(reference or (by_worth or list(self._runs))[0])
+        self.reference = self._known(reference or (by_worth or list(self.runs))[0])
         self._selected = selection.now.users if selection is not None else ()
         self.cell: tuple[str, str] | None = None
         self.group: tuple[str, str] | None = None
@@ -90,6 +96,31 @@ class CompareSystems:
         frame = pd.concat([pd.DataFrame(rows), self._measured]) if len(self._measured) else pd.DataFrame(rows)
         return frame.sort_values(self.metrics[-1], ascending=False, kind="stable", ignore_index=True)
 
+    @property
+    def first_runs(self) -> dict[str, Run]:
+        """The first seed of each system by its label, those that were trained before those that only count."""
+        order = sorted(self.runs, key=lambda label: self._costs.at[label, "kind"] != "trained")
+        return {label: self.runs[label][0] for label in order}
+
+    def made(self) -> pd.DataFrame:
+        """How each system came about: label, seeds, settings, training and run folders, the same for all its seeds.
+
+        settings, training: where they differ from the defaults; training is told of runs that have a folder.
+        """
+        import pandas as pd
+
+        rows = []
+        for label, some in self.runs.items():
+            told = _options(some[0]) or {}
+            seeds = [str((_options(run) or {}).get("seed", "")) for run in some]
+            rows.append({
+                "system": label, "seeds": ", ".join(filter(None, seeds)) or f"{len(some)}",
+                "settings": _changed(dataclasses.asdict(some[0].model.config), type(some[0].model.config)()),
+                "training": _changed(told, Options()) if hasattr(some[0].model, "loss") else "counts only",
+                "folders": ", ".join(str(run.folder) for run in some if run.folder) or "made here, not kept",
+            })  # fmt: skip
+        return pd.DataFrame(rows)
+
     def slices(self, system: str, metric: str) -> pd.DataFrame:
         """A system beside the reference by groups of users: see `evaluation.Standings.slices`."""
         return self._standings.slices(self._known(system), self.reference, metric, self._also())
@@ -105,7 +136,7 @@ class CompareSystems:
     @property
     def best(self) -> str:
         """The best system by the last metric that is not the reference; one that was trained, if there is any."""
-        others = [label for label in self.board()["system"] if label in self._runs and label != self.reference]
+        others = [label for label in self.board()["system"] if label in self.runs and label != self.reference]
         return min(others, key=lambda label: self._costs.at[label, "kind"] != "trained")
 
     def protocol(self) -> str:
@@ -193,7 +224,7 @@ class CompareSystems:
         board = self.board()
         table = figures.standings(board, self.metrics, self.reference, live, live and self.selection is not None)
         key = (
-            f"Below each number its 95 % interval over users; dashes are {plain(self.reference, 40)}, the reference. "
+            f"Below each number its interval; dashes are {plain(self.reference, 40)}, the reference. {INTERVALS}. "
             "Differences are paired by user: ▲ better and ▼ worse where their interval misses 0, ○ where none was "
             "shown. A floor only counts. Milliseconds: ten items for a batch of 64 users, this machine. Peak memory is "
             "not told: systems trained in one process share it."
@@ -204,7 +235,7 @@ class CompareSystems:
                 "leaderboard); it takes a run to go deeper."
             )
         if self._left_out:
-            key += f" {self._left_out} of the leaderboard under another protocol: left out."
+            key += f" {self._left_out} of the leaderboard, of other data of this name or another protocol: left out."
         return Html(f"{self._line(self.protocol())}{table.body}<div class='quiet'>{text(key)}</div>")
 
     def _groups(self) -> Html:
@@ -263,7 +294,6 @@ class CompareSystems:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         from seqlab.widgets.pressable import Pressable
 
@@ -273,12 +303,12 @@ class CompareSystems:
         def choice(words: str, options: list[tuple[str, str]], value: str) -> Any:
             return ipywidgets.Dropdown(options=options, value=value, description=words, style=named, layout=narrow)
 
-        systems = [(plain(label, 60), label) for label in self._runs]
+        systems = [(plain(label, 60), label) for label in self.runs]
         self.with_whom = choice("compare with", systems, self.reference)
         self.cost = choice("cost", [(words, name) for name, words in COSTS.items()], "seconds")
         self.quality = choice("quality", [(one, one) for one in self.metrics], self.metrics[-1])
         self.table = Pressable(self.status.guard(self._pressed))
-        self.figure = go.FigureWidget(self.costs())
+        self.figure = live_figure(self.costs())
         words = Html("<div>What quality costs: up and to the left is better; whiskers are 95 % intervals.</div>").markup
         row = ipywidgets.HBox([self.cost, self.quality], layout={"flex_flow": "row wrap"})
         self._plot = ipywidgets.VBox([ipywidgets.HTML(words), row, self.figure])
@@ -370,8 +400,8 @@ class CompareSystems:
         return {SELECTED[0]: pd.Series(np.where(inside, SELECTED[1], None), dtype="category")}
 
     def _known(self, label: str) -> str:
-        if label not in self._runs:
-            raise ValueError(f"{label!r} is none of the systems with ranks: {', '.join(map(repr, self._runs))}.")
+        if label not in self.runs:
+            raise ValueError(f"{label!r} is none of the systems with ranks: {', '.join(map(repr, self.runs))}.")
         return label
 
     def _of_this_split(self) -> None:
@@ -393,7 +423,7 @@ class CompareSystems:
         import pandas as pd
 
         rows = {}
-        for label, some in self._runs.items():
+        for label, some in self.runs.items():
             spent = seconds_per_user(some[0].model, self._split, self._standings.seen_filter)
             rows[label] = {
                 "kind": "trained" if hasattr(some[0].model, "loss") else "floor",
@@ -405,7 +435,10 @@ class CompareSystems:
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def _only_numbers(self, measured: pd.DataFrame | None) -> tuple[pd.DataFrame, str]:
-        """Rows of the leaderboard under this protocol that are not these runs, and how many there are under others."""
+        """Rows of the leaderboard of these data under this protocol, but for these runs, and how many others there are.
+
+        Others are those of this name.
+        """
         import pandas as pd
 
         if measured is None or not len(measured):
@@ -413,8 +446,8 @@ class CompareSystems:
         found = leaderboard.standings(measured, self._split, self._standings.seen_filter)
         of_dataset = int((measured["dataset"] == self._split.log.name).sum())
         others = of_dataset - int(found["seeds"].sum())
-        means = self._standings.table(next(iter(self._runs))).set_index(["system", "metric"])["mean"]
-        here = [(some[0].system, label) for label, some in self._runs.items()]
+        means = self._standings.table(next(iter(self.runs))).set_index(["system", "metric"])["mean"]
+        here = [(some[0].system, label) for label, some in self.runs.items()]
         names = [name for name in self.metrics if name in found]
         again = [
             any(system == row["system"] and all(abs(means[label, name] - row[name]) < 1e-5 for name in names)
@@ -431,17 +464,39 @@ class CompareSystems:
 
 def _labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[str, list[Run]]:
     """By label, the runs of each system: its seeds."""
-    import dataclasses
-
     if isinstance(runs, Mapping):
         return {str(label): list(some) if isinstance(some, (list, tuple)) else [some] for label, some in runs.items()}
-    found: dict[str, dict[str, list[Run]]] = {}
+    found: dict[str, dict[str, tuple[dict, list[Run]]]] = {}
     for run in runs:
-        settings = dataclasses.asdict(run.model.config)
-        found.setdefault(run.system, {}).setdefault(repr(settings), []).append(run)
+        choice = dataclasses.asdict(run.model.config)
+        if hasattr(run.model, "loss"):
+            choice |= {key: value for key, value in (_options(run) or {}).items() if key != "seed"}
+        found.setdefault(run.system, {}).setdefault(repr(choice), (choice, []))[1].append(run)
     labelled = {}
     for system, kinds in found.items():
-        choices = [dataclasses.asdict(some[0].model.config) for some in kinds.values()]
-        for words, some in zip(leaderboard.told_apart(choices), kinds.values(), strict=True):
-            labelled[f"{system}{words}"] = some
+        words = _shortest([choice for choice, _ in kinds.values()])
+        labelled |= {f"{system}{word}": some for word, (_, some) in zip(words, kinds.values(), strict=True)}
     return labelled
+
+
+def _shortest(choices: list[dict[str, Any]]) -> list[str]:
+    """Words that tell each choice from the others, by as few of its settings and options as it takes."""
+    keys, told = [], 1
+    for key in dict.fromkeys(key for choice in choices for key in choice):
+        if (apart := len({repr([choice.get(one) for one in [*keys, key]]) for choice in choices})) > told:
+            keys, told = [*keys, key], apart
+    return leaderboard.told_apart([{key: choice[key] for key in keys if key in choice} for choice in choices])
+
+
+def _options(run: Run) -> dict[str, Any] | None:
+    """The options of a run that has a folder, those that it was made with."""
+    return stored_identity(run.folder).options if run.folder is not None else None
+
+
+def _changed(values: dict[str, Any], usual: Any) -> str:
+    """What differs from the defaults, as words."""
+    usual = json.loads(json.dumps(dataclasses.asdict(usual)))
+    return leaderboard.as_words({
+        key: value for key, value in values.items()
+        if key != "seed" and json.loads(json.dumps(value)) != usual.get(key)
+    }).replace(":", ", ") or "the defaults"  # fmt: skip

@@ -10,6 +10,7 @@ from seqlab import figures
 from seqlab.evaluation import influence
 from seqlab.figures.tables import Html
 from seqlab.figures.theme import plain
+from seqlab.recommender import check_k
 from seqlab.widgets.picking import HistoryBox, ItemPicker, longest_of, reading, titles_of, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
@@ -41,7 +42,7 @@ class HistoryEditor:
         seed: int = 0,
         history: str | list[str | int] | History | None = None,
     ) -> None:
-        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), k
+        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.ranks.seen_filter
         self._listeners: list[Callable[[History], None]] = []
         if history is not None and not isinstance(history, influence.History):

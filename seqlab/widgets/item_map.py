@@ -12,7 +12,7 @@ from seqlab.evaluation import projection
 from seqlab.figures import catalogue_maps
 from seqlab.figures.tables import Html, text
 from seqlab.widgets.picking import ItemPicker, titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,6 @@ class ItemMap:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         self.color = ipywidgets.Dropdown(options=self.columns, value=self._color, description="colour")
@@ -115,7 +114,7 @@ class ItemMap:
             under = [self.lasso]
             chooser.append(self._buttons())
             self.near.value = "Draw around dots with the mouse, click one, or choose an item here and press Select."
-        self.figure = go.FigureWidget(self._figure("pan" if self.selection is None else "lasso"))
+        self.figure = live_figure(self._figure("pan" if self.selection is None else "lasso"))
         if self.selection is not None:
             self.lasso.mark(self.selection.now.items)
             self.selection.follow(lambda now: self.lasso.mark(now.items), self.status)

@@ -8,7 +8,7 @@ from seqlab import figures, tracing
 from seqlab.evaluation import influence
 from seqlab.figures.theme import plain
 from seqlab.widgets.picking import offered, titles_of, user_dropdown, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,11 +93,10 @@ class Memories:
         return figures.influences(pd.concat(frames, ignore_index=True), titles)
 
     def _controls(self) -> Any:
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         self.user = user_dropdown(self._split, self._users)
-        self.figure = go.FigureWidget(self._figure([self.user.value if self._history is None else self._history]))
+        self.figure = live_figure(self._figure([self.user.value if self._history is None else self._history]))
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         return panel(self.status, self.user, self.figure, figure=self.figure)
 

@@ -8,6 +8,7 @@ from seqlab.datasets.columns import DataError
 from seqlab.datasets.text import from_model
 from seqlab.evaluation import projection
 from seqlab.figures.tables import Html, text
+from seqlab.recommender import check_k
 from seqlab.widgets.picking import ItemPicker, titles_of
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
@@ -44,7 +45,7 @@ class Neighbours:
         if wrong := [run.system for run in runs.values() if not has_vectors(run.model)]:
             raise ValueError(f"{wrong[0]} has no table of item vectors; choose a system such as sasrec")
         self._vectors = {label: from_model(run.model) for label, run in runs.items()}
-        self._titles, self._k, self.selection = titles_of(split), k, selection
+        self._titles, self._k, self.selection = titles_of(split), check_k(k), selection
         self._read(history)
         self.view = None if in_report() else self._controls()
 

@@ -10,8 +10,9 @@ from seqlab import figures
 from seqlab.evaluation import influence, patching
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import labels, plain
+from seqlab.recommender import check_k
 from seqlab.widgets.picking import HistoryBox, longest_of, reading, sample_users, titles_of, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -53,7 +54,7 @@ class Patching:
                 f"{run.system} makes lists without scoring the catalogue, so nothing tells how far a patch goes; "
                 "choose a system that scores, such as sasrec"
             )
-        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), k
+        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter, self._item = run.ranks.seen_filter, item
         self._users = sample_users(split, CHOICE, seed)
         self.history = reading(split, self._model, history, seed)
@@ -140,7 +141,7 @@ class Patching:
     def _somebody_else(self, history: History) -> History:
         """The first of the users offered who is recommended something else first."""
         others = [reading(self._split, self._model, user) for user in self._users if user != history.user]
-        first, *theirs = influence.lists_of(self._model, [history, *others], 1, self._filter)[:, 0].tolist()
+        first, *theirs = influence.lists_of(self._model, [history, *others], 1, self._filter).items[:, 0].tolist()
         different = (other for other, item in zip(others, theirs, strict=True) if item != first)
         return next(different, others[0] if others else history)
 
@@ -164,7 +165,6 @@ class Patching:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         guard = self.status.guard
@@ -177,7 +177,7 @@ class Patching:
         self.place = ipywidgets.IntSlider(0, 0, 1, description="from the end", continuous_update=False)
         self.about = ipywidgets.HTML(layout={"width": "100%"})
         self.told = ipywidgets.HTML(layout={"width": "100%"})
-        self.figure = go.FigureWidget(figures.patched_places(self.grid, self.best()))
+        self.figure = live_figure(figures.patched_places(self.grid, self.best()))
         self.figure.data[0].on_click(guard(self._clicked))
         self._offer()
         self.user.observe(guard(self._choose), "value")

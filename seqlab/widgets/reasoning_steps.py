@@ -11,7 +11,7 @@ from seqlab.figures.reasoning import MEASURES
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
 from seqlab.widgets.picking import offered, reading, titles_of, user_dropdown, user_label, user_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel, redraw
+from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,7 +225,6 @@ class ReasoningSteps:
 
     def _controls(self) -> Any:
         import ipywidgets
-        import plotly.graph_objects as go
 
         self.status = StatusLine()
         steps = self.found.steps
@@ -241,7 +240,7 @@ class ReasoningSteps:
             description="replace", layout={"width": "180px"},
         )  # fmt: skip
         self.patch_user = ipywidgets.Dropdown(options=options, value=self._users[-1], description="by that of")
-        self.figure = go.FigureWidget(self._figure())
+        self.figure = live_figure(self._figure())
         self.listed = ipywidgets.HTML(self.lists().markup)
         self.told = ipywidgets.HTML("Replace the state of a step by another user's, and watch the ranking.")
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,10 +98,9 @@ class RunChoice:
     def _none(self) -> str:
         if self._on(self.dataset.value):
             return "The lists beside it hold those there are."
-        return (
-            f"There is no finished run on {self.dataset.value} below {self.folder.value}: train one with "
-            f"seqlab leaderboard sasrec --dataset {self.dataset.value}."
-        )
+        dataset, folder = self.dataset.value, self.folder.value
+        how = shlex.join(["seqlab", "leaderboard", "sasrec", "--dataset", dataset, "--runs", folder])
+        return f"There is no finished run on {dataset} below {folder}: train one with {how}"
 
     def _told(self, dataset: str) -> str:
         count = len(self._on(dataset))

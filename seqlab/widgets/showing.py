@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from seqlab.figures.theme import CONFIG, as_html
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
@@ -48,7 +50,7 @@ def _as_html(widget: Any) -> str:
         return f"<p>{html.escape(sentence(error))}</p>"
     if hasattr(still, "markup"):
         return still._repr_html_()
-    return still.to_html(full_html=False, include_plotlyjs=False, include_mathjax=False)
+    return as_html(still.to_plotly_json())
 
 
 def sentence(error: Exception) -> str:
@@ -85,6 +87,15 @@ JupyterLab takes arrows and letters typed into a list for commands of its own (a
 deletes one) unless the focused element asks it not to. A live figure is drawn before it has its place, at a guessed
 width, and never measures again by itself.
 """
+
+
+def live_figure(figure: go.Figure) -> go.FigureWidget:
+    """A figure that follows its kernel and leads nowhere else: see `CONFIG`."""
+    import plotly.graph_objects as go
+
+    widget = go.FigureWidget(figure)
+    widget._config = {**widget._config, **CONFIG}  # plotly has no public way to configure a live figure
+    return widget
 
 
 def panel(status: StatusLine, *parts: Any, figure: go.FigureWidget | None = None) -> Any:

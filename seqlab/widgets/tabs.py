@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from seqlab.figures.tables import Html, text
+from seqlab.figures.theme import as_html
 from seqlab.widgets.showing import Soon, StatusLine, in_report, sentence
 
 if TYPE_CHECKING:
@@ -214,14 +215,8 @@ def drawn(still: Any, least: int = LEGIBLE) -> Html:
     """
     if hasattr(still, "body"):
         return still
-    from plotly.io import to_html
-
-    script = to_html(
-        still, config={"displaylogo": False, "responsive": True}, full_html=False, include_plotlyjs=False,
-        include_mathjax=False, default_height=still.layout.height or 450,
-    )  # fmt: skip
     wide = f"min-width:{min(least, LEGIBLE)}px"
-    return Html(f"<div style='overflow-x:auto'><div style='{wide}'>{script}</div></div>")
+    return Html(f"<div style='overflow-x:auto'><div style='{wide}'>{as_html(still.to_plotly_json())}</div></div>")
 
 
 def side_by_side(columns: Iterable[Html], least: int = COLUMN) -> Html:

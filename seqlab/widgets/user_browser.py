@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqlab.evaluation.ranking import whole_history
 from seqlab.figures import user_cards
 from seqlab.figures.tables import Html
+from seqlab.recommender import check_k, device_of, top_unseen
 from seqlab.widgets.picking import sample_users, titles_of, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 class UserBrowser:
     """The test users of a run in a random order (the same for one seed); the still shows the first `users` of them.
 
-    With a `selection` they are the users of that, in a list to search and sort; who is shown is selected.
+    With a `selection` they are the users of that, in a list to search and sort; who is shown is selected, and who alone
+    is selected elsewhere is shown.
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class UserBrowser:
         selection: Selection | None = None,
     ) -> None:
         self.selection = selection
-        self._run, self._split, self._count, self._k, self._last = run, split, users, k, last
+        self._run, self._split, self._count, self._k, self._last = run, split, users, check_k(k), last
         self._order = sample_users(split, len(split.test), seed)
         self._titles = titles_of(split)
         self._rank = dict(zip(run.ranks.frame["user"], run.ranks.frame.itertuples(index=False), strict=True))
@@ -45,15 +48,15 @@ class UserBrowser:
         """What is known about one user, for `figures.user_cards`."""
         import torch
 
-        from seqlab.recommender import device_of, top_unseen
-
         run, split = self._run, self._split
         row = torch.tensor([self._row[user]])
-        whole = split.test.batch(row).items[0].cpu()
-        batch = split.test.batch(row, run.model.config.max_length).to(device_of(run.model))
+        batch = split.test.batch(row, run.model.config.max_length)
+        whole = whole_history(split.test, row, batch.items)[0].cpu()
+        batch = batch.to(device_of(run.model))
         with torch.no_grad():
-            if run.ranks.seen_filter:
-                ranking = top_unseen(run.model, batch, self._k, whole[None].to(batch.items.device))
+            if run.ranks.seen_filter:  # which keeps the answer, as evaluation does
+                met = whole[whole != split.test.item[row].cpu()].to(batch.items.device)
+                ranking = top_unseen(run.model, batch, self._k, (torch.zeros_like(met), met))
             else:
                 ranking = run.model.recommend(batch, self._k)
         result = self._rank[user]
@@ -93,8 +96,9 @@ class UserBrowser:
         self.position = ipywidgets.IntSlider(
             first, first, len(self._order), description="user", continuous_update=False, layout={"width": "420px"}
         )
-        self.previous = ipywidgets.Button(description="Previous", icon="arrow-left", layout={"width": "110px"})
-        self.next = ipywidgets.Button(description="Next", icon="arrow-right", layout={"width": "110px"})
+        whole = {"width": "110px", "flex": "0 0 auto"}
+        self.previous = ipywidgets.Button(description="Previous", icon="arrow-left", layout=whole)
+        self.next = ipywidgets.Button(description="Next", icon="arrow-right", layout=whole)
         self.card_view = ipywidgets.HTML(layout={"width": "98%"})
         self.previous.on_click(self.status.guard(lambda _: self._step(-1)))
         self.next.on_click(self.status.guard(lambda _: self._step(+1)))
@@ -114,8 +118,10 @@ class UserBrowser:
         return panel(self.status, ipywidgets.HBox([left, right], layout={"width": "100%"}))
 
     def _listed(self) -> None:
-        """The list has changed: stay with who was picked if they are in it, else show nobody."""
+        """The list has changed: show the only one in it, or stay with who was picked if they are in it, else nobody."""
         user = self.list.picked if self.list.picked in self.list.users else None
+        if len(self.list.users) == 1 and len(self.selection.now.users) == 1:
+            user = int(self.list.users[0])
         self._place(user)
         if user is not None and user != self._on_card:
             self._picked(user)

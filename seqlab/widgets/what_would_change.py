@@ -12,6 +12,7 @@ from seqlab.evaluation import influence
 from seqlab.evaluation.edits import edit_search
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
+from seqlab.recommender import check_k
 from seqlab.widgets.picking import ItemPicker, reading, titles_of, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
@@ -45,7 +46,8 @@ class WhatWouldChange:
         limit: int = 5_000,
         seed: int = 0,
     ) -> None:
-        self._model, self._split, self._titles, self._k, self._limit = run.model, split, titles_of(split), k, limit
+        self._model, self._split, self._titles = run.model, split, titles_of(split)
+        self._k, self._limit = check_k(k), limit
         self._filter, self._item = run.ranks.seen_filter, item
         self._steps: Iterator[Edit] | None = None
         self._read(reading(split, self._model, history, seed))

@@ -6,10 +6,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
-from seqlab.evaluation import influence
+from seqlab.evaluation import attention, influence
 from seqlab.figures.histories import Measure
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
+from seqlab.recommender import check_k
 from seqlab.widgets.picking import reading, titles_of, user_label
 from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
 
@@ -50,9 +51,8 @@ class Why:
                 f"{run.system} makes lists without scoring the catalogue, so no event's worth can be told; choose a "
                 "system that scores, such as sasrec"
             )
-        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), k
+        self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.ranks.seen_filter
-        self._attentive = any(tap.kind == "attention" for tap in tracing.taps(self._model).values())
         self._asked = item
         self._read(reading(split, self._model, history, seed))
         self.view = None if in_report() else self._controls()
@@ -89,9 +89,9 @@ class Why:
         said += f"Event {best + 1}, {self._event(best)}, speaks most for it ({worth[best]:+.2f} nats)"
         if worth[worst] < 0:
             said += f"; event {worst + 1}, {self._event(worst)}, most against it ({worth[worst]:+.2f})"
-        if self._attention is not None:
-            _, agree = influence.agreement(self._attention, self._worth)
-            said += f". What the events are worth and where the last position looks {agree}"
+        if self._looked is not None:
+            _, agree = influence.agreement(self._looked, self._worth)
+            said += f". The worth of the events and the attention of {self._attention.who_answers()} {agree}"
         peak = self._surprise.set_index("position").loc[self.surprising]
         said += (
             f". The most surprising was event {self.surprising + 1}, {self._event(self.surprising)}: "
@@ -102,8 +102,8 @@ class Why:
     def measures(self) -> Html:
         """Every event with its worth, the attention it gets and its surprise."""
         shown = [Measure("worth", "log-probability, nats", _values(self._worth))]
-        if self._attention is not None:
-            shown.append(Measure("attention", "of the last position", _values(self._attention), ".1%"))
+        if self._looked is not None:
+            shown.append(Measure("attention", f"of {self._attention.who_answers()}", _values(self._looked), ".1%"))
         shown.append(Measure("surprise", "−log p, nats", _values(self._surprise), ".1f"))
         return figures.event_measures(self._events(), shown, self.surprising)
 
@@ -142,17 +142,12 @@ class Why:
         self._log_p = scores[0].log_softmax(0)
         free = influence.free_of(scores, [history], self._filter)[0]
         self._top = [item for item in free.topk(min(self._k, len(free) - 1)).indices.tolist() if free[item] > -math.inf]
-        self._attention = self._looked(trace) if self._attentive else None
+        attentive = attention.attends(self._model)
+        self._attention = attention.attention_in(trace, self._model, history) if attentive else None
+        self._looked = self._attention.answer() if attentive else None
         alone = len(history) < 2
         self._surprise = None if alone else influence.surprise(self._model, history)
         self._ask(self._asked)
-
-    def _looked(self, trace: tracing.Trace) -> pd.DataFrame | None:
-        """The attention that each event gets; None of a system whose attention is over codes or a graph's items."""
-        events, weights = len(self.history), trace["attention"].frame()
-        more = int(weights["key"].max()) + 1 - events  # the mask of a masked model, or thoughts
-        known = 0, 1, getattr(self._model.config, "steps", 0)
-        return influence.last_look(weights, events) if more in known else None
 
     def _ask(self, item: int | None) -> None:
         """Ask what each event is worth to an item; None: to the first."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import datasets, pins
 from seqlab.figures.tables import Html, text
-from seqlab.run_folders import finished_runs
+from seqlab.run_folders import default_folder, finished_runs
 from seqlab.training import load_run
 from seqlab.widgets.bench_pages import top_tens
 from seqlab.widgets.desk import Desk
@@ -42,7 +43,7 @@ class Workbench:
     history was edited to. selection: {"items": ids}, {"codes": a prefix} or {"users": ids}. tab: the one that is open
     (None or "": the first; in a report, all). other: the user whose activations are patched in. seed: of all that is
     random. dataset: the name or path the data were loaded by (None: the log's name). folder: where the toolbar looks
-    for other runs (None: where the first run lies, else data/runs).
+    for other runs (None: where the first run lies, else `run_folders.default_folder()`).
     Raises `ValueError` for no runs or more than three, for a user, an item or a tab that is not there, and for a user
     as well as somebody typed in.
     """
@@ -71,23 +72,24 @@ class Workbench:
     @classmethod
     def from_folder(
         cls,
-        folder: str | Path = "data/runs",
+        folder: str | Path | None = None,
         dataset: str | None = None,
         runs: Iterable[str | Path] = (),
         **state: Any,
     ) -> Workbench:
         """With finished runs below a folder: those named, else the best one on the dataset (None: the first there is).
 
-        state: as `state` gives it. Raises `FileNotFoundError` where there is no finished run.
+        folder: None is `run_folders.default_folder()`. state: as `state` gives it. Raises `FileNotFoundError` where
+        there is no finished run.
         """
+        folder = default_folder() if folder is None else Path(folder)
         found = finished_runs(folder)
         found = [run for run in found if dataset in (None, run.dataset)]
         folders = [Path(one) for one in runs] or [run.folder for run in found[:1]]
         if not folders:
             about = "" if dataset is None else f" on {dataset}"
-            raise FileNotFoundError(
-                f"there is no finished run{about} below {folder}; train one: seqlab leaderboard sasrec"
-            )
+            how = shlex.join(["seqlab", "leaderboard", "sasrec", "--runs", str(folder)])
+            raise FileNotFoundError(f"there is no finished run{about} below {folder}; train one: {how}")
         dataset = dataset or next((run.dataset for run in found if run.folder == folders[0]), found[0].dataset)
         split = datasets.leave_one_out(datasets.load(dataset))
         return cls([load_run(one, split) for one in folders], split, dataset=dataset, folder=folder, **state)
@@ -227,7 +229,7 @@ def _beside(runs: Mapping[str, Run], name: str) -> Path:
     """Where the runs lie beside the first that has a folder (those on one dataset often in a folder of its name)."""
     folder = next((run.folder for run in runs.values() if run.folder is not None), None)
     if folder is None:
-        return Path("data/runs")
+        return default_folder()
     return folder.parent.parent if folder.parent.name == name else folder.parent
 
 

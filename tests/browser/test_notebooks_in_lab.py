@@ -107,12 +107,36 @@ def test_the_map_is_recoloured_and_an_item_found_by_keyboard(lab, with_parameter
         opened.no_mishaps()
 
 
+def test_who_is_pressed_in_the_table_of_systems_is_shown_below(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    systems = {"sasrec": {"dim": 16, "layers": 1, "max_length": 6}}
+    path = with_parameters("08_compare_systems", systems=systems, seeds=[0], floors=["popularity"])
+    with lab.notebook(path, width=1300) as opened:
+        opened.run_all()
+        table = opened.panel.locator(".jp-OutputArea", has=opened.page.locator(".cmp")).first
+        browser = output_with(opened, "Pick a user in the list").first
+        expect(browser).to_be_visible(timeout=30_000)
+        browser_card = opened.panel.locator(".card")
+        expect(browser_card).to_have_count(0)
+        table.get_by_role("button", name=re.compile("^ndcg@10 of sasrec")).first.click()
+        table.get_by_role("button", name=re.compile("^the users of")).first.click()
+        table.locator("button[data-press='user:0']").click()
+        name = table.locator("button[data-press='user:0']").inner_text()
+        expect(browser_card.locator("h4")).to_have_text(re.compile(rf"User {re.escape(name)}"), timeout=30_000)
+        expect(opened.panel.get_by_role("status").filter(has_text=f"User {name}:").last).to_be_visible(timeout=30_000)
+        opened.shot("08_person", full_page=False)
+        browser_card.scroll_into_view_if_needed()
+        opened.shot("08_person")
+        opened.no_mishaps()
+
+
 def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None:
     from playwright.sync_api import expect
 
     with lab.notebook(with_parameters("03_attention_and_memory", events=8)) as opened:
         opened.run_all()
-        view = output_with(opened, "Where the last event looks").first
+        view = output_with(opened, "The attention of the last event").first
         caption = view.locator(".widget-html", has_text="the top item is")
         before = caption.inner_text()
         plot = view.locator(".js-plotly-plot")

@@ -121,7 +121,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
 
         # the tabs, by keyboard
         for tab, shown in (
-            ("Attention and memory", "Where the last event looks"),
+            ("Attention and memory", "The attention of the last event"),
             ("Beam", "without a search"),
             ("Reasoning", "None of these runs reasons in steps"),
             ("Neighbours", "Nearest to"),

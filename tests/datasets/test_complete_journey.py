@@ -45,6 +45,15 @@ def test_by_type_people_buy_again_and_a_basket_holds_an_item_once(kept):
     }
 
 
+def test_neither_view_is_numbered_or_ordered_in_another_way(kept):
+    prints = {
+        "complete-journey": "6eeb79bfa1341b27a82bf88cc4890e3e3a0c0fc2ce7ae827e25fc4fed661f821",
+        "complete-journey-products": "36def1816259da1b604addd89759267cabfc01a9e85a22204abd706765853c4b",
+    }
+    assert {view: log.fingerprint(1) for view, log in kept[1].items()} == prints
+    assert {view: log.card for view, log in kept[1].items()} == {view: view for view in prints}
+
+
 def test_by_product_nothing_repeats(kept):
     log = kept[1]["complete-journey-products"]
     assert not log.repeats

@@ -71,7 +71,7 @@ UNNAMED = {
     "u.data": (RATINGS.replace("::", "\t"), (0, 1, 3)),
     "ratings.csv": (RATINGS.replace("::", ","), ("0", "1", "3")),
     "clicks.txt": ("3,2000-12-31T22:00:00.000Z,11\n3,2000-12-31T22:01:00Z,12\n4,2000-12-31T22:02:00Z,11\n", (0, 2, 1)),
-    "log.tsv.gz": (gzip.compress(RATINGS.replace("::", "\t").encode()), ("0", "1", "3")),
+    "log.tsv.gz": (gzip.compress(RATINGS.replace("::", "\t").encode(), mtime=0), ("0", "1", "3")),
     "mixed.csv": ("u3,when,11,978300000\nu3,x,12,978300060\nu4,x,11,978300120\n", (0, 2, 3)),
 }
 

@@ -68,7 +68,8 @@ def test_a_frame_reads_like_its_file_and_is_not_changed(tmp_path):
     before = ROWS.copy()
     ROWS.to_csv(tmp_path / "log.csv", index=False)
     log = read(ROWS, "customer", "sku", "when", items=CATALOG, title="name")
-    assert log.fingerprint() == read(tmp_path / "log.csv", "customer", "sku", "when").fingerprint()
+    same = read(tmp_path / "log.csv", "customer", "sku", "when", items=CATALOG, title="name")
+    assert log.fingerprint() == same.fingerprint()
     assert ROWS.equals(before)
 
 
@@ -98,17 +99,36 @@ def test_numbers_and_words_in_one_text_file_are_all_text(tmp_path):
     assert any("both numbers and text" in note for note in log.notes)
 
 
-def test_the_folder_layout_keeps_the_source_order(tmp_path):
-    folder = tmp_path / "mine"
+def folder_of(folder: Path, rows: str, header: str = "user_id\titem_id\ttimestamp") -> Path:
     folder.mkdir()
-    write(
-        folder / "interactions.tsv.gz",
-        gzip.compress(b"user_id\titem_id\ttimestamp\n1\t2\t9\n1\t1\t\n2\t1\t4\n2\t3\t1\n"),
-    )
+    write(folder / "interactions.tsv.gz", gzip.compress(f"{header}\n{rows}".encode()))
     write(folder / "items.tsv.gz", gzip.compress(b'item_id\ttitle\n1\t"one\n2\ttwo" \n3\tthree\n'))
-    for log in (read_folder(folder), load(folder)):
-        assert log.events["item"].tolist() == [2, 1, 1, 3]
-        assert log.items["title"].tolist() == ['"one', 'two" ', "three"]
+    return folder
+
+
+def test_a_folder_is_sorted_by_time_like_its_file(tmp_path):
+    folder = folder_of(tmp_path / "mine", "1\t2\t9\n1\t1\t5\n2\t1\t4\n2\t3\t1\n2\t2\t4\n")
+    for log in (read_folder(folder), load(folder), load(folder / "interactions.tsv.gz")):
+        assert log.events["item"].tolist() == [1, 2, 3, 1, 2]
+        assert not any("order of the source" in note for note in log.notes)
+    assert load(folder).items["title"].tolist() == ['"one', 'two" ', "three"]
+    for log in (read_folder(folder, order="source"), load(folder, order="source")):
+        assert log.events["item"].tolist() == [2, 1, 1, 3, 2]
+        assert any("2 events of 2 users are earlier" in note for note in log.notes)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "NaT"])
+def test_a_folder_with_blank_times_keeps_the_order_of_the_source_and_says_so(tmp_path, blank):
+    log = load(folder_of(tmp_path / "mine", f"1\t2\t9\n1\t1\t{blank}\n2\t1\t4\n2\t3\t1\n"))
+    assert log.events["item"].tolist() == [2, 1, 1, 3]
+    assert any("1 of 4 events have no timestamp, so each user's events stay in the order" in note for note in log.notes)
+    assert any("1 events of 1 users are earlier" in note for note in log.notes)
+    bare = load(folder_of(tmp_path / "bare", "1\t2\n1\t1\n2\t3\n", "user_id\titem_id"))
+    assert bare.events["item"].tolist() == [2, 1, 3]
+    assert any("3 of 3 events have no timestamp, so" in note for note in bare.notes)
+
+
+def test_a_folder_needs_its_interactions(tmp_path):
     with pytest.raises(DataError, match=r"no interactions\.tsv\.gz"):
         load(tmp_path)
 

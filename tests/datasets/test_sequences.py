@@ -158,3 +158,11 @@ def test_moving_a_batch_keeps_targets_or_their_absence(length):
     batch = batch_of([[1] * length])
     moved = batch.to("cpu")
     assert moved.targets is None and torch.equal(moved.items, batch.items)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=12), st.sampled_from([None, 1, 3, 8]))
+def test_the_targets_of_an_epoch_are_those_of_its_batches(lengths, max_length):
+    sequences = sequences_of([[1] * length for length in lengths])
+    batches = sequences.training_batches(max_length, 16, seed=0)
+    assert sequences.targets_per_epoch(max_length) == sum(int((batch.targets > 0).sum()) for batch in batches)

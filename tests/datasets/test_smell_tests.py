@@ -79,6 +79,42 @@ def test_exact_copies_are_counted():
     assert found.loc["exact duplicates", "verdict"] == "trap"
 
 
+def test_copies_are_no_repeats():
+    rows = shuffled_users(50)
+    found = table(leave_one_out(log_of(rows + rows[:40])))
+    assert found.loc["repeats", ["value", "verdict"]].tolist() == [0.0, "fine"]
+
+
+def test_times_that_run_backwards_are_a_trap_with_their_share_and_users():
+    rows = [(user, item, user * 100 - at % 4) for at, (user, item, _) in enumerate(shuffled_users(30))]  # 3 up, 1 down
+    found = table(leave_one_out(log_of(rows, order="source")))
+    assert found.loc["times run backwards", "value"] == pytest.approx(6 / 7)
+    assert found.loc["times run backwards", "verdict"] == "trap"
+    assert found.loc["training after the question", "verdict"] == "look"
+    assert "180, of 30 users" in found.loc["times run backwards", "sentence"]
+    assert found.loc["ties", "value"] == 1.0  # eight events at four moments: none is alone, though none are neighbours
+    one = [*shuffled_users(99), (1, 1, 0)]
+    found = table(leave_one_out(log_of(one, order="source", repeats=True)))
+    assert found.loc["times run backwards", "verdict"] == "look"
+    assert table(leave_one_out(log_of(one, repeats=True))).loc["times run backwards", "verdict"] == "fine"
+
+
+@pytest.mark.parametrize(("events", "verdict"), [(8, "fine"), (100, "look"), (800, "look"), (5000, "trap")])
+def test_one_user_with_most_events_is_named(events, verdict):
+    random = np.random.default_rng(0)
+    crowd = [("guest", int(item), step) for step, item in enumerate(random.integers(1, 100, events))]
+    rows = [(f"u{user}", item, time) for user, item, time in shuffled_users()]
+    found = table(leave_one_out(log_of(rows + crowd, repeats=True))).loc["one user with most events"]
+    assert found["verdict"] == verdict and found["value"] == pytest.approx(events / (2400 + events))
+    assert verdict == "fine" or f"User 'guest' has {events / (2400 + events):.1%} of all events" in found["sentence"]
+
+
+def test_a_few_users_with_equal_shares_do_not_smell():
+    for users in (2, 3, 4, 6):
+        found = table(leave_one_out(log_of(shuffled_users(users))))
+        assert found.loc["one user with most events", "verdict"] == "fine"
+
+
 def test_one_item_that_everybody_takes_is_seen():
     rows = shuffled_users(100) + [(user, 1, 10**6 + step) for user in range(1, 101) for step in range(8)]
     found = table(leave_one_out(log_of(rows, repeats=True)))
@@ -94,7 +130,9 @@ def test_without_times_what_cannot_be_measured_is_not_called_fine():
     rows = [(user, item, None) for user, item, _ in shuffled_users(50)]
     found = table(leave_one_out(log_of(rows, order="source")))
     unknown = found[found["value"].isna()]
-    assert {"ties", "sorted ids within ties", "exact duplicates", "training after the question"} == set(unknown.index)
+    assert set(unknown.index) == {
+        "times run backwards", "ties", "sorted ids within ties", "exact duplicates", "training after the question"
+    }  # fmt: skip
     assert (unknown["verdict"] == "look").all()
 
 

@@ -1,5 +1,7 @@
 """Splits against hand-made logs and a slow oracle: who is asked what, given what, and what training saw."""
 
+import datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,6 +93,8 @@ def test_by_time_reads_dates_as_utc_and_refuses_what_it_cannot_use():
     split = by_time(log, "1970-01-02", "1970-01-03")
     assert asked(split.test) == {1: ([1, 2], 3), 2: ([3, 2], 1)} and asked(split.valid)[1] == ([1], 2)
     assert split.how == "by time 1970-01-02 | 1970-01-03"
+    assert by_time(log, 20.123, 2 * day).how == "by time 1970-01-01T00:00:20.123000 | 1970-01-03"
+    assert by_time(log, 20, 2 * day).how == "by time 1970-01-01T00:00:20 | 1970-01-03"
     with pytest.raises(DataError, match="validation must start before test does"):
         by_time(log, 5, 5)
     with pytest.raises(DataError, match="'soon' is neither unix seconds nor a date"):
@@ -100,6 +104,111 @@ def test_by_time_reads_dates_as_utc_and_refuses_what_it_cannot_use():
     untimed = make_log(pd.DataFrame({"user": [1, 1, 2, 2], "item": [1, 2, 1, 2]}), time=None, order="source")
     with pytest.raises(DataError, match="cannot be split by time; use leave_one_out"):
         by_time(untimed, 1, 2)
+
+
+JUNE, JULY = 1_559_347_200, 1_561_939_200  # 2019-06-01 and 2019-07-01, UTC
+MOMENTS = {
+    "numpy integers": (np.int64(JUNE), np.int32(JULY)),
+    "numpy floats": (np.float64(JUNE), np.float64(JULY)),
+    "milliseconds": (JUNE * 1000, np.int64(JULY * 1000)),
+    "nanoseconds": (JUNE * 10**9, float(JULY * 10**9)),
+    "dates": (datetime.date(2019, 6, 1), datetime.date(2019, 7, 1)),
+    "datetimes": (datetime.datetime(2019, 6, 1), datetime.datetime(2019, 7, 1, tzinfo=datetime.UTC)),
+    "numpy dates": (np.datetime64("2019-06-01"), np.datetime64("2019-07-01T00:00:00", "ns")),
+    "zoned": (pd.Timestamp("2019-06-01 02:00", tz="Europe/Berlin"), pd.Timestamp("2019-06-30 17:00", tz="US/Pacific")),
+    "text": ("2019-06-01", "2019-07-01 00:00:00"),
+    "months": ("2019-06", "20190701"),
+    "zoned text": ("2019-06-01T09:00:00+09:00", "2019-07-01T00:00:00Z"),
+    "numbers as text": (f"{JUNE}", f" {JULY}000 "),
+}
+
+
+@pytest.mark.parametrize(("valid", "test"), MOMENTS.values(), ids=MOMENTS)
+def test_bounds_of_every_kind_are_the_same_moment(valid, test):
+    log = log_of([[1, 2, 3], [3, 2, 1]], [[JUNE - 1.0, JUNE, JULY], [JUNE - 9.0, JULY - 1, JULY + 1]])
+    split = by_time(log, valid, test)
+    assert trained(split) == {1: [1], 2: [3]}
+    assert asked(split.valid) == {1: ([1], 2), 2: ([3], 2)} and asked(split.test) == {1: ([1, 2], 3), 2: ([3, 2], 1)}
+    assert split.how == "by time 2019-06-01 | 2019-07-01"
+    converted = [note for note in split.notes if "is read as" in note]
+    assert len(converted) == (2 if valid in (JUNE * 1000, JUNE * 10**9) else 1 if test == f" {JULY}000 " else 0)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [True, np.bool_(True), None, float("nan"), np.inf, pd.NaT, np.datetime64("NaT"), "", "nan", "soon", "31/05/2019",
+     1j, [JULY], datetime.time(3), 10**400],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_moment_is_refused_in_one_sentence(bound):
+    log = log_of([[1, 2, 3], [3, 2, 1]], [[JUNE - 1.0, JUNE, JULY]] * 2)
+    with pytest.raises(DataError, match=r"^by_time: .* is neither unix seconds nor a date like 2017-10-01\.$"):
+        by_time(log, JUNE, bound)
+
+
+def unsorted(seed, moments=40, **options):
+    """`random_log` whose rows come in any order, and are kept so."""
+    events = random_log(seed, moments).events.sample(frac=1, random_state=seed)
+    return make_log(events, order="source", **options)
+
+
+@some
+@given(seeds, st.sampled_from(["source", "shuffle"]))
+def test_by_time_sorts_what_the_source_does_not(seed, ties):
+    log = unsorted(seed, ties=ties)
+    try:
+        split = by_time(log, 20, 30)
+    except DataError as error:
+        assert "window" in str(error)
+        return
+    moved = any("sorted by time for this split" in note for note in split.notes)
+    assert moved == (log.events["timestamp"].diff()[log.events["user"].diff() == 0] < 0).any()
+    times = split.test.sequences.times
+    assert bool((split.train.times < 20).all())
+    assert int((log.events["timestamp"] < 20).sum()) == len(split.train.items)
+    for questions, start, end in ((split.valid, 20, 30), (split.test, 30, np.inf)):
+        for user, item, first, after in zip(
+            questions.user, questions.item, questions.start, questions.end, strict=True
+        ):
+            own = log.events[log.events["user"] == int(user)]
+            inside = own[(own["timestamp"] >= start) & (own["timestamp"] < end)]
+            assert int(item) in set(inside["item"][inside["timestamp"] == inside["timestamp"].min()])
+            assert bool((times[first:after] < start).all())
+            assert ties == "shuffle" or int(after - first) == int((own["timestamp"] < start).sum())
+    assert split.log.events["timestamp"].equals(
+        split.log.events.sort_values(["user", "timestamp"])["timestamp"].reset_index(drop=True)
+    )
+
+
+@some
+@given(seeds)
+def test_a_history_never_reaches_its_answers_moment_even_where_times_run_backwards(seed):
+    log = unsorted(seed, 8, ties="shuffle")
+    for split in (leave_one_out(log), cold_items(log, 0.4, seed)):
+        for questions in (split.valid, split.test):
+            for user, item, start, end in zip(
+                questions.user, questions.item, questions.start, questions.end, strict=True
+            ):
+                own = log.events[(log.events["user"] == int(user)) & (log.events["item"] == int(item))]
+                assert start < end and float(questions.sequences.times[start:end].max()) < own["timestamp"].max()
+
+
+def test_leave_one_out_keeps_the_order_of_the_source_and_says_whose_last_event_is_not_the_latest():
+    rows = [(1, 5, 30), (1, 4, 10), (1, 3, 20), (2, 3, 1), (2, 4, 2), (2, 5, 3), (3, 4, 9), (3, 5, 8), (3, 3, 9)]
+    log = make_log(pd.DataFrame(rows, columns=["user", "item", "timestamp"]), order="source", repeats=False)
+    item = dict(zip(log.items["item_id"], log.items.index, strict=True))
+    split = leave_one_out(log)
+    assert asked(split.test)[1] == ([item[5], item[4]], item[3])
+    note = "2 events of 2 users are earlier than the event before them, and the order of the source is kept: "
+    assert split.notes[0].startswith(note + "the last event of 1 users is not their latest.")
+    assert split.notes[0] in cold_items(log, 0.4).notes
+    assert not any("earlier" in note for note in leave_one_out(log_of([[1, 2, 3]] * 3)).notes)
+
+
+def test_where_every_history_is_short_nobody_is_asked_and_the_notes_say_so():
+    split = leave_one_out(log_of([[1, 2], [2], [3, 1]]))
+    assert len(split.test) == len(split.valid) == 0 and trained(split) == {1: [1, 2], 2: [2], 3: [3, 1]}
+    assert any("3 users have fewer than 3 events" in note and "no question at all" in note for note in split.notes)
 
 
 @some
@@ -143,6 +252,8 @@ def test_cold_items_are_the_same_for_a_seed_and_a_share_that_leaves_nothing_is_r
     log = random_log(1)
     assert asked(cold_items(log, 0.4, 3).test) == asked(cold_items(log, 0.4, 3).test)
     assert asked(cold_items(log, 0.4, 3).test) != asked(cold_items(log, 0.4, 4).test)
+    told = [cold_items(log, share, seed).how for share, seed in ((0.4, 0), (0.4, 4), (0.404, 0))]
+    assert told == ["cold items 40%", "cold items 40%, seed 4", "cold items 40.4%"]
     for share in (0, 1, -0.1):
         with pytest.raises(DataError, match="share must lie between 0 and 1"):
             cold_items(log, share)

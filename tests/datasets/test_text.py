@@ -81,7 +81,7 @@ def test_codes_ids_years_and_numbers_are_no_text(split):
 
 
 def test_columns_that_the_dataset_s_card_warns_of_are_read_only_on_request():
-    log = dataclasses.replace(log_of(histories(), ITEMS.rename(columns={"genres": "short_text"})), name="amazon-beauty")
+    log = dataclasses.replace(log_of(histories(), ITEMS.rename(columns={"genres": "short_text"})), card="amazon-beauty")
     assert not text.coverage(log).loc["short_text", "read"]
     assert "Lips" not in " ".join(text.texts(log)) and "Lips" in " ".join(text.texts(log, ("short_text",)))
 

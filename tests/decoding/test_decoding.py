@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab.decoding import Beams, beam, diverse, exact, parallel, typical
+from seqlab.decoding import Beams, beam, best_items, diverse, exact, parallel, typical
 from seqlab.tokenizers.trie import Trie
 
 torch.set_num_threads(1)
@@ -147,6 +147,30 @@ def test_items_of_one_tuple_tie_in_the_order_of_their_numbers_and_lists_end_wher
     assert items.tolist() == [[1, 3, 5, 2, 4, 0, 0]]
     assert len(scores[0].unique()) == 3 and scores[0, 5:].tolist() == [-torch.inf] * 2
     assert found.items(2)[0].tolist() == [[1, 3]]
+
+
+@settings(deadline=None, max_examples=40)
+@given(items=st.integers(1, 40), width=st.integers(1, 12), k=st.integers(1, 45), seed=st.integers(0, 1000))
+def test_a_ranking_has_all_items_found_that_tie_with_its_last(items, width, k, seed):
+    sizes = (3, 2)
+    found = beam(Written(3, sizes, seed), Trie(codes_of(items, sizes, seed), sizes), width)
+    listed, scores = found.items(items)  # all that was found
+    ranking = found.ranking(k)
+    k = min(k, items)
+    assert torch.equal(ranking.items, listed[:, :k]) and torch.equal(ranking.scores, scores[:, :k])
+    for row in range(3):
+        tied = (scores[row, k:] == scores[row, k - 1]) & (scores[row, k:] > -torch.inf)
+        assert ranking.more[row][ranking.more[row] > 0].tolist() == listed[row, k:][tied].tolist()
+    best = best_items(lambda wide: beam(Written(3, sizes, seed), found.trie, wide), k, width)
+    assert torch.equal(best.items, beam(Written(3, sizes, seed), found.trie, max(k, width)).items(k)[0])
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 1.5, True])
+def test_a_list_of_beams_counts_from_1(wrong):
+    found = beam(Written(1, (3, 2)), Trie(codes_of(5, (3, 2)), (3, 2)), 4)
+    for ask in (found.items, found.ranking, lambda k: best_items(lambda width: found, k, 4)):
+        with pytest.raises(ValueError, match=rf"^k counts from 1 \(got {wrong}\)$"):
+            ask(wrong)
 
 
 def test_users_may_have_different_numbers_of_prefixes():

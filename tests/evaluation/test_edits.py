@@ -9,6 +9,7 @@ from seqlab import models
 from seqlab.datasets.sequences import Batch
 from seqlab.evaluation import influence, ranking, smallest_edit
 from seqlab.evaluation.influence import History
+from seqlab.recommender import top
 from tests.models.test_tiger import ITEMS, tiger
 
 torch.set_num_threads(1)
@@ -224,7 +225,7 @@ def test_impossible_questions_are_refused():
     model = MODELS["sasrec"]
     with pytest.raises(ValueError, match="there is no item 31; the catalogue ends at 30"):
         smallest_edit(model, drawn(0, 4), N + 1, True)
-    with pytest.raises(ValueError, match="count from 1"):
+    with pytest.raises(ValueError, match="items count from 1"):
         smallest_edit(model, drawn(0, 4), 0, True)
     with pytest.raises(ValueError, match="item 9 was met before"):
         smallest_edit(model, history_of(1, 2, earlier=[9]), 9, True, seen_filter=True)
@@ -234,26 +235,47 @@ def test_impossible_questions_are_refused():
 def test_a_system_that_only_makes_lists_is_asked_for_them(seen_filter):
     model, history = tiger(), drawn(2, 5, ITEMS)
 
-    def listed(history):
+    def places_of(history):
+        """Items by their mean places in a list, those of equal scores sharing one."""
         batch = Batch(history.items[None], history.times[None], torch.tensor([len(history)]), torch.tensor([1]))
         with torch.no_grad():
-            wide = model.recommend(batch, K + (5 if seen_filter else 0)).items[0].tolist()
-        return [item for item in wide if not seen_filter or item not in history.items][:K]
+            wide = model.recommend(batch, 15)
+        pairs = zip(wide.items[0].tolist(), wide.scores[0].tolist(), strict=True)
+        free = {item: score for item, score in pairs if not seen_filter or item not in history.items}
+        order = sorted(free.values(), reverse=True)
+        return {item: order.index(score) + (order.count(score) + 1) / 2 for item, score in free.items()}
 
-    places = list(range(5))
-    kept = [[at for at in places if at not in out] for size in (1, 2) for out in combinations(places, size)]
+    def listed(history):
+        return [item for item, place in places_of(history).items() if place <= K]
+
+    kept = [[at for at in range(5) if at not in out] for size in (1, 2) for out in combinations(range(5), size)]
     lists = [listed(history_of(*history.items[some].tolist())) for some in kept]
     sooner = {item for some in [listed(history), *lists[:5]] for item in some}
     newcomer = next(item for some in lists[5:] for item in some if item not in sooner)
     found = smallest_edit(model, history, newcomer, True, K, seen_filter)
     assert found.exact and len(found.dropped) == 2
-    assert listed(found.history)[int(found.rank_after) - 1] == newcomer
-    blind = smallest_edit(model, history, newcomer, True, K, seen_filter, exact_up_to=0)
+    assert places_of(found.history)[newcomer] == found.rank_after
+    last = max(places_of(history), key=places_of(history).get)
+    blind = smallest_edit(model, history, last, True, K, seen_filter, exact_up_to=0)
     assert not blind.found and "nothing else to go by" in blind.told
     first = listed(history)[0]
     out = smallest_edit(model, history, first, False, K, seen_filter)
     if out.found:
-        assert first not in listed(out.history) and out.rank_after == float("inf")
+        assert first not in listed(out.history) and out.rank_after > K
+
+
+def test_an_item_that_ties_with_the_end_of_a_list_counts_at_its_mean_rank():
+    """Items 1 to 6 tie at the places 2 to 7, whichever of them a list of 3 shows: their mean rank is 4.5."""
+
+    class Tied(torch.nn.Module):
+        config = type("Config", (), {"max_length": None})()
+
+        def recommend(self, batch, k):
+            return top(torch.tensor([[0.0, *[1.0] * 6, 2.0, 0.5]]).expand(len(batch), -1), k)
+
+    found = {item: smallest_edit(Tied(), history_of(1, 2), item, True, 3) for item in range(1, 9)}
+    assert [found[item].rank_before for item in (7, 1, 6, 8)] == [1.0, 4.5, 4.5, float("inf")]
+    assert [item for item, edit in found.items() if edit.found] == [7]
 
 
 def test_lists_are_filtered_too():

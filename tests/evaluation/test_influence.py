@@ -1,5 +1,7 @@
 """Leave-one-out influence and re-ranking against slow oracles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ import torch
 from seqlab import models, recommender
 from seqlab.datasets import DataError, leave_one_out
 from seqlab.datasets.log import make_log
-from seqlab.datasets.sequences import Batch
+from seqlab.datasets.sequences import Batch, Sequences
 from seqlab.evaluation import influence, ranks_of
 from tests.synthetic import log_of
 
@@ -190,6 +192,9 @@ def test_typed_events_lie_a_typical_gap_apart_and_end_with_training():
     split = leave_one_out(log)
     assert split.train.times.tolist() == [0, 10, 20, 5, 10, 40]  # gaps 10, 10, 5, 30
     assert influence.typed_history(split, [3, 1, 3]).times.tolist() == [20, 30, 40]
+    backwards = replace(split, train=Sequences(*(torch.tensor(one) for one in (
+        [3, 1, 2, 1, 3, 2], [20.0, 0.0, 10.0, 40.0, 5.0, 10.0], [0, 3, 6]))))  # fmt: skip
+    assert influence.typed_history(backwards, [3, 1, 3]).times.tolist() == [20, 30, 40]
     timeless = influence.typed_history(leave_one_out(make_log(
         log.events[["user", "item"]], time=None, order="source", repeats=True)), [3, 1])  # fmt: skip
     assert timeless.times.dtype == torch.float64 and bool(timeless.times.isnan().all())

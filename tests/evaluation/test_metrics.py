@@ -14,8 +14,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from seqlab.evaluation import METRIC_NAMES, Ranks, compare, intervals, metrics, per_user, slices
+from seqlab.evaluation import METRIC_NAMES, Ranks, Standings, compare, intervals, metrics, per_user, slices
+from seqlab.evaluation.metrics import bootstrap
 
 
 def ranks_from(ranks, n_items=50, **columns):
@@ -118,8 +120,95 @@ def test_pairing_makes_a_small_even_gain_visible():
     apart = [intervals(ranks_from(one)).loc["ndcg@10"] for one in (ranks - 1, ranks)]
     paired = table.loc["ndcg@10", "high"] - table.loc["ndcg@10", "low"]
     assert paired < 0.5 * sum(one["high"] - one["low"] for one in apart)
-    nothing = compare(ranks_from(ranks), ranks_from(ranks))
-    assert not nothing[["difference", "low", "high"]].to_numpy().any()
+
+
+def test_users_who_all_rank_alike_say_little_about_the_next_one():
+    """No user of 39 differs: up to 9 % of all might, which is the exact bound for a share that was never seen."""
+    ranks = ranks_from(np.random.default_rng(0).integers(1, 30, 39))
+    table = compare(ranks, ranks, samples=20_000)
+    assert not table["difference"].any()
+    np.testing.assert_allclose(table["high"], 1 - 0.025 ** (1 / 39), atol=0.003)
+    np.testing.assert_allclose(table["low"], -table["high"], atol=0.003)
+
+
+@pytest.mark.parametrize(("hits", "users"), [(0, 39), (1, 39), (5, 39), (39, 39), (0, 1), (1, 1), (3, 200), (20, 1000)])
+def test_the_interval_of_recall_is_clopper_and_pearsons(hits, users):
+    ranks = ranks_from([3] * hits + [40] * (users - hits))
+    row = intervals(ranks, samples=20_000).loc["recall@10"]
+    exact = binomtest(hits, users).proportion_ci(0.95, "exact")
+    assert [row["low"], row["high"]] == pytest.approx([exact.low, exact.high], rel=0.05, abs=0.001)
+
+
+@pytest.mark.parametrize(("users", "share"), [(20, 0.05), (50, 0.02), (200, 0.01), (400, 0.05)])
+def test_intervals_of_rare_hits_hold_the_truth_19_times_in_20(users, share):
+    """Either end may miss 2.5 %; resampled users miss 36 % at the upper end where one hit is expected."""
+    random, names, times = np.random.default_rng(users), ["recall@10", "ndcg@10", "mrr@10"], 250
+    truth = share * per_user(np.arange(1, 11))[names].mean().to_numpy()
+    below, above = np.zeros(3), np.zeros(3)
+    for seed in range(times):
+        place = np.where(random.random(users) < share, random.integers(1, 11, users), 100)
+        low, high = bootstrap(per_user(place, (10,))[names].to_numpy(), 300, seed)
+        below, above = below + (high < truth), above + (truth < low)
+    assert below.max() <= 0.05 * times and above.max() <= 0.05 * times
+    assert (below + above).max() <= 0.07 * times
+
+
+@pytest.mark.parametrize(("users", "share", "better"), [(20, 0.05, 1.0), (39, 0.03, 0.8), (200, 0.02, 0.5)])
+def test_paired_intervals_of_a_few_users_who_differ_hold_the_truth(users, share, better):
+    random, names, times = np.random.default_rng(users), ["recall@10", "ndcg@10"], 250
+    truth = share * (2 * better - 1) * per_user(np.arange(1, 11))[names].mean().to_numpy()
+    missed = np.zeros(2)
+    for seed in range(times):
+        found, lost = random.integers(1, 11, users), np.full(users, 100)
+        other, gains = random.random(users) < share, random.random(users) < better
+        a, b = (np.where(other, np.where(side, found, lost), 5) for side in (gains, ~gains))
+        gain = per_user(a, (10,))[names] - per_user(b, (10,))[names]
+        low, high = bootstrap(gain.to_numpy(), 300, seed, least=-1.0)
+        missed += (truth < low) | (high < truth)
+    assert missed.max() <= 0.07 * times
+
+
+def test_where_hits_are_many_an_interval_is_that_of_the_normal_distribution():
+    random = np.random.default_rng(0)
+    ranks = ranks_from(np.where(random.random(20_000) < 0.1, random.integers(1, 11, 20_000), 500))
+    value, row = per_user(ranks.frame["rank"].to_numpy()), intervals(ranks, samples=4_000)
+    half = 1.96 * value.std() / math.sqrt(len(value))
+    for name in ("recall@10", "ndcg@10"):
+        assert row.loc[name, "high"] - row.loc[name, "low"] == pytest.approx(2 * half[name], rel=0.05)
+
+
+def test_systems_side_by_side_have_the_intervals_they_have_alone():
+    random = np.random.default_rng(0)
+    systems = {name: ranks_from(random.integers(1, 60, 150), seen=random.random(150) < 0.04) for name in "ab"}
+    systems["b"] = replace(systems["b"], frame=systems["b"].frame.assign(seen=systems["a"].frame["seen"]))
+    standings = Standings(systems)
+    table = standings.table("b").set_index(["system", "metric"])
+    for name, ranks in systems.items():
+        alone, gain = intervals(ranks), compare(ranks, systems["b"])
+        for metric in ("recall@10", "ndcg@10"):
+            row = table.loc[(name, metric)]
+            np.testing.assert_allclose(row[["mean", "low", "high"]].astype(float), alone.loc[metric], atol=1e-12)
+            ends = row[["difference", "difference low", "difference high"]].astype(float)
+            np.testing.assert_allclose(ends, gain.loc[metric, ["difference", "low", "high"]], atol=1e-12)
+    groups = standings.slices("a", "b", "ndcg@10").set_index(["slice", "group"])
+    for one in slices(systems["a"]).itertuples():
+        row = groups.loc[(one.slice, one.group)]
+        assert [row["a"], row["a low"], row["a high"]] == pytest.approx([one.mean, one.low, one.high], abs=1e-12)
+    rare = groups.loc[("repeat or new", "met before")]
+    assert rare["low"] < rare["difference"] < rare["high"] and rare["users"] < 12 and rare["a high"] > 0.2
+
+
+@pytest.mark.parametrize("metric", ["recall@0", "recall", "loss", "ndcg@ten", "ndcg@-5", "mrr@2.5"])
+def test_a_metric_that_is_none_is_named(metric):
+    with pytest.raises(ValueError, match=f"{metric!r} is no metric of a user"):
+        Standings({"a": ranks_from([1, 2, 3])}, ("recall@10", metric))
+
+
+def test_cutoffs_and_lists_count_from_1():
+    for ask in (lambda k: per_user(np.ones(2), (10, k)), lambda k: Standings({"a": ranks_from([1, 2])}).found("a", k)):
+        for wrong in (0, -1, 2.5):
+            with pytest.raises(ValueError, match=f"k counts from 1 .got {wrong}."):
+                ask(wrong)
 
 
 def test_seeds_of_a_side_count_as_each_users_mean():

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from seqlab import models, recommender
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import compare, metrics, rank, ranking, reasoning
 from seqlab.evaluation.influence import history_of
-from seqlab.layers.reasoning import stop
 from seqlab.recommender import top
 from seqlab.tracing import Tap
-from tests.synthetic import random_log
+from tests.synthetic import random_log, small, stops_by_hand
 
 torch.set_num_threads(1)
 STEPS = 3
@@ -120,7 +120,7 @@ def test_stops_where_a_model_would_that_is_asked_again(found, model, split, leas
     scores = model.step_scores(model.thoughts(batch))[:, :, 1:]
     chances = (scores / model.temperatures[:, None]).softmax(-1)
     for epsilon in reasoning.thresholds(found):
-        assert found.stops(epsilon, least).tolist() == stop(chances, epsilon, least).tolist()
+        assert found.stops(epsilon, least).tolist() == stops_by_hand(chances.detach(), epsilon, least)
 
 
 def test_fewer_steps_end_earlier_and_change_nothing_else(found):
@@ -197,7 +197,7 @@ def test_gains_are_paired_differences_of_groups(found):
         assert (part["mean"] * part["users"]).sum() / len(found.top) == pytest.approx(gain)
     assert set(table["slice"]) == {"history length", "popularity of the answer"}
     still = reasoning.gains(found, 0, samples=50)
-    assert (still[["mean", "low", "high"]] == 0).all(axis=None)
+    assert (still["mean"] == 0).all() and (still["low"] < 0).all() and (still["high"] > 0).all()
 
 
 def test_each_user_may_have_a_step_of_their_own(found):
@@ -262,3 +262,33 @@ def test_all_probability_is_shared_out_once(model, split):
     assert np.allclose(masses.groupby("step")["share"].sum(), 1)
     assert np.allclose(masses.query("part == 'a'")["share"], thinking.chances[:, [1, 2]].sum(1))
     assert np.allclose(masses.query("part == 'b'")["share"], thinking.chances[:, 3])
+
+
+WHOLE = leave_one_out(random_log(1, repeats=True))
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_system_reasons_in_steps_or_says_that_it_does_not(name):
+    settings = {"steps": 2} if hasattr(models.module(name).Config, "steps") else {}
+    model = models.build(name, WHOLE.n_items, small(name, **settings))
+    recommender.prepare(model, WHOLE)
+    user = int(WHOLE.test.user[0])
+    history, answer = history_of(WHOLE, user), int(WHOLE.test.item[0])
+    if name not in ("rearec", "mancar"):
+        for ask in (
+            lambda: reasoning.rank_steps(model, WHOLE), lambda: reasoning.steps_of(model, history, answer),
+            lambda: reasoning.think(model, history), lambda: reasoning.prior(model, history, answer, 0),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match="does not reason in steps; choose a system such as rearec"):
+                ask()
+        return
+    ranks = reasoning.rank_steps(model, WHOLE).frame.query("user == @user")["rank"].to_numpy()
+    assert reasoning.steps_of(model, history, answer, False).frame["rank"].to_numpy() == pytest.approx(ranks)
+    thinking = reasoning.think(model, history)
+    assert thinking.ranks(answer) == pytest.approx(ranks.tolist())
+    near = set(model.near[history.items[-1]].tolist()) - {0, answer} if name == "mancar" else set()
+    for step in range(3):
+        prior = reasoning.prior(model, history, answer, step)
+        assert (prior is None) == (name == "rearec")
+        if prior is not None:
+            assert set(prior["item"]) == near and (prior["weight"] > 0).all() and prior["weight"].sum() < 1

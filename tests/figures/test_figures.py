@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqlab import figures
+from seqlab.datasets import leave_one_out, smells
+from seqlab.datasets.log import make_log
 from seqlab.figures.theme import label, plain
 
 HOSTILE = ["<script>alert(1)</script>", "<b>bold</b> & co", "שלום", "🦊" * 200, "", "x" * 300, "a\nb\u202ec"]
@@ -45,13 +47,23 @@ def test_portraits_have_axes_with_names_and_finite_numbers(events, name):
     assert all(math.isfinite(value) for value in numbers(figure))
 
 
+def test_a_figure_shown_by_any_renderer_cannot_be_uploaded(events):
+    import plotly.io
+
+    shown = figures.popularity(events).to_dict()
+    for name in ("plotly_mimetype", "jupyterlab", "vscode", "colab", "notebook"):
+        for content in plotly.io.renderers[name].to_mimebundle(shown).values():
+            told = content["config"] if isinstance(content, dict) else content
+            assert '"showSendToCloud": false' in (told if isinstance(told, str) else json.dumps(told))
+
+
 def test_every_user_is_in_a_bar(events):
     assert sum(figures.history_lengths(events).data[0].y) == events["user"].nunique()
 
 
 def test_lags_are_counted_to_the_last_meeting():
     rows = [(1, item) for item in (5, 6, 5, 5, 7, 6)] + [(2, item) for item in (5, 8, 9, 8)]
-    table = pd.DataFrame(rows, columns=["user", "item"]).assign(timestamp=0.0)
+    table = pd.DataFrame(rows, columns=["user", "item"]).assign(timestamp=np.arange(10.0))
     shares = dict(zip(range(1, 51), figures.repeats_by_lag(table).data[0].y, strict=True))
     assert shares[1] == pytest.approx(1 / 10)  # 5 5
     assert shares[2] == pytest.approx(2 / 10)  # 5 6 5, and 8 9 8
@@ -59,9 +71,27 @@ def test_lags_are_counted_to_the_last_meeting():
     assert sum(shares.values()) == pytest.approx(4 / 10)
 
 
+def test_copies_of_events_are_no_repeats_in_the_picture_as_in_the_smells():
+    rows = [(user, item, step) for user in range(20) for step, item in enumerate([1, 2 + user, 3, 1, 5])]
+    log = make_log(pd.DataFrame(rows + rows[:35], columns=["user", "item", "timestamp"]))
+    text = figures.repeats_by_lag(log.events).layout.annotations[-1].text
+    value = smells(leave_one_out(log)).set_index("smell")["value"]["repeats"]
+    assert text.startswith(f"{value:.1%} of events bring an item back") and 0.2 <= value < 0.25
+
+
 def test_gaps_without_timestamps_or_all_at_once_are_told(events):
     assert "no timestamps" in figures.gaps(events.assign(timestamp=np.nan)).layout.annotations[0].text
     assert "100.0% of pairs share one moment" in figures.gaps(events.assign(timestamp=5.0)).layout.annotations[-1].text
+
+
+def test_gaps_that_go_back_in_time_are_no_equal_moments_and_agree_with_the_smells():
+    rows = [(user, (user + step) % 40, [10, 5, 20, 5, 2, 30][step]) for user in range(40) for step in range(6)]
+    log = make_log(pd.DataFrame(rows, columns=["user", "item", "timestamp"]), order="source")
+    text = figures.gaps(log.events).layout.annotations[-1].text
+    assert text == "0.0% of pairs share one moment (33.3% of events), 60.0% go back in time: not drawn"
+    found = smells(leave_one_out(log)).set_index("smell")["value"]
+    assert f"({found['ties']:.1%} of events), {found['times run backwards']:.1%} go back" in text
+    assert "back in time" not in figures.gaps(make_log(log.events).events).layout.annotations[-1].text
 
 
 def board():

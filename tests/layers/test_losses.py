@@ -1,7 +1,5 @@
 """Every loss against its formula written plainly, in float64, value and gradient."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,11 +84,9 @@ def test_sampling_everything_is_the_whole_softmax():
     exact = drawn(7, dtype=torch.float64)
     everything = torch.arange(1, N + 1)
     expected = value_and_gradients(losses.softmax_plain(*exact), *exact[:2])
-    uniform = torch.full((N + 1,), -math.log(N), dtype=torch.float64)
-    for log_q in (None, uniform):
-        got = value_and_gradients(losses.sampled_softmax(*exact, everything, log_q), *exact[:2])
-        for one, other in zip(got, expected, strict=True):
-            torch.testing.assert_close(one, other)
+    got = value_and_gradients(losses.sampled_softmax(*exact, everything), *exact[:2])
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_negative_that_is_the_target_counts_for_other_rows_only():
@@ -101,39 +97,6 @@ def test_a_negative_that_is_the_target_counts_for_other_rows_only():
         for row, candidates in enumerate(([4, 9], [5, 4, 9]))
     ]
     torch.testing.assert_close(loss, torch.stack(plain).mean())
-
-
-def test_only_differences_of_log_q_matter():
-    exact = drawn(6, dtype=torch.float64)
-    log_q = torch.randn(N + 1, dtype=torch.float64)
-    negatives = torch.randint(1, N + 1, (12,))
-    torch.testing.assert_close(
-        losses.sampled_softmax(*exact, negatives, log_q), losses.sampled_softmax(*exact, negatives, log_q + 5)
-    )
-
-
-def test_log_q_moves_the_optimum_of_skewed_draws_back_to_the_true_probabilities():
-    """At scores = log P the mean gradient must vanish; without the correction popular negatives push it away."""
-    generator = torch.Generator().manual_seed(0)
-    size, rows, count = 200, 60_000, 20
-    truth = torch.rand(size, generator=generator, dtype=torch.float64).add(0.2)
-    truth = truth / truth.sum()
-    proposal = torch.arange(1, size + 1, dtype=torch.float64) ** -0.3
-    proposal = proposal / proposal.sum()
-    log_q = torch.cat([torch.zeros(1), proposal.log()])
-    slope = {}
-    for name, correction in {"corrected": log_q, "plain": None}.items():
-        table = torch.cat([torch.zeros(1, dtype=torch.float64), truth.log()])[:, None].requires_grad_()
-        total = torch.zeros_like(table)
-        for _ in range(60):
-            targets = 1 + torch.multinomial(truth, rows // 60, replacement=True, generator=generator)
-            negatives = 1 + torch.multinomial(proposal, count, replacement=True, generator=generator)
-            hidden = torch.ones(len(targets), 1, dtype=torch.float64)
-            loss = losses.sampled_softmax(hidden, table, targets, negatives, correction)
-            total += torch.autograd.grad(loss, table)[0]
-        # along the direction in which the proposal is skewed
-        slope[name] = abs(float((total[1:, 0] / 60 * (proposal.log() - proposal.log().mean())).sum()))
-    assert slope["corrected"] < 0.3 * slope["plain"]
 
 
 @settings(max_examples=25, deadline=None)

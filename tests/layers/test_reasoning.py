@@ -6,12 +6,10 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 import seqlab
-from seqlab.layers.reasoning import Stack, divergence, stop, think
+from seqlab.layers.reasoning import Stack, think
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Tap
 
@@ -231,29 +229,6 @@ def test_those_who_go_on_think_as_if_nobody_had_left(causal, watched):
     torch.testing.assert_close(some, wanted, atol=1e-5, rtol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    seed=st.integers(0, 10_000), steps=st.integers(0, 5), least=st.integers(1, 6),
-    epsilon=st.sampled_from([0.0, 1e-3, 0.05, 0.3, 1.0]),
-)  # fmt: skip
-def test_stop_is_the_rule_said_step_by_step(seed, steps, least, epsilon):
-    torch.manual_seed(seed)
-    probabilities = (torch.randn(3, steps + 1, 4, dtype=torch.float64) * torch.rand(3, 1, 1)).softmax(-1)
-    for row, found in zip(probabilities.tolist(), stop(probabilities, epsilon, least).tolist(), strict=True):
-        wanted = steps
-        for t in range(least, steps + 1):
-            if sum(p * math.log(p / q) for p, q in zip(row[t - 1], row[t], strict=True)) < epsilon:
-                wanted = t
-                break
-        assert found == wanted
-
-
-def test_what_was_ruled_out_diverges_without_end_and_what_never_was_there_not_at_all():
-    p, q = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]), torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
-    assert divergence(p, q).tolist() == [0.0, math.inf]
-    assert stop(torch.stack([p, q], 1), 0.1).tolist() == [1, 1]  # one agrees; the other has no more steps
-
-
 def test_what_cannot_be_thought_is_refused():
     model, x, positions = parts(causal=False)
     with pytest.raises(ValueError, match="read both ways can be thought about at one position, not 2"):
@@ -262,8 +237,6 @@ def test_what_cannot_be_thought_is_refused():
         at_end(model, x, positions, steps=4)
     with pytest.raises(ValueError, match="taps see one place per user, not 2"):
         think(Echo(), torch.zeros(1, 2, DIM), None, 1, taps=[Tap("thought", "user dim")] * 2)
-    with pytest.raises(ValueError, match="least=0: the first step that can be compared with one before it is 1"):
-        stop(torch.ones(1, 2, 1), 0.1, least=0)
 
 
 @both_kinds

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,9 +12,11 @@ import torch
 from seqlab import models, recommender, tracing
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics, rank, ranking
+from seqlab.evaluation.attention import layout_of
 from seqlab.layers.transformer import Attention
+from seqlab.tokenizers import CodeBook
 from seqlab.training import Options, fit
-from tests.synthetic import batch_of, chain_log, cycle_log, small
+from tests.synthetic import batch_of, chain_log, cycle_log, log_of, small
 
 torch.set_num_threads(1)
 
@@ -94,6 +97,22 @@ def test_the_defaults_build_and_answer(name):
     assert answers(model.eval(), batch_of(HISTORIES)).shape == (4, 10)
 
 
+FIVE = leave_one_out(
+    log_of([[(user + step) % 5 + 1 for step in range(7)] for user in range(9)], repeats=True, title="title",
+           items=pd.DataFrame({"item": range(1, 6), "title": ["Apple", "Pear", "Plum", "Quince", "Sloe"]}))
+)  # fmt: skip
+"""Five items whose titles have no word in common."""
+
+
+@every_system
+def test_the_defaults_suit_a_catalogue_of_five_items(name):
+    quick = {"field_epochs": 1} if name == "resid" else {}
+    model = models.build(name, FIVE.n_items, quick)
+    recommender.prepare(model, FIVE)
+    items = model.eval().recommend(batch_of([[3, 1, 2], [5]]), 5).items
+    assert items.sort(1).values.tolist() == [[1, 2, 3, 4, 5]] * 2
+
+
 @every_system
 def test_scores_are_finite_and_belong_to_the_caller(name):
     model = ready(name)
@@ -119,6 +138,38 @@ def test_lists_hold_items_once_best_first_and_never_padding(name):
     assert int(ranking.items.min()) >= 1 and int(ranking.items.max()) <= SPLIT.n_items
     assert all(len(set(row)) == 6 for row in ranking.items.tolist())
     assert bool((ranking.scores.diff(dim=1) <= 0).all())
+
+
+@every_system
+def test_a_list_is_as_long_as_is_wanted_or_as_the_catalogue_and_k_counts_from_1(name):
+    model, batch = ready(name), batch_of(HISTORIES)
+    with torch.no_grad():
+        for ask in (model.recommend, lambda batch, k: recommender.top_unseen(model, batch, k)):
+            for k, width in ((1, 1), (np.int64(3), 3), (10, 10), (11, 10), (1000, 10)):
+                ranking = ask(batch, k)
+                assert ranking.items.shape == ranking.scores.shape == (4, width)
+            for wrong in (0, -1, -1000, 2.5, 40.0, True, None, "3"):
+                with pytest.raises(ValueError, match=rf"^k counts from 1 \(got {wrong}\)$"):
+                    ask(batch, wrong)
+
+
+@every_system
+def test_a_system_that_only_lists_tells_what_ties_with_the_last_item(name):
+    """Some of what evaluation relies on: with two codes a level, most items share their tuple with others."""
+    if hasattr(models.system(name), "score"):
+        pytest.skip("scores the catalogue")
+    book = CodeBook(torch.tensor([[0, 0, 0, 0], *[[item % 2, item % 3 // 2, 0, 0] for item in range(10)]]), (2,) * 4)
+    torch.manual_seed(0)
+    model = models.build(name, SPLIT.n_items, small(name, levels=(2,) * 4, width=4))
+    model.ids.adopt(book)
+    recommender.prepare(model, SPLIT)
+    whole = model.eval().recommend(batch_of(HISTORIES), 10)
+    for k in range(1, 10):
+        some = model.recommend(batch_of(HISTORIES), k)
+        for row in range(4):
+            beyond = whole.items[row, k:][whole.scores[row, k:] == whole.scores[row, k - 1]]
+            assert sorted(some.more[row][some.more[row] > 0].tolist()) == sorted(beyond.tolist())
+    assert whole.more.shape == (4, 0)
 
 
 @every_system
@@ -182,6 +233,46 @@ def test_watching_changes_nothing(name):
     assert bool(trace) == bool(tracing.taps(model))
     for record in trace.values():
         assert record.values.dim() == len(record.axes)
+
+
+def sizes(model, batch, axes):
+    """How long an axis with these beside it may be while a system answers; those of which nothing is known: missing."""
+    slots = len(getattr(model.config, "levels", None) or getattr(model, "queries", ()))
+    events, tokens, written = batch.items.shape[1], len(layout_of(model, batch)), "beam" in axes
+    return {
+        "user": {len(batch)}, "event": {events}, "query_event": {events}, "key_event": {events},
+        "token": {tokens}, "query_token": {tokens}, "head": {getattr(model.config, "heads", 2), 2},
+        # beams write one slot after the other, and look at those they have written as well
+        "key_token": set(range(tokens, tokens + slots)) if written else {tokens},
+        "slot": {1} if written else {slots}, "query_slot": {1} if written else {slots},
+        "key_slot": set(range(1, slots + 1)) if written else {slots}, "item": {SPLIT.n_items + 1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings"), [
+    *((name, {}) for name in SYSTEMS), ("rearec", {"steps": 0}), ("rearec", {"objective": "erl"}),
+    ("rearec", {"backbone": "bert4rec"}), ("rearec", {"backbone": "gru4rec"}), ("mancar", {"steps": 0}),
+    ("mancar", {"context": False}), ("mancar", {"triggers": 2, "neighbours": 3}), ("setrec", {"semantic": 1}),
+    ("recgpt", {"levels": (27, 27), "values": (3, 3, 3)}), ("tiger", {"layout": "encoder_decoder"}),
+    ("tiger", {"levels": (4, 9)}), ("discrec", {"layout": "encoder_decoder"}),
+])  # fmt: skip
+def test_every_axis_is_as_long_as_its_name_says(name, settings):
+    model = ready(name, **({"layers": 2} if "layers" in small(name) else {}), **settings)
+    batch = batch_of(HISTORIES, width=8)
+    with tracing.watch(model) as trace:
+        answers(model, batch)
+    for record in trace.values():
+        known = sizes(model, batch, record.axes)
+        for axis, size in zip(record.axes, record.values.shape, strict=True):
+            assert size in known.get(axis, {size}), (record, axis, known)
+    if "attention" in trace:
+        record, layout = trace["attention"], layout_of(model, batch)
+        over = record.axes[-1].removeprefix("key_")
+        assert record.axes[-4:] == ("user", "head", f"query_{over}", f"key_{over}")
+        assert over == "token" or bool((layout.kind == tracing.KINDS.index("event")).eq(batch.items > 0).all())
+        padding = (layout.kind == tracing.KINDS.index("padding"))[:, None]
+        there = padding[..., None, :] & ~padding[..., None]  # (B, 1, L, L) padding as seen from what is none
+        assert float((record.values * there).abs().sum()) == 0
 
 
 @every_system

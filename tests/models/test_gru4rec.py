@@ -37,7 +37,7 @@ def test_the_trace_holds_two_gates_between_0_and_1_per_layer():
     gru = model(layers=2)
     with seqlab.watch(gru) as trace:
         gru.score(batch_of([[1, 2, 3], [4]]))
-    assert trace["gates"].axes == ("layer", "user", "position", "gate", "dim")
+    assert trace["gates"].axes == ("layer", "user", "event", "gate", "dim")
     assert trace["gates"].values.shape == (2, 2, 3, 2, 32)
     assert float(trace["gates"].values.min()) > 0 and float(trace["gates"].values.max()) < 1
     assert trace["hidden"].values.shape == (2, 2, 3, 32)

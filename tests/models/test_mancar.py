@@ -14,9 +14,8 @@ from seqlab import models, recommender
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.swing import swing
 from seqlab.evaluation import rank, reasoning
-from seqlab.layers.reasoning import stop
 from seqlab.models.mancar import Config, ManCAR
-from tests.synthetic import batch_of, chain_histories, log_of, random_histories
+from tests.synthetic import batch_of, chain_histories, log_of, random_histories, stops_by_hand
 
 torch.set_num_threads(1)
 
@@ -186,13 +185,13 @@ def crowd():
 
 
 def middling(model, batch):
-    """An epsilon at which users stop at different steps, and where they stop: by all steps, then `stop`."""
+    """An epsilon at which users stop at different steps, and where they stop: by all steps, one by one."""
     scores = model.step_scores(model.thoughts(batch))[..., 1:]
     p = (scores / model.temperatures[:, None]).softmax(-1).double()
     moved = (p[:, :-1] * (p[:, :-1] / p[:, 1:]).log()).sum(-1)
     values = moved.detach().flatten().sort().values
     epsilon = float(values[len(values) // 2 : len(values) // 2 + 2].mean())
-    return epsilon, stop(p, epsilon)
+    return epsilon, torch.tensor(stops_by_hand(p.detach(), epsilon))
 
 
 @pytest.mark.parametrize("watched", [False, True])

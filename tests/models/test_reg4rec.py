@@ -72,7 +72,7 @@ class Ordered:
         order = torch.arange(len(LEVELS)).expand(users * width, -1)
         whole = torch.nn.functional.pad(codes, (0, len(LEVELS) - level)).flatten(0, 1)
         state = self.state.repeat_interleave(width, 0)
-        log_p = self.model.teach(state, whole, order)[:, level, level]
+        log_p = self.model.teacher_forcing(state, whole, order)[:, level, level]
         return log_p.unflatten(0, (users, width)).detach()
 
 
@@ -105,7 +105,7 @@ def test_steps_from_the_cache_score_as_the_training_pass_does(order):
     walked, slots, total = model.follow(state, codes)
     assert torch.equal(walked, codes)
     assert slots.sort(1).values.eq(torch.arange(3)).all()
-    log_p = model.teach(state, codes, slots)  # (M, S, C, K)
+    log_p = model.teacher_forcing(state, codes, slots)  # (M, S, C, K)
     rows, steps = torch.arange(len(codes))[:, None], torch.arange(3)
     torch.testing.assert_close(total, log_p[rows, steps, slots, codes.gather(1, slots)].sum(1))
 
@@ -114,7 +114,7 @@ def test_confidence_fills_in_the_open_slot_it_is_surest_of():
     model = reg4rec()
     state = states(model, batch_of(HISTORIES)).repeat_interleave(10, 0)
     codes, slots, _ = model.follow(state, book(seed=1).codes[1:])
-    sure = model.teach(state, codes, slots).detach().amax(-1)  # (M, S, C)
+    sure = model.teacher_forcing(state, codes, slots).detach().amax(-1)  # (M, S, C)
     for row in range(len(codes)):
         opened = {0, 1, 2}
         for step, slot in enumerate(slots[row].tolist()):
@@ -170,7 +170,7 @@ def test_the_loss_asks_every_open_slot_or_in_a_fixed_order_the_next(order):
     loss = model.loss(batch)
     torch.manual_seed(5)
     path = torch.rand(1, 3).argsort(1) if order == "confidence" else torch.arange(3)[None]
-    log_p = model.teach(state, truth[None], path)[0]  # (S, C, K)
+    log_p = model.teacher_forcing(state, truth[None], path)[0]  # (S, C, K)
     for step in range(3):
         opened = path[0, step:] if order == "confidence" else path[0, step : step + 1]
         wanted = -sum(log_p[step, slot, truth[slot]] for slot in opened) / len(opened)
@@ -192,7 +192,8 @@ def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
 def test_pruning_drops_what_agrees_least_with_the_first_step_and_says_whom_it_lost():
     batch, slots = batch_of(HISTORIES), torch.arange(3)
     model = reg4rec(prune=0.5)
-    first = model.teach(states(model, batch), torch.zeros(4, 3, dtype=torch.long), slots.expand(4, -1))[:, 0].detach()
+    nothing = torch.zeros(4, 3, dtype=torch.long)
+    first = model.teacher_forcing(states(model, batch), nothing, slots.expand(4, -1))[:, 0].detach()
     found = model.paths(batch, 4)
 
     def agreement(user, codes, filled):
@@ -276,16 +277,6 @@ def test_codes_that_a_slot_does_not_have_get_no_probability():
         assert bool(log_p[:, slot, size:].eq(-torch.inf).all()) and bool(log_p[:, slot, :size].isfinite().all())
 
 
-def test_a_first_impression_is_every_slot_apart():
-    model, batch = reg4rec(), batch_of(HISTORIES)
-    nothing, order = torch.zeros(4, 3, dtype=torch.long), torch.arange(3).expand(4, -1)
-    first = model.teach(states(model, batch), nothing, order)[:, 0]  # (B, C, K)
-    scores = model.first_impression(batch)
-    for item in (1, 17, 40):
-        wanted = sum(first[:, slot, model.ids.codes[item, slot]] for slot in range(3))
-        torch.testing.assert_close(scores[:, item], wanted.detach())
-
-
 def test_a_watched_model_answers_the_same_and_shows_beams_and_orders():
     model, batch = reg4rec(), batch_of(HISTORIES)
     found = model.paths(batch, 20)
@@ -295,7 +286,7 @@ def test_a_watched_model_answers_the_same_and_shows_beams_and_orders():
     assert trace["beam"].values.shape == (4, 3, 20)
     torch.testing.assert_close(trace["beam"].values[:, 2], found.beams.scores)
     assert torch.equal(trace["order"].values.long(), found.order)
-    weights = trace["path attention"].values  # of the last step
+    weights = trace["written path attention"].values  # of the last step
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert weights.shape[-1] == 3  # the state and two codes, nothing else
 

@@ -100,10 +100,46 @@ def test_bad_vectors_are_named(fitted):
         type(fitted)().fit(spoiled)
 
 
-@pytest.mark.parametrize("name", sorted(set(SMALL) - {"random_codes", "fsq"}))
-def test_fewer_items_than_codes_are_refused_not_memorised(name):
-    with pytest.raises(ValueError, match="at least"):
-        tokenizers.create(name).fit(X[:100])
+@pytest.mark.parametrize("items", [91, 20, 5])
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_the_defaults_suit_any_catalogue_and_a_note_tells_of_fewer_codes(name, items):
+    quick = {"epochs": 1} if hasattr(tokenizers.create(name), "epochs") else {}
+    some = clustered(items, d=min(items, 12))
+    book = tokenizers.make_codebook(tokenizers.create(name, quick), some, resolve="none")
+    told = [note for note in book.notes if "were wanted" in note]
+    if name in ("random_codes", "fsq"):  # which learn no codes from the items
+        assert not told and set(book.sizes) <= {256, 240}
+    elif name == "balanced_tree":
+        given = {91: "4 x 4", 20: "2 x 2", 5: "2 x 2"}[items]
+        said = f"32 x 32 branches were wanted, there are {given}: no more nodes than the {items} items fit."
+        assert told == [said] and book.summary()["tuples"] == items
+    else:
+        assert book.sizes == (items // 2,) * len(book.sizes)
+        wanted, given = (" x ".join([str(one)] * len(book.sizes)) for one in (256, items // 2))
+        said = f"{wanted} codes were wanted, there are {given}: a level has half as many codes as the {items} items."
+        assert told == [said]
+
+
+@pytest.mark.parametrize("name", ["rq_kmeans", "rq_vae", "pq", "parallel_vq", "random_codes"])
+def test_every_level_has_the_size_asked_for(name):
+    settings = SMALL[name] | {"codes": (24, 12, 3)}
+    made = tokenizers.create(name, settings).fit(X)
+    assert made.sizes_ == (24, 12, 3)
+    codes = made.encode(X)
+    assert all(size * 0.6 < len(np.unique(column)) <= size for size, column in zip(made.sizes_, codes.T, strict=True))
+    assert made.decode(codes).shape == X.shape
+    if name != "random_codes":
+        even = tokenizers.create(name, SMALL[name] | {"codes": 3}).fit(X)
+        assert ((X - made.decode(codes)) ** 2).sum() < 0.95 * ((X - even.decode(even.encode(X))) ** 2).sum()
+    with pytest.raises(ValueError, match=r"one for each of the 3 levels \(got \(8, 4\)\)"):
+        tokenizers.create(name, settings | {"codes": (8, 4)}).fit(X)
+
+
+def test_uneven_levels_reach_letters_groups_and_sinkhorn():
+    more = {"codes": (24, 12, 16), "diversity": 1e-4, "sinkhorn": True}
+    made = tokenizers.create("rq_vae", SMALL["rq_vae"] | more).fit(X)
+    assert made.sizes_ == (24, 12, 16) and made.history_[-1]["diversity"] > 0
+    assert bool((made.encode(X) < np.array([24, 12, 16])).all())
 
 
 def test_unknown_names_and_settings_are_answered_with_the_nearest():

@@ -112,9 +112,9 @@ def test_a_tuple_that_leads_out_of_the_tree_ends_at_its_last_node():
     assert np.allclose(tree.decode(lost), tree.decode(codes[:, :2]))
 
 
-def test_a_tree_needs_items_for_its_nodes_and_known_anchors():
-    with pytest.raises(ValueError, match="at least 2500 items"):
-        BalancedTree((50, 50)).fit(X)
+def test_a_tree_has_no_more_nodes_than_items_and_needs_known_anchors():
+    tree = BalancedTree((50, 50)).fit(X)
+    assert len(X) < 2500 and tree.sizes_[0] == int(len(X) ** (1 / 3)) and tree.notes_[0].startswith("50 x 50 branches")
     with pytest.raises(ValueError, match="'none' or 'aligned'"):
         BalancedTree((4, 4), anchors="local").fit(X)
 

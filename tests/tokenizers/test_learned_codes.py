@@ -66,8 +66,6 @@ def test_codes_start_from_k_means_on_all_items():
     first = started.network_.quantiser.layers[0].codebook
     error = torch.cdist(z, first).min(1).values.square().sum()
     assert float(error) < 0.5 * float(((z - z.mean(0)) ** 2).sum())
-    with pytest.raises(ValueError, match="16 codes need at least 16"):
-        RQVAE(**SMALL, epochs=0).fit(X[:15])
 
 
 def test_what_averaging_the_error_a_random_start_and_no_revival_cause_is_diagnosed():
@@ -155,7 +153,7 @@ def test_with_the_diversity_term_codes_are_learned_by_gradient():
     tokenizer = RQVAE(**SMALL, epochs=4, diversity=1e-2, groups=4).fit(X)
     assert {"diversity", "codebook"} < set(tokenizer.history_[-1])
     groups = tokenizer._code_groups()
-    assert groups.shape == (3, 16) and bool((groups.max(1).values == 3).all())
+    assert [len(one) for one in groups] == [16] * 3 and all(int(one.max()) == 3 for one in groups)
     layer = tokenizer.network_.quantiser.layers[0]
     assert layer._codebook.embed.requires_grad
     assert tokenizer.history_[-1]["reconstruction"] < tokenizer.history_[0]["reconstruction"]

@@ -32,6 +32,25 @@ def test_the_width_is_the_same_where_nothing_collides():
     assert sizes == (3, 4, 1) and codes[:, 2].tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("how", ["index", "popularity"])
+def test_a_tuple_of_more_items_than_an_index_may_have_gives_some_to_its_nearest_neighbours(how):
+    codes = np.array([[0, 1]] * 10 + [[0, 2]] * 3 + [[1, 1]] * 2)
+
+    def decode(tuples):  # the nearest to code 1 is 2, then 0, then 3
+        return np.array([0.0, 2.0, 3.0, 9.0])[tuples[:, 1:]]
+
+    likes = np.arange(len(codes), 0, -1)
+    found, sizes, note = resolve(codes, (2, 4), how, decode=decode, popularity=likes, most=4)
+    assert sizes == (2, 4, 4) and len({*map(tuple, found.tolist())}) == len(codes)
+    assert (found[:, 0] == codes[:, 0]).all() and (found[10:, :2] == codes[10:]).all()
+    assert np.bincount(found[:10, 1], minlength=4).tolist() == [4, 4, 1, 1]  # 2 had room for one, 0 for four
+    assert "6 beyond 4 items of a tuple moved" in note
+    if how == "popularity":
+        assert (found[:4, 1] == 1).all()
+    same, _, said = resolve(codes, (2, 4), how, popularity=likes, most=10)
+    assert (same == resolve(codes, (2, 4), how, popularity=likes)[0]).all() and "moved" not in said
+
+
 def test_by_popularity_the_most_popular_item_of_a_tuple_comes_first():
     codes, _, _ = resolve(CODES, SIZES, "popularity", popularity=np.array([3, 9, 1, 5, 2, 0]))
     assert codes[:, 2].tolist() == [2, 0, 1, 1, 0, 0]

@@ -2,12 +2,15 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from seqlab import figures, widgets
+from seqlab import figures, models, recommender, widgets
+from seqlab.widgets.beam_steps import writes_codes
+from tests.synthetic import small
 
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 
@@ -156,3 +159,27 @@ def test_titles_stay_text(steps):
         texts += [one.value for one in vars(steps).values() if isinstance(one, ipywidgets.HTML)]
         assert not [text for text in texts if TAGS.search(text)]
     assert "text/html" in steps._repr_mimebundle_()
+
+
+WRITERS = [name for name in models.names() if writes_codes(models.build(name, 40))]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_system_that_writes_codes_shows_its_beam_and_other_ways_to_decode(name, split):
+    """Scores are the model's own whatever the way, and nobody finds an item better than the first without a search."""
+    quick = {"field_epochs": 1} if name == "resid" else {}
+    model = models.build(name, split.n_items, small(name, **quick))
+    recommender.prepare(model, split)
+    run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
+    steps = widgets.BeamSteps(run, split, width=6, k=5)
+    assert steps.still().data
+    scores = steps._exact[0][0]
+    lists = steps.lists()
+    assert list(lists) == ["no search", "beam", "diverse", "typical"]
+    beams = model.beams(steps._batches[0], 6).items(5)[0][0]
+    assert lists["beam"]["item"].tolist() == beams.tolist()
+    for way, one in lists.items():
+        assert 0 < len(one) <= 5 and one["item"].is_unique and one["rank"].tolist() == list(range(1, len(one) + 1)), way
+        assert one["log_probability"].to_numpy() == pytest.approx(scores[one["item"].to_numpy()].numpy(), abs=1e-4)
+        assert one["exact_rank"].tolist() == [int((scores > scores[item] + 1e-6).sum()) + 1 for item in one["item"]]
+    assert lists["no search"]["log_probability"].is_monotonic_decreasing

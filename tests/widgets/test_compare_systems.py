@@ -176,15 +176,17 @@ def test_numbers_of_two_protocols_are_refused_with_a_sentence(runs, split, repor
 
 @pytest.fixture
 def measured(split):
-    """A leaderboard: a system of two seeds, one row of another protocol, one of another dataset."""
+    """A leaderboard: a system of two seeds, a row of another protocol, of other data of this name, of another name."""
     row = {
-        "dataset": split.log.name, "split": split.how, "system": "gru4rec", "seed": 0, "settings": '{"dim": 8}',
+        "dataset": split.log.name, "fingerprint": split.log.fingerprint(), "split": split.how,
+        "system": "gru4rec", "seed": 0, "settings": '{"dim": 8}',
         "options": "{}", "seen_filter": not split.log.repeats, "users": len(split.test), "recall@10": 0.4,
         "recall@10 low": 0.3, "recall@10 high": 0.5, "ndcg@10": 0.2, "ndcg@10 low": 0.1, "ndcg@10 high": 0.3,
         "parameters": 500.0, "seconds": 9.0,
     }  # fmt: skip
     rows = [row, {**row, "seed": 1, "ndcg@10": 0.24}, {**row, "settings": '{"dim": 16}', "ndcg@10": 0.9}]
-    rows += [{**row, "seen_filter": split.log.repeats, "ndcg@10": 0.777}, {**row, "dataset": "other", "ndcg@10": 0.888}]
+    rows += [{**row, "seen_filter": split.log.repeats, "ndcg@10": 0.777}]
+    rows += [{**row, "fingerprint": "0", "dataset": name, "ndcg@10": 0.888} for name in (split.log.name, "other")]
     return pd.DataFrame(rows)
 
 
@@ -198,7 +200,7 @@ def test_measured_rows_are_numbers_under_the_same_protocol_only(runs, split, mea
     assert 0.777 not in board["ndcg@10"].tolist()
     assert 0.888 not in board["ndcg@10"].tolist()
     words = page(found).words
-    assert "1 row of the leaderboard under another protocol" in words
+    assert "2 rows of the leaderboard, of other data of this name or another protocol: left out" in words
     assert words.count("needs a run") == 4
     row = board.index.get_loc("gru4rec:dim=8")
     assert f"cell:{row}:0" not in page(found).buttons

@@ -414,9 +414,12 @@ def test_the_browser_walks_through_the_users_of_a_selection(split, run, selectio
     browser.list.listed.value = users[0]
     assert browser.position.value == 1
     assert browser.card_view.value == first
-    gone = next(user for user in selection.users.tolist() if user != users[0])
-    selection.select(users=[gone])
-    assert "Pick a user" in browser.card_view.value
+    alone = next(user for user in selection.users.tolist() if user not in users)
+    selection.select(users=[alone])  # who was pressed in another view is shown at once
+    assert f"User <bdi>{split.log.users.at[alone, 'user_id']}</bdi>" in browser.card_view.value
+    assert browser.position.value == browser.position.max == 1
+    selection.select(users=[one for one in selection.users.tolist() if one not in (alone, users[0])][:2])
+    assert "Pick a user" in browser.card_view.value  # of several nobody is
     assert browser.position.value == 0
     assert not browser.status.view.value
     assert not browser.list.status.view.value

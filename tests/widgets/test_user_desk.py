@@ -120,7 +120,7 @@ def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
 def test_lists_without_scores_are_compared_as_far_as_they_go(tigers, split, history, seen_filter):
     model = tigers[0].model
     other = history.drop(0, 2)
-    old, new = (influence.lists_of(model, [one], 5, seen_filter)[0].tolist() for one in (history, other))
+    old, new = (influence.lists_of(model, [one], 5, seen_filter).items[0].tolist() for one in (history, other))
     frame = influence.rerank(model, history, other, 5, seen_filter).set_index("item")
     assert [item for item in new if item] == frame.index[: sum(map(bool, new))].tolist()
     assert set(frame.index) == {*old, *new} - {0}
@@ -196,16 +196,24 @@ def test_one_event_alone_is_told_not_failed(run, split, history, live):
     assert widgets.HistoryEditor(run, split, history=ids(split, [5])).still().body.count("<table>") == 1
 
 
-def test_attention_over_codes_is_not_shown_as_attention_to_events(split, history, live):
+def test_attention_over_the_parts_of_an_event_is_added_up(split, history, live):
     from types import SimpleNamespace
 
-    from seqlab import models, recommender
+    from seqlab import models, recommender, tracing
     from tests.synthetic import small
 
     model = models.build("setrec", split.n_items, small("setrec"))
     recommender.prepare(model, split)
     run = SimpleNamespace(model=model.eval(), system="setrec", ranks=SimpleNamespace(seen_filter=False))
-    assert "attention" not in widgets.Why(run, split, history).told.value
+    why = widgets.Why(run, split, history)
+    with tracing.watch(model, "attention") as trace:
+        influence.scores_of(model, [why.history])
+    looked = trace["attention"].values[0].mean(0)[-3:].mean(0)  # of the three queries, at every token
+    events = [float(looked[3 * at : 3 * at + 3].sum()) for at in range(len(why.history))]
+    assert len(set(events)) > 1
+    assert "attention of the queries for the next item" in why.told.value
+    for share in events:
+        assert f"{share:.1%}" in why.told.value
 
 
 def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, live):

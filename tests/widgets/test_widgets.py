@@ -1,13 +1,18 @@
 """Each widget driven from Python as a person would, and its still."""
 
+import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from seqlab import widgets
+from seqlab import evaluation, models, recommender, widgets
+from seqlab.evaluation import attention
 from seqlab.evaluation.influence import history_of
+from seqlab.figures.theme import label
+from tests.synthetic import small
 
 PLOTLY = "application/vnd.plotly.v1+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -52,18 +57,21 @@ def test_a_report_shows_the_still_alone_and_makes_no_control(name, run, split, t
 def test_live_the_view_comes_with_its_still(name, run, split, tigers, thinker, live):
     shown = everything(run, split, tigers, thinker)[name]()._repr_mimebundle_()
     assert VIEW in shown
-    assert "text/html" in shown
+    drawn = shown["text/html"].count("Plotly.newPlot(")
+    assert shown["text/html"].count('"showSendToCloud": false') == drawn  # no figure of it can be uploaded
 
 
 @pytest.mark.parametrize("name", [name for name in widgets.__all__ if name != "Workbench"])  # which is made of others
-def test_at_most_one_live_figure(name, run, split, tigers, thinker, live):
+def test_at_most_one_live_figure_which_cannot_be_uploaded(name, run, split, tigers, thinker, live):
     import plotly.graph_objects as go
 
     def children(box):
         return [box, *(one for child in getattr(box, "children", ()) for one in children(child))]
 
     view = everything(run, split, tigers, thinker)[name]().view
-    assert sum(isinstance(one, go.FigureWidget) for one in children(view)) <= 1
+    drawn = [one for one in children(view) if isinstance(one, go.FigureWidget)]
+    assert len(drawn) <= 1
+    assert all(one._config["showSendToCloud"] is False for one in drawn)
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
@@ -114,6 +122,40 @@ def test_a_card_tells_what_happened(run, split, live):
         assert card["met"] == (answer in history)
         assert (card["hit"] > 0) == (card["rank"] <= 10)
         assert len(card["recommended"]) == 10
+
+
+@pytest.mark.parametrize("system", ["run", "tigers"])
+def test_a_card_lists_what_evaluation_ranks_where_seen_items_are_filtered(request, system, split, live):
+    """The answer stays in the ranking though the user met it before; all else they met is left out."""
+    run = request.getfixturevalue(system)
+    run = run[0] if system == "tigers" else run
+    run = dataclasses.replace(run, ranks=evaluation.rank(run.model, split, seen_filter=True))
+    browser = widgets.UserBrowser(run, split, k=20)
+    titles, cards = ["", *split.log.items["title"]], [browser.card(int(user)) for user in split.test.user]
+    for row, card in enumerate(cards):
+        history, answer = split.test.batch(row_of(row)).items[0].tolist(), int(split.test.item[row])
+        assert not {titles[item] for item in history if item not in (0, answer)} & set(card["recommended"])
+        if card["rank"] < 15:  # beyond, beams of other widths may differ
+            assert card["hit"] > 0
+        if system == "run":
+            assert (card["hit"] > 0) == (card["rank"] <= 20) and card["hit"] in (0, card["rank"])
+    assert any(card["met"] and card["hit"] for card in cards)
+
+
+def test_a_list_of_no_length_is_refused(run, tigers, split, live):
+    near = {"a": run}
+    makes = [
+        lambda k: widgets.UserBrowser(run, split, k=k), lambda k: widgets.HistoryEditor(run, split, k=k),
+        lambda k: widgets.Why(run, split, k=k), lambda k: widgets.WhatWouldChange(run, split, k=k),
+        lambda k: widgets.Patching(run, split, k=k), lambda k: widgets.BeamSteps(tigers[0], split, k=k),
+        lambda k: widgets.Neighbours(near, split, history_of(split, max_user(split)), k=k),
+        lambda k: widgets.ItemMap(run, split).neighbours(3, k), lambda k: evaluation.smallest_edit(
+            run.model, history_of(split, max_user(split)), 1, True, k),
+    ]  # fmt: skip
+    for make in makes:
+        for wrong in (0, -1, 2.5):
+            with pytest.raises(ValueError, match=rf"^k counts from 1 \(got {wrong}\)$"):
+                make(wrong)
 
 
 def row_of(row):
@@ -191,6 +233,43 @@ def test_attention_still_has_every_layer_and_head(run, split):
     kinds = [trace.type for trace in widgets.AttentionView(run, split).still().data]
     assert kinds.count("heatmap") == 4
     assert kinds.count("bar") == 1
+
+
+ATTENTIVE = [name for name in models.names() if attention.attends(models.build(name, 40))]
+
+
+@pytest.mark.parametrize("name", ATTENTIVE)
+def test_attention_of_every_system_calls_its_tokens_what_they_are(name, split, live):
+    """By event every row is a title of the history or says what else it is; by token, as many rows as tokens."""
+    model = models.build(name, split.n_items, small(name))
+    recommender.prepare(model, split)
+    run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
+    view = widgets.AttentionView(run, split, max_user(split))
+    history = history_of(split, max_user(split), longest=model.config.max_length)
+    titles = ["", *split.log.items["title"]]
+    events = [label(titles[item], 24) for item in history.items.tolist()]
+
+    def rows(figure):
+        axis = next(axis for axis in figure.select_yaxes() if axis.side == "right")
+        return [text.split("  ", 1) for text in axis.ticktext]
+
+    still = view.still()
+    numbered = rows(still)
+    titled = [row for row in numbered if row[0]]
+    assert titled == [[str(at), title] for at, title in enumerate(events, 1)]
+    others = {"start", "next item?", "neighbours in the graph", *(f"thought {at}" for at in range(1, 5))}
+    assert {word for number, word in numbered if not number} <= others
+    assert next(len(heat.z) for heat in still.data if heat.type == "heatmap") == len(numbered)
+    bars = next(trace for trace in still.data if trace.type == "bar")
+    assert [numbered[int(place)] for place in bars.y] == titled
+    layout = attention.attention_of(model, history).layout
+    view.by.value = "token"
+    assert len(view.figure.data[0].z) == len(layout)
+    bars = view.figure.data[1]
+    for at, place in enumerate(bars.y):
+        own = (layout.position[0] == at).nonzero()[:, 0].double()
+        assert place == pytest.approx(float(own.mean())) and bars.width[at] == pytest.approx(len(own) - 0.2)
+    assert not view.status.view.value
 
 
 def test_attention_of_a_model_without_any_is_refused(run, split):
