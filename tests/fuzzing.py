@@ -77,9 +77,9 @@ def changed(document: bytes, data: bytes) -> bytes:
 
 def events(folder: Path) -> Reader:
     """A log of events in one of the formats that `read` knows; the first byte says in which."""
-    import seqlab.datasets  # noqa: F401 (here it is instrumented)
+    import seqlab.datasets.reading  # noqa: F401 (here it is instrumented)
 
-    endings = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+    endings = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".dat")
 
     def reader(data: bytes) -> None:
         kind = data[0] if data else 0
@@ -238,7 +238,12 @@ def settings(folder: Path) -> Reader:
 
 
 READERS: dict[str, tuple[Callable[[Path], Reader], list[bytes]]] = {
-    "events": (events, [bytes([kind]) + CSV.replace(b",", b",\t"[kind % 2 : kind % 2 + 1]) for kind in range(4)]),
+    "events": (events, [
+        *(bytes([kind]) + CSV.replace(b",", b",\t"[kind % 2 : kind % 2 + 1]) for kind in range(4)),
+        b"\x05user" + RATINGS.replace(b"1::2::5::", b"::item::5::time\n1::2::5::"), b"\x05" + RATINGS,
+        b"\x00" + CSV.decode().encode("utf-16"), b"\x00" + CSV.replace(b",A", b',"A').replace(b",B", b',B"'),
+        b"\x00" + CSV.replace(b",A", b",\xc4"),
+    ]),
     "official": (official, [
         b"\x00" + RATINGS, b"\x01" + RATINGS.replace(b"::", b"\t"), b"\x02" + REVIEW, b"\x03" + REVIEW, b"\x03" + DEEP,
     ]),

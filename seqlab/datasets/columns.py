@@ -429,7 +429,10 @@ def _unit(times: np.ndarray, at: str) -> tuple[np.ndarray, list[str]]:
 
 
 def text_of(values: pd.Series) -> pd.Series:
-    """Any column as text: '' for missing, 1995 for 1995.0, bytes as UTF-8, the rest as Python prints it."""
+    """Any column as text: '' for missing, 1995 for 1995.0, bytes as UTF-8, the rest as Python prints it.
+
+    A word such as NULL that several rows have means "missing"; one row alone may be called that.
+    """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     blank = values.isna().to_numpy(bool)
@@ -442,7 +445,7 @@ def text_of(values: pd.Series) -> pd.Series:
     if _may_be_bytes(values):
         values = values.astype(object).map(_decoded)
     text = values.astype(object).mask(blank, "").map(str).astype("str")
-    return text.mask(text.isin(NO_TEXT), "")
+    return text.mask(text.isin(NO_TEXT) & text.duplicated(keep=False), "")
 
 
 def _decoded(value):

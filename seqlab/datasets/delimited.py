@@ -39,6 +39,8 @@ MULTIBYTE = {"gb18030", "shift_jis", "cp949", "big5"}
 QUOTES = 'close it, write "" for a quote mark in a quoted field, or save as .tsv, which has no quoting.'
 DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?"
 LINE = re.compile(rb"\r\n|\n|\r")
+GUESSED = object()
+"""In place of the name of the column of times: the one whose name says so."""
 SPACES = r"\s+"
 """The one separator that is a pattern: any run of blanks."""
 
@@ -67,7 +69,8 @@ def read_delimited(path: Path, sep: str | None, encoding: str | None, names=(), 
     sep: one or more characters, or \\s+; None: what the ending promises, else what the first line shows.
         insist False: a separator that the first line lacks gives way to the ending's.
     encoding: of a file that is neither UTF-8 nor UTF-16 nor UTF-32 with a mark.
-    names: names of columns that the caller knows; time: the one left to become numbers (None: guessed).
+    names: names of columns that the caller knows.
+    time: the one column that may become numbers, or `GUESSED`; all others stay text.
     DataError for whatever is no such table, with the line.
     """
     zipped = path.name.lower().endswith(".gz")
@@ -127,7 +130,7 @@ def read_delimited(path: Path, sep: str | None, encoding: str | None, names=(), 
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header would lose fields
             called = parse(nrows=0).columns
-            time = time if time is not None else guess(called, "time")
+            time = guess(called, "time") if time is GUESSED else time
             texts = [name for name in called if name != time]
             # Arrow takes the parser's text as it is; other strings would be made one by one
             frame = parse(dtype=dict.fromkeys(texts, pd.ArrowDtype(pa.large_string())))
@@ -137,20 +140,10 @@ def read_delimited(path: Path, sep: str | None, encoding: str | None, names=(), 
     except MemoryError:
         raise
     except Exception as error:  # arbitrary bytes make the parser raise far more than ParserError
-        why, advice = first_line(error), "check the separator (sep=...) and the quoting."
-        if (found := re.search(r"(EOF inside string starting at row|fields in line) (\d+)", why)) is not None:
-            at_end = found[1].startswith("EOF")
-            line = int(found[2]) + at_end
-            if line > 1 + has_header and quoting == csv.QUOTE_MINIMAL:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", pd.errors.ParserWarning)
-                    before = parse(dtype="str", nrows=line - 1 - has_header)
-                begins = _begins(before, has_header)
-                _refuse_swallowed_rows(path, before, sep, begins)
-                why = why.replace(f"in line {line},", f"in line {begins[-1]},")
-                line = begins[-1]
-            if at_end:
-                why, advice = f"a quote that opens in line {line} is never closed", QUOTES
+        try:
+            why, advice = _why(path, error, parse, sep, quoting, has_header)
+        except UnicodeDecodeError:
+            raise _not_utf8(path, zipped) from error
         raise DataError(
             f"{path}: this cannot be read as a table separated by {shown}s ({why}). "
             f"Every row needs as many fields as the header ({len(fields)}); {advice}"
@@ -167,6 +160,24 @@ def read_delimited(path: Path, sep: str | None, encoding: str | None, names=(), 
     if not len(frame):
         raise DataError(f"{path}: there is a header but no rows.")
     return Table(frame, lines, notes, has_header)
+
+
+def _why(path: Path, error: Exception, parse, sep: str, quoting: int, has_header: bool) -> tuple[str, str]:
+    """What is wrong with a file that `parse` could not read, and what to do; DataError if it is a swallowed row."""
+    why, advice = first_line(error), "check the separator (sep=...) and the quoting."
+    found = re.search(r"(EOF inside string starting at row|fields in line) (\d+)", why)
+    if found is None:
+        return why, advice
+    never_closed = found[1].startswith("EOF")
+    line = int(found[2]) + never_closed
+    if line > 1 + has_header and quoting == csv.QUOTE_MINIMAL:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
+            before = parse(dtype="str", nrows=line - 1 - has_header)
+        begins = _begins(before, has_header)
+        _refuse_swallowed_rows(path, before, sep, begins)
+        why, line = why.replace(f"in line {line},", f"in line {begins[-1]},"), begins[-1]
+    return (f"a quote that opens in line {line} is never closed", QUOTES) if never_closed else (why, advice)
 
 
 def _scan(file) -> tuple[bytes, int]:

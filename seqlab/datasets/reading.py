@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import PLAIN, WHOLE, DataError, absent, guess, listed, pick, seconds
-from seqlab.datasets.delimited import ENDINGS, NotUTF8, ending_of, first_line, read_delimited
+from seqlab.datasets.columns import NO_TIME, PLAIN, WHOLE, DataError, absent, guess, listed, pick, seconds
+from seqlab.datasets.delimited import ENDINGS, GUESSED, NotUTF8, ending_of, first_line, read_delimited
 from seqlab.datasets.log import InteractionLog, make_log
 
 BAD = ("refuse", "drop")
+FOLDER = ("user_id", "item_id", "timestamp")
 NUMBER = rf"(?:{PLAIN}|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 TIMELIKE = re.compile(r"time|date|stamp|epoch|(^|[^a-z])(ts|at|when|utc)($|[^a-z])", re.IGNORECASE)
 SMALLEST_DATE = 1e8
@@ -59,7 +60,7 @@ def read(
     arguments = {"user": user, "item": item, "time": time, "title": title, "name": name, "sep": sep}
     arguments |= {"encoding": encoding, "bad": bad, "repeats": repeats, "ties": ties, "order": order}
     origin = _origin(source, items, arguments)
-    table = _table(source, "the frame", sep, encoding, (user, item, time))
+    table = _table(source, "the frame", sep, encoding, (user, item, time), GUESSED if time is None else str(time))
     frame, where, told = table.frame, table.where, list(table.notes)
     user, item, time, title = (table.column(name) for name in (user, item, time, title))
     if not table.has_header and (user is None or item is None or (time is None and order == "time")):
@@ -124,12 +125,14 @@ def read_folder(
             f"{folder}: there is no interactions.tsv.gz in this folder. It needs one, tab-separated, with "
             "columns user_id, item_id and timestamp (and may have an items.tsv.gz)."
         )
-    table, described = _table(found["interactions"], "", names=("user_id", "item_id")), _Table(None, "the item table")
+    table, described = _table(found["interactions"], "", names=FOLDER, time="timestamp"), _Table(None, "the item table")
+    if not table.has_header:
+        raise DataError(f"{table.where}: the first line is data; put user_id, item_id and timestamp above it.")
     if "items" in found:
-        described = _table(found["items"], "", names=("item_id",))
+        described = _table(found["items"], "", names=FOLDER)
     titled = (described.frame if "items" in found else table.frame).columns
     time = "timestamp" if "timestamp" in table.frame.columns else None
-    told = list(table.notes)
+    told = [*table.notes, *described.notes]
     if order == "time":
         blank = len(table.frame)
         if time is not None:
@@ -186,7 +189,7 @@ class _Table:
         return str(name) if isinstance(name, int) and self.rows is not None else name
 
 
-def _table(source, called: str, sep=None, encoding=None, names=(), insist=True) -> _Table:
+def _table(source, called: str, sep=None, encoding=None, names=(), time=None, insist=True) -> _Table:
     """The table of a frame or a path; `called` is a frame's name for messages, see `read_delimited` for the rest."""
     if isinstance(source, pd.DataFrame):
         named = any(level is not None for level in source.index.names)
@@ -217,7 +220,7 @@ def _table(source, called: str, sep=None, encoding=None, names=(), insist=True) 
         raise DataError(f"{where}: the file is empty.")
     if parquet:
         return _Table(_parquet(path), where)
-    read = read_delimited(path, sep, encoding, {str(name) for name in names if name is not None}, insist=insist)
+    read = read_delimited(path, sep, encoding, {str(name) for name in names if name is not None}, time, insist)
     return _Table(read.frame, where, read.lines, read.notes, read.has_header)
 
 
@@ -357,7 +360,7 @@ def _with_ids_and_times(frame: pd.DataFrame, rows, user, item, time, where: str,
     kept = np.ones(len(frame), bool)
     for role, column in (("user", user), ("item", item), ("time", time)):
         if column is not None and isinstance(frame.get(column), pd.Series):
-            lacking = absent(frame[column], ("nat",) if role == "time" else ()) & kept
+            lacking = absent(frame[column], NO_TIME if role == "time" else ()) & kept
             kept &= ~lacking
             if lacking.any():
                 told.append(f"{where}: {lacking.sum():,} rows have no {role} (column {column!r}) and are dropped.")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from seqlab.datasets.columns import DataError, listed
+from seqlab.datasets.columns import DataError, as_seen, listed
 
 if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
@@ -23,8 +22,6 @@ SHOWN = 60
 """Characters of an entry or a title that a complaint shows."""
 
 _LINES = re.compile(r"\r\n|\r|\n")
-_UNSEEN = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
-_SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 def typed_items(log: InteractionLog, typed: str | Iterable[str | int]) -> list[int]:
@@ -128,7 +125,7 @@ class _Names:
 
 def _key(text: str) -> str:
     """A name as it is compared: one case, single spaces, accents composed, no characters that show nothing."""
-    return unicodedata.normalize("NFC", _SPACES.sub(" ", _UNSEEN.sub("", text)).casefold()).strip()
+    return as_seen(text.casefold())
 
 
 def _short(text: str) -> str:

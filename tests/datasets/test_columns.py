@@ -73,6 +73,12 @@ def test_bytes_are_read_as_utf_8_or_refused():
         labels([b"caf\xe9"])
 
 
+def test_a_word_for_no_text_is_blank_where_several_items_have_it():
+    items = pd.DataFrame({"id": ["a", "b", "c"], "title": ["NULL", "NULL", "NaN"], "brand": ["null", "x", "NA"]})
+    table, _ = item_table(np.array(["a", "b", "c"], object), items, "id", "title", "i.csv")
+    assert table["title"].tolist() == ["a", "b", "NaN"] and table["brand"].tolist() == ["null", "x", "NA"]
+
+
 @pytest.mark.parametrize("word", ["NA", "n/a", "#N/A", r"\N", "None", " NONE", "-", "undefined", "Null", "<NA>", "?"])
 @pytest.mark.parametrize("kind", [object, "str", "category"])
 def test_words_that_stand_for_no_id_are_refused(word, kind):

@@ -143,6 +143,11 @@ def test_other_encodings_are_named_and_then_read(tmp_path, encoding):
     assert read(path, encoding=encoding).items["title"].tolist() == TITLES[encoding]
 
 
+def test_another_encoding_is_named_even_if_rows_are_uneven_too(tmp_path):
+    with pytest.raises(DataError, match=r"the text is not UTF-8 \(lines 2, 4\)"):
+        read(write(tmp_path / "a.csv", titled(["x\xe9", "y"]).replace("2,1,3", "2,1,1,3").encode("latin-1")))
+
+
 def test_an_encoding_that_does_not_fit_is_refused_and_one_that_is_not_needed_does_no_harm(tmp_path):
     path = write(tmp_path / "a.csv", titled(TITLES["cp1251"]))
     assert read(path, encoding="cp1251").items["title"].tolist() == TITLES["cp1251"]

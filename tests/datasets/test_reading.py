@@ -360,6 +360,9 @@ def test_titles_among_the_events_are_found_but_not_what_is_said_of_events(tmp_pa
 
 
 def test_codes_in_other_columns_keep_their_zeros(tmp_path):
+    items = write(tmp_path / "i.csv", "item,title,date,time\n1,a,010220,0930\n2,b,311299,1e3\n")
+    table = read(write(tmp_path / "a.csv", "user,item,time\n1,1,1\n1,2,2\n"), items=items).items
+    assert table["date"].tolist() == ["010220", "311299"] and table["time"].tolist() == ["0930", "1e3"]
     path = write(tmp_path / "a.csv", "user,item,time,zip,price,code\n1,1,1,01234,1.50,1\n1,2,2,12345,,22\n")
     events = read(path).events
     assert events["zip"].tolist() == ["01234", "12345"] and events["code"].tolist() == [1, 22]
