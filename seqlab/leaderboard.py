@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 KEY = ["fingerprint", "split", "system", "seed", "settings", "options", "seen_filter"]
 METRICS = ("recall@10", "ndcg@10")
-TEXT = {"fingerprint": str, "git": str, "seeds": str}  # which pandas would take for a number, such as 12e34
+AS_WRITTEN = {
+    "dtype": dict.fromkeys(["dataset", "fingerprint", "git", "seeds", "arm", "against"], str),
+    "keep_default_na": False, "na_values": [""],
+}  # fmt: skip
+"""How pandas reads a table: a dataset may be called 007 or NA, a revision 12e34."""
+
 GAIN = ["fingerprint", "split", "seen_filter", "arm", "against", "metric"]
 GAINED = ["dataset", *GAIN, "seeds", "a", "b", "difference", "low", "high", "date", "git"]
 
@@ -49,7 +54,7 @@ def read(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=["dataset", *KEY])
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=TEXT)
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, **AS_WRITTEN)
         table = table if "fingerprint" in table else table.assign(fingerprint="")
         if missing := [column for column in ["dataset", *KEY] if column not in table]:
             raise ValueError(f"its column {missing[0]!r} is missing")
@@ -185,7 +190,7 @@ def read_gains(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     own = gains_path(path)
-    kept = pd.read_csv(own, dtype=TEXT) if own.exists() else pd.DataFrame(columns=GAINED)
+    kept = pd.read_csv(own, **AS_WRITTEN) if own.exists() else pd.DataFrame(columns=GAINED)
     return kept if "fingerprint" in kept else kept.assign(fingerprint="")
 
 

@@ -78,6 +78,16 @@ def test_other_data_under_the_same_name_are_measured_anew_and_their_rows_shown(t
     assert len(leaderboard.read(path)) == 2 and len(list((tmp_path / "runs" / "log").iterdir())) == 2
 
 
+@pytest.mark.parametrize("name", ["007", "NA", "12e34"])
+def test_a_dataset_may_be_called_as_a_number_is_written(name: str, tmp_path: Path) -> None:
+    chain_log().events.to_csv(tmp_path / f"{name}.csv", index=False)
+    where = [tmp_path / "table.csv", tmp_path / "runs"]
+    for _ in range(2):
+        leaderboard.complete(["popularity", "markov"], str(tmp_path / f"{name}.csv"), [0], *where, against="markov")
+    assert leaderboard.read(where[0])["dataset"].tolist() == [name] * 2
+    assert {*leaderboard.read_gains(where[0])["dataset"]} == {name}
+
+
 def test_a_run_is_found_by_what_it_is_and_not_by_its_folder(
     chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
