@@ -127,7 +127,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
             ("Neighbours", "Nearest to"),
         ):
             bench.get_by_role("button", name=tab, exact=True).press("Enter")
-            expect(bench.get_by_text(shown).first).to_be_visible(timeout=60_000)
+            expect(bench.get_by_text(shown).locator("visible=true").first).to_be_visible(timeout=60_000)
             opened.idle()
             page.wait_for_timeout(500)
             opened.shot(f"workbench_{tab.split()[0].lower()}")
