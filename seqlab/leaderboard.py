@@ -125,7 +125,7 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
     options = dataclasses.replace(usual_options(model, split), **(changes | {"seed": seed}))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     below = runs / split.log.name
-    folder = find(below, model, options, split, seen_filter)
+    folder = find(sorted(below.glob(f"{system}-{seed}-*")), model, options, split, seen_filter)
     if folder is None:
         folder = below / identity(model, options, split, seen_filter).folder_name()
     return Plan(arm, system, of_system, options, _key(system, model.config, split, options, seen_filter), folder)

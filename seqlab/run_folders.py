@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from seqlab import models
 from seqlab.options import Options
-from seqlab.run_identity import Identity, identity, stored_identity
+from seqlab.run_identity import Identity, find, identity, stored_identity
 from seqlab.training import Run, load_run, usual_options
 
 if TYPE_CHECKING:
@@ -90,11 +90,8 @@ def place(
         return None
     options = options or usual_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
-    for run in finished_runs(below):
-        found = _identity(run.folder)
-        if found and found.chosen() == identity(model, options, split, seen_filter, found.version).chosen():
-            return run.folder
-    return Path(below) / split.log.name / identity(model, options, split, seen_filter).folder_name()
+    found = find((run.folder for run in finished_runs(below)), model, options, split, seen_filter)
+    return found or Path(below) / split.log.name / identity(model, options, split, seen_filter).folder_name()
 
 
 def load_runs(

@@ -13,6 +13,8 @@ from seqlab import models
 from seqlab.options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import nn
 
     from seqlab.datasets.splits import Split
@@ -79,10 +81,11 @@ def stored_identity(folder: Path) -> Identity:
     )  # fmt: skip
 
 
-def differences(folder: Path, model: nn.Module, options: Options, split: Split, seen_filter: bool) -> list[str]:
-    """In what the finished run in `folder` is not the one that this training would be: "dim 16 instead of 64", ..."""
-    found = stored_identity(folder)
-    wanted = identity(model, options, split, seen_filter, found.version)
+def differences(found: Identity, wanted: Identity) -> list[str]:
+    """In what a run that was found is not the one that is wanted: "dim 16 instead of 64", ...
+
+    Fingerprints must be of one version.
+    """
     if found.system != wanted.system:
         return [f"the system {found.system} instead of {wanted.system}"]
     differ = []
@@ -99,15 +102,18 @@ def differences(folder: Path, model: nn.Module, options: Options, split: Split, 
     return differ
 
 
-def find(below: Path, model: nn.Module, options: Options, split: Split, seen_filter: bool) -> Path | None:
-    """The finished run in `below` that is this training, whatever the end of its folder's name."""
-    for folder in sorted(below.glob(f"{name_of(model)}-{options.seed}-*")):
-        if (folder / "provenance.json").is_file() and (folder / "config.json").is_file():
-            try:
-                if not differences(folder, model, options, split, seen_filter):
-                    return folder
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # somebody else's files
+def find(folders: Iterable[Path], model: nn.Module, options: Options, split: Split, seen_filter: bool) -> Path | None:
+    """The first of these folders that holds a finished run of this training, whatever the folder is called."""
+    wanted: dict[int, Identity] = {}  # by version: a fingerprint reads the whole log
+    for folder in folders:
+        try:
+            found = stored_identity(folder)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # somebody else's files
+        if found.version not in wanted:
+            wanted[found.version] = identity(model, options, split, seen_filter, found.version)
+        if not differences(found, wanted[found.version]):
+            return folder
     return None
 
 

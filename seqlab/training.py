@@ -25,7 +25,7 @@ from seqlab.files import alone
 from seqlab.options import Options
 from seqlab.presets import preset
 from seqlab.progress import Progress
-from seqlab.run_identity import differences, identity, name_of
+from seqlab.run_identity import differences, identity, name_of, stored_identity
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -121,10 +121,10 @@ def fit(
 def _found(out: Path, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> Run:
     """The finished run in `out`. Raises `ValueError` where it is not the one that this training would be."""
     try:
-        differ = differences(out, model, options, split, seen_filter)
+        found = stored_identity(out)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{out} is no finished run ({error}); choose another folder.") from error
-    if differ:
+    if differ := differences(found, identity(model, options, split, seen_filter, found.version)):
         raise ValueError(
             f"{out} holds another finished run: {listed(differ, 6)}. Choose another folder, or ask for the run that is "
             "there."
