@@ -14,8 +14,8 @@ _HOMES = {
     "watch": "tracing", "patch": "tracing", "Tap": "tracing",
     "load": "datasets", "read": "datasets", "catalog": "datasets", "leave_one_out": "datasets", "by_time": "datasets",
     "cold_items": "datasets", "DataError": "datasets",
-    "fit": "training", "load_run": "training", "Options": "training", "Run": "training",
-    "record": "reports", "render": "reports",
+    "fit": "training.fit", "load_run": "training.fit", "Options": "optimization.options", "Run": "training.fit",
+    "record": "reports.render", "render": "reports.render",
 }  # fmt: skip
 _ROOMS = frozenset(module.name for module in iter_modules(__path__))
 __all__ = sorted({*_HOMES, *_ROOMS})

@@ -67,22 +67,25 @@ def fit(
     if out.exists() and not resume:
         raise ValueError(f"{out} exists; choose another folder, or pass --resume.")
     typer.echo(f"Reading {dataset}.")  # the first seconds are those of imports
-    from seqlab import models, processes, training
+    from seqlab import models
     from seqlab.datasets import leave_one_out, load
+    from seqlab.optimization.options import Options
+    from seqlab.runtime import processes
+    from seqlab.training.fit import fit, usual_options
 
-    kinds = models.types_of(training.Options)
+    kinds = models.types_of(Options)
     of_system = {key: value for key, value in given.items() if key not in kinds}
     changes = {key: models.read_as(kinds[key], value, key) for key, value in given.items() if key in kinds}
     changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     models.configure(system, of_system, also=kinds)  # a mistake is told before the data are read
-    training.Options(**changes)
+    Options(**changes)
     log = load(dataset, **_reading(user, item, time, title, sep, encoding, bad))
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
     split = leave_one_out(log)
     model = models.create(system, split, of_system, seed)
-    options = dataclasses.replace(training.usual_options(model, split), **changes)
-    run = training.fit(model, split, options, out, resume, seen_filter)
+    options = dataclasses.replace(usual_options(model, split), **changes)
+    run = fit(model, split, options, out, resume, seen_filter)
     if processes.index() == 0:
         typer.echo(repr(run))
         typer.echo(run.metrics["protocol"])
@@ -103,12 +106,12 @@ def evaluate(
     bad: Bad = None,
 ) -> None:
     """Rank the test answers of a finished run again: metrics with 95 % intervals."""
-    from seqlab import evaluation
-    from seqlab.training import load_run
+    from seqlab import evaluation, tasks
+    from seqlab.training.fit import load_run
 
     split = _split_of(run, dataset, _reading(user, item, time, title, sep, encoding, bad))
     loaded = load_run(run, split)
-    ranks = evaluation.rank(loaded.model, split, seen_filter=loaded.ranks.seen_filter)
+    ranks = tasks.rank(loaded.model, split, seen_filter=loaded.ranks.seen_filter)
     typer.echo(f"{ranks.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(ranks).round(4).to_string())
 
@@ -128,7 +131,7 @@ def compare(
 ) -> None:
     """What run A gains over run B, user by user: differences with paired 95 % intervals."""
     from seqlab import evaluation
-    from seqlab.training import load_run
+    from seqlab.training.fit import load_run
 
     split = _split_of(a, dataset, _reading(user, item, time, title, sep, encoding, bad))
     first, second = (load_run(folder, split).ranks for folder in (a, b))
@@ -151,12 +154,12 @@ def report(
     start_timeout: Annotated[float, typer.Option(help="seconds a kernel may take to start")] = 120,
 ) -> None:
     """Run notebooks and render each to one self-contained HTML file; reports/index.html lists them."""
-    from seqlab import reports
+    from seqlab.reports.render import curated, render
 
-    chosen = notebooks or reports.curated()
+    chosen = notebooks or curated()
     if not chosen:
         raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
-    done = reports.render(chosen, _pairs(parameters or []), out, name, jobs, timeout, start_timeout, say=typer.echo)
+    done = render(chosen, _pairs(parameters or []), out, name, jobs, timeout, start_timeout, say=typer.echo)
     typer.echo(f"{out / 'index.html'} lists them.")
     if any(one.error for one in done):
         raise typer.Exit(1)
@@ -200,7 +203,7 @@ def leaderboard(
     bad: Bad = None,
 ) -> None:
     """Train what the table lacks, with the dataset's presets; can be killed and called again."""
-    from seqlab import leaderboard as board
+    from seqlab.experiments import leaderboard as board
 
     given, reading = _pairs(settings or []), _reading(user, item, time, title, sep, encoding, bad)
     path = table or runs / "leaderboard.csv"
@@ -245,7 +248,7 @@ def sweep(
     Run folders are those of `leaderboard`: what is finished is not trained again, what was killed goes on from its
     checkpoint. A run that fails does not stop the others; it is told at the end, with exit code 2.
     """
-    from seqlab import sweep as sweeps
+    from seqlab.experiments import sweep as sweeps
 
     where, given = datasets or ["complete-journey"], _pairs(settings or [])
     choices = _grid(grid or [], arms)
@@ -291,7 +294,7 @@ def tune(
     """
     import shlex
 
-    from seqlab import tuning
+    from seqlab.experiments import tuning
 
     wanted, given, reading = (
         _pairs(space),
@@ -315,9 +318,9 @@ def tune(
 @app.command()
 def doctor() -> None:
     """What is installed, on what machine, and what will be slow here."""
-    from seqlab import machine
+    from seqlab.runtime.doctor import examine
 
-    for line in machine.examine():
+    for line in examine():
         typer.echo(line)
 
 
@@ -327,9 +330,9 @@ def lab(folder: Annotated[Path | None, typer.Argument(help="by default the curat
     import os
     import sys
 
-    from seqlab import reports
+    from seqlab.reports import render
 
-    found = reports.curated()
+    found = render.curated()
     folder = folder or (found[0].parent if found else Path.cwd())
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"])
 

@@ -140,7 +140,7 @@ def parameters(folder: Path) -> Reader:
     """A notebook's cell of parameters, or (the first byte is odd) a value given to each of them."""
     from nbformat import v4
 
-    from seqlab.notebook_parameters import ParameterError, check, declared
+    from seqlab.reports.parameters import ParameterError, check, declared
 
     def notebook(source: str) -> v4.NotebookNode:
         cell = v4.new_code_cell(source)
@@ -164,7 +164,7 @@ def parameters(folder: Path) -> Reader:
 
 def pinned_views(folder: Path) -> Reader:
     """A pinned view: any bytes, or (the first byte is odd) a good one with changes."""
-    from seqlab.pins import unpin
+    from seqlab.runs.pins import unpin
 
     def reader(data: bytes) -> None:
         path = folder / "view.json"
@@ -182,11 +182,11 @@ def run_folders(folder: Path) -> Reader:
 
     What is no run is passed over where runs are listed, and refused where one is asked for.
     """
-    from seqlab import models, recommender
-    from seqlab.run_folders import finished_runs
+    from seqlab import models, ranking
+    from seqlab.runs.find import finished_runs
 
     small = models.build("sasrec", 10, {"dim": 8, "heads": 2, "layers": 1, "max_length": 4})
-    recommender.save(small, folder, "sasrec", 10)
+    ranking.save(small, folder, "sasrec", 10)
     (folder / "provenance.json").write_text(json.dumps({"data": {"name": "a", "split": "b"}}), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps({"test": {"ndcg@10": 0.5}}), encoding="utf-8")
     whole = {path: path.read_bytes() for path in sorted(folder.iterdir())}
@@ -198,7 +198,7 @@ def run_folders(folder: Path) -> Reader:
         path.write_bytes(changed(whole[path], data[1:]) if kind > 127 and path.suffix == ".json" else data[1:])
         finished_runs(folder)
         try:
-            recommender.load(folder)
+            ranking.load(folder)
         except ValueError as error:
             assert str(folder) in str(error)
         path.write_bytes(whole[path])
@@ -208,7 +208,7 @@ def run_folders(folder: Path) -> Reader:
 
 def tables(folder: Path) -> Reader:
     """A leaderboard, which people may hand to each other."""
-    from seqlab import leaderboard
+    from seqlab.experiments import leaderboard
 
     def reader(data: bytes) -> None:
         path = folder / "leaderboard.csv"

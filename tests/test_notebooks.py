@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqlab import reports
+from seqlab.reports.render import render
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -163,7 +163,7 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
             "08_compare_systems": {"keep": str(shutil.copytree(Path(runs[0]).parent, tmp_path / "kept"))},
             "90_report_system": {"trained": runs[1]},
         }[path.stem]
-    (report,) = reports.render([path], parameters, out=tmp_path, say=lambda line: None)
+    (report,) = render([path], parameters, out=tmp_path, say=lambda line: None)
     assert report.error is None
     page = report.html.read_text(encoding="utf-8")
     assert "<b>Thing" not in page
@@ -190,7 +190,7 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
 def test_a_report_of_another_run_than_the_one_that_is_there_is_refused(small_log, small_runs, tmp_path):
     parameters = {"dataset": str(small_log), "settings": {"dim": 16, "layers": 1, "max_length": 8}, "epochs": 2}
     before = sorted(Path(small_runs[0]).rglob("*"))
-    (report,) = reports.render(
+    (report,) = render(
         [FOLDER / "90_report_system.ipynb"], {**parameters, "out": small_runs[0]}, tmp_path, say=lambda line: None
     )
     assert "holds another finished run" in report.error and "epochs 1 instead of 2" in report.error
@@ -198,7 +198,8 @@ def test_a_report_of_another_run_than_the_one_that_is_there_is_refused(small_log
 
 
 def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, tmp_path):
-    from seqlab import datasets, pins
+    from seqlab import datasets
+    from seqlab.runs import pins
 
     items = datasets.load(small_log).items
     state = {
@@ -206,7 +207,7 @@ def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, 
         "selection": {"items": items["item_id"].iloc[5:7].tolist()}, "tab": "Neighbours", "other": "", "seed": 3,
     }  # fmt: skip
     pinned = pins.pin(tmp_path / "mine.json", "07_workbench", state, small_runs)
-    (report,) = reports.render([pinned], out=tmp_path / "reports", say=lambda line: None)
+    (report,) = render([pinned], out=tmp_path / "reports", say=lambda line: None)
     assert report.error is None
     results = json.loads((tmp_path / "reports" / "mine" / "results.json").read_text(encoding="utf-8"))
     del state["dataset"]

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Container
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,11 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONDA_NAMES = {"pytorch": "torch"}
 ROOMS = [
-    "cache", "files", "processes", "pools", "provenance", "machine", "checkpoints", "progress", "presets", "tracing",
-    "datasets", "layers", "tokenizers", "recommender", "decoding", "models", "evaluation", "options", "run_identity",
-    "training", "run_folders", "pins", "leaderboard", "leaderboard_page", "sweep", "tuning", "figures", "widgets",
-    "notebook_parameters", "pages", "reports", "cli", "__main__",
+    "runtime", "tracing", "datasets", "contracts", "ranking", "evaluation", "tasks", "items", "layers", "optimization",
+    "tokenizers", "decoding", "presets", "models", "runs", "training", "inspection", "experiments", "figures",
+    "widgets", "reports", "cli", "__main__",
 ]  # fmt: skip
-DISCOVERY = {("recommender", "models")}
-"""What a room may import from below it, inside a function: a run folder names the system that is to be built."""
+"""The packages and modules of seqlab: each imports only from those before it."""
 
 
 def ranges(lines: list[str]) -> dict[str, str]:
@@ -76,42 +76,66 @@ def test_every_public_name_is_there() -> None:
         seqlab.wach  # noqa: B018
 
 
-def imported(source: str) -> set[str]:
-    """The modules of seqlab that some code imports: anywhere in it, and by whichever form of the statement."""
+def modules() -> dict[str, Path]:
+    """The modules of the package by their dotted names; a package's own is its `__init__`."""
+    names = {}
+    for path in sorted((ROOT / "seqlab").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+def imported(source: str, known: Container[str]) -> set[str]:
+    """The `known` modules of seqlab that some code imports: anywhere in it, by whichever form of the statement."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "imports in seqlab are absolute"
-            found |= {f"{node.module}.{name.name}" for name in node.names}
-    names = {name.split(".")[1] for name in found if name.startswith("seqlab.")}
-    return {seqlab._HOMES.get(name, name) for name in names}  # `from seqlab import fit` imports the room it lives in
+            for name in node.names:
+                home = seqlab._HOMES.get(name.name) if node.module == "seqlab" else None  # `from seqlab import fit`
+                whole = f"seqlab.{home}" if home else f"{node.module}.{name.name}"
+                found.add(whole if whole in known else node.module)
+    return {name for name in found if name.startswith("seqlab.")}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def below(source: str, home: str, known: Container[str]) -> list[str]:
+    """What some code of the room `home` imports from a room that comes after it."""
+    return sorted(name for name in imported(source, known) if ROOMS.index(room(name)) > ROOMS.index(home))
 
 
 @pytest.mark.parametrize(
     "source",
-    ["from seqlab import cli, files", "import seqlab.cli", "import seqlab.cli as shell", "from seqlab.cli import app",
+    ["from seqlab import cli, datasets", "import seqlab.cli", "import seqlab.cli as shell", "from seqlab.cli import app",
      "def f():\n    from seqlab import cli", "if TYPE_CHECKING:\n    from seqlab.cli import app",
      "try:\n    import numpy, seqlab.cli\nexcept ImportError: pass"],
 )  # fmt: skip
 def test_no_form_of_an_import_is_missed(source: str) -> None:
-    assert "cli" in imported(source)
+    assert below(source, "datasets", modules()) == ["seqlab.cli"]
 
 
-def test_a_name_of_the_package_counts_as_the_room_it_lives_in() -> None:
-    assert imported("from seqlab import fit, record") == {"training", "reports"}
+def test_a_name_of_the_package_counts_as_the_module_it_lives_in() -> None:
+    assert imported("from seqlab import fit, record", modules()) == {"seqlab.training.fit", "seqlab.reports.render"}
 
 
-def test_rooms_import_only_from_rooms_above() -> None:
-    """The data go one way: no room imports from one below it, not even inside a function or for a type."""
+def test_rooms_import_only_from_rooms_before_them() -> None:
+    """The data go one way: no room imports from a later one, not even inside a function or for a type."""
+    known = modules()
     wrong = []
-    for path in sorted((ROOT / "seqlab").rglob("*.py")):
-        room = path.relative_to(ROOT / "seqlab").parts[0].removesuffix(".py")
-        if room == "__init__":  # the package's own names, imported when they are first used
+    for name, path in known.items():
+        if name == "seqlab":  # the package's own names, imported when they are first used
             continue
-        assert room in ROOMS, f"{room} has no place among the rooms"
-        names = imported(path.read_text(encoding="utf-8")) & {*ROOMS}
-        below = [name for name in names if ROOMS.index(name) > ROOMS.index(room) and (room, name) not in DISCOVERY]
-        wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in below]
+        assert room(name) in ROOMS, f"{name} has no place among the rooms"
+        wrong += [f"{name} imports {other}" for other in below(path.read_text(encoding="utf-8"), room(name), known)]
     assert not wrong
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    known = modules()
+    graph = {name: imported(path.read_text(encoding="utf-8"), known) - {name} for name, path in known.items()}
+    TopologicalSorter(graph).prepare()  # CycleError names the circle

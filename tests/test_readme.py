@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from seqlab import cli
-from seqlab.notebook_parameters import check
+from seqlab.reports.parameters import check
 from tests.test_project import ROOMS
 
 README = Path(__file__).parent.parent / "README.md"

@@ -23,7 +23,7 @@ _HOMES = {
     "Sequences": "sequences",
     "Batch": "sequences",
     "smells": "smell_tests",
-    "typed_items": "typed",
+    "typed_items": "typed_in",
 }
 __all__ = list(_HOMES)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from seqlab.recommender import Ranking, check_k
+from seqlab.ranking import Ranking, check_k
 
 if TYPE_CHECKING:
     import pandas as pd

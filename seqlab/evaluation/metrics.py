@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.recommender import check_k
+from seqlab.ranking import check_k
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from seqlab.evaluation.ranking import Ranks
+    from seqlab.evaluation.outcome import Ranks
 
 CUTOFFS = (1, 5, 10, 20)
 INTERVALS = "95 % intervals over users: Bayesian bootstrap with one more user at the bound (Gaffke 2005)"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.evaluation.standings import EVERYBODY
+from seqlab.evaluation.comparison import EVERYBODY
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import FAINT, INK, PALETTE, finish, label, padded
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqlab.layers import cached_transformer
+from seqlab.layers import kv_cache
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Tap
 
@@ -167,7 +167,7 @@ class Stack:
             return self._open(x, at, real)
         pasts = []
         for block in self.blocks:
-            x, past = cached_transformer.read(block, x, real)
+            x, past = kv_cache.read(block, x, real)
             pasts.append(_Kept(past.keys, past.values, sees))
         return self.norm(x), Memory(tuple(pasts))
 
@@ -179,9 +179,9 @@ class Stack:
             return states[row, at[:, 0]][:, None], memory
         sees, pasts = self._sees(x, at, real), []
         for block in self.blocks[:-1]:
-            x, past = cached_transformer.read(block, x, real)
+            x, past = kv_cache.read(block, x, real)
             pasts.append(_Kept(past.keys, past.values, sees))
-        x, past = cached_transformer.read_end(self.blocks[-1], x, sees[:, 0], at[:, 0])
+        x, past = kv_cache.read_end(self.blocks[-1], x, sees[:, 0], at[:, 0])
         return self.norm(x), Memory((*pasts, _Kept(past.keys, past.values, sees)))
 
     def go_on(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
@@ -193,7 +193,7 @@ class Stack:
             return self._in_the_open(inputs, sees)[:, -1:], Memory((), inputs, sees, view)
         layers = []
         for block, kept in zip(self.blocks, memory.layers, strict=True):
-            x, kept = cached_transformer.write(block, x, kept, None)
+            x, kept = kv_cache.write(block, x, kept, None)
             layers.append(kept)
         return self.norm(x), Memory(tuple(layers))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -26,15 +27,29 @@ FROM_NONE = {"steps", "field_epochs"}
 
 
 def names() -> list[str]:
-    """The systems there are: the names of the files in this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The systems there are: the names of the files in the folders below this one."""
+    return sorted(_files())
+
+
+@functools.cache
+def _files() -> dict[str, str]:
+    """The module of each system. Raises `TypeError` for a name that stands in two folders."""
+    found: dict[str, str] = {}
+    for folder in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for file in pkgutil.iter_modules(importlib.import_module(folder.name).__path__):
+            if file.name in found:
+                raise TypeError(
+                    f"{found[file.name]} and {folder.name}.{file.name} have one name; a system needs its own."
+                )
+            found[file.name] = f"{folder.name}.{file.name}"
+    return found
 
 
 def module(name: str) -> types.ModuleType:
     """The file of a system. Raises `ValueError` with the nearest name for an unknown one."""
     if name not in names():
         raise ValueError(f"there is no system {name!r}.{nearest(name, names())} There are: {', '.join(names())}.")
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(_files()[name])
 
 
 def system(name: str) -> type[nn.Module]:

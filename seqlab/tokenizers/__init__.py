@@ -97,7 +97,7 @@ def make_codebook(
     import numpy as np
     import torch
 
-    from seqlab.datasets.text import checked
+    from seqlab.items.vectors import checked
     from seqlab.tokenizers.codebook import CodeBook
     from seqlab.tokenizers.resolve import resolve as resolved
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from seqlab.datasets.text import checked
+from seqlab.items.vectors import checked
 from seqlab.tokenizers.clustering import balanced_kmeans, nearest
 
 

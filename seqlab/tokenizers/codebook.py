@@ -78,19 +78,19 @@ class CodeBook:
 
     def report(self, categories: object = None) -> pd.DataFrame:
         """One row per level: use, perplexity, dead codes, children, entropies (inspection.report)."""
-        from seqlab.tokenizers.inspection import report
+        from seqlab.tokenizers.codebook_report import report
 
         return report(self, categories)
 
     def summary(self) -> dict[str, float | int | str]:
         """The whole tuple's numbers: unique share, largest bucket, ... (inspection.summary)."""
-        from seqlab.tokenizers.inspection import summary
+        from seqlab.tokenizers.codebook_report import summary
 
         return summary(self)
 
     def doctor(self) -> list[str]:
         """What is wrong with these codes, a sentence each, and what to try; empty if nothing is."""
-        from seqlab.tokenizers.inspection import doctor
+        from seqlab.tokenizers.codebook_report import doctor
 
         return doctor(self)
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab.datasets.text import checked
-from seqlab.progress import live
+from seqlab.items.vectors import checked
+from seqlab.runtime.progress import live
 from seqlab.tokenizers.clustering import sizes_for
 from seqlab.tokenizers.rq_vae import mlp
 

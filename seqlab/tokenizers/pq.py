@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.datasets.text import checked
+from seqlab.items.vectors import checked
 from seqlab.tokenizers.clustering import kmeans, nearest, sizes_for
 
 

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqlab.datasets.text import checked
-from seqlab.progress import live
+from seqlab.items.vectors import checked
+from seqlab.runtime.progress import live
 from seqlab.tokenizers.clustering import balanced_kmeans, nearest, sizes_for
 
 

@@ -108,9 +108,9 @@ def semantic_ids(split: Split, choices: Choices, letter: bool = False) -> CodeBo
     tokenizer has no such training.
     """
     from seqlab import tokenizers
-    from seqlab.datasets import text
+    from seqlab.items.vectors import collaborative, item_vectors, usual
 
-    source = choices.vectors or text.usual(split.log)
+    source = choices.vectors or usual(split.log)
     own = choices.levels[:-1] if choices.resolve in ("index", "popularity") else choices.levels
     evenly = max(2, int(split.n_items ** (1 / len(own))))  # children per node of a tree with as many leaves as items
     most = max(2, split.n_items // 2)
@@ -121,9 +121,9 @@ def semantic_ids(split: Split, choices: Choices, letter: bool = False) -> CodeBo
         sized(kind, own, tuple(min(size, most) for size in own), tuple(min(size, evenly) for size in own[:-1])),
         **({"collaborative": 0.02, "diversity": 1e-4} if letter else {}),
     )
-    X = text.item_vectors(split, source)
+    X = item_vectors(split, source)
     if letter:
-        tokenizer.fit(X, text.collaborative(split, tokenizer.latent))
+        tokenizer.fit(X, collaborative(split, tokenizer.latent))
     counts = split.train.item_counts(split.n_items).numpy()
     book = tokenizers.make_codebook(
         tokenizer, X, resolve=choices.resolve, popularity=counts, vectors=source, most=choices.levels[-1]

@@ -7,7 +7,7 @@ still. Names are imported when first used.
 from importlib import import_module
 
 _HOMES = {
-    "Selection": "selection",
+    "Selection": "inputs.selection",
     "UserList": "user_list",
     "UserBrowser": "user_browser",
     "ItemMap": "item_map",
@@ -21,7 +21,7 @@ _HOMES = {
     "BeamSteps": "beam_steps",
     "ReasoningSteps": "reasoning_steps",
     "Neighbours": "neighbours",
-    "Workbench": "workbench",
+    "Workbench": "workbench.workbench",
     "CompareSystems": "compare_systems",
 }
 __all__ = list(_HOMES)

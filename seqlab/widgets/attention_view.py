@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqlab import figures
-from seqlab.evaluation import attention, influence
 from seqlab.figures.attention_maps import bright_end
 from seqlab.figures.theme import label
-from seqlab.widgets.picking import offered, reading, titles_of, user_dropdown, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.inspection import attention, influence
+from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.inputs.picking import offered, reading, titles_of, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.influence import History
-    from seqlab.training import Run
+    from seqlab.inspection.influence import History
+    from seqlab.training.fit import Run
 
 
 class AttentionView:

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seqlab import decoding, figures
-from seqlab.evaluation import influence
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
-from seqlab.recommender import check_k, device_of
-from seqlab.widgets.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.inspection import influence
+from seqlab.ranking import check_k, device_of
+from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.inputs.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.influence import History
+    from seqlab.inspection.influence import History
     from seqlab.tokenizers import CodeBook
-    from seqlab.training import Run
+    from seqlab.training.fit import Run
 
 WIDTHS = (1, 2, 3, 5, 10, 20, 50)
 EVERYTHING = 1 << 20

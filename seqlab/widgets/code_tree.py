@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab import figures
-from seqlab.datasets import text as item_text
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
-from seqlab.widgets.picking import ItemPicker, titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+from seqlab.items import vectors as item_text
+from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.splits import Split
     from seqlab.tokenizers import CodeBook
+    from seqlab.widgets.inputs.selection import Selected, Selection
     from seqlab.widgets.item_map import ItemMap
-    from seqlab.widgets.selection import Selected, Selection
 
     Prefix = tuple[int, ...]
 
@@ -175,7 +175,7 @@ class CodeTree:
     def _controls(self) -> Any:
         import ipywidgets
 
-        from seqlab.widgets.pressable import Pressable
+        from seqlab.widgets.inputs.clickable_html import Pressable
 
         self.status = StatusLine()
         wide = {"width": "98%"}

@@ -7,25 +7,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqlab import figures, leaderboard
+from seqlab import figures
+from seqlab.evaluation.comparison import EVERYBODY, Standings, seconds_per_user
 from seqlab.evaluation.metrics import INTERVALS
-from seqlab.evaluation.standings import EVERYBODY, Standings, seconds_per_user
+from seqlab.experiments import leaderboard
 from seqlab.figures.comparisons import COSTS
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
-from seqlab.options import Options
-from seqlab.run_identity import stored_identity
-from seqlab.widgets.picking import titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.optimization.options import Options
+from seqlab.runs.identity import stored_identity
+from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.inputs.picking import titles_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.standings import Order
-    from seqlab.training import Run
-    from seqlab.widgets.selection import Selected, Selection
+    from seqlab.evaluation.comparison import Order
+    from seqlab.training.fit import Run
+    from seqlab.widgets.inputs.selection import Selected, Selection
 
 LISTED = 50
 """Users of a list that are shown at first, and that come with every "more"."""
@@ -295,7 +296,7 @@ class CompareSystems:
     def _controls(self) -> Any:
         import ipywidgets
 
-        from seqlab.widgets.pressable import Pressable
+        from seqlab.widgets.inputs.clickable_html import Pressable
 
         self.status = StatusLine()
         named, narrow = {"description_width": "auto"}, {"width": "auto", "max_width": "97%"}

@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.evaluation import influence
 from seqlab.figures.tables import Html
 from seqlab.figures.theme import plain
-from seqlab.recommender import check_k
-from seqlab.widgets.picking import HistoryBox, ItemPicker, longest_of, reading, titles_of, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+from seqlab.inspection import influence
+from seqlab.ranking import check_k
+from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.inputs.picking import HistoryBox, ItemPicker, longest_of, reading, titles_of, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.influence import History
-    from seqlab.training import Run
+    from seqlab.inspection.influence import History
+    from seqlab.training.fit import Run
 
 CALENDAR = 1e8, 2.5e11
 """Timestamps that are dates (1973 to 9999); others merely count."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab import figures
-from seqlab.datasets.text import from_model, own
-from seqlab.evaluation import projection
 from seqlab.figures import catalogue_maps
 from seqlab.figures.tables import Html, text
-from seqlab.widgets.picking import ItemPicker, titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.inspection import projection
+from seqlab.items.vectors import from_model, own
+from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
-    from seqlab.training import Run
-    from seqlab.widgets.selection import Selection
+    from seqlab.training.fit import Run
+    from seqlab.widgets.inputs.selection import Selection
 
 EVENTS = "training events"
 
@@ -108,7 +108,7 @@ class ItemMap:
         self._spots = self._frame(self._method)
         chooser, under = [self.picker.view], []
         if self.selection is not None:
-            from seqlab.widgets.lasso import Lasso
+            from seqlab.widgets.inputs.lasso import Lasso
 
             self.lasso = Lasso(self.status.guard(lambda items: self.selection.select(items, by=self)))
             under = [self.lasso]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
-from seqlab.evaluation import influence
 from seqlab.figures.theme import plain
-from seqlab.widgets.picking import offered, titles_of, user_dropdown, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.inspection import influence
+from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.inputs.picking import offered, titles_of, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.influence import History
-    from seqlab.training import Run
+    from seqlab.inspection.influence import History
+    from seqlab.training.fit import Run
 
 
 class Memories:

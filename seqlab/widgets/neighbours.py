@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab.datasets.columns import DataError
-from seqlab.datasets.text import from_model
-from seqlab.evaluation import projection
 from seqlab.figures.tables import Html, text
-from seqlab.recommender import check_k
-from seqlab.widgets.picking import ItemPicker, titles_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+from seqlab.inspection import projection
+from seqlab.items.vectors import from_model
+from seqlab.ranking import check_k
+from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.influence import History
-    from seqlab.training import Run
-    from seqlab.widgets.selection import Selection
+    from seqlab.inspection.influence import History
+    from seqlab.training.fit import Run
+    from seqlab.widgets.inputs.selection import Selection
 
 LAST = 3
 """Items whose neighbours are shown: the last ones of a history, the newest first."""

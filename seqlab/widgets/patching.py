@@ -7,20 +7,20 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.evaluation import influence, patching
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import labels, plain
-from seqlab.recommender import check_k
-from seqlab.widgets.picking import HistoryBox, longest_of, reading, sample_users, titles_of, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.inspection import influence, patching
+from seqlab.ranking import check_k
+from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.inputs.picking import HistoryBox, longest_of, reading, sample_users, titles_of, user_label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.influence import History
-    from seqlab.evaluation.patching import Patched
-    from seqlab.training import Run
+    from seqlab.inspection.influence import History
+    from seqlab.inspection.patching import Patched
+    from seqlab.training.fit import Run
 
 CHOICE = 50
 """Users offered; any other may be typed."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.datasets.text import from_model
-from seqlab.evaluation import influence, projection, reasoning
 from seqlab.figures.reasoning import MEASURES
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
-from seqlab.widgets.picking import offered, reading, titles_of, user_dropdown, user_label, user_of
-from seqlab.widgets.showing import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.inspection import influence, projection, reasoning_steps
+from seqlab.items.vectors import from_model
+from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.inputs.picking import offered, reading, titles_of, user_dropdown, user_label, user_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.influence import History
-    from seqlab.evaluation.reasoning import StepRanks, Thinking
-    from seqlab.training import Run
+    from seqlab.inspection.influence import History
+    from seqlab.inspection.reasoning_steps import StepRanks, Thinking
+    from seqlab.training.fit import Run
 
 
 class ReasoningSteps:
@@ -50,18 +50,18 @@ class ReasoningSteps:
     ) -> None:
         self._model, self._split, self._titles = getattr(run, "model", run), split, titles_of(split)
         seen_filter = run.ranks.seen_filter if hasattr(run, "ranks") else None
-        self.found = found or reasoning.rank_steps(self._model, split, "test", seen_filter)
+        self.found = found or reasoning_steps.rank_steps(self._model, split, "test", seen_filter)
         epsilon = float(getattr(self._model, "epsilon", 0.0)) or None if epsilon is None else epsilon
         if epsilon is None:
-            valid = reasoning.rank_steps(self._model, split, "valid", self.found.seen_filter)
-            epsilon = reasoning.choose_threshold(valid)
+            valid = reasoning_steps.rank_steps(self._model, split, "valid", self.found.seen_filter)
+            epsilon = reasoning_steps.choose_threshold(valid)
         self._most, self._epsilon = self.found.steps if steps is None else min(steps, self.found.steps), float(epsilon)
-        self.thresholds = sorted({*reasoning.thresholds(self.found), self._epsilon})
+        self.thresholds = sorted({*reasoning_steps.thresholds(self.found), self._epsilon})
         self._spots = projection.coordinates(from_model(self._model), method, seed)
         self._items = split.log.items[["title"]].assign(x=self._spots[:, 0], y=self._spots[:, 1])
         columns = list(MEASURES)
         self._typical = self.found.frame.groupby("step")[columns].median().add_prefix("typical ").reset_index()
-        reached = reasoning.outcomes(self.found)
+        reached = reasoning_steps.outcomes(self.found)
         self._fixed = reached[reached["kind"] == "fixed"]
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
         self._users, self._alone = offered(split, user, seed), history is not None
@@ -90,7 +90,7 @@ class ReasoningSteps:
 
     def prior(self) -> pd.DataFrame | None:
         """Where the system's prior, if it has one, pulls this user at the stop: `evaluation.reasoning.prior`."""
-        return reasoning.prior(self._model, self._history, self.answer, self.stop)
+        return reasoning_steps.prior(self._model, self._history, self.answer, self.stop)
 
     def lists(self, k: int = 10) -> Html:
         """The best items of every step side by side, with what moved since the step before."""
@@ -194,19 +194,21 @@ class ReasoningSteps:
         history = reading(self._split, self._model, who)
         if history.user in self._answers:
             return history, self._answers[history.user]
-        return history, int(reasoning.think(self._model, history, None, self.found.seen_filter).scores[-1].argmax())
+        return history, int(
+            reasoning_steps.think(self._model, history, None, self.found.seen_filter).scores[-1].argmax()
+        )
 
     def _think(self, history: History, answer: int, swap: Any = None) -> Thinking:
-        return reasoning.think(self._model, history, answer, self.found.seen_filter, swap)
+        return reasoning_steps.think(self._model, history, answer, self.found.seen_filter, swap)
 
     def _read(self, who: History | int) -> None:
         """Ask the model about one history."""
         self._history, self.answer = self._history_of(who)
-        self._own = reasoning.steps_of(self._model, self._history, self.answer, self.found.seen_filter)
+        self._own = reasoning_steps.steps_of(self._model, self._history, self.answer, self.found.seen_filter)
         self._thinking = self._think(self._history, self.answer)
 
     def _chosen(self) -> dict[str, float]:
-        return reasoning.tradeoff(self.found, [self._epsilon], most=self._most).iloc[0].to_dict()
+        return reasoning_steps.tradeoff(self.found, [self._epsilon], most=self._most).iloc[0].to_dict()
 
     def _figure(self) -> go.Figure:
         near = self.nearest()
@@ -214,10 +216,10 @@ class ReasoningSteps:
         other = None
         if self._patch is not None:
             far = self.patched(*self._patch).nearest()
-            other = reasoning.places(far[far["step"] <= self._most], self._spots)
+            other = reasoning_steps.places(far[far["step"] <= self._most], self._spots)
         return figures.reasoning_steps(
-            self._items, reasoning.places(near, self._spots), near, self.measures(),
-            reasoning.tradeoff(self.found, self.thresholds, most=self._most),
+            self._items, reasoning_steps.places(near, self._spots), near, self.measures(),
+            reasoning_steps.tradeoff(self.found, self.thresholds, most=self._most),
             self._fixed[self._fixed["steps"] <= self._most],
             {"answer": self.answer, "last": int(self._history.items[-1])}, self.stop, self._chosen(),
             self.prior(), other, self.words(),

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqlab.evaluation.ranking import whole_history
 from seqlab.figures import user_cards
 from seqlab.figures.tables import Html
-from seqlab.recommender import check_k, device_of, top_unseen
-from seqlab.widgets.picking import sample_users, titles_of, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+from seqlab.ranking import check_k, device_of, top_unseen
+from seqlab.tasks.next_item import whole_history
+from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.inputs.picking import sample_users, titles_of, user_label
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
-    from seqlab.training import Run
-    from seqlab.widgets.selection import Selection
+    from seqlab.training.fit import Run
+    from seqlab.widgets.inputs.selection import Selection
 
 
 class UserBrowser:

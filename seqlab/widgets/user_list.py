@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from seqlab import figures
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
-from seqlab.widgets.selection import KEPT
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.inputs.selection import KEPT
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from seqlab.datasets.splits import Split
-    from seqlab.training import Run
-    from seqlab.widgets.selection import Selected, Selection
+    from seqlab.training.fit import Run
+    from seqlab.widgets.inputs.selection import Selected, Selection
 
 LISTED = 100
 """Users in the list; the others are told as a number."""

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.evaluation import influence
-from seqlab.evaluation.edits import edit_search
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
-from seqlab.recommender import check_k
-from seqlab.widgets.picking import ItemPicker, reading, titles_of, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+from seqlab.inspection import influence
+from seqlab.inspection.edits import edit_search
+from seqlab.ranking import check_k
+from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.inputs.picking import ItemPicker, reading, titles_of, user_label
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.edits import Edit
-    from seqlab.evaluation.influence import History
-    from seqlab.training import Run
+    from seqlab.inspection.edits import Edit
+    from seqlab.inspection.influence import History
+    from seqlab.training.fit import Run
 
 SAID = "The fewest events that, had they never happened, would have taken an item out of the list or brought it in."
 BREATH = 0.01

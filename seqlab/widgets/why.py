@@ -6,20 +6,20 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
-from seqlab.evaluation import attention, influence
 from seqlab.figures.histories import Measure
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
-from seqlab.recommender import check_k
-from seqlab.widgets.picking import reading, titles_of, user_label
-from seqlab.widgets.showing import StatusLine, bundle, in_report, panel
+from seqlab.inspection import attention, influence
+from seqlab.ranking import check_k
+from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.inputs.picking import reading, titles_of, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.influence import History
-    from seqlab.training import Run
+    from seqlab.inspection.influence import History
+    from seqlab.training.fit import Run
 
 LAST = 8
 """Events shown before a surprising moment."""

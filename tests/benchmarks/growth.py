@@ -89,7 +89,9 @@ def point(kind: str, size: int, folder: Path) -> dict[str, float]:
     """One measurement, in this process."""
     import dataclasses
 
-    from seqlab import datasets, evaluation, models, training
+    from seqlab import datasets, models, tasks
+    from seqlab.optimization.options import Options
+    from seqlab.training.fit import fit
 
     users, items, length = {
         "users": (size, 10_000, 10),
@@ -110,22 +112,22 @@ def point(kind: str, size: int, folder: Path) -> dict[str, float]:
     }))  # fmt: skip
     if kind == "users":
         clock("an epoch's batches, s", lambda: sum(1 for _ in split.train.training_batches(50, 4_096, seed=0)))
-        clock("ranking, s", lambda: evaluation.rank(models.build("sasrec", log.n_items), split))
+        clock("ranking, s", lambda: tasks.rank(models.build("sasrec", log.n_items), split))
     elif kind == "items":
         for loss, count in (("softmax", 3), ("sampled_softmax", 10)):
             model = models.build("sasrec", log.n_items, {"max_length": 50, "loss": loss})
             steps(model, split, 1_024, 1)
             clock(f"a step of 1,024 positions, {loss}, s", lambda m=model, n=count: steps(m, split, 1_024, n), count)
-        clock("ranking of 1,000, s", lambda: evaluation.rank(model, few))
+        clock("ranking of 1,000, s", lambda: tasks.rank(model, few))
     elif kind == "length":
         model = models.build("sasrec", log.n_items, {"max_length": size})
         steps(model, split, 8_192, 1)
         clock("a step of 8,192 positions, s", lambda: steps(model, split, 8_192, 5), 5)
-        clock("ranking, s per 1,000 events read", lambda: evaluation.rank(model, few), len(few.test) * size / 1_000)
+        clock("ranking, s per 1,000 events read", lambda: tasks.rank(model, few), len(few.test) * size / 1_000)
     else:
-        options = training.Options(epochs=1, tokens=8_192)
+        options = Options(epochs=1, tokens=8_192)
         model = models.build("sasrec", log.n_items, {"max_length": 20, "loss": "sampled_softmax"})
-        run = clock("an epoch, and ranking twice, s", lambda: training.fit(model, split, options))
+        run = clock("an epoch, and ranking twice, s", lambda: fit(model, split, options))
         clock.told["targets per second"] = run.metrics["targets_per_second"]
     clock.told["peak GB"] = peak()
     return clock.told
@@ -190,8 +192,8 @@ def main() -> None:
         return
     import pandas as pd
 
-    from seqlab import provenance
-    from seqlab.files import write_whole
+    from seqlab.runtime import provenance
+    from seqlab.runtime.files import write_whole
 
     told, rows = provenance.describe(), []
     for kind in asked.kinds:

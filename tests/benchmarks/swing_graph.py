@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from seqlab import datasets
-from seqlab.datasets import swing as module
+from seqlab.items import swing_graph as module
 
 LINE = "{:<18} | {:>9} | {:>7} | {:>7} | {:>6} | {:>7} | {:>7} | {:>9} | {:>14}"
 

@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from seqlab import datasets, tokenizers
-from seqlab.datasets import text
+from seqlab.items.vectors import sentence
 
 LINE = "{:<46} | {:>7} | {:>8} | {:>28} | {:>13} | {:>7}"
 
@@ -30,7 +30,7 @@ def synthetic(n: int, dim: int) -> np.ndarray:
 
 def vectors() -> tuple[str, np.ndarray]:
     try:
-        return "amazon-beauty, sentence embeddings", text.sentence(datasets.load("amazon-beauty"))
+        return "amazon-beauty, sentence embeddings", sentence(datasets.load("amazon-beauty"))
     except (datasets.DataError, ImportError) as error:
         print(f"({str(error).splitlines()[0][:100]}: synthetic vectors instead)")
         return "synthetic", synthetic(12_101, 384)

@@ -29,7 +29,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A log with hostile titles, and two small systems trained on it: their folders."""
     import seqlab
     from seqlab import datasets, models
-    from seqlab.training import Options
+    from seqlab.optimization.options import Options
 
     numbers = np.random.default_rng(0)
     rows = [

@@ -9,13 +9,16 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab import models, recommender, tracing
+from seqlab import models, tracing
 from seqlab.datasets import leave_one_out
-from seqlab.evaluation import metrics, rank, ranking
-from seqlab.evaluation.attention import layout_of
+from seqlab.evaluation import metrics
+from seqlab.inspection.attention import layout_of
 from seqlab.layers.transformer import Attention
+from seqlab.optimization.options import Options
+from seqlab.ranking import Recommender, load, prepare, save, top_unseen
+from seqlab.tasks import next_item, rank
 from seqlab.tokenizers import CodeBook
-from seqlab.training import Options, fit
+from seqlab.training.fit import fit
 from tests.synthetic import batch_of, chain_log, cycle_log, log_of, small
 
 torch.set_num_threads(1)
@@ -33,7 +36,7 @@ def ready(name, split=SPLIT, **settings):
     """A small system after its look at the training part, in evaluation mode."""
     torch.manual_seed(0)
     model = models.build(name, split.n_items, small(name, **settings))
-    recommender.prepare(model, split)
+    prepare(model, split)
     return model.eval()
 
 
@@ -92,8 +95,8 @@ def test_the_card_says_what_it_is_and_where_it_stands(name):
 @every_system
 def test_the_defaults_build_and_answer(name):
     model = models.build(name, SPLIT.n_items)
-    recommender.prepare(model, SPLIT)
-    assert isinstance(model, recommender.Recommender)
+    prepare(model, SPLIT)
+    assert isinstance(model, Recommender)
     assert answers(model.eval(), batch_of(HISTORIES)).shape == (4, 10)
 
 
@@ -108,7 +111,7 @@ FIVE = leave_one_out(
 def test_the_defaults_suit_a_catalogue_of_five_items(name):
     quick = {"field_epochs": 1} if name == "resid" else {}
     model = models.build(name, FIVE.n_items, quick)
-    recommender.prepare(model, FIVE)
+    prepare(model, FIVE)
     items = model.eval().recommend(batch_of([[3, 1, 2], [5]]), 5).items
     assert items.sort(1).values.tolist() == [[1, 2, 3, 4, 5]] * 2
 
@@ -144,7 +147,7 @@ def test_lists_hold_items_once_best_first_and_never_padding(name):
 def test_a_list_is_as_long_as_is_wanted_or_as_the_catalogue_and_k_counts_from_1(name):
     model, batch = ready(name), batch_of(HISTORIES)
     with torch.no_grad():
-        for ask in (model.recommend, lambda batch, k: recommender.top_unseen(model, batch, k)):
+        for ask in (model.recommend, lambda batch, k: top_unseen(model, batch, k)):
             for k, width in ((1, 1), (np.int64(3), 3), (10, 10), (11, 10), (1000, 10)):
                 ranking = ask(batch, k)
                 assert ranking.items.shape == ranking.scores.shape == (4, width)
@@ -162,7 +165,7 @@ def test_a_system_that_only_lists_tells_what_ties_with_the_last_item(name):
     torch.manual_seed(0)
     model = models.build(name, SPLIT.n_items, small(name, levels=(2,) * 4, width=4))
     model.ids.adopt(book)
-    recommender.prepare(model, SPLIT)
+    prepare(model, SPLIT)
     whole = model.eval().recommend(batch_of(HISTORIES), 10)
     for k in range(1, 10):
         some = model.recommend(batch_of(HISTORIES), k)
@@ -196,8 +199,8 @@ def test_ranks_depend_neither_on_the_order_of_users_nor_on_the_batches(name, mon
             gaps = (scores - own).abs().kthvalue(2).values  # the nearest is the answer itself
         clear = pd.Series((gaps > 2e-6 * scores.abs().amax(1)).numpy())
     assert clear.mean() > 0.8
-    monkeypatch.setattr(ranking, "TOKENS_AT_ONCE", 50)
-    monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 5 * (split.n_items + 1))
+    monkeypatch.setattr(next_item, "TOKENS_AT_ONCE", 50)
+    monkeypatch.setattr(next_item, "SCORES_AT_ONCE", 5 * (split.n_items + 1))
     order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(0))
     found = rank(model, dataclasses.replace(split, test=split.test.select(order))).frame
     assert found["user"].tolist() == expected["user"][order.numpy()].tolist()
@@ -278,8 +281,8 @@ def test_every_axis_is_as_long_as_its_name_says(name, settings):
 @every_system
 def test_what_is_written_reads_back_to_the_same_answers(name, tmp_path):
     model = ready(name)
-    recommender.save(model, tmp_path, name, SPLIT.n_items)
-    again = recommender.load(tmp_path)
+    save(model, tmp_path, name, SPLIT.n_items)
+    again = load(tmp_path)
     assert again.config == model.config and not again.training
     assert torch.equal(answers(again, batch_of(HISTORIES)), answers(model, batch_of(HISTORIES)))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from seqlab.tokenizers import CodeBook
-from seqlab.tokenizers.inspection import shared_information
+from seqlab.tokenizers.codebook_report import shared_information
 
 torch.set_num_threads(1)
 

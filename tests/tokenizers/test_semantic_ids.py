@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab import models, recommender
+from seqlab import models, ranking
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
+from seqlab.optimization.options import Options
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.semantic_ids import SemanticIds, grid, semantic_ids
-from seqlab.training import Options, fit
+from seqlab.training.fit import fit
 from tests.synthetic import chain_log, small
 
 torch.set_num_threads(1)
@@ -36,7 +37,7 @@ def tiger(**settings):
 @pytest.mark.parametrize("resolve", ["index", "popularity", "reassign", "none"])
 def test_training_and_loading_leave_the_doctor_what_it_said(resolve, tmp_path):
     model = tiger(resolve=resolve)
-    recommender.prepare(model, SPLIT)
+    ranking.prepare(model, SPLIT)
     before = model.ids.book
     said = before.doctor()
     assert (said or resolve == "reassign") and f"collisions: {resolve})" in repr(before)
@@ -46,8 +47,8 @@ def test_training_and_loading_leave_the_doctor_what_it_said(resolve, tmp_path):
     after = model.ids.book
     assert (after.name, after.vectors, after.notes) == (before.name, before.vectors, before.notes)
     assert repr(after) == repr(before) and after.doctor() == said
-    recommender.save(model, tmp_path, "tiger", SPLIT.n_items)
-    loaded = recommender.load(tmp_path).ids.book
+    ranking.save(model, tmp_path, "tiger", SPLIT.n_items)
+    loaded = ranking.load(tmp_path).ids.book
     assert loaded.doctor() == said and loaded.resolved == resolve
     assert loaded.residual == pytest.approx(before.residual)
     assert loaded.name == "codes of a saved model, by its settings rq_kmeans"
@@ -60,8 +61,8 @@ def test_codes_of_ones_own_are_told_by_what_was_done_with_them_not_by_the_settin
     model.ids.adopt(CodeBook(codes, (3, 3, 3), "mine", residual=(1.0, 0.5)))
     said = model.ids.book.doctor()
     assert any(one.startswith("Collisions") and "the largest bucket holds" in one for one in said)
-    recommender.save(model, tmp_path, "tiger", SPLIT.n_items)
-    loaded = recommender.load(tmp_path).ids.book
+    ranking.save(model, tmp_path, "tiger", SPLIT.n_items)
+    loaded = ranking.load(tmp_path).ids.book
     assert loaded.resolved == "none" and loaded.doctor() == said and loaded.residual == pytest.approx((1.0, 0.5))
 
 
@@ -74,14 +75,14 @@ def test_a_run_saved_without_these_facts_loads_and_says_what_its_settings_do(nam
 
     quick = {"field_epochs": 0} if name == "resid" else {}
     model = models.build(name, SPLIT.n_items, small(name, **settings, **quick))
-    recommender.prepare(model, SPLIT)
+    ranking.prepare(model, SPLIT)
     assert model.ids.book.resolved == resolved
-    recommender.save(model, tmp_path, name, SPLIT.n_items)
+    ranking.save(model, tmp_path, name, SPLIT.n_items)
     state = load_file(tmp_path / "model.safetensors")
     older = {key: value for key, value in state.items() if key not in ("ids.resolved", "ids.residual")}
     assert len(older) == len(state) - 2
     save_file(older, tmp_path / "model.safetensors")
-    book = recommender.load(tmp_path).ids.book
+    book = ranking.load(tmp_path).ids.book
     assert book.resolved == resolved and book.residual == ()
     assert "neither is how much of the vectors they leave unexplained" in book.notes[0]
 
@@ -123,7 +124,7 @@ def test_fewer_codes_than_the_settings_allow_are_told():
     told = "The settings allow 256 x 256 codes; there are 30 x 30, as suits 60 items and the tokenizer."
     assert book.notes[-1] == told
     model = models.build("tiger", SPLIT.n_items, small("tiger", levels=levels))
-    recommender.prepare(model, SPLIT)
+    ranking.prepare(model, SPLIT)
     assert model.ids.book.notes[-1] == told
     tree = semantic_ids(SPLIT, replace(Choices(levels), tokenizer="balanced_tree"))
     assert "The settings allow 256 x 256 codes; there are 7 x" in tree.notes[-1]

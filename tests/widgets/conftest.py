@@ -55,7 +55,8 @@ def split():
 @pytest.fixture(scope="session")
 def run(split):
     from seqlab import models
-    from seqlab.training import Options, fit
+    from seqlab.optimization.options import Options
+    from seqlab.training.fit import fit
 
     settings = {"max_length": 8, "dim": 16, "layers": 2, "heads": 2}
     return fit(models.build("sasrec", split.n_items, settings), split, Options(epochs=2, tokens=128))
@@ -67,8 +68,9 @@ def tigers(split):
     import torch
 
     from seqlab import models
+    from seqlab.optimization.options import Options
     from seqlab.tokenizers import CodeBook
-    from seqlab.training import Options, fit
+    from seqlab.training.fit import fit
 
     sizes = (4, 4, 6)
     settings = {"dim": 16, "layers": 1, "heads": 2, "max_length": 8, "levels": sizes, "resolve": "none"}
@@ -87,7 +89,8 @@ def tigers(split):
 def thinker(split):
     """A small ReaRec with two steps, trained for a moment."""
     from seqlab import models
-    from seqlab.training import Options, fit
+    from seqlab.optimization.options import Options
+    from seqlab.training.fit import fit
 
     settings = {"max_length": 8, "dim": 16, "layers": 1, "heads": 2, "steps": 2}
     return fit(models.build("rearec", split.n_items, settings), split, Options(epochs=2, tokens=128))

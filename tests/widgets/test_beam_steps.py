@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqlab import figures, models, recommender, widgets
+from seqlab import figures, models, ranking, widgets
 from seqlab.widgets.beam_steps import writes_codes
 from tests.synthetic import small
 
@@ -126,7 +126,7 @@ def test_an_item_chosen_by_title_is_followed_and_stays_so(steps):
 
 
 def test_the_words_tell_who_and_what_came_next(steps, split):
-    from seqlab.widgets.picking import titles_of, user_label
+    from seqlab.widgets.inputs.picking import titles_of, user_label
 
     said = widgets.BeamSteps(steps._runs[0], split, user=steps._users[3]).words()
     assert user_label(split, steps._users[3]) in said
@@ -169,7 +169,7 @@ def test_every_system_that_writes_codes_shows_its_beam_and_other_ways_to_decode(
     """Scores are the model's own whatever the way, and nobody finds an item better than the first without a search."""
     quick = {"field_epochs": 1} if name == "resid" else {}
     model = models.build(name, split.n_items, small(name, **quick))
-    recommender.prepare(model, split)
+    ranking.prepare(model, split)
     run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
     steps = widgets.BeamSteps(run, split, width=6, k=5)
     assert steps.still().data

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from seqlab import evaluation, models, widgets
-from seqlab.evaluation.standings import EVERYBODY
-from seqlab.training import Options, fit
+from seqlab.evaluation.comparison import EVERYBODY
+from seqlab.optimization.options import Options
+from seqlab.training.fit import fit
 from seqlab.widgets.compare_systems import LISTED
 
 METRICS = ("recall@10", "ndcg@10")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from seqlab import tracing, widgets
-from seqlab.evaluation import influence, reasoning
 from seqlab.figures.reasoning import BLUE, LATER
+from seqlab.inspection import influence, reasoning_steps
 
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 
@@ -67,14 +67,14 @@ def test_a_threshold_moves_this_users_stop_and_the_point_of_all_users(steps):
     assert list(path_of(steps).marker.color) == [BLUE, BLUE, LATER]
     middle = steps.thresholds[len(steps.thresholds) // 2]
     steps.threshold.value = middle
-    table = reasoning.tradeoff(steps.found, [middle])
+    table = reasoning_steps.tradeoff(steps.found, [middle])
     assert chosen() == table["steps"].item()
     assert f"{table['ndcg@10'].item():.3f}" in steps.words()
 
 
 def test_the_threshold_is_chosen_on_validation(thinker, split, report):
-    valid = reasoning.rank_steps(thinker.model, split, "valid")
-    assert widgets.ReasoningSteps(thinker, split).epsilon == reasoning.choose_threshold(valid)
+    valid = reasoning_steps.rank_steps(thinker.model, split, "valid")
+    assert widgets.ReasoningSteps(thinker, split).epsilon == reasoning_steps.choose_threshold(valid)
 
 
 def test_a_patched_state_is_the_other_users(steps, thinker, split):
@@ -146,7 +146,8 @@ def test_without_steps_there_is_a_picture_of_one_state(split, live):
 def taught(split):
     """A small ManCAR, trained for a moment."""
     from seqlab import models
-    from seqlab.training import Options, fit
+    from seqlab.optimization.options import Options
+    from seqlab.training.fit import fit
 
     settings = {"max_length": 8, "dim": 16, "layers": 1, "heads": 2, "steps": 2}
     return fit(models.build("mancar", split.n_items, settings), split, Options(epochs=1, tokens=128))

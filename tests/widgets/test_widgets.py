@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from seqlab import evaluation, models, recommender, widgets
-from seqlab.evaluation import attention
-from seqlab.evaluation.influence import history_of
+from seqlab import inspection, models, ranking, tasks, widgets
 from seqlab.figures.theme import label
+from seqlab.inspection import attention
+from seqlab.inspection.influence import history_of
 from tests.synthetic import small
 
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -129,7 +129,7 @@ def test_a_card_lists_what_evaluation_ranks_where_seen_items_are_filtered(reques
     """The answer stays in the ranking though the user met it before; all else they met is left out."""
     run = request.getfixturevalue(system)
     run = run[0] if system == "tigers" else run
-    run = dataclasses.replace(run, ranks=evaluation.rank(run.model, split, seen_filter=True))
+    run = dataclasses.replace(run, ranks=tasks.rank(run.model, split, seen_filter=True))
     browser = widgets.UserBrowser(run, split, k=20)
     titles, cards = ["", *split.log.items["title"]], [browser.card(int(user)) for user in split.test.user]
     for row, card in enumerate(cards):
@@ -149,7 +149,7 @@ def test_a_list_of_no_length_is_refused(run, tigers, split, live):
         lambda k: widgets.Why(run, split, k=k), lambda k: widgets.WhatWouldChange(run, split, k=k),
         lambda k: widgets.Patching(run, split, k=k), lambda k: widgets.BeamSteps(tigers[0], split, k=k),
         lambda k: widgets.Neighbours(near, split, history_of(split, max_user(split)), k=k),
-        lambda k: widgets.ItemMap(run, split).neighbours(3, k), lambda k: evaluation.smallest_edit(
+        lambda k: widgets.ItemMap(run, split).neighbours(3, k), lambda k: inspection.smallest_edit(
             run.model, history_of(split, max_user(split)), 1, True, k),
     ]  # fmt: skip
     for make in makes:
@@ -186,7 +186,7 @@ def test_map_is_recoloured_in_place_and_rings_neighbours(run, split, live):
 
 
 def test_map_tells_in_a_sentence_what_failed(run, split, live, monkeypatch):
-    from seqlab.evaluation import projection
+    from seqlab.inspection import projection
 
     item_map = widgets.ItemMap(run, split)
 
@@ -242,7 +242,7 @@ ATTENTIVE = [name for name in models.names() if attention.attends(models.build(n
 def test_attention_of_every_system_calls_its_tokens_what_they_are(name, split, live):
     """By event every row is a title of the history or says what else it is; by token, as many rows as tokens."""
     model = models.build(name, split.n_items, small(name))
-    recommender.prepare(model, split)
+    ranking.prepare(model, split)
     run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
     view = widgets.AttentionView(run, split, max_user(split))
     history = history_of(split, max_user(split), longest=model.config.max_length)
@@ -335,7 +335,7 @@ def test_a_history_is_never_edited_to_nothing(run, split, live):
 
 
 def test_editor_still_holds_three_ready_edits(run, split):
-    from seqlab.evaluation import influence
+    from seqlab.inspection import influence
 
     editor = widgets.HistoryEditor(run, split, user=max_user(split))
     body = editor.still().body

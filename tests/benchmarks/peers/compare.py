@@ -24,7 +24,7 @@ from typing import Any
 
 import table
 
-from seqlab import provenance
+from seqlab.runtime import provenance
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

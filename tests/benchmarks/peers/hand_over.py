@@ -15,8 +15,8 @@ import pandas as pd
 import protocol
 
 from seqlab import datasets
-from seqlab.datasets import text
-from seqlab.files import write_whole
+from seqlab.items import vectors
+from seqlab.runtime.files import write_whole
 
 
 def export(given) -> None:
@@ -47,7 +47,7 @@ def export(given) -> None:
     np.save(given.folder / "users.npy", users)
     np.save(given.folder / "items.npy", items)
     if copies == 1:
-        np.save(given.folder / "vectors.npy", text.item_vectors(split, text.usual(log)))
+        np.save(given.folder / "vectors.npy", vectors.item_vectors(split, vectors.usual(log)))
     write_whole(given.folder / "events.csv", events.to_csv(index=False))  # last: what is there is complete
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from seqlab.datasets import named
 from seqlab.layers import losses
-from seqlab.training import Options
+from seqlab.optimization.options import Options
 
 BACKWARD = 3  # a product costs one in the forward pass, and one for the gradient of each of its factors
 CUBE, SECONDS, GLANCE = 1024, 0.5, 0.1

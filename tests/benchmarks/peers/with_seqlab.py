@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 import seqlab
-from seqlab import datasets, evaluation, models, tokenizers, training
+from seqlab import datasets, evaluation, models, tasks, tokenizers
 from seqlab.datasets import named
 from seqlab.datasets.log import make_log
 from seqlab.datasets.sequences import Batch, Sequences
+from seqlab.training import fit
 
 
 def handed(given) -> datasets.Split:
@@ -51,7 +52,7 @@ def train(given) -> None:
     watch(course, lambda: rates.append(limit.rates(work, dtype, given.device, limit.GLANCE)))
     seqlab.fit(model, split, options)
     memory = clock.peak_mb()
-    known = evaluation.metrics(evaluation.rank(model, split, "valid"))["ndcg@10"]
+    known = evaluation.metrics(tasks.rank(model, split, "valid"))["ndcg@10"]
     data = protocol.handed(given.folder)
 
     def score(first: int, last: int) -> Tensor:
@@ -71,7 +72,7 @@ def watch(course: clock.Course, glance: Callable[[], None]) -> None:
 
     glance: called after every validation, while the clock stands still.
     """
-    batches, rank = Sequences.training_batches, training.rank
+    batches, rank = Sequences.training_batches, fit.rank
 
     def training_batches(self, *settings) -> Iterator[Batch]:
         course.resume()
@@ -90,7 +91,7 @@ def watch(course: clock.Course, glance: Callable[[], None]) -> None:
             glance()
         return ranks
 
-    Sequences.training_batches, training.rank = training_batches, validated
+    Sequences.training_batches, fit.rank = training_batches, validated
 
 
 class Given(nn.Module):
@@ -114,7 +115,7 @@ def evaluate(given) -> None:
     for kind, seen_filter in (("filtered", True), ("kept", False)):
 
         def path(on=seen_filter):
-            return evaluation.metrics(evaluation.rank(model, split, "valid", on))
+            return evaluation.metrics(tasks.rank(model, split, "valid", on))
 
         found, cost = clock.measured(path, before)
         numbers[kind] = cost | {name: found[name] for name in ("recall@10", "ndcg@10")}

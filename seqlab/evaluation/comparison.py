@@ -1,0 +1,223 @@
+"""Systems side by side on the same questions: their means, paired differences, groups of users, single users."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from seqlab.evaluation.metrics import bounds, groups_of, per_user, resampled
+from seqlab.ranking import check_k, device_of, top_unseen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from torch import nn
+
+    from seqlab.datasets.splits import Split
+    from seqlab.evaluation.outcome import Ranks
+
+Order = Literal["system", "reference", "most"]
+"""Whose users come first: those for whom the system is better, the reference, or the larger difference either way."""
+
+EVERYBODY = ("everybody", "all users")
+"""The slice and the group of all users."""
+
+
+class Standings:
+    """Several systems on the same questions. Of several runs of a system (its seeds) each user's mean is taken first.
+
+    systems: by label, the ranks of one run or of each seed. metrics: of `evaluation.per_user`, such as "ndcg@10".
+    frame: one row per user, ascending: user, item (the answer), history_length, seen, item_count. Raises `ValueError`
+    for systems that did not answer the same questions under the same seen filter, naming the two, and for a metric that
+    is none.
+    """
+
+    def __init__(
+        self,
+        systems: Mapping[str, Ranks | list[Ranks]],
+        metrics: tuple[str, ...] = ("recall@10", "ndcg@10"),
+        samples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        import pandas as pd
+
+        seeds = {label: ranks if isinstance(ranks, list) else [ranks] for label, ranks in systems.items()}
+        _one_protocol(seeds)
+        self.metrics, self._samples, self._seed = tuple(metrics), samples, seed
+        frames = {label: [one.frame.sort_values("user") for one in some] for label, some in seeds.items()}
+        self.seeds = {label: len(some) for label, some in seeds.items()}
+        first = next(iter(seeds.values()))[0]
+        self.seen_filter, self.n_items = first.seen_filter, first.n_items
+        about = next(iter(frames.values()))[0].drop(columns="rank")
+        self.frame = about.reset_index(drop=True)
+        self._each = {label: np.stack([one["rank"] for one in some]) for label, some in frames.items()}  # (seeds, Q)
+        self.ranks = pd.DataFrame({label: ranks.mean(0) for label, ranks in self._each.items()})
+        cutoffs = [name.partition("@")[2] for name in self.metrics]
+        cutoffs = tuple(sorted({int(k) for k in cutoffs if k.isdecimal() and int(k)}))
+        self._values: dict[str, np.ndarray] = {}
+        for label, ranks in self._each.items():
+            found = [per_user(one, cutoffs) for one in ranks]
+            if unknown := [name for name in self.metrics if name not in found[0]]:
+                raise ValueError(f"{unknown[0]!r} is no metric of a user; they look like recall@10, ndcg@5 or mrr@20.")
+            self._values[label] = (sum(found) / len(found))[list(self.metrics)].to_numpy()
+        self._stacked = np.hstack(list(self._values.values()))  # (Q, systems * metrics)
+        self._column = {label: place * len(self.metrics) for place, label in enumerate(self._values)}
+        self._drawn: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+
+    def table(self, reference: str) -> pd.DataFrame:
+        """Means, and what each system gains over `reference` on the same users, with 95 % intervals (`metrics`).
+
+        Columns system, metric, mean, low, high, difference, difference low, difference high.
+        """
+        import pandas as pd
+
+        (drawn, extra), parts, count = self._means(EVERYBODY), [], len(self.metrics)
+        beside = drawn[:, self._column[reference] :][:, :count]
+        for label, values in self._values.items():
+            mine = drawn[:, self._column[label] :][:, :count]
+            low, high = bounds(mine, extra)
+            least, most = bounds(mine - beside, extra, -1.0)
+            gain = (values - self._values[reference]).mean(0)
+            columns = {"mean": values.mean(0), "low": low, "high": high, "difference": gain}
+            columns |= {"difference low": least, "difference high": most}
+            parts.append(pd.DataFrame({"system": label, "metric": self.metrics, **columns}))
+        return pd.concat(parts, ignore_index=True)
+
+    def groups(self) -> dict[str, pd.Series]:
+        """By the name of a slice, which of its groups each row of `frame` falls into; everybody is a slice too."""
+        import pandas as pd
+
+        slice_, group = EVERYBODY
+        return {slice_: pd.Series([group] * len(self.frame), dtype="category"), **groups_of(self.frame)}
+
+    def slices(
+        self, system: str, reference: str, metric: str, also: dict[str, pd.Series] | None = None
+    ) -> pd.DataFrame:
+        """One metric of two systems for groups of users, and the paired difference, with 95 % intervals.
+
+        also: more groups, as `groups()` gives its own; rows that are NaN are in no group. Columns slice, group, users,
+        a (of `system`), a low, a high, b (of `reference`), b low, b high, difference, low, high; groups without users
+        are left out. The first call draws the users of every group (a second per 10,000 users), the next ones do not.
+        """
+        import pandas as pd
+
+        at = [self._column[label] + self.metrics.index(metric) for label in (system, reference)]
+        rows = []
+        for name, group in (self.groups() | (also or {})).items():
+            for label in group.cat.categories:
+                chosen = (group == label).to_numpy()
+                if not chosen.any():
+                    continue
+                drawn, extra = self._means(
+                    (name, label), None if name == EVERYBODY[0] else chosen, keep=name not in (also or {})
+                )
+                a, b = drawn.T[at]
+                of_a, of_b = self._stacked[chosen][:, at].T
+                row = {"slice": name, "group": label, "users": len(of_a)}
+                for what, values, means in (("a", of_a, a), ("b", of_b, b), ("difference", of_a - of_b, a - b)):
+                    before, least = ("", -1.0) if what == "difference" else (f"{what} ", 0.0)
+                    low, high = bounds(means, extra, least)
+                    row |= {what: values.mean(), f"{before}low": low, f"{before}high": high}
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _means(
+        self, group: tuple[str, str], rows: np.ndarray | None = None, keep: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `resampled` gives of every column over the users of a group, (samples, systems * metrics), drawn once.
+
+        One draw for all systems: the difference of two columns is then the paired one, whatever the reference.
+        """
+        if keep and group in self._drawn:
+            return self._drawn[group]
+        means = resampled(self._stacked if rows is None else self._stacked[rows], self._samples, self._seed)
+        if keep:
+            self._drawn[group] = means
+        return means
+
+    def users(
+        self, system: str, reference: str, metric: str, group: pd.Series | None = None, order: Order = "system"
+    ) -> pd.DataFrame:
+        """The users of a group, those first whom `system` serves better than `reference` (or as `order` says).
+
+        group: True for its rows of `frame` (None: all). Users with the same difference of the metric are sorted by how
+        many times as far from the top one system has the answer. Columns user, item, history_length, a (rank in
+        `system`), b (rank in `reference`), difference.
+        """
+        at = self.metrics.index(metric)
+        rows = self.frame[["user", "item", "history_length"]].assign(
+            a=self.ranks[system], b=self.ranks[reference],
+            difference=self._values[system][:, at] - self._values[reference][:, at],
+            times=np.log(self.ranks[reference] / self.ranks[system]),
+        )  # fmt: skip
+        rows = rows if group is None else rows[group.to_numpy()]
+        if order == "most":
+            keys = [rows["difference"].abs(), rows["times"].abs()]
+        else:
+            sign = 1 if order == "system" else -1
+            keys = [sign * rows["difference"], sign * rows["times"]]
+        first = np.lexsort([rows["user"], -keys[1], -keys[0]])
+        return rows.iloc[first].drop(columns="times").reset_index(drop=True)
+
+    def found(self, system: str, k: int = 10) -> np.ndarray:
+        """The users in whose first k the answer stands, in half of the seeds at least: ascending."""
+        return self.frame["user"].to_numpy()[(self._each[system] <= check_k(k)).mean(0) >= 0.5]
+
+    def curves(self, most: int = 20) -> pd.DataFrame:
+        """recall@k of every system for every k up to `most`: columns system, k, recall.
+
+        No further than that: what a system that only recommends did not list shares one rank.
+        """
+        import pandas as pd
+
+        parts = []
+        for label, ranks in self._each.items():
+            recall = [(ranks <= k).mean() for k in range(1, most + 1)]
+            parts.append(pd.DataFrame({"system": label, "k": range(1, most + 1), "recall": recall}))
+        return pd.concat(parts, ignore_index=True)
+
+
+@torch.no_grad()
+def seconds_per_user(model: nn.Module, split: Split, seen_filter: bool, users: int = 64, k: int = 10) -> float:
+    """Seconds that the k best items of one user take, in a batch of `users` test users: the better of two tries.
+
+    On this machine, with the threads that are set; a smaller batch goes before, uncounted.
+    """
+    count, tries = min(users, len(split.test)), []
+    rows = torch.arange(count) * len(split.test) // count
+    for some in (rows[:8], rows, rows):
+        batch = split.test.batch(some, model.config.max_length).to(device_of(model))
+        began = time.perf_counter()
+        ranking = top_unseen(model, batch, k) if seen_filter else model.recommend(batch, k)
+        ranking.items.cpu()  # a GPU answers before it is done
+        tries.append((time.perf_counter() - began) / len(some))
+    return min(tries[1:])
+
+
+def _one_protocol(systems: Mapping[str, list[Ranks]]) -> None:
+    """Refuse to put systems into one table that were asked differently."""
+    if not systems:
+        raise ValueError("There is nothing to compare: give the ranks of a system.")
+    known, first = next((label, some[0]) for label, some in systems.items())
+    asked = first.frame.sort_values("user")[["user", "item"]].to_numpy()
+    for label, some in systems.items():
+        for one in some:
+            if one.seen_filter != first.seen_filter or one.n_items != first.n_items:
+                how = [_protocol(ranks) for ranks in (one, first)]
+                raise ValueError(
+                    f"{label!r} was ranked among {how[0]}, {known!r} among {how[1]}: numbers of two protocols do not "
+                    "belong in one table. Evaluate one of them again."
+                )
+            if not np.array_equal(one.frame.sort_values("user")[["user", "item"]].to_numpy(), asked):
+                raise ValueError(
+                    f"{label!r} and {known!r} did not answer the same questions: numbers of two splits or datasets do "
+                    "not belong in one table. Evaluate both on one split."
+                )
+
+
+def _protocol(ranks: Ranks) -> str:
+    return f"{ranks.n_items:,} items with seen items {'filtered' if ranks.seen_filter else 'kept'}"

@@ -1,0 +1,1 @@
+"""Many trainings: leaderboard, sweeps, tuning."""

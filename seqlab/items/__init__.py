@@ -1,0 +1,1 @@
+"""What is known of items before any model: vectors and graphs."""

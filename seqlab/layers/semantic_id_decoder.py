@@ -1,0 +1,199 @@
+"""The generator behind semantic IDs: a Transformer that reads the codes of a history and writes the next item's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqlab.datasets.sequences import Batch
+from seqlab.layers.dropout import Dropout
+from seqlab.layers.kv_cache import CrossBlock, Written, read, read_end, which_count, write
+from seqlab.layers.transformer import Block
+from seqlab.tracing import Layout
+
+
+class Sizes(Protocol):
+    """What a system's Config says of its generator."""
+
+    levels: tuple[int, ...]  # codes per level
+    max_length: int
+    dim: int
+    layers: int  # of the decoder, and of the encoder where there is one
+    heads: int
+    dropout: float
+
+
+class CodeWriter(nn.Module):
+    """P(code | codes before it, history), level by level, as in TIGER (Rajput et al. 2023); which codes, others say.
+
+    encoder: if not, codes follow the history in one causal sequence, which learns from every position in one pass. If
+    so, an encoder reads the history both ways, and a decoder that looks at its states writes (the paper's layout).
+    mix: what the vectors of codes pass before the blocks; none: nothing. `mix(False)` makes it for what is read (and,
+    without an encoder, written), `mix(True)` for what a decoder behind an encoder writes, its first token included. It
+    maps the first n vectors of T items or beams, (B, T, n, D), to as many; with `writing=True`, to the last alone.
+    """
+
+    def __init__(self, sizes: Sizes, encoder: bool = False, mix: Callable[[bool], nn.Module] | None = None) -> None:
+        super().__init__()
+        dim, levels, layers = sizes.dim, sizes.levels, range(sizes.layers)
+        self.encoder = encoder
+        self.table = nn.Embedding(sum(levels), dim)  # the levels' tables below one another
+        self.mix = mix(False) if mix else None
+        self.positions = nn.Embedding(sizes.max_length + 1, dim)  # of items, the oldest first; one for the next item
+        self.slots = nn.Embedding(len(levels), dim)
+        self.start = nn.Parameter(torch.empty(dim))  # before the first item
+        self.dropout = Dropout(sizes.dropout)
+        self.blocks = nn.ModuleList(
+            Block(dim, sizes.heads, sizes.dropout, causal=not encoder, over="token") for _ in layers
+        )
+        self.norm = nn.LayerNorm(dim)
+        if encoder:
+            self.first = nn.Parameter(torch.empty(dim))  # before the first code
+            self.mix_written = mix(True) if mix else None
+            self.cross_blocks = nn.ModuleList(CrossBlock(dim, sizes.heads, sizes.dropout) for _ in layers)
+            self.cross_norm = nn.LayerNorm(dim)
+            nn.init.normal_(self.first, std=0.02)
+        else:
+            self.written = nn.ModuleList(Written() for _ in layers)
+        self.heads = nn.ModuleList(nn.Linear(dim, size, bias=False) for size in levels)
+        for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.start):
+            nn.init.normal_(weight, std=0.02)
+        offsets = torch.tensor((0, *levels[:-1])).cumsum(0)
+        self.register_buffer("offsets", offsets, persistent=False)  # (C,) where each level's table begins
+
+    def tokens(self, codes: Tensor) -> Tensor:
+        """The start token and the codes of items (B, T, C), those of padding any, as vectors: (B, 1 + T C, D)."""
+        x = self.table(codes.clamp(min=0) + self.offsets)  # (B, T, C, D)
+        if self.mix is not None:
+            x = self.mix(x)
+        place = torch.arange(codes.shape[1], device=codes.device)
+        x = x + self.slots.weight + self.positions(place)[:, None]
+        start = self.start.expand(len(codes), 1, -1)
+        return self.dropout(torch.cat([start, x.flatten(1, 2)], 1))
+
+    def layout(self, items: Tensor) -> Layout:
+        """What the tokens of histories (B, T) are; without an encoder the last one writes the next code."""
+        start = Layout.of_others(torch.zeros_like(items[:, :1]), "start")
+        found = start.then(Layout.of_events(items, self.slots.num_embeddings, "code"))
+        last = self.slots.num_embeddings * (items > 0).sum(1, keepdim=True)  # (B, 1)
+        place = torch.arange(len(found), device=items.device)
+        return replace(found, answers=(place == last) & (not self.encoder))
+
+    def learn(self, batch: Batch, codes: Tensor, cuts: int = 1) -> tuple[Tensor, Tensor]:
+        """What training reads, with the answers' codes given: states (M, C, D) and the answers, items (M,).
+
+        The state of level c goes through `heads[c]` to that code's logits. codes: (N + 1, C) of the catalogue. With an
+        encoder M is `cuts` answers per row on average, chosen at random; without one, all that `batch.targets` asks.
+        """
+        return self._from_ends(batch.cut(cuts), codes) if self.encoder else self._from_all(batch, codes)
+
+    def _from_all(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass over a history and its last answer."""
+        asked = batch.targets > 0  # (B, T)
+        items = F.pad(batch.items, (0, 1))  # (B, T + 1)
+        items.scatter_(1, batch.lengths[:, None], batch.last(batch.targets)[:, None])
+        x = self.tokens(codes[items])[:, :-1]  # (B, (T + 1) C, D): every state writes the code after it
+        for block in self.blocks:
+            x = block(x)
+        states = x.unflatten(1, (items.shape[1], -1))[:, 1:]  # (B, T, C, D)
+        return self.norm(states[asked]), batch.targets[asked]
+
+    def _from_ends(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """The answers at the ends of histories, each through encoder and decoder."""
+        memory, real = self.encode(codes[batch.items], batch.lengths)
+        items = batch.last(batch.targets)
+        before = self.table(codes[items][:, :-1] + self.offsets[:-1])  # (M, C - 1, D)
+        x = torch.cat([self.first.expand(len(items), 1, -1), before], 1)  # (M, C, D)
+        if self.mix_written is not None:
+            x = self.mix_written(x[:, None])[:, 0]
+        x = self.dropout(x + self.slots.weight)
+        for block in self.cross_blocks:
+            x = block(x, memory, real)
+        return self.cross_norm(x), items
+
+    def encode(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The encoder's states (B, 1 + T C, D) of items (B, T, C), and which of them count (None: all)."""
+        x = self.tokens(codes)
+        real = which_count(1 + codes.shape[2] * lengths, x.shape[1])
+        for block in self.blocks:
+            x = block(x, real)
+        return self.norm(x), real
+
+    def decoder(self, codes: Tensor, lengths: Tensor) -> _OneSequence | _BehindEncoder:
+        """About to write, a `decoding.Decoder`; the histories (B, T, C) of `lengths` (B,) are read here, once."""
+        return (_BehindEncoder if self.encoder else _OneSequence)(self, codes, lengths)
+
+
+class _OneSequence:
+    """Codes follow the history in one causal sequence."""
+
+    def __init__(self, writer: CodeWriter, codes: Tensor, lengths: Tensor) -> None:
+        self.writer, self.lengths = writer, lengths
+        x = writer.tokens(codes)
+        last = codes.shape[2] * lengths  # (B,) the place of the last real token
+        real = which_count(last + 1, x.shape[1])
+        self.pasts = []
+        for block in writer.blocks[:-1]:
+            x, past = read(block, x, real)
+            self.pasts.append(past)
+        self.hidden, past = read_end(writer.blocks[-1], x, real, last)  # (B, 1, D)
+        self.pasts.append(past)
+
+    def start(self) -> tuple[Tensor, Any]:
+        return self.writer.heads[0](self.writer.norm(self.hidden)), (0, None, self.pasts)
+
+    def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
+        writer, (level, written, pasts) = self.writer, state
+        x, written = _mixed(writer.mix, writer.table(code + writer.offsets[level]), written, parent)
+        x = writer.dropout(x + writer.slots.weight[level] + writer.positions(self.lengths)[:, None])  # (B, W, D)
+        after = []
+        for block, past, written_taps in zip(writer.blocks, pasts, writer.written, strict=True):
+            x, past = write(block, x, past, parent, written_taps)
+            after.append(past)
+        return writer.heads[level + 1](writer.norm(x)), (level + 1, written, after)
+
+
+class _BehindEncoder:
+    """Codes are written by a decoder that looks at the encoder's states."""
+
+    def __init__(self, writer: CodeWriter, codes: Tensor, lengths: Tensor) -> None:
+        self.writer = writer
+        memory, real = writer.encode(codes, lengths)
+        self.pasts, self.memories = zip(*(block.begin(memory, real) for block in writer.cross_blocks), strict=True)
+
+    def start(self) -> tuple[Tensor, Any]:
+        first = self.writer.first.expand(len(self.memories[0][0]), 1, -1)  # (B, 1, D)
+        return self._write(0, first, None, self.pasts, torch.zeros_like(first[..., 0], dtype=torch.long))
+
+    def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
+        level, written, pasts = state
+        x = self.writer.table(code + self.writer.offsets[level])  # (B, W, D)
+        return self._write(level + 1, x, written, pasts, parent)
+
+    def _write(self, level: int, x: Tensor, written: Any, pasts: tuple, parent: Tensor) -> tuple[Tensor, Any]:
+        writer, after = self.writer, []
+        x, written = _mixed(writer.mix_written, x, written, parent)
+        x = writer.dropout(x + writer.slots.weight[level])
+        for block, past, memory in zip(writer.cross_blocks, pasts, self.memories, strict=True):
+            x, past = block.write(x, past, memory, parent)
+            after.append(past)
+        return writer.heads[level](writer.cross_norm(x)), (level, written, tuple(after))
+
+
+def _mixed(mix: nn.Module | None, x: Tensor, written: Tensor | None, parent: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The last vectors x (B, W, D) of beams, mixed with what their parents (B, W) have `written` (B, V, n, D).
+
+    Returns these (B, W, D), and all that the beams have written now (B, W, n + 1, D); None where nothing mixes it.
+    """
+    if mix is None:
+        return x, None
+    x = x[:, :, None]
+    if written is not None:
+        user = torch.arange(len(parent), device=parent.device)[:, None]
+        x = torch.cat([written[user, parent], x], 2)  # (B, W, n + 1, D)
+    return mix(x, writing=True)[:, :, 0], x

@@ -1,0 +1,1 @@
+"""Counting: no loss, no gradient. The floors that every table shows."""

@@ -1,0 +1,86 @@
+"""Markov: what followed the last items in other histories, counted, the nearest followers counting most.
+
+Paper: the chain behind FPMC (Rendle et al., WWW 2010) without its factors, and with gaps as in the sequential rules
+of Ludewig & Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 2018. The idea: a transition
+seen once at gap 1 says more than one at gap 5, and the last event more than those before. Any network below this
+table has a bug.
+
+Confirmed: nothing was read in code.
+Reconstructed: weight 1 / gap, rows made to sum to 1, a discount over the history; gaps and discount are those of the
+best count model in our calibration.
+Held against: HR@10 .2036, NDCG@10 .1124 on ml-100k without items of fewer than 5 ratings (our own calibration, gaps
+1-10, last 10 items, discount .8): leave-one-out, full ranking, seen items filtered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqlab.datasets.sequences import Batch
+from seqlab.ranking import Ranking, top
+
+if TYPE_CHECKING:
+    from seqlab.datasets.splits import Split
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; a first-order chain is `gaps=1, max_length=1`."""
+
+    max_length: int | None = 10  # most recent events read
+    gaps: int = 10  # how many events apart two items may be to count as a transition
+    discount: float = 0.8  # weight of an event of the history against that of the one after it
+
+
+class Markov(nn.Module):
+    """`score(i) = sum over the history of discount^age P(i | item)`; P is kept as its non-zero entries (CSR)."""
+
+    crow: Tensor
+    col: Tensor
+    value: Tensor
+
+    def __init__(self, config: Config, n_items: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("crow", torch.zeros(n_items + 2, dtype=torch.long))  # row i: crow[i] to crow[i + 1]
+        self.register_buffer("col", torch.zeros(0, dtype=torch.long))
+        self.register_buffer("value", torch.zeros(0))
+
+    def prepare(self, split: Split) -> None:
+        from scipy import sparse
+
+        items, users = split.train.items.cpu().numpy(), split.train.users.cpu().numpy()
+        total = sparse.csr_array((split.n_items + 1, split.n_items + 1), dtype=np.float64)
+        for gap in range(1, self.config.gaps + 1):
+            same = users[gap:] == users[:-gap]
+            pairs = items[:-gap][same], items[gap:][same]
+            # whole counts first: their sum is the same in whatever order they come
+            total += sparse.coo_array((np.ones(len(pairs[0])), pairs), total.shape).tocsr() / gap
+        rows = np.diff(total.indptr)
+        share = total.data / np.repeat(np.maximum(total.sum(axis=1), 1e-12), rows)
+        device = self.value.device
+        self.crow = torch.from_numpy(total.indptr.astype(np.int64)).to(device)
+        self.col = torch.from_numpy(total.indices.astype(np.int64)).to(device)
+        self.value = torch.from_numpy(share.astype(np.float32)).to(device)
+
+    def score(self, batch: Batch) -> Tensor:
+        n_columns = len(self.crow) - 1
+        scores = torch.zeros(len(batch) * n_columns, device=self.value.device)
+        base = torch.arange(len(batch), device=scores.device) * n_columns
+        for age in range(batch.items.shape[1]):  # within one age no cell is met twice, so sums keep their order
+            at = batch.lengths - 1 - age
+            item = batch.items.gather(1, at.clamp(min=0)[:, None])[:, 0] * (at >= 0)  # (B,), 0 = history is over
+            degree = self.crow[item + 1] - self.crow[item]
+            row = torch.repeat_interleave(torch.arange(len(batch), device=scores.device), degree)  # (E,)
+            before = degree.cumsum(0) - degree
+            entry = (self.crow[item] - before)[row] + torch.arange(len(row), device=scores.device)
+            scores[base[row] + self.col[entry]] += self.config.discount**age * self.value[entry]
+        return scores.view(len(batch), n_columns)  # (B, N + 1)
+
+    def recommend(self, batch: Batch, k: int) -> Ranking:
+        return top(self.score(batch), k)

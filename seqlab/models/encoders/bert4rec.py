@@ -1,0 +1,112 @@
+"""BERT4Rec: a Transformer that looks both ways recovers masked items; the next item is a mask at the end.
+
+Paper: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from Transformer",
+CIKM 2019. Hiding items at random makes many questions out of one history, and lets every answer read both sides.
+
+Confirmed against the authors' code and its replications (Petrov & Macdonald, RecSys 2022): item plus learned
+position, GELU blocks four times as wide, the head LN(GELU(W h + b)) against the tied table with a bias per item,
+every item masked with probability `mask`, and histories of which only the last item is masked; [MASK] is never scored.
+Changed on purpose: pre-norm blocks and a norm before the head; histories right-padded; a new crop and a new mask every
+epoch instead of ten masked copies made beforehand and sliding windows; the share of rows with only the last item
+masked is drawn per row.
+Reconstructed: the LayerNorm after the embeddings.
+Held against: HR@10 .2821, NDCG@10 .1516 on ml-1m (Petrov & Macdonald, L=100; .2921, .1618 by RecTools): leave-one-out,
+full ranking, seen items filtered. Most published failures are training stopped up to 30 times too soon: be patient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqlab.datasets.sequences import Batch
+from seqlab.layers import losses
+from seqlab.layers.dropout import Dropout
+from seqlab.layers.transformer import Block
+from seqlab.ranking import Loss, Ranking, top
+from seqlab.tracing import KINDS, Layout
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, with the paper's beside them."""
+
+    max_length: int = 50  # most recent events read; paper 50, 200 on ml-1m
+    dim: int = 64  # paper 64
+    layers: int = 2  # paper 2
+    heads: int = 2  # paper 2
+    dropout: float = 0.2  # paper .2, .5 on beauty
+    mask: float = 0.2  # probability that an item is masked; paper .2 on ml-1m, .6 on beauty
+    last_only: float = 0.3  # share of rows of which only the last item is masked; RecBole .5
+
+
+class BERT4Rec(nn.Module):
+    """`z_t` = head(Transformer(items, some hidden)); the score of item i is `z_t . E_i + b_i`."""
+
+    def __init__(self, config: Config, n_items: int) -> None:
+        super().__init__()
+        self.config, self.n_items = config, n_items
+        self.items = nn.Embedding(n_items + 2, config.dim, padding_idx=0)  # the last row is [MASK]
+        self.positions = nn.Embedding(config.max_length + 1, config.dim)  # one more: the item that is asked for
+        self.before = nn.LayerNorm(config.dim)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
+        )
+        self.after = nn.LayerNorm(config.dim)
+        self.head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.LayerNorm(config.dim))
+        self.bias = nn.Parameter(torch.zeros(n_items + 1))
+        for table in (self.items, self.positions):
+            nn.init.normal_(table.weight, std=0.02)
+        with torch.no_grad():
+            self.items.weight[0] = 0
+
+    def encode(self, batch: Batch) -> Tensor:
+        """The state at every event, which has seen those on both sides: (B, T, D). Item N + 1 is [MASK]."""
+        positions = torch.arange(batch.items.shape[1], device=batch.items.device)
+        x = self.dropout(self.before(self.items(batch.items) + self.positions(positions)))  # (B, T, D)
+        for block in self.blocks:
+            x = block(x, real=batch.items > 0)
+        return self.after(x)
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that `score` reads: the events, and right behind the last a mask, which answers."""
+        found = Layout.of_events(F.pad(batch.items, (0, 1)))  # (B, T + 1)
+        mask = torch.arange(len(found), device=batch.items.device) == batch.lengths[:, None]
+        return replace(found, kind=found.kind.masked_fill(mask, KINDS.index("query")), answers=mask)
+
+    def loss(self, batch: Batch) -> Loss:
+        whole = extend(batch, batch.last(batch.targets))  # no event is lost
+        hidden_items = self._choose(whole)  # (B, T + 1)
+        masked = replace(whole, items=whole.items.masked_fill(hidden_items, self.n_items + 1))
+        z = self.head(self.encode(masked)[hidden_items])  # (M, D)
+        # the bias as one more coordinate: any loss over a table can carry it
+        table = torch.cat([self.items.weight[: self.n_items + 1], self.bias[:, None]], 1)
+        return Loss(losses.softmax(F.pad(z, (0, 1), value=1.0), table, whole.items[hidden_items]), count=len(z))
+
+    def _choose(self, batch: Batch) -> Tensor:
+        """Which items to mask: each with its probability, one per row at least; or the last one alone."""
+        shape, device = batch.items.shape, batch.items.device
+        draw = torch.rand(shape, device=device).masked_fill(batch.items == 0, 2.0)
+        some = (draw < self.config.mask) | (draw == draw.amin(1, keepdim=True))
+        last = torch.arange(shape[1], device=device) == batch.lengths[:, None] - 1
+        alone = torch.rand(shape[0], 1, device=device) < self.config.last_only
+        return torch.where(alone, last, some)
+
+    def score(self, batch: Batch) -> Tensor:
+        asked = extend(batch, torch.full_like(batch.user, self.n_items + 1))
+        z = self.head(asked.last(self.encode(asked)))  # (B, D)
+        return z @ self.items.weight[: self.n_items + 1].T + self.bias  # (B, N + 1)
+
+    def recommend(self, batch: Batch, k: int) -> Ranking:
+        return top(self.score(batch), k)
+
+
+def extend(batch: Batch, item: Tensor) -> Batch:
+    """The batch with one more event, `item` (B,), right after the last of each history; its time is unknown."""
+    items = F.pad(batch.items, (0, 1)).scatter(1, batch.lengths[:, None], item[:, None])  # (B, T + 1)
+    times = F.pad(batch.times, (0, 1)).scatter(1, batch.lengths[:, None], torch.nan)
+    return Batch(items, times, batch.lengths + 1, batch.user)

@@ -1,0 +1,170 @@
+"""DiscRec: TIGER whose codes pass two branches, each by itself and within its item, and a gate that mixes them.
+
+Paper: Liu et al., "DiscRec: Disentangled Semantic-Collaborative Modeling for Generative Recommendation", 2025 (arXiv
+2506.15576). One embedding of a code has to carry what it means and what it is bought with. A second branch, which
+knows a code's place in its item and attends within the item alone, takes the second task; a gate mixes the two.
+
+Confirmed against the authors' code: LN(code + place); two heads without an output projection, around which the branch
+adds its input; LN and a ReLU layer; the gate is a softmax over the branches' products with one vector each; all this
+at the embeddings of encoder and decoder, which have branches of their own (the decoder's causal, over a first token
+and the codes so far); cross-entropy, no constraint in training, and a beam of 20 along the trie.
+Changed on purpose: the generator is this lab's TIGER, by default a decoder alone that learns from every position of a
+history in one pass; there the branch is causal in the history too, for its codes are also answers. "encoder_decoder"
+is the paper's layout. No end token, whose block is padding in their code. Any number of codes. Equal tuples tie.
+Reconstructed: the inside of the branch's ReLU layer: it does not add its input, and dropout is at its end.
+Held against: R@10 .0656, NDCG@10 .0348 on amazon-beauty (log of the authors: RQ-VAE codes of LLaMA's text vectors,
+200 epochs at most): leave-one-out, full ranking, no seen filter, equal tuples credited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqlab import decoding
+from seqlab.datasets.sequences import Batch
+from seqlab.layers.dropout import Dropout
+from seqlab.layers.semantic_id_decoder import CodeWriter
+from seqlab.ranking import Loss, Ranking
+from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
+from seqlab.tracing import Layout, Tap
+
+if TYPE_CHECKING:
+    from seqlab.datasets.splits import Split
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, with the paper's beside them."""
+
+    layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
+    branch: Literal["within_item", "alone", "none"] = "within_item"  # alone: as large, no looks; none: TIGER
+    gate: bool = True  # paper yes; no: the branches' mean
+    places: bool = True  # the branch knows a code's place in its item; paper yes
+    feed: int = 256  # width of the branch's ReLU layer; paper 1024
+    max_length: int = 20  # most recent items read; paper 20
+    dim: int = 64  # paper 128
+    layers: int = 2  # of the decoder, and of the encoder where there is one; paper 4
+    heads: int = 2  # of the generator; paper 6 of 64. The branch has 2
+    dropout: float = 0.2  # paper .1
+    levels: tuple[int, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
+    tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae; random_codes is the control
+    vectors: str | None = None  # of datasets.text; none: tfidf+collaborative, or the latter alone; paper LLaMA
+    resolve: How = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
+    width: int = 20  # of the beam, at least; a longer list needs a wider one; paper 20
+    cuts: int = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
+
+
+class DiscRec(nn.Module):
+    """P(item | history) = product over levels of P(code | codes before it, history), all read through two branches."""
+
+    def __init__(self, config: Config, n_items: int) -> None:
+        super().__init__()
+        self.config = config
+        encoder = config.layout == "encoder_decoder"
+
+        def mix(written: bool) -> Branches:
+            return Branches(config, causal=written or not encoder, writes=written)
+
+        self.writer = CodeWriter(config, encoder, mix if config.branch != "none" else None)
+        self.live = Tap("beam", "user level rank")
+        self.ids = SemanticIds(n_items, config)
+
+    def prepare(self, split: Split) -> None:
+        """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
+        if not self.ids.known:
+            self.ids.adopt(semantic_ids(split, self.config))
+
+    def loss(self, batch: Batch) -> Loss:
+        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
+        states, items = self.writer.learn(batch, self.ids.codes, self.config.cuts)  # (M, C, D), (M,)
+        truth = self.ids.codes[items]  # (M, C)
+        each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
+        return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)}, len(items))
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens of the histories are: a start, then the codes of each item."""
+        return self.writer.layout(batch.items)
+
+    def decoder(self, batch: Batch) -> decoding.Decoder:
+        """The model about to write the next item's codes for these users; the histories are read here, once."""
+        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
+
+    @torch.no_grad()
+    def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
+        """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
+        found = decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
+        if self.live.active:
+            self.live(found.kept())
+        return found
+
+    def recommend(self, batch: Batch, k: int) -> Ranking:
+        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
+        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
+
+    @torch.no_grad()
+    def exact_score(self, batch: Batch) -> Tensor:
+        """The log-probability of every item, without a search: (B, N + 1). For inspection; costs a catalogue."""
+        return decoding.exact(self.decoder(batch), self.ids.book.trie)
+
+
+class Branches(nn.Module):
+    """Each code as it is (semantic), each among the codes of its item (collaborative), and the gate between the two.
+
+    `causal`: among those before it. What is read of a history and what is written pass taps of their own, "gates" and
+    "written gates"; `writes`: all that comes here is written.
+    """
+
+    def __init__(self, config: Config, causal: bool, writes: bool = False) -> None:
+        super().__init__()
+        dim, codes = config.dim, len(config.levels)
+        if dim % 2:
+            raise ValueError(f"dim={dim} must be even: the branch's attention has 2 heads.")
+        # what is switched off stays zero
+        self.places = nn.Parameter(torch.randn(codes, dim) * 0.02 * config.places, requires_grad=config.places)
+        self.gate = nn.Parameter(torch.zeros(2, dim), requires_grad=config.gate)
+        self.before_attention, self.before_feed = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.project_in = nn.Linear(dim, 3 * dim)
+        self.feed = nn.Sequential(nn.Linear(dim, config.feed), nn.ReLU(), nn.Linear(config.feed, dim))
+        nn.init.normal_(
+            self.feed[-1].weight, std=0.02 / config.feed**0.5
+        )  # as small as the embeddings it is mixed with
+        nn.init.zeros_(self.feed[-1].bias)
+        self.dropout = Dropout(config.dropout)
+        looks = torch.ones(codes, codes)
+        looks = torch.eye(codes) if config.branch == "alone" else looks.tril() if causal else looks
+        self.register_buffer("looks", looks.bool(), persistent=False)  # (query, key)
+        self.writing = _taps("written ", "beam")
+        self.reading = self.writing if writes else _taps("", "event")
+
+    def forward(self, x: Tensor, writing: bool = False) -> Tensor:
+        """The first n codes of T items or beams, x (B, T, n, D), mixed: (B, T, n, D); if `writing`, the last alone."""
+        n = x.shape[2]
+        asked = slice(n - 1 if writing else 0, n)
+        taps = self.writing if writing else self.reading
+        y = self.before_attention(x + self.places[:n])
+        query, key, value = (
+            part.unflatten(-1, (2, -1)).transpose(2, 3)  # (B, T, H, n, D/H)
+            for part in self.project_in(y).chunk(3, dim=-1)
+        )
+        logits = query[..., asked, :] @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (B, T, H, n, n)
+        weights = taps["weights"](logits.masked_fill(~self.looks[asked, :n], -torch.inf).softmax(-1))
+        y = y[:, :, asked] + (weights @ value).transpose(2, 3).flatten(3)  # (B, T, n, D)
+        collaborative = self.dropout(self.feed(self.before_feed(y)))
+        both = taps["branches"](torch.stack([x[:, :, asked], collaborative], 3))  # (B, T, n, 2, D)
+        gates = taps["gates"]((both * self.gate).sum(-1).softmax(-1))  # (B, T, n, 2)
+        return (gates[..., None] * both).sum(3)  # (B, T, n, D)
+
+
+def _taps(prefix: str, where: str) -> nn.ModuleDict:
+    return nn.ModuleDict({
+        "weights": Tap(f"{prefix}within item", f"user {where} head query_slot key_slot"),
+        "branches": Tap(f"{prefix}branches", f"user {where} slot branch dim"),
+        "gates": Tap(f"{prefix}gates", f"user {where} slot branch"),
+    })  # fmt: skip

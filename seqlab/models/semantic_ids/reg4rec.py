@@ -1,0 +1,291 @@
+"""REG4Rec: an item is a set of parallel codes; a path of reasoning steps fills them in, the surest slot first.
+
+Paper: Xing et al., "REG4Rec: Reasoning-Enhanced Generative Model for Large-Scale Recommendation Systems", 2025
+(arXiv 2508.15308). Codes of parallel experts have no order, so there are many paths to an item: the model picks its
+own at every step, is rewarded for good ones, and drops inconsistent ones while it searches.
+
+Confirmed from reviews of the paper and one re-implementation alone (no official code was found): names and purpose of
+the parts (MPQ codes, steps chosen by confidence, rewarded paths, CORP pruning); an item is read as an MLP of its code
+vectors; one prediction MLP per slot against that slot's vectors, divided by .1.
+Changed on purpose: paths read the user's state instead of cross-attending to all states, so one causal pass learns
+from every position; preference alignment is a weighted term beside the cross-entropy, which takes the place of the KL
+to a supervised model (as a second stage: train with align=0, load those weights into a model with align > 0, train on).
+Reconstructed: most of it. Learning: random orders, at every step the mean cross-entropy of all open slots (order=fixed:
+of that step's). Confidence: the highest probability of a slot. Reward: exact match plus share of equal codes, over the
+next `horizon` items of the training history, discounted; relative to the group. CORP: agreement is the log-probability
+that a path's codes had at the first step; the probable candidates that agree least are dropped. No reward for agreeing
+categories: logs have none, and always naming the largest would win it. The codes: seqlab/tokenizers/parallel_vq.py.
+Held against: no confirmed number; random_codes and the fixed order are the controls.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqlab import decoding
+from seqlab.datasets.sequences import Batch
+from seqlab.layers.dropout import Dropout
+from seqlab.layers.kv_cache import Past, Written, write
+from seqlab.layers.transformer import Block
+from seqlab.ranking import Loss, Ranking
+from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
+from seqlab.tracing import Tap
+
+if TYPE_CHECKING:
+    from seqlab.datasets.splits import Split
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; the paper's are unknown, beside some stand the re-implementation's. `order`, `width` and `prune` may
+    be changed on a trained model: `model.config = replace(model.config, order="random")`."""
+
+    max_length: int = 50  # most recent items read
+    dim: int = 64  # 128
+    layers: int = 2  # of the history; 3. A path has one, as there
+    heads: int = 2
+    dropout: float = 0.2
+    levels: tuple[int, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
+    tokenizer: str = "parallel_vq"  # of seqlab.tokenizers; random_codes is the control
+    vectors: str | None = None  # of datasets.text; none: as datasets.text.usual says
+    resolve: How = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
+    temperature: float = 0.1  # of the logits; .1
+    order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all
+    width: int = 20  # of the beam, at least; a longer list needs a wider one
+    prune: float = 0.0  # CORP: share of a step's candidates dropped for disagreement
+    align: float = 0.0  # weight of the preference term
+    group: int = 8  # paths drawn per position
+    sampled: int = 128  # positions per batch that paths are drawn for
+    horizon: int = 3  # next items that a path is rewarded for
+    gamma: float = 0.7  # discount of each further one
+
+
+class REG4Rec(nn.Module):
+    """P(item | history) = product over steps of P(code of the slot chosen there | codes filled in so far, history)."""
+
+    def __init__(self, config: Config, n_items: int) -> None:
+        super().__init__()
+        self.config = config
+        dim, slots, self.radix = config.dim, len(config.levels), max(config.levels)
+        self.table = nn.Embedding(slots * self.radix, dim)  # the slots' vectors below one another, read and matched
+        self.fuse = nn.Sequential(nn.Linear(slots * dim, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.positions = nn.Embedding(config.max_length, dim)
+        self.slots = nn.Embedding(slots, dim)
+        self.first = nn.Parameter(torch.empty(dim))  # of a path
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
+        self.norm, self.path_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.path = Block(dim, config.heads, config.dropout, causal=True)
+        self.path.attention.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
+        self.path.hidden = Tap("path hidden", "user step dim")
+        self.written = Written("path ", "key_step")
+        self.answers = nn.ModuleList(
+            nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(slots)
+        )
+        self.live, self.chosen = Tap("beam", "user step rank"), Tap("order", "user rank step")
+        for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.first):
+            nn.init.normal_(weight, std=0.02)
+        beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
+        self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
+        self.ids = SemanticIds(n_items, config, ordered=False)
+
+    def prepare(self, split: Split) -> None:
+        """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
+        if not self.ids.known:
+            self.ids.adopt(semantic_ids(split, self.config))
+
+    def states(self, batch: Batch) -> Tensor:
+        """The user after every item: (B, T, D)."""
+        codes = self.ids.codes[batch.items].clamp(min=0)  # (B, T, C)
+        slot, place = (torch.arange(size, device=codes.device) for size in (codes.shape[2], codes.shape[1]))
+        items = self.fuse(self.table(slot * self.radix + codes).flatten(2) * self.config.dim**0.5)  # (B, T, D)
+        x = self.dropout(items + self.positions(place))
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def said(self, slot: Tensor, code: Tensor) -> Tensor:
+        """The token of a code (...) filled into a slot (...): (..., D)."""
+        return self.table(slot * self.radix + code) + self.slots(slot)
+
+    def log_p(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities of the codes of every slot, seen from states of paths (..., D): (..., C, K)."""
+        wanted = torch.stack([answer(self.path_norm(hidden)) for answer in self.answers], -2)  # (..., C, D)
+        logits = torch.einsum("...cd,ckd->...ck", wanted, self.table.weight.unflatten(0, (-1, self.radix)))
+        return (logits / self.config.temperature).masked_fill(self.beyond, -torch.inf).log_softmax(-1)
+
+    def teacher_forcing(self, state: Tensor, codes: Tensor, order: Tensor) -> Tensor:
+        """Whole paths at once, codes (M, C) filled in by `order` (M, C) from states (M, D): `log_p` (M, S, C, K)."""
+        said = self.said(order, codes.gather(1, order))[:, :-1]  # (M, S - 1, D)
+        return self.log_p(self.path(self.dropout(torch.cat([(state + self.first)[:, None], said], 1))))
+
+    def loss(self, batch: Batch) -> Loss:
+        """Cross-entropy of the open slots, summed over steps; with `align`, also the preference for rewarded paths."""
+        asked = batch.targets > 0
+        state, truth = self.states(batch)[asked], self.ids.codes[batch.targets[asked]]  # (M, D), (M, C)
+        order = torch.rand(truth.shape, device=truth.device).argsort(1)
+        if self.config.order == "fixed":
+            order = torch.arange(truth.shape[1], device=truth.device).expand_as(truth)
+        log_p = self.teacher_forcing(state, truth, order)
+        error = -log_p.gather(3, truth[:, None, :, None].expand(-1, log_p.shape[1], -1, 1))[..., 0]  # (M, S, C)
+        now = F.one_hot(order, truth.shape[1])  # (M, S, C) the slot filled in at each step
+        asks = now if self.config.order == "fixed" else now.flip(1).cumsum(1).flip(1)  # or all that are open
+        steps = ((error * asks).sum(2) / asks.sum(2)).mean(0)  # (S,)
+        parts = {f"step {step}": part.detach() for step, part in enumerate(steps)}
+        if not self.config.align:
+            return Loss(steps.sum(), parts)
+        preference, reward = self._prefer(batch, state, asked)
+        return Loss(steps.sum() + self.config.align * preference, parts | {"reward": reward})
+
+    def _prefer(self, batch: Batch, state: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """The policy gradient of paths drawn, their rewards relative to their group's; and the mean reward."""
+        picked = torch.randperm(len(state), device=state.device)[: self.config.sampled]
+        row, place = (column[picked] for column in asked.nonzero(as_tuple=True))
+        state = state[picked].repeat_interleave(self.config.group, 0)  # (P G, D)
+        with torch.no_grad():
+            codes = self.follow(state)[0]  # (P G, C)
+        ahead = F.pad(batch.targets, (0, self.config.horizon - 1))  # of this training history, never beyond it
+        ahead = ahead.unfold(1, self.config.horizon, 1)[row, place]  # (P, horizon)
+        reward = self.reward(codes.unflatten(0, (len(row), -1)), ahead)  # (P, G)
+        advantage = (reward - reward.mean(1, keepdim=True)) / (reward.std(1, keepdim=True, correction=0) + 1e-4)
+        return -(advantage.flatten() * self.follow(state, codes)[2]).mean(), reward.mean()
+
+    def reward(self, codes: Tensor, ahead: Tensor) -> Tensor:
+        """Of paths (P, G, C): sum over the items `ahead` (P, horizon), 0 = none, of gamma**j (equal + share equal)."""
+        same = (codes[:, :, None] == self.ids.codes[ahead][:, None]).float()  # (P, G, horizon, C)
+        discount = self.config.gamma ** torch.arange(ahead.shape[1], device=ahead.device) * (ahead > 0)  # (P, horizon)
+        return ((same.amin(-1) + same.mean(-1)) * discount[:, None]).sum(-1)
+
+    def follow(self, state: Tensor, codes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """A path from each state (M, D), to `codes` (M, C) or drawn: codes, order (M, C), log-probability (M,)."""
+        walk, total = _Walk(self, state), 0.0
+        for _ in self.config.levels:
+            slot, log_p = walk.next_slot()  # (M, 1), (M, 1, K)
+            code = torch.multinomial(log_p[:, 0].exp(), 1) if codes is None else codes.gather(1, slot)
+            total = total + log_p.gather(2, code[..., None])[:, 0, 0]
+            walk.go(torch.zeros_like(slot), slot, code)
+        return walk.codes[:, 0], walk.order[:, 0], total
+
+    @torch.no_grad()
+    def paths(self, batch: Batch, width: int | None = None) -> Paths:
+        """The most probable legal paths, by a beam each of whose paths chooses its own slots.
+
+        Two paths part by filling one slot differently, so no tuple is found twice. Of `width / (1 - prune)`
+        candidates the `width` that agree most with the first step are kept; the last step prunes nothing.
+        """
+        if not 0 <= self.config.prune < 1:
+            raise ValueError(f"prune={self.config.prune} is no share of a step's candidates: 0 or more, below 1.")
+        width, book, slots = width or self.config.width, self.ids.book, len(self.config.levels)
+        walk, lattice = _Walk(self, batch.last(self.states(batch))), book.lattice
+        first = walk.log_p  # (B, 1, C, K)
+        scores = trust = first.new_zeros(len(batch), 1)
+        node, seen, pruned = torch.zeros_like(scores, dtype=torch.long), [], []
+        for step in range(slots):
+            slot, log_p = walk.next_slot()
+            codes, nodes = lattice.edges(node, slot)  # (B, W, F)
+            codes = codes.clamp(min=0)
+            total = (scores[..., None] + log_p.gather(2, codes)).masked_fill(nodes < 0, -torch.inf)
+            agree = trust[..., None] + _of(first.expand(-1, slot.shape[1], -1, -1), slot).gather(2, codes)
+            most = width if step == slots - 1 else math.ceil(width / (1 - self.config.prune))
+            best, at = total.flatten(1).topk(min(most, total[0].numel()), dim=1)
+            agree = agree.flatten(1).gather(1, at).masked_fill(best == -torch.inf, -torch.inf)
+            parent = at // total.shape[-1]
+            codes, nodes = codes.flatten(1).gather(1, at), nodes.flatten(1).gather(1, at)
+            columns = parent, slot.gather(1, parent), codes, nodes, best, agree  # (B, W') each
+            ranked = agree.argsort(dim=1, descending=True, stable=True)
+            gone = [column.gather(1, ranked[:, width:]) for column in columns]
+            pruned.append(_fill(walk.codes, *gone[:3]).masked_fill((gone[4] == -torch.inf)[..., None], -2))
+            keep = ranked[:, :width].sort(1).values  # in the order of their scores
+            parent, slot, code, node, scores, trust = (column.gather(1, keep) for column in columns)
+            seen.append(scores)
+            walk.go(parent, slot, code)
+        if self.live.active:
+            most = max(one.shape[1] for one in seen)
+            self.live(torch.stack([F.pad(one, (0, most - one.shape[1]), value=-torch.inf) for one in seen], 1))
+        leaf = torch.where(scores == -torch.inf, -1, book.trie.find(walk.codes))
+        return Paths(decoding.Beams(book.trie, leaf, scores), self.chosen(walk.order), tuple(pruned))
+
+    def recommend(self, batch: Batch, k: int) -> Ranking:
+        """By a beam at least as wide as the list; scores are log-probabilities of the paths."""
+        return decoding.best_items(lambda width: self.paths(batch, width).beams, k, self.config.width)
+
+    @torch.no_grad()
+    def exact_score(self, batch: Batch) -> Tensor:
+        """The log-probability of every item's own path, without a search: (B, N + 1). For inspection; slow."""
+        state, known = batch.last(self.states(batch)), self.ids.book.codes
+        scores = [state.new_full((len(batch), 1), -torch.inf)]
+        for codes in known[1:].split(max(1, 8192 // len(batch))):  # (n, C)
+            found = self.follow(state.repeat_interleave(len(codes), 0), codes.repeat(len(batch), 1))
+            scores.append(found[2].view(len(batch), -1))
+        return torch.cat(scores, 1)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What a search found: its `beams`, the `order` (B, W, C) in which each filled in its slots, and what it pruned.
+
+    pruned: per step (B, P, C) the codes of dropped paths, -1 where a slot was open, -2 where there was none.
+    """
+
+    beams: decoding.Beams
+    order: Tensor
+    pruned: tuple[Tensor, ...]
+
+    def lost(self, codes: Tensor) -> Tensor:
+        """At which steps pruning dropped a path that led to `codes` (B, C): (B, C) bool."""
+        return torch.stack([((one == -1) | (one == codes[:, None])).all(-1).any(-1) for one in self.pruned], 1)
+
+
+class _Walk:
+    """Paths under way: the codes (B, W, C) filled in, -1 elsewhere, the order so far, and what the slots look like."""
+
+    def __init__(self, model: REG4Rec, state: Tensor) -> None:
+        self.model, config = model, model.config
+        none = state.new_zeros(len(state), config.heads, 0, config.dim // config.heads)
+        self.past = Past(none, none, None)
+        self.codes = torch.full((len(state), 1, len(config.levels)), -1, device=state.device)
+        self.order = self.codes[..., :0]  # (B, W, S)
+        self._write((state + model.first)[:, None], self.order.new_zeros(len(state), 1))
+
+    def next_slot(self) -> tuple[Tensor, Tensor]:
+        """The slot (B, W) that each path fills in now, and the log-probabilities of its codes (B, W, K)."""
+        place = torch.arange(self.codes.shape[-1], device=self.codes.device)
+        worth = {"confidence": self.log_p.amax(-1), "fixed": -place.float().expand_as(self.codes)}
+        # chance, but the same for the same codes: neither company nor width changes a path
+        mixed = ((self.codes + 2) * (place * 7919 + 104729)).sum(-1, keepdim=True) * 48271 + place * 69621
+        worth["random"] = (mixed * 16807 % 2147483647).float()
+        slot = worth[self.model.config.order].masked_fill(self.codes >= 0, -torch.inf).argmax(-1)
+        return slot, _of(self.log_p, slot)
+
+    def go(self, parent: Tensor, slot: Tensor, code: Tensor) -> None:
+        """Go on with the paths `parent` (B, W), each filling in a slot."""
+        self.codes = _fill(self.codes, parent, slot, code)
+        self.order = torch.cat([_rows(self.order, parent), slot[..., None]], -1)
+        if self.order.shape[-1] < self.codes.shape[-1]:
+            self._write(self.model.said(slot, code), parent)
+
+    def _write(self, x: Tensor, parent: Tensor) -> None:
+        x, self.past = write(self.model.path, self.model.dropout(x), self.past, parent, self.model.written)
+        self.log_p = self.model.log_p(x)  # (B, W, C, K)
+
+
+def _of(x: Tensor, slot: Tensor) -> Tensor:
+    """The slots (B, W) of x (B, W, C, K): (B, W, K)."""
+    return x.gather(2, slot[..., None, None].expand(-1, -1, 1, x.shape[-1]))[:, :, 0]
+
+
+def _rows(x: Tensor, parent: Tensor) -> Tensor:
+    """The rows `parent` (B, W) of x (B, V, E): (B, W, E)."""
+    return x.gather(1, parent[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _fill(codes: Tensor, parent: Tensor, slot: Tensor, code: Tensor) -> Tensor:
+    """The paths `parent` (B, W) of codes (B, V, C), each with one more slot filled in: (B, W, C)."""
+    return _rows(codes, parent).scatter(2, slot[..., None], code[..., None])

@@ -1,0 +1,261 @@
+"""SETRec: an item is a set of continuous tokens, one collaborative and some semantic; all are generated at once.
+
+Paper: Lin et al., "Order-agnostic Identifier for Large Language Model-based Generative Recommendation", 2025
+(arXiv 2502.10833). A history is read as sets whose members do not see one another, learned queries generate the next
+item's set in one step, and every item is scored by how well its tokens match: no codebook, no beam, no ties.
+
+Confirmed against the authors' code: the collaborative token is a projection of a frozen vector, the n semantic ones
+come from an auto-encoder of the item's text trained along; tokens of an item share their position; a token sees those
+of earlier items and itself, a query sees the whole history and itself; cross-entropy over all items per query, their
+mean, plus alpha times the reconstruction; score (1 - beta) s_cf + beta (sum of the semantic s).
+Changed on purpose: a small Transformer from scratch instead of T5 or Qwen, so no instruction before the history; it
+learns from every position of a history in one pass; scores are divided by sqrt(dim), as tokens are read and matched
+at one scale; the collaborative vectors are factors of training co-occurrence (the authors' are SASRec's: give them to
+`adopt`, trained on the training part); no bias in their projection, so padding and items without training events have
+no collaborative token; the queries' mask is 0 / -inf (their T5 adds 1 to the logit of itself, and so hides nothing);
+beta is chosen on validation after training (their script sweeps it on the test users and keeps the best row).
+Reconstructed: the auto-encoder's activations (GELU); the vectors' scale.
+Held against: nothing comparable: the paper's splits are by time, with several test items per user (R@10 .0189 on Toys).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqlab.datasets.sequences import Batch
+from seqlab.layers import losses
+from seqlab.layers.dropout import Dropout
+from seqlab.layers.transformer import Block
+from seqlab.ranking import Loss, Ranking, top
+from seqlab.tracing import Layout, Tap
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from seqlab.datasets.splits import Split
+
+BETAS = tuple(step / 10 for step in range(11))
+QUESTIONS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, with the paper's beside them."""
+
+    max_length: int = 50  # most recent items read; paper 50
+    dim: int = 64  # paper 512 (T5-small)
+    layers: int = 2  # paper 6 + 6
+    heads: int = 2  # paper 8
+    dropout: float = 0.3  # paper .1
+    semantic: int = 2  # tokens per item besides the collaborative one; paper 4 on Toys
+    vectors: str | None = None  # of datasets.text, or random; none: tfidf, or collaborative without words
+    features: int = 64  # width of those vectors at most; sentence has 384; paper those of a language model
+    factors: int = 64  # width of the collaborative vectors at most; paper 64
+    factors_from: str = "collaborative"  # or random: the control
+    hidden: tuple[int, ...] = (128,)  # of the auto-encoder; paper 512, 256, 128
+    alpha: float = 0.7  # weight of the reconstruction; paper .7 on Toys
+    beta: float | None = None  # share of the semantic tokens in the score; none: by validation; paper .1 to 1, by test
+
+
+class SETRec(nn.Module):
+    """`s(item) = (1 - beta) q_0 . t_0(item) + beta sum_k q_k . t_k(item)`, the q generated side by side."""
+
+    def __init__(self, config: Config, n_items: int) -> None:
+        super().__init__()
+        self.config = config
+        dim, slots = config.dim, 1 + config.semantic
+        widths = (config.features, *config.hidden, config.semantic * dim)
+        self.project = nn.Linear(config.factors, dim, bias=False)
+        self.tokenizer, self.reconstructor = _mlp(widths), _mlp(widths[::-1])
+        self.queries = nn.Parameter(torch.empty(slots, dim))
+        self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.generated = Tap("generated", "user slot dim")
+        self.slot_scores = Tap("slot scores", "user slot item")
+        for weight in (self.queries, self.positions.weight):
+            nn.init.normal_(weight, std=0.02)
+        self.register_buffer("content", torch.full((n_items + 1, config.features), torch.nan))  # nan: none yet
+        self.register_buffer("collaborative", torch.full((n_items + 1, config.factors), torch.nan))
+        self.register_buffer("beta", torch.tensor(0.5 if config.beta is None else config.beta))
+
+    def prepare(self, split: Split) -> None:
+        """Take the item vectors that the settings ask for; those given with `adopt` stay."""
+        if bool(self.content[0, 0].isnan()):
+            config = self.config
+            self.adopt(_vectors(split, config.vectors, config.features, 0),
+                       _vectors(split, config.factors_from, config.factors, 1))  # fmt: skip
+
+    def adopt(self, content: np.ndarray | Tensor, collaborative: np.ndarray | Tensor) -> None:
+        """Take these vectors of the items 1..N, (N, features) and (N, factors) at most.
+
+        The collaborative ones must come from the training part alone. Raises `ValueError` (a `DataError`) where
+        they do not fit.
+        """
+        from seqlab.items.vectors import own
+
+        for name, given in (("features", content), ("factors", collaborative)):
+            buffer = {"features": self.content, "factors": self.collaborative}[name]
+            X = torch.from_numpy(own(given, len(buffer) - 1)).to(buffer.device)
+            if X.shape[1] > buffer.shape[1]:
+                raise ValueError(
+                    f"the vectors are {X.shape[1]} wide, the model takes {name}={buffer.shape[1]} at most."
+                )
+            known = X.abs().sum(1) > 0  # an item without words or events is a row of zeros, and stays one
+            scale = X[known].square().mean().sqrt() if bool(known.any()) else 1.0
+            buffer.zero_()
+            buffer[1:, : X.shape[1]] = X / scale
+
+    def tokens(self) -> Tensor:
+        """The sets of all items: (N + 1, C, D), the collaborative token first; padding has zeros."""
+        if bool(self.content[0, 0].isnan()):
+            raise RuntimeError("setrec has no item vectors yet: call prepare(split), or adopt(content, collaborative).")
+        semantic = self.tokenizer(self.content).unflatten(1, (self.config.semantic, -1))  # (N + 1, C - 1, D)
+        tokens = torch.cat([self.project(self.collaborative)[:, None], semantic], 1)
+        real = torch.arange(len(tokens), device=tokens.device) > 0
+        return tokens * real[:, None, None]  # (N + 1, C, D)
+
+    def generate(self, batch: Batch, tokens: Tensor, place: Tensor) -> Tensor:
+        """The set generated after the items at `place` (B, Q), or (1, Q) for all rows: (B, Q, C, D).
+
+        A place of -1 stands before the first item.
+        """
+        users, length = batch.items.shape
+        at = self.positions.weight[:length, None]  # (T, 1, D)
+        history = (tokens[batch.items] + at).flatten(1, 2)  # (B, T C, D)
+        asking = (self.queries + self.positions(place + 1)[:, :, None]).flatten(1, 2)  # (1 or B, Q C, D)
+        x = self.dropout(torch.cat([history, asking.expand(users, -1, -1)], 1))  # (B, T C + Q C, D)
+        seen = sees(length, tokens.shape[1], place)
+        for block in self.blocks:
+            x = block.feed(x + block.dropout(_attend(block.attention, block.before_attention(x), seen)))
+        return self.norm(x[:, history.shape[1] :]).unflatten(1, (place.shape[1], -1))
+
+    def layout(self, batch: Batch) -> Layout:
+        """What the tokens are that `score` reads: each item's set, the collaborative part first, and the queries."""
+        slots = len(self.queries)
+        queries = Layout.of_others(batch.items.new_zeros(len(batch), slots), "query", answers=True)
+        history = Layout.of_events(batch.items, slots, "part")
+        return replace(history, answers=torch.zeros_like(history.answers)).then(queries)
+
+    def loss(self, batch: Batch) -> Loss:
+        """The mean cross-entropy of the queries over all items, and alpha times the reconstruction of the content."""
+        tokens, asked = self.tokens(), batch.targets > 0
+        place = torch.arange(batch.items.shape[1], device=batch.items.device)[None]
+        sets = self.generate(batch, tokens, place)[asked] / math.sqrt(self.config.dim)  # (M, C, D)
+        slots = [losses.softmax(sets[:, slot].contiguous(), tokens[:, slot].contiguous(), batch.targets[asked])
+                 for slot in range(sets.shape[1])]  # fmt: skip
+        parts = {"collaborative": slots[0], "semantic": torch.stack(slots[1:]).mean()}
+        parts["reconstruction"] = F.mse_loss(self.reconstructor(tokens[1:, 1:].flatten(1)), self.content[1:])
+        total = torch.stack(slots).mean() + self.config.alpha * parts["reconstruction"]
+        return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+    def score(self, batch: Batch) -> Tensor:
+        """Every item's match, its slots weighed by beta: (B, N + 1), exact."""
+        tokens = self.tokens()
+        sets = self._next(batch, tokens)  # (B, C, D)
+        weights = self.weights(self.beta)
+        if self.slot_scores.active:
+            return torch.einsum("bcn,c->bn", self.slot_scores(torch.einsum("bcd,ncd->bcn", sets, tokens)), weights)
+        return (sets * weights[:, None]).flatten(1) @ tokens.flatten(1).T  # (B, N + 1)
+
+    def weights(self, beta: float | Tensor) -> Tensor:
+        """How much each slot counts: (C,)."""
+        semantic = torch.as_tensor(beta, dtype=self.queries.dtype, device=self.queries.device)
+        return torch.cat([(1 - semantic)[None], semantic.expand(self.config.semantic)])
+
+    def recommend(self, batch: Batch, k: int) -> Ranking:
+        return top(self.score(batch), k)
+
+    def calibrate(self, split: Split, seen_filter: bool) -> None:
+        """Choose beta on the validation users, unless the settings fix it."""
+        if self.config.beta is None:
+            self.choose_beta(split, seen_filter)
+
+    @torch.no_grad()
+    def choose_beta(self, split: Split, seen_filter: bool, betas: tuple[float, ...] = BETAS) -> dict[float, float]:
+        """Keep the beta with the best NDCG@10 of validation. Returns that of every beta.
+
+        0 is the collaborative token alone, 1 the semantic ones alone. Ties count at their mean rank; of equal betas
+        the first is kept.
+        """
+        was_training, device = self.training, self.queries.device
+        self.eval()
+        tokens, questions = self.tokens(), split.valid.to(device)
+        gains = dict.fromkeys(betas, 0.0)
+        for rows, batch in questions.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
+            answers = questions.item[rows][:, None]
+            sets = self._next(batch, tokens)
+            collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
+            semantic = sets[:, 1:].flatten(1) @ tokens[:, 1:].flatten(1).T  # (B, N + 1)
+            out = torch.zeros_like(collaborative, dtype=torch.bool)
+            if seen_filter:
+                out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers, False)
+            out[:, 0] = True
+            for beta in betas:
+                scores = ((1 - beta) * collaborative + beta * semantic).masked_fill_(out, -torch.inf)
+                own = scores.gather(1, answers)
+                rank = ((scores > own).sum(1) + (scores >= own).sum(1) + 1).double() / 2
+                gains[beta] += float((1 / (rank + 1).log2()).masked_fill(rank > 10, 0).sum())
+        found = {beta: gain / max(len(questions), 1) for beta, gain in gains.items()}
+        self.beta.fill_(max(found, key=found.__getitem__))
+        self.train(was_training)
+        return found
+
+    def _next(self, batch: Batch, tokens: Tensor) -> Tensor:
+        """The set after each history, scaled for matching: (B, C, D)."""
+        sets = self.generate(batch, tokens, batch.lengths[:, None] - 1)[:, 0]  # (B, C, D)
+        return self.generated(sets) / math.sqrt(self.config.dim)
+
+
+def sees(length: int, slots: int, place: Tensor) -> Tensor:
+    """Who may look at whom among T items of C tokens and the queries at `place` (1 or B, Q): (1 or B, L, L) bool.
+
+    L = T C + Q C, the history first. A token sees the tokens of earlier items and itself, not its siblings; a query
+    sees the tokens of all items up to its place and itself, no other query. Padding on the right is so never seen.
+    """
+    item = torch.arange(length, device=place.device).repeat_interleave(slots)  # (T C,)
+    at = torch.cat([item.expand(len(place), -1), (place + 1).repeat_interleave(slots, 1)], 1)  # (B, L)
+    before = item < at[:, :, None]  # (B, L, T C)
+    itself = torch.eye(at.shape[1], dtype=torch.bool, device=place.device)
+    return F.pad(before, (0, at.shape[1] - len(item))) | itself
+
+
+def _attend(attention: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
+    """Attention over x (B, L, D) where `seen` (1 or B, L, L) says so: (B, L, D)."""
+    query, key, value = attention.project(x)  # (B, H, L, D/H)
+    if attention.weights.active:
+        logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, L, L)
+        mixed = attention.weights(logits.masked_fill(~seen[:, None], -torch.inf).softmax(-1)) @ value
+    else:
+        mixed = F.scaled_dot_product_attention(query, key, value, seen[:, None])
+    return attention.project_out(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
+
+
+def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
+    """Linear layers of these widths, GELU between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.GELU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _vectors(split: Split, source: str | None, width: int, seed: int) -> np.ndarray:
+    """Item vectors (N, at most `width` where the source lets one choose), from text and training events alone."""
+    import numpy as np
+
+    from seqlab.items.vectors import has_words, item_vectors
+
+    if source == "random":
+        return np.random.default_rng(seed).standard_normal((split.n_items, width), dtype=np.float32)
+    usual = "tfidf" if has_words(split.log) else "collaborative"
+    return item_vectors(split, source or usual, width)

@@ -1,0 +1,1 @@
+"""How any module with a loss is trained: options, the epoch loop, checkpoints; it knows no split."""

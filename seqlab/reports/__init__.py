@@ -1,0 +1,1 @@
+"""Notebooks run headlessly into self-contained HTML reports."""

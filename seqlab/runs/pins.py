@@ -1,0 +1,83 @@
+"""Pins: a live view kept as a small JSON file, from which `seqlab report` makes the same page again.
+
+    {"notebook": "07_workbench", "parameters": {"dataset": "../log.csv", "user": "A1", ...},
+     "runs": {"../data/runs/sasrec": "9f3c..."}}
+
+Runs and a dataset that is a file are named from the pin on, so that a folder holding them can be carried to another
+machine; what lies there must be the very weights that were pinned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from seqlab.datasets import catalog
+from seqlab.runtime.files import write_whole
+
+
+def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: Iterable[str | Path] = ()) -> Path:
+    """Write the pin of one state of a notebook of the lab; returns its path.
+
+    parameters: literals for the cell tagged `parameters`, without `runs`; its `dataset` may be a path, from the working
+    folder on. runs: the run folders that are open. Raises `ValueError` for a run that was never written to a folder,
+    and for what JSON cannot hold.
+    """
+    path, kept, parameters = Path(path).resolve(), {}, dict(parameters)
+    if is_file(parameters.get("dataset"), Path.cwd()):
+        parameters["dataset"] = Path(os.path.relpath(Path(parameters["dataset"]).resolve(), path.parent)).as_posix()
+    for run in runs:
+        folder = Path(run).resolve()
+        if not (folder / "model.safetensors").is_file():
+            raise ValueError(f"{folder} holds no finished run, so a report could not open it; fit one with out=...")
+        kept[Path(os.path.relpath(folder, path.parent)).as_posix()] = fingerprint(folder)
+    told = {"notebook": notebook, "parameters": parameters, "runs": kept}
+    text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_whole(path, text)
+
+
+def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
+    """The notebook and the parameters of a pin; where runs were open, `runs` is the list of their folders.
+
+    A dataset that is a file, and the folders, are whole paths. Raises `ValueError` for a file that is no pin, and for a
+    run that is not there or not the one that was pinned.
+    """
+    path = Path(path).resolve()
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        notebook, parameters, runs = str(told["notebook"]), dict(told["parameters"]), dict(told["runs"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no pinned view: it holds no notebook, parameters and runs.") from error
+    if is_file(parameters.get("dataset"), path.parent):
+        parameters["dataset"] = os.path.normpath(path.parent / parameters["dataset"])
+    folders = []
+    for relative, weights in runs.items():
+        folder = Path(os.path.normpath(path.parent / relative))
+        if not os.path.isfile(folder / "model.safetensors"):  # is_file() raises for a name no system could have
+            raise ValueError(f"{path} needs the run {folder}, which is not there; bring it, or edit the pin.")
+        if fingerprint(folder) != weights:
+            raise ValueError(f"{folder} holds other weights than those that were pinned in {path}.")
+        folders.append(str(folder))
+    return notebook, parameters | ({"runs": folders} if folders else {})
+
+
+def is_file(dataset: object, folder: Path) -> bool:
+    """Whether a dataset, as `datasets.load` takes it, is a file or a folder seen from `folder`, and not a name."""
+    if not isinstance(dataset, str) or not dataset or dataset in {*catalog()["name"]}:
+        return False
+    path = Path(dataset)
+    named = path.name == dataset and not path.suffix
+    if named and (shared := os.environ.get("SEQLAB_DATA")) and (Path(shared) / dataset).is_dir():
+        return False
+    return not named or os.path.exists(folder / path)
+
+
+def fingerprint(run: Path) -> str:
+    """SHA-256 of a run's weights."""
+    with (run / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

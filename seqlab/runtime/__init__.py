@@ -1,0 +1,1 @@
+"""Files, cache, settings, errors, processes, pools, progress, provenance: nothing of recommenders."""

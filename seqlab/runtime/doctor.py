@@ -1,0 +1,62 @@
+"""What this machine is, and what will be slow on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+PACKAGES = ("torch", "pandas", "numpy", "plotly", "ipywidgets", "jupyterlab", "papermill", "nbconvert", "umap-learn")
+
+
+def examine() -> list[str]:
+    """One line each: versions, device, threads, memory, data, browser; then what will be slow, and why."""
+    import platform
+
+    import torch
+
+    from seqlab import __version__
+    from seqlab.runtime.cache import cache_folder
+    from seqlab.runtime.provenance import version
+
+    lines = [f"seqlab {__version__}, Python {platform.python_version()} on {platform.platform(terse=True)}"]
+    lines.append("packages: " + ", ".join(f"{name} {version(name) or 'MISSING'}" for name in PACKAGES))
+    gpu = torch.cuda.is_available()
+    lines.append(f"device: {torch.cuda.get_device_name() if gpu else 'CPU'}")
+    lines.append(f"threads: {torch.get_num_threads()} of {os.cpu_count()} cores")
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        lines.append(f"memory: {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB")
+    rate = _product_rate(torch.float32)
+    lines.append(f"float32 products: {rate:,.0f} GFLOP/s")
+    data = os.environ.get("SEQLAB_DATA")
+    lines.append(f"SEQLAB_DATA: {data or 'not set'}; cache: {cache_folder()}")
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    lines.append(f"Chromium: {browser or 'not found; the browser tests will be skipped'}")
+    return lines + [f"slow: {sentence}" for sentence in _slow(gpu, rate)]
+
+
+def _slow(gpu: bool, rate: float) -> list[str]:
+    import torch
+
+    told = []
+    if not gpu:
+        told.append("no GPU: an epoch of SASRec on amazon-beauty takes about 10 s, on ml-1m about a minute.")
+        half = _product_rate(torch.bfloat16)
+        if half < rate:
+            told.append(f"bf16 runs at {half / rate:.2f} times the speed of float32 here; leave precision='no'.")
+    told.append("the first UMAP of a session compiles for 15 s or more; its coordinates are then kept.")
+    return told
+
+
+def _product_rate(dtype) -> float:
+    """GFLOP/s of a product of the size training does."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = torch.ones(256, 64, dtype=dtype, device=device), torch.ones(64, 4096, dtype=dtype, device=device)
+    float((a @ b)[0, 0])
+    began, times = time.perf_counter(), 10
+    for _ in range(times):
+        product = a @ b
+    float(product[0, 0])
+    return times * 2 * 256 * 64 * 4096 / (time.perf_counter() - began) / 1e9

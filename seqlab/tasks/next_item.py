@@ -1,0 +1,197 @@
+"""Ask a system every question and note at which rank the answer came: full catalogue, ties at their mean rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from seqlab.datasets.sequences import Questions
+from seqlab.evaluation.outcome import Ranks
+from seqlab.ranking import Pairs, Ranking, device_of, highest, tied_list
+from seqlab.runtime import processes
+
+if TYPE_CHECKING:
+    from seqlab.datasets.splits import Split
+
+SCORES_AT_ONCE = 1 << 22
+"""Scores held at a time on a CPU: rows x items, whatever the number of users. 16 MB in float32: more leaves the caches,
+fewer pay for every operation too often. 16 times as many elsewhere."""
+
+WIDE = 1 << 17
+"""A catalogue from which on the rows held at a time grow no fewer, since each product reads all of its items."""
+
+TOKENS_AT_ONCE = 1 << 15
+"""History positions encoded at a time."""
+
+EVENTS_AT_ONCE = 1 << 20
+"""Events of whole histories looked at at a time: 16 MB, however long one user's history is."""
+
+LARGEST_BLOCK = (1 << 25) - (1 << 14)
+"""Bytes of the largest block that glibc keeps when it is freed; larger ones always go back to the system."""
+
+LIST_LENGTH = 20
+"""How long a list is wanted of a system that only recommends: as the longest metric reads (a longer one costs a wider
+beam). An answer beyond it and the items that tie with its last one shares the mean rank of all the rest."""
+
+
+@torch.no_grad()
+def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool | None = None) -> Ranks:
+    """Rank the answer of every question of `part` ("valid" or "test") among all items.
+
+    `seen_filter` keeps items of the whole history, not only of the part the model reads, out of the ranking; by
+    default it is on unless the log has repeats. Memory does not grow with the number of users.
+
+    Several processes (see `training.fit`) must all ask: they share the batches out, and each gets the whole, which is
+    what one process gets, bit for bit. How a user is ranked does not depend on the company in a batch but for rounding:
+    scores differ in their last bits, and so may the order of items whose scores do.
+    """
+    import pandas as pd
+
+    questions = {"valid": split.valid, "test": split.test}[part]
+    if seen_filter is None:
+        seen_filter = not split.log.repeats
+    was_training = model.training
+    model.eval()
+    questions = questions.to(device_of(model))
+    score = _rank_by_scores if hasattr(model, "score") else _rank_by_lists
+    if questions.item.device.type == "cpu" and len(questions) * (split.n_items + 1) > SCORES_AT_ONCE:
+        # glibc keeps freed blocks up to the size of the largest it has seen freed, and twice that in all; without
+        # this one, blocks of scores and states mostly go back to the system, which clears each anew when asked again
+        torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
+    with processes.together():
+        found = score(model, questions, split.n_items, seen_filter)
+    ranks, exposure, seen = (processes.total(part) for part in found)  # zeros where another process asked
+    model.train(was_training)
+    counts = split.train.item_counts(split.n_items).cpu()
+    item = questions.item.cpu()
+    frame = pd.DataFrame(
+        {
+            "user": questions.user.cpu().numpy(),
+            "item": item.numpy(),
+            "rank": ranks.cpu().numpy(),
+            "history_length": (questions.end - questions.start).cpu().numpy(),
+            "seen": seen.bool().cpu().numpy(),
+            "item_count": counts[item].numpy(),
+        }
+    )
+    return Ranks(frame, exposure.cpu(), counts, seen_filter, split.n_items)
+
+
+def ranks_of(scores: Tensor, answers: Tensor, out: Tensor | None = None) -> Tensor:
+    """The mean rank of each answer among the finite scores of its row: `1 + #better + (#equal - 1) / 2`.
+
+    scores (B, N + 1) with -inf for what takes no part, answers (B,). Returns (B,) float64, NaN for a row with NaN.
+    out: written over instead of memory of its own, which takes time to get; `scores` where they have served.
+    """
+    own = scores.gather(1, answers[:, None])
+    # #better - #worse in one sum, where worse are those of -inf too; floats are exact up to 2**24 items
+    ahead = torch.sub(scores, own, out=out).sign_().sum(1).double()
+    return (1 + scores.shape[1] + ahead) / 2
+
+
+def ranks_in_lists(ranking: Ranking, answers: Tensor) -> Tensor:
+    """The mean rank of each answer (B,) among listed items by their scores, and the `more` that tie with the last.
+
+    Returns (B,) float64, infinite for an answer that is neither listed nor among those.
+    """
+    there = ranking.items > 0
+    listed = there & (ranking.items == answers[:, None])  # (B, k)
+    last = ranking.scores[:, -1:]
+    own = torch.where(listed, ranking.scores, -torch.inf).amax(1, keepdim=True)
+    if ranking.more is not None:
+        own = torch.where((ranking.more == answers[:, None]).any(1, keepdim=True), last, own)
+    better = (ranking.scores > own).sum(1)
+    equal = (there & (ranking.scores == own)).sum(1)
+    if ranking.more is not None:
+        equal += (ranking.more > 0).sum(1) * (own == last)[:, 0]
+    return (better + (equal + 1) / 2).double().masked_fill(own[:, 0] == -torch.inf, torch.inf)
+
+
+def rows_of_scores(device: torch.device, width: int) -> int:
+    """How many rows of so many scores are held at a time."""
+    return max(1, SCORES_AT_ONCE // min(width, WIDE) if device.type == "cpu" else (SCORES_AT_ONCE << 4) // width)
+
+
+def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
+    device = questions.item.device
+    ranks = torch.zeros(len(questions), dtype=torch.float64, device=device)
+    seen = torch.zeros(len(questions), dtype=torch.uint8, device=device)
+    exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
+    rows_at_most, share = rows_of_scores(device, n_items + 1), (processes.index(), processes.count())
+    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most, share):
+        answers = questions.item[rows]
+        scores = model.score(batch)  # (B, N + 1)
+        scores[:, 0] = -torch.inf
+        own = scores.gather(1, answers[:, None])
+        for row, item in history_pairs(questions, rows):
+            seen[rows[row[item == answers[row]]]] = 1
+            if seen_filter:
+                scores[row, item] = -torch.inf
+        scores.scatter_(1, answers[:, None], own)
+        best, items = highest(scores, min(10, n_items))
+        ranks[rows] = ranks_of(scores, answers, out=scores)
+        if not bool((ranks[rows].isfinite() & best[:, 0].isfinite()).all()):
+            raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
+        exposure += torch.bincount(items[best > -torch.inf], minlength=n_items + 1)
+        del scores  # held until the next ones are there, they would take turns in two blocks of memory
+    return ranks, exposure, seen
+
+
+def _rank_by_lists(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
+    device = questions.item.device
+    ranks = torch.zeros(len(questions), dtype=torch.float64, device=device)
+    seen = torch.zeros(len(questions), dtype=torch.uint8, device=device)
+    exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
+    share = processes.index(), processes.count()
+    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, 256, share):
+        answers = questions.item[rows]
+        met = _met(questions, rows, n_items)
+        is_answer = met[1] == answers[met[0]]
+        seen[rows[met[0][is_answer]]] = 1
+        if seen_filter:
+            met = met[0][~is_answer], met[1][~is_answer]
+            eligible = n_items - torch.bincount(met[0], minlength=len(rows))
+        else:
+            eligible = n_items
+        ranking = tied_list(model, batch, min(LIST_LENGTH, n_items), met if seen_filter else None, n_items)
+        if bool((ranking.scores.isnan() | (ranking.scores == torch.inf)).any()):
+            raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
+        listed = (ranking.items > 0).sum(1) + (ranking.more > 0).sum(1)
+        beyond = (listed + 1 + eligible).double() / 2  # the mean rank of all that was not listed
+        found = ranks_in_lists(ranking, answers)
+        ranks[rows] = torch.where(found.isinf(), beyond, found)
+        first = ranking.items[:, :10]
+        exposure += torch.bincount(first[first > 0], minlength=n_items + 1)
+    return ranks, exposure, seen
+
+
+def history_pairs(questions: Questions, rows: Tensor) -> Iterator[Pairs]:
+    """All items of the histories of these rows, of up to `EVENTS_AT_ONCE` events at a time.
+
+    They are not padded, so that one long history costs its own length, not that times the rows beside it.
+    """
+    start = questions.start[rows]
+    ends = (questions.end[rows] - start).cumsum(0)  # of each history, where all lie end to end
+    shift = start - ends + (questions.end[rows] - start)
+    total = int(ends[-1]) if len(rows) else 0
+    for first in range(0, total, EVENTS_AT_ONCE):
+        place = torch.arange(first, min(first + EVENTS_AT_ONCE, total), device=rows.device)
+        row = torch.searchsorted(ends, place, right=True)
+        yield row, questions.sequences.items[place + shift[row]]
+
+
+def whole_history(questions: Questions, rows: Tensor, read: Tensor) -> Tensor:
+    """All items of the histories of a few rows, padded (B, T): what the model read, unless it read less than all."""
+    longest = int((questions.end[rows] - questions.start[rows]).max())
+    return read if longest <= read.shape[1] else questions.batch(rows).items
+
+
+def _met(questions: Questions, rows: Tensor, n_items: int) -> Pairs:
+    """The different items of the histories of these rows."""
+    known = rows.new_zeros(0)
+    for row, item in history_pairs(questions, rows):
+        known = torch.cat([known, row * (n_items + 1) + item]).unique()
+    return known // (n_items + 1), known % (n_items + 1)

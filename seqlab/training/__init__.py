@@ -1,0 +1,1 @@
+"""fit: prepare, train, calibrate, evaluate, and write the run folder."""

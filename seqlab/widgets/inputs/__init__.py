@@ -1,0 +1,1 @@
+"""Controls that other views are made of: pickers, selections, a lasso, clickable tables."""

@@ -1,0 +1,1 @@
+"""The workbench: every view of one run, side by side."""

@@ -1,0 +1,253 @@
+"""DiscRec: the branch stays within an item and never sees an answer, the gate mixes, and both reach what is written."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import seqlab
+from seqlab import models
+from seqlab.datasets import leave_one_out
+from seqlab.models.semantic_ids.discrec import Branches, Config, DiscRec
+from seqlab.models.semantic_ids.tiger import TIGER
+from seqlab.models.semantic_ids.tiger import Config as TigerConfig
+from seqlab.ranking import load, prepare, save
+from seqlab.tokenizers import CodeBook
+from tests.synthetic import batch_of, chain_histories, log_of
+
+torch.set_num_threads(1)
+
+HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10], []]
+ITEMS, LEVELS = 40, (5, 4, 6)
+SMALL = {"dim": 16, "layers": 2, "heads": 2, "max_length": 8, "dropout": 0.0, "levels": LEVELS}
+
+both_layouts = pytest.mark.parametrize("layout", ["decoder", "encoder_decoder"])
+both_branches = pytest.mark.parametrize("branch", ["within_item", "alone"])
+
+
+def book(seed=0, items=ITEMS, sizes=LEVELS):
+    """Random tuples, a few of them equal."""
+    generator = torch.Generator().manual_seed(seed)
+    return CodeBook(torch.stack([torch.randint(size, (items + 1,), generator=generator) for size in sizes], 1), sizes)
+
+
+def loud(model):
+    """Weights large enough for every token to matter."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def discrec(**settings):
+    model = loud(DiscRec(Config(**(SMALL | {"feed": 24} | settings)), ITEMS))
+    model.ids.adopt(book(sizes=model.config.levels))
+    return model
+
+
+def branches(causal=True, **settings):
+    """The branches alone, with a gate that is not shut."""
+    mix = loud(Branches(Config(**(SMALL | {"feed": 24} | settings)), causal))
+    mix.gate.mul_(0.02)
+    return mix
+
+
+def asked(history, item):
+    """One history and its answer, as evaluation would ask."""
+    batch = batch_of([history])
+    targets = torch.zeros_like(batch.items)
+    targets[0, max(len(history) - 1, 0)] = item
+    return replace(batch, targets=targets)
+
+
+@torch.no_grad()
+@both_layouts
+@both_branches
+def test_codes_written_one_by_one_score_as_the_training_pass_does(branch, layout):
+    model = discrec(branch=branch, layout=layout)
+    scores = model.exact_score(batch_of(HISTORIES))
+    for row, history in enumerate(HISTORIES[:3]):
+        for item in range(1, ITEMS + 1, 3):
+            loss = float(model.loss(asked(history, item)).total)
+            assert float(scores[row, item]) == pytest.approx(-loss, abs=3e-5)
+
+
+@torch.no_grad()
+@both_layouts
+def test_no_code_is_predicted_with_a_look_at_itself(layout):
+    """A branch that looked both ways would show an answer's codes to those that are to predict them."""
+    model = discrec(layout=layout)
+    model.ids.codes[1], model.ids.codes[2] = torch.tensor([1, 1, 1]), torch.tensor([1, 1, 2])
+    one, two = (model.loss(asked(HISTORIES[2], item)).parts for item in (1, 2))  # they part at the last code
+    for level in ("level 0", "level 1"):
+        torch.testing.assert_close(one[level], two[level], rtol=0, atol=1e-6)
+    assert abs(float(one["level 2"] - two["level 2"])) > 1e-3
+
+
+@torch.no_grad()
+def test_the_branch_mixes_the_codes_of_one_item_and_of_no_other():
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 3, 16)
+    changed = x.clone()
+    changed[0, 1, 1] = torch.randn(16)  # one code of one item
+    for causal, kind, reached in (
+        (True, "within_item", [1, 2]), (False, "within_item", [0, 1, 2]), (True, "alone", [1]), (False, "alone", [1]),
+    ):  # fmt: skip
+        mix = branches(causal, branch=kind)
+        difference = (mix(changed) - mix(x)).abs().amax(-1)  # (B, T, C)
+        assert difference.nonzero().tolist() == [[0, 1, slot] for slot in reached], (causal, kind)
+
+
+@torch.no_grad()
+def test_what_a_beam_writes_is_mixed_as_what_is_read():
+    torch.manual_seed(0)
+    mix, x = branches(), torch.randn(2, 4, 3, 16)
+    whole = mix(x)
+    for length in (1, 2, 3):
+        torch.testing.assert_close(mix(x[:, :, :length], writing=True), whole[:, :, length - 1 : length])
+
+
+@torch.no_grad()
+def test_the_mixed_vector_is_the_gates_mean_of_both_branches():
+    model = discrec()
+    writer, codes = model.writer, model.ids.codes
+    with seqlab.watch(model) as trace:
+        x = writer.tokens(codes[batch_of(HISTORIES).items])[:, 1:].unflatten(1, (7, 3))  # (B, T, C, D)
+    gates, branches = trace["gates"].values, trace["branches"].values
+    assert gates.shape == (4, 7, 3, 2) and branches.shape == (4, 7, 3, 2, 16)
+    torch.testing.assert_close(gates.sum(-1), torch.ones(4, 7, 3))
+    assert float(gates.std()) > 0.01
+    mixed = (gates[..., None] * branches).sum(3)
+    torch.testing.assert_close(x, mixed + writer.slots.weight + writer.positions.weight[:7, None])
+    alone = writer.table(codes[HISTORIES[2]] + writer.offsets)
+    torch.testing.assert_close(branches[2, :, :, 0], alone)  # the semantic branch is the code itself
+    weights = trace["within item"].values  # (B, T, H, C, C)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(4, 7, 2, 3))
+    assert float(weights.triu(1).max()) == 0
+
+
+@torch.no_grad()
+def test_each_part_can_be_switched_off():
+    x = torch.randn(2, 4, 3, 16)
+    whole = branches()
+    for settings in ({"places": False}, {"gate": False}, {"branch": "alone"}):
+        less, off = branches(**settings), set(settings)
+        less.load_state_dict({name: w for name, w in whole.state_dict().items() if name not in off}, strict=False)
+        assert float((less(x) - whole(x)).abs().max()) > 1e-3, settings
+    even = branches(gate=False)
+    with seqlab.watch(even) as trace:
+        even(x)
+    assert torch.equal(trace["gates"].values, torch.full((2, 4, 3, 2), 0.5))
+
+
+def test_what_is_switched_off_is_not_learnt():
+    model = discrec(places=False, gate=False)
+    model.loss(asked([3, 7], 5)).total.backward()
+    mix = model.writer.mix
+    assert mix.places.grad is None and not mix.places.any()
+    assert mix.gate.grad is None and not mix.gate.any()
+    assert mix.feed[0].weight.grad.abs().max() > 0
+
+
+def test_the_control_without_looks_is_as_large():
+    sizes = {branch: sum(p.numel() for p in discrec(branch=branch).parameters()) for branch in ("within_item", "alone")}
+    assert sizes["within_item"] == sizes["alone"] > sum(p.numel() for p in discrec(branch="none").parameters())
+
+
+@torch.no_grad()
+@both_layouts
+def test_without_the_branch_it_is_tiger(layout):
+    model, tiger = discrec(layout=layout, branch="none"), TIGER(TigerConfig(**SMALL, layout=layout), ITEMS)
+    tiger.load_state_dict(model.state_dict())
+    batch = batch_of(HISTORIES)
+    torch.testing.assert_close(model.exact_score(batch), tiger.eval().exact_score(batch))
+
+
+@pytest.mark.parametrize(("levels", "dim"), [((7,), 8), ((5, 4), 24), ((3, 4, 3, 4, 3), 12)])
+@torch.no_grad()
+def test_any_width_and_number_of_codes_will_do(levels, dim):
+    model = discrec(levels=levels, dim=dim)
+    ranking = model.recommend(batch_of(HISTORIES), ITEMS)
+    torch.testing.assert_close(ranking.scores, model.exact_score(batch_of(HISTORIES)).gather(1, ranking.items))
+
+
+def test_an_odd_width_is_refused_by_name():
+    with pytest.raises(ValueError, match="dim=15 must be even"):
+        Branches(Config(dim=15), causal=True)
+
+
+@torch.no_grad()
+@both_layouts
+def test_what_is_patched_in_the_branch_reaches_the_codes_that_are_written(layout):
+    model, batch = discrec(layout=layout), batch_of(HISTORIES)
+    plain = model.exact_score(batch)
+    name = "writer.mix.writing.gates" if layout == "decoder" else "writer.mix_written.writing.gates"
+    with seqlab.patch(model, {name: lambda gates: gates.flip(-1)}):
+        written = model.exact_score(batch)
+    with seqlab.patch(model, {"writer.mix.reading.gates": lambda gates: gates.flip(-1)}):
+        read = model.exact_score(batch)
+    assert float((written - plain)[:, 1:].abs().max()) > 1e-2
+    assert float((read - plain)[:3, 1:].abs().max()) > 1e-2
+    torch.testing.assert_close(read[3], plain[3])  # the last user has no history
+
+
+@torch.no_grad()
+@both_layouts
+def test_a_watched_list_is_the_same_and_shows_gates_of_history_and_beams(layout):
+    model, batch = discrec(layout=layout), batch_of(HISTORIES)
+    plain = model.recommend(batch, 7)
+    with seqlab.watch(model) as trace:
+        watched = model.recommend(batch, 7)
+    torch.testing.assert_close(watched.scores, plain.scores)
+    assert trace["gates"].values.shape == (4, 7, 3, 2)
+    beams = model.beams(batch).steps[1].node.shape[1]  # of the last code that is read
+    assert trace["written gates"].values.shape == (4, beams, 1, 2)
+    assert trace["beam"].values.shape == (4, 3, 20)
+    torch.testing.assert_close(trace["beam"].values[:, 2, :7], model.beams(batch).steps[2].scores[:, :7])
+
+
+@both_layouts
+def test_the_training_pass_can_be_watched(layout):
+    model = discrec(layout=layout)
+    with seqlab.watch(model) as trace:
+        model.loss(asked([3, 7, 7], 5))
+    assert trace["gates"].values.shape == (1, 3 if layout == "encoder_decoder" else 4, 3, 2)
+    assert ("written gates" in trace) == (layout == "encoder_decoder")
+
+
+def test_items_of_one_tuple_tie():
+    model = discrec()
+    model.ids.codes[30] = model.ids.codes[12]
+    ranking = model.recommend(batch_of(HISTORIES), ITEMS)
+    for row in range(4):
+        scores = ranking.scores[row][(ranking.items[row] == 12) | (ranking.items[row] == 30)]
+        assert len(scores) == 2 and float(scores[0]) == float(scores[1])
+
+
+def test_codes_travel_with_the_model_and_are_demanded(tmp_path):
+    model, batch = discrec(), batch_of(HISTORIES)
+    save(model, tmp_path, "discrec", ITEMS)
+    assert torch.equal(load(tmp_path).recommend(batch, 6).items, model.recommend(batch, 6).items)
+    bare = models.build("discrec", ITEMS, {"levels": LEVELS})
+    with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
+        bare.recommend(batch, 5)
+    with pytest.raises(ValueError, match="set levels=5,4,7"):
+        bare.ids.adopt(book(sizes=(5, 4, 7)))
+
+
+def test_codes_are_made_from_training_events_alone_and_at_random_if_asked():
+    histories = chain_histories(3, users=60)
+    answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
+    trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
+
+    def codes(rows, **settings):
+        log = log_of(rows, repeats=True)
+        model = models.build("discrec", log.n_items, settings)
+        prepare(model, leave_one_out(log))
+        assert bool(model.ids.book.trie.size(model.ids.book.trie.find(model.ids.codes[1:])).eq(1).all())
+        return model.ids.codes
+
+    assert torch.equal(codes(histories), codes(answers)) and not torch.equal(codes(histories), codes(trained))
+    control = [codes(rows, tokenizer="random_codes") for rows in (histories, trained)]
+    assert torch.equal(*control) and not torch.equal(control[0], codes(histories))

@@ -1,0 +1,298 @@
+"""RecGPT: exact scores of independent slots, attention by items, no parameter that knows the catalogue."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import seqlab
+from seqlab import decoding, models, ranking
+from seqlab.datasets import leave_one_out
+from seqlab.datasets.log import make_log
+from seqlab.models.semantic_ids import recgpt as recgpt_file
+from seqlab.models.semantic_ids.recgpt import Config, RecGPT
+from seqlab.tokenizers import CodeBook
+from seqlab.tokenizers.fsq import FSQ
+from tests.synthetic import batch_of, chain_histories, log_of
+
+torch.set_num_threads(1)
+
+HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10], []]
+ITEMS, LEVELS = 40, (5, 4, 5)
+
+
+def book(seed=0, items=ITEMS, sizes=LEVELS):
+    """Random tuples, a few of them equal."""
+    generator = torch.Generator().manual_seed(seed)
+    return CodeBook(torch.stack([torch.randint(size, (items + 1,), generator=generator) for size in sizes], 1), sizes)
+
+
+def vectors(items=ITEMS, dim=12):
+    return np.random.default_rng(0).normal(size=(items, dim)).astype(np.float32)
+
+
+def recgpt(items=ITEMS, **settings):
+    """A small model whose weights are large enough for every token to matter."""
+    torch.manual_seed(0)
+    sizes = {"dim": 16, "layers": 2, "heads": 2, "max_length": 8, "dropout": 0.0, "levels": LEVELS, "chunk": 4}
+    model = RecGPT(Config(**(sizes | settings)), items)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.ids.adopt(book(items=items))
+    if model.dense:
+        model.cut(vectors(items))
+    return model.eval()
+
+
+def asked(history, item):
+    """One history and its answer, as evaluation would ask."""
+    batch = batch_of([history])
+    targets = torch.zeros_like(batch.items)
+    targets[0, max(len(history) - 1, 0)] = item
+    return replace(batch, targets=targets)
+
+
+@torch.no_grad()
+def test_a_score_is_minus_the_loss_of_that_answer():
+    model = recgpt()
+    scores = model.score(batch_of(HISTORIES))
+    for row, history in enumerate(HISTORIES[:3]):
+        for item in range(1, ITEMS + 1, 3):
+            assert float(scores[row, item]) == pytest.approx(-float(model.loss(asked(history, item)).total), abs=2e-5)
+
+
+@torch.no_grad()
+def test_scores_are_what_codes_written_one_by_one_get():
+    model, batch = recgpt(), batch_of(HISTORIES)
+    scores, log_p = model.score(batch), model.slot_log_p(batch)
+    torch.testing.assert_close(scores, decoding.exact(model.decoder(batch), model.ids.book.trie))
+    for item in (1, 17, 40):
+        by_hand = sum(log_p[:, slot, code] for slot, code in enumerate(model.ids.codes[item].tolist()))
+        torch.testing.assert_close(scores[:, item], by_hand)
+
+
+@torch.no_grad()
+def test_per_item_shares_a_codes_probability_out_among_the_items_that_have_it():
+    model, batch = recgpt(per_item=True), batch_of(HISTORIES)
+    book, log_p = model.ids.codes[1:].tolist(), model.slot_log_p(batch)
+    holders = [Counter(codes) for codes in zip(*book, strict=True)]
+    assert max(holders[0].values()) > 1
+    by_hand = [
+        sum(log_p[:, slot, code] - np.log(holders[slot][code]) for slot, code in enumerate(codes)) for codes in book
+    ]
+    scores = model.score(batch)[:, 1:]
+    expected = torch.stack(by_hand, 1)
+    torch.testing.assert_close(scores - scores[:, :1], expected - expected[:, :1])  # but for what is common to all
+    assert not torch.equal(scores.argsort(1), recgpt().score(batch)[:, 1:].argsort(1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("per_item", [False, True])
+def test_a_wide_beam_is_exact_and_a_narrow_one_finds_legal_tuples_with_their_own_scores(per_item):
+    model, batch = recgpt(per_item=per_item), batch_of(HISTORIES)
+    scores = model.score(batch)
+    items, found = model.beams(batch, ITEMS).items(ITEMS)
+    torch.testing.assert_close(found, scores[:, 1:].sort(1, descending=True).values)
+    torch.testing.assert_close(found, scores.gather(1, items))
+    narrow = model.beams(batch, 3, keep=2)
+    items, found = narrow.items(3)
+    assert int(items.min()) >= 1  # no code outside the trie is ever written
+    torch.testing.assert_close(found, scores.gather(1, items))
+    assert narrow.steps[1].pruned_node.shape == (4, 2)
+
+
+@torch.no_grad()
+def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
+    model, history = recgpt(), [3, 7, 7, 1, 5, 2]
+    targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
+    alone = [model.loss(asked(history[:end], history[end])).total for end in range(1, 6)]
+    alone.append(model.loss(asked([4], 9)).total)
+    loss = model.loss(replace(batch_of([history[:-1], [4, 9]]), targets=targets))
+    torch.testing.assert_close(loss.total, torch.stack(alone).mean())
+    torch.testing.assert_close(sum(loss.parts.values()), loss.total)
+
+
+@torch.no_grad()
+def test_the_codes_of_an_item_see_one_another_and_none_of_a_later_item():
+    model, batch = recgpt(), batch_of([[3, 7, 7, 1, 5, 2, 9]])
+    with seqlab.watch(model) as trace:
+        model.score(batch)
+    weights = trace["attention"].values  # (layer, B, H, T C, T C)
+    item = torch.arange(21) // 3
+    allowed = item <= item[:, None]
+    assert float(weights[..., ~allowed].max()) == 0 and float(weights[..., allowed].min()) > 0
+    before = model.encode(batch)
+    codes = model.ids.codes.clone()
+    codes[1, 2] = (codes[1, 2] + 1) % 5  # the last code of item 1, which is the fourth of the history
+    model.ids.adopt(CodeBook(codes, LEVELS))
+    difference = (model.encode(batch) - before).abs().amax(-1)[0]  # (T, C)
+    assert float(difference[:3].max()) == 0 and float(difference[3:].min()) > 1e-4
+
+
+@torch.no_grad()
+def test_neither_padding_nor_company_changes_a_score():
+    model = recgpt()
+    together = model.score(batch_of(HISTORIES))
+    assert together[:, 1:].isfinite().all()
+    torch.testing.assert_close(model.score(batch_of(HISTORIES, width=8)), together, atol=1e-5, rtol=1e-5)
+    for row, history in enumerate(HISTORIES):
+        alone = model.score(batch_of([history], width=1))[0]
+        torch.testing.assert_close(alone, together[row], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_items_with_equal_tuples_can_all_be_recommended():
+    model = recgpt(dense=False)
+    codes = model.ids.codes.clone()
+    codes[30] = codes[12]
+    model.ids.adopt(CodeBook(codes, LEVELS))
+    scores = model.score(batch_of(HISTORIES))
+    assert torch.equal(scores[:, 30], scores[:, 12])
+    assert (model.recommend(batch_of(HISTORIES), ITEMS).items == 30).sum(1).tolist() == [1, 1, 1, 1]
+
+
+@torch.no_grad()
+def test_the_raw_chunk_counts():
+    model, batch = recgpt(), batch_of(HISTORIES[:3])
+    before = model.score(batch)
+    with seqlab.patch(model, {"chunk_part": torch.zeros_like}):
+        assert float((model.score(batch) - before)[:, 1:].abs().max()) > 1e-2
+
+
+@torch.no_grad()
+def test_slots_of_one_vocabulary_are_told_apart():
+    model, batch = recgpt(dense=False), batch_of(HISTORIES)
+    before = model.slot_log_p(batch)
+    model.ids.adopt(CodeBook(model.ids.codes[:, [2, 1, 0]], LEVELS))
+    turned = model.slot_log_p(batch)[:, [2, 1, 0]]  # a model that knows no slots would only turn its answers round
+    assert float((turned - before).abs().amax((1, 2)).min()) > 1e-2
+
+
+def test_a_chunk_holds_the_numbers_its_code_was_made_of():
+    X = vectors()
+    tokenizer = FSQ(levels=3, values=(5, 5), epochs=1).fit(X)
+    model = recgpt(levels=(25, 25, 25), resolve="none")
+    codes = torch.from_numpy(np.vstack([np.zeros((1, 3), int), tokenizer.encode(X)]))
+    model.ids.adopt(CodeBook(codes, (25, 25, 25)))
+    model.cut(X)
+    same = tokenizer.network_.quantise(model.chunks[1:].mT.flatten(1))[1]  # dealt out, and put together again
+    assert torch.equal(same, codes[1:])
+    indexed_model = RecGPT(Config(levels=(25, 25, 25, 2), chunk=4, dim=16, heads=2, resolve="index"), ITEMS)
+    indexed_model.cut(X)
+    assert torch.equal(indexed_model.chunks[:, :3], model.chunks)
+    assert not indexed_model.chunks[:, 3].any()  # the index is no part of the vector
+
+
+def test_vectors_that_do_not_fit_say_what_to_set():
+    with pytest.raises(ValueError, match="vectors of 13 numbers do not fit 3 slots of 4; set chunk=5"):
+        recgpt().cut(vectors(dim=13))
+    with pytest.raises(ValueError, match="40 item vectors are needed"):
+        recgpt().cut(vectors(items=39))
+
+
+@torch.no_grad()
+def test_what_was_learnt_moves_to_another_catalogue():
+    here, there = recgpt(), recgpt(items=17)
+    weights = {name: parameter * 0.5 for name, parameter in here.named_parameters()}
+    missing, unexpected = there.load_state_dict(weights, strict=False)
+    assert set(missing) == {"ids.codes", "chunks"} and not unexpected
+    here.load_state_dict(weights, strict=False)
+    batch = batch_of(HISTORIES)
+    there.ids.adopt(CodeBook(here.ids.codes[:18], LEVELS))
+    there.chunks.copy_(here.chunks[:18])
+    torch.testing.assert_close(there.score(batch), here.score(batch)[:, :18])
+
+
+def titled(histories, material):
+    """These histories of 24 items, each called after its colour, its shape and `material` of its number."""
+    rows = [(user, item, at) for user, items in enumerate(histories, 1) for at, item in enumerate(items)]
+    names = [f"{('red', 'blue', 'green')[item % 3]} {('cup', 'pan', 'pot', 'jar')[item % 4]} {material(item)}"
+             for item in range(1, 25)]  # fmt: skip
+    items = pd.DataFrame({"item": range(1, 25), "title": names})
+    events = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
+    return leave_one_out(make_log(events, items=items, title="title", name="titled", repeats=True))
+
+
+def prepared(split, **settings):
+    torch.manual_seed(0)
+    sizes = {"dim": 16, "heads": 2, "layers": 1, "levels": (30, 30), "values": (6, 5), "max_length": 8}
+    model = models.build("recgpt", split.n_items, sizes | settings)
+    ranking.prepare(model, split)
+    return model.eval()
+
+
+def test_random_codes_are_a_control_that_no_word_reaches():
+    histories = chain_histories(3, users=40)
+    one = titled(histories, lambda item: ("wood", "steel")[item % 2])
+    other = titled(histories, lambda item: ("wood", "steel")[item // 2 % 2])
+    batch = batch_of(HISTORIES)
+    control = [prepared(split, tokenizer="random_codes") for split in (one, other)]
+    assert torch.equal(control[0].score(batch), control[1].score(batch))
+    assert not torch.equal(prepared(one).score(batch), prepared(other).score(batch))
+    assert not torch.equal(prepared(one).ids.codes, prepared(other).ids.codes)
+    model = prepared(one, tokenizer="random_codes")
+    assert model.chunks is None and model.ids.book.vectors == "tfidf"
+
+
+def test_the_length_of_a_vector_of_words_says_nothing(monkeypatch):
+    split = titled(chain_histories(3, users=40), lambda item: ("wood", "steel")[item % 2])
+    one, whole = prepared(split), recgpt_file.item_vectors
+    lengths = 2.0 ** (np.arange(24, dtype=np.float32)[:, None] % 5 - 3)
+    monkeypatch.setattr(recgpt_file, "item_vectors", lambda *asked: whole(*asked) * lengths)
+    other = prepared(split)
+    assert torch.equal(one.ids.codes, other.ids.codes) and torch.equal(one.chunks, other.chunks)
+    assert len(one.ids.codes[1:].unique(dim=0)) > 1 and bool(one.chunks[1:].any())
+
+
+def test_codes_and_chunks_are_made_from_training_events_alone():
+    histories = chain_histories(3, users=60)
+    answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
+    trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
+    made = [prepared(leave_one_out(log_of(rows, repeats=True))) for rows in (histories, answers, trained)]
+    assert made[0].ids.book.vectors == "collaborative"  # there are no words
+    for name in ("ids.codes", "chunks"):
+        one, same, other = (model.state_dict()[name] for model in made)
+        assert torch.equal(one, same) and not torch.equal(one, other)
+        assert bool(one[1:].any())
+
+
+def test_what_was_adopted_is_not_made_again():
+    model, split = recgpt(items=24), titled(chain_histories(3, users=40), lambda item: "wood")
+    codes, chunks = model.ids.codes.clone(), model.chunks.clone()
+    ranking.prepare(model, split)
+    assert torch.equal(model.ids.codes, codes) and torch.equal(model.chunks, chunks)
+
+
+@torch.no_grad()
+def test_codes_and_chunks_travel_with_the_model(tmp_path):
+    model, batch = recgpt(), batch_of(HISTORIES)
+    ranking.save(model, tmp_path, "recgpt", ITEMS)
+    again = ranking.load(tmp_path)
+    assert torch.equal(again.score(batch), model.score(batch))
+    assert torch.equal(again.beams(batch).node, model.beams(batch).node)
+
+
+@torch.no_grad()
+def test_a_watched_model_answers_the_same_and_shows_its_slots():
+    model, batch = recgpt(), batch_of(HISTORIES)
+    scores = model.score(batch)
+    with seqlab.watch(model) as trace:
+        torch.testing.assert_close(model.score(batch), scores, atol=1e-5, rtol=1e-5)
+    assert trace["inputs"].values.shape == (2, 4, 7, 3, 16)  # the code's part and the chunk's
+    torch.testing.assert_close(trace["codes"].values.exp().sum(-1), torch.ones(4, 3))
+
+
+def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do():
+    model = models.build("recgpt", ITEMS, {"levels": LEVELS})
+    with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
+        model.recommend(batch_of(HISTORIES), 5)
+    with pytest.raises(ValueError, match="set levels=5,4,7"):
+        model.ids.adopt(book(sizes=(5, 4, 7)))
+    with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
+        model.ids.adopt(book(items=39))
+    split = leave_one_out(log_of(chain_histories(3, users=60), repeats=True))
+    with pytest.raises(ValueError, match="set levels=30,30"):
+        prepared(split, levels=(20, 20))

@@ -1,0 +1,337 @@
+"""REG4Rec: paths through parallel codes in any order, found exactly by a wide beam, rewarded and pruned as said."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import seqlab
+from seqlab import decoding, models
+from seqlab.datasets import leave_one_out
+from seqlab.models.semantic_ids.reg4rec import Config, REG4Rec
+from seqlab.ranking import load, prepare, save
+from seqlab.tokenizers import CodeBook
+from seqlab.tokenizers.lattice import Lattice
+from tests.synthetic import batch_of, chain_histories, log_of
+
+torch.set_num_threads(1)
+
+HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10], []]
+ITEMS, LEVELS = 40, (5, 4, 6)
+ORDERS = ["confidence", "random", "fixed"]
+
+every_order = pytest.mark.parametrize("order", ORDERS)
+
+
+def book(seed=0, items=ITEMS, sizes=LEVELS):
+    """Random tuples, a few of them equal."""
+    generator = torch.Generator().manual_seed(seed)
+    return CodeBook(torch.stack([torch.randint(size, (items + 1,), generator=generator) for size in sizes], 1), sizes)
+
+
+def reg4rec(codes=None, **settings):
+    """A small model whose matrices are large enough for every token to matter, more than any bias does."""
+    codes = codes or book()
+    torch.manual_seed(0)
+    sizes = {"dim": 16, "layers": 1, "heads": 2, "max_length": 8, "dropout": 0.0, "temperature": 2.0}
+    model = REG4Rec(Config(**(sizes | {"levels": codes.sizes} | settings)), codes.n_items)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.ids.adopt(codes)
+    return model.eval()
+
+
+def states(model, batch):
+    return batch.last(model.states(batch)).detach()
+
+
+def asked(history, item):
+    batch = batch_of([history])
+    targets = torch.zeros_like(batch.items)
+    targets[0, max(len(history) - 1, 0)] = item
+    return replace(batch, targets=targets)
+
+
+class Ordered:
+    """The model with the slots in their order, as decoding's searches over a trie want it."""
+
+    def __init__(self, model, batch):
+        self.model, self.state = model, states(model, batch)
+
+    def start(self):
+        none = torch.zeros(len(self.state), 1, 0, dtype=torch.long)
+        return self._read(none), none
+
+    def step(self, codes, parent, code):
+        codes = codes.gather(1, parent[..., None].expand(-1, -1, codes.shape[-1]))
+        codes = torch.cat([codes, code[..., None]], -1)
+        return self._read(codes), codes
+
+    def _read(self, codes):
+        users, width, level = codes.shape
+        order = torch.arange(len(LEVELS)).expand(users * width, -1)
+        whole = torch.nn.functional.pad(codes, (0, len(LEVELS) - level)).flatten(0, 1)
+        state = self.state.repeat_interleave(width, 0)
+        log_p = self.model.teacher_forcing(state, whole, order)[:, level, level]
+        return log_p.unflatten(0, (users, width)).detach()
+
+
+def test_the_lattice_knows_what_items_allow_in_every_order():
+    codes = book(items=15, sizes=(3, 2, 3)).codes
+    lattice, items = Lattice(codes, 3), codes[1:]
+    seen = {}
+
+    def follow(node, filled):
+        fits = [row for row in items.tolist() if all(row[slot] == code for slot, code in filled.items())]
+        assert seen.setdefault(frozenset(filled.items()), node) == node  # a set of codes is one node, however reached
+        for slot in {0, 1, 2} - set(filled):
+            found, nodes = lattice.edges(torch.tensor([[node]]), torch.tensor([[slot]]))
+            real = found[0, 0] >= 0
+            assert found[0, 0][real].tolist() == sorted({row[slot] for row in fits})
+            assert bool((nodes[0, 0] >= 0).eq(real).all())
+            for code, child in zip(found[0, 0][real].tolist(), nodes[0, 0][real].tolist(), strict=True):
+                follow(child, filled | {slot: code})
+
+    follow(0, {})
+    assert len(set(seen.values())) == len(seen)
+    found, nodes = lattice.edges(torch.tensor([[0, -1]]), torch.tensor([[1, 1]]))
+    assert found[0, 1].eq(-1).all() and nodes[0, 1].eq(-1).all()
+
+
+@every_order
+def test_steps_from_the_cache_score_as_the_training_pass_does(order):
+    model, codes = reg4rec(order=order), book(seed=1).codes[1:]
+    state = states(model, batch_of(HISTORIES)).repeat_interleave(10, 0)
+    walked, slots, total = model.follow(state, codes)
+    assert torch.equal(walked, codes)
+    assert slots.sort(1).values.eq(torch.arange(3)).all()
+    log_p = model.teacher_forcing(state, codes, slots)  # (M, S, C, K)
+    rows, steps = torch.arange(len(codes))[:, None], torch.arange(3)
+    torch.testing.assert_close(total, log_p[rows, steps, slots, codes.gather(1, slots)].sum(1))
+
+
+def test_confidence_fills_in_the_open_slot_it_is_surest_of():
+    model = reg4rec()
+    state = states(model, batch_of(HISTORIES)).repeat_interleave(10, 0)
+    codes, slots, _ = model.follow(state, book(seed=1).codes[1:])
+    sure = model.teacher_forcing(state, codes, slots).detach().amax(-1)  # (M, S, C)
+    for row in range(len(codes)):
+        opened = {0, 1, 2}
+        for step, slot in enumerate(slots[row].tolist()):
+            assert slot == max(opened, key=lambda one: float(sure[row, step, one]))
+            opened.remove(slot)
+    assert len(slots.unique(dim=0)) > 1  # users and paths differ in their order
+
+
+def test_the_fixed_order_is_the_ordinary_beam_over_the_trie():
+    model, batch = reg4rec(order="fixed"), batch_of(HISTORIES)
+    torch.testing.assert_close(model.exact_score(batch), decoding.exact(Ordered(model, batch), model.ids.book.trie))
+    for width in (3, 7):
+        found = model.paths(batch, width).beams
+        oracle = decoding.beam(Ordered(model, batch), model.ids.book.trie, width)
+        assert torch.equal(found.codes, oracle.codes)
+        torch.testing.assert_close(found.scores, oracle.scores)
+
+
+@every_order
+@pytest.mark.parametrize("prune", [0.0, 0.5])
+def test_a_beam_as_wide_as_the_catalogue_is_exact(order, prune):
+    model, batch = reg4rec(order=order, prune=prune), batch_of(HISTORIES)
+    scores, ranking = model.exact_score(batch), model.recommend(batch, ITEMS)
+    assert torch.equal(ranking.items.sort(1).values, torch.arange(1, ITEMS + 1).expand(4, -1))
+    torch.testing.assert_close(ranking.scores, scores.gather(1, ranking.items))
+    torch.testing.assert_close(ranking.scores, scores[:, 1:].sort(1, descending=True).values)
+
+
+@every_order
+def test_whatever_the_order_the_probabilities_of_all_tuples_sum_to_one(order):
+    sizes = (3, 2, 4)
+    every = torch.cartesian_prod(*(torch.arange(size) for size in sizes))
+    model = reg4rec(CodeBook(torch.cat([every[:1], every]), sizes), order=order)
+    torch.testing.assert_close(model.exact_score(batch_of(HISTORIES)).exp().sum(1), torch.ones(4))
+
+
+@every_order
+def test_neither_padding_nor_company_changes_a_path(order):
+    model = reg4rec(order=order, prune=0.4)
+    together, exact = model.recommend(batch_of(HISTORIES), 5), model.exact_score(batch_of(HISTORIES))
+    torch.testing.assert_close(model.exact_score(batch_of(HISTORIES, width=8)), exact, atol=1e-5, rtol=1e-5)
+    for row, history in enumerate(HISTORIES):
+        alone = model.recommend(batch_of([history], width=8), 5)
+        assert torch.equal(alone.items[0], together.items[row])
+        torch.testing.assert_close(model.exact_score(batch_of([history], width=1))[0], exact[row], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("order", ["confidence", "fixed"])
+def test_the_loss_asks_every_open_slot_or_in_a_fixed_order_the_next(order):
+    model, batch = reg4rec(order=order), asked([3, 7, 7, 1], 9)
+    truth, state = model.ids.codes[9], states(model, batch)
+    torch.manual_seed(5)
+    loss = model.loss(batch)
+    torch.manual_seed(5)
+    path = torch.rand(1, 3).argsort(1) if order == "confidence" else torch.arange(3)[None]
+    log_p = model.teacher_forcing(state, truth[None], path)[0]  # (S, C, K)
+    for step in range(3):
+        opened = path[0, step:] if order == "confidence" else path[0, step : step + 1]
+        wanted = -sum(log_p[step, slot, truth[slot]] for slot in opened) / len(opened)
+        torch.testing.assert_close(loss.parts[f"step {step}"], wanted.detach())
+    torch.testing.assert_close(sum(loss.parts.values()), loss.total.detach())
+    if order == "fixed":
+        torch.testing.assert_close(-loss.total.detach(), model.exact_score(batch)[0, 9])
+
+
+def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
+    model, history = reg4rec(order="fixed"), [3, 7, 7, 1, 5, 2]
+    targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
+    alone = [model.loss(asked(history[:end], history[end])).total for end in range(1, 6)]
+    alone.append(model.loss(asked([4], 9)).total)
+    batch = replace(batch_of([history[:-1], [4, 9]]), targets=targets)
+    torch.testing.assert_close(model.loss(batch).total, torch.stack(alone).mean())
+
+
+def test_pruning_drops_what_agrees_least_with_the_first_step_and_says_whom_it_lost():
+    batch, slots = batch_of(HISTORIES), torch.arange(3)
+    model = reg4rec(prune=0.5)
+    nothing = torch.zeros(4, 3, dtype=torch.long)
+    first = model.teacher_forcing(states(model, batch), nothing, slots.expand(4, -1))[:, 0].detach()
+    found = model.paths(batch, 4)
+
+    def agreement(user, codes, filled):
+        return sum(float(first[user, slot, codes[slot]]) for slot in filled)
+
+    compared = 0
+    for user in range(4):
+        for step, dropped in enumerate(found.pruned[:2]):
+            worst = []
+            for codes, order in zip(found.beams.codes[user], found.order[user], strict=True):
+                worst.append(agreement(user, codes, order[: step + 1].tolist()))
+            for codes in dropped[user].tolist():
+                filled = [slot for slot in range(3) if codes[slot] >= 0]
+                if codes[0] != -2:
+                    assert len(filled) == step + 1
+                    assert agreement(user, codes, filled) <= min(worst) + 1e-5
+                    compared += 1
+    assert compared > 12 and found.pruned[2].shape[1] == 0
+    assert not torch.equal(found.beams.codes, reg4rec(prune=0.0).paths(batch, 4).beams.codes)
+    for item in range(1, ITEMS + 1):
+        codes = model.ids.codes[item]
+        lost = found.lost(codes.expand(4, -1))
+        by_hand = [
+            [any(all(a in (-1, b) for a, b in zip(path, codes.tolist(), strict=True)) for path in step[user].tolist())
+             for step in found.pruned] for user in range(4)
+        ]  # fmt: skip
+        assert lost.tolist() == by_hand
+        inside = (found.beams.codes == codes).all(-1).any(1)
+        assert not bool((lost.any(1) & inside).any())
+    assert all(one.shape[1] == 0 for one in reg4rec(prune=0.0).paths(batch, 4).pruned)
+
+
+def test_the_reward_counts_the_next_items_of_the_history_discounted_and_nothing_beyond_it():
+    model = reg4rec(gamma=0.5, horizon=3)
+    ahead = torch.tensor([[4, 9, 2], [7, 0, 0]])  # the second history ends after one more item
+    paths = torch.stack([model.ids.codes[[4, 9]], model.ids.codes[[7, 0]]])  # (P, G, C)
+    paths[1, 1] = (model.ids.codes[7] + torch.tensor([1, 0, 0])) % 6
+    rewards = model.reward(paths, ahead)
+    for row in range(2):
+        for path in range(2):
+            wanted = 0.0
+            for j, item in enumerate(ahead[row].tolist()):
+                same = (paths[row, path] == model.ids.codes[item]).float()
+                wanted += (item > 0) * 0.5**j * float(same.prod() + same.mean())
+            assert float(rewards[row, path]) == pytest.approx(wanted)
+    assert float(rewards[1, 0]) == 2 and float(rewards[1, 1]) == pytest.approx(2 / 3)
+
+
+def test_the_preference_term_alone_makes_rewarded_paths_come_more_often():
+    model = reg4rec(align=1.0, group=16, horizon=1)
+    batch = replace(batch_of(HISTORIES[:3]), targets=torch.zeros(3, 7, dtype=torch.long))
+    batch.targets[torch.arange(3), batch.lengths - 1] = torch.tensor([12, 3, 30])
+    rewards = []
+    for _ in range(50):
+        preference, reward = model._prefer(batch, model.states(batch)[batch.targets > 0], batch.targets > 0)
+        model.zero_grad()
+        preference.backward()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight -= 0.02 * (0 if weight.grad is None else weight.grad)
+        rewards.append(float(reward))
+    assert sum(rewards[-10:]) > 2 * sum(rewards[:10])
+    torch.manual_seed(0)
+    assert {"step 0", "step 1", "step 2", "reward"} == set(model.loss(batch).parts)
+
+
+def test_drawn_paths_come_as_often_as_the_model_says():
+    model = reg4rec(book(sizes=(2, 3)))
+    state = states(model, batch_of([[3, 7]])).expand(4000, -1)
+    torch.manual_seed(0)
+    codes = model.follow(state)[0]
+    for one in torch.cartesian_prod(torch.arange(2), torch.arange(3)):
+        expected = float(model.follow(state[:1], one[None])[2].detach().exp())
+        assert float((codes == one).all(1).float().mean()) == pytest.approx(expected, abs=0.03)
+
+
+def test_codes_that_a_slot_does_not_have_get_no_probability():
+    log_p = reg4rec().log_p(torch.randn(3, 16)).detach()  # (3, C, K)
+    torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3, 3))
+    for slot, size in enumerate(LEVELS):
+        assert bool(log_p[:, slot, size:].eq(-torch.inf).all()) and bool(log_p[:, slot, :size].isfinite().all())
+
+
+def test_a_watched_model_answers_the_same_and_shows_beams_and_orders():
+    model, batch = reg4rec(), batch_of(HISTORIES)
+    found = model.paths(batch, 20)
+    with seqlab.watch(model) as trace:
+        watched = model.recommend(batch, 7)
+    torch.testing.assert_close(watched.scores, found.beams.items(7)[1])
+    assert trace["beam"].values.shape == (4, 3, 20)
+    torch.testing.assert_close(trace["beam"].values[:, 2], found.beams.scores)
+    assert torch.equal(trace["order"].values.long(), found.order)
+    weights = trace["written path attention"].values  # of the last step
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    assert weights.shape[-1] == 3  # the state and two codes, nothing else
+
+
+def test_codes_travel_with_the_model_and_new_ones_are_noticed(tmp_path):
+    model, batch = reg4rec(), batch_of(HISTORIES)
+    before = model.recommend(batch, 6)
+    save(model, tmp_path, "reg4rec", ITEMS)
+    again = load(tmp_path)
+    assert torch.equal(again.recommend(batch, 6).items, before.items) and not again.ids.book.ordered
+    model.ids.adopt(book(seed=1))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.recommend(batch, 6).items, model.recommend(batch, 6).items)
+    assert not torch.equal(again.recommend(batch, 6).items, before.items)
+
+
+def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do():
+    model = models.build("reg4rec", ITEMS, {"levels": LEVELS})
+    for answer in (model.recommend, lambda batch, _: model.exact_score(batch)):
+        with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
+            answer(batch_of(HISTORIES), 5)
+    with pytest.raises(ValueError, match="set levels=5,4,7"):
+        model.ids.adopt(book(sizes=(5, 4, 7)))
+    with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
+        model.ids.adopt(book(items=39))
+    with pytest.raises(ValueError, match="set levels=5,4"):
+        model.ids.adopt(book(sizes=(5, 4)))
+
+
+@pytest.mark.parametrize("tokenizer", ["parallel_vq", "random_codes"])
+def test_codes_are_made_from_training_events_alone_and_random_ones_from_nothing(tokenizer):
+    histories = chain_histories(3, users=60)
+    answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
+    trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
+    codes = []
+    for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
+        settings = {"tokenizer": tokenizer, "resolve": "none", "levels": (8, 8, 8)}
+        model = models.build("reg4rec", log.n_items, settings)
+        prepare(model, leave_one_out(log))
+        codes.append(model.ids.codes)
+        assert int(model.ids.codes.min()) == 0 and not model.ids.book.ordered
+    assert torch.equal(codes[0], codes[1]) and torch.equal(codes[0], codes[2]) == (tokenizer == "random_codes")
+
+
+def test_a_share_of_candidates_beyond_all_of_them_is_refused():
+    with pytest.raises(ValueError, match=r"prune=1\.0 is no share"):
+        reg4rec(prune=1.0).recommend(batch_of(HISTORIES), 3)

@@ -1,0 +1,47 @@
+"""Presets: every one of them is valid, and none is taken for data it was not made for."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqlab import models, presets
+from seqlab.datasets import catalog, leave_one_out, load
+from seqlab.optimization.options import Options
+from seqlab.training.fit import usual_options
+from tests.synthetic import chain_log, log_of
+
+
+@pytest.mark.parametrize("system", presets.systems())
+def test_every_section_is_a_named_dataset_and_holds_settings_that_are_valid(system: str) -> None:
+    kinds = models.types_of(Options)
+    for section, preset in presets.sections(system).items():
+        assert section in {"default", *catalog()["name"]}
+        models.configure(system, preset.settings)
+        options = {key: models.read_as(kinds[key], value, key) for key, value in preset.options.items()}
+        assert Options(**options).validate_every <= Options(**options).epochs
+
+
+def test_every_system_that_is_trained_has_defaults_for_any_log() -> None:
+    trained = {name for name in models.names() if hasattr(models.system(name), "loss")}
+    assert {system for system in presets.systems() if "default" in presets.sections(system)} == trained
+
+
+def test_a_file_called_like_a_named_dataset_gets_nothing_of_its_preset(tmp_path) -> None:
+    path = tmp_path / "ml-1m.csv"
+    chain_log().events.to_csv(path, index=False)
+    split = leave_one_out(load(path))
+    assert split.log.name == "ml-1m" and split.log.card == ""
+    usual = presets.preset("tiger", "", split.log.n_events)
+    assert usual != presets.preset("tiger", "ml-1m", split.log.n_events)
+    assert usual_options(models.create("tiger", split), split).epochs == usual.options["epochs"]
+    assert models.create("tiger", split).config.dim == models.configure("tiger", usual.settings).dim
+
+
+def test_a_smaller_log_gets_more_epochs_and_a_larger_one_fewer() -> None:
+    sizes = (1, 100_000, 200_000, 400_000, 10**9)
+    assert [presets.preset("sasrec", "", events).options["epochs"] for events in sizes] == [100, 40, 20, 10, 4]
+
+
+def test_settings_that_are_no_dict_are_refused_with_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"settings of sasrec are a dict such as \{'dim': 32\} \(got 'dim=32'\)"):
+        models.create("sasrec", leave_one_out(log_of([[1, 2, 3], [3, 2, 1]])), "dim=32")

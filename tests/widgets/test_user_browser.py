@@ -1,0 +1,372 @@
+"""The user's side driven as a person would: typing somebody in, asking why, what would change, and patching."""
+
+import asyncio
+import dataclasses
+import math
+import re
+
+import pytest
+import torch
+
+from seqlab import widgets
+from seqlab.datasets import DataError
+from seqlab.inspection import edits, influence, patched
+from seqlab.inspection.influence import typed_history
+from seqlab.tasks import next_item
+from tests.widgets.conftest import HOSTILE
+
+TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def user(split):
+    lengths = split.test.end - split.test.start
+    return int(split.test.user[lengths.argmax()])
+
+
+@pytest.fixture(scope="module")
+def history(split, user):
+    return influence.history_of(split, user, longest=8)
+
+
+def enter(box):
+    """What the browser sends when Enter is pressed in a box."""
+    box._handle_custom_msg({"event": "submit"}, [])
+
+
+def ids(split, items):
+    return [str(split.log.items["item_id"].loc[item]) for item in items]
+
+
+def test_a_user_is_typed_in_edited_and_taken_back(run, split, user, live):
+    editor = widgets.HistoryEditor(run, split, user=user)
+    true = editor.history
+    editor.typed.text.value = "thing 20\n" + ids(split, [12])[0] + "\n" + HOSTILE[8]
+    editor.typed.button.click()
+    assert editor.history.items.tolist() == [20, 12, 8]
+    assert "(typed in)" in editor.told.value and "the typed history" in editor.told.value
+    assert "with the typed history" in editor.lists.value
+    assert not any(word.count("-") >= 2 for word, _ in editor.events.options)  # its moments are made up
+    editor.buttons["Drop"].click()
+    ranking = editor.ranking(editor.history)
+    typed = typed_history(split, ids(split, [20, 12, 8]))
+    assert ranking["item"].tolist() == influence.rerank(run.model, typed, typed.drop(2))["item"].tolist()
+    editor.buttons["Reset"].click()
+    assert editor.history.items.tolist() == [20, 12, 8]
+    for _ in range(3):
+        editor.buttons["Undo"].click()
+    assert editor.history is true and "the true history" in editor.told.value
+
+
+def test_what_cannot_be_read_is_told_and_changes_nothing(run, split, user, live):
+    editor = widgets.HistoryEditor(run, split, user=user)
+    before = editor.history
+    for typed, told in (("<img src=x onerror=alert(2)> !", "line 1"), ("", "nothing is typed in"), ("Thing", "any of")):
+        editor.typed.text.value = typed
+        editor.typed.button.click()
+        assert told in editor.status.view.value.lower()
+        assert not TAGS.search(editor.status.view.value)
+        assert editor.history is before
+    editor.buttons["Undo"].click()
+    assert "nothing to undo" in editor.status.view.value
+    with pytest.raises(DataError, match="no id and in no title"):
+        widgets.HistoryEditor(run, split, history="quokka")
+
+
+def test_the_editor_begins_with_a_typed_user_in_a_report_too(run, split, report):
+    editor = widgets.HistoryEditor(run, split, history=ids(split, [5, 7, 3]))
+    assert editor.history.items.tolist() == [5, 7, 3]
+    body = editor.still().body
+    assert "(typed in)" in body and body.count("<table>") == 4
+    editor.read(ids(split, [4] * 12))
+    assert len(editor.history) == 8 and "4 earlier ones not" in editor.still().body
+
+
+def test_enter_adds_what_was_searched_for(run, split, user, live):
+    editor = widgets.HistoryEditor(run, split, user=user)
+    enter(editor.picker.search)
+    assert "search for one" in editor.status.view.value
+    editor.picker.search.value = "no such <b>thing</b>"
+    enter(editor.picker.search)
+    assert "no title contains" in editor.status.view.value.lower() and "<b>" not in editor.status.view.value
+    editor.picker.search.value = "thing 23"
+    enter(editor.picker.search)
+    assert int(editor.history.items[-1]) == 23 and not editor.status.view.value
+
+
+def test_followers_hear_of_every_edit(run, split, user, history, live):
+    editor, heard = widgets.HistoryEditor(run, split, user=user), []
+    editor.follow(heard.append)
+    for name in ("Drop", "Move earlier", "Undo", "Reset", "Undo"):
+        editor.buttons[name].click()
+        assert heard[-1] is editor.history
+    editor.read("thing 20")
+    assert heard[-1].items.tolist() == [20]
+    assert len(heard) == 6
+    editor.show(history)
+    assert len(heard) == 6 and editor.history.items.tolist() == history.items.tolist()
+
+
+def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
+    editor, passes, score = widgets.HistoryEditor(run, split, user=user), [], run.model.score
+    monkeypatch.setattr(run.model, "score", lambda batch: passes.append(len(batch)) or score(batch))
+    editor.buttons["Drop"].click()
+    assert len(passes) == 1
+    ranking = editor.ranking(editor.history)
+    first = influence.rerank(run.model, editor._true, editor._true)
+    listed = first["item"].tolist()
+    assert editor._first_list(ranking)["title"].tolist() == [editor._titles[item] for item in listed]
+
+
+@pytest.mark.parametrize("seen_filter", [False, True])
+def test_lists_without_scores_are_compared_as_far_as_they_go(tigers, split, history, seen_filter):
+    model = tigers[0].model
+    other = history.drop(0, 2)
+    old, new = (influence.lists_of(model, [one], 5, seen_filter).items[0].tolist() for one in (history, other))
+    frame = influence.rerank(model, history, other, 5, seen_filter).set_index("item")
+    assert [item for item in new if item] == frame.index[: sum(map(bool, new))].tolist()
+    assert set(frame.index) == {*old, *new} - {0}
+    for item, row in frame.iterrows():
+        assert row["was"] == old.index(item) + 1 if item in old else math.isnan(row["was"])
+        if item not in new:
+            assert math.isnan(row["rank"])
+            assert row["status"] == ("filtered" if seen_filter and item in other.items else "left")
+    assert set(influence.rerank(model, history, history, 5, seen_filter)["status"]) == {"same"}
+
+
+def test_a_system_of_lists_has_an_editor_but_no_why(tigers, split, user, live):
+    editor = widgets.HistoryEditor(tigers[0], split, user=user)
+    for _ in range(3):
+        editor.buttons["Drop"].click()
+    assert not editor.status.view.value and "now" in editor.lists.value
+    assert "without the last event" in editor.still().body
+    for widget in (widgets.Why, widgets.Patching):
+        with pytest.raises(ValueError, match="makes lists without scoring"):
+            widget(tigers[0], split)
+    assert widgets.WhatWouldChange(tigers[0], split, user).still().body
+
+
+def test_why_tells_what_the_model_says(run, split, history, live):
+    why = widgets.Why(run, split, history)
+    assert [item for _, item in why.ask.options] == influence.rerank(run.model, history, history)["item"].tolist()
+    asked = why.ask.options[3][1]
+    why.ask.value = asked
+    worth = influence.leave_one_out(run.model, history, asked)["value"]
+    best = int(worth.idxmax())
+    assert f"Event {best + 1}, " in why.told.value and f"{worth[best]:+.2f} nats" in why.told.value
+    assert all(f"<span>{value:+.2f}</span>" in why.told.value for value in worth)
+    assert "Spearman" in why.told.value and why.told.value.count("class='asked'") == 1
+    why.show(history.drop(0))
+    assert why.item == asked and why.ask.value == asked and not why.status.view.value
+    why.show(typed_history(split, ["Thing 20", "Thing 21"]))
+    assert why.item == why._top[0] and "(typed in)" in why.told.value
+
+
+def test_the_jump_shows_what_was_expected_instead(run, split, history, live):
+    why = widgets.Why(run, split, history)
+    assert not why.expected.value
+    why.jump.click()
+    surprises = influence.surprise(run.model, history)
+    at = surprises.attrs["position"]
+    row = surprises.set_index("position").loc[at]
+    assert at == int(surprises.loc[surprises["value"].idxmax(), "position"]) == why.surprising
+    before = history.drop(*range(at, len(history)))
+    assert why.cut(at).items.tolist() == before.items.tolist()
+    scores = influence.scores_of(run.model, [before])[0]
+    shown = why.expected.value
+    for item in scores.topk(10).indices.tolist():
+        assert widgets.why.text(why._titles[item], 60) in shown
+    assert f"rank {row['rank']:,.10g} of 30" in shown and f"{row['value']:.2f} nats" in shown
+    other = 2 if at != 1 else 3
+    why.at.value = other
+    assert f"before event {other}<" in why.expected.value
+    why.jump.click()
+    assert f"before event {at + 1}<" in why.expected.value
+
+
+def test_one_event_alone_is_told_not_failed(run, split, history, live):
+    one = history.last(1)
+    why = widgets.Why(run, split, one)
+    assert "add a second" in why.told.value and why.jump.disabled
+    why.show(history)
+    assert not why.jump.disabled and why.at.max == len(history)
+    why.show(one)
+    assert why.jump.disabled and not why.expected.value and not why.status.view.value
+    changing = widgets.WhatWouldChange(run, split, one)
+    changing.buttons["Take it out"].click()
+    assert "No edit was found" in changing.told.value
+    assert widgets.HistoryEditor(run, split, history=ids(split, [5])).still().body.count("<table>") == 1
+
+
+def test_attention_over_the_parts_of_an_event_is_added_up(split, history, live):
+    from types import SimpleNamespace
+
+    from seqlab import models, tracing
+    from seqlab.ranking import prepare
+    from tests.synthetic import small
+
+    model = models.build("setrec", split.n_items, small("setrec"))
+    prepare(model, split)
+    run = SimpleNamespace(model=model.eval(), system="setrec", ranks=SimpleNamespace(seen_filter=False))
+    why = widgets.Why(run, split, history)
+    with tracing.watch(model, "attention") as trace:
+        influence.scores_of(model, [why.history])
+    looked = trace["attention"].values[0].mean(0)[-3:].mean(0)  # of the three queries, at every token
+    events = [float(looked[3 * at : 3 * at + 3].sum()) for at in range(len(why.history))]
+    assert len(set(events)) > 1
+    assert "attention of the queries for the next item" in why.told.value
+    for share in events:
+        assert f"{share:.1%}" in why.told.value
+
+
+def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, live):
+    changing = widgets.WhatWouldChange(run, split, history)
+    assert "Choose an item" in changing.progress.value and changing.buttons["Cancel"].disabled
+    order = influence.scores_of(run.model, [history])[0].argsort(descending=True).tolist()
+    changing.out.value = order[9]
+    changing.buttons["Take it out"].click()
+    found = edits.smallest_edit(run.model, history, order[9], False)
+    assert changing.edit.dropped == found.dropped and found.found
+    assert f"from rank 10 to rank {found.rank_after:,.10g}, out of the top 10" in changing.told.value
+    assert changing.told.value.count(">dropped<") == len(found.dropped)
+    assert f"{found.scored:,} histor" in changing.told.value and "(certain)" in changing.told.value
+    assert changing.told.value.endswith(f"{changing.still().body.split('</div>', 1)[1]}</div>")
+    enter(changing.picker.search)
+    assert "search for one" in changing.status.view.value
+    changing.picker.found.value = order[10] if order[10] in dict(map(reversed, changing.picker.found.options)) else None
+    changing._ask(order[10])
+    assert changing.edit.into and "rank 11" in changing.told.value and changing.buttons["Cancel"].disabled
+
+
+def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, history, live, monkeypatch):
+    monkeypatch.setattr(next_item, "SCORES_AT_ONCE", 4 * 31)  # four histories in a pass
+    changing = widgets.WhatWouldChange(run, split, history)
+    last = influence.scores_of(run.model, [history])[0].argsort()[1].item()
+
+    async def person():
+        changing._ask(last)
+        assert not changing.buttons["Cancel"].disabled
+        for _ in range(500):
+            await asyncio.sleep(0.001)
+            if changing.edit is not None and changing.edit.passes >= 4:
+                break
+        assert "histories in" in changing.progress.value
+        changing.buttons["Cancel"].click()
+        told, passes = changing.told.value, changing.edit.passes
+        await asyncio.sleep(0.05)
+        assert changing.told.value == told and changing.edit.passes == passes  # it has stopped
+        assert "Stopped while" in told and "may exist" in told and not changing.progress.value
+        changing._ask(last)
+        changing.show(history.drop(0))
+        await asyncio.sleep(0.05)
+        assert changing.edit is None and not changing.told.value  # nothing is told of somebody who left
+
+    asyncio.run(person())
+    assert not changing.status.view.value
+
+
+def test_every_step_of_a_search_is_known_and_the_last_is_the_answer(run, history):
+    item = influence.scores_of(run.model, [history])[0].argsort(descending=True).tolist()[14]
+    for exact_up_to in (0, 12):
+        steps = list(edits.edit_search(run.model, history, item, True, exact_up_to=exact_up_to))
+        answer = edits.smallest_edit(run.model, history, item, True, exact_up_to=exact_up_to)
+        assert (steps[-1].dropped, steps[-1].told) == (answer.dropped, answer.told)
+        assert not any(step.exact for step in steps[:-1])
+        assert [step.scored for step in steps] == sorted(step.scored for step in steps)
+
+
+def test_an_impossible_item_is_told_in_the_widget(run, split, history, live):
+    seen = dataclasses.replace(run, ranks=dataclasses.replace(run.ranks, seen_filter=True))
+    met = int(history.items[0])
+    kept = dataclasses.replace(history, earlier=torch.tensor([met]))
+    changing = widgets.WhatWouldChange(seen, split, kept)
+    changing.status.guard(changing._ask)(met)
+    assert "the filter keeps it out" in changing.status.view.value and changing.buttons["Cancel"].disabled
+
+
+def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
+    patching = widgets.Patching(run, split, history)
+    other = patching.other
+    assert patching.figure.data[0].z.shape == (len(patching.tap.options), min(len(history), len(other)))
+    tap, from_end = patching.best()
+    assert patching.grid["recovered"].max() == pytest.approx(
+        patched(run.model, history, other, tap, [-1 - from_end]).recovered, abs=1e-4
+    )
+    patching.tap.value = patching.tap.options[0]
+    patching.place.value = 2
+    keyboard = patching.told.value
+    found = patched(run.model, history, other, patching.tap.value, [-3], patching.item)
+    assert f"to {found.after:.2f} (the other" in keyboard
+    assert (patching.figure.data[1].x[0], patching.figure.data[1].y[0]) == (2, 0)
+    patching.place.value = 0
+    assert patching.told.value != keyboard
+    from plotly.callbacks import InputDeviceState, Points
+
+    heatmap = patching.figure.data[0]
+    click = Points(point_inds=[[0, 2]], xs=[2], ys=[0], trace_name=heatmap.name, trace_index=0)
+    for told in heatmap._click_callbacks:
+        told(heatmap, click, InputDeviceState())
+    assert patching.told.value == keyboard and not patching.status.view.value
+
+
+def test_the_other_user_is_chosen_or_typed(run, split, history, live):
+    patching = widgets.Patching(run, split, history)
+    before = patching.about.value
+    patching.user.value = next(name for name in patching.user.options if name != patching.user.value)
+    assert patching.about.value != before and patching.user.value in patching.about.value
+    patching.user.value = "<b>nobody</b>"
+    assert "no test question about user" in patching.status.view.value and "<b>nobody" not in patching.status.view.value
+    patching.typed.text.value = "thing 20\nthing 21"
+    patching.typed.button.click()
+    assert patching.other.items.tolist() == [20, 21] and patching.place.max == 1
+    assert "matched at the end" in patching.about.value and not patching.status.view.value
+    patching.show(history.drop(1))
+    assert patching.history.items.tolist() == history.drop(1).items.tolist() and len(patching.other) == 2
+
+
+def test_patching_with_oneself_has_no_way_to_go(run, split, history, live):
+    patching = widgets.Patching(run, split, history, history)
+    assert "choose another user" in patching.about.value
+    assert patching.still().data and not patching.status.view.value
+
+
+def test_nobody_is_patched_into_themselves_when_the_user_changes(run, split, history, live):
+    patching = widgets.Patching(run, split, history)
+    met = patching.other
+    patching.show(met)
+    assert patching.history.user == met.user != patching.other.user
+    kept = patching.other
+    patching.show(history)
+    assert patching.other is kept
+
+
+def test_a_system_without_places_is_refused(split, live):
+    from types import SimpleNamespace
+
+    from seqlab import models
+    from seqlab.ranking import prepare
+
+    for name, settings in (("popularity", {}), ("rearec", {"dim": 16, "layers": 1, "max_length": 8, "steps": 2})):
+        model = models.build(name, split.n_items, settings)
+        prepare(model, split)
+        run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
+        with pytest.raises(ValueError, match="no places to patch"):
+            widgets.Patching(run, split)
+
+
+def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
+    hostile = typed_history(split, ids(split, range(1, 9)))
+    why, changing = widgets.Why(run, split, hostile), widgets.WhatWouldChange(run, split, hostile)
+    patching, editor = widgets.Patching(run, split, hostile), widgets.HistoryEditor(run, split, history=hostile)
+    for item in range(1, 9):
+        changing._ask(item)
+        why._ask(item)
+        patching._item = item
+        patching.show(hostile)
+        said = [changing.told.value, why.words(), why.moment(1).markup, why.still().markup]
+        said += [patching.still().to_json(), patching.about.value, patching.told.value]
+        for text in (*said, editor.still().markup, editor.lists.value):
+            assert not TAGS.search(text.replace("\\u003c", "<"))
+            assert "\u202e" not in text
+        assert not patching.status.view.value and patching.item == item
+    assert "&lt;script&gt;" in why.told.value and "שלום" in why.told.value

@@ -1,0 +1,333 @@
+"""The workbench driven from Python as a person would, its state and its stills."""
+
+import asyncio
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from seqlab import widgets
+from seqlab.inspection import influence
+from seqlab.runs import pins
+from seqlab.runs.find import finished_runs
+from seqlab.widgets.inputs.picking import user_label
+from seqlab.widgets.workbench.pages import TABS
+
+INSIDE = TABS[1:]
+
+
+@pytest.fixture
+def bench(run, tigers, split, live):
+    return widgets.Workbench([run, tigers[0]], split, user=3)
+
+
+@pytest.fixture(scope="module")
+def folder(split, tmp_path_factory):
+    """Two finished runs, a folder of somebody else's, and one that is being written."""
+    from seqlab import models
+    from seqlab.optimization.options import Options
+    from seqlab.training.fit import fit
+
+    home = tmp_path_factory.mktemp("runs")
+    for name, settings in {
+        "sasrec": {"max_length": 8, "dim": 16, "layers": 1, "heads": 2},
+        "gru4rec": {"max_length": 6, "dim": 16},
+    }.items():
+        model = models.build(name, split.n_items, settings)
+        fit(model, split, Options(epochs=1, tokens=128), home / split.log.name / name)
+    (home / "other").mkdir()
+    for name in ("provenance.json", "config.json", "metrics.json", "model.safetensors"):
+        (home / "other" / name).write_text("[]")
+    (home / split.log.name / "x.partial").mkdir()
+    return home
+
+
+def history_page(bench):
+    return bench.desk.tabs.made["History editor"]
+
+
+def opened(bench, tab):
+    bench.desk.tabs.buttons.value = tab
+    assert not bench.desk.tabs.status.view.value
+    return bench.desk.tabs.made[tab]
+
+
+def numbers(still):
+    """A still without the ids that plotly draws at random."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "", still.body)
+
+
+def test_a_page_is_made_when_it_is_opened_and_only_the_open_one_follows(bench, monkeypatch):
+    assert set(bench.desk.tabs.made) == {"History editor"}
+    page = opened(bench, "Attention and memory")
+    asked = []
+    monkeypatch.setattr(page, "show", lambda case: asked.append(case.true.user))
+    bench.open(5)
+    assert asked == [5]
+    assert history_page(bench)._case.true.user == 3
+    opened(bench, "History editor")
+    assert history_page(bench)._case.true.user == 5
+    bench.open(7)
+    assert asked == [5]
+
+
+def test_of_edits_made_one_after_the_other_only_the_last_is_asked_about(bench, monkeypatch):
+    page = history_page(bench)
+    why, asked = page.asked.page("Why"), []
+    monkeypatch.setattr(why, "show", lambda case: asked.append(len(case.now)))
+    true = len(bench.desk.case.true)
+
+    async def edits():
+        for _ in range(2):
+            page.editor.buttons["Drop"].click()
+            assert "Working out" in page.asked.progress.value
+        assert len(bench.desk.case.now) == true - 2  # the lists do not wait
+        assert asked == []
+        while not asked:
+            await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(edits(), 20))
+    assert asked == [true - 2]
+    assert not page.asked.progress.value
+    page.editor.buttons["Undo"].click()  # where no event loop runs
+    assert asked == [true - 2, true - 1]
+
+
+def test_every_tab_shows_what_its_systems_can_and_says_which_systems_would(bench):
+    shown = {tab: opened(bench, tab) for tab in INSIDE}
+    assert list(shown["Attention and memory"].widgets) == ["sasrec"]
+    assert list(shown["Beam"].widgets) == ["tiger"]
+    assert not any(page.wrong for page in shown.values() if hasattr(page, "wrong"))
+    empty = shown["Reasoning"].stills()[-1].body
+    assert "None of these runs reasons in steps" in empty
+    assert "rearec" in empty
+    assert "sasrec" not in empty
+    assert "tiger" in shown["Beam"].view.children[0].value or "sasrec" in shown["Beam"].stills()[-1].body
+
+
+def test_a_user_picked_in_the_list_is_opened_and_the_choice_taken_back(bench, split):
+    first, second = user_label(split, 9), user_label(split, 4)
+    bench.desk.users.listed.value = 9
+    assert bench.state()["user"] == first
+    assert bench.state()["selection"] == {"users": [first]}
+    assert f"User <bdi>{first}" in bench.desk.told.value
+    bench.desk.users.listed.value = 4
+    assert bench.state()["user"] == second
+    bench.desk.selection.back.click()
+    assert bench.state()["user"] == first
+    bench.desk.selection.back.click()
+    assert bench.state()["user"] == user_label(split, 3)  # whom it began with
+    bench.open(first)
+    bench.desk.map.picker.found.value = 12
+    bench.desk.map.buttons["Select"].click()
+    assert bench.state()["user"] == first  # items are nobody's choice of a user
+
+
+def test_an_edit_is_one_for_all_runs_and_each_reads_what_it_can(bench, run, tigers, split):
+    page = history_page(bench)
+    before = page.others.value
+    true = bench.desk.case.true
+    page.editor.events.index = len(true) - 1
+    page.editor.buttons["Drop"].click()
+    now = true.drop(len(true) - 1)
+    assert bench.desk.case.now.items.tolist() == now.items.tolist()
+    assert page.others.value != before
+    assert "edited" in bench.desk.told.value
+    expected = influence.rerank(tigers[0].model, true, now, seen_filter=tigers[0].ranks.seen_filter)
+    assert bench.top_tens()["tiger"]["item"].tolist() == expected["item"].tolist()
+    beam = opened(bench, "Beam").widgets["tiger"]
+    assert beam._history.items.tolist() == now.items.tolist()[-8:]
+    bench.open(3)  # somebody who is looked at already keeps their edits
+    assert bench.desk.case.now.items.tolist() == now.items.tolist()
+
+
+def test_somebody_typed_in_is_looked_at_everywhere(bench, split):
+    page = history_page(bench)
+    page.editor.read(["4", "8", "15"])
+    assert bench.desk.case.true.user == 0
+    assert bench.state()["user"] == ""
+    assert bench.state()["typed"] == ["4", "8", "15"]
+    assert bench.state()["history"] == []
+    for tab in INSIDE:
+        opened(bench, tab)
+    assert "(typed in)" in bench.desk.tabs.made["Beam"].widgets["tiger"].words()
+    assert not bench.desk.tabs.made["Attention and memory"].wrong
+    bench.open(3)
+    assert bench.state()["user"] == user_label(split, 3)
+
+
+def test_reasoning_of_a_typed_and_of_an_edited_history(thinker, split, live):
+    bench = widgets.Workbench([thinker], split, user=3, tab="Reasoning")
+    steps = bench.desk.tabs.made["Reasoning"].widgets["rearec"]
+    whole = widgets.ReasoningSteps(thinker, split, user=3)
+    assert steps.measures()["rank"].tolist() == pytest.approx(whole.measures()["rank"].tolist())
+    assert steps.stop == whole.stop
+    found = whole.found.frame[whole.found.frame["user"] == 3]
+    assert steps.measures()["kl"].tolist()[1:] == pytest.approx(found["kl"].tolist()[1:], abs=1e-5)
+    typed = influence.typed_history(split, ["4", "8"])
+    steps.show(typed)
+    assert "Asked about is" in steps.words()
+    assert steps.measures()["rank"].iloc[-1] == 1
+    assert not steps.status.view.value
+
+
+def test_a_column_that_fails_says_so_and_leaves_the_others(bench, monkeypatch):
+    page = opened(bench, "Beam")
+    monkeypatch.setattr(page.widgets["tiger"], "show", lambda now: 1 // 0)
+    bench.open(6)
+    assert "division" in page.places["tiger"].children[1].value
+    assert page.widgets["tiger"].view.layout.display == "none"
+    monkeypatch.undo()
+    bench.open(7)
+    assert not page.places["tiger"].children[1].value
+    assert page.widgets["tiger"].view.layout.display is None
+
+
+def test_an_interrupted_page_is_made_when_it_is_opened_again(bench, monkeypatch):
+    def interrupted(case):
+        raise KeyboardInterrupt
+
+    make = bench.desk.tabs._makers["Beam"]
+    bench.desk.tabs._makers["Beam"] = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        bench.desk.tabs.buttons.value = "Beam"
+    assert "Stopped" in bench.desk.tabs.progress.value
+    bench.desk.tabs._makers["Beam"] = make
+    opened(bench, "Neighbours")
+    assert opened(bench, "Beam").widgets
+
+
+# what is kept
+
+
+CASES = {
+    "a user": {"user": "u4", "tab": "Attention and memory"},
+    "items": {"user": "u4", "selection": {"items": ["3", "17"]}, "tab": "Neighbours"},
+    "a branch": {"selection": {"codes": [1]}, "tab": "Beam"},
+    "edited": {"user": "u4", "history": ["4", "8", "15"], "other": "u9", "tab": "History editor"},
+    "typed": {"typed": ["4", "8", "15"], "selection": {"users": ["u4", "u5"]}, "tab": "Neighbours"},
+    "typed and edited": {"typed": ["4", "8", "15"], "history": ["8", "15", "3"], "tab": "History editor"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_state_shows_the_same_again(run, tigers, split, case, monkeypatch):
+    monkeypatch.setenv("SEQLAB_REPORT", "1")
+    told = CASES[case]
+    runs = [run, replace(tigers[0])]
+    state = json.loads(json.dumps(widgets.Workbench(runs, split, seed=2, **told).state()))
+    for name, value in told.items():
+        assert state[name] == value
+    first = widgets.Workbench(runs, split, seed=2, **told)
+    again = widgets.Workbench(runs, split, **state)
+    assert again.state() == state
+    assert numbers(again.still()) == numbers(first.still())
+
+
+def test_a_live_view_and_its_pin_show_the_same(bench, run, tigers, split, monkeypatch):
+    bench.open(9)
+    page = history_page(bench)
+    page.editor.events.index = 1
+    page.editor.buttons["Drop"].click()
+    bench.desk.tree.pick((1,))
+    opened(bench, "Beam")
+    state = bench.state()
+    assert state["selection"] == {"codes": [1]}
+    lists = {label: frame["item"].tolist() for label, frame in bench.top_tens().items()}
+    monkeypatch.setenv("SEQLAB_REPORT", "1")
+    again = widgets.Workbench([run, tigers[0]], split, **state)
+    assert {label: frame["item"].tolist() for label, frame in again.top_tens().items()} == lists
+    assert again.state() == state
+
+
+def test_the_still_makes_no_control_and_shows_hostile_titles_as_text(run, tigers, split, report):
+    still = widgets.Workbench([run, tigers[0]], split, user=3).still().body
+    for tab in TABS:
+        assert f"<h3><bdi>{tab}" in still
+    assert not re.search(r"<(script>alert|img|b>of|i>shelf)", still)
+    assert "Why" in still
+
+
+def test_a_tab_a_user_or_a_selection_that_is_not_there_is_refused(run, split, report):
+    for wrong, said in (
+        ({"tab": "Beams"}, "no tab"),
+        ({"user": "nobody"}, "no test question about"),
+        ({"selection": {"items": ["999"]}}, "no item with the id"),
+        ({"selection": {"colours": [1]}}, "items, codes or users"),
+        ({"user": "u4", "typed": ["3"]}, "not at both"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            widgets.Workbench([run], split, **wrong)
+    with pytest.raises(ValueError, match="one to three"):
+        widgets.Workbench([], split)
+
+
+# the toolbar and the pin
+
+
+def test_finished_runs_are_found_without_being_loaded(folder, split, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "__init__", lambda self: pytest.fail("a model was made"))
+    found = finished_runs(folder)
+    assert {run.system for run in found} == {"sasrec", "gru4rec"}
+    assert {run.dataset for run in found} == {split.log.name}
+    assert found[0].ndcg >= found[1].ndcg
+
+
+def test_other_runs_are_opened_and_a_failure_leaves_what_is_open(folder, split, live):
+    from seqlab.training.fit import load_run
+
+    home = folder / split.log.name
+    bench = widgets.Workbench([load_run(home / "sasrec", split)], split, user=3, folder=folder)
+    chosen = [one.value for one in bench.choice.runs]
+    assert chosen == [home / "sasrec", "", ""]
+    bench.choice.runs[1].value = home / "gru4rec"
+    bench.choice.button.click()
+    assert list(bench.runs) == ["sasrec", "gru4rec"]
+    assert bench.state()["user"] == user_label(split, 3)
+    page = opened(bench, "Attention and memory")
+    assert list(page.widgets) == ["sasrec", "gru4rec"]
+    assert not page.wrong
+    before = bench.desk
+    bench.change(bench.dataset, [home / "sasrec"])
+    assert before.view.comm is None  # what is left is forgotten
+    bench.status.guard(bench.change)(bench.dataset, [folder / "gone"])
+    assert "not a finished run" in bench.status.view.value
+    assert list(bench.runs) == ["sasrec"]
+    bench.choice.folder.value = str(folder / "nothing")
+    assert "no finished run" in bench.choice.told.value
+    bench.choice.button.click()
+    assert "choose at least one run" in bench.status.view.value.lower()
+
+
+def test_a_view_is_pinned_once_and_brings_back_its_runs(folder, split, live, tmp_path):
+    from seqlab.training.fit import load_run
+
+    home = folder / split.log.name
+    bench = widgets.Workbench([load_run(home / "gru4rec", split)], split, user=3)
+    bench.name.value = str(tmp_path / "mine")
+    bench.keep.click()
+    assert not bench.status.view.value
+    assert "seqlab report" in bench.pinned.value
+    notebook, told = pins.unpin(tmp_path / "mine.json")
+    assert notebook == "07_workbench"
+    assert told.pop("runs") == [str(home / "gru4rec")]
+    assert told.pop("dataset") == split.log.name
+    assert told == bench.state()
+    bench.name.value = str(tmp_path / "mine.json")
+    bench.keep.click()
+    assert "exists" in bench.status.view.value
+    with pytest.raises(ValueError, match="never written to a folder"):
+        widgets.Workbench([replace(bench.runs["gru4rec"], folder=None)], split).pin(tmp_path / "x")
+
+
+def test_the_notebooks_parameters_are_those_of_a_state(bench):
+    from pathlib import Path
+
+    import nbformat
+
+    from seqlab.reports.parameters import declared
+
+    path = Path(__file__).parents[3] / "notebooks" / "07_workbench.ipynb"
+    assert set(declared(nbformat.read(path, as_version=4))) == {"dataset", "runs", *bench.state()}
