@@ -14,7 +14,7 @@ _HOMES = {
     "watch": "tracing", "patch": "tracing", "Tap": "tracing",
     "load": "datasets", "read": "datasets", "catalog": "datasets", "leave_one_out": "datasets", "by_time": "datasets",
     "cold_items": "datasets", "DataError": "datasets",
-    "fit": "training.fit", "load_run": "training.fit", "Options": "optimization.options", "Run": "training.fit",
+    "fit": "training.fit", "load_run": "runs.run", "Options": "optimization.options", "Run": "runs.run",
     "record": "reports.render", "render": "reports.render",
 }  # fmt: skip
 _ROOMS = frozenset(module.name for module in iter_modules(__path__))

@@ -70,12 +70,14 @@ def fit(
     from seqlab import models
     from seqlab.datasets import leave_one_out, load
     from seqlab.optimization.options import Options
+    from seqlab.presets import usual_options
     from seqlab.runtime import processes
-    from seqlab.training.fit import fit, usual_options
+    from seqlab.runtime.settings import read_as, types_of
+    from seqlab.training.fit import fit
 
-    kinds = models.types_of(Options)
+    kinds = types_of(Options)
     of_system = {key: value for key, value in given.items() if key not in kinds}
-    changes = {key: models.read_as(kinds[key], value, key) for key, value in given.items() if key in kinds}
+    changes = {key: read_as(kinds[key], value, key) for key, value in given.items() if key in kinds}
     changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     models.configure(system, of_system, also=kinds)  # a mistake is told before the data are read
     Options(**changes)
@@ -107,7 +109,7 @@ def evaluate(
 ) -> None:
     """Rank the test answers of a finished run again: metrics with 95 % intervals."""
     from seqlab import evaluation, tasks
-    from seqlab.training.fit import load_run
+    from seqlab.runs.run import load_run
 
     split = _split_of(run, dataset, _reading(user, item, time, title, sep, encoding, bad))
     loaded = load_run(run, split)
@@ -131,7 +133,7 @@ def compare(
 ) -> None:
     """What run A gains over run B, user by user: differences with paired 95 % intervals."""
     from seqlab import evaluation
-    from seqlab.training.fit import load_run
+    from seqlab.runs.run import load_run
 
     split = _split_of(a, dataset, _reading(user, item, time, title, sep, encoding, bad))
     first, second = (load_run(folder, split).ranks for folder in (a, b))
@@ -380,13 +382,14 @@ def _numbers(text: str) -> list[int]:
 def _grid(given: list[str], arms: list[str]) -> dict[str, list[str]]:
     """key=32,64 texts as lists."""
     from seqlab import models as systems
+    from seqlab.runtime.settings import apart, types_of
 
     grid: dict[str, list[str]] = {}
     for key, text in (pair for one in given for pair in _pairs([one]).items()):
         if key in grid:
             raise ValueError(f"{key!r} is in the grid twice; all its values stand together, {key}=32,64.")
         for arm in arms:
-            grid[key] = systems.apart(systems.types_of(systems.module(arm.split(":")[0]).Config).get(key), text, key)
+            grid[key] = apart(types_of(systems.module(arm.split(":")[0]).Config).get(key), text, key)
     return grid
 
 

@@ -1,79 +1,26 @@
-"""The contract every system keeps, and how one is written to a folder and read back."""
+"""Scores to best items, and the rank of an answer among them."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import operator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import Ranking
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from seqlab.datasets.sequences import Batch
-    from seqlab.datasets.splits import Split
 
-PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
-"""Endings of files that may be read by running what they hold."""
 
 BLOCK = 16
 """Columns of scores that are searched together or not at all."""
 
 SPARE = 4
 """How many times the items that are needed a list is first asked for, when those of the history are left out."""
-
-HARMLESS = 1 << 30
-"""Bytes that may be built from a description before its weights are read, however few those are."""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A training objective: `total` is minimised, `parts` are its named terms (unweighted, detached) for the eye.
-
-    `total` is a mean over `count` answers, by which several processes weigh their shares of a batch; None: over all
-    targets of the batch.
-    """
-
-    total: Tensor
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    count: int | None = None
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The best items first: items (B, k) int64, scores (B, k); item 0 with score -inf where fewer than k exist.
-
-    No ranking is wider than the catalogue. Equal scores are a tie, in whatever order its items stand.
-    more: (B, M) the items beyond the list that tie with its last one, 0 = none; None: not known.
-    """
-
-    items: Tensor
-    scores: Tensor
-    more: Tensor | None = None
-
-
-@runtime_checkable
-class Recommender(Protocol):
-    """What a system offers. It is an `nn.Module` built as `System(config, n_items)`.
-
-    Next to `recommend` it has what its kind needs:
-    `loss(batch) -> Loss` if it is trained by gradient; `calibrate(split, seen_filter) -> None` if something is chosen
-    on validation after that, and kept in buffers; `prepare(split) -> None` if it first learns something from the
-    training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
-    it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
-    without `score` are evaluated by their lists: one that fills in `Ranking.more` need not be asked for a longer list
-    to learn where the tie of the last item ends.
-    """
-
-    config: Any
-
-    def recommend(self, batch: Batch, k: int) -> Ranking: ...
 
 
 def check_k(k: int) -> int:
@@ -202,96 +149,31 @@ def device_of(model: nn.Module) -> torch.device:
     return tensor.device
 
 
-def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
-    """Write `config.json` and `model.safetensors`: all that `load` needs to build the model again."""
-    from safetensors.torch import save_file
+def ranks_of(scores: Tensor, answers: Tensor, out: Tensor | None = None) -> Tensor:
+    """The mean rank of each answer among the finite scores of its row: `1 + #better + (#equal - 1) / 2`.
 
-    described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
-    (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    # clone: a tied or sliced tensor shares memory, which safetensors refuses
-    save_file(
-        {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
-        folder / "model.safetensors",
-    )
-
-
-def load(folder: str | Path) -> nn.Module:
-    """Build the model that `save` (or `fit`) wrote to `folder`, in evaluation mode on the CPU.
-
-    Raises `FileNotFoundError` where a file is missing, `ValueError` where the files do not fit together or one of them
-    could hold code, or leads out of the folder.
+    scores (B, N + 1) with -inf for what takes no part, answers (B,). Returns (B,) float64, NaN for a row with NaN.
+    out: written over instead of memory of its own, which takes time to get; `scores` where they have served.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from seqlab import models
-
-    folder = Path(folder)
-    for needed in ("config.json", "model.safetensors"):
-        if not (folder / needed).is_file():
-            raise FileNotFoundError(f"{folder} is not a finished run: {needed} is missing.")
-    for path in folder.iterdir():
-        if path.suffix in PICKLES:
-            raise ValueError(f"{path} can hold code, which seqlab never writes and never runs; take it away.")
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{path} is a link to another place; a run is read from its own folder alone.")
-    weights = folder / "model.safetensors"
-    try:
-        state = load_file(weights)
-    except SafetensorError as error:
-        raise ValueError(f"{weights} cannot be read: {error}.") from error
-    try:
-        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = dataclasses.asdict(models.configure(described["system"], described["config"]))  # numbers for text
-        what = described["system"], described["n_items"], config
-        _must_fit(*what, weights.stat().st_size, len(state))
-        model = models.build(*what)
-    except Exception as error:  # a stranger's numbers may upset any constructor
-        raise ValueError(f"{folder / 'config.json'} describes no system: {error or type(error).__name__}.") from error
-    read_state(model, state, folder)
-    return model.eval()
+    own = scores.gather(1, answers[:, None])
+    # #better - #worse in one sum, where worse are those of -inf too; floats are exact up to 2**24 items
+    ahead = torch.sub(scores, own, out=out).sign_().sum(1).double()
+    return (1 + scores.shape[1] + ahead) / 2
 
 
-def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int, tensors: int) -> None:
-    """Raise `ValueError` where a stranger's numbers would build far more than the weights hold, in bytes or tensors."""
-    from seqlab import models
+def ranks_in_lists(ranking: Ranking, answers: Tensor) -> Tensor:
+    """The mean rank of each answer (B,) among listed items by their scores, and the `more` that tie with the last.
 
-    depth = max([config.get("layers", 0), *(len(one) for one in config.values() if isinstance(one, tuple))])
-    if depth > tensors:  # each layer or level has some of its own, and takes its time to build
-        raise ValueError(f"it promises {depth:,} layers or levels, but the weights have {tensors:,} tensors")
-    largest = max((abs(one) for one in _numbers(config)), default=0)
-    if 4 * largest * max(n_items, largest) > HARMLESS:
-        with torch.device("meta"):  # builds for nothing, but takes seconds to import
-            promised = sum(tensor.nbytes for tensor in models.build(system, n_items, config).state_dict().values())
-        if promised > size + HARMLESS:
-            raise ValueError(f"it promises {promised:,} bytes of weights, but they have {size:,}")
-
-
-def _numbers(value: Any) -> Iterator[int]:
-    """All whole numbers in a configuration."""
-    if isinstance(value, int):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(one)
-
-
-def read_state(model: nn.Module, state: dict[str, Tensor], origin: Path | str) -> None:
-    """Parameters must fit; buffers, whose size may come from data (counts, codes), are taken as they are.
-
-    Raises `ValueError` that names the `origin` of the state where the parameters do not fit.
+    Returns (B,) float64, infinite for an answer that is neither listed nor among those.
     """
-    for name in [name for name, _ in model.named_buffers()]:
-        if name in state:
-            owner, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, state[name])
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{origin}: weights and configuration do not fit: {error}") from error
-
-
-def prepare(model: nn.Module, split: Split) -> None:
-    """Let a system that learns something in one look at the training part do so; others are left alone."""
-    if hasattr(model, "prepare"):
-        model.prepare(split)
+    there = ranking.items > 0
+    listed = there & (ranking.items == answers[:, None])  # (B, k)
+    last = ranking.scores[:, -1:]
+    own = torch.where(listed, ranking.scores, -torch.inf).amax(1, keepdim=True)
+    if ranking.more is not None:
+        own = torch.where((ranking.more == answers[:, None]).any(1, keepdim=True), last, own)
+    better = (ranking.scores > own).sum(1)
+    equal = (there & (ranking.scores == own)).sum(1)
+    if ranking.more is not None:
+        equal += (ranking.more > 0).sum(1) * (own == last)[:, 0]
+    return (better + (equal + 1) / 2).double().masked_fill(own[:, 0] == -torch.inf, torch.inf)

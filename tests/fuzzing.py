@@ -182,11 +182,12 @@ def run_folders(folder: Path) -> Reader:
 
     What is no run is passed over where runs are listed, and refused where one is asked for.
     """
-    from seqlab import models, ranking
+    from seqlab import models
+    from seqlab.runs import store
     from seqlab.runs.find import finished_runs
 
     small = models.build("sasrec", 10, {"dim": 8, "heads": 2, "layers": 1, "max_length": 4})
-    ranking.save(small, folder, "sasrec", 10)
+    store.save(small, folder, "sasrec", 10)
     (folder / "provenance.json").write_text(json.dumps({"data": {"name": "a", "split": "b"}}), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps({"test": {"ndcg@10": 0.5}}), encoding="utf-8")
     whole = {path: path.read_bytes() for path in sorted(folder.iterdir())}
@@ -198,7 +199,7 @@ def run_folders(folder: Path) -> Reader:
         path.write_bytes(changed(whole[path], data[1:]) if kind > 127 and path.suffix == ".json" else data[1:])
         finished_runs(folder)
         try:
-            ranking.load(folder)
+            store.load(folder)
         except ValueError as error:
             assert str(folder) in str(error)
         path.write_bytes(whole[path])

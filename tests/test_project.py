@@ -111,8 +111,9 @@ def below(source: str, home: str, known: Container[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     "source",
-    ["from seqlab import cli, datasets", "import seqlab.cli", "import seqlab.cli as shell", "from seqlab.cli import app",
-     "def f():\n    from seqlab import cli", "if TYPE_CHECKING:\n    from seqlab.cli import app",
+    ["from seqlab import cli, datasets", "import seqlab.cli", "import seqlab.cli as shell",
+     "from seqlab.cli import app", "def f():\n    from seqlab import cli",
+     "if TYPE_CHECKING:\n    from seqlab.cli import app",
      "try:\n    import numpy, seqlab.cli\nexcept ImportError: pass"],
 )  # fmt: skip
 def test_no_form_of_an_import_is_missed(source: str) -> None:

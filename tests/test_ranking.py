@@ -10,7 +10,9 @@ from torch import nn
 
 from seqlab import models
 from seqlab.datasets import leave_one_out
-from seqlab.ranking import BLOCK, highest, load, pairs, prepare, save, top, top_unseen
+from seqlab.ranking import BLOCK, highest, pairs, top, top_unseen
+from seqlab.runs.store import load, save
+from seqlab.training.fit import prepare
 from tests.synthetic import batch_of, random_log, small
 
 torch.set_num_threads(1)

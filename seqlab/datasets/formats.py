@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from seqlab.datasets.columns import DataError
+from seqlab.runtime.text import DataError
 
 LARGEST = 1 << 31  # bytes of one unpacked zip member; ml-1m has 25 MB
 GENRES_100K = [

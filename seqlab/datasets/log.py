@@ -10,7 +10,8 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import DataError, item_table, number_ids, pick, seconds, text_of
+from seqlab.datasets.columns import item_table, number_ids, pick, seconds, text_of
+from seqlab.runtime.text import DataError
 
 __all__ = ["DataError", "InteractionLog", "make_log"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from seqlab.datasets.columns import DataError, listed, nearest
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.reading import read, read_folder
 from seqlab.runtime.cache import cache_folder
+from seqlab.runtime.text import DataError, listed, nearest
 
 UNPINNED = "no checksum of this file is known for certain, and seqlab downloads nothing it cannot check"
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import NO_TIME, PLAIN, WHOLE, DataError, absent, guess, listed, pick, seconds
+from seqlab.datasets.columns import NO_TIME, PLAIN, WHOLE, absent, guess, pick, seconds
 from seqlab.datasets.delimited import ENDINGS, GUESSED, NotUTF8, ending_of, first_line, read_delimited
 from seqlab.datasets.log import InteractionLog, make_log
+from seqlab.runtime.text import DataError, listed
 
 BAD = ("refuse", "drop")
 FOLDER = ("user_id", "item_id", "timestamp")

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from seqlab.datasets.columns import seconds
-from seqlab.datasets.log import DataError, InteractionLog, run_backwards
+from seqlab.datasets.log import InteractionLog, run_backwards
 from seqlab.datasets.sequences import Questions, Sequences
+from seqlab.runtime.text import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from seqlab.datasets.columns import DataError, as_seen, listed
+from seqlab.datasets.columns import as_seen
+from seqlab.runtime.text import DataError, listed
 
 if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog

@@ -1,6 +1,7 @@
 """From next-code logits to ranked items: beams over a trie, exact scoring, and two ways to a more varied list."""
 
-from seqlab.decoding.beams import Beams, Decoder, Step, best_items
+from seqlab.contracts import Decoder
+from seqlab.decoding.beams import Beams, Step, best_items
 from seqlab.decoding.scoring import exact, parallel
 from seqlab.decoding.search import beam, diverse, typical
 

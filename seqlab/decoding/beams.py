@@ -4,36 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from seqlab.ranking import Ranking, check_k
+from seqlab.contracts import Ranking
+from seqlab.ranking import check_k
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.tokenizers.trie import Trie
-
-
-class Decoder(Protocol):
-    """A model about to write the next item's codes for the B users of one batch.
-
-    The state is the model's own affair (its key/value cache); a search only hands it back. Logits are over the whole
-    vocabulary of a level; what is legal is the trie's affair.
-    """
-
-    def start(self) -> tuple[Tensor, Any]:
-        """Logits of the first code (B, 1, K_0), and the state that goes with them."""
-        ...
-
-    def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
-        """Beam w of user b continues beam `parent[b, w]` of `state` with `code[b, w]`, both (B, W).
-
-        Returns the logits of the following code (B, W, K) and their state; `state` itself stays as it was.
-        """
-        ...
 
 
 @dataclass(frozen=True)

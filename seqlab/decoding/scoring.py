@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqlab.decoding.beams import Decoder
+from seqlab.contracts import Decoder
 from seqlab.decoding.search import legal
 from seqlab.tokenizers.trie import Trie
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqlab.decoding.beams import Beams, Decoder, Step
+from seqlab.contracts import Decoder
+from seqlab.decoding.beams import Beams, Step
 from seqlab.tokenizers.trie import Trie
 
 

@@ -20,10 +20,13 @@ from seqlab import models
 from seqlab.datasets import leave_one_out, load
 from seqlab.evaluation import compare, intervals
 from seqlab.optimization.options import Options
+from seqlab.presets import usual_options
 from seqlab.runs.identity import find, identity
+from seqlab.runs.run import Run, load_run
 from seqlab.runtime import provenance
 from seqlab.runtime.files import write_whole
-from seqlab.training.fit import Run, fit, load_run, usual_options
+from seqlab.runtime.settings import read_as, types_of
+from seqlab.training.fit import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -117,12 +120,12 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
     system, *words = arm.split(":")
     if wrong := [word for word in words if "=" not in word]:
         raise ValueError(f"{wrong[0]!r} in {arm!r} is no key=value; an arm looks like sasrec:layers=3:epochs=20.")
-    chosen, kinds = given | dict(word.split("=", 1) for word in words), models.types_of(Options)
+    chosen, kinds = given | dict(word.split("=", 1) for word in words), types_of(Options)
     if "seed" in chosen:
         raise ValueError("The seed is no setting of an arm: it is among the seeds, which all arms have.")
     of_system = {key: value for key, value in chosen.items() if key not in kinds}
     models.configure(system, of_system, also=kinds)
-    changes = {key: models.read_as(kinds[key], value, key) for key, value in chosen.items() if key in kinds}
+    changes = {key: read_as(kinds[key], value, key) for key, value in chosen.items() if key in kinds}
     model = models.create(system, split, of_system, seed)
     options = dataclasses.replace(usual_options(model, split), **(changes | {"seed": seed}))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab.datasets import leave_one_out, load
 from seqlab.experiments import leaderboard
+from seqlab.runs.run import load_run
 from seqlab.runtime.pools import pool
-from seqlab.training.fit import load_run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import tracing
-from seqlab.inspection.influence import batch_of, scores_of
+from seqlab.datasets.history import batch_of
+from seqlab.inspection.influence import scores_of
 from seqlab.ranking import device_of
 from seqlab.tracing import KINDS, Layout, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.sequences import Batch
-    from seqlab.inspection.influence import History
 
 APART = ("thought",)
 """Kinds of tokens that are shown one by one beside the events; the other ones that belong to no event, together."""

@@ -10,9 +10,10 @@ from math import comb
 import torch
 from torch import Tensor, nn
 
-from seqlab.inspection.influence import History, free_of, lists_of, rows_at_once, scores_of
-from seqlab.ranking import check_k
-from seqlab.tasks.next_item import ranks_in_lists, ranks_of, rows_of_scores
+from seqlab.datasets.history import History
+from seqlab.inspection.influence import free_of, lists_of, rows_at_once, scores_of
+from seqlab.ranking import check_k, ranks_in_lists, ranks_of
+from seqlab.tasks.next_item import rows_of_scores
 
 EXACT_UP_TO = 12
 """Events up to which all edits are tried: at most 4,094 shortened histories."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqlab.inspection.influence import History, changed, free_of, rows_at_once, scores_of
+from seqlab.datasets.history import History
+from seqlab.inspection.influence import changed, free_of, rows_at_once, scores_of
 from seqlab.tracing import Record, Trace, patch, taps, watch
 
 if TYPE_CHECKING:

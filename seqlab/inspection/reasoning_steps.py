@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import tracing
+from seqlab.datasets.history import batch_of
 from seqlab.evaluation.metrics import bootstrap, by_group, per_user, quartiles
 from seqlab.evaluation.outcome import Ranks
-from seqlab.inspection.influence import batch_of
-from seqlab.ranking import check_k, device_of
-from seqlab.tasks.next_item import TOKENS_AT_ONCE, history_pairs, ranks_of, rows_of_scores
+from seqlab.ranking import check_k, device_of, ranks_of
+from seqlab.tasks.next_item import TOKENS_AT_ONCE, history_pairs, rows_of_scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
     from seqlab.ranking import Pairs
 
 METRICS = ("recall@10", "ndcg@10")

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.datasets.columns import DataError
 from seqlab.runtime.cache import cached
+from seqlab.runtime.text import DataError
 
 if TYPE_CHECKING:
     from scipy import sparse

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.datasets.columns import DataError, nearest
 from seqlab.runtime.cache import cached
+from seqlab.runtime.text import DataError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,16 @@ import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from seqlab.contracts import name_of
+from seqlab.optimization.options import Options
+from seqlab.runtime.settings import read_as, types_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from seqlab.datasets.splits import Split
 
 EVENTS = 200_000
 """The events of a log for which the epochs of [default] are meant."""
@@ -38,6 +47,13 @@ def preset(system: str, card: str, events: int) -> Preset:
     counts = {name: usual.options[name] for name in ("epochs", "validate_every") if name in usual.options}
     scaled = {name: max(1, round(count * more)) for name, count in counts.items()}
     return Preset(usual.settings, usual.options | scaled)
+
+
+def usual_options(model: nn.Module, split: Split) -> Options:
+    """The options that suit this system on these data (see `presets`), over the defaults."""
+    system, kinds = name_of(model), types_of(Options)
+    found = preset(system, split.log.card, split.log.n_events).options
+    return Options(**{key: read_as(kinds[key], value, f"{system}: {key}") for key, value in found.items()})
 
 
 def sections(system: str) -> dict[str, Preset]:

@@ -6,7 +6,7 @@ import ast
 import math
 from typing import TYPE_CHECKING, Any
 
-from seqlab.datasets.columns import nearest
+from seqlab.runtime.text import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

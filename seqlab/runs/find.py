@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqlab import models
+from seqlab.runtime import settings
 from seqlab.optimization.options import Options
 from seqlab.runs.identity import Identity, find, identity, stored_identity
-from seqlab.training.fit import Run, load_run, usual_options
+from seqlab.runs.run import Run, load_run
+from seqlab.presets import usual_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -129,8 +130,8 @@ def load_runs(
 
 def options_of(folder: str | Path) -> Options:
     """The options that a finished run was trained with."""
-    kinds, stored = models.types_of(Options), stored_identity(Path(folder)).options
-    return Options(**{key: models.read_as(kinds[key], value, key) for key, value in stored.items() if key in kinds})
+    kinds, stored = settings.types_of(Options), stored_identity(Path(folder)).options
+    return Options(**{key: settings.read_as(kinds[key], value, key) for key, value in stored.items() if key in kinds})
 
 
 def _identity(folder: Path) -> Identity | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import models
+from seqlab.contracts import name_of
 from seqlab.optimization.options import Options
 
 if TYPE_CHECKING:
@@ -53,9 +54,6 @@ class Identity:
         return f"{self.system}-{self.options['seed']}-{digest}"
 
 
-def name_of(model: nn.Module) -> str:
-    """The name of a system is that of its file."""
-    return type(model).__module__.rpartition(".")[2]
 
 
 def identity(model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int = 2) -> Identity:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Questions
 from seqlab.evaluation.outcome import Ranks
-from seqlab.ranking import Pairs, Ranking, device_of, highest, tied_list
+from seqlab.ranking import Pairs, device_of, highest, ranks_in_lists, ranks_of, tied_list
 from seqlab.runtime import processes
 
 if TYPE_CHECKING:
@@ -78,36 +78,6 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
         }
     )
     return Ranks(frame, exposure.cpu(), counts, seen_filter, split.n_items)
-
-
-def ranks_of(scores: Tensor, answers: Tensor, out: Tensor | None = None) -> Tensor:
-    """The mean rank of each answer among the finite scores of its row: `1 + #better + (#equal - 1) / 2`.
-
-    scores (B, N + 1) with -inf for what takes no part, answers (B,). Returns (B,) float64, NaN for a row with NaN.
-    out: written over instead of memory of its own, which takes time to get; `scores` where they have served.
-    """
-    own = scores.gather(1, answers[:, None])
-    # #better - #worse in one sum, where worse are those of -inf too; floats are exact up to 2**24 items
-    ahead = torch.sub(scores, own, out=out).sign_().sum(1).double()
-    return (1 + scores.shape[1] + ahead) / 2
-
-
-def ranks_in_lists(ranking: Ranking, answers: Tensor) -> Tensor:
-    """The mean rank of each answer (B,) among listed items by their scores, and the `more` that tie with the last.
-
-    Returns (B,) float64, infinite for an answer that is neither listed nor among those.
-    """
-    there = ranking.items > 0
-    listed = there & (ranking.items == answers[:, None])  # (B, k)
-    last = ranking.scores[:, -1:]
-    own = torch.where(listed, ranking.scores, -torch.inf).amax(1, keepdim=True)
-    if ranking.more is not None:
-        own = torch.where((ranking.more == answers[:, None]).any(1, keepdim=True), last, own)
-    better = (ranking.scores > own).sum(1)
-    equal = (there & (ranking.scores == own)).sum(1)
-    if ranking.more is not None:
-        equal += (ranking.more > 0).sum(1) * (own == last)[:, 0]
-    return (better + (equal + 1) / 2).double().masked_fill(own[:, 0] == -torch.inf, torch.inf)
 
 
 def rows_of_scores(device: torch.device, width: int) -> int:

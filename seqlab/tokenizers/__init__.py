@@ -14,7 +14,7 @@ import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from seqlab.datasets.columns import nearest
+from seqlab.runtime.text import nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from seqlab.tokenizers.codebook import CodeBook
     from seqlab.tokenizers.resolve import How
 
-_HOMES = {"CodeBook": "codebook", "Trie": "trie"}
+_HOMES = {
+    "CodeBook": "codebook", "Trie": "trie",
+    "doctor": "codebook_report", "report": "codebook_report", "summary": "codebook_report",
+}  # fmt: skip
 ROWS_MEASURED = 20_000  # items that reconstruction is measured on
 
 

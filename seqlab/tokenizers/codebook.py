@@ -16,7 +16,7 @@ from seqlab.tokenizers.lattice import Lattice
 from seqlab.tokenizers.trie import Trie
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,30 +76,13 @@ class CodeBook:
             )
         return self.trie.items_at(self.trie.find(prefix))[0].sort().values
 
-    def report(self, categories: object = None) -> pd.DataFrame:
-        """One row per level: use, perplexity, dead codes, children, entropies (inspection.report)."""
-        from seqlab.tokenizers.codebook_report import report
-
-        return report(self, categories)
-
-    def summary(self) -> dict[str, float | int | str]:
-        """The whole tuple's numbers: unique share, largest bucket, ... (inspection.summary)."""
-        from seqlab.tokenizers.codebook_report import summary
-
-        return summary(self)
-
-    def doctor(self) -> list[str]:
-        """What is wrong with these codes, a sentence each, and what to try; empty if nothing is."""
-        from seqlab.tokenizers.codebook_report import doctor
-
-        return doctor(self)
-
     def __repr__(self) -> str:
-        told = self.summary()
+        first, end = self.trie.starts[-2:]
+        buckets = self.trie.size(torch.arange(first, end, device=self.trie.device))  # items of each tuple
         shape = " x ".join(str(size) for size in self.sizes)
         return (
             f"CodeBook({self.name}, {self.n_items:,} items, codes {shape}, unique tuples "
-            f"{told['unique share']:.2%}, largest bucket {told['largest bucket']:,}; "
+            f"{len(buckets) / self.n_items:.2%}, largest bucket {int(buckets.max()):,}; "
             f"collisions: {self.resolved})"
         )
 

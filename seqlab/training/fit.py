@@ -1,63 +1,33 @@
-"""The one training loop, and the run folder it leaves."""
+"""fit: prepare, train, validate, calibrate, evaluate, and write the run folder."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-import math
-import os
-import shutil
-import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from seqlab import models, ranking
-from seqlab.datasets.columns import listed
-from seqlab.evaluation import Ranks, metrics
+from seqlab.contracts import name_of
+from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
+from seqlab.optimization.loop import Loop, make_accelerator
 from seqlab.optimization.options import Options
-from seqlab.presets import preset
-from seqlab.runs.identity import differences, identity, name_of, stored_identity
-from seqlab.runtime import processes, provenance
+from seqlab.optimization.state import read_state
+from seqlab.presets import usual_options
+from seqlab.runs.identity import differences, identity, stored_identity
+from seqlab.runs.run import Run, load_run, write
+from seqlab.runtime import processes
 from seqlab.runtime.files import alone
-from seqlab.runtime.progress import Progress
+from seqlab.runtime.text import listed
 from seqlab.tasks import rank
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from seqlab.datasets.sequences import Batch
     from seqlab.datasets.splits import Split
-    from seqlab.ranking import Loss
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trained system and what is known about it; on disk, a folder (see `load_run`).
-
-    history: one row per epoch (epoch, loss, seconds, and the validation metric where it was measured).
-    metrics: {"test": ..., "valid": ..., "seconds": ..., "targets_per_second": ..., "epochs": ..., "best_epoch": ...}.
-    ranks: the test ranks.
-    """
-
-    system: str
-    model: nn.Module
-    metrics: dict[str, Any]
-    ranks: Ranks
-    history: list[dict[str, float]] = field(default_factory=list)
-    folder: Path | None = None
-    interrupted: bool = False
-
-    def __repr__(self) -> str:
-        test = self.metrics["test"]
-        where = f", {self.folder}" if self.folder else ""
-        return f"Run({self.system}: recall@10 {test['recall@10']:.4f}, ndcg@10 {test['ndcg@10']:.4f}{where})"
 
 
 def fit(
@@ -120,6 +90,12 @@ def fit(
         return _fit(model, split, options, out, resume, seen_filter)
 
 
+def prepare(model: nn.Module, split: Split) -> None:
+    """Let a system that learns something in one look at the training part do so; others are left alone."""
+    if hasattr(model, "prepare"):
+        model.prepare(split)
+
+
 def _found(out: Path, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> Run:
     """The finished run in `out`. Raises `ValueError` where it is not the one that this training would be."""
     try:
@@ -142,14 +118,13 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     if processes.index() == 0:
         print(_beginning(model, split, asked), flush=True)
     with processes.together():
-        ranking.prepare(model, split)
+        prepare(model, split)
     if processes.count() > 1:  # all begin with what the first has, to the last bit
         first, _ = processes.share(model.state_dict())
-        ranking.read_state(model, first, "process 0")
+        read_state(model, first, "process 0")
     state, interrupted = State(), False
     if hasattr(model, "loss"):
-        accelerator = _accelerator(options.precision)
-        loop = _Loop(model, split, options, accelerator, partial, seen_filter)
+        loop = _loop(model, split, options, partial, _Validation(model, asked, options, seen_filter))
         if resume and loop.checkpoint is not None:
             loop.checkpoint.restore(state, model, loop.optimizer)
         try:
@@ -181,8 +156,55 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
         return dataclasses.replace(run, folder=None)
     with processes.together():  # when one returns, the folder is there
         if processes.index() == 0:
-            _write(run, split, options, partial)
+            write(run, split, options, partial)
     return run
+
+
+class _Validation:
+    """Measures an epoch, keeps the best one in the state, and stops where none has been better for long enough."""
+
+    def __init__(self, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> None:
+        self.model, self.split, self.options, self.seen_filter = model, split, options, seen_filter
+
+    def measure(self, state: State) -> dict[str, float]:
+        """The metric of the epoch that ended, where it is its turn."""
+        metric = self.options.metric
+        if state.epoch % self.options.validate_every and state.epoch != self.options.epochs:
+            return {}
+        valid = metrics(rank(self.model, self.split, "valid", self.seen_filter))
+        if valid[metric] > state.valid.get(metric, -1.0):
+            state.valid, state.best_epoch = valid, state.epoch
+            state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        return {metric: valid[metric]}
+
+    def stop(self, state: State) -> str:
+        """Why training stops now, or ""."""
+        metric, patience = self.options.metric, self.options.patience
+        since = sum(metric in row and row["epoch"] > state.best_epoch for row in state.history)
+        return f"No better {metric} in {patience} validations: stopped." if since >= patience else ""
+
+
+def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None, validation: _Validation) -> Loop:
+    """The epochs over the training part of a split."""
+    chosen = identity(model, options, split, validation.seen_filter).chosen()
+    if options.decay == "none":
+        chosen["options"].pop("epochs", None)  # training may go on for longer than it was begun for
+    settings = json.dumps(chosen, sort_keys=True)
+    accelerator, longest = make_accelerator(options.precision), model.config.max_length
+    train = split.train.to(accelerator.device)
+    loop = Loop(
+        model,
+        lambda seed, share: train.training_batches(longest, options.tokens, seed, share),
+        split.train.targets_per_epoch(longest),
+        options,
+        accelerator,
+        validation.measure,
+        validation.stop,
+        None if partial is None else Checkpoint(partial / "checkpoint", settings),
+    )
+    if len(set(processes.say(settings))) > 1:
+        raise ValueError("The processes of this training have different data or settings; give all the same.")
+    return loop
 
 
 def _beginning(model: nn.Module, split: Split, asked: Split) -> str:
@@ -211,219 +233,3 @@ def _alone(out: Path) -> contextlib.AbstractContextManager:
 def _partial(out: Path) -> Path:
     """Where a run lies until it is finished."""
     return out.with_name(out.name + ".partial")
-
-
-def usual_options(model: nn.Module, split: Split) -> Options:
-    """The options that suit this system on these data (see `presets`), over the defaults."""
-    system, kinds = name_of(model), models.types_of(Options)
-    found = preset(system, split.log.card, split.log.n_events).options
-    return Options(**{key: models.read_as(kinds[key], value, f"{system}: {key}") for key, value in found.items()})
-
-
-def load_run(folder: str | Path, split: Split) -> Run:
-    """Read the run that `fit` wrote to `folder`, for the split it was trained on.
-
-    Raises `ValueError` when the run was made from other data, `FileNotFoundError` when the folder is no finished run.
-    """
-    import pandas as pd
-
-    folder = Path(folder)
-    model = ranking.load(folder)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    data = origin["data"]
-    fingerprint = split.log.fingerprint(data.get("fingerprint_version", 1))
-    if data["fingerprint"] != fingerprint or data["split"] != split.how:
-        raise ValueError(
-            f"{folder} was trained on {data['name']} ({data['split']}), not on this split of "
-            f"{split.log.name} ({split.how}); load the data it was trained on."
-        )
-    stored = origin["evaluation"]
-    ranks = Ranks(
-        pd.read_parquet(folder / "ranks.parquet"), torch.tensor(stored["exposure"]),
-        split.train.item_counts(split.n_items), stored["seen_filter"], split.n_items,
-    )  # fmt: skip
-    return Run(described["system"], model, summary, ranks, origin["history"], folder)
-
-
-def _write(run: Run, split: Split, options: Options, partial: Path) -> None:
-    """Fill the folder under its temporary name, then rename it."""
-    origin = provenance.describe() | {
-        "options": dataclasses.asdict(options),
-        "data": {"name": split.log.name, "card": split.log.card, "origin": split.log.origin, "split": split.how,
-                 "fingerprint": split.log.fingerprint(), "fingerprint_version": 2},
-        "evaluation": {"seen_filter": run.ranks.seen_filter, "exposure": run.ranks.exposure.tolist()},
-        "history": run.history,
-        "processes": processes.count(),
-    }  # fmt: skip
-    partial.mkdir(parents=True, exist_ok=True)
-    ranking.save(run.model, partial, run.system, split.n_items)
-    run.ranks.frame.to_parquet(partial / "ranks.parquet", index=False)
-    for name, content in {"metrics": run.metrics, "provenance": origin}.items():
-        text = json.dumps(content, indent=2, allow_nan=False)
-        (partial / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(partial / "checkpoint", ignore_errors=True)
-    os.replace(partial, run.folder)
-
-
-class _Objective(nn.Module):
-    """`model.loss` as a forward pass, which is what Accelerate and torch.compile wrap."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch) -> Loss:
-        return self.model.loss(batch)
-
-
-class _Loop:
-    def __init__(self, model, split, options, accelerator, partial, seen_filter) -> None:
-        self.model, self.split, self.options, self.accelerator = model, split, options, accelerator
-        self.seen_filter = seen_filter
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
-        model.to(accelerator.device)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        decay = options.weight_decay
-        optimizer = kind(self.parameters, options.learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
-        # without DDP: see `_learn_together`
-        self.objective = accelerator.prepare_model(_Objective(model), evaluation_mode=True)
-        self.optimizer = accelerator.prepare_optimizer(optimizer)
-        self.pressed = threading.Event()  # Ctrl-C, among several processes
-        if options.compile:
-            self.objective = torch.compile(self.objective, dynamic=True)
-        self.train = split.train.to(accelerator.device)
-        self.asked = _sample(split, options.validate_users)
-        self.targets = split.train.targets_per_epoch(model.config.max_length)
-        chosen = identity(model, options, split, seen_filter).chosen()
-        if options.decay == "none":
-            chosen["options"].pop("epochs", None)  # training may go on for longer than it was begun for
-        settings = json.dumps(chosen, sort_keys=True)
-        if len(set(processes.say(settings))) > 1:
-            raise ValueError("The processes of this training have different data or settings; give all the same.")
-        self.checkpoint = None if partial is None else Checkpoint(partial / "checkpoint", settings)
-
-    def run(self, state: State) -> None:
-        with Progress(self.options.epochs, self.options.metric) as progress, processes.hold_back(self.pressed):
-            while state.epoch < self.options.epochs:
-                if _validations_since(state, self.options.metric) >= self.options.patience:
-                    progress.say(f"No better {self.options.metric} in {self.options.patience} validations: stopped.")
-                    break
-                self._epoch(state, progress)
-                with processes.together():
-                    if self.checkpoint is not None and processes.index() == 0:
-                        self.checkpoint.save(state, self.model, self.optimizer)
-                    if self.pressed.is_set():
-                        raise KeyboardInterrupt
-
-    def _epoch(self, state: State, progress: Progress) -> None:
-        options, began = self.options, time.perf_counter()
-        seed = options.seed * 1_000_003 + state.epoch  # an epoch is the same whether or not it was resumed at
-        torch.manual_seed(seed + processes.index() * 7_919)
-        self.model.train()
-        total, steps, targets, learned = torch.zeros((), device=self.accelerator.device), 0, 0, 0
-        step = sum(int(row["steps"]) for row in state.history)
-        done, share = state.epoch / options.epochs, (processes.index(), processes.count())
-        for batch in self.train.training_batches(self.model.config.max_length, options.tokens, seed, share):
-            rate = _rate(options, step + steps + 1, done)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            loss, asked, count = self._learn(batch) if processes.count() == 1 else self._learn_together(batch)
-            self.accelerator.clip_grad_norm_(self.parameters, options.clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            total += loss
-            steps += 1
-            targets += int(asked)
-            learned += int(count)
-            if steps % 20 == 0:
-                mean = float(total) / steps
-                self._must_be_finite(mean, state.epoch, steps, rate)
-                share = targets / max(self.targets, 1)
-                progress.step(state.epoch, share, learned / (time.perf_counter() - began), mean)
-        mean = float(total) / max(steps, 1)
-        self._must_be_finite(mean, state.epoch, steps, options.learning_rate)
-        state.seconds += time.perf_counter() - began
-        state.targets += learned
-        state.epoch += 1
-        row = {"epoch": state.epoch, "loss": mean, "steps": steps}
-        if state.epoch % options.validate_every == 0 or state.epoch == options.epochs:
-            valid = metrics(rank(self.model, self.asked, "valid", self.seen_filter))
-            row[options.metric] = valid[options.metric]
-            if valid[options.metric] > state.valid.get(options.metric, -1.0):
-                state.valid, state.best_epoch = valid, state.epoch
-                state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        state.history.append(row | {"seconds": round(time.perf_counter() - began, 3)})
-        progress.epoch(state.history[-1], learned / (state.seconds / state.epoch), state.best_epoch)
-
-    def _learn(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | int]:
-        """Leave the gradient of the loss in the parameters; the loss, the targets, and how many were learned from."""
-        loss, asked = self._backward(batch), (batch.targets > 0).sum()
-        return loss.total.detach(), asked, asked if loss.count is None else loss.count
-
-    def _backward(self, batch: Batch) -> Loss:
-        with self.accelerator.autocast():
-            loss = self.objective(batch)
-        self.accelerator.backward(loss.total)
-        return loss
-
-    def _learn_together(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """`_learn` where each process holds some rows of the batch, or none.
-
-        Every process's mean is weighed by the answers it is a mean over; their sum is the mean over the whole batch.
-        DDP would weigh all processes alike, stall where one has no rows, and search every step for parameters without a
-        gradient; one sum of one flat tensor needs none of that, and carries along whether somebody failed.
-        """
-        asked = (batch.targets > 0).sum()
-        loss, weight, failure = torch.zeros((), device=asked.device), asked, None
-        try:
-            if self.pressed.is_set():
-                raise KeyboardInterrupt
-            if len(batch):
-                found = self._backward(batch)
-                loss, weight = found.total.detach(), asked if found.count is None else asked.new_tensor(found.count)
-            elif self.accelerator.scaler is not None:
-                self.accelerator.scaler.scale(loss)  # it must have seen a loss before it sees gradients
-        except BaseException as error:
-            failure = error
-        own = [parameter.grad for parameter in self.parameters]
-        has = asked.new_tensor([grad is not None for grad in own])
-        said = torch.stack([loss.float() * weight, weight, asked, asked.new_tensor(failure is not None)])
-        flat = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(self.parameters, own, strict=True)]
-        flat = processes.total(torch.cat([*(grad.flatten() * weight for grad in flat), has, said]))
-        *gradients, has, said = flat.split([*(parameter.numel() for parameter in self.parameters), len(has), len(said)])
-        loss, weight, asked, failed = said
-        if failed:
-            processes.meet(failure)
-        for parameter, gradient, somewhere in zip(self.parameters, gradients, has.tolist(), strict=True):
-            parameter.grad = gradient.div_(weight).view_as(parameter) if somewhere else None
-        return loss / weight, asked, weight
-
-    def _must_be_finite(self, loss: float, epoch: int, step: int, rate: float) -> None:
-        if loss != loss or loss in (float("inf"), float("-inf")):
-            kept = f" The checkpoint of epoch {epoch} is kept." if self.checkpoint is not None and epoch else ""
-            raise FloatingPointError(
-                f"The loss is not finite ({loss}) in epoch {epoch + 1}, by batch {step}, learning rate {rate:g}. "
-                f"Lower learning_rate, or turn precision to 'no'.{kept}"
-            )
-
-
-def _validations_since(state: State, metric: str) -> int:
-    """How many validations there were after the best one."""
-    return sum(metric in row and row["epoch"] > state.best_epoch for row in state.history)
-
-
-def _rate(options: Options, step: int, share: float) -> float:
-    """The learning rate of a step, the first of which is 1, in an epoch before which `share` of all epochs are done."""
-    rate = options.learning_rate * min(1.0, step / max(options.warmup, 1))
-    return rate if options.decay == "none" else rate * (1 + math.cos(math.pi * share)) / 2
-
-
-def _accelerator(precision: str) -> Accelerator:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    # precision is a setting of the process in Accelerate; here it is one of the run
-    AcceleratorState._reset_state(reset_partial_state=False)
-    return Accelerator(mixed_precision=precision)

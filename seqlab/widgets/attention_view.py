@@ -14,9 +14,9 @@ from seqlab.widgets.inputs.picking import offered, reading, titles_of, user_drop
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
 
 
 class AttentionView:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seqlab import decoding, figures
+from seqlab.datasets.history import batch_of
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
-from seqlab.inspection import influence
 from seqlab.ranking import check_k, device_of
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
+    from seqlab.runs.run import Run
     from seqlab.tokenizers import CodeBook
-    from seqlab.training.fit import Run
 
 WIDTHS = (1, 2, 3, 5, 10, 20, 50)
 EVERYTHING = 1 << 20
@@ -200,7 +200,7 @@ class BeamSteps:
             if run is None:
                 continue
             history = reading(self._split, run.model, who)
-            batch = influence.batch_of([history], run.model.config.max_length)
+            batch = batch_of([history], run.model.config.max_length)
             self._batches.append(batch.to(device_of(run.model)))
             with torch.no_grad():
                 exact = _scorer(run.model)(self._batches[-1])[0].float().cpu()  # (N + 1,)

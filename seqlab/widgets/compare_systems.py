@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from seqlab.datasets.splits import Split
     from seqlab.evaluation.comparison import Order
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selected, Selection
 
 LISTED = 50

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.datasets.history import History, typed_history
 from seqlab.figures.tables import Html
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
@@ -17,9 +18,9 @@ from seqlab.widgets.inputs.picking import HistoryBox, ItemPicker, longest_of, re
 if TYPE_CHECKING:
     import pandas as pd
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
 
 CALENDAR = 1e8, 2.5e11
 """Timestamps that are dates (1973 to 9999); others merely count."""
@@ -45,8 +46,8 @@ class HistoryEditor:
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.ranks.seen_filter
         self._listeners: list[Callable[[History], None]] = []
-        if history is not None and not isinstance(history, influence.History):
-            history = influence.typed_history(split, history, longest_of(self._model))
+        if history is not None and not isinstance(history, History):
+            history = typed_history(split, history, longest_of(self._model))
         self._begin(reading(split, self._model, user if history is None else history, seed))
         self.view = None if in_report() else self._controls()
 
@@ -68,7 +69,7 @@ class HistoryEditor:
 
     def read(self, typed: str | list[str | int]) -> None:
         """Edit the history that somebody typed in, ids or titles; `DataError` says what could not be read."""
-        history = influence.typed_history(self._split, typed, longest_of(self._model))
+        history = typed_history(self._split, typed, longest_of(self._model))
         self._before.append((self._true, self.history))
         self._true = self.history = history
         self._changed(len(self.history) - 1)

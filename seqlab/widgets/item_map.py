@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from seqlab.datasets.splits import Split
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selection
 
 EVENTS = "training events"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
+from seqlab.datasets.history import history_of
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
 
 
 class Memories:
@@ -64,7 +65,7 @@ class Memories:
         import pandas as pd
 
         if isinstance(who, int):
-            who = influence.history_of(self._split, who)
+            who = history_of(self._split, who)
         history, answer = who.last(self._longest), self._answers.get(who.user)
         if answer is None:
             answer = int(influence.scores_of(self._runs[0].model, [history])[0].argmax())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from seqlab.datasets.columns import DataError
 from seqlab.figures.tables import Html, text
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model
 from seqlab.ranking import check_k
+from seqlab.runtime.text import DataError
 from seqlab.widgets.display import StatusLine, bundle, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selection
 
 LAST = 3

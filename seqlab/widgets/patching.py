@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.datasets.history import typed_history
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import labels, plain
 from seqlab.inspection import influence, patching
@@ -17,10 +18,10 @@ from seqlab.widgets.inputs.picking import HistoryBox, longest_of, reading, sampl
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
     from seqlab.inspection.patching import Patched
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
 
 CHOICE = 50
 """Users offered; any other may be typed."""
@@ -212,7 +213,7 @@ class Patching:
             self._set(self.history, reading(self._split, self._model, self.user.value.strip()))
 
     def _read(self, typed: str) -> None:
-        self._set(self.history, influence.typed_history(self._split, typed, longest_of(self._model)))
+        self._set(self.history, typed_history(self._split, typed, longest_of(self._model)))
 
     def _clicked(self, trace: object, points: Any, state: object) -> None:
         if points.xs:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from torch import nn
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
     from seqlab.inspection.reasoning_steps import StepRanks, Thinking
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
 
 
 class ReasoningSteps:

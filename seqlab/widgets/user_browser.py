@@ -15,7 +15,7 @@ from seqlab.widgets.inputs.picking import sample_users, titles_of, user_label
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selection
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.splits import Split
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selected, Selection
 
 LISTED = 100

@@ -17,10 +17,10 @@ from seqlab.widgets.display import StatusLine, bundle, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, reading, titles_of, user_label
 
 if TYPE_CHECKING:
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
     from seqlab.inspection.edits import Edit
-    from seqlab.inspection.influence import History
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
 
 SAID = "The fewest events that, had they never happened, would have taken an item out of the list or brought it in."
 BREATH = 0.01

@@ -17,9 +17,9 @@ from seqlab.widgets.inputs.picking import reading, titles_of, user_label
 if TYPE_CHECKING:
     import pandas as pd
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
 
 LAST = 8
 """Events shown before a surprising moment."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from seqlab import datasets, tokenizers
 from seqlab.items.vectors import sentence
+from seqlab.tokenizers import codebook_report
 
 LINE = "{:<46} | {:>7} | {:>8} | {:>28} | {:>13} | {:>7}"
 
@@ -41,8 +42,8 @@ def measure(tokenizer: object, X: np.ndarray) -> None:
     tokenizer.fit(X)
     fitted = time.perf_counter() - began
     book = tokenizers.make_codebook(tokenizer, X, resolve="none")
-    used = ", ".join(str(one) for one in book.report()["used"])
-    unique = f"{book.summary()['unique share']:.2%}"
+    used = ", ".join(str(one) for one in codebook_report.report(book)["used"])
+    unique = f"{codebook_report.summary(book)['unique share']:.2%}"
     peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f}"  # kilobytes on Linux
     left = f"{book.residual[-1]:.3f}"
     print(LINE.format(repr(tokenizer)[:46], f"{fitted:.1f}", unique, used, left, peak), flush=True)

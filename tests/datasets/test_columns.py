@@ -6,7 +6,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from seqlab.datasets.columns import DataError, item_table, number_ids, seconds, text_of
+from seqlab.datasets.columns import item_table, number_ids, seconds, text_of
+from seqlab.runtime.text import DataError
 
 
 def labels(values) -> list:

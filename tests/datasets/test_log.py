@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqlab.datasets.log import DataError, make_log
+from seqlab.datasets.log import make_log
+from seqlab.runtime.text import DataError
 
 
 def frame(rows, columns=("user", "item", "timestamp")):

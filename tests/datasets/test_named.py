@@ -12,11 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from seqlab import models
+from seqlab import models, presets
 from seqlab.datasets import DataError, card, catalog, k_core, leave_one_out, load, read, reload
 from seqlab.datasets.named import _checked, _fetch, _from_official, catalog_markdown
 from seqlab.items import vectors
-from seqlab.training import fit
 
 REPO = Path(__file__).parents[2]
 SHARED = os.environ.get("SEQLAB_DATA", "")
@@ -217,10 +216,10 @@ def test_a_file_called_like_a_dataset_inherits_nothing_of_its_card(tmp_path):
         assert (log.name, log.card) == (name, "")
         model = models.create(system, split)
         assert model.config == models.build(system, split.n_items).config
-        usual = fit.usual_options(model, split)
+        usual = presets.usual_options(model, split)
         assert vectors.coverage(log).loc["short_text", "read"]
         same = replace(split, log=replace(log, card=name))
-        assert fit.usual_options(model, same) != usual
+        assert presets.usual_options(model, same) != usual
         assert models.create(system, same).config != model.config
     assert not vectors.coverage(same.log).loc["short_text", "read"]
     assert k_core(same.log, 2, 2).card == "amazon-beauty"

@@ -22,6 +22,7 @@ from safetensors import safe_open
 from seqlab import widgets
 from seqlab.datasets import leave_one_out, load
 from seqlab.experiments import leaderboard, sweep
+from seqlab.runs.run import load_run
 from seqlab.runtime import pools
 from seqlab.training import fit
 from tests.synthetic import chain_log
@@ -126,7 +127,7 @@ def test_the_table_has_the_columns_of_the_leaderboard_and_says_what_the_folders_
             assert row[f"valid {metric}"] == round(told["valid"][metric], 5)
         assert row["date"] == json.loads((folder / "provenance.json").read_text())["date"]
     split = leave_one_out(load(log))
-    runs = {name: fit.load_run(folder, split) for name, folder in made.items() if not name.startswith("sasrec")}
+    runs = {name: load_run(folder, split) for name, folder in made.items() if not name.startswith("sasrec")}
     board = widgets.CompareSystems(runs, split, measured=table).board().set_index("system")
     assert board["kind"].to_dict() == dict.fromkeys(runs, "floor") | {"sasrec": "number"}
     assert board.at["sasrec", "ndcg@10"] == table.set_index("system").at["sasrec", "ndcg@10"]

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import leave_one_out
+from seqlab.datasets.history import History
 from seqlab.inspection import influence
 from seqlab.inspection.attention import attends, attention_of
-from seqlab.inspection.influence import History
+from seqlab.training import fit
 from tests.synthetic import chain_log, small
 
 torch.set_num_threads(1)
@@ -25,7 +26,7 @@ def ready(name, **settings):
     torch.manual_seed(0)
     more = {"layers": 2} if "layers" in small(name) else {}
     model = models.build(name, SPLIT.n_items, small(name, **more) | settings)
-    ranking.prepare(model, SPLIT)
+    fit.prepare(model, SPLIT)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)

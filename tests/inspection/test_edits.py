@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from seqlab import models
+from seqlab.datasets.history import History, batch_of
 from seqlab.datasets.sequences import Batch
 from seqlab.inspection import influence, smallest_edit
-from seqlab.inspection.influence import History
 from seqlab.ranking import top
 from seqlab.tasks import next_item
 from tests.models.semantic_ids.test_tiger import ITEMS, tiger
@@ -282,7 +282,7 @@ def test_an_item_that_ties_with_the_end_of_a_list_counts_at_its_mean_rank():
 def test_lists_are_filtered_too():
     model, history = tiger(), drawn(0, 5, ITEMS)
     with torch.no_grad():
-        listed = model.recommend(influence.batch_of([history]), K).items[0].tolist()
+        listed = model.recommend(batch_of([history]), K).items[0].tolist()
     met = next(item for item in listed if item in history.items)
     assert smallest_edit(model, history, met, True, K).dropped == ()
     filtered = smallest_edit(model, history, met, True, K, seen_filter=True)

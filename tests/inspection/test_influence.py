@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import DataError, leave_one_out
+from seqlab.datasets.history import batch_of, history_of, typed_history
 from seqlab.datasets.log import make_log
 from seqlab.datasets.sequences import Batch, Sequences
 from seqlab.inspection import influence
-from seqlab.tasks.next_item import ranks_of
+from seqlab.ranking import ranks_of
+from seqlab.training import fit
 from tests.synthetic import log_of
 
 
@@ -44,7 +46,7 @@ def alone(model, items, times):
 
 @pytest.mark.parametrize("user", [1, 5, 12])
 def test_leave_one_out_equals_a_loop_over_the_events(model, split, user):
-    history = influence.history_of(split, user, longest=10)
+    history = history_of(split, user, longest=10)
     found = influence.leave_one_out(model, history)
     whole = alone(model, history.items, history.times)
     top = int(whole.argmax())
@@ -56,14 +58,14 @@ def test_leave_one_out_equals_a_loop_over_the_events(model, split, user):
 
 
 def test_batches_of_any_size_give_the_same(model, split, monkeypatch):
-    history = influence.history_of(split, 12, longest=10)
+    history = history_of(split, 12, longest=10)
     at_once = influence.leave_one_out(model, history)["value"]
     monkeypatch.setattr(influence, "POSITIONS_AT_ONCE", 25)
     assert np.allclose(influence.leave_one_out(model, history)["value"], at_once, atol=1e-5)
 
 
 def test_the_watched_item_is_the_first_unseen_one_under_the_filter(model, split):
-    history = influence.history_of(split, 12, longest=4)
+    history = history_of(split, 12, longest=4)
     watched = influence.leave_one_out(model, history, seen_filter=True).attrs["item"]
     met = {*history.items.tolist(), *history.earlier.tolist()}
     assert watched not in met
@@ -72,13 +74,13 @@ def test_the_watched_item_is_the_first_unseen_one_under_the_filter(model, split)
 
 
 def test_a_single_event_cannot_be_left_out(model, split):
-    history = influence.history_of(split, 12, longest=1)
+    history = history_of(split, 12, longest=1)
     with pytest.raises(ValueError, match="only event"):
         influence.leave_one_out(model, history)
 
 
 def test_edits_keep_moments_in_order(split):
-    history = influence.history_of(split, 12)
+    history = history_of(split, 12)
     assert history.move(0, 3).items.tolist() == [
         *history.items[1:4].tolist(),
         int(history.items[0]),
@@ -95,7 +97,7 @@ def test_edits_keep_moments_in_order(split):
 
 @pytest.mark.parametrize("seen_filter", [False, True])
 def test_rerank_equals_sorting_twice(model, split, seen_filter):
-    before = influence.history_of(split, 9, longest=10)
+    before = history_of(split, 9, longest=10)
     after = before.drop(len(before) - 1).add(3)
     found = influence.rerank(model, before, after, k=5, seen_filter=seen_filter)
 
@@ -120,7 +122,7 @@ def test_rerank_equals_sorting_twice(model, split, seen_filter):
 
 
 def test_rerank_of_the_same_history_moves_nothing(model, split):
-    history = influence.history_of(split, 9, longest=10)
+    history = history_of(split, 9, longest=10)
     found = influence.rerank(model, history, history, k=40)
     assert set(found["status"]) == {"same"}
     assert len(found) == split.n_items
@@ -129,17 +131,17 @@ def test_rerank_of_the_same_history_moves_nothing(model, split):
 
 def test_history_ends_where_the_question_does(split):
     whole = split.log.events.query("user == 12")["item"].tolist()
-    assert influence.history_of(split, 12).items.tolist() == whole[:-1]
-    assert influence.history_of(split, 12, "valid").items.tolist() == whole[:-2]
-    cut = influence.history_of(split, 12, longest=3)
+    assert history_of(split, 12).items.tolist() == whole[:-1]
+    assert history_of(split, 12, "valid").items.tolist() == whole[:-2]
+    cut = history_of(split, 12, longest=3)
     assert cut.items.tolist() == whole[-4:-1]
     assert cut.earlier.tolist() == whole[:-4]
     with pytest.raises(ValueError, match="no test question"):
-        influence.history_of(split, 99)
+        history_of(split, 99)
 
 
 def test_the_last_events_and_several_dropped_ones(split):
-    whole = influence.history_of(split, 12)
+    whole = history_of(split, 12)
     assert whole.last(99).items.tolist() == whole.items.tolist() and not len(whole.last(99).earlier)
     twice = whole.last(6).last(2)
     assert twice.items.tolist() == whole.items[-2:].tolist() and twice.times.tolist() == whole.times[-2:].tolist()
@@ -154,8 +156,8 @@ def test_the_last_events_and_several_dropped_ones(split):
 def test_surprise_equals_asking_after_every_prefix(split, name):
     torch.manual_seed(0)
     model = models.build(name, split.n_items, {"max_length": 6})
-    ranking.prepare(model, split)
-    history = influence.history_of(split, 12)
+    fit.prepare(model, split)
+    history = history_of(split, 12)
     found = influence.surprise(model, history)
     assert found["position"].tolist() == list(range(1, len(history)))
     assert found["item"].tolist() == history.items[1:].tolist()
@@ -170,33 +172,33 @@ def test_surprise_equals_asking_after_every_prefix(split, name):
 
 def test_surprise_needs_something_to_come_next(model, split):
     with pytest.raises(ValueError, match="only event"):
-        influence.surprise(model, influence.history_of(split, 12, longest=1))
+        influence.surprise(model, history_of(split, 12, longest=1))
     with pytest.raises(ValueError, match="makes lists"):
-        influence.surprise(models.build("tiger", split.n_items), influence.history_of(split, 12))
+        influence.surprise(models.build("tiger", split.n_items), history_of(split, 12))
 
 
 def test_what_is_typed_is_a_history_like_any_other(model, split):
-    true = influence.history_of(split, 12, longest=10)
-    typed = influence.typed_history(split, "\n".join(map(str, true.items.tolist())))
+    true = history_of(split, 12, longest=10)
+    typed = typed_history(split, "\n".join(map(str, true.items.tolist())))
     assert typed.user == 0 and typed.items.tolist() == true.items.tolist() and not len(typed.earlier)
     assert np.allclose(influence.leave_one_out(model, typed)["value"], influence.leave_one_out(model, true)["value"])
     assert set(influence.rerank(model, true, typed)["status"]) == {"same"}
-    assert influence.batch_of([typed, true]).user.tolist() == [0, 12]
-    cut = influence.typed_history(split, "1, 2, 3, 4", longest=3)
+    assert batch_of([typed, true]).user.tolist() == [0, 12]
+    cut = typed_history(split, "1, 2, 3, 4", longest=3)
     assert cut.items.tolist() == [2, 3, 4] and cut.earlier.tolist() == [1] and len(cut.times) == 3
     with pytest.raises(DataError, match=r"line 2: 'nothing' is no id"):
-        influence.typed_history(split, "1\nnothing")
+        typed_history(split, "1\nnothing")
 
 
 def test_typed_events_lie_a_typical_gap_apart_and_end_with_training():
     log = log_of([[1, 2, 3, 1, 2], [3, 2, 1, 4, 1]], [[0, 10, 20, 900, 901], [5, 10, 40, 2000, 2001]])
     split = leave_one_out(log)
     assert split.train.times.tolist() == [0, 10, 20, 5, 10, 40]  # gaps 10, 10, 5, 30
-    assert influence.typed_history(split, [3, 1, 3]).times.tolist() == [20, 30, 40]
+    assert typed_history(split, [3, 1, 3]).times.tolist() == [20, 30, 40]
     backwards = replace(split, train=Sequences(*(torch.tensor(one) for one in (
         [3, 1, 2, 1, 3, 2], [20.0, 0.0, 10.0, 40.0, 5.0, 10.0], [0, 3, 6]))))  # fmt: skip
-    assert influence.typed_history(backwards, [3, 1, 3]).times.tolist() == [20, 30, 40]
-    timeless = influence.typed_history(leave_one_out(make_log(
+    assert typed_history(backwards, [3, 1, 3]).times.tolist() == [20, 30, 40]
+    timeless = typed_history(leave_one_out(make_log(
         log.events[["user", "item"]], time=None, order="source", repeats=True)), [3, 1])  # fmt: skip
     assert timeless.times.dtype == torch.float64 and bool(timeless.times.isnan().all())
 

@@ -8,9 +8,9 @@ import torch
 import seqlab
 from seqlab import models
 from seqlab.datasets import leave_one_out
+from seqlab.datasets.history import History
 from seqlab.inspection import influence, patched, patching, tracing_grid
-from seqlab.inspection.influence import History
-from seqlab.ranking import prepare
+from seqlab.training.fit import prepare
 from tests.models.semantic_ids.test_tiger import tiger
 from tests.synthetic import chain_log
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import leave_one_out
+from seqlab.datasets.history import history_of
 from seqlab.evaluation import compare, metrics
 from seqlab.inspection import reasoning_steps
-from seqlab.inspection.influence import history_of
 from seqlab.ranking import top
 from seqlab.tasks import next_item, rank
 from seqlab.tracing import Tap
+from seqlab.training import fit
 from tests.synthetic import random_log, small, stops_by_hand
 
 torch.set_num_threads(1)
@@ -273,7 +274,7 @@ WHOLE = leave_one_out(random_log(1, repeats=True))
 def test_every_system_reasons_in_steps_or_says_that_it_does_not(name):
     settings = {"steps": 2} if hasattr(models.module(name).Config, "steps") else {}
     model = models.build(name, WHOLE.n_items, small(name, **settings))
-    ranking.prepare(model, WHOLE)
+    fit.prepare(model, WHOLE)
     user = int(WHOLE.test.user[0])
     history, answer = history_of(WHOLE, user), int(WHOLE.test.item[0])
     if name not in ("rearec", "mancar"):

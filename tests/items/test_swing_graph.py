@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from seqlab.datasets import leave_one_out
-from seqlab.datasets.columns import DataError
 from seqlab.items import swing_graph as module
 from seqlab.items.swing_graph import swing
+from seqlab.runtime.text import DataError
 from tests.synthetic import chain_histories, log_of, random_histories
 
 torch.set_num_threads(1)

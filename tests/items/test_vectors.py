@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab.datasets.columns import DataError
 from seqlab.datasets.log import make_log
 from seqlab.datasets.splits import leave_one_out
 from seqlab.items.vectors import collaborative, coverage, from_model, item_vectors, own, sentence, texts, tfidf
+from seqlab.runtime.text import DataError
 
 torch.set_num_threads(1)
 

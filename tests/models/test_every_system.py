@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from seqlab import models, tracing
+from seqlab.contracts import Recommender
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
 from seqlab.inspection.attention import layout_of
 from seqlab.layers.transformer import Attention
 from seqlab.optimization.options import Options
-from seqlab.ranking import Recommender, load, prepare, save, top_unseen
+from seqlab.ranking import top_unseen
+from seqlab.runs.store import load, save
 from seqlab.tasks import next_item, rank
 from seqlab.tokenizers import CodeBook
-from seqlab.training.fit import fit
+from seqlab.training.fit import fit, prepare
 from tests.synthetic import batch_of, chain_log, cycle_log, log_of, small
 
 torch.set_num_threads(1)

@@ -14,7 +14,8 @@ from seqlab import models
 from seqlab.runs import find
 from seqlab.datasets import leave_one_out
 from seqlab.optimization.options import Options
-from seqlab.training.fit import fit, usual_options
+from seqlab.training.fit import fit
+from seqlab.presets import usual_options
 from seqlab.widgets import CompareSystems
 from tests.synthetic import chain_log
 
@@ -104,7 +105,7 @@ def test_the_options_of_a_run_are_those_it_was_made_with(split, shelf) -> None:
 
 def test_runs_nobody_named_a_folder_for_lie_in_the_project(monkeypatch, tmp_path) -> None:
     """Seen from the shell, from notebooks/, and from a folder that holds no project."""
-    checkout = Path(find.__file__).parents[1]
+    checkout = Path(find.__file__).parents[2]
     monkeypatch.chdir(tmp_path)
     assert find.default_folder() == checkout / "data" / "runs"
     (tmp_path / "data" / "runs").mkdir(parents=True)

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from seqlab import cli, load_run, models, ranking
+from seqlab import cli, load_run, models
 from seqlab.datasets import leave_one_out
 from seqlab.models.encoders import sasrec
 from seqlab.optimization.checkpoint import Checkpoint
@@ -142,7 +142,7 @@ def prepared(folder=None):
 def ranked(name):
     """Ranks of an untrained system, in many batches."""
     model, tensors = fresh(name), {}
-    ranking.prepare(model, SPLIT)
+    training.prepare(model, SPLIT)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(next_item, "TOKENS_AT_ONCE", 24)
         for seen_filter in (False, True):
@@ -517,7 +517,7 @@ def test_the_loss_of_a_batch_is_that_of_its_shares_weighed_by_what_they_are_mean
     if name not in EXACT:
         pytest.skip("no settings are known here under which this system draws nothing")
     model = fresh(name, **EXACT[name])
-    ranking.prepare(model, SPLIT)
+    training.prepare(model, SPLIT)
 
     def of(share):
         batch = next(SPLIT.train.training_batches(8, 200, 0, share))

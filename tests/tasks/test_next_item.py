@@ -14,11 +14,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqlab import models, ranking
+from seqlab.contracts import Ranking
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
-from seqlab.ranking import Ranking, top
+from seqlab.ranking import ranks_of, top
 from seqlab.tasks import next_item, rank
-from seqlab.tasks.next_item import ranks_of
+from seqlab.tokenizers import codebook_report
+from seqlab.training import fit
 from tests.synthetic import chain_log, log_of, random_log, small
 
 torch.set_num_threads(1)
@@ -208,11 +210,11 @@ def test_a_beam_that_holds_all_tuples_ranks_as_exact_scores_do(levels, seen_filt
     """Four to six items a tuple: many a tie, some cut by the end of the list."""
     split = leave_one_out(chain_log(2))
     model = models.build("tiger", split.n_items, small("tiger", levels=levels, resolve="none", width=24))
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     batch = split.test.batch(torch.arange(len(split.test)), model.config.max_length)
     scores = model.eval().exact_score(batch)
     scores = scores[torch.argsort(split.test.user)]
-    assert model.ids.book.summary()["largest bucket"] > 1
+    assert codebook_report.summary(model.ids.book)["largest bucket"] > 1
     for length in (3, 20):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(next_item, "LIST_LENGTH", length)

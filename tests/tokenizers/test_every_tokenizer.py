@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from seqlab import tokenizers
-from seqlab.datasets.columns import DataError
+from seqlab.runtime.text import DataError
+from seqlab.tokenizers import codebook_report
 
 torch.set_num_threads(1)
 
@@ -112,7 +113,7 @@ def test_the_defaults_suit_any_catalogue_and_a_note_tells_of_fewer_codes(name, i
     elif name == "balanced_tree":
         given = {91: "4 x 4", 20: "2 x 2", 5: "2 x 2"}[items]
         said = f"32 x 32 branches were wanted, there are {given}: no more nodes than the {items} items fit."
-        assert told == [said] and book.summary()["tuples"] == items
+        assert told == [said] and codebook_report.summary(book)["tuples"] == items
     else:
         assert book.sizes == (items // 2,) * len(book.sizes)
         wanted, given = (" x ".join([str(one)] * len(book.sizes)) for one in (256, items // 2))
@@ -153,7 +154,7 @@ def test_a_code_book_carries_how_it_was_made():
     counts = np.arange(len(X) + 1)
     tokenizer = tokenizers.create("rq_kmeans", {"levels": 2, "codes": 8})
     book = tokenizers.make_codebook(tokenizer, X, resolve="popularity", popularity=counts, vectors="lumps")
-    assert book.n_items == len(X) and book.sizes[:2] == (8, 8) and book.summary()["unique share"] == 1
+    assert book.n_items == len(X) and book.sizes[:2] == (8, 8) and codebook_report.summary(book)["unique share"] == 1
     assert book.residual[0] == 1 and book.residual[0] > book.residual[1] > book.residual[2] > 0
     assert "by popularity" in book.notes[0] and (book.vectors, book.resolved) == ("lumps", "popularity")
     assert book.name == "RQKMeans(levels=2, codes=8, iterations=25, batch=0, seed=0)"
@@ -161,7 +162,7 @@ def test_a_code_book_carries_how_it_was_made():
     assert book.codes[bucket, 2].tolist() == list(range(len(bucket)))[::-1]  # later items are more popular here
     # a fitted tokenizer is used as it is: new items get codes without moving the old ones
     grown = tokenizers.make_codebook(tokenizer, np.vstack([X, clustered(50, seed=1)]), resolve="none")
-    assert torch.equal(grown.codes[: len(X) + 1], book.codes[:, :2]) and book.doctor() != []
+    assert torch.equal(grown.codes[: len(X) + 1], book.codes[:, :2]) and codebook_report.doctor(book) != []
 
 
 def test_moving_collisions_keeps_every_prefix():
@@ -169,4 +170,7 @@ def test_moving_collisions_keeps_every_prefix():
     plain = tokenizers.make_codebook(tokenizer, X, resolve="none")
     moved = tokenizers.make_codebook(tokenizer, X, resolve="reassign")
     assert torch.equal(plain.codes[:, 0], moved.codes[:, 0])
-    assert moved.summary()["tuples"] > plain.summary()["tuples"] and moved.sizes == (16, 16)
+    assert codebook_report.summary(moved)["tuples"] > codebook_report.summary(plain)["tuples"] and moved.sizes == (
+        16,
+        16,
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqlab.tokenizers import make_codebook
+from seqlab.tokenizers import codebook_report, make_codebook
 from seqlab.tokenizers.balanced_tree import BalancedTree, orthonormal
 from seqlab.tokenizers.clustering import balanced_kmeans, nearest
 from seqlab.tokenizers.pq import PQ
@@ -59,9 +59,9 @@ def test_balanced_clusters_are_about_equally_full_and_placed_by_a_rule_for_singl
 
 def test_a_balanced_tree_wastes_no_code_and_tells_all_different_items_apart():
     book = make_codebook(BalancedTree((8, 8)), X, resolve="none")
-    table = book.report()
+    table = codebook_report.report(book)
     assert table["perplexity"].iloc[0] > 7.8 and table["perplexity"].iloc[1] > 7.8
-    assert book.summary()["unique share"] == 1 and book.residual[3] < 1e-9
+    assert codebook_report.summary(book)["unique share"] == 1 and book.residual[3] < 1e-9
     assert book.sizes[2] < 2 * len(X) / 64
 
 
@@ -69,7 +69,7 @@ def test_equal_items_share_a_leaf():
     twice = np.vstack([X[:400], X[:400]])
     book = make_codebook(BalancedTree((5, 5)), twice, resolve="none")
     assert torch.equal(book.codes[1:401], book.codes[401:])
-    assert book.summary()["largest bucket"] == 2
+    assert codebook_report.summary(book)["largest bucket"] == 2
 
 
 def test_anchors_are_orthonormal_and_so_is_each_set_of_too_many():
@@ -124,5 +124,5 @@ def test_random_codes_read_nothing_and_keep_a_row_when_the_catalogue_grows():
     codes = control.encode(X)
     assert np.array_equal(control.encode(X[:10][::-1] * 0), codes[:10])
     book = make_codebook(control, X, resolve="none")
-    assert book.report()["perplexity"].min() > 60 and book.residual[3] == pytest.approx(1)
+    assert codebook_report.report(book)["perplexity"].min() > 60 and book.residual[3] == pytest.approx(1)
     assert not np.array_equal(RandomCodes(codes=64, seed=1).fit(X).encode(X), codes)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqlab.tokenizers import make_codebook
+from seqlab.tokenizers import codebook_report, make_codebook
 from seqlab.tokenizers.fsq import FSQ
 from seqlab.tokenizers.parallel_vq import ParallelVQ
 from seqlab.tokenizers.rq_vae import RQVAE, diversity_loss, sinkhorn
@@ -75,14 +75,14 @@ def test_what_averaging_the_error_a_random_start_and_no_revival_cause_is_diagnos
     def said(**settings):
         tokenizer = RQVAE(**{**SMALL, "batch": 100, "codes": 32, "lr": 2e-3}, epochs=20, **settings)
         book = make_codebook(tokenizer, wide, resolve="none")
-        return book, [sentence.split(":")[0] for sentence in book.doctor()]
+        return book, [sentence.split(":")[0] for sentence in codebook_report.doctor(book)]
 
     sound, nothing = said()
     averaged, wasted = said(reconstruction="mean")
     sick, unused = said(reconstruction="mean", start=False, revive=0)
-    assert nothing == [] and sound.report()["used"].min() == 32
+    assert nothing == [] and codebook_report.report(sound)["used"].min() == 32
     assert "Nothing explained" in wasted and averaged.residual[3] > sound.residual[3] + 0.1
-    assert "Low use" in unused and sick.report()["used"].min() < 20
+    assert "Low use" in unused and codebook_report.report(sick)["used"].min() < 20
 
 
 def test_the_history_shows_use_and_unique_tuples(fitted):
@@ -124,7 +124,7 @@ def test_the_collaborative_term_pulls_codes_towards_who_is_met_with_whom():
     def trained(alpha):
         tokenizer = RQVAE(**SMALL, epochs=20, collaborative=alpha).fit(noise, collaborative=other)
         book = make_codebook(tokenizer, noise, resolve="none")
-        return book.report(of)["agreement"].iloc[0]
+        return codebook_report.report(book, of)["agreement"].iloc[0]
 
     assert trained(50.0) > 2 * trained(1e-9)
 
@@ -192,8 +192,8 @@ def test_experts_that_are_copies_are_reported():
         which[2].load_state_dict(which[0].state_dict())
     book = make_codebook(fitted, X, resolve="none")
     assert torch.equal(book.codes[:, 0], book.codes[:, 2])
-    assert book.report()["shared"].iloc[[0, 2]].tolist() == pytest.approx([1, 1])
-    assert any(sentence.startswith("Copies: levels 0 and 2 share 100%") for sentence in book.doctor())
+    assert codebook_report.report(book)["shared"].iloc[[0, 2]].tolist() == pytest.approx([1, 1])
+    assert any(sentence.startswith("Copies: levels 0 and 2 share 100%") for sentence in codebook_report.doctor(book))
 
 
 def test_gates_are_shares_and_the_reconstruction_uses_them():

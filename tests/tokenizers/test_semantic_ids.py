@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.optimization.options import Options
-from seqlab.tokenizers import CodeBook
+from seqlab.runs import store
+from seqlab.tokenizers import CodeBook, codebook_report
 from seqlab.tokenizers.semantic_ids import SemanticIds, grid, semantic_ids
-from seqlab.training.fit import fit
+from seqlab.training.fit import fit, prepare
 from tests.synthetic import chain_log, small
 
 torch.set_num_threads(1)
@@ -37,19 +38,19 @@ def tiger(**settings):
 @pytest.mark.parametrize("resolve", ["index", "popularity", "reassign", "none"])
 def test_training_and_loading_leave_the_doctor_what_it_said(resolve, tmp_path):
     model = tiger(resolve=resolve)
-    ranking.prepare(model, SPLIT)
+    prepare(model, SPLIT)
     before = model.ids.book
-    said = before.doctor()
+    said = codebook_report.doctor(before)
     assert (said or resolve == "reassign") and f"collisions: {resolve})" in repr(before)
     if resolve == "index":
         assert [sentence.split(":")[0] for sentence in said] == ["Collisions", "Atomic ids in disguise"]
     fit(model, SPLIT, Options(epochs=1, tokens=256))
     after = model.ids.book
     assert (after.name, after.vectors, after.notes) == (before.name, before.vectors, before.notes)
-    assert repr(after) == repr(before) and after.doctor() == said
-    ranking.save(model, tmp_path, "tiger", SPLIT.n_items)
-    loaded = ranking.load(tmp_path).ids.book
-    assert loaded.doctor() == said and loaded.resolved == resolve
+    assert repr(after) == repr(before) and codebook_report.doctor(after) == said
+    store.save(model, tmp_path, "tiger", SPLIT.n_items)
+    loaded = store.load(tmp_path).ids.book
+    assert codebook_report.doctor(loaded) == said and loaded.resolved == resolve
     assert loaded.residual == pytest.approx(before.residual)
     assert loaded.name == "codes of a saved model, by its settings rq_kmeans"
     assert loaded.notes[0].endswith("the settings of their tokenizer and its notes are not known.")
@@ -59,11 +60,15 @@ def test_codes_of_ones_own_are_told_by_what_was_done_with_them_not_by_the_settin
     model = tiger(resolve="index")
     codes = torch.randint(3, (SPLIT.n_items + 1, 3), generator=torch.Generator().manual_seed(0))
     model.ids.adopt(CodeBook(codes, (3, 3, 3), "mine", residual=(1.0, 0.5)))
-    said = model.ids.book.doctor()
+    said = codebook_report.doctor(model.ids.book)
     assert any(one.startswith("Collisions") and "the largest bucket holds" in one for one in said)
-    ranking.save(model, tmp_path, "tiger", SPLIT.n_items)
-    loaded = ranking.load(tmp_path).ids.book
-    assert loaded.resolved == "none" and loaded.doctor() == said and loaded.residual == pytest.approx((1.0, 0.5))
+    store.save(model, tmp_path, "tiger", SPLIT.n_items)
+    loaded = store.load(tmp_path).ids.book
+    assert (
+        loaded.resolved == "none"
+        and codebook_report.doctor(loaded) == said
+        and loaded.residual == pytest.approx((1.0, 0.5))
+    )
 
 
 @pytest.mark.parametrize(("name", "settings", "resolved"), [
@@ -75,14 +80,14 @@ def test_a_run_saved_without_these_facts_loads_and_says_what_its_settings_do(nam
 
     quick = {"field_epochs": 0} if name == "resid" else {}
     model = models.build(name, SPLIT.n_items, small(name, **settings, **quick))
-    ranking.prepare(model, SPLIT)
+    prepare(model, SPLIT)
     assert model.ids.book.resolved == resolved
-    ranking.save(model, tmp_path, name, SPLIT.n_items)
+    store.save(model, tmp_path, name, SPLIT.n_items)
     state = load_file(tmp_path / "model.safetensors")
     older = {key: value for key, value in state.items() if key not in ("ids.resolved", "ids.residual")}
     assert len(older) == len(state) - 2
     save_file(older, tmp_path / "model.safetensors")
-    book = ranking.load(tmp_path).ids.book
+    book = store.load(tmp_path).ids.book
     assert book.resolved == resolved and book.residual == ()
     assert "neither is how much of the vectors they leave unexplained" in book.notes[0]
 
@@ -124,7 +129,7 @@ def test_fewer_codes_than_the_settings_allow_are_told():
     told = "The settings allow 256 x 256 codes; there are 30 x 30, as suits 60 items and the tokenizer."
     assert book.notes[-1] == told
     model = models.build("tiger", SPLIT.n_items, small("tiger", levels=levels))
-    ranking.prepare(model, SPLIT)
+    prepare(model, SPLIT)
     assert model.ids.book.notes[-1] == told
     tree = semantic_ids(SPLIT, replace(Choices(levels), tokenizer="balanced_tree"))
     assert "The settings allow 256 x 256 codes; there are 7 x" in tree.notes[-1]
@@ -141,4 +146,4 @@ def test_defaults_suit_a_catalogue_of_which_most_items_have_the_same_words(syste
     model = models.create(system, split)
     model.prepare(split)
     if model.config.resolve == "index":
-        assert model.ids.book.summary()["largest bucket"] == 1
+        assert codebook_report.summary(model.ids.book)["largest bucket"] == 1

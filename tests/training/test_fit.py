@@ -15,11 +15,13 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab import load_run, models, ranking
+from seqlab import load_run, models
 from seqlab.datasets import by_time, cold_items, leave_one_out
 from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
+from seqlab.optimization.loop import Loop
 from seqlab.optimization.options import Options
+from seqlab.runs import store
 from seqlab.runtime import progress
 from seqlab.tasks import rank
 from seqlab.training import fit as training
@@ -126,7 +128,7 @@ def die_while_the_folder_is_filled(monkeypatch, model):
     def dying(*_):
         raise Killed
 
-    monkeypatch.setattr(ranking, "save", dying)
+    monkeypatch.setattr(store, "save", dying)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +203,14 @@ def test_the_best_epoch_is_kept_not_the_last(monkeypatch):
     def worth(ranks):
         return {"ndcg@10": next(values, 0.0)}
 
-    epoch = training._Loop._epoch
+    epoch = Loop._epoch
 
     def watched(self, state, progress):
         epoch(self, state, progress)
         seen.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
 
     monkeypatch.setattr(training, "metrics", worth)
-    monkeypatch.setattr(training._Loop, "_epoch", watched)
+    monkeypatch.setattr(Loop, "_epoch", watched)
     run = fit(fresh(), SPLIT, OPTIONS)
     assert run.metrics["best_epoch"] == 2 and run.metrics["epochs"] == 4
     assert all(torch.equal(weights(run)[name], seen[1][name]) for name in seen[1])
@@ -484,7 +486,7 @@ def test_a_run_reads_back_as_it_was_written(name, tmp_path):
         assert torch.equal(getattr(again.ranks, field), getattr(run.ranks, field))
     assert again.ranks.protocol == run.ranks.protocol and again.metrics == run.metrics
     assert again.history == run.history and repr(again) == repr(run)
-    assert ranking.load(run.folder).config == run.model.config
+    assert store.load(run.folder).config == run.model.config
 
 
 def test_what_a_folder_says_names_no_place_on_this_machine(tmp_path):
@@ -511,8 +513,9 @@ def test_every_target_is_counted_and_the_loss_is_recorded(straight):
     assert [row["epoch"] for row in straight.history] == [1, 2, 3, 4]
     assert straight.history[-1]["loss"] < straight.history[0]["loss"]
     state = State()
-    loop = training._Loop(fresh(), SPLIT, OPTIONS, training._accelerator("no"), None, None)
-    loop._epoch(state, training.Progress(1, "ndcg@10"))
+    model = fresh()
+    loop = training._loop(model, SPLIT, OPTIONS, None, training._Validation(model, SPLIT, OPTIONS, False))
+    loop._epoch(state, progress.Progress(1, "ndcg@10"))
     assert state.targets == asked
 
 

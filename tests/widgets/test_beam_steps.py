@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqlab import figures, models, ranking, widgets
+from seqlab import figures, models, widgets
+from seqlab.training import fit
 from seqlab.widgets.beam_steps import writes_codes
 from tests.synthetic import small
 
@@ -169,7 +170,7 @@ def test_every_system_that_writes_codes_shows_its_beam_and_other_ways_to_decode(
     """Scores are the model's own whatever the way, and nobody finds an item better than the first without a search."""
     quick = {"field_epochs": 1} if name == "resid" else {}
     model = models.build(name, split.n_items, small(name, **quick))
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
     steps = widgets.BeamSteps(run, split, width=6, k=5)
     assert steps.still().data

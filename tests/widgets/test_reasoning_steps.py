@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from seqlab import tracing, widgets
+from seqlab.datasets import history
 from seqlab.figures.reasoning import BLUE, LATER
-from seqlab.inspection import influence, reasoning_steps
+from seqlab.inspection import reasoning_steps
 
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 
@@ -80,7 +81,7 @@ def test_the_threshold_is_chosen_on_validation(thinker, split, report):
 def test_a_patched_state_is_the_other_users(steps, thinker, split):
     other = steps._users[5]
     longest = thinker.model.config.max_length
-    batch = influence.batch_of([influence.history_of(split, other, longest=longest)], longest)
+    batch = history.batch_of([history.history_of(split, other, longest=longest)], longest)
     with torch.no_grad(), tracing.watch(thinker.model, "thought") as trace:
         thinker.model.thoughts(batch)
     theirs = trace["thought"].values[:, 0]  # (S + 1, D)

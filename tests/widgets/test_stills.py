@@ -10,8 +10,8 @@ import pytest
 
 from seqlab import widgets
 from seqlab.datasets import leave_one_out
-from seqlab.inspection.influence import history_of
-from seqlab.training.fit import load_run
+from seqlab.datasets.history import history_of
+from seqlab.runs.run import load_run
 from tests.synthetic import chain_log
 
 BEFORE = Path(__file__).parents[1] / "runs_before"

@@ -10,8 +10,8 @@ import torch
 
 from seqlab import widgets
 from seqlab.datasets import DataError
+from seqlab.datasets.history import history_of, typed_history
 from seqlab.inspection import edits, influence, patched
-from seqlab.inspection.influence import typed_history
 from seqlab.tasks import next_item
 from tests.widgets.conftest import HOSTILE
 
@@ -26,7 +26,7 @@ def user(split):
 
 @pytest.fixture(scope="module")
 def history(split, user):
-    return influence.history_of(split, user, longest=8)
+    return history_of(split, user, longest=8)
 
 
 def enter(box):
@@ -202,7 +202,7 @@ def test_attention_over_the_parts_of_an_event_is_added_up(split, history, live):
     from types import SimpleNamespace
 
     from seqlab import models, tracing
-    from seqlab.ranking import prepare
+    from seqlab.training.fit import prepare
     from tests.synthetic import small
 
     model = models.build("setrec", split.n_items, small("setrec"))
@@ -344,7 +344,7 @@ def test_a_system_without_places_is_refused(split, live):
     from types import SimpleNamespace
 
     from seqlab import models
-    from seqlab.ranking import prepare
+    from seqlab.training.fit import prepare
 
     for name, settings in (("popularity", {}), ("rearec", {"dim": 16, "layers": 1, "max_length": 8, "steps": 2})):
         model = models.build(name, split.n_items, settings)

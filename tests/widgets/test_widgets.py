@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from seqlab import inspection, models, ranking, tasks, widgets
+from seqlab import inspection, models, tasks, widgets
+from seqlab.datasets.history import history_of
 from seqlab.figures.theme import label
 from seqlab.inspection import attention
-from seqlab.inspection.influence import history_of
+from seqlab.training import fit
 from tests.synthetic import small
 
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -242,7 +243,7 @@ ATTENTIVE = [name for name in models.names() if attention.attends(models.build(n
 def test_attention_of_every_system_calls_its_tokens_what_they_are(name, split, live):
     """By event every row is a title of the history or says what else it is; by token, as many rows as tokens."""
     model = models.build(name, split.n_items, small(name))
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
     view = widgets.AttentionView(run, split, max_user(split))
     history = history_of(split, max_user(split), longest=model.config.max_length)
@@ -335,13 +336,13 @@ def test_a_history_is_never_edited_to_nothing(run, split, live):
 
 
 def test_editor_still_holds_three_ready_edits(run, split):
-    from seqlab.inspection import influence
+    from seqlab.datasets.history import history_of
 
     editor = widgets.HistoryEditor(run, split, user=max_user(split))
     body = editor.still().body
     assert body.count("<table>") == 4
     for words in ("true history", "without the last event", "most influential", "order reversed"):
         assert words in body
-    changed = editor.ranking(influence.history_of(split, max_user(split), longest=8).reversed())
+    changed = editor.ranking(history_of(split, max_user(split), longest=8).reversed())
     moved = int(changed["moved"].abs().max())
     assert not moved or f"▲ {moved}" in body or f"▼ {moved}" in body

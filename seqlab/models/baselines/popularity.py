@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.ranking import Ranking, top
+from seqlab.ranking import top
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split

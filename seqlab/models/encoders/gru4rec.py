@@ -23,10 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
-from seqlab.ranking import Loss, Ranking, top
+from seqlab.ranking import top
 from seqlab.tracing import Tap
 
 

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
-from seqlab.ranking import Loss, Ranking, top
+from seqlab.ranking import top
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqlab import decoding
+from seqlab import contracts, decoding
+from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Attention, Block
-from seqlab.ranking import Loss, Ranking, top
+from seqlab.ranking import top
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, noted, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -184,7 +185,7 @@ class RecGPT(nn.Module):
         """The catalogue-aware search with all its steps; `keep` pruned prefixes of every step are kept too."""
         return decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
 
-    def decoder(self, batch: Batch) -> decoding.Decoder:
+    def decoder(self, batch: Batch) -> contracts.Decoder:
         """The model about to write the next item's codes for these users, which it knows all at once."""
         return _Slots(self.slot_scores(batch))
 

@@ -29,11 +29,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab import decoding
+from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import Past, Written, write
 from seqlab.layers.transformer import Block
-from seqlab.ranking import Loss, Ranking
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Tap

@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from seqlab import decoding, tokenizers
+from seqlab import contracts, decoding, tokenizers
+from seqlab.contracts import Loss, Ranking
 from seqlab.datasets import named
 from seqlab.datasets.sequences import Batch
 from seqlab.items.vectors import has_words, item_vectors
@@ -36,7 +37,6 @@ from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import CodeWriter
 from seqlab.layers.transformer import Block
-from seqlab.ranking import Loss, Ranking
 from seqlab.runtime.progress import live
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import How
@@ -95,7 +95,7 @@ class ReSID(nn.Module):
         """What the tokens of the histories are: a start, then the codes of each item."""
         return self.writer.layout(batch.items)
 
-    def decoder(self, batch: Batch) -> decoding.Decoder:
+    def decoder(self, batch: Batch) -> contracts.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 

@@ -29,11 +29,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
-from seqlab.ranking import Loss, Ranking, top
+from seqlab.ranking import top
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqlab import decoding
+from seqlab import contracts, decoding
+from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers.semantic_id_decoder import CodeWriter
-from seqlab.ranking import Loss, Ranking
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -91,7 +91,7 @@ class TIGER(nn.Module):
         """What the tokens of the histories are: a start, then the codes of each item."""
         return self.writer.layout(batch.items)
 
-    def decoder(self, batch: Batch) -> decoding.Decoder:
+    def decoder(self, batch: Batch) -> contracts.Decoder:
         """The model about to write the next item's codes for these users; the histories are read here, once."""
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from seqlab.datasets.history import History, history_of
 from seqlab.figures.theme import plain
-from seqlab.inspection.influence import History, history_of
 
 if TYPE_CHECKING:
     from ipywidgets import Dropdown

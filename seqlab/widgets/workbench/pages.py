@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selection
 
     Runs = Mapping[str, Run]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from seqlab.datasets.history import history_of, typed_history
 from seqlab.figures.tables import Html
-from seqlab.inspection import influence
 from seqlab.items.vectors import from_model, item_vectors
 from seqlab.widgets.code_tree import CodeTree
 from seqlab.widgets.display import StatusLine, in_report
@@ -20,9 +20,9 @@ from seqlab.widgets.workbench.pages import HISTORY, TABS, HistoryPage, history_l
 from seqlab.widgets.workbench.tabs import Case, Tabs, column, drawn, heading, quiet, side_by_side
 
 if TYPE_CHECKING:
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.influence import History
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selected
 
 
@@ -126,16 +126,16 @@ class Desk:
         if typed and number is not None:
             raise ValueError(f"look at user {user}, or at somebody typed in, not at both")
         if typed:
-            true = influence.typed_history(self.split, typed, self._longest)
+            true = typed_history(self.split, typed, self._longest)
         else:
             true = self._history(number or sample_users(self.split, 1, self._seed)[0])
         if not history:
             return Case(true, true)
-        edited = influence.typed_history(self.split, history)
+        edited = typed_history(self.split, history)
         return Case(true, replace(edited, user=true.user, earlier=true.earlier))
 
     def _history(self, user: int) -> History:
-        return influence.history_of(self.split, user, longest=self._longest)
+        return history_of(self.split, user, longest=self._longest)
 
     def _asked(self, selection: Mapping[str, list]) -> dict[str, Any]:
         """A pinned selection as `Selection.select` takes it: ids of the source become numbers."""

@@ -11,7 +11,7 @@ from seqlab.figures.theme import as_html
 from seqlab.widgets.display import Soon, StatusLine, in_report, sentence
 
 if TYPE_CHECKING:
-    from seqlab.inspection.influence import History
+    from seqlab.datasets.history import History
 
     Maker = Callable[[History], Any]
 

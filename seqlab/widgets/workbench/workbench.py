@@ -11,7 +11,7 @@ from seqlab import datasets
 from seqlab.figures.tables import Html, text
 from seqlab.runs import pins
 from seqlab.runs.find import default_folder, finished_runs
-from seqlab.training.fit import load_run
+from seqlab.runs.run import load_run
 from seqlab.widgets.display import StatusLine, bundle, in_report
 from seqlab.widgets.workbench.pages import top_tens
 from seqlab.widgets.workbench.run_choice import MOST, RunChoice
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.splits import Split
-    from seqlab.training.fit import Run
+    from seqlab.runs.run import Run
 
 NOTEBOOK = "07_workbench"
 

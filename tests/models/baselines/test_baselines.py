@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
 from seqlab.tasks import rank
+from seqlab.training import fit
 from tests.synthetic import batch_of, chain_histories, log_of, random_histories, random_log
 
 torch.set_num_threads(1)
@@ -21,7 +22,7 @@ SEEDS = pytest.mark.parametrize("seed", range(4))
 
 def ready(name, split, **settings):
     model = models.build(name, split.n_items, settings)
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     return model
 
 

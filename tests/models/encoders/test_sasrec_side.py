@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.items.vectors import from_model, item_vectors
 from seqlab.optimization.options import Options
-from seqlab.training.fit import fit
+from seqlab.runs import store
+from seqlab.training.fit import fit, prepare
 from tests.synthetic import batch_of, chain_histories, log_of
 
 torch.set_num_threads(1)
@@ -104,12 +105,12 @@ def test_vectors_are_made_from_training_events_alone_and_given_ones_stay():
     found = []
     for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
         made = models.build("sasrec_side", log.n_items)
-        ranking.prepare(made, leave_one_out(log))
+        prepare(made, leave_one_out(log))
         found.append(made.items.vectors)
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
     made.adopt(np.eye(log.n_items))
     given = made.items.vectors.clone()
-    ranking.prepare(made, leave_one_out(log))
+    prepare(made, leave_one_out(log))
     assert torch.equal(made.items.vectors, given)
 
 
@@ -120,12 +121,12 @@ def test_words_are_read_where_there_are_some_and_travel_with_the_model(tmp_path)
     )
     split = leave_one_out(log)
     made = models.build("sasrec_side", 24, {"dim": 16, "max_length": 8})
-    ranking.prepare(made, split)
+    prepare(made, split)
     words = item_vectors(split, "tfidf+collaborative")
     stored = made.items.vectors[1:, : words.shape[1]].numpy()
     np.testing.assert_allclose(stored / np.linalg.norm(stored), words / np.linalg.norm(words), atol=1e-6)
-    ranking.save(made, tmp_path, "sasrec_side", 24)
-    again = ranking.load(tmp_path)
+    store.save(made, tmp_path, "sasrec_side", 24)
+    again = store.load(tmp_path)
     assert torch.equal(again.score(batch_of(HISTORIES)), made.eval().score(batch_of(HISTORIES)))
     assert from_model(again).shape == (24, 16)  # its whole item table, ids and words
 

@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 
 import seqlab
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.inspection import reasoning_steps
 from seqlab.items.swing_graph import swing
 from seqlab.models.reasoning.mancar import Config, ManCAR
+from seqlab.runs import store
 from seqlab.tasks import rank
+from seqlab.training import fit
 from tests.synthetic import batch_of, chain_histories, log_of, random_histories, stops_by_hand
 
 torch.set_num_threads(1)
@@ -257,7 +259,7 @@ def prepared(histories, **settings):
     split = leave_one_out(log_of(histories, repeats=True))
     torch.manual_seed(0)
     model = models.build("mancar", split.n_items, {"dim": 16, "layers": 1, "max_length": 8, "dropout": 0.0} | settings)
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     return model.eval(), split
 
 
@@ -293,8 +295,8 @@ def test_who_stops_in_the_batch_is_who_the_table_of_steps_says(tmp_path):
         model.epsilon.fill_(row.epsilon)
         ranks = rank(model, split, "valid")
         assert np.array_equal(ranks.frame["rank"], steps.at(steps.stops(row.epsilon)).frame["rank"])
-    ranking.save(model, tmp_path, "mancar", split.n_items)
-    assert float(ranking.load(tmp_path).epsilon) == float(model.epsilon) > 0
+    store.save(model, tmp_path, "mancar", split.n_items)
+    assert float(store.load(tmp_path).epsilon) == float(model.epsilon) > 0
 
 
 def test_half_precision_learns_and_stops_nearly_the_same():

@@ -11,8 +11,9 @@ from seqlab.datasets import leave_one_out
 from seqlab.models.semantic_ids.discrec import Branches, Config, DiscRec
 from seqlab.models.semantic_ids.tiger import TIGER
 from seqlab.models.semantic_ids.tiger import Config as TigerConfig
-from seqlab.ranking import load, prepare, save
+from seqlab.runs.store import load, save
 from seqlab.tokenizers import CodeBook
+from seqlab.training.fit import prepare
 from tests.synthetic import batch_of, chain_histories, log_of
 
 torch.set_num_threads(1)

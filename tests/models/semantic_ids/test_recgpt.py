@@ -9,13 +9,15 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import decoding, models, ranking
+from seqlab import decoding, models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.models.semantic_ids import recgpt as recgpt_file
 from seqlab.models.semantic_ids.recgpt import Config, RecGPT
+from seqlab.runs import store
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.fsq import FSQ
+from seqlab.training import fit
 from tests.synthetic import batch_of, chain_histories, log_of
 
 torch.set_num_threads(1)
@@ -220,7 +222,7 @@ def prepared(split, **settings):
     torch.manual_seed(0)
     sizes = {"dim": 16, "heads": 2, "layers": 1, "levels": (30, 30), "values": (6, 5), "max_length": 8}
     model = models.build("recgpt", split.n_items, sizes | settings)
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     return model.eval()
 
 
@@ -262,15 +264,15 @@ def test_codes_and_chunks_are_made_from_training_events_alone():
 def test_what_was_adopted_is_not_made_again():
     model, split = recgpt(items=24), titled(chain_histories(3, users=40), lambda item: "wood")
     codes, chunks = model.ids.codes.clone(), model.chunks.clone()
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     assert torch.equal(model.ids.codes, codes) and torch.equal(model.chunks, chunks)
 
 
 @torch.no_grad()
 def test_codes_and_chunks_travel_with_the_model(tmp_path):
     model, batch = recgpt(), batch_of(HISTORIES)
-    ranking.save(model, tmp_path, "recgpt", ITEMS)
-    again = ranking.load(tmp_path)
+    store.save(model, tmp_path, "recgpt", ITEMS)
+    again = store.load(tmp_path)
     assert torch.equal(again.score(batch), model.score(batch))
     assert torch.equal(again.beams(batch).node, model.beams(batch).node)
 

@@ -9,9 +9,10 @@ import seqlab
 from seqlab import decoding, models
 from seqlab.datasets import leave_one_out
 from seqlab.models.semantic_ids.reg4rec import Config, REG4Rec
-from seqlab.ranking import load, prepare, save
+from seqlab.runs.store import load, save
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.lattice import Lattice
+from seqlab.training.fit import prepare
 from tests.synthetic import batch_of, chain_histories, log_of
 
 torch.set_num_threads(1)

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 
 import seqlab
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.models.semantic_ids import resid
 from seqlab.models.semantic_ids.resid import FAMAE, Config, ReSID, fields, pretrain
+from seqlab.runs import store
 from seqlab.tokenizers import CodeBook
+from seqlab.training import fit
 from tests.synthetic import batch_of, chain_histories, log_of
 
 torch.set_num_threads(1)
@@ -216,7 +218,7 @@ def test_codes_are_made_from_training_events_alone():
     codes = []
     for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
         model = models.build("resid", log.n_items, {"field_epochs": 2, "field_dim": 16})
-        ranking.prepare(model, leave_one_out(log))
+        fit.prepare(model, leave_one_out(log))
         codes.append(model.ids.codes)
         assert model.ids.book.vectors == "FAMAE"
         assert len(model.ids.codes[1:].unique(dim=0)) == log.n_items
@@ -225,7 +227,7 @@ def test_codes_are_made_from_training_events_alone():
 
 def prepared(split, **settings):
     model = models.build("resid", split.n_items, {"field_epochs": 2, "field_dim": 16} | settings)
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     return model
 
 
@@ -292,7 +294,7 @@ def test_a_watched_list_is_the_same_and_shows_the_beam():
 def test_given_codes_stay_and_travel_with_the_model(tmp_path):
     model, batch = generator(), batch_of(HISTORIES)
     before = model.ids.codes.clone()
-    ranking.prepare(model, leave_one_out(log_of(chain_histories(0, items=ITEMS), repeats=True)))
+    fit.prepare(model, leave_one_out(log_of(chain_histories(0, items=ITEMS), repeats=True)))
     assert torch.equal(model.ids.codes, before)
-    ranking.save(model, tmp_path, "resid", ITEMS)
-    assert torch.equal(ranking.load(tmp_path).recommend(batch, 6).items, model.recommend(batch, 6).items)
+    store.save(model, tmp_path, "resid", ITEMS)
+    assert torch.equal(store.load(tmp_path).recommend(batch, 6).items, model.recommend(batch, 6).items)

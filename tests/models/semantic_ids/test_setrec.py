@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 
 import seqlab
-from seqlab import models, ranking
+from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
 from seqlab.models.semantic_ids.setrec import BETAS, Config, SETRec, sees
+from seqlab.runs import store
 from seqlab.tasks import rank
+from seqlab.training import fit
 from tests.synthetic import batch_of, chain_histories, log_of, random_histories
 
 torch.set_num_threads(1)
@@ -156,8 +158,8 @@ def test_beta_is_the_best_on_validation_and_the_test_questions_are_not_read(repe
 def test_beta_and_vectors_travel_with_the_model(tmp_path):
     model, batch = setrec(), batch_of(HISTORIES)
     model.beta.fill_(0.9)
-    ranking.save(model, tmp_path, "setrec", ITEMS)
-    again = ranking.load(tmp_path)
+    store.save(model, tmp_path, "setrec", ITEMS)
+    again = store.load(tmp_path)
     assert torch.equal(again.score(batch), model.score(batch)) and float(again.beta) == pytest.approx(0.9)
 
 
@@ -168,7 +170,7 @@ def test_vectors_come_from_training_events_alone():
     seen = []
     for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
         model = models.build("setrec", log.n_items)
-        ranking.prepare(model, leave_one_out(log))
+        fit.prepare(model, leave_one_out(log))
         seen.append((model.content, model.collaborative))
     for one, other, another in zip(*seen, strict=True):  # there are no words: both are collaborative
         assert torch.equal(one, other) and not torch.equal(one, another)
@@ -179,7 +181,7 @@ def test_random_vectors_are_a_control_that_knows_nothing_of_the_items():
     for seed in (1, 2):
         split = leave_one_out(log_of(chain_histories(seed, users=60), repeats=True))
         model = models.build("setrec", split.n_items, {"vectors": "random", "factors_from": "random"})
-        ranking.prepare(model, split)
+        fit.prepare(model, split)
         held.append((model.content, model.collaborative))
     assert torch.equal(held[0][0], held[1][0]) and torch.equal(held[0][1], held[1][1])
     assert not torch.equal(*held[0])
@@ -189,7 +191,7 @@ def test_given_vectors_stay_and_those_that_do_not_fit_are_refused():
     split = leave_one_out(log_of(chain_histories(3, users=60), repeats=True))
     model = setrec()
     before = model.content.clone()
-    ranking.prepare(model, split)
+    fit.prepare(model, split)
     assert torch.equal(model.content, before)
     torch.testing.assert_close(before[1:].square().mean(), torch.tensor(1.0))
     with pytest.raises(ValueError, match="9 wide, the model takes features=7"):

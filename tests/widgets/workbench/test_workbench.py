@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from seqlab import widgets
+from seqlab.datasets import history
 from seqlab.inspection import influence
 from seqlab.runs import pins
 from seqlab.runs.find import finished_runs
@@ -166,7 +167,7 @@ def test_reasoning_of_a_typed_and_of_an_edited_history(thinker, split, live):
     assert steps.stop == whole.stop
     found = whole.found.frame[whole.found.frame["user"] == 3]
     assert steps.measures()["kl"].tolist()[1:] == pytest.approx(found["kl"].tolist()[1:], abs=1e-5)
-    typed = influence.typed_history(split, ["4", "8"])
+    typed = history.typed_history(split, ["4", "8"])
     steps.show(typed)
     assert "Asked about is" in steps.words()
     assert steps.measures()["rank"].iloc[-1] == 1
@@ -276,7 +277,7 @@ def test_finished_runs_are_found_without_being_loaded(folder, split, monkeypatch
 
 
 def test_other_runs_are_opened_and_a_failure_leaves_what_is_open(folder, split, live):
-    from seqlab.training.fit import load_run
+    from seqlab.runs.run import load_run
 
     home = folder / split.log.name
     bench = widgets.Workbench([load_run(home / "sasrec", split)], split, user=3, folder=folder)
@@ -302,7 +303,7 @@ def test_other_runs_are_opened_and_a_failure_leaves_what_is_open(folder, split, 
 
 
 def test_a_view_is_pinned_once_and_brings_back_its_runs(folder, split, live, tmp_path):
-    from seqlab.training.fit import load_run
+    from seqlab.runs.run import load_run
 
     home = folder / split.log.name
     bench = widgets.Workbench([load_run(home / "gru4rec", split)], split, user=3)

@@ -1,0 +1,79 @@
+"""What a system may offer, as protocols: the file that an author reads first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from seqlab.datasets.sequences import Batch
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A training objective: `total` is minimised, `parts` are its named terms (unweighted, detached) for the eye.
+
+    `total` is a mean over `count` answers, by which several processes weigh their shares of a batch; None: over all
+    targets of the batch.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best items first: items (B, k) int64, scores (B, k); item 0 with score -inf where fewer than k exist.
+
+    No ranking is wider than the catalogue. Equal scores are a tie, in whatever order its items stand.
+    more: (B, M) the items beyond the list that tie with its last one, 0 = none; None: not known.
+    """
+
+    items: Tensor
+    scores: Tensor
+    more: Tensor | None = None
+
+
+@runtime_checkable
+class Recommender(Protocol):
+    """What a system offers. It is an `nn.Module` built as `System(config, n_items)`.
+
+    Next to `recommend` it has what its kind needs:
+    `loss(batch) -> Loss` if it is trained by gradient; `calibrate(split, seen_filter) -> None` if something is chosen
+    on validation after that, and kept in buffers; `prepare(split) -> None` if it first learns something from the
+    training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
+    it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
+    without `score` are evaluated by their lists: one that fills in `Ranking.more` need not be asked for a longer list
+    to learn where the tie of the last item ends.
+    """
+
+    config: Any
+
+    def recommend(self, batch: Batch, k: int) -> Ranking: ...
+
+
+class Decoder(Protocol):
+    """A model about to write the next item's codes for the B users of one batch.
+
+    The state is the model's own affair (its key/value cache); a search only hands it back. Logits are over the whole
+    vocabulary of a level; what is legal is the trie's affair.
+    """
+
+    def start(self) -> tuple[Tensor, Any]:
+        """Logits of the first code (B, 1, K_0), and the state that goes with them."""
+        ...
+
+    def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
+        """Beam w of user b continues beam `parent[b, w]` of `state` with `code[b, w]`, both (B, W).
+
+        Returns the logits of the following code (B, W, K) and their state; `state` itself stays as it was.
+        """
+        ...
+
+
+def name_of(model: nn.Module) -> str:
+    """The name of a system is that of its file."""
+    return type(model).__module__.rpartition(".")[2]
