@@ -1,5 +1,6 @@
 """The README's code blocks and shell lines run as they stand, and the commands that notebooks advise."""
 
+import ast
 import json
 import os
 import re
@@ -87,6 +88,16 @@ def test_block_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(names) > 2
 
 
-def test_the_tree_has_every_room_in_the_order_of_imports() -> None:
-    tree = re.findall(r"^seqlab/(\w+)", README.read_text(encoding="utf-8"), flags=re.M)
-    assert tree == [room for room in ROOMS if room != "__main__"]
+def test_the_tree_says_what_each_room_says_of_itself() -> None:
+    """In the order of imports, each with the first sentence of its docstring."""
+    tree = re.findall(r"^(seqlab/\S+) +(.+)$", README.read_text(encoding="utf-8"), flags=re.M)
+    assert tree == [_first_sentence(room) for room in ROOMS if room != "__main__"]
+
+
+def _first_sentence(room: str) -> tuple[str, str]:
+    """How the README writes a package or module, and what it is."""
+    path, name = ROOT / "seqlab" / room / "__init__.py", f"seqlab/{room}/"
+    if not path.exists():
+        path, name = path.parent.with_suffix(".py"), f"seqlab/{room}.py"
+    document = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    return name, re.match(r"(.+?)\.(\s|$)", document)[1]

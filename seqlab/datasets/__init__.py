@@ -1,4 +1,4 @@
-"""Data: named datasets or your own log -> InteractionLog -> Split -> Sequences -> Batch.
+"""Named datasets or your own log -> InteractionLog -> Split -> Sequences -> Batch.
 
 Names are imported when first used, so that `import seqlab.datasets` costs nothing. (The module behind
 `catalog()` is called named.py: a module of the function's name would hide the function.)

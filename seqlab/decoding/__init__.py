@@ -1,4 +1,4 @@
-"""From next-code logits to ranked items: beams over a trie, exact scoring, and two ways to a more varied list."""
+"""Next-code scores -> ranked items: beams over a trie, exact scoring, two ways to a more varied list."""
 
 from seqlab.contracts import Decoder
 from seqlab.decoding.beams import Beams, Step, best_items

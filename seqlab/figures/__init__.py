@@ -1,4 +1,4 @@
-"""Pictures: tidy tables in, plotly figures (or escaped HTML tables) out. Nothing here knows a model.
+"""Tidy tables -> plotly figures or escaped HTML. Nothing here knows a model.
 
 Names are imported when first used, so that `import seqlab.figures` costs nothing. (No file has the name of a function
 in it: the module would hide the function.)

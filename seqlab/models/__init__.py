@@ -1,4 +1,4 @@
-"""One file = one published system: its card, its Config, its Recommender. A file put here is found by its name."""
+"""One file = one published system: its card, its Config, its class. A file put here is found by its name."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How any module with a loss is trained: options, the epoch loop, checkpoints; it knows no split."""
+"""The epoch loop for any module with a loss: options, checkpoint, processes; it knows no split."""

@@ -1,4 +1,4 @@
-"""Settings that suit a dataset: one <system>.toml each, with a section per dataset and one for all other logs."""
+"""Settings that suit a system, by dataset. <system>.toml has a section per dataset and one for all other logs."""
 
 from __future__ import annotations
 

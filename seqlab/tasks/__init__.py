@@ -1,4 +1,4 @@
-"""What a system is measured by: each task ranks the answers of a split's questions."""
+"""What a system is measured by: the rank of each answer of a split."""
 
 from seqlab.tasks.next_item import rank
 

@@ -1,4 +1,4 @@
-"""Item vectors -> CodeBook (semantic IDs). One file = one tokenizer; a file put here is found by its name.
+"""Item vectors -> CodeBook (semantic IDs) with its Trie. One file = one tokenizer, found by its name.
 
 A tokenizer is scikit-learn-like: the constructor stores its settings, `fit(X)` learns and returns itself,
 `encode(X)` gives codes (n, C), `decode(codes)` gives vectors back (from fewer columns: a coarser vector).

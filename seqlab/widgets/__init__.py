@@ -1,4 +1,4 @@
-"""Controls bound to a trained system. Each has `.view`, the live controls, and `.still()`, the same without a kernel.
+"""Figures bound to a live model. Each has `.view`, the live controls, and `.still()`, the same without a kernel.
 
 In a notebook a widget is shown by naming it; in a report (SEQLAB_REPORT is set) it makes no control and shows its
 still. Names are imported when first used.
