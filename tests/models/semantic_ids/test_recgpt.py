@@ -12,7 +12,7 @@ import seqlab
 from seqlab import decoding, models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
-from seqlab.models.semantic_ids import recgpt as recgpt_file
+from seqlab.items import vectors as item_vectors
 from seqlab.models.semantic_ids.recgpt import Config, RecGPT
 from seqlab.runs import store
 from seqlab.tokenizers import CodeBook
@@ -241,9 +241,9 @@ def test_random_codes_are_a_control_that_no_word_reaches():
 
 def test_the_length_of_a_vector_of_words_says_nothing(monkeypatch):
     split = titled(chain_histories(3, users=40), lambda item: ("wood", "steel")[item % 2])
-    one, whole = prepared(split), recgpt_file.item_vectors
+    one, whole = prepared(split), item_vectors.item_vectors
     lengths = 2.0 ** (np.arange(24, dtype=np.float32)[:, None] % 5 - 3)
-    monkeypatch.setattr(recgpt_file, "item_vectors", lambda *asked: whole(*asked) * lengths)
+    monkeypatch.setattr(item_vectors, "item_vectors", lambda *asked: whole(*asked) * lengths)
     other = prepared(split)
     assert torch.equal(one.ids.codes, other.ids.codes) and torch.equal(one.chunks, other.chunks)
     assert len(one.ids.codes[1:].unique(dim=0)) > 1 and bool(one.chunks[1:].any())
