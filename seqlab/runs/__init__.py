@@ -1,0 +1,1 @@
+"""The run folder: what defines a run, how one is written, read and found."""
