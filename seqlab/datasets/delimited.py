@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from seqlab.datasets.columns import PLAIN, guess, text_of
+from seqlab.datasets.columns import PLAIN, text_of
+from seqlab.datasets.guessing import guess
 from seqlab.runtime.text import DataError, listed, nearest
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", "::": "double colon"}

@@ -10,7 +10,10 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import item_table, number_ids, pick, seconds, text_of
+from seqlab.datasets.columns import pick, text_of
+from seqlab.datasets.ids import number_ids
+from seqlab.datasets.item_table import item_table
+from seqlab.datasets.timestamps import seconds
 from seqlab.runtime.text import DataError
 
 __all__ = ["DataError", "InteractionLog", "make_log"]

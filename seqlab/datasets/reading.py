@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import NO_TIME, PLAIN, WHOLE, absent, guess, pick, seconds
+from seqlab.datasets.columns import PLAIN, WHOLE, absent, pick
 from seqlab.datasets.delimited import ENDINGS, GUESSED, NotUTF8, ending_of, first_line, read_delimited
+from seqlab.datasets.guessing import guess
 from seqlab.datasets.log import InteractionLog, make_log
+from seqlab.datasets.timestamps import NO_TIME, seconds
 from seqlab.runtime.text import DataError, listed
 
 BAD = ("refuse", "drop")

@@ -221,29 +221,6 @@ def test_times_that_run_backwards_in_the_source_are_counted():
     assert not any("backwards" in note for note in make_log(timed).notes)
 
 
-@pytest.mark.parametrize(
-    ("stamps", "unit"),
-    [
-        ([1_500_000_000, 1_500_000_060], "seconds"),
-        ([1_500_000_000_000, 1_500_000_060_000], "milliseconds"),
-        ([1_500_000_000_000_000, 1_500_000_060_000_000], "microseconds"),
-        ([1_500_000_000_000_000_000, 1_500_000_060_000_000_000], "nanoseconds"),
-        (["2017-07-14T02:40:00", "2017-07-14 02:41"], "ISO 8601"),
-        (["1500000000", "1500000060"], "seconds"),
-        (["2017-07-14T04:40:00+02:00", "2017-07-14T02:41:00Z"], "ISO 8601"),
-        (pd.to_datetime(["2017-07-14 02:40", "2017-07-14 02:41"]), "datetimes"),
-        (
-            pd.to_datetime(["2017-07-14 02:40", "2017-07-14 02:41"]).tz_localize("UTC").tz_convert("Asia/Tokyo"),
-            "datetimes",
-        ),
-    ],
-)
-def test_times_of_every_kind_become_unix_seconds(stamps, unit):
-    log = make_log(pd.DataFrame({"user": [1, 1], "item": [1, 2], "timestamp": stamps}))
-    assert log.events["timestamp"].tolist() == [1_500_000_000.0, 1_500_000_060.0]
-    assert any(unit in note for note in log.notes)
-
-
 NAN = float("nan")
 BAD = {
     "a gap among ids": (
