@@ -13,6 +13,7 @@ from seqlab.runtime.text import DataError, listed, nearest
 
 WHOLE = r"(?:0|[1-9][0-9]*)"
 PLAIN = r"[+-]?[0-9]+(?:\.[0-9]*)?"
+NUMBER = rf"(?:{PLAIN}|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 EXPONENT = r"[0-9]+[eE][0-9]{1,2}"
 TYPED = r"[!-~]+(?: [!-~]+)*"
 """Text in which nothing can hide: no blanks at its ends, no invisible or composed characters."""

@@ -1,14 +1,9 @@
 import gzip
-from pathlib import Path
 
 import pytest
 
 from seqlab.datasets import DataError, load, read
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+from tests.datasets.test_reading import write
 
 
 def rows(first: int, last: int, title: str = "mug") -> str:
@@ -85,12 +80,6 @@ def test_a_file_without_names_is_said_to_have_none_and_is_read_by_places(tmp_pat
     assert log.n_events == 3 and log.items["item_id"].tolist() == [11, 12]
     assert log.events["timestamp"].tolist() == [978300000, 978300060, 978300120]
     assert any("first line is data" in note for note in log.notes)
-
-
-def test_items_without_names_have_their_key_first(tmp_path):
-    movies = write(tmp_path / "movies.dat", "11::Toy Story::Comedy\n12::L\xe9on::Crime\n".encode("latin-1"))
-    log = read(write(tmp_path / "ratings.dat", RATINGS), 0, 1, 3, items=movies, title=1, encoding="latin-1")
-    assert log.items["title"].tolist() == ["Toy Story", "Léon"]
 
 
 def test_numbered_columns_with_names_keep_their_names(tmp_path):
