@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from seqlab.datasets.columns import NUMBER, WHOLE, absent, pick
-from seqlab.datasets.delimited import ENDINGS, GUESSED
+from seqlab.datasets.delimited import GUESSED
+from seqlab.datasets.dialect import ENDINGS
 from seqlab.datasets.guessing import guessed, guessed_time, title_among_events
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.tables import SourceTable, read_item_table, read_table

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.delimited import ENDINGS, NotUTF8, ending_of, first_line, read_delimited
+from seqlab.datasets.delimited import first_line, read_delimited
+from seqlab.datasets.dialect import ENDINGS, NotUTF8, ending_of
 from seqlab.datasets.guessing import guess
 from seqlab.runtime.text import DataError
 

@@ -59,3 +59,8 @@ def test_titles_among_the_events_are_found_but_not_what_is_said_of_events(tmp_pa
         for log in (load(path), read(pd.read_csv(path))):
             assert log.items["title"].tolist() == titles
             assert any(f"column {name!r} taken as the title" in note for note in log.notes) == (titles != ["7", "8"])
+
+
+def test_the_columns_of_recbole_are_known(tmp_path):
+    text = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t2\t3\t978300000\n1\t3\t3\t978300060\n"
+    assert load(write(tmp_path / "ml.inter", text)).events["timestamp"].tolist() == [978300000, 978300060]

@@ -1,7 +1,7 @@
 import pytest
 
 from seqlab.datasets import DataError, read
-from tests.datasets.test_delimited import RATINGS
+from tests.datasets.test_dialect import RATINGS
 from tests.datasets.test_reading import GOOD, write
 
 
