@@ -11,7 +11,7 @@ from seqlab import figures
 from seqlab.evaluation.comparison import EVERYBODY, Standings, seconds_per_user
 from seqlab.evaluation.metrics import INTERVALS
 from seqlab.experiments import leaderboard
-from seqlab.figures.comparisons import COSTS
+from seqlab.figures.cost_quality import COSTS
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
 from seqlab.optimization.options import Options

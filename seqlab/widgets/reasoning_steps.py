@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.figures.reasoning import MEASURES
+from seqlab.figures.reasoning_path import MEASURES
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
 from seqlab.inspection import influence, projection, reasoning_steps

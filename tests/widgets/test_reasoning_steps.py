@@ -9,7 +9,7 @@ import torch
 
 from seqlab import tracing, widgets
 from seqlab.datasets import history
-from seqlab.figures.reasoning import BLUE, LATER
+from seqlab.figures.reasoning_path import BLUE, LATER
 from seqlab.inspection import reasoning_steps
 
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
