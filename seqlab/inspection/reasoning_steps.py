@@ -90,7 +90,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     """Rank the answer of every question of `part` ("valid" or "test") by every step's state, in one pass.
 
     Probabilities are those of the whole catalogue under each step's temperature; the seen filter (as in
-    `evaluation.rank`) touches ranks and lists alone. Memory does not grow with the catalogue times the users.
+    `tasks.rank`) touches ranks and lists alone. Memory does not grow with the catalogue times the users.
     A step is judged by its own state; a system that answers with a mean of states (ERL) does better or worse than
     any of them. Raises `ValueError` for a system that does not reason in steps.
     """

@@ -69,7 +69,7 @@ def render(
 ) -> list[Report]:
     """Run notebooks, each in a kernel of this Python and in the working folder, and render what they show.
 
-    notebooks: their paths, or those of pinned views (`pins.pin`), which bring a notebook and its parameters.
+    notebooks: their paths, or those of pinned views (`runs.pins.pin`), which bring a notebook and its parameters.
     parameters: values for the cell tagged `parameters`, of every notebook given; text is read as the declared type.
     Paths are relative to the working folder, wherever a notebook lies; modules beside it are found too.
     name: of the report, for one notebook (default: the notebook's). timeout: seconds a cell may take; start_timeout:

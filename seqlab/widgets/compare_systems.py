@@ -35,11 +35,11 @@ class CompareSystems:
     A cell opens groups of users of that system and the reference, a group its users, the one whom the system serves
     better first. runs: by label one run, or several seeds; of a list, runs of one system with the same settings, and
     with the same options where they have folders, are seeds of each other. reference: a label (None: the best system
-    that only counts, or the first). measured: the leaderboard (`leaderboard.read`), whose rows of these data under this
-    protocol stand in the table as numbers. users: rows of the still's list. A group or a user that is opened is
-    selected in `selection`; whom it holds from elsewhere is a group here. on_user(user) is called with the number of a
-    user who is chosen. Raises `ValueError` for runs of several protocols or of another split, fewer than two systems,
-    and for a reference that is none of them.
+    that only counts, or the first). measured: the leaderboard (`experiments.leaderboard.read`), whose rows of these
+    data under this protocol stand in the table as numbers. users: rows of the still's list. A group or a user that is
+    opened is selected in `selection`; whom it holds from elsewhere is a group here. on_user(user) is called with the
+    number of a user who is chosen. Raises `ValueError` for runs of several protocols or of another split, fewer than
+    two systems, and for a reference that is none of them.
     """
 
     def __init__(

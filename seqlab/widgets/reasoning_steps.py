@@ -90,7 +90,7 @@ class ReasoningSteps:
         return near.assign(title=[self._titles[item] for item in near["item"]])
 
     def prior(self) -> pd.DataFrame | None:
-        """Where the system's prior, if it has one, pulls this user at the stop: `evaluation.reasoning.prior`."""
+        """Where the system's prior, if it has one, pulls this user at the stop: `inspection.thoughts.prior`."""
         return thoughts.prior(self._model, self._history, self.answer, self.stop)
 
     def lists(self, k: int = 10) -> Html:
