@@ -98,7 +98,7 @@ leaderboard: install
 	$(LEADERBOARD) $(FLOORS) swing $(subst recgpt,recgpt:per_item=True,$(WITH_IDS)) $(WITHOUT_IDS) --dataset ml-1m --against sasrec
 	$(LEADERBOARD) discrec setrec recgpt:per_item=True tiger tiger:dim=64:epochs=20 --dataset ml-1m --against tiger:dim=64:epochs=20
 	$(LEADERBOARD) tiger markov --dataset ml-1m --against markov
-	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
+	$(BIN)/python -c 'from seqlab.experiments import leaderboard_page; leaderboard_page.write()'
 
 clean:
 	rm -rf $(VENV) .bench/peers .pytest_cache .ruff_cache

@@ -1,6 +1,6 @@
 """The leaderboard as a page to read, `data/leaderboard.md`: what was measured, beside what was published and claimed.
 
-    python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
+    python -c 'from seqlab.experiments import leaderboard_page; leaderboard_page.write()'
 
 makes it from `data/leaderboard.csv`, the gains beside it, the datasets' cards and `data/claims.csv`.
 """

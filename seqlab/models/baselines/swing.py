@@ -3,7 +3,7 @@
 Paper: Yang et al., "Large Scale Product Graph Construction for Recommendation in E-commerce", 2020 (arXiv 2010.05525).
 ManCAR reads this graph; what it gains over the graph alone is what its reasoning is worth.
 
-Confirmed: the weights are those of ManCAR's paper (see seqlab.datasets.swing), built from training histories alone.
+Confirmed: the weights are those of ManCAR's paper (see seqlab.items.swing_graph), built from training histories alone.
 Changed on purpose: no user is sampled, so the graph is exact, unless `users` says how many of an item to read.
 Reconstructed: the score, a plain sum over the history, as in item_knn.
 Held against: no published number of our protocol was seen; a floor beside item_knn.

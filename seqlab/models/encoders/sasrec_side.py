@@ -5,7 +5,7 @@ of semantic IDs reads item text or fields, so what it gains over a SASRec that k
 Here the item table is an id's embedding plus a learned projection of the item vectors that the codes are made from.
 
 Confirmed: nothing of how the paper's control mixes its fields; only that it is given them (its Table 4).
-Changed on purpose: item vectors of `datasets.text`, the same that tokenizers get, instead of tables of fields; any
+Changed on purpose: item vectors of `items.vectors`, the same that tokenizers get, instead of tables of fields; any
 others by `adopt`. The rest is this lab's SASRec with the softmax over the whole catalogue.
 Reconstructed: the sum of id and projection, without a bias, on both sides (input and output) of one tied table; vectors
 divided by their root mean square, and a projection that starts as large as the ids.
@@ -44,7 +44,7 @@ class Config:
     layers: int = 2
     heads: int = 2
     dropout: float = 0.3
-    vectors: str | None = None  # of datasets.text; none: as for codes, tfidf+collaborative, or the latter without words
+    vectors: str | None = None  # of items.vectors; none: as for codes, tfidf+collaborative, or the latter without words
     vector_dim: int = 128  # width of the vectors at most; narrower ones are filled up with zeros
     ids: bool = True  # false: items are their vectors alone
 

@@ -12,7 +12,7 @@ lambda KL(teacher || step) over steps; the stop at KL(p_{t-1} || p_t) < epsilon.
 Changed on purpose, where the released code differs: the output table is the live input table (code: a copy of it,
 renewed once an epoch, without gradient); missing neighbours and the target among them get no mass of the teacher, and
 later ones move up (code: they do); who stops leaves the batch (code: all steps are made, one is picked); epsilon is
-to be chosen on validation, `evaluation.reasoning.choose_threshold` (code: eleven rows on test); the graph samples no
+to be chosen on validation, `inspection.stopping.choose_threshold` (code: eleven rows on test); the graph samples no
 users; no noisy branch.
 Also: LayerNorm instead of RMSNorm, items scaled by sqrt(dim) as in SASRec, right padding, `cuts` random histories per
 user and epoch.

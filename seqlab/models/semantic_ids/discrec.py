@@ -55,7 +55,7 @@ class Config:
     dropout: float = 0.2  # paper .1
     levels: tuple[int, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae; random_codes is the control
-    vectors: str | None = None  # of datasets.text; none: tfidf+collaborative, or the latter alone; paper LLaMA
+    vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper LLaMA
     resolve: How = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
     width: int = 20  # of the beam, at least; a longer list needs a wider one; paper 20
     cuts: int = 4  # encoder_decoder: histories learned from per user and epoch, cut at random

@@ -57,7 +57,7 @@ class Config:
     levels: tuple[int, ...] = (15_360, 15_360, 15_360, 15_360)  # codes per slot at most; as the paper
     values: tuple[int, ...] = (8, 8, 8, 6, 5)  # FSQ's grid, whose product is a slot's codes; as the paper
     tokenizer: str = "fsq"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
-    vectors: str | None = None  # of datasets.text; none: tfidf, or collaborative without words; paper MPNet
+    vectors: str | None = None  # of items.vectors; none: tfidf, or collaborative without words; paper MPNet
     resolve: How = "none"  # equal tuples; paper none
     dense: bool = True  # read the raw chunk of the vector beside its code; paper yes
     chunk: int = 16  # numbers of a vector per slot at most; paper 192

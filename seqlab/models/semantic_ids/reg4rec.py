@@ -54,7 +54,7 @@ class Config:
     dropout: float = 0.2
     levels: tuple[int, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
     tokenizer: str = "parallel_vq"  # of seqlab.tokenizers; random_codes is the control
-    vectors: str | None = None  # of datasets.text; none: as datasets.text.usual says
+    vectors: str | None = None  # of items.vectors; none: as items.vectors.usual says
     resolve: How = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
     temperature: float = 0.1  # of the logits; .1
     order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all

@@ -60,7 +60,7 @@ class Config:
     levels: tuple[int, ...] = (32, 32, 64)  # codes at most: branches (fewer if under 10 items each), room; see paper
     tokenizer: str = "balanced_tree"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     anchors: Literal["aligned", "none"] = "aligned"  # of the tree; paper aligned (GAOQ)
-    vectors: str | None = None  # of datasets.text; none: FAMAE's, as in the paper
+    vectors: str | None = None  # of items.vectors; none: FAMAE's, as in the paper
     resolve: How = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
     width: int = 20  # of the beam, at least; a longer list needs a wider one; paper 50
     field_dim: int = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128

@@ -56,7 +56,7 @@ class Config:
     heads: int = 2  # paper 8
     dropout: float = 0.3  # paper .1
     semantic: int = 2  # tokens per item besides the collaborative one; paper 4 on Toys
-    vectors: str | None = None  # of datasets.text, or random; none: tfidf, or collaborative without words
+    vectors: str | None = None  # of items.vectors, or random; none: tfidf, or collaborative without words
     features: int = 64  # width of those vectors at most; sentence has 384; paper those of a language model
     factors: int = 64  # width of the collaborative vectors at most; paper 64
     factors_from: str = "collaborative"  # or random: the control

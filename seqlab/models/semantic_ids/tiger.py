@@ -50,7 +50,7 @@ class Config:
     dropout: float = 0.2  # paper .1
     levels: tuple[int, ...] = (256, 256, 256, 256)  # codes per level at most; paper 3 x 256 and an index
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae
-    vectors: str | None = None  # of datasets.text; none: tfidf+collaborative, or the latter alone; paper Sentence-T5
+    vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper Sentence-T5
     resolve: How = "index"  # equal tuples; paper index
     letter: bool = False  # rq_vae with LETTER's collaborative and diversity terms
     legal_only: bool = False  # train and score with legal codes alone (MSCGRec); paper no
