@@ -145,6 +145,7 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
     `dataset`, `reading`: what `datasets.load` takes. `given`: settings and options that differ from the preset, for all
     arms. Run folders go to `runs/<dataset>/<system>-<seed>-<hash of what differs from the defaults>`. The table is
     rewritten after every run, aside, then renamed. The rows have a column "arm" in front.
+    Raises `KeyboardInterrupt` where a training is interrupted; the rows before it are in the table.
     `against`: one of the arms. The gains over it are paired by user, after each user's mean over the seeds; columns
     GAINED. They are kept beside the table, in `gains_path(path)`, and stand where a run's folder is gone. Raises
     `ValueError` for another arm, `FileNotFoundError`, before anything is trained, where a folder is gone and no gain of
@@ -167,7 +168,7 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
         print(f"{what} ({one.folder}):", flush=True)
         run = one.made(split)
         if run.interrupted:
-            return _rows(plans, path), None
+            raise KeyboardInterrupt
         add([row(run, split, one.options)], path)
     if against is None:
         return _rows(plans, path), None
