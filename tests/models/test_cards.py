@@ -13,28 +13,20 @@ import pytest
 from typer.testing import CliRunner
 
 from seqlab import cli, models, tasks
-from seqlab.datasets import catalog
+from seqlab.datasets import catalog, leave_one_out
 from seqlab.evaluation.metrics import METRIC_NAMES
 from seqlab.experiments import leaderboard_page, plan
 from seqlab.experiments.leaderboard import GAINED, read
 from seqlab.models import baselines
+from seqlab.optimization.options import Options
+from seqlab.training.fit import fit
+from tests.synthetic import log_of
 
 ROOT = Path(__file__).parents[2]
-TOY = '''"""Toy: recommends the items with the smallest numbers. Paper: none."""
-from dataclasses import dataclass
-from torch import nn
-from seqlab.contracts import Card
-
-CARD = Card(claim="Small numbers | sell.", title="On Toys", authors="A & B", year=2031, venue="TOY", controls="markov")
-TINY = {"max_length": 4}
-
-@dataclass(frozen=True)
-class Config:
-    max_length: int = 5
-
-class Toy(nn.Module):
-    def recommend(self, batch, k): ...
-'''
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+(EXAMPLE,) = [block for block in re.findall(r"```python\n(.*?)```", README, flags=re.S) if "CARD = Card(" in block]
+TOY = EXAMPLE.replace("CARD = Card(", 'CARD = Card(title="On Toys", authors="A & B", year=2031, venue="TOY", ')
+"""The README's example of a system, with a paper."""
 
 every_system = pytest.mark.parametrize("name", models.names())
 
@@ -74,7 +66,7 @@ def test_tiny_settings_are_settings_of_the_system(name: str) -> None:
 
 
 def test_the_readme_shows_every_system() -> None:
-    assert models.gallery_markdown() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert models.gallery_markdown() in README
 
 
 @pytest.fixture
@@ -94,12 +86,12 @@ def test_a_file_alone_is_listed_and_shown_in_the_gallery(toy: None) -> None:
     assert (row["family"], row["paper"], row["year"], row["venue"]) == ("baselines", "A & B, On Toys", 2031, "TOY")
     assert "| `toy` | A & B, On Toys | 2031 | TOY | baselines |\n" in models.gallery_markdown()
     printed = CliRunner().invoke(cli.app, ["models"]).output
-    assert re.search(r"^toy \(baselines\)\n +Toy: recommends .+\n +A & B, On Toys, TOY, 2031\n", printed, flags=re.M)
+    assert re.search(r"^toy \(baselines\)\n +Last item: .+\n +A & B, On Toys, TOY, 2031\n", printed, flags=re.M)
 
 
 def test_a_file_alone_is_measured_against_its_controls_on_the_default_dataset(toy: None) -> None:
     (one,) = [one for one in plan.comparisons() if "toy" in one.arms]
-    assert (one.dataset, one.seen_filter, one.seeds, one.against) == ("complete-journey", False, (0,), "markov")
+    assert (one.dataset, one.seen_filter, one.seeds, one.against) == ("complete-journey", False, (0,), "popularity")
     assert "toy" in CliRunner().invoke(cli.app, ["plan"]).output
     assert not [arm for arm, *_ in plan.tunings() if arm == "toy"]  # it is not trained
 
@@ -107,7 +99,13 @@ def test_a_file_alone_is_measured_against_its_controls_on_the_default_dataset(to
 def test_a_file_alone_has_its_claim_on_the_page(toy: None) -> None:
     table = read(ROOT / "data" / "leaderboard.csv")
     page = leaderboard_page.page(table, pd.DataFrame(columns=GAINED), {"sasrec": "Held."})
-    assert "| toy | Small numbers \\| sell. | markov | Not measured yet. |\n" in page
+    assert "| toy | The last item once more beats popularity. | popularity | Not measured yet. |\n" in page
+
+
+def test_a_file_alone_is_trained_and_answers(toy: None) -> None:
+    split = leave_one_out(log_of([[1, 2, 2, 3, 3, 3], [2, 1, 1, 2, 2, 2], [3, 1, 3, 1, 1, 1]], repeats=True))
+    run = fit(models.create("toy", split, models.module("toy").TINY), split, Options())
+    assert run.metrics["test"]["recall@1"] == 1
 
 
 def test_a_file_without_a_card_is_refused_by_name(toy: None, tmp_path: Path) -> None:
