@@ -25,7 +25,7 @@ from tests.synthetic import log_of
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 (EXAMPLE,) = [block for block in re.findall(r"```python\n(.*?)```", README, flags=re.S) if "CARD = Card(" in block]
-TOY = EXAMPLE.replace("CARD = Card(", 'CARD = Card(title="On Toys", authors="A & B", year=2031, venue="TOY", ')
+WITH_PAPER = EXAMPLE.replace("CARD = Card(", 'CARD = Card(title="On Toys", authors="A & B", year=2031, venue="TOY", ')
 """The README's example of a system, with a paper."""
 
 every_system = pytest.mark.parametrize("name", models.names())
@@ -70,45 +70,45 @@ def test_the_readme_shows_every_system() -> None:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def last_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A file of a system among the baselines, and nothing else."""
-    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "last_item.py").write_text(WITH_PAPER)
     with monkeypatch.context() as patched:
         patched.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
         models._files.cache_clear()
         yield
     models._files.cache_clear()
-    sys.modules.pop("seqlab.models.baselines.toy", None)
+    sys.modules.pop("seqlab.models.baselines.last_item", None)
 
 
-def test_a_file_alone_is_listed_and_shown_in_the_gallery(toy: None) -> None:
-    row = models.table().set_index("system").loc["toy"]
+def test_a_file_alone_is_listed_and_shown_in_the_gallery(last_item: None) -> None:
+    row = models.table().set_index("system").loc["last_item"]
     assert (row["family"], row["paper"], row["year"], row["venue"]) == ("baselines", "A & B, On Toys", 2031, "TOY")
-    assert "| `toy` | A & B, On Toys | 2031 | TOY | baselines |\n" in models.gallery_markdown()
+    assert "| `last_item` | A & B, On Toys | 2031 | TOY | baselines |\n" in models.gallery_markdown()
     printed = CliRunner().invoke(cli.app, ["models"]).output
-    assert re.search(r"^toy \(baselines\)\n +Last item: .+\n +A & B, On Toys, TOY, 2031\n", printed, flags=re.M)
+    assert re.search(r"^last_item \(baselines\)\n +Last item: .+\n +A & B, On Toys, TOY, 2031\n", printed, flags=re.M)
 
 
-def test_a_file_alone_is_measured_against_its_controls_on_the_default_dataset(toy: None) -> None:
-    (one,) = [one for one in plan.comparisons() if "toy" in one.arms]
+def test_a_file_alone_is_measured_against_its_controls_on_the_default_dataset(last_item: None) -> None:
+    (one,) = [one for one in plan.comparisons() if "last_item" in one.arms]
     assert (one.dataset, one.seen_filter, one.seeds, one.against) == ("complete-journey", False, (0,), "popularity")
-    assert "toy" in CliRunner().invoke(cli.app, ["plan"]).output
-    assert not [arm for arm, *_ in plan.tunings() if arm == "toy"]  # it is not trained
+    assert "last_item" in CliRunner().invoke(cli.app, ["plan"]).output
+    assert not [arm for arm, *_ in plan.tunings() if arm == "last_item"]  # it is not trained
 
 
-def test_a_file_alone_has_its_claim_on_the_page(toy: None) -> None:
+def test_a_file_alone_has_its_claim_on_the_page(last_item: None) -> None:
     table = read(ROOT / "data" / "leaderboard.csv")
     page = leaderboard_page.page(table, pd.DataFrame(columns=GAINED), {"sasrec": "Held."})
-    assert "| toy | The last item once more beats popularity. | popularity | Not measured yet. |\n" in page
+    assert "| last_item | The last item once more beats popularity. | popularity | Not measured yet. |\n" in page
 
 
-def test_a_file_alone_is_trained_and_answers(toy: None) -> None:
+def test_a_file_alone_is_trained_and_answers(last_item: None) -> None:
     split = leave_one_out(log_of([[1, 2, 2, 3, 3, 3], [2, 1, 1, 2, 2, 2], [3, 1, 3, 1, 1, 1]], repeats=True))
-    run = fit(models.create("toy", split, models.module("toy").TINY), split, Options())
+    run = fit(models.create("last_item", split, models.module("last_item").TINY), split, Options())
     assert run.metrics["test"]["recall@1"] == 1
 
 
-def test_a_file_without_a_card_is_refused_by_name(toy: None, tmp_path: Path) -> None:
-    (tmp_path / "toy.py").write_text(TOY.replace("CARD = ", "FACTS = "))
-    with pytest.raises(TypeError, match=r"seqlab\.models\.baselines\.toy must define CARD"):
+def test_a_file_without_a_card_is_refused_by_name(last_item: None, tmp_path: Path) -> None:
+    (tmp_path / "last_item.py").write_text(WITH_PAPER.replace("CARD = ", "FACTS = "))
+    with pytest.raises(TypeError, match=r"seqlab\.models\.baselines\.last_item must define CARD"):
         models.table()
