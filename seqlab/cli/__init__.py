@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from seqlab.cli.experiments import leaderboard, sweep, tune
+from seqlab.cli.experiments import leaderboard, plan, sweep, tune
 from seqlab.cli.listings import datasets, doctor, models
 from seqlab.cli.notebooks import lab, report
 from seqlab.cli.train import compare, evaluate, fit
@@ -27,7 +27,7 @@ def alone(context: typer.Context) -> None:
         )
 
 
-COMMANDS = (fit, evaluate, compare, report, models, datasets, leaderboard, sweep, tune, doctor, lab)
+COMMANDS = (fit, evaluate, compare, report, models, datasets, leaderboard, sweep, tune, plan, doctor, lab)
 """As --help lists them."""
 for command in COMMANDS:
     app.command()(command)

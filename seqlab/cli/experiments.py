@@ -1,4 +1,4 @@
-"""Many trainings: the leaderboard, a sweep, a search of settings."""
+"""Many trainings: the leaderboard, a sweep, a search of settings, and the plan of them all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def leaderboard(
 
     given = pairs(settings or [])
     path = table or runs / "leaderboard.csv"
-    rows, gains = board.complete(arms, dataset, numbers(seeds), path, runs, given, seen_filter, against, reading)
+    try:
+        rows, gains = board.complete(arms, dataset, numbers(seeds), path, runs, given, seen_filter, against, reading)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on from there.", err=True)
+        raise typer.Exit(130) from None
     shown = ["arm", "seed", "users", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
     typer.echo(rows[shown].to_string(index=False))
     typer.echo(f"The table: {path}")
@@ -125,3 +129,28 @@ def tune(
     again = shlex.join(["seqlab", "leaderboard", tuned.arm, "--dataset", dataset, "--runs", str(runs),
                         *(word for key, text in reading.items() for word in (f"--{key}", text))])  # fmt: skip
     typer.echo(f"\nThe best by validation:\n{again}\n\nFor seqlab/presets/{system}.toml:\n{tuned.preset}")
+
+
+def plan(
+    missing: Annotated[bool, typer.Option("--missing", help="list what the leaderboard lacks")] = False,
+    train: Annotated[bool, typer.Option("--train", help="train that (hours), and write its page")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="search settings of every system (hours)")] = False,
+    trials: Annotated[int, typer.Option(min=1, help="of each search")] = 3,
+    folder: Annotated[Path, typer.Option(help="where leaderboard.csv, claims.csv and runs/ are")] = Path("data"),
+) -> None:
+    """What the cards of all systems ask the leaderboard to measure; listed, or done."""
+    from seqlab.experiments import plan as plans
+
+    if missing + train + tune > 1:
+        raise ValueError("--missing, --train and --tune are three tasks; choose one.")
+    try:
+        if train:
+            plans.complete(folder)
+        elif tune:
+            plans.tune(trials, folder / "runs", typer.echo)
+        else:
+            lines = plans.missing(folder / "leaderboard.csv", folder / "runs") if missing else plans.comparisons()
+            typer.echo("\n".join(map(str, lines)) or "Nothing is missing.")
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on from there.", err=True)
+        raise typer.Exit(130) from None

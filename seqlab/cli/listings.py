@@ -9,8 +9,9 @@ def models() -> None:
     """The systems, and what can be set."""
     from seqlab import models as systems
 
-    for row in systems.table().itertuples(index=False):
-        typer.echo(f"{row.system}\n    {row[1]}\n    {row.settings}")
+    for row in systems.table().to_dict("records"):
+        paper = f"{row['paper']}, {row['venue']}, {row['year']}" if row["paper"] else "no paper"
+        typer.echo(f"{row['system']} ({row['family']})\n    {row['what it is']}\n    {paper}\n    {row['settings']}")
 
 
 def datasets() -> None:
