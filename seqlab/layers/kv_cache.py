@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqlab.layers.attention import attend
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Tap
 
@@ -158,11 +158,6 @@ class CrossBlock(nn.Module):
 
     def _look(self, x: Tensor, key: Tensor, value: Tensor, real: Tensor | None, tap: Tap) -> Tensor:
         query = self._split(self.query(self.before_memory(x)))
-        mask = None if real is None else real[:, None, None, :]
-        if tap.active:
-            logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-            logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
-            mixed = tap(logits.softmax(-1)) @ value
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, mask)
+        mask = None if real is None else real[:, None, None]  # (B, 1, 1, T)
+        mixed = attend(query, key, value, mask, tap)
         return self.project_out(mixed.transpose(1, 2).flatten(2))  # (B, C, D)

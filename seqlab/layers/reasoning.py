@@ -190,7 +190,7 @@ class Stack:
             inputs = torch.cat([memory.inputs, x], 1)  # (B, T + s, D)
             view = F.pad(memory.view, (0, 1), value=True)  # (B, T + s)
             sees = torch.cat([F.pad(memory.sees, (0, 1)), view[:, None]], 1)  # (B, T + s, T + s)
-            return self._in_the_open(inputs, sees)[:, -1:], Memory((), inputs, sees, view)
+            return self._unfused(inputs, sees)[:, -1:], Memory((), inputs, sees, view)
         layers = []
         for block, kept in zip(self.blocks, memory.layers, strict=True):
             x, kept = kv_cache.write(block, x, kept, None)
@@ -220,15 +220,10 @@ class Stack:
         else:
             sees = view[:, None]
         sees = sees.expand(len(x), x.shape[1], -1)
-        return self._in_the_open(x, sees), Memory((), x, sees, view)
+        return self._unfused(x, sees), Memory((), x, sees, view)
 
-    def _in_the_open(self, x: Tensor, sees: Tensor) -> Tensor:
+    def _unfused(self, x: Tensor, sees: Tensor) -> Tensor:
         """The plain forward pass over tokens x (B, T, D), of which each sees those that `sees` (B, T, T) says."""
         for block in self.blocks:
-            attention = block.attention
-            query, key, value = attention.project(block.before_attention(x))
-            logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, T, T)
-            weights = attention.weights(logits.masked_fill(~sees[:, None], -torch.inf).softmax(-1))
-            mixed = (weights @ value).transpose(1, 2).flatten(2)  # (B, T, D)
-            x = block.feed(x + block.dropout(attention.project_out(mixed)))
+            x = block(x, sees)
         return self.norm(x)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqlab.runtime import settings
 from seqlab.optimization.options import Options
+from seqlab.presets import usual_options
 from seqlab.runs.identity import Identity, find, identity, stored_identity
 from seqlab.runs.run import Run, load_run
-from seqlab.presets import usual_options
+from seqlab.runtime import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

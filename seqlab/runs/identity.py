@@ -54,8 +54,6 @@ class Identity:
         return f"{self.system}-{self.options['seed']}-{digest}"
 
 
-
-
 def identity(model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int = 2) -> Identity:
     """What training this model so would be."""
     return Identity(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from seqlab.experiments import leaderboard
 from seqlab import models
-from seqlab.runs import find
 from seqlab.datasets import leave_one_out
+from seqlab.experiments import leaderboard
 from seqlab.optimization.options import Options
-from seqlab.training.fit import fit
 from seqlab.presets import usual_options
+from seqlab.runs import find
+from seqlab.training.fit import fit
 from seqlab.widgets import CompareSystems
 from tests.synthetic import chain_log
 

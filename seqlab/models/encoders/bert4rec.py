@@ -70,7 +70,7 @@ class BERT4Rec(nn.Module):
         positions = torch.arange(batch.items.shape[1], device=batch.items.device)
         x = self.dropout(self.before(self.items(batch.items) + self.positions(positions)))  # (B, T, D)
         for block in self.blocks:
-            x = block(x, real=batch.items > 0)
+            x = block(x, batch.items > 0)
         return self.after(x)
 
     def layout(self, batch: Batch) -> Layout:

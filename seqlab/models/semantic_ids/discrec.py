@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from seqlab import contracts, decoding
 from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
+from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import CodeWriter
 from seqlab.tokenizers.resolve import How
@@ -153,9 +154,8 @@ class Branches(nn.Module):
             part.unflatten(-1, (2, -1)).transpose(2, 3)  # (B, T, H, n, D/H)
             for part in self.project_in(y).chunk(3, dim=-1)
         )
-        logits = query[..., asked, :] @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (B, T, H, n, n)
-        weights = taps["weights"](logits.masked_fill(~self.looks[asked, :n], -torch.inf).softmax(-1))
-        y = y[:, :, asked] + (weights @ value).transpose(2, 3).flatten(3)  # (B, T, n, D)
+        mixed = attend(query[..., asked, :], key, value, self.looks[asked, :n], taps["weights"])  # (B, T, H, n, D/H)
+        y = y[:, :, asked] + mixed.transpose(2, 3).flatten(3)  # (B, T, n, D)
         collaborative = self.dropout(self.feed(self.before_feed(y)))
         both = taps["branches"](torch.stack([x[:, :, asked], collaborative], 3))  # (B, T, n, 2, D)
         gates = taps["gates"]((both * self.gate).sum(-1).softmax(-1))  # (B, T, n, 2)

@@ -138,7 +138,7 @@ class SETRec(nn.Module):
         x = self.dropout(torch.cat([history, asking.expand(users, -1, -1)], 1))  # (B, T C + Q C, D)
         seen = sees(length, tokens.shape[1], place)
         for block in self.blocks:
-            x = block.feed(x + block.dropout(_attend(block.attention, block.before_attention(x), seen)))
+            x = block(x, seen)
         return self.norm(x[:, history.shape[1] :]).unflatten(1, (place.shape[1], -1))
 
     def layout(self, batch: Batch) -> Layout:
@@ -229,17 +229,6 @@ def sees(length: int, slots: int, place: Tensor) -> Tensor:
     before = item < at[:, :, None]  # (B, L, T C)
     itself = torch.eye(at.shape[1], dtype=torch.bool, device=place.device)
     return F.pad(before, (0, at.shape[1] - len(item))) | itself
-
-
-def _attend(attention: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
-    """Attention over x (B, L, D) where `seen` (1 or B, L, L) says so: (B, L, D)."""
-    query, key, value = attention.project(x)  # (B, H, L, D/H)
-    if attention.weights.active:
-        logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, L, L)
-        mixed = attention.weights(logits.masked_fill(~seen[:, None], -torch.inf).softmax(-1)) @ value
-    else:
-        mixed = F.scaled_dot_product_attention(query, key, value, seen[:, None])
-    return attention.project_out(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
 
 
 def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
