@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from seqlab import decoding
 from seqlab.contracts import Ranking
 from seqlab.datasets.history import History, batch_of
 from seqlab.datasets.sequences import Batch
@@ -29,10 +31,10 @@ def rows_at_once(model: nn.Module, width: int) -> int:
 def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -> Tensor:
     """The scores (len(histories), N + 1) a model gives after each history; padding has -inf.
 
-    exact: a system that generates lists is asked for its `exact_score`, which costs it a pass over the catalogue per
+    exact: a system that generates lists gives its `decoding.scores`, which cost it a pass over the catalogue per
     history; without it such a system, which scores nothing by itself, raises `ValueError`.
     """
-    score = getattr(model, "score", None) or (getattr(model, "exact_score", None) if exact else None)
+    score = getattr(model, "score", None) or (partial(decoding.scores, model) if exact else None)
     if score is None:
         raise ValueError(
             f"{type(model).__name__} makes lists without scoring the catalogue, so no event's worth can be told"

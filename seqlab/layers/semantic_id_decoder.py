@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqlab.contracts import Identifiers, Loss
 from seqlab.datasets.sequences import Batch
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import CrossBlock, Written, read, read_end, which_count, write
@@ -91,6 +92,23 @@ class CodeWriter(nn.Module):
         encoder M is `cuts` answers per row on average, chosen at random; without one, all that `batch.targets` asks.
         """
         return self._from_ends(batch.cut(cuts), codes) if self.encoder else self._from_all(batch, codes)
+
+    def loss(self, batch: Batch, codes: Tensor, cuts: int = 1, legal: Identifiers | None = None) -> Loss:
+        """Minus the log-probability of the next items by teacher forcing; its parts, the cross-entropy of each level.
+
+        codes, cuts: as in `learn`. legal: the catalogue's identifiers, whose legal codes alone share the probability;
+        None: all codes do.
+        """
+        states, items = self.learn(batch, codes, cuts)  # (M, C, D), (M,)
+        truth, node, parts = codes[items], torch.zeros_like(items), {}
+        for level, head in enumerate(self.heads):
+            logits = head(states[:, level])  # (M, K)
+            if legal is not None:
+                logits = logits.masked_fill(~legal.children(node, level), -torch.inf)
+                node = legal.step(node, truth[:, level])
+            parts[f"level {level}"] = F.cross_entropy(logits, truth[:, level])
+        total = torch.stack(list(parts.values())).sum()
+        return Loss(total, {name: part.detach() for name, part in parts.items()}, len(items))
 
     def _from_all(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
         """One pass over a history and its last answer."""

@@ -19,11 +19,9 @@ Held against: R@10 .0656, NDCG@10 .0348 on amazon-beauty (log of the authors: RQ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab import contracts, decoding
@@ -84,10 +82,7 @@ class DiscRec(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        states, items = self.writer.learn(batch, self.ids.codes, self.config.cuts)  # (M, C, D), (M,)
-        truth = self.ids.codes[items]  # (M, C)
-        each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
-        return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)}, len(items))
+        return self.writer.loss(batch, self.ids.codes, self.config.cuts)
 
     def layout(self, batch: Batch) -> Layout:
         """What the tokens of the histories are: a start, then the codes of each item."""
@@ -97,22 +92,9 @@ class DiscRec(nn.Module):
         """The model about to write the next item's codes for these users; the histories are read here, once."""
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
-    @torch.no_grad()
-    def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
-        """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
-        found = decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
-        if self.live.active:
-            self.live(found.kept())
-        return found
-
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
-
-    @torch.no_grad()
-    def exact_score(self, batch: Batch) -> Tensor:
-        """The log-probability of every item, without a search: (B, N + 1). For inspection; costs a catalogue."""
-        return decoding.exact(self.decoder(batch), self.ids.book.trie)
+        return decoding.recommend(self, batch, k)
 
 
 class Branches(nn.Module):

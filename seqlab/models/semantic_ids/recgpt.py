@@ -180,11 +180,6 @@ class RecGPT(nn.Module):
         """By the exact scores, sums over the slots; items of one tuple tie."""
         return top(self.score(batch), k)
 
-    @torch.no_grad()
-    def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
-        """The catalogue-aware search with all its steps; `keep` pruned prefixes of every step are kept too."""
-        return decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
-
     def decoder(self, batch: Batch) -> contracts.Decoder:
         """The model about to write the next item's codes for these users, which it knows all at once."""
         return _Slots(self.slot_scores(batch))

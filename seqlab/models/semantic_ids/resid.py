@@ -18,7 +18,6 @@ Held against: R@10 .0645, NDCG@10 .0346 on Musical Instruments (Amazon 2023, not
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -86,10 +85,7 @@ class ReSID(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        states, items = self.writer.learn(batch, self.ids.codes)  # (M, C, D), (M,)
-        truth = self.ids.codes[items]  # (M, C)
-        each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
-        return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)})
+        return self.writer.loss(batch, self.ids.codes)
 
     def layout(self, batch: Batch) -> Layout:
         """What the tokens of the histories are: a start, then the codes of each item."""
@@ -99,22 +95,9 @@ class ReSID(nn.Module):
         """The model about to write the next item's codes for these users; the histories are read here, once."""
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
-    @torch.no_grad()
-    def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
-        """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
-        found = decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
-        if self.live.active:
-            self.live(found.kept())
-        return found
-
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
-
-    @torch.no_grad()
-    def exact_score(self, batch: Batch) -> Tensor:
-        """The log-probability of every item, without a search: (B, N + 1). For inspection; costs a catalogue."""
-        return decoding.exact(self.decoder(batch), self.ids.book.trie)
+        return decoding.recommend(self, batch, k)
 
 
 def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
