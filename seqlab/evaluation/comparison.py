@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from seqlab.evaluation.metrics import bounds, groups_of, per_user, resampled
-from seqlab.ranking import check_k, device_of, top_unseen
+from seqlab.ranking import check_k, top_unseen
+from seqlab.runtime.modules import device_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

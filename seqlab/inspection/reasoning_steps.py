@@ -15,7 +15,8 @@ from seqlab import tracing
 from seqlab.datasets.history import batch_of
 from seqlab.evaluation.metrics import bootstrap, by_group, per_user, quartiles
 from seqlab.evaluation.outcome import Ranks
-from seqlab.ranking import check_k, device_of, ranks_of
+from seqlab.ranking import check_k, ranks_of
+from seqlab.runtime.modules import device_of
 from seqlab.tasks.next_item import TOKENS_AT_ONCE, history_pairs, rows_of_scores
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Identifiers, Loss
 from seqlab.datasets.sequences import Batch
+from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import CrossBlock, Written, read, read_end, which_count, write
 from seqlab.layers.transformer import Block
@@ -58,12 +59,11 @@ class CodeWriter(nn.Module):
             self.mix_written = mix(True) if mix else None
             self.cross_blocks = nn.ModuleList(CrossBlock(dim, sizes.heads, sizes.dropout) for _ in layers)
             self.cross_norm = nn.LayerNorm(dim)
-            nn.init.normal_(self.first, std=0.02)
+            initialization.normal(self.first)
         else:
             self.written = nn.ModuleList(Written() for _ in layers)
         self.heads = nn.ModuleList(nn.Linear(dim, size, bias=False) for size in levels)
-        for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.start):
-            nn.init.normal_(weight, std=0.02)
+        initialization.normal(self.table, self.positions, self.slots, self.start)
         offsets = torch.tensor((0, *levels[:-1])).cumsum(0)
         self.register_buffer("offsets", offsets, persistent=False)  # (C,) where each level's table begins
 

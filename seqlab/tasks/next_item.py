@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Questions
 from seqlab.evaluation.outcome import Ranks
-from seqlab.ranking import Pairs, device_of, highest, ranks_in_lists, ranks_of, tied_list
+from seqlab.ranking import Pairs, highest, ranks_in_lists, ranks_of, tied_list
 from seqlab.runtime import processes
+from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -53,18 +54,15 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     questions = {"valid": split.valid, "test": split.test}[part]
     if seen_filter is None:
         seen_filter = not split.log.repeats
-    was_training = model.training
-    model.eval()
     questions = questions.to(device_of(model))
     score = _rank_by_scores if hasattr(model, "score") else _rank_by_lists
     if questions.item.device.type == "cpu" and len(questions) * (split.n_items + 1) > SCORES_AT_ONCE:
         # glibc keeps freed blocks up to the size of the largest it has seen freed, and twice that in all; without
         # this one, blocks of scores and states mostly go back to the system, which clears each anew when asked again
         torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
-    with processes.together():
+    with processes.together(), evaluating(model):
         found = score(model, questions, split.n_items, seen_filter)
     ranks, exposure, seen = (processes.total(part) for part in found)  # zeros where another process asked
-    model.train(was_training)
     counts = split.train.item_counts(split.n_items).cpu()
     item = questions.item.cpu()
     frame = pd.DataFrame(

@@ -10,7 +10,8 @@ from seqlab import decoding, figures
 from seqlab.datasets.history import batch_of
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
-from seqlab.ranking import check_k, device_of
+from seqlab.ranking import check_k
+from seqlab.runtime.modules import device_of
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
 

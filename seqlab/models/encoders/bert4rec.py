@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -60,10 +60,7 @@ class BERT4Rec(nn.Module):
         self.after = nn.LayerNorm(config.dim)
         self.head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.LayerNorm(config.dim))
         self.bias = nn.Parameter(torch.zeros(n_items + 1))
-        for table in (self.items, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
+        initialization.normal(self.items, self.positions)
 
     def encode(self, batch: Batch) -> Tensor:
         """The state at every event, which has seen those on both sides: (B, T, D). Item N + 1 is [MASK]."""

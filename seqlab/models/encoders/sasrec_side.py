@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -58,11 +58,9 @@ class ItemTable(nn.Module):
         self.project = nn.Linear(config.vector_dim, config.dim, bias=False)
         self.register_buffer("vectors", torch.zeros(n_items + 1, config.vector_dim))
         self.side = Tap("side", "user event dim")
-        nn.init.normal_(self.project.weight, std=0.02 / config.vector_dim**0.5)
+        initialization.normal(self.project.weight, std=0.02 / config.vector_dim**0.5)
         if self.ids is not None:
-            nn.init.normal_(self.ids.weight, std=0.02)
-            with torch.no_grad():
-                self.ids.weight[0] = 0
+            initialization.normal(self.ids)
 
     def forward(self, items: Tensor) -> Tensor:
         """The rows of items (B, T): (B, T, D)."""
@@ -89,7 +87,7 @@ class SASRecSide(nn.Module):
             Block(config.dim, config.heads, config.dropout, causal=True) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
-        nn.init.normal_(self.positions.weight, std=0.02)
+        initialization.normal(self.positions)
 
     def prepare(self, split: Split) -> None:
         """Look up the item vectors, from item text and training events alone; those given with `adopt` stay."""

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, think
 from seqlab.layers.transformer import Block
@@ -89,16 +89,14 @@ class ReaRec(nn.Module):
                 Block(dim, config.heads, config.dropout, causal=causal, over="token") for _ in range(config.layers)
             )
             self.norm = nn.LayerNorm(dim)
-            nn.init.normal_(self.positions.weight, std=0.02)
+            initialization.normal(self.positions)
         self.reason = None  # (S, D) the reasoning positions
         if config.reason_positions and config.steps:
             self.reason = nn.Parameter(torch.empty(config.steps, dim))
-            nn.init.normal_(self.reason, std=0.02)
+            initialization.normal(self.reason)
         self.thought = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
-        nn.init.normal_(self.items.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
+        initialization.normal(self.items)
 
     @property
     def encoder(self) -> Stack | Recurrent:

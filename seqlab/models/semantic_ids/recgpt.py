@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from seqlab import contracts, decoding
 from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -90,8 +90,7 @@ class RecGPT(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, self.vocabulary, bias=False)
         self.written = Tap("codes", "user slot code")
-        for weight in (self.table.weight, self.positions.weight, self.slots.weight):
-            nn.init.normal_(weight, std=0.02)
+        initialization.normal(self.table, self.positions, self.slots)
         self.ids = SemanticIds(n_items, config)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 

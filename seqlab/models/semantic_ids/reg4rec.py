@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from seqlab import decoding
 from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
+from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import Past, Written, write
 from seqlab.layers.transformer import Block
@@ -90,8 +91,7 @@ class REG4Rec(nn.Module):
             nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(slots)
         )
         self.live, self.chosen = Tap("beam", "user step rank"), Tap("order", "user rank step")
-        for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.first):
-            nn.init.normal_(weight, std=0.02)
+        initialization.normal(self.table, self.positions, self.slots, self.first)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
         self.ids = SemanticIds(n_items, config, ordered=False)

@@ -32,7 +32,7 @@ from seqlab.contracts import Loss, Ranking
 from seqlab.datasets import named
 from seqlab.datasets.sequences import Batch
 from seqlab.items.vectors import has_words, item_vectors
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import CodeWriter
 from seqlab.layers.transformer import Block
@@ -138,8 +138,7 @@ class FAMAE(nn.Module):
         self.table, self.positions = nn.Embedding(int(sizes.sum()), dim), nn.Embedding(config.max_length + 1, dim)
         self.dropout, self.norm = Dropout(0.1), nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(Block(dim, 4, 0.1, causal=False) for _ in range(2))
-        for table in (self.table, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
+        initialization.normal(self.table, self.positions)
 
     def forward(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:
         """Vectors (M, D) of length sqrt(D) for the last of items (M, T), with its fields `hide` (M, J) hidden."""

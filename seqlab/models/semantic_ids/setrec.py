@@ -31,10 +31,11 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
-from seqlab.ranking import top
+from seqlab.ranking import ranks_of, top
+from seqlab.runtime.modules import evaluating
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ class SETRec(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.generated = Tap("generated", "user slot dim")
         self.slot_scores = Tap("slot scores", "user slot item")
-        for weight in (self.queries, self.positions.weight):
-            nn.init.normal_(weight, std=0.02)
+        initialization.normal(self.queries, self.positions)
         self.register_buffer("content", torch.full((n_items + 1, config.features), torch.nan))  # nan: none yet
         self.register_buffer("collaborative", torch.full((n_items + 1, config.factors), torch.nan))
         self.register_buffer("beta", torch.tensor(0.5 if config.beta is None else config.beta))
@@ -189,27 +189,25 @@ class SETRec(nn.Module):
         0 is the collaborative token alone, 1 the semantic ones alone. Ties count at their mean rank; of equal betas
         the first is kept.
         """
-        was_training, device = self.training, self.queries.device
-        self.eval()
-        tokens, questions = self.tokens(), split.valid.to(device)
+        questions = split.valid.to(self.queries.device)
         gains = dict.fromkeys(betas, 0.0)
-        for rows, batch in questions.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
-            answers = questions.item[rows][:, None]
-            sets = self._next(batch, tokens)
-            collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
-            semantic = sets[:, 1:].flatten(1) @ tokens[:, 1:].flatten(1).T  # (B, N + 1)
-            out = torch.zeros_like(collaborative, dtype=torch.bool)
-            if seen_filter:
-                out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers, False)
-            out[:, 0] = True
-            for beta in betas:
-                scores = ((1 - beta) * collaborative + beta * semantic).masked_fill_(out, -torch.inf)
-                own = scores.gather(1, answers)
-                rank = ((scores > own).sum(1) + (scores >= own).sum(1) + 1).double() / 2
-                gains[beta] += float((1 / (rank + 1).log2()).masked_fill(rank > 10, 0).sum())
+        with evaluating(self):
+            tokens = self.tokens()
+            for rows, batch in questions.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
+                answers = questions.item[rows][:, None]
+                sets = self._next(batch, tokens)
+                collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
+                semantic = sets[:, 1:].flatten(1) @ tokens[:, 1:].flatten(1).T  # (B, N + 1)
+                out = torch.zeros_like(collaborative, dtype=torch.bool)
+                if seen_filter:
+                    out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers, False)
+                out[:, 0] = True
+                for beta in betas:
+                    scores = ((1 - beta) * collaborative + beta * semantic).masked_fill_(out, -torch.inf)
+                    rank = ranks_of(scores, answers[:, 0])
+                    gains[beta] += float((1 / (rank + 1).log2()).masked_fill(rank > 10, 0).sum())
         found = {beta: gain / max(len(questions), 1) for beta, gain in gains.items()}
         self.beta.fill_(max(found, key=found.__getitem__))
-        self.train(was_training)
         return found
 
     def _next(self, batch: Batch, tokens: Tensor) -> Tensor:
