@@ -98,16 +98,9 @@ class SASRecSide(nn.Module):
 
     def adopt(self, vectors: np.ndarray | Tensor) -> None:
         """Take these item vectors (N, d). Raises `ValueError` where they are too wide, too many or not numbers."""
-        from seqlab.items.vectors import own
+        from seqlab.items.vectors import fill
 
-        mine = self.items.vectors
-        found = torch.from_numpy(own(vectors, len(mine) - 1)).to(mine)  # (N, d)
-        if found.shape[1] > mine.shape[1]:
-            raise ValueError(f"the item vectors have {found.shape[1]} numbers; set vector_dim={found.shape[1]}.")
-        told = found[found.any(1)]  # an item that nothing is known of stays zero
-        scale = told.square().mean().sqrt() if len(told) else 1.0
-        mine.zero_()
-        mine[1:, : found.shape[1]] = found / scale
+        fill(self.items.vectors, vectors, "vector_dim")
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D)."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +32,7 @@ from seqlab.contracts import Loss, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
 from seqlab.ranking import ranks_of, top
 from seqlab.runtime.modules import evaluating
@@ -75,7 +75,7 @@ class SETRec(nn.Module):
         dim, slots = config.dim, 1 + config.semantic
         widths = (config.features, *config.hidden, config.semantic * dim)
         self.project = nn.Linear(config.factors, dim, bias=False)
-        self.tokenizer, self.reconstructor = _mlp(widths), _mlp(widths[::-1])
+        self.tokenizer, self.reconstructor = mlp(widths, nn.GELU), mlp(widths[::-1], nn.GELU)
         self.queries = nn.Parameter(torch.empty(slots, dim))
         self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
         self.dropout = Dropout(config.dropout)
@@ -103,19 +103,10 @@ class SETRec(nn.Module):
         The collaborative ones must come from the training part alone. Raises `ValueError` (a `DataError`) where
         they do not fit.
         """
-        from seqlab.items.vectors import own
+        from seqlab.items.vectors import fill
 
-        for name, given in (("features", content), ("factors", collaborative)):
-            buffer = {"features": self.content, "factors": self.collaborative}[name]
-            X = torch.from_numpy(own(given, len(buffer) - 1)).to(buffer.device)
-            if X.shape[1] > buffer.shape[1]:
-                raise ValueError(
-                    f"the vectors are {X.shape[1]} wide, the model takes {name}={buffer.shape[1]} at most."
-                )
-            known = X.abs().sum(1) > 0  # an item without words or events is a row of zeros, and stays one
-            scale = X[known].square().mean().sqrt() if bool(known.any()) else 1.0
-            buffer.zero_()
-            buffer[1:, : X.shape[1]] = X / scale
+        fill(self.content, content, "features")
+        fill(self.collaborative, collaborative, "factors")
 
     def tokens(self) -> Tensor:
         """The sets of all items: (N + 1, C, D), the collaborative token first; padding has zeros."""
@@ -227,14 +218,6 @@ def sees(length: int, slots: int, place: Tensor) -> Tensor:
     before = item < at[:, :, None]  # (B, L, T C)
     itself = torch.eye(at.shape[1], dtype=torch.bool, device=place.device)
     return F.pad(before, (0, at.shape[1] - len(item))) | itself
-
-
-def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
-    """Linear layers of these widths, GELU between them."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.GELU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def _vectors(split: Split, source: str | None, width: int, seed: int) -> np.ndarray:
