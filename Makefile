@@ -2,8 +2,9 @@
 # make test      the whole test suite
 # make lab       JupyterLab on the notebooks
 # make bench     how fast, side by side with other libraries (hours; see tests/benchmarks/README.md)
-# make leaderboard  what every system reaches: trains what data/leaderboard.csv lacks (hours)
+# make leaderboard  what every system reaches, as the cards ask: trains what data/leaderboard.csv lacks (hours)
 # make tune      learning rate and dropout of every system, by validation, with as many trials each (hours)
+# (`seqlab plan` lists what `make leaderboard` measures)
 PYTHON ?= python3
 VENV ?= .venv
 # exact versions that were tested; `make install CONSTRAINTS=` takes what pyproject.toml allows (your own torch, a GPU)
@@ -14,25 +15,8 @@ PEERS ?= .bench/peers
 # of the comparison with the peers: --minutes 120, --only train.ml-1m, --threads 1 and others (compare.py --help)
 BENCH_OPTIONS ?=
 BIN = $(VENV)/bin
-# systems of semantic IDs, and their controls: random codes, no anchors, one order, and SASRec with and without the
-# vectors; RecGPT with its codes' probabilities shared out among items too
-GENERATORS = tiger tiger:tokenizer=random_codes discrec resid resid:anchors=none reg4rec reg4rec:tokenizer=random_codes \
-  reg4rec:order=fixed recgpt recgpt:per_item=True setrec sasrec sasrec_side
-# systems that think, and two of their controls: feedback alone, the graph alone; the others (no thoughts, more training,
-# one more layer) are SASRec's
-THINKERS = rearec rearec:objective=erl mancar rearec:objective=last:reason_positions=False swing
-# SASRec on complete-journey with the settings that `make tune` found for as few epochs as those think
-BRIEF = sasrec:dropout=0.0156:learning_rate=0.00248
-# ReaRec-ERL on the Amazon logs with what `make tune` found for it on amazon-beauty: the cards hold what it found for PRL
-ERL = rearec:objective=erl:dropout=0.432:learning_rate=0.00238
-FLOORS = popularity markov item_knn
-# systems with weights, with semantic IDs (or vectors) and without: `make tune` gives each of them as many trials
-WITH_IDS = sasrec_side tiger discrec resid reg4rec recgpt setrec
-WITHOUT_IDS = gru4rec sasrec bert4rec rearec rearec:objective=erl mancar
-# `seqlab leaderboard` by itself writes a table beside the runs, which is not in git
-LEADERBOARD = $(BIN)/seqlab leaderboard --table data/leaderboard.csv
+# of `make tune`, for each system
 TRIALS ?= 3
-SEARCH = --trials $(TRIALS) --space learning_rate=1e-3..8e-3:log --space dropout=0..0.6
 
 .PHONY: install report test lab check bench tune leaderboard clean
 .DEFAULT_GOAL := report
@@ -69,36 +53,10 @@ bench: install $(if $(filter .bench/peers,$(PEERS)),$(foreach peer,rectools recb
 	@touch $@
 
 tune: install
-	@set -e; for arm in $(WITH_IDS) $(WITHOUT_IDS) sasrec:epochs=20; do $(BIN)/seqlab tune $$arm --dataset complete-journey $(SEARCH); done
-	@set -e; for arm in $(WITHOUT_IDS); do $(BIN)/seqlab tune $$arm --dataset amazon-beauty $(SEARCH); done
-	@set -e; for arm in $(WITH_IDS); do $(BIN)/seqlab tune $$arm --dataset amazon-beauty --no-seen-filter $(SEARCH); done
+	$(BIN)/seqlab plan --tune --trials $(TRIALS)
 
 leaderboard: install
-	$(LEADERBOARD) $(FLOORS) personal_frequency gru4rec sasrec bert4rec --dataset complete-journey
-	$(LEADERBOARD) $(FLOORS) gru4rec sasrec bert4rec --dataset amazon-beauty
-	set -e; for on in complete-journey "amazon-beauty --no-seen-filter"; do \
-	  $(LEADERBOARD) $(GENERATORS) --dataset $$on --against sasrec_side; \
-	  $(LEADERBOARD) discrec setrec recgpt recgpt:per_item=True tiger --dataset $$on --against tiger; \
-	  $(LEADERBOARD) recgpt recgpt:per_item=True --dataset $$on --against recgpt; \
-	  $(LEADERBOARD) recgpt recgpt:per_item=True recgpt:tokenizer=random_codes --dataset $$on --against recgpt:tokenizer=random_codes; \
-	  $(LEADERBOARD) sasrec sasrec_side --dataset $$on --against sasrec; \
-	done
-	set -e; for on in "complete-journey --seeds 0,1,2" "amazon-beauty --no-seen-filter"; do \
-	  for arm in tiger reg4rec; do \
-	    $(LEADERBOARD) $$arm $$arm:tokenizer=random_codes --dataset $$on --against $$arm:tokenizer=random_codes; \
-	  done; \
-	  $(LEADERBOARD) reg4rec reg4rec:order=fixed --dataset $$on --against reg4rec:order=fixed; \
-	  $(LEADERBOARD) resid resid:anchors=none --dataset $$on --against resid:anchors=none; \
-	done
-	$(LEADERBOARD) $(THINKERS) $(addprefix $(BRIEF):,epochs=20 epochs=40 layers=3:epochs=20) --dataset complete-journey --seeds 0,1,2 --against $(BRIEF):epochs=20
-	$(LEADERBOARD) $(subst rearec:objective=erl,$(ERL),$(THINKERS)) sasrec sasrec:epochs=40 sasrec:layers=3 gru4rec bert4rec --dataset amazon-beauty --against sasrec
-	$(LEADERBOARD) $(FLOORS) swing $(WITH_IDS) recgpt:per_item=True $(subst rearec:objective=erl,$(ERL),$(WITHOUT_IDS)) --dataset amazon2018-games --against sasrec
-	$(LEADERBOARD) discrec setrec recgpt:per_item=True tiger --dataset amazon2018-games --against tiger
-	$(LEADERBOARD) recgpt recgpt:per_item=True --dataset amazon2018-games --against recgpt
-	$(LEADERBOARD) $(FLOORS) swing $(subst recgpt,recgpt:per_item=True,$(WITH_IDS)) $(WITHOUT_IDS) --dataset ml-1m --against sasrec
-	$(LEADERBOARD) discrec setrec recgpt:per_item=True tiger tiger:dim=64:epochs=20 --dataset ml-1m --against tiger:dim=64:epochs=20
-	$(LEADERBOARD) tiger markov --dataset ml-1m --against markov
-	$(BIN)/python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
+	$(BIN)/seqlab plan --train
 
 clean:
 	rm -rf $(VENV) .bench/peers .pytest_cache .ruff_cache

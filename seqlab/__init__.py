@@ -15,7 +15,7 @@ _HOMES = {
     "load": "datasets", "read": "datasets", "catalog": "datasets", "leave_one_out": "datasets", "by_time": "datasets",
     "cold_items": "datasets", "DataError": "datasets",
     "fit": "training.fit", "load_run": "runs.run", "Options": "optimization.options", "Run": "runs.run",
-    "record": "reports.render", "render": "reports.render",
+    "record": "reports.results", "render": "reports.render",
 }  # fmt: skip
 _ROOMS = frozenset(module.name for module in iter_modules(__path__))
 __all__ = sorted({*_HOMES, *_ROOMS})

@@ -1,7 +1,8 @@
-"""What a system may offer, as protocols: the file that an author reads first."""
+"""What a system may offer, as protocols: the file that an author reads first. Below them, the card of its file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -102,6 +103,86 @@ class GeneratesCodes(Protocol):
     def decoder(self, batch: Batch) -> Decoder:
         """The model about to write the next item's codes for these users; the histories are encoded here, once."""
         ...
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Arms that are measured on datasets, each one compared with each control.
+
+    A field may hold several names, separated by spaces. An arm is a system with its settings, as `seqlab leaderboard`
+    takes it: `rearec:steps=1`. A word of it without "=" is one of the names in `Card.named`.
+
+    datasets: "" = the homes of the card. arms: "" = the system itself. against: the controls, "" = none.
+    seeds, seen_filter: () and None = those of the card.
+    """
+
+    datasets: str = ""
+    arms: str = ""
+    against: str = ""
+    seeds: tuple[int, ...] = ()
+    seen_filter: bool | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A result of the literature. The leaderboard shows it beside what was measured under the same protocol.
+
+    dataset: a named dataset, or one that is not here, in words. values: by metric, such as {"ndcg@10": 0.0384}.
+    differs: how the training differs from ours. variant: of the system, "" = the system itself.
+    seen_filter, split: the protocol; None and "" = not known.
+    """
+
+    dataset: str
+    values: Mapping[str, float]
+    source: str
+    differs: str = ""
+    variant: str = ""
+    seen_filter: bool | None = None
+    split: str = "leave-one-out"
+
+
+@dataclass(frozen=True)
+class Card:
+    """The facts about a system that its file declares as `CARD`; all lists of systems are made from these.
+
+    title, authors, year, venue: of the paper; "" and None where there is none. claim: what the paper claims, one
+    sentence. task: a module of `seqlab.tasks`.
+    controls: the arms that the claim is tested against (see `Measurement`). control_names: words for those whose arm
+    does not say what it controls for.
+    homes: the datasets on which the system is measured and tuned. seen_filter: whether seen items are removed from its
+    rankings there; None: unless the log has repeats. seeds: of its trainings.
+    named: parts of an arm by name, for the cards that use them: {"brief": "epochs=20:dropout=0"} makes
+    `sasrec:brief:layers=3` an arm.
+    measured: for `make leaderboard`; () = the system on its homes, compared with its controls.
+    tuned: for `make tune`; () = the system on its homes, if it is trained.
+    published: results of the literature; they are written down here only.
+    """
+
+    claim: str
+    title: str = ""
+    authors: str = ""
+    year: int | None = None
+    venue: str = ""
+    task: str = "next_item"
+    controls: str = ""
+    control_names: Mapping[str, str] = field(default_factory=dict)
+    homes: str = "complete-journey"
+    seen_filter: bool | None = None
+    seeds: tuple[int, ...] = (0,)
+    named: Mapping[str, str] = field(default_factory=dict)
+    measured: tuple[Measurement, ...] = ()
+    tuned: tuple[Measurement, ...] = ()
+    published: tuple[Published, ...] = ()
+
+    @property
+    def paper(self) -> str:
+        """Authors and title, "" where there is no paper."""
+        return ", ".join(part for part in (self.authors, self.title) if part)
+
+    @property
+    def control_words(self) -> str:
+        """The controls as a reader knows them, such as "sasrec, a third layer"."""
+        return ", ".join(self.control_names.get(arm, arm) for arm in self.controls.split())
 
 
 def name_of(model: nn.Module) -> str:

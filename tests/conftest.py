@@ -54,3 +54,11 @@ def notebook(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def alone(monkeypatch, tmp_path):
+    """No data folder and an empty cache: what a new user has. Returns the cache's folder."""
+    monkeypatch.delenv("SEQLAB_DATA", raising=False)
+    monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

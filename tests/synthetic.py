@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import torch
@@ -97,10 +95,5 @@ def stops_by_hand(probabilities: torch.Tensor, epsilon: float, least: int = 1) -
 
 
 def small(name: str, **settings) -> dict[str, object]:
-    """Settings that make a system small and certain; those it does not have, or has no use for, are left out."""
-    config = models.module(name).Config
-    wanted = {"dim": 32, "layers": 1, "heads": 2, "dropout": 0.0, "negatives": 8}
-    if hasattr(models.system(name), "loss"):
-        wanted["max_length"] = 8
-    known = {field.name for field in dataclasses.fields(config)}
-    return {key: value for key, value in wanted.items() if key in known} | settings
+    """The TINY settings of a system, under these."""
+    return models.module(name).TINY | settings

@@ -2,8 +2,10 @@
 
 import ast
 import collections
+import importlib
 import io
 import json
+import re
 import shutil
 import tokenize
 from pathlib import Path
@@ -13,7 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seqlab import models
+from seqlab.reports.parameters import check
 from seqlab.reports.render import render
+from tests.synthetic import small
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -26,17 +31,13 @@ QUICK = {
         "settings": {"levels": 2, "codes": 6},
         "other_settings": {"levels": 2, "codes": 6, "epochs": 3},
     },
-    "05_beam_search_step_by_step": {
-        "settings": {"dim": 16, "layers": 1, "max_length": 6, "levels": [8, 8, 64]},
-        "epochs": 1,
-        "width": 3,
-    },
-    "06_latent_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6, "steps": 2}, "epochs": 1},
+    "05_beam_search_step_by_step": {"settings": small("tiger", levels=[8, 8, 64]), "epochs": 1, "width": 3},
+    "06_latent_reasoning": {"settings": small("rearec", steps=2), "epochs": 1},
     "07_workbench": {},  # of small runs
-    "08_compare_systems": {"systems": {"sasrec": {"dim": 16, "layers": 1, "max_length": 6}}, "epochs": 1, "users": 3},
+    "08_compare_systems": {"systems": {"sasrec": small("sasrec", max_length=6)}, "epochs": 1, "users": 3},
     "90_report_system": {"users": 3},  # of a small run
     "91_report_codebook": {},  # its defaults, of more codes than items
-    "92_report_reasoning": {"settings": {"dim": 16, "layers": 1, "max_length": 6}, "epochs": 1},
+    "92_report_reasoning": {"settings": small("rearec"), "epochs": 1},
 }
 
 
@@ -66,6 +67,23 @@ every = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NO
 
 def test_the_curated_set_is_there_and_each_has_quick_parameters():
     assert {path.stem for path in NOTEBOOKS} == set(QUICK)
+
+
+@pytest.mark.parametrize("family", sorted({models.family(name) for name in models.names()}))
+def test_every_family_has_a_notebook_that_shows_a_system_of_it(family):
+    """Those that the docstring of its folder names by number."""
+    told = importlib.import_module(f"seqlab.models.{family}").__doc__
+    numbers = re.findall(r"\b\d\d\b", told.partition("Notebook")[2])
+    shown = [path.read_text(encoding="utf-8") for path in NOTEBOOKS if path.stem[:2] in numbers]
+    assert len(shown) == len(numbers) > 0
+    members = [name for name in models.names() if models.family(name) == family]
+    assert any(re.search(rf"\b{name}\b", source) for name in members for source in shown)
+
+
+def test_any_system_may_be_reported_on():
+    notebook, _ = sources(FOLDER / "90_report_system.ipynb")
+    for name in models.names():
+        assert check(notebook, {"system": name, "settings": json.dumps(small(name))})["system"] == name
 
 
 @every
@@ -144,11 +162,10 @@ def small_log(tmp_path_factory):
 def small_runs(small_log, tmp_path_factory):
     """Folders of two small systems trained on it, which the workbench opens: else it would train its own."""
     import seqlab
-    from seqlab import datasets, models
+    from seqlab import datasets
 
     split, home = datasets.leave_one_out(datasets.load(small_log)), tmp_path_factory.mktemp("runs")
-    sizes = {"dim": 16, "layers": 1, "max_length": 8}
-    for system, settings in {"sasrec": sizes, "tiger": sizes | {"levels": [4, 8, 64]}}.items():
+    for system, settings in {"sasrec": small("sasrec"), "tiger": small("tiger", levels=[4, 8, 64])}.items():
         seqlab.fit(models.create(system, split, settings), split, seqlab.Options(epochs=1), home / system)
     return [str(home / "sasrec"), str(home / "tiger")]
 
@@ -188,7 +205,7 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
 
 
 def test_a_report_of_another_run_than_the_one_that_is_there_is_refused(small_log, small_runs, tmp_path):
-    parameters = {"dataset": str(small_log), "settings": {"dim": 16, "layers": 1, "max_length": 8}, "epochs": 2}
+    parameters = {"dataset": str(small_log), "settings": small("sasrec"), "epochs": 2}
     before = sorted(Path(small_runs[0]).rglob("*"))
     (report,) = render(
         [FOLDER / "90_report_system.ipynb"], {**parameters, "out": small_runs[0]}, tmp_path, say=lambda line: None

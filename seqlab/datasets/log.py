@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -10,7 +9,12 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import item_table, number_ids, pick, seconds, text_of
+from seqlab.datasets.columns import pick
+from seqlab.datasets.event_order import repeated, run_backwards, share_rising, ties_with_previous
+from seqlab.datasets.fingerprint import fingerprint
+from seqlab.datasets.ids import number_ids
+from seqlab.datasets.item_table import item_table
+from seqlab.datasets.timestamps import seconds
 from seqlab.runtime.text import DataError
 
 __all__ = ["DataError", "InteractionLog", "make_log"]
@@ -72,18 +76,7 @@ class InteractionLog:
             columns with their names, and how ties and repeats are taken. How pandas stores a column does not count.
         version 1: users, items and times alone, for runs and rows that were written with it.
         """
-        if version == 1:
-            return _print_of_events(self).hexdigest()
-        if version != 2:
-            raise ValueError(f"fingerprints have the versions 1 and 2 (got {version!r}).")
-        digest = hashlib.sha256(f"2 {self.ties} {self.repeats} {_print_of_events(self).hexdigest()}".encode())
-        further = self.events.columns.difference(["user", "item", "timestamp"], sort=False)
-        for table in (self.events[further], self.users, self.items):
-            digest.update(f"{table.shape}".encode())
-            for place, column in enumerate(table.columns):
-                _add_text(digest, [str(column)])
-                _add_column(digest, table.iloc[:, place])
-        return digest.hexdigest()
+        return fingerprint(self.events, self.users, self.items, self.ties, self.repeats, version)
 
     def select(self, rows, note: str) -> InteractionLog:
         """Keep some events: users and items left without one go, the others are renumbered in their order.
@@ -207,9 +200,9 @@ def make_log(
         told.append(f"{(lengths == 1).sum():,} users have a single event; they are kept.")
 
     rows = np.lexsort((times, user_of)) if order == "time" else np.argsort(user_of, kind="stable")
-    tied = _tied(user_of[rows], times[rows])
+    tied = ties_with_previous(user_of[rows], times[rows])
     measured = item_of if tie_key is None else number_ids(pick(frame, tie_key, where), where, row_numbers)[0]
-    rising = _share_rising(measured[rows], tied)
+    rising = share_rising(measured[rows], tied)
     if ties == "shuffle":
         group = np.cumsum(~tied)
         rows = rows[np.lexsort((np.random.default_rng(seed).random(len(rows)), group))]
@@ -264,118 +257,3 @@ def _items(frame, items, item, title, labels, item_of, where, items_where, item_
     several = pd.DataFrame({"item": item_of, "title": titles.to_numpy()}).drop_duplicates()["item"].duplicated().any()
     table, told = item_table(labels, own, "item", "title", where)
     return table, told + (["Some items have several titles; the first one is shown."] if several else [])
-
-
-def repeated(events: pd.DataFrame, n_items: int) -> tuple[int, int]:
-    """How many events bring back an item of their user, and, apart from these, how many are exact copies.
-
-    A copy has the user, the item and the (known) timestamp of another event: one event that was logged twice.
-    """
-    pair = events["user"] * (n_items + 1) + events["item"]
-    again = int(pair.duplicated().sum())
-    if not again:
-        return 0, 0
-    met = pair.duplicated(keep=False) & events["timestamp"].notna()
-    copies = int(pd.DataFrame({"pair": pair[met], "time": events["timestamp"][met]}).duplicated().sum())
-    return again - copies, copies
-
-
-def run_backwards(user: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(E,) bool: this event is earlier than the event before it of its user; events without a time are passed over."""
-    known = np.flatnonzero(~np.isnan(times))
-    back = np.zeros(len(times), bool)
-    step = np.diff(times[known]) < 0
-    back[known[1:]] = step & (np.diff(user[known]) == 0)
-    return back
-
-
-def share_moment(user: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(E,) bool: another event of the user has the same (known) timestamp, wherever it stands."""
-    order = np.lexsort((times, user))
-    tied = _tied(user[order], times[order])
-    shared = np.empty(len(user), bool)
-    shared[order] = tied | np.append(tied[1:], False)
-    return shared
-
-
-def _tied(user: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(E,) bool: this event has the user and the (known) timestamp of the event before it."""
-    tied = np.zeros(len(user), bool)
-    tied[1:] = (user[1:] == user[:-1]) & (times[1:] == times[:-1])
-    return tied
-
-
-def _share_rising(items: np.ndarray, tied: np.ndarray) -> float:
-    """Of neighbours at one timestamp with different items, the share whose second label is the larger."""
-    at = np.flatnonzero(tied)
-    step = items[at] - items[at - 1]
-    step = step[step != 0]
-    return float((step > 0).mean()) if len(step) else float("nan")
-
-
-def _print_of_events(log: InteractionLog):
-    """The hash, version 1, of users, items and times in their order."""
-    digest = hashlib.sha256(f"{log.n_users} {log.n_items} {log.n_events}".encode())
-    times = log.events["timestamp"].to_numpy(np.float64)
-    for values in (
-        log.events["user"].to_numpy("<i8"),
-        log.events["item"].to_numpy("<i8"),
-        np.where(np.isnan(times), np.nan, times).astype("<f8"),
-    ):
-        digest.update(np.ascontiguousarray(values).data)
-    return digest
-
-
-def _add_column(digest, values: pd.Series) -> None:
-    """Add a column by what its values are, however pandas stores them: numbers where all are, else texts.
-
-    1, 1.0 and "1" are one value, and a missing one is "": a file tells no more.
-    """
-    if values.dtype.kind in "iuf":
-        _add_numbers(digest, values.fillna(0).to_numpy(), values.notna().to_numpy(bool))
-        return
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        codes, unique = values.cat.codes.to_numpy(np.int64), values.cat.categories
-    else:
-        try:
-            codes, unique = pd.factorize(values)
-        except TypeError:  # lists and the like
-            codes, unique = pd.factorize(values.map(str))
-    texts = text_of(pd.Series(unique).infer_objects()).to_numpy(object)
-    same, texts = pd.factorize(np.append(texts, ""))  # missing, code -1, is the last
-    codes, used = pd.factorize(same[codes])  # numbered as they come, which depends on nothing else
-    texts = texts[used]
-    known = texts != ""
-    some = pd.Series(texts[known])
-    if all(_are_numbers(part) for part in (some.head(100), some)):
-        numbers = pd.to_numeric(some).to_numpy()
-        each = np.zeros(len(texts), numbers.dtype)
-        each[known] = numbers
-        _add_numbers(digest, each[codes], known[codes])
-        return
-    digest.update(b"texts" + np.ascontiguousarray(codes, "<i8").tobytes())
-    _add_text(digest, texts)
-
-
-def _are_numbers(texts: pd.Series) -> bool:
-    """Whether these texts are numbers as Python writes them, 2 or 2.0 or 2.5: 007 and 1.50 are none."""
-    numbers = pd.to_numeric(texts, errors="coerce")
-    if numbers.isna().any():
-        return False
-    written = numbers.astype(object).map(str)
-    return bool(((texts == written) | (texts + ".0" == written)).all())
-
-
-def _add_numbers(digest, numbers: np.ndarray, known: np.ndarray) -> None:
-    """Add numbers, 0 where they are not known: as int64 where all are whole, else as float64."""
-    whole = (np.abs(numbers) < 2**53) & (numbers == np.floor(numbers)) if numbers.dtype.kind == "f" else True
-    values = numbers.astype("<i8") if np.all(whole) else numbers.astype("<f8") + 0.0  # + 0.0: one zero
-    digest.update(f"numbers {values.dtype.str}".encode() + np.packbits(known).tobytes())
-    digest.update(values.data)
-
-
-def _add_text(digest, texts) -> None:
-    """Add texts so that no others add the same: how many, their lengths, then the texts."""
-    parts = [str(text).encode("utf-8", "surrogatepass") for text in texts]
-    digest.update(np.array([len(parts), *map(len, parts)], "<i8").tobytes())
-    digest.update(b"".join(parts))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.log import repeated, run_backwards, share_moment
+from seqlab.datasets.event_order import repeated, run_backwards, share_moment
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqlab.datasets.columns import seconds
-from seqlab.datasets.log import InteractionLog, run_backwards
+from seqlab.datasets.event_order import run_backwards
+from seqlab.datasets.log import InteractionLog
 from seqlab.datasets.sequences import Questions, Sequences
+from seqlab.datasets.timestamps import seconds
 from seqlab.runtime.text import DataError
 
 if TYPE_CHECKING:

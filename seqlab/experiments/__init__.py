@@ -1,1 +1,1 @@
-"""Many trainings: leaderboard, sweeps, tuning."""
+"""Many trainings: the plan of what to measure, leaderboard, sweeps, tuning."""

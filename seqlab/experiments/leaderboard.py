@@ -2,9 +2,9 @@
 
     seqlab leaderboard sasrec sasrec:layers=3 --dataset amazon-beauty --seeds 0,1 --against sasrec
 
-trains what the table does not hold yet, with the presets of the dataset, adds a row for each, and says what every arm
-gains over one of them. It can be killed and called again: a run goes on from its checkpoint, a finished one
-is never repeated. An arm is a system, with settings and training options behind it if need be: `rearec:steps=1`.
+trains what the table lacks, with the presets of the dataset, adds a row for each, and says what every arm gains over
+one of them. Killed and called again, it goes on from its checkpoint; no finished run is repeated. An arm is a system,
+with settings and training options behind it if need be: `rearec:steps=1`.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ GAINED = ["dataset", *GAIN, "seeds", "a", "b", "difference", "low", "high", "dat
 def read(path: Path) -> pd.DataFrame:
     """The table as it stands, a .csv or a .parquet (that of a sweep); empty where there is none yet.
 
-    A row is found by the fingerprint of its data (see `InteractionLog.fingerprint`), never by their name; one that was
-    written without is never found. A setting or an option that did not exist when a row was made is filled in with its
-    default. Raises `ValueError` for a file that is another table.
+    A row is found by the fingerprint of its data (`InteractionLog.fingerprint`), and never without one. A setting or
+    an option that is newer than a row has its default. Raises `ValueError` for a file that is another table.
     """
     import pandas as pd
 
@@ -142,13 +141,12 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
              ) -> tuple[pd.DataFrame, pd.DataFrame | None]:  # fmt: skip
     """Train what `path` lacks of these arms and seeds: the rows of these arms, and the gains over one of them.
 
-    `dataset`, `reading`: what `datasets.load` takes. `given`: settings and options that differ from the preset, for all
-    arms. Run folders go to `runs/<dataset>/<system>-<seed>-<hash of what differs from the defaults>`. The table is
-    rewritten after every run, aside, then renamed. The rows have a column "arm" in front.
-    `against`: one of the arms. The gains over it are paired by user, after each user's mean over the seeds; columns
-    GAINED. They are kept beside the table, in `gains_path(path)`, and stand where a run's folder is gone. Raises
-    `ValueError` for another arm, `FileNotFoundError`, before anything is trained, where a folder is gone and no gain of
-    these rows is kept.
+    `dataset`, `reading`: what `datasets.load` takes. `given`: settings and options of all arms, over the preset. Run
+    folders go to `runs/<dataset>/<system>-<seed>-<hash of what differs from the defaults>`. The table is rewritten
+    whole after every run. The rows have a column "arm" in front. `against`: one of the arms. The gains over it are
+    paired by user, after each user's mean over the seeds; columns GAINED. They are kept in `gains_path(path)`, and
+    stand where a run's folder is gone. Raises `ValueError` for another arm, `KeyboardInterrupt` where a training was
+    interrupted, `FileNotFoundError`, before any training, where a folder is gone and no gain of these rows is kept.
     """
     if against is not None and against not in arms:
         raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
@@ -167,7 +165,7 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
         print(f"{what} ({one.folder}):", flush=True)
         run = one.made(split)
         if run.interrupted:
-            return _rows(plans, path), None
+            raise KeyboardInterrupt
         add([row(run, split, one.options)], path)
     if against is None:
         return _rows(plans, path), None
@@ -292,10 +290,8 @@ def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFr
 def arms(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The arms of some rows, as `seqlab leaderboard` takes them, each with its rows, one per seed."""
     for system, own in table.groupby("system", sort=False):
-        chosen = {
-            pair: json.loads(pair[0]) | json.loads(pair[1])
-            for pair in zip(own["settings"], own["options"], strict=True)
-        }
+        pairs = zip(own["settings"], own["options"], strict=True)
+        chosen = {pair: json.loads(pair[0]) | json.loads(pair[1]) for pair in pairs}
         for pair, words in zip(chosen, told_apart(list(chosen.values())), strict=True):
             yield f"{system}{words}", own[(own["settings"] == pair[0]) & (own["options"] == pair[1])]
 

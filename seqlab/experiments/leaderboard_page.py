@@ -1,8 +1,9 @@
 """The leaderboard as a page to read, `data/leaderboard.md`: what was measured, beside what was published and claimed.
 
-    python -c 'from seqlab import leaderboard_page; leaderboard_page.write()'
+    python -c 'from seqlab.experiments import leaderboard_page; leaderboard_page.write()'
 
-makes it from `data/leaderboard.csv`, the gains beside it, the datasets' cards and `data/claims.csv`.
+makes it from `data/leaderboard.csv`, the gains beside it, the systems' cards and `data/claims.csv`, which says what was
+found of the claims on the cards.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqlab.datasets import named
+from seqlab import models
 from seqlab.experiments import leaderboard
 from seqlab.runtime.files import write_whole
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 HEAD = """\
 # The leaderboard
 
-Made from `leaderboard.csv`, `leaderboard_gains.csv`, the datasets' cards and `claims.csv` by `make leaderboard`, which
+Made from `leaderboard.csv`, `leaderboard_gains.csv`, the systems' cards and `claims.csv` by `make leaderboard`, which
 also trains what is missing; a test holds it equal to them. Every item of the catalogue is ranked, ties at their mean
 rank; only numbers of one table compare. An arm is what `seqlab leaderboard` takes; the words behind a system tell its
 arms apart, and all else is in its row of the CSV. Intervals are over users, at 95 %; of several seeds from the lowest
@@ -36,21 +37,21 @@ CLAIMS = """\
 
 
 def write(folder: Path = Path("data")) -> None:
-    """Make the page anew in a folder with the table and the claims."""
+    """Make the page anew in a folder with the table and what was found of the claims."""
     import pandas as pd
 
-    claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
+    found = pd.read_csv(folder / "claims.csv", keep_default_na=False).set_index("system")["found"].to_dict()
     table = folder / "leaderboard.csv"
-    text = page(leaderboard.read(table), leaderboard.read_gains(table), claims)
+    text = page(leaderboard.read(table), leaderboard.read_gains(table), found)
     write_whole(folder / "leaderboard.md", text)
 
 
-def page(table: pd.DataFrame, gains: pd.DataFrame, claims: pd.DataFrame) -> str:
+def page(table: pd.DataFrame, gains: pd.DataFrame, found: dict[str, str]) -> str:
     """The page as Markdown. gains: those that `leaderboard.complete` keeps.
 
-    claims: columns system, claim, control, found, a row per system.
+    found: by system, in the order of the page, what measuring said of its claim; other systems follow.
     """
-    parts = [HEAD, CLAIMS, _grid(["system", "its claim", "its control here", "found"], claims.to_numpy().tolist())]
+    parts = [HEAD, CLAIMS, _grid(["system", "its claim", "its control here", "found"], _claims(found))]
     for (dataset, split, seen_filter), own in table.groupby(["dataset", "split", "seen_filter"]):
         title = f"## {dataset}, {split}, seen items {'filtered' if seen_filter else 'kept'}"
         heads = [
@@ -64,12 +65,18 @@ def page(table: pd.DataFrame, gains: pd.DataFrame, claims: pd.DataFrame) -> str:
             "parameters",
             "minutes",
         ]
-        rows = [*_measured(own), *_published(dataset, bool(seen_filter))]
+        rows = [*_measured(own), *_published(dataset, split, bool(seen_filter))]
         rows.sort(key=lambda row: row[4], reverse=True)
         parts += [title, _grid(heads, rows), _provenance(own)]
         same = (gains["dataset"] == dataset) & (gains["split"] == split) & (gains["seen_filter"] == seen_filter)
         parts += _gained(gains[same])
     return "\n\n".join(parts) + "\n"
+
+
+def _claims(found: dict[str, str]) -> list[list[str]]:
+    cards = {name: models.card(name) for name in dict.fromkeys([*found, *models.names()])}
+    return [[name, card.claim, card.control_words, found.get(name, "Not measured yet.")]
+            for name, card in cards.items()]  # fmt: skip
 
 
 def _measured(table: pd.DataFrame) -> list[list[str]]:
@@ -100,12 +107,16 @@ def _gain(of: pd.Series) -> str:
     return f"{'-' if of['difference'] < 0 else '+'}{_number(abs(of['difference']))} [{low}, {high}]"
 
 
-def _published(dataset: str, seen_filter: bool) -> list[list[str]]:
-    return [
-        [f"*published:* {one['system']}, {one['source']}. {one['differs']}", "", _number(one["recall@10"]), "",
-         _number(one["ndcg@10"]), "", "", "", ""]
-        for one in named.published(dataset) if one["seen_filter"] == seen_filter
-    ]  # fmt: skip
+def _published(dataset: str, split: str, seen_filter: bool) -> list[list[str]]:
+    """What the literature has under one protocol, a row for each result, in the columns of `_measured`."""
+    rows = []
+    for name in models.names():
+        for one in models.card(name).published:
+            if (one.dataset, one.split, one.seen_filter) == (dataset, split, seen_filter):
+                told = f"*published:* {', '.join(filter(None, (name, one.variant)))}, {one.source}. {one.differs}"
+                shown = [_number(one.values[metric]) if metric in one.values else "" for metric in leaderboard.METRICS]
+                rows.append([told.strip(), "", shown[0], "", shown[1], "", "", "", ""])
+    return rows
 
 
 def _provenance(table: pd.DataFrame) -> str:

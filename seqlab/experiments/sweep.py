@@ -86,12 +86,12 @@ def sweep(
 
     arms: as `seqlab leaderboard` takes them; their own words stand over `grid` and `given`. grid: for some settings (of
     a system or of training) the values to try, in all combinations. given: settings for all. table: a .parquet or .csv,
-    by default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `pools.pool`. reading: how
-    files are read, as `datasets.load` takes it.
+    by default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `runtime.pools.pool`.
+    reading: how files are read, as `datasets.load` takes it.
 
     A run that fails does not stop the others. What a killed process was training is begun again, `TRIES` times in all.
     Raises, before anything is trained, `ValueError` for an arm, a setting or a dataset that is none, and for two
-    datasets of one name; and what `pools.pool` raises.
+    datasets of one name; and what `runtime.pools.pool` raises.
     """
     runs = Path(runs).absolute()
     table = runs / "sweep.parquet" if table is None else Path(table)

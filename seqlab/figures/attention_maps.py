@@ -28,7 +28,7 @@ def attention(
     """One head's attention, a column per event that looks and a row per event looked at; beside it each event's worth.
 
     frame: columns query, key, value (positions from 0, oldest first) of one layer and head; influence: columns
-    position, value (`evaluation.influence.leave_one_out`); titles: (T,) one per event; top: the attention at the
+    position, value (`inspection.influence.leave_one_out`); titles: (T,) one per event; top: the attention at the
     bright end of the scale (None: chosen from the frame). tokens: what the rows and columns are called where they are
     not the events one by one; rows: the event (from 0) that each of them belongs to, None: none's. Two traces: the
     heatmap, the bars.

@@ -1,4 +1,4 @@
-"""A beam search as a picture: which prefixes were kept and dropped at every step, and what a wider beam would find."""
+"""A beam search as a picture: which prefixes were kept and dropped at every step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqlab.figures.found_by_width import GREY, PALE, draw_widths, name_widths
 from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ BEST = 10
 """What is dropped although its item is among so many best ones is coloured: the search's loss."""
 
 BLUE, ORANGE, GREEN, RED = PALETTE[0], PALETTE[4], PALETTE[2], PALETTE[9]
-PALE, GREY, NOTHING = "rgba(0, 114, 178, 0.28)", "rgba(128, 134, 144, 0.5)", "rgba(0, 0, 0, 0)"
 BOX = 0.82  # of a step's column
 ROW = 42  # pixels per prefix: two lines
 
@@ -80,13 +80,13 @@ def beam_steps(
         col=1,
     )
     if widths is not None:
-        _grid(figure, widths, 2, chosen)
+        draw_widths(figure, widths, 2, chosen)
     finish(figure, "", int(tall + below + 128))
     figure.update_layout(barmode="overlay", hovermode="closest", dragmode=False, margin={"l": 8, "r": 8, "b": 20})
     figure.update_xaxes(range=[-0.02, levels], visible=False, fixedrange=True, row=1, col=1)
     figure.update_yaxes(range=[rows, -1.3], visible=False, fixedrange=True, row=1, col=1)
     if widths is not None:
-        _axes(figure, widths, 2)
+        name_widths(figure, widths, 2)
     key = (
         f"<span style='color:{BLUE}'>■</span> kept   ■ dropped, ✕ the item it would have led to "
         f"(<span style='color:{RED}'>one of the ten best</span>)<br>"
@@ -94,22 +94,6 @@ def beam_steps(
         f"<span style='color:{GREEN}'><b>✓</b></span> on the way to what came next"
     )
     return heading(figure, f"{caption}<br>{key}" if caption else key, up=6)
-
-
-def beam_widths(frame: pd.DataFrame, chosen: int = 0) -> go.Figure:
-    """The items that are best without a search, and from which beam width on each is found.
-
-    frame: columns item, title, exact_rank, width, place (in the list that a beam of this width returns; NaN: not in it)
-    and answer; a row per item and width. chosen: a width to mark.
-    """
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(1, 1)
-    _grid(figure, frame, 1, chosen)
-    finish(figure, "", 128 + 27 * max(frame["item"].nunique(), 1))
-    figure.update_layout(margin={"t": 88, "l": 8, "r": 8, "b": 10})
-    _axes(figure, frame, 1)
-    return figure
 
 
 def _within(frame: pd.DataFrame) -> pd.Series:
@@ -226,93 +210,6 @@ def _shares(figure: go.Figure, mass: pd.DataFrame, y: float) -> list[tuple]:
         )
         left = left + np.array(sizes)
     return texts
-
-
-def _grid(figure: go.Figure, frame: pd.DataFrame, row: int, chosen: int) -> None:
-    """A dot where a beam of this width (column) finds this item (row), with the place it gives it."""
-    widths = sorted(frame["width"].unique())
-    column = {width: at for at, width in enumerate(widths)}
-    order = _order(frame)
-    found = frame["place"].notna()
-    for part, marker, text in (
-        (frame[found], {"size": 19, "color": BLUE}, True),
-        (frame[~found], {"size": 9, "color": NOTHING, "line": {"color": GREY, "width": 1.5}}, False),
-    ):
-        figure.add_scatter(
-            x=[column[width] for width in part["width"]],
-            y=order.reindex(part["item"]).to_numpy(),
-            mode="markers+text",
-            marker=marker,
-            text=[f"{place:.0f}" for place in part["place"]] if text else [" "] * len(part),
-            textfont={"color": "#ffffff", "size": 11},
-            customdata=[label(title, 80) for title in part["title"]],
-            hovertemplate="<b>%{customdata}</b><br>"
-            + ("place %{text} in the list" if text else "not in the list")
-            + "<extra></extra>",
-            row=row,
-            col=1,
-        )
-    # a wider beam can lose an item again: from which width on is it always there?
-    missing = frame[~found].groupby("item")["width"].max()
-    later = frame["width"] > frame["item"].map(missing).fillna(0)
-    least = frame[later].groupby("item")["width"].min()
-    figure.add_scatter(
-        x=[len(widths) - 0.35] * len(order),
-        y=order.to_numpy(),
-        mode="text",
-        text=[f"W ≥ {least[item]}" if item in least.index else "at none" for item in order.index],
-        textposition="middle right",
-        textfont={"color": [INK if least.get(item, 0) == min(widths) else ORANGE for item in order.index]},
-        hoverinfo="skip",
-        row=row,
-        col=1,
-    )
-    figure.add_scatter(
-        x=[column[chosen]] * 2 if chosen in column else [],
-        y=[-0.5, len(order) - 0.5] if chosen in column else [],
-        mode="lines",
-        line={"color": PALE, "width": 30},
-        opacity=0.5,
-        hoverinfo="skip",
-        row=row,
-        col=1,
-    )
-    figure.data = (*figure.data[:-4], figure.data[-1], *figure.data[-4:-1])  # the mark behind the dots
-
-
-def _order(frame: pd.DataFrame) -> pd.Series:
-    """Item -> its row, the best without a search on top."""
-    items = frame.drop_duplicates("item").sort_values(["exact_rank", "item"])["item"]
-    return items.reset_index(drop=True).reset_index().set_index("item")["index"]
-
-
-def _axes(figure: go.Figure, frame: pd.DataFrame, row: int) -> None:
-    widths, order = sorted(frame["width"].unique()), _order(frame)
-    one = frame.drop_duplicates("item").set_index("item").loc[order.index]
-    names = [
-        f"{label(title, 28)}{' ✓' if answer else ''}  {rank:.0f}"
-        for title, answer, rank in zip(one["title"], one["answer"], one["exact_rank"], strict=True)
-    ]
-    figure.update_yaxes(
-        tickvals=list(range(len(names))),
-        ticktext=names,
-        range=[len(names) - 0.4, -0.6],
-        showgrid=False,
-        automargin=False,
-        row=row,
-        col=1,
-    )
-    figure.update_xaxes(
-        tickvals=list(range(len(widths))),
-        ticktext=[f"W = {width}" for width in widths],
-        range=[-0.6, len(widths) + 0.5],
-        side="top",
-        showgrid=False,
-        domain=[0.27, 1],
-        title="<b>the best items if all are scored:<br>from which width W on does a beam find them?</b>",
-        row=row,
-        col=1,
-    )
 
 
 def _hover(row: object, levels: int) -> str:

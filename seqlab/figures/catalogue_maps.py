@@ -96,7 +96,7 @@ def item_map_with_neighbours(
 ) -> go.Figure:
     """The map, and under it the nearest neighbours of a few items as bars of their cosine: the view without a kernel.
 
-    examples: item -> frame with columns item, title, cosine, nearest first (`evaluation.projection.neighbours`).
+    examples: item -> frame with columns item, title, cosine, nearest first (`inspection.projection.neighbours`).
     selected: as in `item_map`.
     """
     from plotly.subplots import make_subplots

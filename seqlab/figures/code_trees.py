@@ -69,7 +69,7 @@ def code_tree(
     branch, by its prefix. path: the prefix whose branches are shown; picked: a prefix to outline, which is then never
     left out. The largest branches are shown, the others are one row, "... more". selected: items; each branch then says
     how many of them it holds. pressable: branches are buttons whose `data-press` is their prefix, "3.17", for
-    `widgets.pressable`. Raises `KeyError` for a prefix that no item has.
+    `widgets.inputs.clickable_html`. Raises `KeyError` for a prefix that no item has.
     """
     tree = _Tree(frame, words, group, picked, selected, pressable)
     levels, depth = tree.codes.shape[1], len(path)

@@ -80,7 +80,7 @@ def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
 def patched_places(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:
     """What every place of every tap recovers of the way to another user's recommendation; two traces: cells, the ring.
 
-    frame: of `evaluation.tracing_grid` (columns tap, kind, from_end, log_probability, recovered); chosen: the tap and
+    frame: of `inspection.tracing_grid` (columns tap, kind, from_end, log_probability, recovered); chosen: the tap and
     the place from the end to ring; caption: escaped words above. Colours end at a share of 1.5 and of -1.
     """
     import plotly.graph_objects as go

@@ -82,7 +82,7 @@ def gaps(events: pd.DataFrame) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    from seqlab.datasets.log import share_moment
+    from seqlab.datasets.event_order import share_moment
 
     timed = events[events["timestamp"].notna()]
     user, time = timed["user"].to_numpy(), timed["timestamp"].to_numpy()

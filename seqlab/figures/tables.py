@@ -94,7 +94,7 @@ def top_tens(rankings: dict[str, pd.DataFrame]) -> Html:
     """Top tens side by side, one under each caption.
 
     A frame has columns rank, title and, for a changed list, moved (places gained), status ("same", "up", "down",
-    "new", "left", "filtered") and was (the rank before): see `evaluation.influence.rerank`.
+    "new", "left", "filtered") and was (the rank before): see `inspection.influence.rerank`.
     """
     parts = [f"<div><h4>{text(caption)}</h4>{_top_ten(frame)}</div>" for caption, frame in rankings.items()]
     return Html(f"<div class='grid'>{''.join(parts)}</div>")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6BB1", "#B8A800", "#44AA99", "#AA4466")
@@ -128,3 +129,36 @@ def padded(low: float, high: float, zero: bool = False) -> list[float]:
     low = min(0.0, low) if zero else low
     room = 0.04 * (high - low or 1.0)
     return [low - room, high + room]
+
+
+def panel_title(figure: go.Figure, words: str, row: int, col: int, up: int = 3) -> None:
+    """A panel's name (escaped already) above it, from its left edge on."""
+    panel = figure.get_subplot(row, col)
+    figure.add_annotation(
+        text=f"<b>{words}</b>", x=panel.xaxis.domain[0], xref="paper", xanchor="left", y=panel.yaxis.domain[1],
+        yref="paper", yanchor="bottom", yshift=up, showarrow=False, font={"size": 11.5},
+    )  # fmt: skip
+
+
+def whiskers(rows: pd.DataFrame, colour: str) -> dict:
+    """Error bars for the 95 % interval of each dot: `rows` has columns mean, low and high."""
+    return {
+        "type": "data", "symmetric": False, "array": rows["high"] - rows["mean"],
+        "arrayminus": rows["mean"] - rows["low"], "thickness": 1.5, "width": 3, "color": colour,
+    }  # fmt: skip
+
+
+def logarithmic(low: float, high: float, decades_alone: float = 2.2) -> dict:
+    """A log axis with round numbers written out; beyond so many decades only powers of ten."""
+    import numpy as np
+
+    span = np.log10(high / low)
+    digits = (1, 2, 5) if span < decades_alone else (1,)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+    every = max(1, round(span / 4))  # at most about five decades are named
+    shown = ticks if len(digits) > 1 else ticks[::every]
+    return {
+        "type": "log", "range": [np.log10(low), np.log10(high)], "tickvals": shown,
+        "ticktext": [f"{tick:g}" for tick in shown],
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What every step of a reasoning system is worth: ranks, certainty, and quality against the steps that were taken."""
+"""What every step of a reasoning system says to every question: the rank of the answer, certainty, and movement."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab import tracing
 from seqlab.datasets.history import batch_of
-from seqlab.evaluation.metrics import bootstrap, by_group, per_user, quartiles
+from seqlab.evaluation.metrics import per_user
 from seqlab.evaluation.outcome import Ranks
-from seqlab.ranking import check_k, ranks_of
-from seqlab.runtime.modules import device_of
+from seqlab.ranking import ranks_of
+from seqlab.runtime.modules import device_of, evaluating
 from seqlab.tasks.next_item import TOKENS_AT_ONCE, history_pairs, rows_of_scores
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 METRICS = ("recall@10", "ndcg@10")
 LISTED = 10
 """How many of a step's items are kept."""
-
-THRESHOLDS = 40
-"""Stop thresholds tried unless others are asked for."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +91,13 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     """Rank the answer of every question of `part` ("valid" or "test") by every step's state, in one pass.
 
     Probabilities are those of the whole catalogue under each step's temperature; the seen filter (as in
-    `evaluation.rank`) touches ranks and lists alone. Memory does not grow with the catalogue times the users.
+    `tasks.rank`) touches ranks and lists alone. Memory does not grow with the catalogue times the users.
     A step is judged by its own state; a system that answers with a mean of states (ERL) does better or worse than
     any of them. Raises `ValueError` for a system that does not reason in steps.
     """
     import pandas as pd
 
-    _must_reason(model)
+    must_reason(model)
     questions = {"valid": split.valid, "test": split.test}[part].to(device_of(model))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     steps, n_items, count = model.config.steps, split.n_items, len(questions)
@@ -113,20 +109,18 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     seen = torch.zeros(count, dtype=torch.bool)
     # `_measure` holds some four tables of that size
     rows_at_most = rows_of_scores(device_of(model), 4 * (n_items + 1) * (steps + 1))
-    was_training = model.training
-    model.eval()
-    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
-        states = model.thoughts(batch)
-        scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
-        at, answers = rows.cpu(), questions.item[rows]
-        met = history_pairs(questions, rows) if seen_filter else []
-        measured, listed = _measure(scores, states, model.temperatures, answers, met)
-        for name, values in measured.items():
-            columns[name][at] = values.double().cpu()
-        top[at] = listed.int().cpu()
-        for row, item in history_pairs(questions, rows):
-            seen[at[row[item == answers[row]].cpu()]] = True
-    model.train(was_training)
+    with evaluating(model):
+        for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
+            states = model.thoughts(batch)
+            scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
+            at, answers = rows.cpu(), questions.item[rows]
+            met = history_pairs(questions, rows) if seen_filter else []
+            measured, listed = _measure(scores, states, model.temperatures, answers, met)
+            for name, values in measured.items():
+                columns[name][at] = values.double().cpu()
+            top[at] = listed.int().cpu()
+            for row, item in history_pairs(questions, rows):
+                seen[at[row[item == answers[row]].cpu()]] = True
     counts = split.train.item_counts(n_items).cpu()
     item, user = questions.item.cpu(), questions.user.cpu()
     facts = {
@@ -140,7 +134,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     return StepRanks(frame, top, counts, seen_filter, n_items)
 
 
-def _must_reason(model: nn.Module) -> None:
+def must_reason(model: nn.Module) -> None:
     """`ValueError` for a system that does not reason in steps."""
     if not hasattr(model, "thoughts"):
         raise ValueError(f"{type(model).__name__} does not reason in steps; choose a system such as rearec")
@@ -151,16 +145,14 @@ def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool 
     """`rank_steps` of one history, edited or typed in, with `answer` asked about: a single question."""
     import pandas as pd
 
-    _must_reason(model)
+    must_reason(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
-    was_training = model.training
-    model.eval()
-    states = model.thoughts(batch)
-    scores = model.step_scores(states).float()  # (1, S + 1, N + 1)
-    seen, asked = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
-    met = [(torch.zeros_like(seen), seen)] if seen_filter else []
-    measured, listed = _measure(scores, states, model.temperatures, asked, met)
-    model.train(was_training)
+    with evaluating(model):
+        states = model.thoughts(batch)
+        scores = model.step_scores(states).float()  # (1, S + 1, N + 1)
+        seen, asked = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
+        met = [(torch.zeros_like(seen), seen)] if seen_filter else []
+        measured, listed = _measure(scores, states, model.temperatures, asked, met)
     facts = {"user": history.user, "item": answer, "step": range(scores.shape[1])}
     frame = pd.DataFrame(facts | {name: values[0].double().cpu().numpy() for name, values in measured.items()})
     counts = torch.zeros(scores.shape[2], dtype=torch.long)  # of training, which one history tells nothing of
@@ -204,221 +196,3 @@ def _measure(
         "kept": torch.cat([missing, stayed.to(scores)], 1),
     }
     return measured, listed
-
-
-def thresholds(found: StepRanks, count: int = THRESHOLDS) -> list[float]:
-    """Stop thresholds between which something changes, ascending: 0 (never stop) and quantiles of the KL seen."""
-    values = found.wide("kl")[:, 1:]
-    if not values.size:
-        return [0.0]
-    spread = np.quantile(values, np.linspace(0.005, 0.995, count - 2))
-    rounded = {float(f"{value:.2g}") for value in [*spread, 1.01 * values.max()]}
-    return [0.0, *sorted(rounded - {0.0})]
-
-
-def tradeoff(
-    found: StepRanks, epsilons: list[float] | None = None, least: int = 1, most: int | None = None
-) -> pd.DataFrame:
-    """Quality against mean steps for each stop threshold, without asking the model again.
-
-    Columns epsilon, steps (mean taken), early (share of users who stop before the last step), recall@10, ndcg@10,
-    and recall@10 high, ndcg@10 high: the upper end of the 95 % interval of "stopped minus never stopped", by the
-    normal approximation of the paired mean.
-    """
-    import pandas as pd
-
-    users = np.arange(len(found.top))
-    last = found.steps if most is None else min(most, found.steps)
-    rows = []
-    for epsilon in thresholds(found) if epsilons is None else epsilons:
-        stops = found.stops(epsilon, least, most)
-        quality = found.quality[users, stops]  # (Q, 2)
-        change = quality - found.quality[:, last]
-        high = change.mean(0) + 1.96 * change.std(0) / len(users) ** 0.5
-        row = {"epsilon": epsilon, "steps": stops.mean(), "early": (stops < last).mean()}
-        row |= dict(zip(METRICS, quality.mean(0), strict=True))
-        rows.append(row | {f"{name} high": each for name, each in zip(METRICS, high, strict=True)})
-    return pd.DataFrame(rows)
-
-
-def choose_threshold(valid: StepRanks, metric: str = "ndcg@10", least: int = 1, lost: float = 0.01) -> float:
-    """The largest threshold at no loss that one can see: `metric` is at most the share `lost` below that of never
-    stopping, and the 95 % interval of the difference does not lie below 0.
-
-    To be asked of the validation part: a threshold chosen on test says nothing about the next user.
-    """
-    table = tradeoff(valid, least=least)
-    never = table[metric].iloc[0]  # ascending from 0
-    allowed = (table[metric] >= (1 - lost) * never) & (table[f"{metric} high"] >= 0)
-    return float(table.loc[allowed, "epsilon"].max())
-
-
-def outcomes(
-    found: StepRanks, epsilon: float | None = None, least: int = 1, samples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Every user at the same step, each at their own stop, and at the best step there was, with 95 % intervals.
-
-    Columns way, kind ("fixed", "stop", "best", "worst"), steps (mean taken), metric, mean, low, high. "best" and
-    "worst" look at the answer to choose the step, so they bound what any rule of stopping can reach and are no result.
-    The best of several states is better than one of them even where they differ by chance alone.
-    """
-    import pandas as pd
-
-    ranks = found.wide("rank")
-    every = np.arange(len(ranks))
-    ways = [(f"step {step}", "fixed", np.full(len(ranks), step)) for step in range(found.steps + 1)]
-    if epsilon is not None:
-        ways.append((f"stop below {epsilon:.2g}", "stop", found.stops(epsilon, least)))
-    ways.append(("best step of each user (uses the answer)", "best", ranks.argmin(1)))
-    ways.append(("worst step of each user (uses the answer)", "worst", ranks.argmax(1)))
-    rows = []
-    for way, kind, chosen in ways:
-        values = found.quality[every, chosen]  # (Q, 2)
-        low, high = bootstrap(values, samples, seed)
-        for place, metric in enumerate(METRICS):
-            rows.append({
-                "way": way, "kind": kind, "steps": chosen.mean(), "metric": metric,
-                "mean": values[:, place].mean(), "low": low[place], "high": high[place],
-            })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def gains(
-    found: StepRanks, step: int | np.ndarray | None = None, metric: str = "ndcg@10", samples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """What a step (None: the last; or each user's own, (Q,)) gains over the plain encoder, for groups of users.
-
-    The groups are quarters by history length and by popularity of the answer. Columns slice, group, users, mean, low,
-    high: the mean of `metric` at the step minus that at step 0, with the paired 95 % interval.
-    """
-    ranks = found.wide("rank")
-    chosen = np.broadcast_to(np.asarray(found.steps if step is None else step), len(ranks))
-    first, then = ranks[:, 0], ranks[np.arange(len(ranks)), chosen]
-    gain = (per_user(then)[[metric]] - per_user(first)[[metric]]).to_numpy()
-    about = found.frame.iloc[:: found.steps + 1]
-    groups = {
-        "history length": quartiles(about["history_length"], "events"),
-        "popularity of the answer": quartiles(about["item_count"], "training events"),
-    }
-    return by_group(gain, groups, samples, seed, least=-1.0)
-
-
-@dataclass(frozen=True)
-class Thinking:
-    """What the states of one user say, step by step.
-
-    states: (S + 1, D); scores: (S + 1, N + 1) with -inf at padding and at items kept out of the ranking; chances:
-    (S + 1, N + 1) probabilities over the whole catalogue under each step's temperature.
-    """
-
-    states: Tensor
-    scores: Tensor
-    chances: Tensor
-
-    def nearest(self, k: int = 10) -> pd.DataFrame:
-        """The best items of every step: columns step, rank (from 1), item, probability."""
-        import pandas as pd
-
-        best, items = self.scores.topk(min(check_k(k), self.scores.shape[1] - 1), dim=1)
-        rows = [
-            (step, place + 1, item, float(self.chances[step, item]))
-            for step, row in enumerate(items.tolist())
-            for place, item in enumerate(row)
-            if best[step, place] > -torch.inf
-        ]
-        return pd.DataFrame(rows, columns=["step", "rank", "item", "probability"])
-
-    def ranks(self, item: int) -> list[float]:
-        """The rank of one item at every step, ties at their mean."""
-        return ranks_of(self.scores, torch.full((len(self.scores),), item)).tolist()
-
-    def cosines(self) -> np.ndarray:
-        """Of every state with every other: (S + 1, S + 1)."""
-        unit = torch.nn.functional.normalize(self.states, dim=1)
-        return (unit @ unit.T).numpy()
-
-    def masses(self, groups: dict[str, list[int]]) -> pd.DataFrame:
-        """How much probability every step gives to groups of items and to the rest: columns step, part, share.
-
-        An item of several groups counts for the first of them.
-        """
-        import pandas as pd
-
-        left, rows = self.chances.clone(), []
-        for part, members in groups.items():
-            items = sorted(set(members))  # an item counts once
-            rows += [(step, part, share) for step, share in enumerate(left[:, items].sum(1).tolist())]
-            left[:, items] = 0
-        rows += [(step, "all other items", share) for step, share in enumerate(left.sum(1).tolist())]
-        return pd.DataFrame(rows, columns=["step", "part", "share"])
-
-
-@torch.no_grad()
-def think(
-    model: nn.Module,
-    history: History,
-    answer: int | None = None,
-    seen_filter: bool = False,
-    swap: tuple[int, Tensor] | None = None,
-) -> Thinking:
-    """The steps of one user. `answer`: the item the filter leaves in, though the user met it.
-
-    `swap`: a step and the state (D,) put in its place before the next step is made (activation patching). Raises
-    `ValueError` for a system that does not reason in steps.
-    """
-    _must_reason(model)
-    batch = batch_of([history], model.config.max_length).to(device_of(model))
-    names = step_taps(model)
-    changes = {} if swap is None else {names[swap[0]]: lambda state: swap[1].to(state).expand_as(state)}
-    was_training = model.training
-    model.eval()
-    with tracing.patch(model, changes):
-        states = model.thoughts(batch)
-    model.train(was_training)
-    scores = model.step_scores(states)[0].float().cpu()  # (S + 1, N + 1)
-    scores[:, 0] = -torch.inf
-    chances = (scores / model.temperatures.cpu()[:, None]).softmax(-1)
-    if seen_filter:
-        met = torch.cat([history.items, history.earlier])
-        scores[:, met[met != answer]] = -torch.inf
-    return Thinking(states[0].float().cpu(), scores, chances)
-
-
-@torch.no_grad()
-def prior(model: nn.Module, history: History, answer: int, step: int) -> pd.DataFrame | None:
-    """Where a system's teacher pulls a step, besides to the answer: columns item, weight; None where there is none.
-
-    The teacher of ManCAR spreads its mass over the answer and the neighbours of the last item read. Only these are
-    given, which the history alone tells, with their shares beside the answer's. Raises `ValueError` for a system that
-    does not reason in steps.
-    """
-    import pandas as pd
-
-    _must_reason(model)
-    if not hasattr(model, "teach") or not model.config.teacher:
-        return None
-    batch = batch_of([history], model.config.max_length).to(device_of(model))
-    items, shares = model.teach(batch, torch.tensor([answer], device=batch.items.device))
-    items, weight = items[0, 1:].cpu(), shares[0, step, 1:].float().cpu()
-    return pd.DataFrame({"item": items[weight > 0].numpy(), "weight": weight[weight > 0].numpy()})
-
-
-def step_taps(model: nn.Module) -> list[str]:
-    """The taps that the states pass one by one, in the order of the steps."""
-    return [name for name, tap in tracing.taps(model).items() if tap.kind == "thought"]
-
-
-def places(near: pd.DataFrame, spots: np.ndarray) -> pd.DataFrame:
-    """Where the steps stand on a map: the mean place of their nearest items, weighed by probability.
-
-    near: of `Thinking.nearest`; spots: (N, 2), row i - 1 is item i. Columns step, x, y. It holds for any map, also
-    where a state itself, which is no item, could not be projected.
-    """
-    import pandas as pd
-
-    rows = []
-    for step, part in near.groupby("step"):
-        weight = part["probability"].to_numpy()
-        weight = weight / weight.sum() if weight.sum() > 0 else np.full(len(part), 1 / len(part))
-        rows.append((step, *(weight @ spots[part["item"].to_numpy() - 1])))
-    return pd.DataFrame(rows, columns=["step", "x", "y"])

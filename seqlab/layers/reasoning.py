@@ -86,7 +86,7 @@ def think(
 
 @dataclass(frozen=True)
 class _Kept:
-    """What one attention layer remembers: like `cached_transformer.Past`, with a view of the history per thought.
+    """What one attention layer remembers: like `kv_cache.Past`, with a view of the history per thought.
 
     keys, values: (B, H, T, D/H) of the history; sees: (B, W, T) which of them each line of thought may look at; own:
     keys and values (B, H, W, s, D/H) of its thoughts so far, none yet: None.

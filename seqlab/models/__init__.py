@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from seqlab.contracts import Card
     from seqlab.datasets.splits import Split
 
 FROM_NONE = {"steps", "field_epochs"}
@@ -65,6 +66,21 @@ def system(name: str) -> type[nn.Module]:
     return found[0]
 
 
+def card(name: str) -> Card:
+    """The facts about a system that its file declares. Raises `TypeError` for a file without a `CARD`."""
+    from seqlab.contracts import Card
+
+    found = getattr(module(name), "CARD", None)
+    if not isinstance(found, Card):
+        raise TypeError(f"{module(name).__name__} must define CARD, a seqlab.contracts.Card.")
+    return found
+
+
+def family(name: str) -> str:
+    """The folder of a system, such as "encoders"."""
+    return module(name).__name__.split(".")[-2]
+
+
 def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> Any:
     """The Config of a system with `settings` over its defaults.
 
@@ -108,12 +124,23 @@ def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed
 
 
 def table() -> pd.DataFrame:
-    """Every system with the first line of its card, its settings and their defaults."""
+    """Every system: its family, its paper, the first line of its file, its settings and their defaults."""
     import pandas as pd
 
     rows = []
     for name in names():
-        file = module(name)
+        file, facts = module(name), card(name)
         settings = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(file.Config))
-        rows.append({"system": name, "what it is": file.__doc__.strip().splitlines()[0], "settings": settings})
+        rows.append({
+            "system": name, "family": family(name), "paper": facts.paper, "year": facts.year or "",
+            "venue": facts.venue, "what it is": file.__doc__.strip().splitlines()[0], "settings": settings,
+        })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def gallery_markdown() -> str:
+    """The README's table of systems, by family."""
+    shown = table()[["system", "paper", "year", "venue", "family"]].sort_values(["family", "system"])
+    shown["system"] = "`" + shown["system"] + "`"
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
+    return "\n".join(["| " + " | ".join(shown) + " |", "|---|---|---|---|---|", *lines]) + "\n"

@@ -16,14 +16,15 @@ import logging
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from seqlab.reports import pages
+from seqlab.reports.execute import Work, execute, one_line
+from seqlab.reports.index import replace_folder, write_index
 from seqlab.reports.parameters import ParameterError, check, declared
 from seqlab.runs.pins import unpin
 from seqlab.runtime.files import alone, write_whole
@@ -31,7 +32,6 @@ from seqlab.runtime.files import alone, write_whole
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from jupyter_client import AsyncKernelManager
     from nbformat import NotebookNode
 
 HEARTBEAT = 10.0
@@ -46,23 +46,6 @@ class Report:
     html: Path
     seconds: float
     error: str | None
-
-
-def record(results: Mapping[str, typing.Any]) -> None:
-    """Keep numbers of a running notebook in its report's results.json, beside those recorded before.
-
-    Values are numbers, text, None, lists and dicts of these, NumPy or torch scalars and arrays, or a DataFrame (its
-    rows). A number that is not finite is kept as null. Outside a report nothing is written and a line says so.
-    Raises `TypeError` for anything else.
-    """
-    results = {str(key): _plain(value, str(key)) for key, value in results.items()}
-    folder = os.environ.get("SEQLAB_REPORT_DIR")
-    if not folder:
-        print(f"{len(results)} results; they are written to results.json when this notebook is rendered as a report")
-        return
-    path = Path(folder) / "results.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_whole(path, json.dumps(kept | results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def curated() -> list[Path]:
@@ -86,7 +69,7 @@ def render(
 ) -> list[Report]:
     """Run notebooks, each in a kernel of this Python and in the working folder, and render what they show.
 
-    notebooks: their paths, or those of pinned views (`pins.pin`), which bring a notebook and its parameters.
+    notebooks: their paths, or those of pinned views (`runs.pins.pin`), which bring a notebook and its parameters.
     parameters: values for the cell tagged `parameters`, of every notebook given; text is read as the declared type.
     Paths are relative to the working folder, wherever a notebook lies; modules beside it are found too.
     name: of the report, for one notebook (default: the notebook's). timeout: seconds a cell may take; start_timeout:
@@ -100,7 +83,7 @@ def render(
     """
     given, here = dict(parameters or {}), Path.cwd()
     out = Path(out)
-    work = [_Work.prepared(Path(path), given, name) for path in notebooks]
+    work = [_prepared(Path(path), given, name) for path in notebooks]
     _names_differ(work, name)
     out.mkdir(parents=True, exist_ok=True)
     import papermill.log  # 1.3 s: once, not in every thread
@@ -117,10 +100,10 @@ def render(
                 done, waiting = concurrent.futures.wait(waiting, HEARTBEAT, concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     reports.append(future.result())
-                    say(f"[{len(reports)}/{len(work)}] {work[futures.index(future)].told(reports[-1])}")
+                    say(f"[{len(reports)}/{len(work)}] {_told(work[futures.index(future)], reports[-1])}")
                 for one in work if not done else ():
                     if one.running:
-                        say(f"[{len(reports)}/{len(work)}] {one.told()}")
+                        say(f"[{len(reports)}/{len(work)}] {_told(one)}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for one in work:
@@ -132,77 +115,44 @@ def render(
     return sorted(reports, key=lambda report: order[report.name])
 
 
-def write_index(out: str | Path) -> Path:
-    """Write reports/index.html from what lies in the folder; returns its path."""
-    out, rows = Path(out), []
-    for older in out.glob(".*.old"):  # a process was killed while it put a folder in place of this one
-        _mend(older.with_name(older.name[1:].removesuffix(".old")))
-    for path in sorted(out.glob("[!.]*/provenance.json")):
-        with contextlib.suppress(OSError, ValueError):  # a folder that is being replaced right now, or not ours
-            row = json.loads(path.read_text(encoding="utf-8"))
-            rows.append(row | {"numbers": len(json.loads((path.parent / "results.json").read_text(encoding="utf-8")))})
-    return write_whole(out / "index.html", pages.index_page(rows))
+def _prepared(path: Path, given: dict[str, typing.Any], name: str | None) -> Work:
+    """The notebook at `path`, or that of a pinned view, ready to run with the parameters `given`."""
+    import nbformat
+
+    if path.suffix == ".json" and path.is_file():
+        notebook, pinned = unpin(path)
+        name, given = name or path.stem, pinned | given
+        known = {one.stem: one for one in curated()}
+        if notebook not in known:
+            raise ValueError(f"{path} is a view of {notebook!r}, which is no notebook of this lab")
+        path = known[notebook]
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no notebook {path}")
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises many kinds, and all mean this
+        raise ValueError(f"{path} cannot be read as a notebook ({type(error).__name__})") from error
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []  # what an earlier run left must not pass for this one's
+    try:
+        checked = check(notebook, given)
+        defaults = {key: value for key, (value, _, _) in declared(notebook).items()}
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from error
+    return Work(path.resolve(), name or path.stem, notebook, checked, defaults)
 
 
-@dataclass
-class _Work:
-    """One notebook on its way to a report; `cell` and `started` are what the progress lines tell while it runs."""
-
-    path: Path
-    name: str
-    notebook: NotebookNode
-    given: dict[str, typing.Any]
-    defaults: dict[str, typing.Any]
-    cell: int = 0
-    started: float = 0.0
-    running: bool = False
-    kernel: AsyncKernelManager | None = field(default=None, repr=False)
-
-    @classmethod
-    def prepared(cls, path: Path, given: dict[str, typing.Any], name: str | None) -> _Work:
-        import nbformat
-
-        if path.suffix == ".json" and path.is_file():
-            notebook, pinned = unpin(path)
-            name, given = name or path.stem, pinned | given
-            known = {one.stem: one for one in curated()}
-            if notebook not in known:
-                raise ValueError(f"{path} is a view of {notebook!r}, which is no notebook of this lab")
-            path = known[notebook]
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no notebook {path}")
-        try:
-            notebook = nbformat.read(path, as_version=4)
-        except Exception as error:  # nbformat raises many kinds, and all mean this
-            raise ValueError(f"{path} cannot be read as a notebook ({type(error).__name__})") from error
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs = []  # what an earlier run left must not pass for this one's
-        try:
-            checked = check(notebook, given)
-            defaults = {key: value for key, (value, _, _) in declared(notebook).items()}
-        except ParameterError as error:
-            raise ParameterError(f"{path}: {error}") from error
-        return cls(path.resolve(), name or path.stem, notebook, checked, defaults)
-
-    @property
-    def n_cells(self) -> int:
-        return len(_code_cells(self.notebook))
-
-    def told(self, report: Report | None = None) -> str:
-        if report is None:
-            return f"{self.name}  cell {self.cell}/{self.n_cells}  {time.monotonic() - self.started:.0f} s"
-        if report.error is None:
-            return f"{self.name}  done, {self.n_cells} cells  {report.seconds:.1f} s  {report.html}"
-        return f"{self.name}  FAILED after {report.seconds:.1f} s: {report.error}"
-
-    def kill(self) -> None:
-        if self.kernel is not None and self.kernel.provisioner is not None:
-            with contextlib.suppress(AttributeError, ProcessLookupError):
-                self.kernel.provisioner.process.kill()
+def _told(work: Work, report: Report | None = None) -> str:
+    """A progress line: how far a notebook has come, or what became of it."""
+    if report is None:
+        return f"{work.name}  cell {work.cell}/{work.n_cells}  {time.monotonic() - work.started:.0f} s"
+    if report.error is None:
+        return f"{work.name}  done, {work.n_cells} cells  {report.seconds:.1f} s  {report.html}"
+    return f"{work.name}  FAILED after {report.seconds:.1f} s: {report.error}"
 
 
-def _names_differ(work: list[_Work], name: str | None) -> None:
+def _names_differ(work: list[Work], name: str | None) -> None:
     if name is not None and len(work) > 1:
         raise ValueError("a name is for one report; give one notebook")
     taken: dict[str, Path] = {}
@@ -216,7 +166,7 @@ def _names_differ(work: list[_Work], name: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _held(work: list[_Work], out: Path) -> Iterator[None]:
+def _held(work: list[Work], out: Path) -> Iterator[None]:
     """No other process makes these reports meanwhile."""
     with contextlib.ExitStack() as held:
         for one in work:
@@ -225,7 +175,7 @@ def _held(work: list[_Work], out: Path) -> Iterator[None]:
         yield
 
 
-def _report(work: _Work, out: Path, here: Path, timeout: float, start_timeout: float, threads: int | None) -> Report:
+def _report(work: Work, out: Path, here: Path, timeout: float, start_timeout: float, threads: int | None) -> Report:
     """Run and render one notebook aside, then put the result in place of what was there."""
     import nbformat
 
@@ -237,7 +187,7 @@ def _report(work: _Work, out: Path, here: Path, timeout: float, start_timeout: f
     aside = Path(tempfile.mkdtemp(dir=working))
     work.started, work.running = time.monotonic(), True
     try:
-        error = _execute(work, aside, here, timeout, start_timeout, threads)
+        error = execute(work, aside, here, timeout, start_timeout, threads)
         seconds = round(time.monotonic() - work.started, 1)
         executed = aside / "executed.ipynb"
         notebook = nbformat.read(executed, as_version=4) if executed.exists() else work.notebook
@@ -259,13 +209,13 @@ def _report(work: _Work, out: Path, here: Path, timeout: float, start_timeout: f
         try:
             page = pages.report_page(notebook, about | {"folder": str(work.path.parent)})
         except Exception as failure:  # an output that no page can show, such as a figure without data
-            told = _one_line(f"an output cannot be shown ({type(failure).__name__}: {failure})")
+            told = one_line(f"an output cannot be shown ({type(failure).__name__}: {failure})")
             about |= {"ok": False, "error": error or told}
             page = pages.report_page(work.notebook, about)
         write_whole(aside / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         html = write_whole(out / f"{work.name}.html", page)
         aside.chmod(0o755)
-        _replace_folder(out / work.name, aside)
+        replace_folder(out / work.name, aside)
         return Report(work.name, html, seconds, about["error"])
     finally:
         work.running = False
@@ -274,143 +224,6 @@ def _report(work: _Work, out: Path, here: Path, timeout: float, start_timeout: f
 
 def _working(out: Path, name: str) -> Path:
     return out / f".{name}.new"
-
-
-def _replace_folder(place: Path, new: Path) -> None:
-    """Put a whole folder in place of another; if the process is killed meanwhile, `_mend` leaves one of the two."""
-    _mend(place)
-    older = _older(place)
-    if place.exists():
-        place.rename(older)
-    new.rename(place)
-    shutil.rmtree(older, ignore_errors=True)
-
-
-def _mend(place: Path) -> None:
-    if place.exists():
-        shutil.rmtree(_older(place), ignore_errors=True)
-    elif _older(place).exists():
-        _older(place).rename(place)
-
-
-def _older(place: Path) -> Path:
-    return place.with_name(f".{place.name}.old")
-
-
-def _execute(
-    work: _Work, aside: Path, here: Path, timeout: float, start_timeout: float, threads: int | None
-) -> str | None:
-    """Run the notebook in the folder `here` into aside/executed.ipynb; returns what went wrong in one sentence."""
-    import papermill
-    from jupyter_client import AsyncKernelManager
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_core.utils import run_sync
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-
-    numbers = {index: place for place, index in enumerate(_code_cells(work.notebook, work.given), 1)}
-
-    def on_cell(cell: NotebookNode, cell_index: int) -> None:
-        work.cell = numbers.get(cell_index, work.cell)
-
-    with tempfile.TemporaryDirectory() as specs:
-        _kernelspec(Path(specs), aside.resolve(), work.path.parent, threads)
-        finder = KernelSpecManager(kernel_dirs=[specs], ensure_native_kernel=False)
-        # a socket in a folder only this user can read, named in full: kernel and client have different working folders
-        private = {"transport": "ipc", "ip": str(Path(specs) / "kernel")} if sys.platform != "win32" else {}
-        work.kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=finder, **private)
-        try:
-            papermill.execute_notebook(
-                _literal(work.path), _literal(aside / "executed.ipynb"), work.given,
-                kernel_name="python3", language="python", progress_bar=False,
-                start_timeout=start_timeout, execution_timeout=timeout, iopub_timeout=60,
-                # not papermill's cwd: that moves this whole process, and with it the other threads
-                resources={"metadata": {"path": str(here)}},
-                km=work.kernel, store_widget_state=False, on_cell_start=on_cell,
-            )  # fmt: skip
-        except papermill.PapermillExecutionError as error:
-            return f"cell {work.cell} of {work.n_cells}: {_one_line(f'{error.ename}: {error.evalue}')}"
-        except CellTimeoutError:
-            return f"cell {work.cell} of {work.n_cells} took longer than {timeout:g} s (--timeout sets how long it may)"
-        except DeadKernelError:
-            return f"the kernel died in cell {work.cell} of {work.n_cells}, often for want of memory"
-        except Exception as error:  # a report that cannot run is a failed report, whatever the reason
-            return _one_line(f"{type(error).__name__}: {error}")
-        finally:
-            with contextlib.suppress(Exception):
-                run_sync(work.kernel.shutdown_kernel)(now=True)
-    return _stopped_early(aside / "executed.ipynb")
-
-
-def _kernelspec(folder: Path, aside: Path, beside: Path, threads: int | None) -> None:
-    """A kernel named python3 that is this very Python, whatever is installed or the notebook was saved with.
-
-    It finds the modules in `beside`, the notebook's folder, as it does in JupyterLab.
-    """
-    env = {
-        "SEQLAB_NOTEBOOK_DIR": str(beside),
-        "SEQLAB_REPORT": "1",
-        "SEQLAB_REPORT_DIR": str(aside),
-        "PLOTLY_RENDERER": "plotly_mimetype",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "TQDM_DISABLE": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    if threads is not None and "OMP_NUM_THREADS" not in os.environ:
-        env |= {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
-    # jupyter_client fills in ${NAME} here
-    env = {key: value.replace("$", "$$") for key, value in env.items()}
-    spec = {
-        "argv": [
-            sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
-            # not by PYTHONPATH: a file there must not stand for a module that the kernel needs to start
-            "--IPKernelApp.exec_lines="
-            "__import__('sys').path.insert(1, __import__('os').environ['SEQLAB_NOTEBOOK_DIR'])",
-        ],
-        "display_name": "Python 3", "language": "python", "env": env,
-    }  # fmt: skip
-    (folder / "python3").mkdir()
-    (folder / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-
-
-def _stopped_early(executed: Path) -> str | None:
-    """papermill takes sys.exit() for a good end and leaves the cells after it alone."""
-    import nbformat
-
-    cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
-    for place, cell in enumerate(cells, 1):
-        if any(output.output_type == "error" and output.ename == "SystemExit" for output in cell.outputs):
-            return f"cell {place} of {len(cells)} left the notebook (SystemExit)"
-        if cell.source.strip() and cell.execution_count is None:
-            return f"cell {place} of {len(cells)} never ran"
-    return None
-
-
-def _code_cells(notebook: NotebookNode, given: Mapping[str, typing.Any] | None = None) -> list[int]:
-    """Where the code cells are; with parameters `given`, in the notebook with papermill's cell put in."""
-    places, shift = [], 0
-    for index, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code":
-            places.append(index + shift)
-        if given and "parameters" in cell.metadata.get("tags", []):
-            shift = 1
-    return places
-
-
-def _plain(value: typing.Any, where: str) -> typing.Any:
-    """`value` as JSON has it."""
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if hasattr(value, "to_dict"):
-        value = value.to_dict(orient="records") if hasattr(value, "columns") else value.to_dict()
-    elif hasattr(value, "tolist"):
-        return _plain(value.tolist(), where)
-    if isinstance(value, dict):
-        return {str(key): _plain(member, f"{where}.{key}") for key, member in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(member, where) for member in value]
-    raise TypeError(f"{where}: {type(value).__name__} cannot be recorded; record numbers, text, lists or dicts")
 
 
 def _count(notebook: NotebookNode, kind: str) -> int:
@@ -424,13 +237,3 @@ def _title(notebook: NotebookNode) -> str:
         if found:
             return re.sub(r"[*`]", "", found[1]).strip()
     return ""
-
-
-def _one_line(text: str) -> str:
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
-    return text if len(text) <= 300 else text[:299] + "…"
-
-
-def _literal(path: Path) -> str:
-    """papermill reads a path as a format string."""
-    return str(path).replace("{", "{{").replace("}", "}}")

@@ -103,7 +103,7 @@ class SemanticIds(nn.Module):
 def semantic_ids(split: Split, choices: Choices, letter: bool = False) -> CodeBook:
     """The semantic IDs that a system's settings ask for, from item text and training events alone.
 
-    Without `vectors`, those of `datasets.text.usual`.
+    Without `vectors`, those of `items.vectors.usual`.
     `letter` adds LETTER's collaborative and diversity terms, of the strengths of its scripts; `ValueError` where the
     tokenizer has no such training.
     """

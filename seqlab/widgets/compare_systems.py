@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.evaluation.comparison import EVERYBODY, Standings, seconds_per_user
-from seqlab.evaluation.metrics import INTERVALS
-from seqlab.experiments import leaderboard
-from seqlab.figures.comparisons import COSTS
+from seqlab.evaluation.comparison import EVERYBODY, Standings
+from seqlab.figures.cost_quality import COSTS
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
-from seqlab.optimization.options import Options
-from seqlab.runs.identity import stored_identity
+from seqlab.widgets import compared_runs, comparison_levels
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
 from seqlab.widgets.inputs.picking import titles_of
 
@@ -31,7 +26,6 @@ if TYPE_CHECKING:
 LISTED = 50
 """Users of a list that are shown at first, and that come with every "more"."""
 
-ORDERS = {"system": "{system} is better", "reference": "{reference} is better", "most": "they differ most"}
 SELECTED = ("the selection", "users selected elsewhere")
 
 
@@ -41,11 +35,11 @@ class CompareSystems:
     A cell opens groups of users of that system and the reference, a group its users, the one whom the system serves
     better first. runs: by label one run, or several seeds; of a list, runs of one system with the same settings, and
     with the same options where they have folders, are seeds of each other. reference: a label (None: the best system
-    that only counts, or the first). measured: the leaderboard (`leaderboard.read`), whose rows of these data under this
-    protocol stand in the table as numbers. users: rows of the still's list. A group or a user that is opened is
-    selected in `selection`; whom it holds from elsewhere is a group here. on_user(user) is called with the number of a
-    user who is chosen. Raises `ValueError` for runs of several protocols or of another split, fewer than two systems,
-    and for a reference that is none of them.
+    that only counts, or the first). measured: the leaderboard (`experiments.leaderboard.read`), whose rows of these
+    data under this protocol stand in the table as numbers. users: rows of the still's list. A group or a user that is
+    opened is selected in `selection`; whom it holds from elsewhere is a group here. on_user(user) is called with the
+    number of a user who is chosen. Raises `ValueError` for runs of several protocols or of another split, fewer than
+    two systems, and for a reference that is none of them.
     """
 
     def __init__(
@@ -61,14 +55,14 @@ class CompareSystems:
     ) -> None:
         self._split, self._titles, self._count = split, titles_of(split), users
         self.selection, self._on_user = selection, on_user
-        self.runs = _labelled(runs)
+        self.runs = compared_runs.labelled(runs)
         if len(self.runs) < 2:
             raise ValueError("A comparison needs two systems at least; train another one, or load its run.")
         self._standings = Standings({label: [one.ranks for one in some] for label, some in self.runs.items()}, metrics)
-        self._of_this_split()
+        compared_runs.must_answer(self._standings, split)
         self.metrics = self._standings.metrics
-        self._costs = self._costs_of_runs()
-        self._measured, self._left_out = self._only_numbers(measured)
+        self._costs = compared_runs.costs_of(self.runs, split, self._standings.seen_filter)
+        self._measured, self._left_out = compared_runs.only_numbers(measured, self._standings, self.runs, split)
         counting = [label for label in self.runs if self._costs.at[label, "kind"] == "floor"]
         means = self._standings.table(next(iter(self.runs))).set_index(["metric", "system"])["mean"]
         by_worth = sorted(counting, key=lambda label: -means[self.metrics[-1], label])
@@ -108,19 +102,7 @@ class CompareSystems:
 
         settings, training: where they differ from the defaults; training is told of runs that have a folder.
         """
-        import pandas as pd
-
-        rows = []
-        for label, some in self.runs.items():
-            told = _options(some[0]) or {}
-            seeds = [str((_options(run) or {}).get("seed", "")) for run in some]
-            rows.append({
-                "system": label, "seeds": ", ".join(filter(None, seeds)) or f"{len(some)}",
-                "settings": _changed(dataclasses.asdict(some[0].model.config), type(some[0].model.config)()),
-                "training": _changed(told, Options()) if hasattr(some[0].model, "loss") else "counts only",
-                "folders": ", ".join(str(run.folder) for run in some if run.folder) or "made here, not kept",
-            })  # fmt: skip
-        return pd.DataFrame(rows)
+        return compared_runs.made(self.runs)
 
     def slices(self, system: str, metric: str) -> pd.DataFrame:
         """A system beside the reference by groups of users: see `evaluation.Standings.slices`."""
@@ -129,7 +111,7 @@ class CompareSystems:
     def users(
         self, system: str, metric: str, group: tuple[str, str] = EVERYBODY, order: Order = "system"
     ) -> pd.DataFrame:
-        """The users of a group as `figures.user_differences` takes them; order: see `evaluation.standings.Order`."""
+        """The users of a group as `figures.user_differences` takes them; order: see `evaluation.comparison.Order`."""
         rows = self._standings.users(self._known(system), self.reference, metric, self._members(group), order)
         names = self._split.log.users["user_id"].loc[rows["user"]].map(plain).to_numpy()
         return rows.assign(name=names, title=[self._titles[item] for item in rows["item"]])
@@ -210,88 +192,36 @@ class CompareSystems:
         """The table with its differences; of the `best` system the groups, and the users on whom it differs most."""
         best, metric = self.best, self.metrics[-1]
         words = f"{best} beside {self.reference}, the reference, by groups of users"
-        users = self.users(best, metric, order="most").head(self._count)
-        two = figures.group_differences(self.slices(best, metric), best, self.reference, metric)
-        ten = figures.user_differences(users, best, self.reference, metric)
+        pair = (best, self.reference, metric)
+        two = comparison_levels.groups(self.slices(best, metric), pair)
+        rows = self.users(best, metric, order="most").head(self._count)
+        ten = comparison_levels.users(rows, pair, "most", self._several(best))
         return Html(
-            f"{self._table(live=False).body}<h4>{text(words)}</h4>{self._line(self._words_of_groups(best, metric))}"
-            f"{two.body}<h4>The users on whom they differ most</h4>"
-            f"{self._line(self._words_of_users(best, metric, 'most'))}{ten.body}"
+            f"{self._table(live=False).body}<h4>{text(words)}</h4>{two.body}"
+            f"<h4>The users on whom they differ most</h4>{ten.body}"
         )
 
     # what is shown
 
     def _table(self, live: bool) -> Html:
-        board = self.board()
-        table = figures.standings(board, self.metrics, self.reference, live, live and self.selection is not None)
-        key = (
-            f"Below each number its interval; dashes are {plain(self.reference, 40)}, the reference. {INTERVALS}. "
-            "Differences are paired by user: ▲ better and ▼ worse where their interval misses 0, ○ where none was "
-            "shown. A floor only counts. Milliseconds: ten items for a batch of 64 users, this machine. Peak memory is "
-            "not told: systems trained in one process share it."
+        pick = live and self.selection is not None
+        return comparison_levels.all_systems(
+            self.board(), self.metrics, self.reference, self.protocol(), self._left_out, live, pick
         )
-        if (board["kind"] == "number").any():
-            key += (
-                " Only a number: measured before, under this protocol but with other settings or training (see the "
-                "leaderboard); it takes a run to go deeper."
-            )
-        if self._left_out:
-            key += f" {self._left_out} of the leaderboard, of other data of this name or another protocol: left out."
-        return Html(f"{self._line(self.protocol())}{table.body}<div class='quiet'>{text(key)}</div>")
 
     def _groups(self) -> Html:
-        table = figures.group_differences(
-            self.slices(*self.cell), self.cell[0], self.reference, self.cell[1], live=True
-        )
-        head = self._head(f"{self.cell[1]} of {self.cell[0]} beside {self.reference}, by groups of users")
-        return Html(f"{head}{self._line(self._words_of_groups(*self.cell))}{table.body}")
+        pair = (self.cell[0], self.reference, self.cell[1])
+        return comparison_levels.groups(self.slices(*self.cell), pair, live=True)
 
     def _list(self) -> Html:
-        rows = self.users(*self.cell, self.group, self.order)
-        table = figures.user_differences(
-            rows.head(self._shown), self.cell[0], self.reference, self.cell[1], self.user, live=True
-        )
-        names = {"system": plain(self.cell[0], 40), "reference": plain(self.reference, 40)}
-        orders = " ".join(
-            f"<button type='button' data-press='order:{order}' aria-pressed='{str(order == self.order).lower()}'>"
-            f"{text(words.format(**names))}</button>"
-            for order, words in ORDERS.items()
-        )
-        more = len(rows) - self._shown
-        rest = (
-            f"<button type='button' data-press='more:'>{min(more, LISTED)} of {more:,} more</button>"
-            if more > 0
-            else ""
-        )
-        group = "all users" if self.group == EVERYBODY else f"{self.group[0]}: {self.group[1]}"
-        head = self._head(f"{len(rows):,} users, {group}; {self.cell[1]} of {self.cell[0]} and {self.reference}")
-        words = self._line(self._words_of_users(*self.cell, self.order))
-        return Html(f"{head}{words}<div role='group' aria-label='order'>first where {orders}</div>{table.body}{rest}")
-
-    def _head(self, title: str) -> str:
-        return f"<div><button type='button' data-press='back:'>← Back</button> <b>{text(title)}</b></div>"
-
-    def _line(self, words: str) -> str:
-        return f"<div>{text(words)}</div>"
-
-    def _words_of_groups(self, system: str, metric: str) -> str:
-        return (
-            f"For whom {plain(system, 40)} gains or loses: {metric} of both on the same users with 95 % intervals; "
-            "▲ and ▼ mark where that of the difference misses 0, lengths and counts are cut into quarters of users."
+        pair, rows = (self.cell[0], self.reference, self.cell[1]), self.users(*self.cell, self.group, self.order)
+        return comparison_levels.users_of_group(
+            rows, pair, self.order, self._several(self.cell[0]), self.group, self._shown, LISTED, self.user
         )
 
-    def _words_of_users(self, system: str, metric: str, order: Order) -> str:
-        first = {
-            "system": f"{plain(system, 40)} has the answer nearer to the top",
-            "reference": f"{plain(self.reference, 40)} has the answer nearer to the top",
-            "most": "either has the answer nearer to the top than the other",
-        }[order]
-        several = any(self._standings.seeds[label] > 1 for label in (system, self.reference))
-        means = "; ranks are means over the seeds" if several else ""
-        return (
-            f"First come users for whom {first}: by the difference of {metric}, then of the ranks (✓: among the first "
-            f"{metric.partition('@')[2]}; 1 is best{means})."
-        )
+    def _several(self, system: str) -> bool:
+        """Whether that system or the reference has more than one seed."""
+        return any(self._standings.seeds[label] > 1 for label in (system, self.reference))
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -404,100 +334,3 @@ class CompareSystems:
         if label not in self.runs:
             raise ValueError(f"{label!r} is none of the systems with ranks: {', '.join(map(repr, self.runs))}.")
         return label
-
-    def _of_this_split(self) -> None:
-        """The runs must have answered the questions of this split's test part."""
-        import numpy as np
-
-        test, asked = self._split.test, self._standings.frame
-        order = test.user.argsort()
-        same = len(test) == len(asked) and np.array_equal(asked["user"], test.user[order].cpu().numpy())
-        if not same or not np.array_equal(asked["item"], test.item[order].cpu().numpy()):
-            raise ValueError(
-                f"these runs did not answer the test questions of this split of {self._split.log.name} "
-                f"({self._split.how}): give the split they were trained on."
-            )
-
-    def _costs_of_runs(self) -> pd.DataFrame:
-        """Per system: kind, seeds, parameters, seconds of training (the mean of its seeds), milliseconds per user."""
-        import numpy as np
-        import pandas as pd
-
-        rows = {}
-        for label, some in self.runs.items():
-            spent = seconds_per_user(some[0].model, self._split, self._standings.seen_filter)
-            rows[label] = {
-                "kind": "trained" if hasattr(some[0].model, "loss") else "floor",
-                "seeds": len(some),
-                "parameters": np.mean([one.metrics["parameters"] for one in some]),
-                "seconds": np.mean([one.metrics["seconds"] for one in some]),
-                "milliseconds": 1000 * spent,
-            }
-        return pd.DataFrame.from_dict(rows, orient="index")
-
-    def _only_numbers(self, measured: pd.DataFrame | None) -> tuple[pd.DataFrame, str]:
-        """Rows of the leaderboard of these data under this protocol, but for these runs, and how many others there are.
-
-        Others are those of this name.
-        """
-        import pandas as pd
-
-        if measured is None or not len(measured):
-            return pd.DataFrame(), ""
-        found = leaderboard.standings(measured, self._split, self._standings.seen_filter)
-        of_dataset = int((measured["dataset"] == self._split.log.name).sum())
-        others = of_dataset - int(found["seeds"].sum())
-        means = self._standings.table(next(iter(self.runs))).set_index(["system", "metric"])["mean"]
-        here = [(some[0].system, label) for label, some in self.runs.items()]
-        names = [name for name in self.metrics if name in found]
-        again = [
-            any(system == row["system"] and all(abs(means[label, name] - row[name]) < 1e-5 for name in names)
-                for system, label in here)
-            for row in found.to_dict("records")
-        ]  # fmt: skip
-        found = found[[not one for one in again]].drop(columns="system").rename(columns={"arm": "system"})
-        empty = {
-            f"{name}{end}": float("nan") for name in self.metrics for end in ("", " low", " high") if name not in names
-        }
-        found = found.assign(kind="number", milliseconds=float("nan"), **empty)
-        return found, f"{others} rows" if others > 1 else "1 row" if others else ""
-
-
-def _labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[str, list[Run]]:
-    """By label, the runs of each system: its seeds."""
-    if isinstance(runs, Mapping):
-        return {str(label): list(some) if isinstance(some, (list, tuple)) else [some] for label, some in runs.items()}
-    found: dict[str, dict[str, tuple[dict, list[Run]]]] = {}
-    for run in runs:
-        choice = dataclasses.asdict(run.model.config)
-        if hasattr(run.model, "loss"):
-            choice |= {key: value for key, value in (_options(run) or {}).items() if key != "seed"}
-        found.setdefault(run.system, {}).setdefault(repr(choice), (choice, []))[1].append(run)
-    labelled = {}
-    for system, kinds in found.items():
-        words = _shortest([choice for choice, _ in kinds.values()])
-        labelled |= {f"{system}{word}": some for word, (_, some) in zip(words, kinds.values(), strict=True)}
-    return labelled
-
-
-def _shortest(choices: list[dict[str, Any]]) -> list[str]:
-    """Words that tell each choice from the others, by as few of its settings and options as it takes."""
-    keys, told = [], 1
-    for key in dict.fromkeys(key for choice in choices for key in choice):
-        if (apart := len({repr([choice.get(one) for one in [*keys, key]]) for choice in choices})) > told:
-            keys, told = [*keys, key], apart
-    return leaderboard.told_apart([{key: choice[key] for key in keys if key in choice} for choice in choices])
-
-
-def _options(run: Run) -> dict[str, Any] | None:
-    """The options of a run that has a folder, those that it was made with."""
-    return stored_identity(run.folder).options if run.folder is not None else None
-
-
-def _changed(values: dict[str, Any], usual: Any) -> str:
-    """What differs from the defaults, as words."""
-    usual = json.loads(json.dumps(dataclasses.asdict(usual)))
-    return leaderboard.as_words({
-        key: value for key, value in values.items()
-        if key != "seed" and json.loads(json.dumps(value)) != usual.get(key)
-    }).replace(":", ", ") or "the defaults"  # fmt: skip

@@ -75,7 +75,7 @@ class HistoryEditor:
         self._changed(len(self.history) - 1)
 
     def ranking(self, history: History) -> pd.DataFrame:
-        """The top ten of a history against that of the first one: `evaluation.influence.rerank` with titles."""
+        """The top ten of a history against that of the first one: `inspection.influence.rerank` with titles."""
         frame = influence.rerank(self._model, self._true, history, self._k, self._filter)
         return frame.assign(title=[self._titles[item] for item in frame["item"]])
 

@@ -86,7 +86,7 @@ class Patching:
         return row["tap"], int(row["from_end"])
 
     def patched(self, tap: str, from_end: int) -> Patched:
-        """What the user is recommended with the other's value at one place: `evaluation.patched`."""
+        """What the user is recommended with the other's value at one place: `inspection.patched`."""
         return patching.patched(
             self._model, self.history, self.other, tap, [-1 - from_end], self.item, self._k, self._filter
         )

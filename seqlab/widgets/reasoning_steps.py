@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.figures.reasoning import MEASURES
+from seqlab.figures.reasoning_path import MEASURES
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
-from seqlab.inspection import influence, projection, reasoning_steps
+from seqlab.inspection import influence, projection, reasoning_steps, stopping, thoughts
 from seqlab.items.vectors import from_model
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
 from seqlab.widgets.inputs.picking import offered, reading, titles_of, user_dropdown, user_label, user_of
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
-    from seqlab.inspection.reasoning_steps import StepRanks, Thinking
+    from seqlab.inspection.reasoning_steps import StepRanks
+    from seqlab.inspection.thoughts import Thinking
     from seqlab.runs.run import Run
 
 
@@ -30,9 +31,9 @@ class ReasoningSteps:
     `run`: of a system that reasons in steps, or such a model. `user` is a number of the log (1..U) or, as text, an id
     of the source; None: one drawn at random. `steps`: thoughts a user is given at most (None: as trained).
     `epsilon`: the stop threshold (None: the model's own, or one chosen on the validation part). `method`: of the item
-    map. `found`: what `evaluation.reasoning.rank_steps` says of the test part, where it is known already. `history`:
-    what is read instead of a user's, edited or typed in; there is no user to choose then, and `show` gives the next
-    history. Of somebody typed in nobody knows what came next: the item of the last step is asked about.
+    map. `found`: what `inspection.reasoning_steps.rank_steps` says of the test part, where it is known already.
+    `history`: what is read instead of a user's, edited or typed in; there is no user to choose then, and `show` gives
+    the next history. Of somebody typed in nobody knows what came next: the item of the last step is asked about.
     Raises `ValueError` for a system that does not reason in steps.
     """
 
@@ -54,14 +55,14 @@ class ReasoningSteps:
         epsilon = float(getattr(self._model, "epsilon", 0.0)) or None if epsilon is None else epsilon
         if epsilon is None:
             valid = reasoning_steps.rank_steps(self._model, split, "valid", self.found.seen_filter)
-            epsilon = reasoning_steps.choose_threshold(valid)
+            epsilon = stopping.choose_threshold(valid)
         self._most, self._epsilon = self.found.steps if steps is None else min(steps, self.found.steps), float(epsilon)
-        self.thresholds = sorted({*reasoning_steps.thresholds(self.found), self._epsilon})
+        self.thresholds = sorted({*stopping.thresholds(self.found), self._epsilon})
         self._spots = projection.coordinates(from_model(self._model), method, seed)
         self._items = split.log.items[["title"]].assign(x=self._spots[:, 0], y=self._spots[:, 1])
         columns = list(MEASURES)
         self._typical = self.found.frame.groupby("step")[columns].median().add_prefix("typical ").reset_index()
-        reached = reasoning_steps.outcomes(self.found)
+        reached = stopping.outcomes(self.found)
         self._fixed = reached[reached["kind"] == "fixed"]
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
         self._users, self._alone = offered(split, user, seed), history is not None
@@ -89,8 +90,8 @@ class ReasoningSteps:
         return near.assign(title=[self._titles[item] for item in near["item"]])
 
     def prior(self) -> pd.DataFrame | None:
-        """Where the system's prior, if it has one, pulls this user at the stop: `evaluation.reasoning.prior`."""
-        return reasoning_steps.prior(self._model, self._history, self.answer, self.stop)
+        """Where the system's prior, if it has one, pulls this user at the stop: `inspection.thoughts.prior`."""
+        return thoughts.prior(self._model, self._history, self.answer, self.stop)
 
     def lists(self, k: int = 10) -> Html:
         """The best items of every step side by side, with what moved since the step before."""
@@ -194,12 +195,10 @@ class ReasoningSteps:
         history = reading(self._split, self._model, who)
         if history.user in self._answers:
             return history, self._answers[history.user]
-        return history, int(
-            reasoning_steps.think(self._model, history, None, self.found.seen_filter).scores[-1].argmax()
-        )
+        return history, int(thoughts.think(self._model, history, None, self.found.seen_filter).scores[-1].argmax())
 
     def _think(self, history: History, answer: int, swap: Any = None) -> Thinking:
-        return reasoning_steps.think(self._model, history, answer, self.found.seen_filter, swap)
+        return thoughts.think(self._model, history, answer, self.found.seen_filter, swap)
 
     def _read(self, who: History | int) -> None:
         """Ask the model about one history."""
@@ -208,7 +207,7 @@ class ReasoningSteps:
         self._thinking = self._think(self._history, self.answer)
 
     def _chosen(self) -> dict[str, float]:
-        return reasoning_steps.tradeoff(self.found, [self._epsilon], most=self._most).iloc[0].to_dict()
+        return stopping.tradeoff(self.found, [self._epsilon], most=self._most).iloc[0].to_dict()
 
     def _figure(self) -> go.Figure:
         near = self.nearest()
@@ -216,10 +215,10 @@ class ReasoningSteps:
         other = None
         if self._patch is not None:
             far = self.patched(*self._patch).nearest()
-            other = reasoning_steps.places(far[far["step"] <= self._most], self._spots)
+            other = thoughts.places(far[far["step"] <= self._most], self._spots)
         return figures.reasoning_steps(
-            self._items, reasoning_steps.places(near, self._spots), near, self.measures(),
-            reasoning_steps.tradeoff(self.found, self.thresholds, most=self._most),
+            self._items, thoughts.places(near, self._spots), near, self.measures(),
+            stopping.tradeoff(self.found, self.thresholds, most=self._most),
             self._fixed[self._fixed["steps"] <= self._most],
             {"answer": self.answer, "last": int(self._history.items[-1])}, self.stop, self._chosen(),
             self.prior(), other, self.words(),

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "07_workbench.ipynb"
 # what UMAP loads and compiles once, some 300 MB, is no leak of the presses that come after it
 WARM = """import numpy
-from seqlab.evaluation.projection import coordinates
+from seqlab.inspection.projection import coordinates
 coordinates(numpy.random.rand(30, 4), 'umap')"""
 MEMORY = "next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmRSS')) // 1024"
 

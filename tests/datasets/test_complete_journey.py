@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from seqlab.datasets import DataError, complete_journey, leave_one_out, load, smells
+from tests.test_project import imported, modules
 
 NUMBERING = {  # sha256 of the columns user, item and timestamp
     "complete-journey": (
@@ -85,6 +86,15 @@ def test_the_second_load_comes_from_the_cache_and_is_the_same(kept, monkeypatch)
         again = load(view)
         assert again.fingerprint() == log.fingerprint() and again.notes == log.notes
         pd.testing.assert_frame_equal(again.items, log.items)
+
+
+def test_the_cache_is_keyed_by_all_code_that_makes_a_log():
+    known, reached, left = modules(), set(), {"seqlab.datasets.log"}
+    while left:
+        reached.add(name := left.pop())
+        found = imported(known[name].read_text(encoding="utf-8"), known)
+        left |= {one for one in found if one.startswith("seqlab.datasets.")} - reached
+    assert {module.__name__ for module in complete_journey.MAKERS} == reached
 
 
 def test_a_damaged_cache_is_built_again(kept, monkeypatch):

@@ -73,20 +73,6 @@ def test_a_frame_reads_like_its_file_and_is_not_changed(tmp_path):
     assert ROWS.equals(before)
 
 
-def test_columns_are_guessed_aloud():
-    log = read(ROWS.rename(columns={"customer": "userId", "when": "Event Time"}), items=CATALOG)
-    said = " ".join(log.notes)
-    for told in (
-        "'userId' taken as the user",
-        "'sku' taken as the item",
-        "'Event Time' taken as the time",
-        "'name' taken as the title",
-    ):
-        assert told in said
-    with pytest.raises(DataError, match=r"no column looks like the item.*item=.*'who', 'what'"):
-        read(pd.DataFrame({"who": [1], "what": [2]}), user="who")
-
-
 def test_whole_numbers_written_with_decimals_are_ids_and_said(tmp_path):
     log = read(write(tmp_path / "a.csv", "user,item,time\n1.0,5.0,1\n1.0,6.0,2\n"))
     assert log.items["item_id"].tolist() == [5, 6]
@@ -170,23 +156,6 @@ def test_bad_files_are_refused_by_name_row_and_remedy(tmp_path, name, content, m
         read(path)
     assert name in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_missing_file_and_a_folder_in_its_place(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        read(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="not a file"):
-        read(tmp_path)
-    with pytest.raises(DataError, match="not list"):
-        read([1, 2])
-
-
-def test_bad_item_tables_name_their_own_file_and_rows(tmp_path):
-    items = write(tmp_path / "items.csv", "item,title\n1,a\n2,b\n1,c\n")
-    with pytest.raises(DataError, match=r"items\.csv.*more than once: rows 2, 4"):
-        read(write(tmp_path / "a.csv", GOOD), items=items)
-    with pytest.raises(DataError, match=r"items\.csv: there is no column 'name'.*'item', 'title'"):
-        read(tmp_path / "a.csv", items=write(items, "item,title\n1,a\n"), title="name")
 
 
 IDS = st.lists(
@@ -316,47 +285,6 @@ def test_rows_without_an_id_or_a_time_can_be_dropped_and_are_counted(tmp_path):
             assert f"{count} rows have no {role} (column {role!r}) and are dropped." in told
     with pytest.raises(ValueError, match="bad is one of"):
         read(path, bad="ignore")
-
-
-def test_of_two_columns_of_times_the_one_that_orders_the_events_is_taken(tmp_path):
-    moments = pd.date_range("2024-05-01", periods=12, freq="5h")
-    frame = pd.DataFrame({"user": [1, 2] * 6, "item": range(12), "date": moments.strftime("%Y-%m-%d")})
-    for name, values in {
-        "time_ms": moments.astype("datetime64[ms]").astype(np.int64).astype(str),
-        "event_time": moments.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "logged at": moments.strftime("%Y%m%d%H%M%S"),
-    }.items():
-        path = tmp_path / "log.csv"
-        frame.assign(**{name: values}).to_csv(path, index=False)
-        for source in (path, frame.assign(**{name: values})):
-            log = read(source)
-            assert sorted(log.events["timestamp"]) == (moments.astype("datetime64[s]").astype(np.int64)).tolist()
-            assert any(f"{name!r} taken as the time: 'date'" in note for note in log.notes)
-        assert read(path, time="date").events["timestamp"].nunique() == 3
-
-
-def test_a_column_that_tells_of_other_moments_is_not_taken_as_the_time():
-    frame = pd.DataFrame({"user": [1, 2] * 4, "item": range(8), "date": [f"2024-05-0{1 + n // 4}" for n in range(8)]})
-    within = frame.assign(timeframe=[500 * (9 - n) for n in range(8)])
-    released = frame.assign(release_date=[f"199{n}-01-01" for n in range(8)])
-    broken = frame.assign(time_zone=["CET"] * 8)
-    for table in (within, released, broken):
-        assert any("column 'date' taken as the time." in note for note in read(table).notes)
-
-
-def test_titles_among_the_events_are_found_but_not_what_is_said_of_events(tmp_path):
-    head, rows = "user,item,time,{}\n", "1,7,1,{}\n1,8,2,{}\n2,7,3,{}\n2,8,4,{}\n"
-    for name, cells, titles in (
-        ("title", ("Tea", "Rye", "Tea", "Rye"), ["Tea", "Rye"]),
-        ("product_name", ("Tea", "Rye", "Green tea", "Rye"), ["Tea", "Rye"]),
-        ("title", ("10", "20", "10", "20"), ["7", "8"]),
-        ("text", ("good", "bad", "fine", "so so"), ["7", "8"]),
-        ("name", ("Ann", "Ann", "Bob", "Bob"), ["7", "8"]),
-    ):
-        path = write(tmp_path / "log.csv", head.format(name) + rows.format(*cells))
-        for log in (load(path), read(pd.read_csv(path))):
-            assert log.items["title"].tolist() == titles
-            assert any(f"column {name!r} taken as the title" in note for note in log.notes) == (titles != ["7", "8"])
 
 
 def test_codes_in_other_columns_keep_their_zeros(tmp_path):

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab import models
+from seqlab import models, presets
 from seqlab.datasets import leave_one_out
 from seqlab.experiments import leaderboard
-from seqlab.optimization import options
 from seqlab.optimization.options import Options
 from seqlab.runs import identity
 from seqlab.training import fit
@@ -110,9 +109,8 @@ def test_an_option_that_comes_later_renames_no_run(monkeypatch: pytest.MonkeyPat
     split = leave_one_out(chain_log())
     one = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
     later = dataclasses.make_dataclass("Options", [("fresh", int, 5)], bases=(Options,), frozen=True, kw_only=True)
-    monkeypatch.setattr(leaderboard, "Options", later)
-    monkeypatch.setattr(identity, "Options", later)
-    monkeypatch.setattr(options, "Options", later)
+    for module in (leaderboard, identity, presets):
+        monkeypatch.setattr(module, "Options", later)
     again = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
     assert again.options.fresh == 5 and again.folder == one.folder
     other = leaderboard.plan("sasrec:dim=16:epochs=3:fresh=6", split, 1, Path("runs"), {})

@@ -25,8 +25,8 @@ from seqlab.experiments import leaderboard, sweep
 from seqlab.runs.run import load_run
 from seqlab.runtime import pools
 from seqlab.training import fit
+from tests.cli.test_cli import code_of
 from tests.synthetic import chain_log
-from tests.test_cli import code_of
 
 ROOT = Path(__file__).parents[2]
 TINY = {"dim": "8", "layers": "1", "max_length": "8", "tokens": "256", "epochs": "20", "patience": "1000"}

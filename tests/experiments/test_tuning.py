@@ -20,8 +20,8 @@ from seqlab.optimization.options import Options
 from seqlab.presets import preset
 from seqlab.runtime import files
 from seqlab.training import fit
+from tests.cli.test_cli import code_of
 from tests.experiments.test_sweep import ROOT, TINY, finished, written
-from tests.test_cli import code_of
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'seqlab[tune]'")
 from seqlab.experiments.tuning import tune  # noqa: E402

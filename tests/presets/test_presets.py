@@ -22,9 +22,17 @@ def test_every_section_is_a_named_dataset_and_holds_settings_that_are_valid(syst
         assert Options(**options).validate_every <= Options(**options).epochs
 
 
-def test_every_system_that_is_trained_has_defaults_for_any_log() -> None:
+def test_presets_belong_to_systems_that_are_trained_and_suit_any_log() -> None:
     trained = {name for name in models.names() if hasattr(models.system(name), "loss")}
-    assert {system for system in presets.systems() if "default" in presets.sections(system)} == trained
+    assert {system for system in presets.systems() if "default" in presets.sections(system)} == {*presets.systems()}
+    assert {*presets.systems()} <= trained  # a new system is trained by the default options
+
+
+@pytest.mark.parametrize("system", models.names())
+def test_every_system_has_options_for_any_log(system: str) -> None:
+    split = leave_one_out(chain_log())
+    options = usual_options(models.create(system, split, models.module(system).TINY), split)
+    assert 1 <= options.validate_every <= options.epochs
 
 
 def test_a_file_called_like_a_named_dataset_gets_nothing_of_its_preset(tmp_path) -> None:

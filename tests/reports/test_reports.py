@@ -319,26 +319,3 @@ def test_two_processes_do_not_make_one_report(notebook) -> None:
         first.kill()
     (folder,) = (entry for entry in out.iterdir() if entry.is_dir())
     assert folder.name == ".slow.new"  # for the next one to clear away
-
-
-def test_a_process_killed_between_two_folders_loses_neither(notebook, tmp_path: Path) -> None:
-    path = notebook("page", "import seqlab; seqlab.record({'n': 1})")
-    (report,) = render(path)
-    place = report.html.with_suffix("")
-    place.rename(place.with_name(".page.old"))  # where it was killed
-    index = reports.write_index(place.parent).read_text(encoding="utf-8")
-    assert "page.html" in index and json.loads((place / "results.json").read_text()) == {"n": 1}
-    shutil.copytree(place, place.with_name(".page.old"))  # or a moment later
-    reports.write_index(place.parent)
-    assert sorted(entry.name for entry in place.parent.iterdir()) == ["index.html", "page", "page.html"]
-
-
-def test_numbers_that_json_lacks_are_recorded_as_null(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import torch
-
-    monkeypatch.setenv("SEQLAB_REPORT_DIR", str(tmp_path))
-    reports.record({"a": float("nan"), "b": np.float32(0.5), "c": torch.tensor([1, 2])})
-    reports.record({"d": {"e": None}})
-    assert json.loads((tmp_path / "results.json").read_text()) == {"a": None, "b": 0.5, "c": [1, 2], "d": {"e": None}}
-    with pytest.raises(TypeError, match="f: object cannot be recorded"):
-        reports.record({"f": object()})

@@ -306,7 +306,7 @@ def stage(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", "import sys, pathlib; from tests import test_processes as t; "
+    command = [sys.executable, "-c", "import sys, pathlib; from tests.runtime import test_processes as t; "
                "t.act(pathlib.Path(sys.argv[1]))", str(folder)]  # fmt: skip
     actors = []
     for index in ("0", "1"):

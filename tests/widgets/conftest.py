@@ -111,3 +111,22 @@ def report(monkeypatch):
 
     monkeypatch.setenv("SEQLAB_REPORT", "1")
     monkeypatch.setattr(ipywidgets.Widget, "__init__", forbidden)
+
+
+@pytest.fixture(scope="module")
+def runs(run, split):
+    """A Transformer of two seeds, whose second luck is made up, and two floors."""
+    from seqlab import models
+    from seqlab.training.fit import fit
+
+    floors = {name: fit(models.create(name, split), split) for name in ("popularity", "personal_frequency")}
+    return {"sasrec": [run, _shaken(run, 1)], **floors}
+
+
+def _shaken(run, seed):
+    """A run with other ranks, some of them ties."""
+    from dataclasses import replace
+
+    frame = run.ranks.frame
+    places = np.random.default_rng(seed).integers(2, 60, len(frame)) / 2
+    return replace(run, ranks=replace(run.ranks, frame=frame.assign(rank=places)))

@@ -1,68 +1,24 @@
-"""Systems side by side: one protocol, paired differences, and the way from a number to its users and back."""
+"""Systems side by side: paired differences, and the way from a number to its users and back."""
 
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from seqlab import evaluation, models, widgets
 from seqlab.evaluation.comparison import EVERYBODY
-from seqlab.optimization.options import Options
 from seqlab.training.fit import fit
 from seqlab.widgets.compare_systems import LISTED
+from tests.widgets.markup import Page, page
 
 METRICS = ("recall@10", "ndcg@10")
-
-
-@pytest.fixture(scope="module")
-def runs(run, split):
-    """A Transformer of two seeds, whose second luck is made up, and two floors."""
-    floors = {name: fit(models.create(name, split), split) for name in ("popularity", "personal_frequency")}
-    return {"sasrec": [run, shaken(run, 1)], **floors}
-
-
-def shaken(run, seed):
-    """A run with other ranks, some of them ties."""
-    frame = run.ranks.frame
-    places = np.random.default_rng(seed).integers(2, 60, len(frame)) / 2
-    return replace(run, ranks=replace(run.ranks, frame=frame.assign(rank=places)))
 
 
 @pytest.fixture
 def compared(runs, split, live):
     return widgets.CompareSystems(runs, split, reference="popularity")
-
-
-class Page(HTMLParser):
-    """What a browser would make of a markup: its tags, its buttons and its words."""
-
-    def __init__(self, markup):
-        super().__init__()
-        self.tags, self.buttons, self._open = [], {}, None
-        self.words = ""
-        self.feed(markup)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        if tag == "button":
-            self._open = dict(attrs)["data-press"]
-            self.buttons[self._open] = ""
-
-    def handle_endtag(self, tag):
-        self._open = None if tag == "button" else self._open
-
-    def handle_data(self, data):
-        self.words += data
-        if self._open is not None:
-            self.buttons[self._open] += data
-
-
-def page(widget):
-    return Page(widget.table.markup)
 
 
 def press(widget, key):
@@ -103,23 +59,6 @@ def test_differences_and_intervals_are_those_of_compare(compared, runs):
     assert shown.tolist() == pytest.approx(interval[["mean", "low", "high"]].tolist())
 
 
-def test_seeds_are_pooled_by_user_and_listed_runs_find_their_own(runs, split, report):
-    seeds, floor = runs["sasrec"], runs["popularity"]
-    by_label = widgets.CompareSystems(runs, split, "popularity").board().set_index("system")
-    as_list = widgets.CompareSystems([seeds[0], floor, seeds[1]], split, "popularity").board().set_index("system")
-    assert as_list.at["sasrec", "seeds"] == 2
-    hits = np.stack([one.ranks.frame.sort_values("user")["rank"] <= 10 for one in seeds])
-    assert as_list.at["sasrec", "recall@10"] == by_label.at["sasrec", "recall@10"] == pytest.approx(hits.mean())
-
-
-def test_settings_tell_runs_of_one_system_apart(run, split, report):
-    short = fit(
-        models.build("sasrec", split.n_items, {"max_length": 4, "dim": 16}), split, Options(epochs=1, tokens=128)
-    )
-    found = widgets.CompareSystems([run, short], split).board()["system"]
-    assert set(found) == {"sasrec:max_length=8", "sasrec:max_length=4"}
-
-
 def test_groups_are_those_of_slices_and_their_differences_paired(compared, runs):
     rows = compared.slices("personal_frequency", "ndcg@10").set_index(["slice", "group"])
     for run, side in ((runs["personal_frequency"], "a"), (runs["popularity"], "b")):
@@ -153,69 +92,6 @@ def test_users_come_by_their_difference_and_ties_by_the_ranks(split, runs, repor
     assert other[-1] == 1
     most = [number[user] for user in found.users("a", "ndcg@10", order="most")["user"]]
     assert most[:3] == [1, 2, 4]
-
-
-# one protocol
-
-
-def test_numbers_of_two_protocols_are_refused_with_a_sentence(runs, split, report):
-    floor = runs["popularity"]
-    other = replace(floor, ranks=replace(floor.ranks, seen_filter=not floor.ranks.seen_filter))
-    with pytest.raises(ValueError, match="'b' was ranked among 30 items with seen items filtered, 'a' among 30"):
-        widgets.CompareSystems({"a": floor, "b": other}, split)
-    frame = floor.ranks.frame
-    asked = replace(floor, ranks=replace(floor.ranks, frame=frame.assign(item=frame["item"] % 30 + 1)))
-    with pytest.raises(ValueError, match="'b' and 'a' did not answer the same questions"):
-        widgets.CompareSystems({"a": floor, "b": asked}, split)
-    with pytest.raises(ValueError, match="did not answer the test questions of this split"):
-        widgets.CompareSystems({"a": asked, "b": asked}, split)
-    with pytest.raises(ValueError, match="two systems at least"):
-        widgets.CompareSystems([floor], split)
-    with pytest.raises(ValueError, match="'nobody' is none of the systems with ranks: 'a', 'b'"):
-        widgets.CompareSystems({"a": floor, "b": floor}, split, "nobody")
-
-
-@pytest.fixture
-def measured(split):
-    """A leaderboard: a system of two seeds, a row of another protocol, of other data of this name, of another name."""
-    row = {
-        "dataset": split.log.name, "fingerprint": split.log.fingerprint(), "split": split.how,
-        "system": "gru4rec", "seed": 0, "settings": '{"dim": 8}',
-        "options": "{}", "seen_filter": not split.log.repeats, "users": len(split.test), "recall@10": 0.4,
-        "recall@10 low": 0.3, "recall@10 high": 0.5, "ndcg@10": 0.2, "ndcg@10 low": 0.1, "ndcg@10 high": 0.3,
-        "parameters": 500.0, "seconds": 9.0,
-    }  # fmt: skip
-    rows = [row, {**row, "seed": 1, "ndcg@10": 0.24}, {**row, "settings": '{"dim": 16}', "ndcg@10": 0.9}]
-    rows += [{**row, "seen_filter": split.log.repeats, "ndcg@10": 0.777}]
-    rows += [{**row, "fingerprint": "0", "dataset": name, "ndcg@10": 0.888} for name in (split.log.name, "other")]
-    return pd.DataFrame(rows)
-
-
-def test_measured_rows_are_numbers_under_the_same_protocol_only(runs, split, measured, live):
-    found = widgets.CompareSystems(runs, split, measured=measured)
-    board = found.board().set_index("system")
-    assert board.loc["gru4rec:dim=8", ["seeds", "ndcg@10", "kind"]].tolist() == [2, pytest.approx(0.22), "number"]
-    assert np.isnan(board.at["gru4rec:dim=8", "ndcg@10 low"])  # two means have no interval over users
-    assert board.at["gru4rec:dim=16", "ndcg@10 high"] == 0.3
-    assert board["ndcg@10"].is_monotonic_decreasing
-    assert 0.777 not in board["ndcg@10"].tolist()
-    assert 0.888 not in board["ndcg@10"].tolist()
-    words = page(found).words
-    assert "2 rows of the leaderboard, of other data of this name or another protocol: left out" in words
-    assert words.count("needs a run") == 4
-    row = board.index.get_loc("gru4rec:dim=8")
-    assert f"cell:{row}:0" not in page(found).buttons
-    assert page(found).words.count("only a number") >= 2
-    with pytest.raises(ValueError, match="none of the systems with ranks"):
-        found.open("gru4rec:dim=8", "ndcg@10")
-
-
-def test_a_measured_row_that_is_one_of_these_runs_is_not_shown_twice(runs, split, measured, report):
-    floor = runs["popularity"]
-    again = measured.iloc[[0]].assign(system="popularity", **{name: floor.metrics["test"][name] for name in METRICS})
-    found = widgets.CompareSystems(runs, split, measured=again)
-    assert found.board()["system"].tolist().count("popularity") == 1
-    assert (found.board()["kind"] != "number").all()
 
 
 # from a number to its users, and back

@@ -9,8 +9,8 @@ import torch
 
 from seqlab import tracing, widgets
 from seqlab.datasets import history
-from seqlab.figures.reasoning import BLUE, LATER
-from seqlab.inspection import reasoning_steps
+from seqlab.figures.reasoning_path import BLUE, LATER
+from seqlab.inspection import reasoning_steps, stopping
 
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
 
@@ -68,14 +68,14 @@ def test_a_threshold_moves_this_users_stop_and_the_point_of_all_users(steps):
     assert list(path_of(steps).marker.color) == [BLUE, BLUE, LATER]
     middle = steps.thresholds[len(steps.thresholds) // 2]
     steps.threshold.value = middle
-    table = reasoning_steps.tradeoff(steps.found, [middle])
+    table = stopping.tradeoff(steps.found, [middle])
     assert chosen() == table["steps"].item()
     assert f"{table['ndcg@10'].item():.3f}" in steps.words()
 
 
 def test_the_threshold_is_chosen_on_validation(thinker, split, report):
     valid = reasoning_steps.rank_steps(thinker.model, split, "valid")
-    assert widgets.ReasoningSteps(thinker, split).epsilon == reasoning_steps.choose_threshold(valid)
+    assert widgets.ReasoningSteps(thinker, split).epsilon == stopping.choose_threshold(valid)
 
 
 def test_a_patched_state_is_the_other_users(steps, thinker, split):

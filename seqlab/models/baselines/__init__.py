@@ -1,1 +1,1 @@
-"""Counting: no loss, no gradient. The floors that every table shows."""
+"""Counting: no loss, no gradient. The floors that every table shows. Notebook: 00."""

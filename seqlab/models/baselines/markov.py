@@ -21,12 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import Ranking
+from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
+
+CARD = Card(
+    claim="A floor.",
+    title="Evaluation of Session-based Recommendation Algorithms",
+    authors="Ludewig & Jannach",
+    year=2018,
+    venue="UMUAI",
+    homes="complete-journey amazon-beauty",
+    measured=(Measurement(), Measurement("amazon2018-games ml-1m", against="sasrec")),
+)
+TINY = {}
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import Ranking
+from seqlab.contracts import Card, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
+
+CARD = Card(
+    claim="A floor for logs with repeats.",
+    title="Modeling Personalized Item Frequency Information for Next-basket Recommendation",
+    authors="Hu et al.",
+    year=2020,
+    venue="SIGIR",
+)
+TINY = {}
 
 
 @dataclass(frozen=True)

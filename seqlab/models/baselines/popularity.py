@@ -17,12 +17,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import Ranking
+from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
+
+CARD = Card(
+    claim="A floor.",
+    homes="complete-journey amazon-beauty",
+    measured=(Measurement(), Measurement("amazon2018-games ml-1m", against="sasrec")),
+)
+TINY = {}
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,14 @@ Paper: Xing et al., "REG4Rec: Reasoning-Enhanced Generative Model for Large-Scal
 own at every step, is rewarded for good ones, and drops inconsistent ones while it searches.
 
 Confirmed from reviews of the paper and one re-implementation alone (no official code was found): names and purpose of
-the parts (MPQ codes, steps chosen by confidence, rewarded paths, CORP pruning); an item is read as an MLP of its code
-vectors; one prediction MLP per slot against that slot's vectors, divided by .1.
-Changed on purpose: paths read the user's state instead of cross-attending to all states, so one causal pass learns
-from every position; preference alignment is a weighted term beside the cross-entropy, which takes the place of the KL
-to a supervised model (as a second stage: train with align=0, load those weights into a model with align > 0, train on).
+parts; an item is an MLP of its code vectors; one prediction MLP per slot against that slot's vectors, divided by .1.
+Changed on purpose: paths read the user's state, not all states, so one causal pass learns from every position;
+preference alignment is a term beside the cross-entropy, not a second stage with a KL to a supervised model.
 Reconstructed: most of it. Learning: random orders, at every step the mean cross-entropy of all open slots (order=fixed:
 of that step's). Confidence: the highest probability of a slot. Reward: exact match plus share of equal codes, over the
-next `horizon` items of the training history, discounted; relative to the group. CORP: agreement is the log-probability
-that a path's codes had at the first step; the probable candidates that agree least are dropped. No reward for agreeing
-categories: logs have none, and always naming the largest would win it. The codes: seqlab/tokenizers/parallel_vq.py.
-Held against: no confirmed number; random_codes and the fixed order are the controls.
+next `horizon` items of the training history, discounted; relative to the group; none for agreeing categories, which
+logs lack. CORP drops the probable candidates to whose codes the first step gave the least log-probability.
+Held against: no confirmed number; random_codes (for tokenizers/parallel_vq.py) and the fixed order are the controls.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab import decoding
-from seqlab.contracts import Loss, Ranking
+from seqlab.contracts import Card, Loss, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
@@ -42,11 +39,23 @@ from seqlab.tracing import Tap
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
+CARD = Card(
+    claim="Many reasoning paths over parallel codes beat one.", controls="reg4rec:random reg4rec:fixed sasrec_side",
+    title="REG4Rec: Reasoning-Enhanced Generative Model for Large-Scale Recommendation Systems",
+    authors="Xing et al.", year=2025, venue="arXiv 2508.15308", homes="complete-journey amazon-beauty",
+    seen_filter=False, named={"random": "tokenizer=random_codes", "fixed": "order=fixed"},
+    control_names={"reg4rec:random": "random codes", "reg4rec:fixed": "a fixed order", "sasrec_side": "no reasoning"},
+    measured=(Measurement(arms="reg4rec reg4rec:random reg4rec:fixed", against="sasrec_side"),
+              Measurement("complete-journey", against="reg4rec:random reg4rec:fixed", seeds=(0, 1, 2)),
+              Measurement("amazon-beauty", against="reg4rec:random reg4rec:fixed"),
+              Measurement("amazon2018-games ml-1m", against="sasrec", seen_filter=True)),
+)  # fmt: skip
+TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
+
 
 @dataclass(frozen=True)
 class Config:
-    """Settings; the paper's are unknown, beside some stand the re-implementation's. `order`, `width` and `prune` may
-    be changed on a trained model: `model.config = replace(model.config, order="random")`."""
+    """Settings, with the re-implementation's beside some; `order`, `width`, `prune` may change on a trained model."""
 
     max_length: int = 50  # most recent items read
     dim: int = 64  # 128
@@ -55,7 +64,7 @@ class Config:
     dropout: float = 0.2
     levels: tuple[int, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
     tokenizer: str = "parallel_vq"  # of seqlab.tokenizers; random_codes is the control
-    vectors: str | None = None  # of datasets.text; none: as datasets.text.usual says
+    vectors: str | None = None  # of items.vectors; none: as items.vectors.usual says
     resolve: How = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
     temperature: float = 0.1  # of the logits; .1
     order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all

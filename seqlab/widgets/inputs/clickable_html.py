@@ -1,4 +1,4 @@
-"""Pressable: a table made here, whose buttons say which of them was pressed; imports the widget stack."""
+"""Pressable: HTML of ours, whose buttons say which of them was pressed; imports the widget stack."""
 
 from __future__ import annotations
 

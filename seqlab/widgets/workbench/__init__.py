@@ -1,1 +1,1 @@
-"""The workbench: every view of one run, side by side."""
+"""The workbench: up to three runs on one page, whose views follow one selection, one user and one history."""

@@ -99,7 +99,7 @@ class HistoryPage:
 
 
 def top_tens(runs: Runs, split: Split, case: Case) -> dict[str, pd.DataFrame]:
-    """The first recommendations of every run, by label: `evaluation.influence.rerank` against the unedited history."""
+    """The first recommendations of every run, by label: `inspection.influence.rerank` against the unedited history."""
     titles, lists = titles_of(split), {}
     for label, run in runs.items():
         true, now = (reading(split, run.model, history) for history in (case.true, case.now))

@@ -1,4 +1,4 @@
-"""Desk: some runs on one dataset, looked at together: one selection, one user, one history."""
+"""Desk, the state of a workbench: runs on one dataset, one selection, one user, one history."""
 
 from __future__ import annotations
 

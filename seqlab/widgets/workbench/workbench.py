@@ -44,7 +44,7 @@ class Workbench:
     history was edited to. selection: {"items": ids}, {"codes": a prefix} or {"users": ids}. tab: the one that is open
     (None or "": the first; in a report, all). other: the user whose activations are patched in. seed: of all that is
     random. dataset: the name or path the data were loaded by (None: the log's name). folder: where the toolbar looks
-    for other runs (None: where the first run lies, else `run_folders.default_folder()`).
+    for other runs (None: where the first run lies, else `runs.find.default_folder()`).
     Raises `ValueError` for no runs or more than three, for a user, an item or a tab that is not there, and for a user
     as well as somebody typed in.
     """
@@ -80,7 +80,7 @@ class Workbench:
     ) -> Workbench:
         """With finished runs below a folder: those named, else the best one on the dataset (None: the first there is).
 
-        folder: None is `run_folders.default_folder()`. state: as `state` gives it. Raises `FileNotFoundError` where
+        folder: None is `runs.find.default_folder()`. state: as `state` gives it. Raises `FileNotFoundError` where
         there is no finished run.
         """
         folder = default_folder() if folder is None else Path(folder)
@@ -114,7 +114,7 @@ class Workbench:
         return self.desk.state()
 
     def top_tens(self) -> dict[str, pd.DataFrame]:
-        """What every run recommends now, by label: `evaluation.influence.rerank` against the unedited history."""
+        """What every run recommends now, by label: `inspection.influence.rerank` against the unedited history."""
         return top_tens(self.runs, self.split, self.desk.case)
 
     def pin(self, path: str | Path) -> Path:

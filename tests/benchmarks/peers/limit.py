@@ -19,7 +19,7 @@ import protocol
 import torch
 from torch import Tensor
 
-from seqlab.datasets import named
+from seqlab import presets
 from seqlab.layers import losses
 from seqlab.optimization.options import Options
 
@@ -68,7 +68,7 @@ class Work:
     def of(cls, given) -> Work:
         data = protocol.handed(given.folder)
         lengths = (data.starts.diff() - 1).clamp(max=given.max_length)
-        chosen = named.preset(given.base, "sasrec").get("options", {})
+        chosen = presets.sections("sasrec")[given.base].options
         needed = multiply_adds(lengths, data.n_items, protocol.DIM, protocol.LAYERS)
         length = max(1, int(lengths.float().mean()))
         return cls(chosen.get("tokens", Options().tokens), length, data.n_items, needed)

@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import seqlab
-from seqlab import datasets, evaluation, models, tasks, tokenizers
-from seqlab.datasets import named
+from seqlab import datasets, evaluation, models, presets, tasks, tokenizers
 from seqlab.datasets.log import make_log
 from seqlab.datasets.sequences import Batch, Sequences
 from seqlab.training import fit
@@ -40,13 +39,13 @@ def handed(given) -> datasets.Split:
 
 def train(given) -> None:
     split = handed(given)
-    preset, length = named.preset(given.base, "sasrec"), given.max_length
+    preset, length = presets.sections("sasrec")[given.base], given.max_length
     sizes = {"dim": protocol.DIM, "layers": protocol.LAYERS, "heads": protocol.HEADS, "max_length": length}
     model = models.create("sasrec", split, sizes | {"dropout": given.dropout})
     fast = {"precision": "bf16", "compile": True} if given.device == "cuda" else {}
     endless = {"epochs": 10_000, "patience": clock.PATIENCE, "learning_rate": protocol.LEARNING_RATE}
     endless |= {"decay": "none", "validate_every": 1}  # as the others have it
-    options = seqlab.Options(**preset.get("options", {}) | endless | fast)
+    options = seqlab.Options(**preset.options | endless | fast)
     course, work, rates = clock.Course(given.minutes), limit.Work.of(given), []
     dtype = torch.bfloat16 if given.device == "cuda" else torch.float32
     watch(course, lambda: rates.append(limit.rates(work, dtype, given.device, limit.GLANCE)))

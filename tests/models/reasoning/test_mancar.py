@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import seqlab
 from seqlab import models
 from seqlab.datasets import leave_one_out
-from seqlab.inspection import reasoning_steps
+from seqlab.inspection import reasoning_steps, stopping
 from seqlab.items.swing_graph import swing
 from seqlab.models.reasoning.mancar import Config, ManCAR
 from seqlab.runs import store
@@ -289,7 +289,7 @@ def test_who_stops_in_the_batch_is_who_the_table_of_steps_says(tmp_path):
     model, split = prepared(chain_histories(5, users=120))
     spread_out(model)
     steps = reasoning_steps.rank_steps(model, split, "valid")
-    table = reasoning_steps.tradeoff(steps)
+    table = stopping.tradeoff(steps)
     assert table["steps"].iloc[0] == 3 and table["steps"].iloc[-1] == 1
     for row in table.iloc[[0, len(table) // 2, -1]].itertuples():
         model.epsilon.fill_(row.epsilon)

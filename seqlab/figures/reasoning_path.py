@@ -1,4 +1,4 @@
-"""Latent reasoning as pictures: a user's way over the item map, and what the steps are worth to everybody."""
+"""One user's latent reasoning: the way over the item map, what each step says, and what the steps are worth."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures import results
-from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label, labels
+from seqlab.figures.theme import (
+    FAINT,
+    INK,
+    PALETTE,
+    finish,
+    heading,
+    label,
+    labels,
+    logarithmic,
+    panel_title,
+    whiskers,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +39,6 @@ QUALITY = {"ndcg@10": "ndcg@10, all users", "recall@10": "recall@10, all users"}
 LEAST_KL = 1e-6
 """A KL below it is drawn here: the axis is logarithmic."""
 
-KINDS = {
-    "fixed": (BLUE, "circle", "everybody at the same step"),
-    "stop": (ORANGE, "diamond", "stopped"),
-    "best": (GREEN, "triangle-up", "best step of each user: uses the answer"),
-    "worst": (PINK, "triangle-down", "worst step of each user: uses the answer"),
-}
-
 
 def reasoning_steps(
     items: pd.DataFrame,
@@ -55,7 +58,7 @@ def reasoning_steps(
 
     items: index item; columns x, y, title. path: step, x, y. near: step, rank, item, probability (the items the
     place of a step is made of). measures: step and the columns of `MEASURES`, each also as "typical <name>" (the
-    median user). curve: of `evaluation.reasoning.tradeoff`. fixed: of `evaluation.reasoning.outcomes` the rows where
+    median user). curve: of `inspection.stopping.tradeoff`. fixed: of `inspection.stopping.outcomes` the rows where
     everybody takes the same steps. marks: items to mark, "answer" and "last" (the last one read). stop: the step
     this user stops at; steps after it are pale. chosen: epsilon, steps, ndcg@10, recall@10 of the threshold that is
     set. prior: item, weight: where the system's prior pulls the thoughts. other: path of a user whose state was
@@ -82,7 +85,7 @@ def reasoning_steps(
     _frame_the_map(figure, items, path, near, marks, prior, other)
     _name(figure, items, near, marks, stop)
     for place, words in enumerate([*MEASURES.values(), *QUALITY.values()]):
-        _title(figure, words, 2 + place // 2, 1 + place % 2)
+        panel_title(figure, words, 2 + place // 2, 1 + place % 2)
     figure.update_layout(hovermode="closest", dragmode="pan", margin={"l": 48, "r": 14, "b": 44})
     heading(figure, _key(caption, prior, other), up=4)
     return figure.update_annotations(xshift=-40, selector={"x": 0, "xanchor": "left", "y": 1})
@@ -225,22 +228,8 @@ def _measure(figure: go.Figure, frame: pd.DataFrame, name: str, row: int, col: i
         axis = {"type": "log", "range": [np.log10(max(values.max(), 9)) + 0.12, -0.12], "dtick": 1}
     elif name == "kl":
         values = np.maximum(np.concatenate([rows[name], rows[f"typical {name}"], [epsilon]]), LEAST_KL)
-        axis = _logarithmic(values.min() / 2, values.max() * 2)
+        axis = logarithmic(values.min() / 2, values.max() * 2)
     figure.update_yaxes(row=row, col=col, **axis)
-
-
-def _logarithmic(low: float, high: float, decades_alone: float = 2.2) -> dict:
-    """A log axis with round numbers written out; beyond so many decades only powers of ten."""
-    span = np.log10(high / low)
-    digits = (1, 2, 5) if span < decades_alone else (1,)
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-    every = max(1, round(span / 4))  # at most about five decades are named
-    shown = ticks if len(digits) > 1 else ticks[::every]
-    return {
-        "type": "log", "range": [np.log10(low), np.log10(high)], "tickvals": shown,
-        "ticktext": [f"{tick:g}" for tick in shown],
-    }  # fmt: skip
 
 
 def _quality(
@@ -254,7 +243,7 @@ def _quality(
     )  # fmt: skip
     figure.add_scatter(
         x=same["steps"], y=same["mean"], mode="markers", marker={"size": 8, "color": BLUE},
-        error_y=_whiskers(same, BLUE),
+        error_y=whiskers(same, BLUE),
         hovertemplate="everybody at step %{x}: %{y:.4f}<extra></extra>", row=row, col=col,
     )  # fmt: skip
     figure.add_scatter(
@@ -265,95 +254,6 @@ def _quality(
     most = fixed["steps"].max()
     figure.update_xaxes(title="mean steps", title_standoff=4, range=[-0.15, most + 0.15], row=row, col=col)
     figure.update_yaxes(tickformat=".3~f", nticks=5, row=row, col=col)
-
-
-def _whiskers(rows: pd.DataFrame, colour: str) -> dict:
-    """The 95 % interval of each dot."""
-    return {
-        "type": "data", "symmetric": False, "array": rows["high"] - rows["mean"],
-        "arrayminus": rows["mean"] - rows["low"], "thickness": 1.5, "width": 3, "color": colour,
-    }  # fmt: skip
-
-
-def _title(figure: go.Figure, words: str, row: int, col: int, up: int = 3) -> None:
-    """A panel's name above it, from its left edge on."""
-    panel = figure.get_subplot(row, col)
-    figure.add_annotation(
-        text=f"<b>{words}</b>", x=panel.xaxis.domain[0], xref="paper", xanchor="left", y=panel.yaxis.domain[1],
-        yref="paper", yanchor="bottom", yshift=up, showarrow=False, font={"size": 11.5},
-    )  # fmt: skip
-
-
-def reasoning_tradeoff(
-    curve: pd.DataFrame, outcomes: pd.DataFrame, stops: dict[int, int], epsilon: float | None = None
-) -> go.Figure:
-    """Quality against mean steps over all users: every stop threshold, everybody at one step, and the ceiling.
-
-    curve: of `evaluation.reasoning.tradeoff`; outcomes: of `evaluation.reasoning.outcomes`; stops: step -> users who
-    stop there under the threshold `epsilon`, which is marked. The best and the worst step of each user are chosen
-    by looking at the answer, and labelled so.
-    """
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(2, 2, horizontal_spacing=0.14, vertical_spacing=0.2)
-    line = curve.sort_values("steps")
-    for column, metric in enumerate(("recall@10", "ndcg@10"), 1):
-        figure.add_scatter(
-            x=line["steps"], y=line[metric], mode="lines", line={"color": ORANGE, "width": 2},
-            name="every stop threshold", showlegend=column == 1, customdata=line["epsilon"],
-            hovertemplate="stop below %{customdata:.2g}: %{x:.2f} steps, %{y:.4f}<extra></extra>", row=1, col=column,
-        )  # fmt: skip
-        for kind, (colour, symbol, words) in KINDS.items():
-            rows = outcomes[(outcomes["metric"] == metric) & (outcomes["kind"] == kind)]
-            if not len(rows):
-                continue
-            figure.add_scatter(
-                x=rows["steps"], y=rows["mean"], mode="markers", name=words, showlegend=column == 1,
-                marker={"size": 10, "color": colour, "symbol": symbol}, text=labels(rows["way"]),
-                error_y=_whiskers(rows, colour),
-                hovertemplate="%{text}: %{y:.4f}, %{x:.2f} steps<extra></extra>", row=1, col=column,
-            )  # fmt: skip
-        figure.update_xaxes(title="mean steps", title_standoff=4, row=1, col=column)
-        figure.update_yaxes(rangemode="tozero", row=1, col=column)
-    users = max(sum(stops.values()), 1)
-    figure.add_bar(
-        x=list(stops), y=[count / users for count in stops.values()], marker_color=BLUE, showlegend=False,
-        text=[f"{count:,}" for count in stops.values()], textposition="outside", textangle=0, cliponaxis=False,
-        hovertemplate="step %{x}: %{text} users<extra></extra>", row=2, col=1,
-    )  # fmt: skip
-    last = outcomes.loc[outcomes["kind"] == "fixed", "steps"].max()
-    figure.update_xaxes(title="step", title_standoff=4, dtick=1, range=[-0.5, last + 0.5], row=2, col=1)
-    figure.update_yaxes(tickformat=".0%", range=[0, 1.15], row=2, col=1)
-    positive = curve[curve["epsilon"] > 0]
-    figure.add_scatter(
-        x=positive["epsilon"], y=positive["steps"], mode="lines", line={"color": ORANGE, "width": 2}, showlegend=False,
-        hovertemplate="stop below %{x:.2g}: %{y:.2f} steps<extra></extra>", row=2, col=2,
-    )  # fmt: skip
-    seen = [*positive["epsilon"], epsilon or positive["epsilon"].max()]
-    figure.update_xaxes(title="stop threshold", title_standoff=4, row=2, col=2)
-    if len(positive):
-        figure.update_xaxes(row=2, col=2, **_logarithmic(min(seen) / 1.3, max(seen) * 1.3, 1.2), tickangle=0)
-    figure.update_yaxes(rangemode="tozero", row=2, col=2)
-    finish(figure, "", 620, legend=True)
-    if epsilon:
-        figure.add_vline(x=epsilon, line={"color": INK, "width": 1.5, "dash": "dash"}, row=2, col=2)
-    said = f"stops, KL below {epsilon:.2g}" if epsilon else "where users stop"
-    for place, words in enumerate(("recall@10", "ndcg@10", said, "mean steps taken")):
-        _title(figure, words, 1 + place // 2, 1 + place % 2)
-    figure.update_layout(margin={"l": 48, "r": 14, "b": 44, "t": 130}, legend={"x": 0, "xanchor": "left", "y": 1.08})
-    return figure
-
-
-def reasoning_gains(values: dict[str, pd.DataFrame], metric: str = "ndcg@10") -> go.Figure:
-    """What thinking gains over the plain encoder, for groups of users; right of the line it helps.
-
-    values: by the name of a run, what `evaluation.reasoning.gains` returns.
-    """
-    figure = results.slices(values)
-    low = min(min(frame["low"]) for frame in values.values())
-    high = max(max(frame["high"]) for frame in values.values())
-    figure.update_xaxes(range=results.padded(min(low, 0.0), max(high, 0.0)), title=f"gain in {metric}")
-    return figure.add_vline(x=0, line={"color": INK, "width": 1.5})
 
 
 def reasoning_masses(frame: pd.DataFrame) -> go.Figure:

@@ -1,0 +1,44 @@
+"""The shell's face of the lab. Every command is a few lines over a function you can call yourself."""
+
+from __future__ import annotations
+
+import typer
+
+from seqlab.cli.experiments import leaderboard, plan, sweep, tune
+from seqlab.cli.listings import datasets, doctor, models
+from seqlab.cli.notebooks import lab, report
+from seqlab.cli.train import compare, evaluate, fit
+from seqlab.cli.typed_text import joined
+
+app = typer.Typer(
+    help="A lab for seeing how a sequential recommender thinks.", no_args_is_help=True,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+
+@app.callback()
+def alone(context: typer.Context) -> None:
+    import os
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "fit":
+        raise ValueError(
+            f"torchrun is for `fit`; `{context.invoked_subcommand}` would do its work once in every process. "
+            "Many runs at a time are what `sweep` is for."
+        )
+
+
+COMMANDS = (fit, evaluate, compare, report, models, datasets, leaderboard, sweep, tune, plan, doctor, lab)
+"""As --help lists them."""
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main() -> None:
+    """The command `seqlab`: errors that a person can mend are one sentence on stderr and exit code 2."""
+    import sys
+
+    try:
+        app(joined(sys.argv[1:]))
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        typer.echo(f"seqlab: {error}", err=True)
+        raise SystemExit(2) from None

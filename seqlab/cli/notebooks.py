@@ -1,0 +1,47 @@
+"""Notebooks: rendered to HTML reports, or opened in JupyterLab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqlab.cli.typed_text import pairs
+
+
+def report(
+    notebooks: Annotated[
+        list[Path] | None, typer.Argument(help="which, or a pinned view (a .json file); by default the curated set")
+    ] = None,
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value, or two words: name value")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="the folder of the reports")] = Path("reports"),
+    name: Annotated[str | None, typer.Option(help="the report's name, for one notebook")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="notebooks at a time")] = 1,
+    timeout: Annotated[float, typer.Option(help="seconds a cell may take")] = 1800,
+    start_timeout: Annotated[float, typer.Option(help="seconds a kernel may take to start")] = 120,
+) -> None:
+    """Run notebooks and render each to one self-contained HTML file; reports/index.html lists them."""
+    from seqlab.reports.render import curated, render
+
+    chosen = notebooks or curated()
+    if not chosen:
+        raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
+    done = render(chosen, pairs(parameters or []), out, name, jobs, timeout, start_timeout, say=typer.echo)
+    typer.echo(f"{out / 'index.html'} lists them.")
+    if any(one.error for one in done):
+        raise typer.Exit(1)
+
+
+def lab(folder: Annotated[Path | None, typer.Argument(help="by default the curated notebooks")] = None) -> None:
+    """Open JupyterLab on the notebooks."""
+    import os
+    import sys
+
+    from seqlab.reports import render
+
+    found = render.curated()
+    folder = folder or (found[0].parent if found else Path.cwd())
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"])

@@ -1,0 +1,47 @@
+"""Options that several commands have, each declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated
+
+import typer
+
+Dataset = Annotated[str, typer.Option(help="a name (seqlab datasets), a folder with interactions.tsv.gz, or a file")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value: a setting of the system, or of training")]
+SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")]
+
+
+def reading_of(
+    user: Annotated[str | None, typer.Option(help="the column of users, in a file of yours; else guessed")] = None,
+    item: Annotated[str | None, typer.Option(help="the column of items; else guessed")] = None,
+    time: Annotated[str | None, typer.Option(help="the column that says when; else guessed")] = None,
+    title: Annotated[str | None, typer.Option(help="the column of titles; else guessed")] = None,
+    sep: Annotated[
+        str | None, typer.Option(help="what separates the columns, where the file's ending does not tell")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="of a file that is not UTF-8, such as cp1251")] = None,
+    bad: Annotated[
+        str | None, typer.Option(help="rows without a user, an item or a time: refuse (the default), or drop")
+    ] = None,
+) -> dict[str, str]:
+    """Those options that say how to read a file and were given, as `datasets.load` takes them."""
+    options = {"user": user, "item": item, "time": time, "title": title, "sep": sep, "encoding": encoding, "bad": bad}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def reads_files(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of `reading_of` after its own; it takes those that were given as `reading`, a dict."""
+    options = inspect.signature(reading_of, eval_str=True).parameters
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "reading"]
+
+    @wraps(command)
+    def gathered(**given) -> None:
+        reading = reading_of(**{name: given.pop(name) for name in options})
+        command(**given, reading=reading)
+
+    gathered.__signature__ = signature.replace(parameters=[*own, *options.values()])  # what typer reads
+    return gathered

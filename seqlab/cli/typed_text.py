@@ -1,0 +1,44 @@
+"""What a person types in a shell, as values: key=value, 0,1,2, grids, and `-p name value`."""
+
+from __future__ import annotations
+
+
+def pairs(given: list[str]) -> dict[str, str]:
+    """key=value texts as a dict."""
+    for text in given:
+        if "=" not in text:
+            raise ValueError(f"{text!r} is no key=value.")
+    return dict(text.split("=", 1) for text in given)
+
+
+def numbers(text: str) -> list[int]:
+    """Seeds, 0,1,2."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{text!r} are no seeds; they look like 0,1,2.") from None
+
+
+def grid_of(given: list[str], arms: list[str]) -> dict[str, list[str]]:
+    """key=32,64 texts as lists."""
+    from seqlab import models as systems
+    from seqlab.runtime.settings import apart, types_of
+
+    grid: dict[str, list[str]] = {}
+    for key, text in (pair for one in given for pair in pairs([one]).items()):
+        if key in grid:
+            raise ValueError(f"{key!r} is in the grid twice; all its values stand together, {key}=32,64.")
+        for arm in arms:
+            grid[key] = apart(types_of(systems.module(arm.split(":")[0]).Config).get(key), text, key)
+    return grid
+
+
+def joined(words: list[str]) -> list[str]:
+    """`-p name value`, as papermill has it, is `-p name=value` to typer."""
+    words, joined = list(words), []
+    while words:
+        word = words.pop(0)
+        joined.append(word)
+        if word in ("-p", "--parameter") and len(words) > 1 and "=" not in words[0]:
+            joined.append(f"{words.pop(0)}={words.pop(0)}")
+    return joined

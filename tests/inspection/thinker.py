@@ -1,0 +1,46 @@
+"""A small system that reasons in steps."""
+
+import torch
+from torch import nn
+
+from seqlab.ranking import top
+from seqlab.tracing import Tap
+
+STEPS = 3
+
+
+class Thinker(nn.Module):
+    """Keeps the protocol of reasoning systems: the mean of the items read, turned a little further at every step."""
+
+    def __init__(self, n_items, steps=STEPS, dim=6, max_length=5, answer=-1):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.config = type("Config", (), {"max_length": max_length, "steps": steps})()
+        self.items = nn.Embedding.from_pretrained(torch.randn(n_items + 1, dim, generator=generator), padding_idx=0)
+        self.turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator)).Q
+        self.thought = nn.ModuleList(Tap("thought", "user dim") for _ in range(steps + 1))
+        self.answer = answer
+        self.asked = 0
+
+    @property
+    def temperatures(self):
+        return 0.7 * 1.5 ** torch.arange(self.config.steps, -1, -1)
+
+    def thoughts(self, batch, steps=None):
+        self.asked += 1
+        real = (batch.items > 0)[..., None]
+        state = self.thought[0]((self.items(batch.items) * real).sum(1) / real.sum(1))
+        states = [state]
+        for step in range(self.config.steps if steps is None else steps):
+            state = self.thought[step + 1](0.6 * state + 0.4 * state @ self.turn)
+            states.append(state)
+        return torch.stack(states, 1)
+
+    def step_scores(self, states):
+        return states @ self.items.weight.T
+
+    def score(self, batch):
+        return self.step_scores(self.thoughts(batch))[:, self.answer]
+
+    def recommend(self, batch, k):
+        return top(self.score(batch), k)
