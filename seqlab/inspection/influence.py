@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 POSITIONS_AT_ONCE = 1 << 16
-"""History positions encoded in one forward pass; a longer question is asked in several."""
+"""History positions encoded in one forward pass; a longer query is asked in several."""
 
 
 def rows_at_once(model: nn.Module, width: int) -> int:

@@ -22,7 +22,7 @@ from seqlab.presets import usual_options
 from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.runs.run import Run, load_run, write
 from seqlab.runtime import processes
-from seqlab.runtime.files import alone
+from seqlab.runtime.files import exclusive_lock
 from seqlab.runtime.text import listed
 from seqlab.tasks import rank
 
@@ -65,8 +65,8 @@ def fit(
     """
     options = options or usual_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
-    for part, questions in (("validation", split.valid), ("test", split.test)):
-        if not len(questions):
+    for part, queries in (("validation", split.valid), ("test", split.test)):
+        if not len(queries):
             raise ValueError(
                 f"{split.log.name}: no user can be evaluated in the {part} part ({split.how}). {' '.join(split.notes)} "
                 "Use a log with longer histories, or another split."
@@ -227,7 +227,7 @@ def _sample(split: Split, users: int | None) -> Split:
 
 def _alone(out: Path) -> contextlib.AbstractContextManager:
     """This process alone writes the run folder `out`; where another one does, or nobody can, it is said at once."""
-    return alone(out, f"Another training is writing {out}; wait for it, or choose another folder.")
+    return exclusive_lock(out, f"Another training is writing {out}; wait for it, or choose another folder.")
 
 
 def _partial(out: Path) -> Path:

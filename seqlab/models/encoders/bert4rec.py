@@ -1,7 +1,7 @@
 """BERT4Rec: a Transformer that looks both ways recovers masked items; the next item is a mask at the end.
 
 Paper: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from Transformer",
-CIKM 2019. Hiding items at random makes many questions out of one history, and lets every answer read both sides.
+CIKM 2019. Hiding items at random makes many queries out of one history, and lets every answer read both sides.
 
 Confirmed against the authors' code and its replications (Petrov & Macdonald, RecSys 2022): item plus learned
 position, GELU blocks four times as wide, the head LN(GELU(W h + b)) against the tied table with a bias per item,

@@ -200,24 +200,24 @@ class SETRec(nn.Module):
         0 is the collaborative token alone, 1 the semantic ones alone. Ties count at their mean rank; of equal betas
         the first is kept.
         """
-        questions = split.valid.to(self.queries.device)
+        queries = split.valid.to(self.queries.device)
         gains = dict.fromkeys(betas, 0.0)
         with evaluating(self):
             tokens = self.tokens()
-            for rows, batch in questions.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
-                answers = questions.item[rows][:, None]
+            for rows, batch in queries.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
+                answers = queries.item[rows][:, None]
                 sets = self._next(batch, tokens)
                 collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
                 semantic = sets[:, 1:].flatten(1) @ tokens[:, 1:].flatten(1).T  # (B, N + 1)
                 out = torch.zeros_like(collaborative, dtype=torch.bool)
                 if seen_filter:
-                    out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers, False)
+                    out.scatter_(1, queries.batch(rows).items, True).scatter_(1, answers, False)
                 out[:, 0] = True
                 for beta in betas:
                     scores = ((1 - beta) * collaborative + beta * semantic).masked_fill_(out, -torch.inf)
                     rank = ranks_of(scores, answers[:, 0])
                     gains[beta] += float((1 / (rank + 1).log2()).masked_fill(rank > 10, 0).sum())
-        found = {beta: gain / max(len(questions), 1) for beta, gain in gains.items()}
+        found = {beta: gain / max(len(queries), 1) for beta, gain in gains.items()}
         self.beta.fill_(max(found, key=found.__getitem__))
         return found
 
