@@ -60,9 +60,9 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
         # glibc keeps freed blocks up to the size of the largest it has seen freed, and twice that in all; without
         # this one, blocks of scores and states mostly go back to the system, which clears each anew when asked again
         torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
-    with processes.together(), evaluating(model):
+    with processes.fail_together(), evaluating(model):
         found = score(model, queries, split.n_items, seen_filter)
-    ranks, exposure, seen = (processes.total(part) for part in found)  # zeros where another process asked
+    ranks, exposure, seen = (processes.all_reduce_sum(part) for part in found)  # zeros where another process asked
     counts = split.train.item_counts(split.n_items).cpu()
     item = queries.item.cpu()
     frame = pd.DataFrame(
