@@ -149,7 +149,7 @@ class ManCAR(nn.Module):
         def rescale(state: Tensor) -> Tensor:
             return self.phi * nn.functional.normalize(state, dim=-1) * norm if self.config.rescale else state
 
-        first, memory = encoder.read_end(self.dropout(x), end, real)
+        first, memory = encoder.prefill_last(self.dropout(x), end, real)
         states = think(encoder, first, memory, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, stay)
         return states[:, 0]  # (B, S + 1, D)
 

@@ -28,7 +28,7 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.semantic_id_decoder import CodeWriter
+from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -92,7 +92,7 @@ class DiscRec(nn.Module):
         def mix(written: bool) -> Branches:
             return Branches(config, causal=written or not encoder, writes=written)
 
-        self.writer = CodeWriter(config, encoder, mix if config.branch != "none" else None)
+        self.writer = SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None)
         self.live = Tap("beam", "user level rank")
         self.ids = SemanticIds(n_items, config)
 

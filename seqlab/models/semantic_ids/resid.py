@@ -34,7 +34,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.items.vectors import has_words, item_vectors
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.semantic_id_decoder import CodeWriter
+from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
 from seqlab.runtime.progress import live
 from seqlab.tokenizers.codebook import CodeBook
@@ -96,7 +96,7 @@ class ReSID(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.writer = CodeWriter(config)
+        self.writer = SemanticIdDecoder(config)
         self.live = Tap("beam", "user level rank")
         self.ids = SemanticIds(n_items, config, resolve=_resolve(config))
 

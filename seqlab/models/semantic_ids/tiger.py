@@ -25,7 +25,7 @@ from torch import nn
 from seqlab import contracts, decoding
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers.semantic_id_decoder import CodeWriter
+from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -87,7 +87,7 @@ class TIGER(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.writer = CodeWriter(config, encoder=config.layout == "encoder_decoder")
+        self.writer = SemanticIdDecoder(config, encoder=config.layout == "encoder_decoder")
         self.live = Tap("beam", "user level rank")
         self.ids = SemanticIds(n_items, config)
 
