@@ -75,6 +75,36 @@ class Decoder(Protocol):
         ...
 
 
+class Identifiers(Protocol):
+    """What code tuples are legal: those of a catalogue's items, as prefixes with a number (a node); 0 is the empty one.
+
+    A `Trie` keeps it.
+    """
+
+    def children(self, node: Tensor, level: int) -> Tensor:
+        """Which codes of `level` continue the prefixes `node` (...): (..., K) bool."""
+        ...
+
+    def step(self, node: Tensor, code: Tensor) -> Tensor:
+        """The prefixes `node` (...) continued by legal codes (...): (...)."""
+        ...
+
+
+class GeneratesCodes(Protocol):
+    """A system that writes an item's codes one after another.
+
+    config.width: of the beam, at least; config.legal_only, where there is one: whether the probabilities are those
+    among legal codes alone. ids: the `SemanticIds` of the catalogue.
+    """
+
+    config: Any
+    ids: Any
+
+    def decoder(self, batch: Batch) -> Decoder:
+        """The model about to write the next item's codes for these users; the histories are encoded here, once."""
+        ...
+
+
 @dataclass(frozen=True)
 class Measurement:
     """Arms that are measured on datasets, each one compared with each control.

@@ -141,14 +141,6 @@ def _key(row: Tensor, item: Tensor) -> Tensor:
     return (row << 40) | item
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's tensors live (CPU for a model that has none)."""
-    tensor = next(model.parameters(), None)
-    if tensor is None:
-        tensor = next(model.buffers(), torch.empty(0))
-    return tensor.device
-
-
 def ranks_of(scores: Tensor, answers: Tensor, out: Tensor | None = None) -> Tensor:
     """The mean rank of each answer among the finite scores of its row: `1 + #better + (#equal - 1) / 2`.
 

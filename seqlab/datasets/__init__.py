@@ -20,7 +20,7 @@ _HOMES = {
     "cold_items": "splits",
     "k_core": "splits",
     "Split": "splits",
-    "Questions": "splits",
+    "Queries": "splits",
     "Sequences": "sequences",
     "Batch": "sequences",
     "smells": "smell_tests",

@@ -73,11 +73,11 @@ def history_of(split: Split, user: int, part: str = "test", longest: int | None 
 
     Raises `ValueError` for a user who is not asked.
     """
-    questions = {"valid": split.valid, "test": split.test}[part]
-    rows = (questions.user == user).nonzero()[:, 0]
+    queries = {"valid": split.valid, "test": split.test}[part]
+    rows = (queries.user == user).nonzero()[:, 0]
     if not len(rows):
-        raise ValueError(f"user {user} has no {part} question")
-    batch = questions.batch(rows[:1])
+        raise ValueError(f"user {user} has no {part} query")
+    batch = queries.batch(rows[:1])
     length = int(batch.lengths[0])
     items, times = batch.items[0, :length].cpu(), batch.times[0, :length].cpu()
     return History(int(user), items, times, items[:0]).last(length if longest is None else longest)

@@ -143,7 +143,7 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class Questions:
+class Queries:
     """ "These events of this user happened: which item came next?", once per row.
 
     user, item: (Q,) int64 who is asked about and the answer; start, end: (Q,) int64 the history in `sequences`,
@@ -159,14 +159,12 @@ class Questions:
     def __len__(self) -> int:
         return len(self.user)
 
-    def to(self, device: torch.device | str) -> Questions:
-        return Questions(
-            self.sequences.to(device), *(t.to(device) for t in (self.user, self.item, self.start, self.end))
-        )
+    def to(self, device: torch.device | str) -> Queries:
+        return Queries(self.sequences.to(device), *(t.to(device) for t in (self.user, self.item, self.start, self.end)))
 
-    def select(self, rows: Tensor) -> Questions:
-        """Some of the questions, by index or mask."""
-        return Questions(self.sequences, self.user[rows], self.item[rows], self.start[rows], self.end[rows])
+    def select(self, rows: Tensor) -> Queries:
+        """Some of the queries, by index or mask."""
+        return Queries(self.sequences, self.user[rows], self.item[rows], self.start[rows], self.end[rows])
 
     def batch(self, rows: Tensor, max_length: int | None = None) -> Batch:
         """The histories of these rows, each cut to its `max_length` most recent events (None: all of them)."""
@@ -181,7 +179,7 @@ class Questions:
     def batches(
         self, max_length: int | None, tokens: int, rows_at_most: int, share: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """Every question once, as (rows, Batch), in batches of like lengths under both limits.
+        """Every query once, as (rows, Batch), in batches of like lengths under both limits.
 
         `share` (i, n): the batches i, i + n, .. alone, each with the company it has anyhow.
         """

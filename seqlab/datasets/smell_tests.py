@@ -19,7 +19,7 @@ def smells(split: Split) -> pd.DataFrame:
     """Look for the known traps of a split: a table with columns smell, value (a share), verdict, sentence.
 
     verdict is "fine", "look" (know this when you read a number) or "trap" (a number is likely wrong by it).
-    value is NaN where a smell cannot be measured (no timestamps, no test questions).
+    value is NaN where a smell cannot be measured (no timestamps, no test queries).
     """
     log = split.log
     user, time = log.events["user"].to_numpy(), log.events["timestamp"].to_numpy()
@@ -43,7 +43,7 @@ def smells(split: Split) -> pd.DataFrame:
 
 
 class _Asked:
-    """The test questions: user, item (Q,), last and highest item of the history, its last time (or -inf)."""
+    """The test queries: user, item (Q,), last and highest item of the history, its last time (or -inf)."""
 
     def __init__(self, split: Split):
         test = split.test
@@ -166,7 +166,7 @@ def _copy_last(log, asked):
         "copy the last item",
         value,
         verdict,
-        f"Answering with the last item of the history is right for {value:.1%} of test questions"
+        f"Answering with the last item of the history is right for {value:.1%} of test queries"
         f"{': a system must beat that' if value > 0.05 else ''}."
         if len(asked)
         else _NONE,
@@ -182,7 +182,7 @@ def _next_number(log, asked):
         value,
         verdict if len(asked) else "look",
         f"Answering with the highest item number seen so far plus one is right for {value:.2%} of test "
-        f"questions (chance: {chance:.2%}){': the numbering gives them away' if verdict == 'trap' else ''}."
+        f"queries (chance: {chance:.2%}){': the numbering gives them away' if verdict == 'trap' else ''}."
         if len(asked)
         else _NONE,
     )
@@ -225,17 +225,17 @@ def _time_leak(split, asked):
     moment = moment[~np.isnan(moment)]
     if not len(moment) or np.isnan(times).all():
         return (
-            "training after the question",
+            "training after the query",
             float("nan"),
             "look",
             "Without timestamps nobody can tell what came first.",
         )
     value = _rate(moment < np.nanmax(times))
     return (
-        "training after the question",
+        "training after the query",
         value,
         _graded(value, 0.01),
-        f"For {value:.1%} of test questions, training holds events later than the answer"
+        f"For {value:.1%} of test queries, training holds events later than the answer"
         + (": fine for comparing systems, too rosy for a forecast (split by_time to see)." if value > 0.01 else "."),
     )
 
@@ -249,7 +249,7 @@ def _answer_times(log, asked) -> np.ndarray:
     wanted = pd.DataFrame(
         {
             "pair": asked.user * width + asked.item,
-            "question": np.arange(len(asked)),
+            "query": np.arange(len(asked)),
             "after": np.nan_to_num(asked.last_time, nan=-np.inf),
         }
     )
@@ -259,7 +259,7 @@ def _answer_times(log, asked) -> np.ndarray:
     met = wanted.merge(events, on="pair")
     # a shuffled log asks with a history that ends strictly before the answer, else it may end at its moment
     fits = (met["time"] > met["after"]) | ((met["time"] == met["after"]) & (log.ties == "source"))
-    first, last = met[fits].groupby("question")["time"].min(), met.groupby("question")["time"].max()
+    first, last = met[fits].groupby("query")["time"].min(), met.groupby("query")["time"].max()
     return first.reindex(last.index).fillna(last).reindex(np.arange(len(asked))).to_numpy()
 
 
@@ -303,4 +303,4 @@ def _one_user(log, user):
     )
 
 
-_NONE = "There are no test questions."
+_NONE = "There are no test queries."

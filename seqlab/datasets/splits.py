@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqlab.datasets.event_order import run_backwards
 from seqlab.datasets.log import InteractionLog
-from seqlab.datasets.sequences import Questions, Sequences
+from seqlab.datasets.sequences import Queries, Sequences
 from seqlab.datasets.timestamps import seconds
 from seqlab.runtime.text import DataError
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """Training histories, and the questions of validation and test.
+    """Training histories, and the queries of validation and test.
 
     train: what tokenizers, graphs, item vectors, counts and models may see, and nothing else.
-    valid, test: one question per user that has one. `how` names the rule; `notes` say who was left out.
+    valid, test: one query per user that has one. `how` names the rule; `notes` say who was left out.
     """
 
     log: InteractionLog
     train: Sequences
-    valid: Questions
-    test: Questions
+    valid: Queries
+    test: Queries
     how: str
     notes: tuple[str, ...] = ()
 
@@ -53,7 +53,7 @@ def leave_one_out(log: InteractionLog) -> Split:
     """The last event of each user is the test answer, the one before it the validation answer, the rest is training.
 
     A user needs three events to be asked; the events of shorter histories all go to training. Where the order inside
-    a timestamp means nothing (`log.ties == "shuffle"`), a question's history ends strictly before its answer's time.
+    a timestamp means nothing (`log.ties == "shuffle"`), a query's history ends strictly before its answer's time.
     The order is the log's: where it is the source's and its times run backwards, the notes say for how many users.
     """
     whole, lengths = _whole(log)
@@ -65,7 +65,7 @@ def leave_one_out(log: InteractionLog) -> Split:
     train = _prefix(whole, kept)
     notes = _backwards(log)
     if left := int((~asked).sum()):
-        nobody = "" if left < log.n_users else " That is everybody: there is no question at all."
+        nobody = "" if left < log.n_users else " That is everybody: there is no query at all."
         notes.append(f"{left:,} users have fewer than 3 events: they are trained on and never asked about.{nobody}")
     valid = _questions(log, whole, users, test_at - 1, notes, "validation")
     test = _questions(log, whole, users, test_at, notes, "test")
@@ -78,7 +78,7 @@ def by_time(
     """One clock for everybody: train before `valid`, validate from `valid` to `test`, test from `test` on.
 
     A bound is a number (unix seconds; milliseconds and finer are recognized by their size), a date or a datetime, or
-    the text of either ("2017-10-01", "2017-10-01 12:00+02:00"); without a zone it is UTC. A user's question is the
+    the text of either ("2017-10-01", "2017-10-01 12:00+02:00"); without a zone it is UTC. A user's query is the
     first event inside the window, given all that happened before it. Where the log keeps the source's order and times
     run backwards, the split's log is sorted by time. Raises `DataError` where the log has no times, a bound is no
     moment, or a window is empty.
@@ -105,7 +105,7 @@ def by_time(
         if not len(who):
             raise DataError(f"by_time: no user has events both before and inside the {part} window; move the bounds.")
         if left := log.n_users - len(who):
-            notes.append(f"{left:,} users have no {part} question (no event inside the window, or none before it).")
+            notes.append(f"{left:,} users have no {part} query (no event inside the window, or none before it).")
         parts[part] = _questions(log, whole, who + 1, whole.offsets[who] + first[who], notes, part)
     how = f"by time {_date(starts)} | {_date(ends)}"
     return Split(log, train, parts["validation"], parts["test"], how, tuple(notes))
@@ -115,7 +115,7 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     """Keep a random `share` of the items out of training, and ask about each user's first meeting with one.
 
     Validation asks for the last event of the remaining (warm) history, so nothing cold is tuned on. Histories that
-    are asked from hold warm items only. Training keeps the warm events that follow a cold question: what is held out
+    are asked from hold warm items only. Training keeps the warm events that follow a cold query: what is held out
     is the item, not the time, so a by-time claim needs `by_time`. First and last are by the log's order: where it is
     the source's and its times run backwards, the notes say so. Raises `DataError` unless 0 < share < 1 leaves both
     kinds.
@@ -141,13 +141,13 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     if log.ties == "shuffle":
         end = _before(warm_only, start, end, whole.times[first[asked]])
     some = end > start
-    test = Questions(warm_only, asked[some] + 1, whole.items[first[asked][some]], start[some], end[some])
+    test = Queries(warm_only, asked[some] + 1, whole.items[first[asked][some]], start[some], end[some])
     asked_valid = (per_user >= 2).nonzero()[:, 0]
     valid_at = warm_only.offsets[asked_valid + 1] - 1
     notes = _backwards(log)
     notes.append(f"{int(cold.sum()):,} of {log.n_items:,} items are cold: {int(is_cold.sum()):,} events left training.")
     if left := log.n_users - len(test):
-        notes.append(f"{left:,} users never meet a cold item after a warm one: they have no test question.")
+        notes.append(f"{left:,} users never meet a cold item after a warm one: they have no test query.")
     kept = per_user.clone()
     kept[asked_valid] -= 1
     train = _prefix(warm_only, kept)
@@ -203,7 +203,7 @@ def _prefix(whole: Sequences, kept: Tensor) -> Sequences:
 
 def _questions(
     log: InteractionLog, whole: Sequences, users: Tensor, at: Tensor, notes: list[str], part: str
-) -> Questions:
+) -> Queries:
     """Ask for the events at `at`; where ties mean nothing the history stops before the answer's moment."""
     start, end = whole.offsets[users - 1], at.clone()
     if log.ties == "shuffle":
@@ -212,7 +212,7 @@ def _questions(
         if left := int((~some).sum()):
             notes.append(f"{left:,} users have nothing strictly before their {part} answer: not asked.")
         users, at, start, end = users[some], at[some], start[some], end[some]
-    return Questions(whole, users, whole.items[at], start, end)
+    return Queries(whole, users, whole.items[at], start, end)
 
 
 def _before(sequences: Sequences, start: Tensor, end: Tensor, moment: Tensor) -> Tensor:

@@ -2,7 +2,11 @@
 
 from seqlab.contracts import Decoder
 from seqlab.decoding.beams import Beams, Step, best_items
+from seqlab.decoding.generation import generate, recommend, scores
 from seqlab.decoding.scoring import exact, parallel
 from seqlab.decoding.search import beam, diverse, typical
 
-__all__ = ["Beams", "Decoder", "Step", "beam", "best_items", "diverse", "exact", "parallel", "typical"]
+__all__ = [
+    "Beams", "Decoder", "Step", "beam", "best_items", "diverse", "exact", "generate", "parallel", "recommend", "scores",
+    "typical",
+]  # fmt: skip

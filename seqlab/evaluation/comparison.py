@@ -1,4 +1,4 @@
-"""Systems side by side on the same questions: their means, paired differences, groups of users, single users."""
+"""Systems side by side on the same queries: their means, paired differences, groups of users, single users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from seqlab.evaluation.metrics import bounds, groups_of, per_user, resampled
-from seqlab.ranking import check_k, device_of, top_unseen
+from seqlab.ranking import check_k, top_unseen
+from seqlab.runtime.modules import device_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,11 +29,11 @@ EVERYBODY = ("everybody", "all users")
 
 
 class Standings:
-    """Several systems on the same questions. Of several runs of a system (its seeds) each user's mean is taken first.
+    """Several systems on the same queries. Of several runs of a system (its seeds) each user's mean is taken first.
 
     systems: by label, the ranks of one run or of each seed. metrics: of `evaluation.per_user`, such as "ndcg@10".
     frame: one row per user, ascending: user, item (the answer), history_length, seen, item_count. Raises `ValueError`
-    for systems that did not answer the same questions under the same seen filter, naming the two, and for a metric that
+    for systems that did not answer the same queries under the same seen filter, naming the two, and for a metric that
     is none.
     """
 
@@ -214,7 +215,7 @@ def _one_protocol(systems: Mapping[str, list[Ranks]]) -> None:
                 )
             if not np.array_equal(one.frame.sort_values("user")[["user", "item"]].to_numpy(), asked):
                 raise ValueError(
-                    f"{label!r} and {known!r} did not answer the same questions: numbers of two splits or datasets do "
+                    f"{label!r} and {known!r} did not answer the same queries: numbers of two splits or datasets do "
                     "not belong in one table. Evaluate both on one split."
                 )
 

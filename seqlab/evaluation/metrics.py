@@ -27,7 +27,7 @@ METRIC_NAMES = tuple(f"{name}@{k}" for k in CUTOFFS for name in ("recall", "ndcg
 
 
 def per_user(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFrame:
-    """Recall, NDCG and MRR at each cutoff for every question: one row each, columns like "ndcg@10".
+    """Recall, NDCG and MRR at each cutoff for every query: one row each, columns like "ndcg@10".
 
     With one right answer Recall@k equals the hit rate HR@k, NDCG@k is 1 / log2(rank + 1), MRR@k is 1 / rank, each 0
     when the rank is beyond k. `ranks` (Q,) start at 1 and may be halves (ties). Raises `ValueError` for a cutoff
@@ -46,7 +46,7 @@ def per_user(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFr
 
 
 def metrics(ranks: Ranks) -> dict[str, float]:
-    """Means over all questions, and what the top-10 lists hold.
+    """Means over all queries, and what the top-10 lists hold.
 
     coverage@10: share of the catalogue in some top-10 list; popularity_bias@10: mean training count of a recommended
     item over that of a training event's item (1 = recommends what people consume); novelty@10: mean -log2 of the
@@ -77,7 +77,7 @@ def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000,
 
     Of several runs of a side (its seeds) each user's mean is taken first: the interval is that of the users, for these
     seeds. It has a width even where no user differs: another one might. Index metric, columns a, b, difference, low,
-    high. Raises `ValueError` where two runs did not answer the same questions or not under the same seen filter.
+    high. Raises `ValueError` where two runs did not answer the same queries or not under the same seen filter.
     """
     import pandas as pd
 
@@ -86,7 +86,7 @@ def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000,
     asked = [frame[["user", "item"]].to_numpy() for frame in frames]
     same = all(np.array_equal(one, asked[0]) for one in asked[1:])
     if not same or len({one.seen_filter for side in sides for one in side}) > 1:
-        raise ValueError("These runs cannot be compared: they answered other questions, or under another seen filter.")
+        raise ValueError("These runs cannot be compared: they answered other queries, or under another seen filter.")
     found = [per_user(frame["rank"].to_numpy()) for frame in frames]
     of_a, of_b = (sum(some) / len(some) for some in (found[: len(sides[0])], found[len(sides[0]) :]))
     gain = (of_a - of_b).to_numpy()

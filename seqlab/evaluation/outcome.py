@@ -1,4 +1,4 @@
-"""What an evaluation saw: one row per question, and how the numbers were made."""
+"""What an evaluation saw: one row per query, and how the numbers were made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Ranks:
     """What an evaluation saw.
 
-    frame: one row per question: user, item (the answer), rank (1 = best, ties at their mean), history_length,
+    frame: one row per query: user, item (the answer), rank (1 = best, ties at their mean), history_length,
     seen (the user met the answer before), item_count (training events of the answer).
     exposure: (N + 1,) how many top-10 lists each item stood in (where items tie for the last places, which of them
     stand there is arbitrary); train_counts: (N + 1,) its training events.

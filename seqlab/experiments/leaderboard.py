@@ -24,7 +24,7 @@ from seqlab.presets import usual_options
 from seqlab.runs.identity import find, identity
 from seqlab.runs.run import Run, load_run
 from seqlab.runtime import provenance
-from seqlab.runtime.files import write_whole
+from seqlab.runtime.files import atomic_write
 from seqlab.runtime.settings import read_as, types_of
 from seqlab.training.fit import fit
 
@@ -206,7 +206,7 @@ def _keep(gains: pd.DataFrame, path: Path) -> None:
     with FileLock(own.with_name(f".{own.name}.lock")):
         older = read_gains(path)
         table = pd.concat([older, gains]).drop_duplicates(GAIN, keep="last") if len(older) else gains
-        write_whole(own, table.to_csv(index=False))
+        atomic_write(own, table.to_csv(index=False))
 
 
 def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.DataFrame:
@@ -326,7 +326,7 @@ def add(results: Iterable[dict[str, Any]], path: Path) -> pd.DataFrame:
             table = pd.concat([table[others], fresh], ignore_index=True) if len(table) else fresh
         table = table.sort_values(["dataset", "ndcg@10"], ascending=[True, False], kind="stable", ignore_index=True)
         parquet = path.suffix == ".parquet"
-        write_whole(path, table.to_parquet(index=False) if parquet else table.to_csv(index=False))
+        atomic_write(path, table.to_parquet(index=False) if parquet else table.to_csv(index=False))
     return table
 
 

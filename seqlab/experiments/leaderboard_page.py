@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from seqlab import models
 from seqlab.experiments import leaderboard
-from seqlab.runtime.files import write_whole
+from seqlab.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def write(folder: Path = Path("data")) -> None:
     found = pd.read_csv(folder / "claims.csv", keep_default_na=False).set_index("system")["found"].to_dict()
     table = folder / "leaderboard.csv"
     text = page(leaderboard.read(table), leaderboard.read_gains(table), found)
-    write_whole(folder / "leaderboard.md", text)
+    atomic_write(folder / "leaderboard.md", text)
 
 
 def page(table: pd.DataFrame, gains: pd.DataFrame, found: dict[str, str]) -> str:

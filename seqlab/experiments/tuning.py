@@ -25,7 +25,7 @@ from seqlab.datasets import leave_one_out, load
 from seqlab.experiments import leaderboard
 from seqlab.optimization.options import Options
 from seqlab.runtime import settings
-from seqlab.runtime.files import alone, write_whole
+from seqlab.runtime.files import atomic_write, exclusive_lock
 
 if TYPE_CHECKING:
     import optuna
@@ -147,7 +147,7 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
                 raise ValueError(f"{key}={text} is no range of numbers; it looks like 16..128, or 1e-4..1e-2:log.")
             found[key] = makes(low, high, log=bool(match[3]))
         else:
-            choices = settings.apart(kind, text, key)
+            choices = settings.split_values(kind, text, key)
             for choice in choices:
                 settings.read_as(kind, choice, key)
             found[key] = CategoricalDistribution(choices)
@@ -179,12 +179,12 @@ def _study(path: Path) -> Iterator[optuna.Study]:
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with alone(path, f"Another process is at the study {path}; wait for it.") as lock:
+    with exclusive_lock(path, f"Another process is at the study {path}; wait for it.") as lock:
         if path.exists():
             written = path.read_bytes()
             whole = written[: written.rfind(b"\n") + 1]  # a last line that a killed process left half written goes
             if whole != written:
-                write_whole(path, whole)
+                atomic_write(path, whole)
         storage = JournalStorage(JournalFileBackend(str(path), lock))
         yield optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqlab import tracing
 from seqlab.datasets.history import batch_of
 from seqlab.inspection.influence import scores_of
-from seqlab.ranking import device_of
+from seqlab.runtime.modules import device_of
 from seqlab.tracing import KINDS, Layout, Trace
 
 if TYPE_CHECKING:

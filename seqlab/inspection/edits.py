@@ -91,21 +91,21 @@ def edit_search(
         raise ValueError(f"items count from 1 (got {item})")
     if into and seen_filter and bool((history.earlier == item).any()):
         raise ValueError(f"item {item} was met before the events that can be dropped, so the filter keeps it out")
-    question = _Question(model, history, item, into, k, seen_filter, limit)
+    query = _Question(model, history, item, into, k, seen_filter, limit)
 
     def edit(best: _Try | None, exact: bool, told: str) -> Edit:
         after = best or before
         return Edit(
             item, into, k, tuple(sorted(after.dropped)), history.drop(*after.dropped), before.rank, after.rank,
-            question.passes, question.scored, exact, best is not None and best.works, told,
+            query.passes, query.scored, exact, best is not None and best.works, told,
         )  # fmt: skip
 
-    (before,) = question.best([()])
+    (before,) = query.best([()])
     if before.works:
         yield edit(before, True, f"the item is {'in' if into else 'out of'} the top {k} as it is")
         return
     search = _all_edits if len(history) <= exact_up_to else _greedily
-    for best, exact, told in search(question, len(history)):
+    for best, exact, told in search(query, len(history)):
         yield edit(best, exact, told)
 
 
@@ -167,15 +167,15 @@ class _Question:
         return ranks, -ranks if self.into else ranks
 
 
-def _all_edits(question: _Question, events: int) -> Iterator[tuple[_Try | None, bool, str]]:
+def _all_edits(query: _Question, events: int) -> Iterator[tuple[_Try | None, bool, str]]:
     """All edits of one event, of two, ...: after every pass the best of its size, whether that is certain, and a
     sentence; at last those of the first size at which some work."""
     for size in range(1, events):
-        if not question.affords(comb(events, size)):
-            sentence = _stopped(question, f"no edit of fewer than {size} events does it, and trying all of these")
+        if not query.affords(comb(events, size)):
+            sentence = _stopped(query, f"no edit of fewer than {size} events does it, and trying all of these")
             yield None, False, sentence
             return
-        for best in question.best(combinations(range(events), size)):
+        for best in query.best(combinations(range(events), size)):
             yield best, False, f"trying all {comb(events, size):,} edits of {_events(size)}"
         if best.works:
             yield best, True, f"the smallest there is: all edits of up to {_events(size)} were tried"
@@ -183,7 +183,7 @@ def _all_edits(question: _Question, events: int) -> Iterator[tuple[_Try | None, 
     yield None, True, "no edit does it: all were tried"
 
 
-def _greedily(question: _Question, events: int) -> Iterator[tuple[_Try | None, bool, str]]:
+def _greedily(query: _Question, events: int) -> Iterator[tuple[_Try | None, bool, str]]:
     """The best event of every round goes until the item is where it is wanted; then what can come back does."""
     best = _Try((), 0.0, False, 0.0)
     while not best.works:
@@ -192,17 +192,17 @@ def _greedily(question: _Question, events: int) -> Iterator[tuple[_Try | None, b
         if len(rest) == 1:
             yield None, False, "dropping the best event again and again, down to the last, does not do it"
             return
-        if not question.affords(len(rest)):
-            yield None, False, _stopped(question, f"dropping {_events(len(gone))} does not do it, and one more")
+        if not query.affords(len(rest)):
+            yield None, False, _stopped(query, f"dropping {_events(len(gone))} does not do it, and one more")
             return
-        for best in question.best([(*gone, at) for at in rest]):
+        for best in query.best([(*gone, at) for at in rest]):
             yield best, False, f"looking for the best event to drop, after {len(gone)} others"
         if best.margin == -torch.inf:
             told = "no event alone brings the item into the list, which shows nothing else to go by"
             yield None, False, told
             return
-    while len(best.dropped) > 2 and question.affords(len(best.dropped)):  # one event alone has been tried
-        for fewer in question.best([tuple(kept for kept in best.dropped if kept != back) for back in best.dropped]):
+    while len(best.dropped) > 2 and query.affords(len(best.dropped)):  # one event alone has been tried
+        for fewer in query.best([tuple(kept for kept in best.dropped if kept != back) for back in best.dropped]):
             yield (
                 fewer if fewer.works else best,
                 False,
@@ -217,8 +217,8 @@ def _greedily(question: _Question, events: int) -> Iterator[tuple[_Try | None, b
         yield best, False, "found by dropping the best event again and again; a smaller edit may exist"
 
 
-def _stopped(question: _Question, what: str) -> str:
-    return f"{what} would take more than the {question.limit:,} histories allowed; {question.scored:,} were asked about"
+def _stopped(query: _Question, what: str) -> str:
+    return f"{what} would take more than the {query.limit:,} histories allowed; {query.scored:,} were asked about"
 
 
 def _events(count: int) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from seqlab import decoding
 from seqlab.contracts import Ranking
 from seqlab.datasets.history import History, batch_of
 from seqlab.datasets.sequences import Batch
-from seqlab.ranking import Pairs, check_k, device_of, ranks_of, tied_list, top_unseen
+from seqlab.ranking import Pairs, check_k, ranks_of, tied_list, top_unseen
+from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 POSITIONS_AT_ONCE = 1 << 16
-"""History positions encoded in one forward pass; a longer question is asked in several."""
+"""History positions encoded in one forward pass; a longer query is asked in several."""
 
 
 def rows_at_once(model: nn.Module, width: int) -> int:
@@ -29,22 +32,20 @@ def rows_at_once(model: nn.Module, width: int) -> int:
 def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -> Tensor:
     """The scores (len(histories), N + 1) a model gives after each history; padding has -inf.
 
-    exact: a system that generates lists is asked for its `exact_score`, which costs it a pass over the catalogue per
+    exact: a system that generates lists gives its `decoding.scores`, which cost it a pass over the catalogue per
     history; without it such a system, which scores nothing by itself, raises `ValueError`.
     """
-    score = getattr(model, "score", None) or (getattr(model, "exact_score", None) if exact else None)
+    score = getattr(model, "score", None) or (partial(decoding.scores, model) if exact else None)
     if score is None:
         raise ValueError(
             f"{type(model).__name__} makes lists without scoring the catalogue, so no event's worth can be told"
         )
     longest, rows = model.config.max_length, rows_at_once(model, max(len(history) for history in histories))
-    was_training = model.training
-    model.eval()
-    found = [
-        score(batch_of(histories[first : first + rows], longest).to(device_of(model))).float().cpu()
-        for first in range(0, len(histories), rows)
-    ]
-    model.train(was_training)
+    with evaluating(model):
+        found = [
+            score(batch_of(histories[first : first + rows], longest).to(device_of(model))).float().cpu()
+            for first in range(0, len(histories), rows)
+        ]
     scores = torch.cat(found)
     scores[:, 0] = -torch.inf
     return scores
@@ -60,13 +61,11 @@ def lists_of(
     """
     batch = batch_of(histories, model.config.max_length).to(device_of(model))
     seen = met_in(histories, batch) if seen_filter else None
-    was_training = model.training
-    model.eval()
-    if ties:
-        ranking = tied_list(model, batch, k, seen)
-    else:
-        ranking = top_unseen(model, batch, k, seen) if seen_filter else model.recommend(batch, k)
-    model.train(was_training)
+    with evaluating(model):
+        if ties:
+            ranking = tied_list(model, batch, k, seen)
+        else:
+            ranking = top_unseen(model, batch, k, seen) if seen_filter else model.recommend(batch, k)
     return Ranking(*(None if part is None else part.cpu() for part in (ranking.items, ranking.scores, ranking.more)))
 
 

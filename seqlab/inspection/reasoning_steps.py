@@ -1,4 +1,4 @@
-"""What every step of a reasoning system says to every question: the rank of the answer, certainty, and movement."""
+"""What every step of a reasoning system says to every query: the rank of the answer, certainty, and movement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from seqlab.datasets.history import batch_of
 from seqlab.evaluation.metrics import per_user
 from seqlab.evaluation.outcome import Ranks
-from seqlab.ranking import device_of, ranks_of
+from seqlab.ranking import ranks_of
+from seqlab.runtime.modules import device_of, evaluating
 from seqlab.tasks.next_item import TOKENS_AT_ONCE, history_pairs, rows_of_scores
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class StepRanks:
-    """What every step of a reasoning system says to every question of one part.
+    """What every step of a reasoning system says to every query of one part.
 
-    frame: a row per question and step (from 0, the plain encoder), a question's steps one after the other. Columns
+    frame: a row per query and step (from 0, the plain encoder), a query's steps one after the other. Columns
     user, item (the answer), step, rank (1 = best, ties at their mean), entropy (nats, over the whole catalogue),
     entropy_even (the same with the last step's temperature at every step: what is left is the state's doing, not the
     schedule's), margin (probability of the first item minus that of the second), kl (nats, KL of the step before from
@@ -59,12 +60,12 @@ class StepRanks:
 
     @cached_property
     def quality(self) -> np.ndarray:
-        """Every question's recall@10 and ndcg@10 at every step: (Q, S + 1, 2)."""
+        """Every query's recall@10 and ndcg@10 at every step: (Q, S + 1, 2)."""
         values = per_user(self.frame["rank"].to_numpy())[list(METRICS)].to_numpy()
         return values.reshape(len(self.top), self.steps + 1, len(METRICS))
 
     def stops(self, epsilon: float, least: int = 1, most: int | None = None) -> np.ndarray:
-        """The step each question stops at: (Q,), the first from `least` on with KL below `epsilon`, else the last.
+        """The step each query stops at: (Q,), the first from `least` on with KL below `epsilon`, else the last.
 
         `most`: steps a user is given at most (None: all there are).
         """
@@ -75,7 +76,7 @@ class StepRanks:
         return np.where(below.any(1), below.argmax(1) + least, most)
 
     def at(self, step: int | np.ndarray) -> Ranks:
-        """The ranks of one step, or of each question's own (Q,): what every other evaluation takes."""
+        """The ranks of one step, or of each query's own (Q,): what every other evaluation takes."""
         chosen = np.broadcast_to(np.asarray(step), len(self.top))
         rows = self.frame.iloc[np.arange(len(chosen)) * (self.steps + 1) + chosen]
         columns = ["user", "item", "rank", "history_length", "seen", "item_count"]
@@ -87,7 +88,7 @@ class StepRanks:
 
 @torch.no_grad()
 def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: bool | None = None) -> StepRanks:
-    """Rank the answer of every question of `part` ("valid" or "test") by every step's state, in one pass.
+    """Rank the answer of every query of `part` ("valid" or "test") by every step's state, in one pass.
 
     Probabilities are those of the whole catalogue under each step's temperature; the seen filter (as in
     `tasks.rank`) touches ranks and lists alone. Memory does not grow with the catalogue times the users.
@@ -97,9 +98,9 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     import pandas as pd
 
     must_reason(model)
-    questions = {"valid": split.valid, "test": split.test}[part].to(device_of(model))
+    queries = {"valid": split.valid, "test": split.test}[part].to(device_of(model))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
-    steps, n_items, count = model.config.steps, split.n_items, len(questions)
+    steps, n_items, count = model.config.steps, split.n_items, len(queries)
     columns = {
         name: torch.full((count, steps + 1), torch.nan, dtype=torch.float64)
         for name in ("rank", "entropy", "entropy_even", "margin", "kl", "cosine", "kept")
@@ -108,24 +109,22 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     seen = torch.zeros(count, dtype=torch.bool)
     # `_measure` holds some four tables of that size
     rows_at_most = rows_of_scores(device_of(model), 4 * (n_items + 1) * (steps + 1))
-    was_training = model.training
-    model.eval()
-    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
-        states = model.thoughts(batch)
-        scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
-        at, answers = rows.cpu(), questions.item[rows]
-        met = history_pairs(questions, rows) if seen_filter else []
-        measured, listed = _measure(scores, states, model.temperatures, answers, met)
-        for name, values in measured.items():
-            columns[name][at] = values.double().cpu()
-        top[at] = listed.int().cpu()
-        for row, item in history_pairs(questions, rows):
-            seen[at[row[item == answers[row]].cpu()]] = True
-    model.train(was_training)
+    with evaluating(model):
+        for rows, batch in queries.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
+            states = model.thoughts(batch)
+            scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
+            at, answers = rows.cpu(), queries.item[rows]
+            met = history_pairs(queries, rows) if seen_filter else []
+            measured, listed = _measure(scores, states, model.temperatures, answers, met)
+            for name, values in measured.items():
+                columns[name][at] = values.double().cpu()
+            top[at] = listed.int().cpu()
+            for row, item in history_pairs(queries, rows):
+                seen[at[row[item == answers[row]].cpu()]] = True
     counts = split.train.item_counts(n_items).cpu()
-    item, user = questions.item.cpu(), questions.user.cpu()
+    item, user = queries.item.cpu(), queries.user.cpu()
     facts = {
-        "user": user, "item": item, "history_length": (questions.end - questions.start).cpu(), "seen": seen,
+        "user": user, "item": item, "history_length": (queries.end - queries.start).cpu(), "seen": seen,
         "item_count": counts[item],
     }  # fmt: skip
     frame = pd.DataFrame({name: values.repeat_interleave(steps + 1).numpy() for name, values in facts.items()})
@@ -143,19 +142,17 @@ def must_reason(model: nn.Module) -> None:
 
 @torch.no_grad()
 def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool = False) -> StepRanks:
-    """`rank_steps` of one history, edited or typed in, with `answer` asked about: a single question."""
+    """`rank_steps` of one history, edited or typed in, with `answer` asked about: a single query."""
     import pandas as pd
 
     must_reason(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
-    was_training = model.training
-    model.eval()
-    states = model.thoughts(batch)
-    scores = model.step_scores(states).float()  # (1, S + 1, N + 1)
-    seen, asked = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
-    met = [(torch.zeros_like(seen), seen)] if seen_filter else []
-    measured, listed = _measure(scores, states, model.temperatures, asked, met)
-    model.train(was_training)
+    with evaluating(model):
+        states = model.thoughts(batch)
+        scores = model.step_scores(states).float()  # (1, S + 1, N + 1)
+        seen, asked = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
+        met = [(torch.zeros_like(seen), seen)] if seen_filter else []
+        measured, listed = _measure(scores, states, model.temperatures, asked, met)
     facts = {"user": history.user, "item": answer, "step": range(scores.shape[1])}
     frame = pd.DataFrame(facts | {name: values[0].double().cpu().numpy() for name, values in measured.items()})
     counts = torch.zeros(scores.shape[2], dtype=torch.long)  # of training, which one history tells nothing of
@@ -165,7 +162,7 @@ def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool 
 def _measure(
     scores: Tensor, states: Tensor, temperatures: Tensor, answers: Tensor, met: Iterable[Pairs]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Everything about the steps of some questions, (B, S + 1) each, and the best items (B, S + 1, 10).
+    """Everything about the steps of some queries, (B, S + 1) each, and the best items (B, S + 1, 10).
 
     met: items kept out of the ranking, the answer aside. Writes to `scores`.
     """

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from seqlab import tracing
 from seqlab.datasets.history import batch_of
 from seqlab.inspection.reasoning_steps import must_reason
-from seqlab.ranking import check_k, device_of, ranks_of
+from seqlab.ranking import check_k, ranks_of
+from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,11 +88,8 @@ def think(
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     names = step_taps(model)
     changes = {} if swap is None else {names[swap[0]]: lambda state: swap[1].to(state).expand_as(state)}
-    was_training = model.training
-    model.eval()
-    with tracing.patch(model, changes):
+    with evaluating(model), tracing.patch(model, changes):
         states = model.thoughts(batch)
-    model.train(was_training)
     scores = model.step_scores(states)[0].float().cpu()  # (S + 1, N + 1)
     scores[:, 0] = -torch.inf
     chances = (scores / model.temperatures.cpu()[:, None]).softmax(-1)

@@ -19,7 +19,7 @@ from seqlab.runtime.text import DataError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
+    from torch import Tensor, nn
 
     from seqlab.datasets.log import InteractionLog
     from seqlab.datasets.splits import Split
@@ -100,6 +100,26 @@ def own(array: object, n_items: int) -> np.ndarray:
     if len(vectors) != n_items:
         raise DataError(f"{n_items:,} item vectors are needed, one per item in their order (got {len(vectors):,}).")
     return vectors
+
+
+def fill(buffer: Tensor, vectors: object, setting: str) -> None:
+    """Write item vectors (N, d) into the rows 1..N of a model's buffer (N + 1, D), D >= d, scaled to mean square 1.
+
+    The scale is that of the rows that are not zero: an item of which nothing is known stays zero. Raises `ValueError`
+    where they do not fit; `setting` is what the model calls its D.
+    """
+    import torch
+
+    found = torch.from_numpy(own(vectors, len(buffer) - 1)).to(buffer)  # (N, d)
+    if found.shape[1] > buffer.shape[1]:
+        raise ValueError(
+            f"the item vectors have {found.shape[1]} numbers, the model takes {setting}={buffer.shape[1]} at most; set "
+            f"{setting}={found.shape[1]}."
+        )
+    known = found[found.any(1)]
+    scale = known.square().mean().sqrt() if len(known) else 1.0
+    buffer.zero_()
+    buffer[1:, : found.shape[1]] = found / scale
 
 
 def from_model(model: nn.Module) -> np.ndarray:

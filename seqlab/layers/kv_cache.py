@@ -1,7 +1,7 @@
-"""Transformer blocks that write codes one at a time: what a user's beams share is read once and kept once.
+"""Prefill and decode steps of Transformer blocks with a key/value cache that the beams of a user share.
 
-A history of T tokens and W beams of j own tokens cost a step W queries over T shared and j own keys, whatever the
-width: nothing of the history is copied per beam. The cached road gives what the blocks' plain forward pass gives.
+With a history of T tokens and W beams of j generated tokens a step costs W queries over T shared and j own keys:
+nothing of the history is copied per beam. A step gives what the blocks' plain forward pass gives.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqlab.layers.attention import attend
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Tap
 
 
 @dataclass(frozen=True)
-class Past:
-    """What one attention layer remembers.
+class KVCache:
+    """The keys and values of one attention layer.
 
-    keys, values: (B, H, T, D/H) shared by all beams of a user, T may be 0; real: (B, T) which of them count, None =
-    all. own: keys and values (B, W, H, D/H) of each token that the beams wrote themselves, the oldest first.
+    keys, values: (B, H, T, D/H) shared by all beams of a user, T may be 0; mask: (B, T), True where one is no padding,
+    None = everywhere. own: keys and values (B, W, H, D/H) of each token that the beams generated, the oldest first.
     """
 
     keys: Tensor
     values: Tensor
-    real: Tensor | None
+    mask: Tensor | None
     own: tuple[tuple[Tensor, Tensor], ...] = ()
 
-    def grow(self, parent: Tensor, key: Tensor, value: Tensor) -> Past:
+    def append(self, parent: Tensor, key: Tensor, value: Tensor) -> KVCache:
         """One more token per beam: key, value (B, H, W, D/H) of beams that continue the beams `parent` (B, W)."""
         own = [(_rows(old_key, parent), _rows(old_value, parent)) for old_key, old_value in self.own]
         new = key.transpose(1, 2).contiguous(), value.transpose(1, 2).contiguous()  # (B, W, H, D/H)
         return replace(self, own=(*own, new))
 
     def mix(self, query: Tensor, tap: Callable[[Tensor], Tensor]) -> Tensor:
-        """What queries (B, H, W, D/H) find among the shared and their own keys: (B, W, D)."""
+        """Attention of queries (B, H, W, D/H) over the shared and their own keys: (B, W, D)."""
         query = query / math.sqrt(query.shape[-1])
         shared = query @ self.keys.transpose(-1, -2)  # (B, H, W, T)
-        if self.real is not None:
-            shared.masked_fill_(~self.real[:, None, None, :], -torch.inf)
+        if self.mask is not None:
+            shared.masked_fill_(~self.mask[:, None, None, :], -torch.inf)
         each = query.transpose(1, 2)  # (B, W, H, D/H)
         own = [(each * key).sum(-1).transpose(1, 2)[..., None] for key, _ in self.own]  # (B, H, W, 1) each
         weights = tap(torch.cat([shared, *own], -1).softmax(-1))  # (B, H, W, T + j)
@@ -53,11 +53,10 @@ class Past:
         return mixed.flatten(2)
 
 
-class Written(nn.Module):
-    """The taps of what beams write through one block: where each beam looks, and its states.
+class DecodeTaps(nn.Module):
+    """The taps of one block's decode steps: the attention weights and the states of each beam.
 
-    kind: what the block's own taps are called, if not plainly "attention" and "hidden"; keys: the axis of the tokens
-    that beams look at.
+    kind: what the block's own taps are called, if not plainly "attention" and "hidden"; keys: the axis of the keys.
     """
 
     def __init__(self, kind: str = "", keys: str = "key_token") -> None:
@@ -72,48 +71,51 @@ def _rows(x: Tensor, parent: Tensor) -> Tensor:
     return x.flatten(0, 1).index_select(0, (parent + first).flatten()).unflatten(0, parent.shape)
 
 
-def which_count(lengths: Tensor, width: int) -> Tensor | None:
+def padding_mask(lengths: Tensor, width: int) -> Tensor | None:
     """(B, width), True for the first `lengths` (B,) of each row; None where that is all of them."""
-    real = torch.arange(width, device=lengths.device) < lengths[:, None]
-    return None if bool(real.all()) else real
+    mask = torch.arange(width, device=lengths.device) < lengths[:, None]
+    return None if bool(mask.all()) else mask
 
 
-def read(block: Block, x: Tensor, real: Tensor | None) -> tuple[Tensor, Past]:
-    """`block` over the history x (B, T, D), of which `real` (B, T) counts: its output and what beams need of it.
+def prefill(block: Block, x: Tensor, mask: Tensor | None) -> tuple[Tensor, KVCache]:
+    """`block` over the history x (B, T, D): its output (B, T, D) and its cache.
 
-    A causal block over rows padded on the right ignores the padding by itself; any other one is given the mask.
+    mask: (B, T), True where a token is no padding. A causal block over rows padded on the right needs it for the cache
+    alone.
     """
     query, key, value = block.attention.project(block.before_attention(x))
-    mixed = block.attention.mix(query, key, value, None if block.attention.causal else real)
-    return block.feed(x + block.dropout(mixed)), Past(key.contiguous(), value.contiguous(), real)
+    mixed = block.attention.mix(query, key, value, None if block.attention.causal else mask)
+    return block.feed(x + block.dropout(mixed)), KVCache(key.contiguous(), value.contiguous(), mask)
 
 
-def read_end(block: Block, x: Tensor, real: Tensor | None, last: Tensor) -> tuple[Tensor, Past]:
-    """`read` for the last block of a stack, of which only the output at positions `last` (B,) is wanted: (B, 1, D)."""
+def prefill_last(block: Block, x: Tensor, mask: Tensor | None, last: Tensor) -> tuple[Tensor, KVCache]:
+    """`prefill` for the last block of a stack where only the output at positions `last` (B,) is used: (B, 1, D)."""
     row = torch.arange(len(x), device=x.device)
-    if block.attention.weights.active or block.hidden.active:  # somebody wants to see all of it
-        x, past = read(block, x, real)
-        return x[row, last][:, None], past
+    if block.attention.weights.active or block.hidden.active:  # all of it is watched
+        x, cache = prefill(block, x, mask)
+        return x[row, last][:, None], cache
     query, key, value = block.attention.project(block.before_attention(x))
-    past = Past(key.contiguous(), value.contiguous(), real)
-    mixed = block.attention.project_out(past.mix(query[row, :, last][:, :, None], block.attention.weights))
-    return block.feed(x[row, last][:, None] + block.dropout(mixed)), past
+    cache = KVCache(key.contiguous(), value.contiguous(), mask)
+    mixed = block.attention.project_out(cache.mix(query[row, :, last][:, :, None], block.attention.weights))
+    return block.feed(x[row, last][:, None] + block.dropout(mixed)), cache
 
 
-def write(block: Block, x: Tensor, past: Past, parent: Tensor, written: Written | None = None) -> tuple[Tensor, Past]:
-    """`block` over the next token x (B, W, D) of beams that continue the beams `parent` (B, W) of `past`.
+def decode_step(
+    block: Block, x: Tensor, cache: KVCache, parent: Tensor, taps: DecodeTaps | None = None
+) -> tuple[Tensor, KVCache]:
+    """`block` over the next token x (B, W, D) of beams that continue the beams `parent` (B, W) of `cache`.
 
-    `written` sees it; the taps of the block itself are for what is read.
+    taps: of decode steps; the taps of the block itself are for prefill.
     """
     attention, see = block.attention, nn.Identity()
     query, key, value = attention.project(block.before_attention(x))  # (B, H, W, D/H)
-    past = past.grow(parent, key, value)
-    mixed = past.mix(query, written.weights if written else see)
-    return (written.hidden if written else see)(block.transform(x + block.dropout(attention.project_out(mixed)))), past
+    cache = cache.append(parent, key, value)
+    mixed = cache.mix(query, taps.weights if taps else see)
+    return (taps.hidden if taps else see)(block.transform(x + block.dropout(attention.project_out(mixed)))), cache
 
 
 class CrossBlock(nn.Module):
-    """A causal `Block` that between its halves also looks at a memory, an encoder's output (Vaswani et al. 2017)."""
+    """A causal `Block` with cross-attention to an encoder's output between its halves (Vaswani et al. 2017)."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -125,44 +127,41 @@ class CrossBlock(nn.Module):
         self.memory = nn.Linear(dim, 2 * dim)
         self.project_out = nn.Linear(dim, dim)
         self.weights = Tap("cross attention", "user head query_slot key_token")
-        self.written = Written("self ", "key_slot")
+        self.written = DecodeTaps("self ", "key_slot")
         self.written_weights = Tap("written cross attention", "user head beam key_token")
 
-    def forward(self, x: Tensor, memory: Tensor, real: Tensor | None) -> Tensor:
-        """x: (B, C, D); memory: (B, T, D), of which `real` (B, T) counts (None: all). Returns (B, C, D)."""
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """x (B, C, D), memory (B, T, D) to (B, C, D). mask: (B, T), True where memory is no padding; None: all is."""
         block = self.block
         x = x + block.dropout(block.attention(block.before_attention(x)))
-        return block.feed(x + block.dropout(self._look(x, *self.heads(memory), real, self.weights)))
+        return block.feed(x + block.dropout(self._cross_attend(x, *self.heads(memory), mask, self.weights)))
 
     def heads(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a memory (B, T, D): (B, H, T, D/H) each."""
         key, value = (self._split(part).contiguous() for part in self.memory(memory).chunk(2, dim=-1))
         return key, value
 
-    def begin(self, memory: Tensor, real: Tensor | None) -> tuple[Past, tuple[Tensor | None, ...]]:
-        """What `write` needs before the first token: an empty past, and keys, values and mask of the memory."""
+    def prefill(self, memory: Tensor, mask: Tensor | None) -> tuple[KVCache, tuple[Tensor | None, ...]]:
+        """What `decode_step` needs at first: an empty cache, and keys, values and mask of the memory."""
         key, value = self.heads(memory)
-        return Past(key[:, :, :0], value[:, :, :0], None), (key, value, real)
+        return KVCache(key[:, :, :0], value[:, :, :0], None), (key, value, mask)
 
-    def write(self, x: Tensor, past: Past, memory: tuple[Tensor | None, ...], parent: Tensor) -> tuple[Tensor, Past]:
-        """The next token x (B, W, D) of beams that continue the beams `parent` (B, W) of `past`."""
+    def decode_step(
+        self, x: Tensor, cache: KVCache, memory: tuple[Tensor | None, ...], parent: Tensor
+    ) -> tuple[Tensor, KVCache]:
+        """The next token x (B, W, D) of beams that continue the beams `parent` (B, W) of `cache`."""
         block = self.block
         query, key, value = block.attention.project(block.before_attention(x))
-        past = past.grow(parent, key, value)
-        x = x + block.dropout(block.attention.project_out(past.mix(query, self.written.weights)))
-        x = block.transform(x + block.dropout(self._look(x, *memory, self.written_weights)))
-        return self.written.hidden(x), past
+        cache = cache.append(parent, key, value)
+        x = x + block.dropout(block.attention.project_out(cache.mix(query, self.written.weights)))
+        x = block.transform(x + block.dropout(self._cross_attend(x, *memory, self.written_weights)))
+        return self.written.hidden(x), cache
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.block.attention.heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
 
-    def _look(self, x: Tensor, key: Tensor, value: Tensor, real: Tensor | None, tap: Tap) -> Tensor:
+    def _cross_attend(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, tap: Tap) -> Tensor:
         query = self._split(self.query(self.before_memory(x)))
-        mask = None if real is None else real[:, None, None, :]
-        if tap.active:
-            logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-            logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
-            mixed = tap(logits.softmax(-1)) @ value
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, mask)
+        mask = None if mask is None else mask[:, None, None]  # (B, 1, 1, T)
+        mixed = attend(query, key, value, mask, tap)
         return self.project_out(mixed.transpose(1, 2).flatten(2))  # (B, C, D)

@@ -24,7 +24,7 @@ from seqlab.tracing import Tap
 class Encoder(Protocol):
     """What can think: it takes one more token for each place it was asked about, and remembers it."""
 
-    def go_on(self, x: Tensor, memory: Any) -> tuple[Tensor, Any]:
+    def decode_step(self, x: Tensor, memory: Any) -> tuple[Tensor, Any]:
         """The states (B, W, D) after the tokens x (B, W, D), and the memory with them in it."""
         ...
 
@@ -75,7 +75,7 @@ def think(
         x = last if rescale is None else rescale(last)
         x = x if positions is None else x + positions[step]
         x = x + noise * torch.randn_like(x) if isinstance(noise, Tensor) or noise else x
-        last, memory = encoder.go_on(x if dropout is None else dropout(x), memory)
+        last, memory = encoder.decode_step(x if dropout is None else dropout(x), memory)
         # the states of all users, of whom some may think no more
         whole = last if here is None else states[-1].index_copy(0, here, last.to(states[-1].dtype))
         seen = see(whole, step + 1)
@@ -86,7 +86,7 @@ def think(
 
 @dataclass(frozen=True)
 class _Kept:
-    """What one attention layer remembers: like `kv_cache.Past`, with a view of the history per thought.
+    """What one attention layer remembers: like `kv_cache.KVCache`, with a view of the history per thought.
 
     keys, values: (B, H, T, D/H) of the history; sees: (B, W, T) which of them each line of thought may look at; own:
     keys and values (B, H, W, s, D/H) of its thoughts so far, none yet: None.
@@ -101,7 +101,7 @@ class _Kept:
         own = None if self.own is None else (self.own[0][which], self.own[1][which])
         return _Kept(self.keys[which], self.values[which], self.sees[which], own)
 
-    def grow(self, parent: None, key: Tensor, value: Tensor) -> _Kept:
+    def append(self, parent: None, key: Tensor, value: Tensor) -> _Kept:
         """One more thought each, key and value (B, H, W, D/H); every line goes on from itself, so `parent` is None."""
         new = key[:, :, :, None], value[:, :, :, None]  # (B, H, W, 1, D/H)
         if self.own is not None:
@@ -155,7 +155,7 @@ class Stack:
     blocks: Sequence[Block]
     norm: Callable[[Tensor], Tensor]
 
-    def read(self, x: Tensor, at: Tensor, real: Tensor | None = None) -> tuple[Tensor, Memory]:
+    def prefill(self, x: Tensor, at: Tensor, real: Tensor | None = None) -> tuple[Tensor, Memory]:
         """Every state of the histories x (B, T, D): (B, T, D), and the memory to think about the positions `at` (B, W).
 
         `real` (B, T) marks what counts, where blocks look both ways (None: all); causal ones over rows padded on the
@@ -167,33 +167,33 @@ class Stack:
             return self._open(x, at, real)
         pasts = []
         for block in self.blocks:
-            x, past = kv_cache.read(block, x, real)
+            x, past = kv_cache.prefill(block, x, real)
             pasts.append(_Kept(past.keys, past.values, sees))
         return self.norm(x), Memory(tuple(pasts))
 
-    def read_end(self, x: Tensor, at: Tensor, real: Tensor | None = None) -> tuple[Tensor, Memory]:
-        """`read` where only the states at one position `at` (B, 1) per history are wanted: (B, 1, D)."""
+    def prefill_last(self, x: Tensor, at: Tensor, real: Tensor | None = None) -> tuple[Tensor, Memory]:
+        """`prefill` where only the states at one position `at` (B, 1) per history are wanted: (B, 1, D)."""
         row = torch.arange(len(x), device=x.device)
         if self._watched:
             states, memory = self._open(x, at, real)
             return states[row, at[:, 0]][:, None], memory
         sees, pasts = self._sees(x, at, real), []
         for block in self.blocks[:-1]:
-            x, past = kv_cache.read(block, x, real)
+            x, past = kv_cache.prefill(block, x, real)
             pasts.append(_Kept(past.keys, past.values, sees))
-        x, past = kv_cache.read_end(self.blocks[-1], x, sees[:, 0], at[:, 0])
+        x, past = kv_cache.prefill_last(self.blocks[-1], x, sees[:, 0], at[:, 0])
         return self.norm(x), Memory((*pasts, _Kept(past.keys, past.values, sees)))
 
-    def go_on(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def decode_step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """The states (B, W, D) after one more token x (B, W, D) each, and the memory with it."""
         if memory.inputs is not None:
             inputs = torch.cat([memory.inputs, x], 1)  # (B, T + s, D)
             view = F.pad(memory.view, (0, 1), value=True)  # (B, T + s)
             sees = torch.cat([F.pad(memory.sees, (0, 1)), view[:, None]], 1)  # (B, T + s, T + s)
-            return self._in_the_open(inputs, sees)[:, -1:], Memory((), inputs, sees, view)
+            return self._unfused(inputs, sees)[:, -1:], Memory((), inputs, sees, view)
         layers = []
         for block, kept in zip(self.blocks, memory.layers, strict=True):
-            x, kept = kv_cache.write(block, x, kept, None)
+            x, kept = kv_cache.decode_step(block, x, kept, None)
             layers.append(kept)
         return self.norm(x), Memory(tuple(layers))
 
@@ -213,22 +213,17 @@ class Stack:
         return (torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if real is None else real)[:, None]
 
     def _open(self, x: Tensor, at: Tensor, real: Tensor | None) -> tuple[Tensor, Memory]:
-        """`read` for those who watch: attention and hidden states of history and thoughts together pass the taps."""
+        """`prefill` for those who watch: attention and hidden states of history and thoughts together pass the taps."""
         view = self._sees(x, at, real)[:, 0]
         if self.blocks[0].attention.causal:
             sees = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()[None]
         else:
             sees = view[:, None]
         sees = sees.expand(len(x), x.shape[1], -1)
-        return self._in_the_open(x, sees), Memory((), x, sees, view)
+        return self._unfused(x, sees), Memory((), x, sees, view)
 
-    def _in_the_open(self, x: Tensor, sees: Tensor) -> Tensor:
+    def _unfused(self, x: Tensor, sees: Tensor) -> Tensor:
         """The plain forward pass over tokens x (B, T, D), of which each sees those that `sees` (B, T, T) says."""
         for block in self.blocks:
-            attention = block.attention
-            query, key, value = attention.project(block.before_attention(x))
-            logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, T, T)
-            weights = attention.weights(logits.masked_fill(~sees[:, None], -torch.inf).softmax(-1))
-            mixed = (weights @ value).transpose(1, 2).flatten(2)  # (B, T, D)
-            x = block.feed(x + block.dropout(attention.project_out(mixed)))
+            x = block(x, sees)
         return self.norm(x)

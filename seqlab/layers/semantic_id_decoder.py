@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqlab.contracts import Identifiers, Loss
 from seqlab.datasets.sequences import Batch
+from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.kv_cache import CrossBlock, Written, read, read_end, which_count, write
+from seqlab.layers.kv_cache import CrossBlock, DecodeTaps, decode_step, padding_mask, prefill, prefill_last
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Layout
 
@@ -28,7 +30,7 @@ class Sizes(Protocol):
     dropout: float
 
 
-class CodeWriter(nn.Module):
+class SemanticIdDecoder(nn.Module):
     """P(code | codes before it, history), level by level, as in TIGER (Rajput et al. 2023); which codes, others say.
 
     encoder: if not, codes follow the history in one causal sequence, which learns from every position in one pass. If
@@ -57,12 +59,11 @@ class CodeWriter(nn.Module):
             self.mix_written = mix(True) if mix else None
             self.cross_blocks = nn.ModuleList(CrossBlock(dim, sizes.heads, sizes.dropout) for _ in layers)
             self.cross_norm = nn.LayerNorm(dim)
-            nn.init.normal_(self.first, std=0.02)
+            initialization.normal(self.first)
         else:
-            self.written = nn.ModuleList(Written() for _ in layers)
+            self.written = nn.ModuleList(DecodeTaps() for _ in layers)
         self.heads = nn.ModuleList(nn.Linear(dim, size, bias=False) for size in levels)
-        for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.start):
-            nn.init.normal_(weight, std=0.02)
+        initialization.normal(self.table, self.positions, self.slots, self.start)
         offsets = torch.tensor((0, *levels[:-1])).cumsum(0)
         self.register_buffer("offsets", offsets, persistent=False)  # (C,) where each level's table begins
 
@@ -84,13 +85,30 @@ class CodeWriter(nn.Module):
         place = torch.arange(len(found), device=items.device)
         return replace(found, answers=(place == last) & (not self.encoder))
 
-    def learn(self, batch: Batch, codes: Tensor, cuts: int = 1) -> tuple[Tensor, Tensor]:
+    def teacher_forcing(self, batch: Batch, codes: Tensor, cuts: int = 1) -> tuple[Tensor, Tensor]:
         """What training reads, with the answers' codes given: states (M, C, D) and the answers, items (M,).
 
         The state of level c goes through `heads[c]` to that code's logits. codes: (N + 1, C) of the catalogue. With an
         encoder M is `cuts` answers per row on average, chosen at random; without one, all that `batch.targets` asks.
         """
         return self._from_ends(batch.cut(cuts), codes) if self.encoder else self._from_all(batch, codes)
+
+    def loss(self, batch: Batch, codes: Tensor, cuts: int = 1, legal: Identifiers | None = None) -> Loss:
+        """Minus the log-probability of the next items by teacher forcing; its parts, the cross-entropy of each level.
+
+        codes, cuts: as in `teacher_forcing`. legal: the catalogue's identifiers, whose legal codes alone share the
+        probability; None: all codes do.
+        """
+        states, items = self.teacher_forcing(batch, codes, cuts)  # (M, C, D), (M,)
+        truth, node, parts = codes[items], torch.zeros_like(items), {}
+        for level, head in enumerate(self.heads):
+            logits = head(states[:, level])  # (M, K)
+            if legal is not None:
+                logits = logits.masked_fill(~legal.children(node, level), -torch.inf)
+                node = legal.step(node, truth[:, level])
+            parts[f"level {level}"] = F.cross_entropy(logits, truth[:, level])
+        total = torch.stack(list(parts.values())).sum()
+        return Loss(total, {name: part.detach() for name, part in parts.items()}, len(items))
 
     def _from_all(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
         """One pass over a history and its last answer."""
@@ -105,7 +123,7 @@ class CodeWriter(nn.Module):
 
     def _from_ends(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
         """The answers at the ends of histories, each through encoder and decoder."""
-        memory, real = self.encode(codes[batch.items], batch.lengths)
+        memory, mask = self.encode(codes[batch.items], batch.lengths)
         items = batch.last(batch.targets)
         before = self.table(codes[items][:, :-1] + self.offsets[:-1])  # (M, C - 1, D)
         x = torch.cat([self.first.expand(len(items), 1, -1), before], 1)  # (M, C, D)
@@ -113,16 +131,16 @@ class CodeWriter(nn.Module):
             x = self.mix_written(x[:, None])[:, 0]
         x = self.dropout(x + self.slots.weight)
         for block in self.cross_blocks:
-            x = block(x, memory, real)
+            x = block(x, memory, mask)
         return self.cross_norm(x), items
 
     def encode(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
         """The encoder's states (B, 1 + T C, D) of items (B, T, C), and which of them count (None: all)."""
         x = self.tokens(codes)
-        real = which_count(1 + codes.shape[2] * lengths, x.shape[1])
+        mask = padding_mask(1 + codes.shape[2] * lengths, x.shape[1])
         for block in self.blocks:
-            x = block(x, real)
-        return self.norm(x), real
+            x = block(x, mask)
+        return self.norm(x), mask
 
     def decoder(self, codes: Tensor, lengths: Tensor) -> _OneSequence | _BehindEncoder:
         """About to write, a `decoding.Decoder`; the histories (B, T, C) of `lengths` (B,) are read here, once."""
@@ -132,56 +150,56 @@ class CodeWriter(nn.Module):
 class _OneSequence:
     """Codes follow the history in one causal sequence."""
 
-    def __init__(self, writer: CodeWriter, codes: Tensor, lengths: Tensor) -> None:
+    def __init__(self, writer: SemanticIdDecoder, codes: Tensor, lengths: Tensor) -> None:
         self.writer, self.lengths = writer, lengths
         x = writer.tokens(codes)
-        last = codes.shape[2] * lengths  # (B,) the place of the last real token
-        real = which_count(last + 1, x.shape[1])
-        self.pasts = []
+        last = codes.shape[2] * lengths  # (B,) the place of the last mask token
+        mask = padding_mask(last + 1, x.shape[1])
+        self.caches = []
         for block in writer.blocks[:-1]:
-            x, past = read(block, x, real)
-            self.pasts.append(past)
-        self.hidden, past = read_end(writer.blocks[-1], x, real, last)  # (B, 1, D)
-        self.pasts.append(past)
+            x, cache = prefill(block, x, mask)
+            self.caches.append(cache)
+        self.hidden, cache = prefill_last(writer.blocks[-1], x, mask, last)  # (B, 1, D)
+        self.caches.append(cache)
 
     def start(self) -> tuple[Tensor, Any]:
-        return self.writer.heads[0](self.writer.norm(self.hidden)), (0, None, self.pasts)
+        return self.writer.heads[0](self.writer.norm(self.hidden)), (0, None, self.caches)
 
     def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
-        writer, (level, written, pasts) = self.writer, state
+        writer, (level, written, caches) = self.writer, state
         x, written = _mixed(writer.mix, writer.table(code + writer.offsets[level]), written, parent)
         x = writer.dropout(x + writer.slots.weight[level] + writer.positions(self.lengths)[:, None])  # (B, W, D)
         after = []
-        for block, past, written_taps in zip(writer.blocks, pasts, writer.written, strict=True):
-            x, past = write(block, x, past, parent, written_taps)
-            after.append(past)
+        for block, cache, written_taps in zip(writer.blocks, caches, writer.written, strict=True):
+            x, cache = decode_step(block, x, cache, parent, written_taps)
+            after.append(cache)
         return writer.heads[level + 1](writer.norm(x)), (level + 1, written, after)
 
 
 class _BehindEncoder:
     """Codes are written by a decoder that looks at the encoder's states."""
 
-    def __init__(self, writer: CodeWriter, codes: Tensor, lengths: Tensor) -> None:
+    def __init__(self, writer: SemanticIdDecoder, codes: Tensor, lengths: Tensor) -> None:
         self.writer = writer
-        memory, real = writer.encode(codes, lengths)
-        self.pasts, self.memories = zip(*(block.begin(memory, real) for block in writer.cross_blocks), strict=True)
+        memory, mask = writer.encode(codes, lengths)
+        self.caches, self.memories = zip(*(block.prefill(memory, mask) for block in writer.cross_blocks), strict=True)
 
     def start(self) -> tuple[Tensor, Any]:
         first = self.writer.first.expand(len(self.memories[0][0]), 1, -1)  # (B, 1, D)
-        return self._write(0, first, None, self.pasts, torch.zeros_like(first[..., 0], dtype=torch.long))
+        return self._write(0, first, None, self.caches, torch.zeros_like(first[..., 0], dtype=torch.long))
 
     def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
-        level, written, pasts = state
+        level, written, caches = state
         x = self.writer.table(code + self.writer.offsets[level])  # (B, W, D)
-        return self._write(level + 1, x, written, pasts, parent)
+        return self._write(level + 1, x, written, caches, parent)
 
-    def _write(self, level: int, x: Tensor, written: Any, pasts: tuple, parent: Tensor) -> tuple[Tensor, Any]:
+    def _write(self, level: int, x: Tensor, written: Any, caches: tuple, parent: Tensor) -> tuple[Tensor, Any]:
         writer, after = self.writer, []
         x, written = _mixed(writer.mix_written, x, written, parent)
         x = writer.dropout(x + writer.slots.weight[level])
-        for block, past, memory in zip(writer.cross_blocks, pasts, self.memories, strict=True):
-            x, past = block.write(x, past, memory, parent)
-            after.append(past)
+        for block, cache, memory in zip(writer.cross_blocks, caches, self.memories, strict=True):
+            x, cache = block.decode_step(x, cache, memory, parent)
+            after.append(cache)
         return writer.heads[level](writer.cross_norm(x)), (level, written, tuple(after))
 
 

@@ -77,9 +77,9 @@ class Checkpoint:
 
         Raises `ValueError` where it belongs to other settings or data.
         """
-        with processes.together():
+        with processes.fail_together():
             tensors, scalars = self._read() if processes.index() == 0 else ({}, "")
-        tensors, scalars = processes.share(tensors, scalars)
+        tensors, scalars = processes.broadcast(tensors, scalars)
         if not scalars:
             return
         for name, value in json.loads(scalars).items():

@@ -69,13 +69,13 @@ class Loop:
             self.objective = torch.compile(self.objective, dynamic=True)
 
     def run(self, state: State) -> None:
-        with Progress(self.options.epochs, self.options.metric) as progress, processes.hold_back(self.pressed):
+        with Progress(self.options.epochs, self.options.metric) as progress, processes.defer_interrupt(self.pressed):
             while state.epoch < self.options.epochs:
                 if why := self.stop(state):
                     progress.say(why)
                     break
                 self._epoch(state, progress)
-                with processes.together():
+                with processes.fail_together():
                     if self.checkpoint is not None and processes.index() == 0:
                         self.checkpoint.save(state, self.model, self.optimizer)
                     if self.pressed.is_set():
@@ -150,11 +150,11 @@ class Loop:
         has = asked.new_tensor([grad is not None for grad in own])
         said = torch.stack([loss.float() * weight, weight, asked, asked.new_tensor(failure is not None)])
         flat = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(self.parameters, own, strict=True)]
-        flat = processes.total(torch.cat([*(grad.flatten() * weight for grad in flat), has, said]))
+        flat = processes.all_reduce_sum(torch.cat([*(grad.flatten() * weight for grad in flat), has, said]))
         *gradients, has, said = flat.split([*(parameter.numel() for parameter in self.parameters), len(has), len(said)])
         loss, weight, asked, failed = said
         if failed:
-            processes.meet(failure)
+            processes.barrier(failure)
         for parameter, gradient, somewhere in zip(self.parameters, gradients, has.tolist(), strict=True):
             parameter.grad = gradient.div_(weight).view_as(parameter) if somewhere else None
         return loss / weight, asked, weight

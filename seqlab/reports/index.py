@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from seqlab.reports import pages
-from seqlab.runtime.files import write_whole
+from seqlab.runtime.files import atomic_write
 
 
 def write_index(out: str | Path) -> Path:
@@ -20,7 +20,7 @@ def write_index(out: str | Path) -> Path:
         with contextlib.suppress(OSError, ValueError):  # a folder that is being replaced right now, or not ours
             row = json.loads(path.read_text(encoding="utf-8"))
             rows.append(row | {"numbers": len(json.loads((path.parent / "results.json").read_text(encoding="utf-8")))})
-    return write_whole(out / "index.html", pages.index_page(rows))
+    return atomic_write(out / "index.html", pages.index_page(rows))
 
 
 def replace_folder(place: Path, new: Path) -> None:

@@ -27,7 +27,7 @@ from seqlab.reports.execute import Work, execute, one_line
 from seqlab.reports.index import replace_folder, write_index
 from seqlab.reports.parameters import ParameterError, check, declared
 from seqlab.runs.pins import unpin
-from seqlab.runtime.files import alone, write_whole
+from seqlab.runtime.files import atomic_write, exclusive_lock
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -171,7 +171,7 @@ def _held(work: list[Work], out: Path) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         for one in work:
             sentence = f"another process is making the report {one.name!r} in {out}; wait, or give another folder"
-            held.enter_context(alone(_working(out, one.name), sentence))
+            held.enter_context(exclusive_lock(_working(out, one.name), sentence))
         yield
 
 
@@ -195,9 +195,9 @@ def _report(work: Work, out: Path, here: Path, timeout: float, start_timeout: fl
         notebook.cells = [cell for cell in notebook.cells if marker not in cell.metadata.get("tags", [])]
         for key in ("input_path", "output_path"):  # where this machine keeps its files is nobody's business
             notebook.metadata.get("papermill", {}).pop(key, None)
-        write_whole(executed, nbformat.writes(notebook))
+        atomic_write(executed, nbformat.writes(notebook))
         if not (aside / "results.json").exists():
-            write_whole(aside / "results.json", "{}\n")
+            atomic_write(aside / "results.json", "{}\n")
         origin = provenance.describe()
         about = {
             "name": work.name, "title": _title(notebook) or work.name, "notebook": work.path.name,
@@ -212,8 +212,8 @@ def _report(work: Work, out: Path, here: Path, timeout: float, start_timeout: fl
             told = one_line(f"an output cannot be shown ({type(failure).__name__}: {failure})")
             about |= {"ok": False, "error": error or told}
             page = pages.report_page(work.notebook, about)
-        write_whole(aside / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-        html = write_whole(out / f"{work.name}.html", page)
+        atomic_write(aside / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        html = atomic_write(out / f"{work.name}.html", page)
         aside.chmod(0o755)
         replace_folder(out / work.name, aside)
         return Report(work.name, html, seconds, about["error"])

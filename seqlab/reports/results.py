@@ -7,7 +7,7 @@ import os
 import typing
 from pathlib import Path
 
-from seqlab.runtime.files import write_whole
+from seqlab.runtime.files import atomic_write
 
 if typing.TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ def record(results: Mapping[str, typing.Any]) -> None:
         return
     path = Path(folder) / "results.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_whole(path, json.dumps(kept | results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    atomic_write(path, json.dumps(kept | results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _plain(value: typing.Any, where: str) -> typing.Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.datasets import catalog
-from seqlab.runtime.files import write_whole
+from seqlab.runtime.files import atomic_write
 
 
 def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: Iterable[str | Path] = ()) -> Path:
@@ -38,7 +38,7 @@ def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: It
     told = {"notebook": notebook, "parameters": parameters, "runs": kept}
     text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_whole(path, text)
+    return atomic_write(path, text)
 
 
 def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:

@@ -24,6 +24,9 @@ PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy",
 HARMLESS = 1 << 30
 """Bytes that may be built from a description before its weights are read, however few those are."""
 
+RENAMED = {"recgpt": {".attention.inner.": ".attention."}}
+"""By system, parts of parameters' names in runs written before, and what they are called."""
+
 
 def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
     """Write `config.json` and `model.safetensors`: all that `load` needs to build the model again."""
@@ -69,6 +72,8 @@ def load(folder: str | Path) -> nn.Module:
         model = models.build(*what)
     except Exception as error:  # a stranger's numbers may upset any constructor
         raise ValueError(f"{folder / 'config.json'} describes no system: {error or type(error).__name__}.") from error
+    for old, new in RENAMED.get(described["system"], {}).items():
+        state = {name.replace(old, new): tensor for name, tensor in state.items()}
     read_state(model, state, folder)
     return model.eval()
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 
-def write_whole(path: Path, content: str | bytes) -> Path:
+def atomic_write(path: Path, content: str | bytes) -> Path:
     """Write a text or bytes aside, then rename: a reader sees the old file or the new one, never half of it.
 
     Returns the path. Raises `OSError` where it cannot be written; nothing is left behind then.
@@ -32,7 +32,7 @@ def write_whole(path: Path, content: str | bytes) -> Path:
 
 
 @contextlib.contextmanager
-def alone(path: Path, sentence: str) -> Iterator[FileLock]:
+def exclusive_lock(path: Path, sentence: str) -> Iterator[FileLock]:
     """This process alone is at `path`; raises `BlockingIOError` with the sentence where another one is, at once.
 
     The lock, on `<path>.lock`, is the system's: it ends with the process that holds it, however that ends.

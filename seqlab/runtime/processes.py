@@ -1,7 +1,7 @@
-"""What the processes of one training say to one another. One process alone says nothing, and nothing changes for it.
+"""Collective operations among the processes of one training; with a single process each returns its input.
 
-`torchrun` starts them, Accelerate connects them (gloo between CPUs, NCCL between GPUs). Whatever is said here every
-process must say at the same place; where one fails, or is gone, the others are told so and stop instead of waiting.
+`torchrun` starts them, Accelerate connects them (gloo between CPUs, NCCL between GPUs). Every process must call each
+operation at the same place. Where one fails, or has ended, the others raise instead of waiting.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from torch import Tensor
 from torch import distributed as dist
 
 PATIENCE = datetime.timedelta(hours=2)
-"""How long one waits for another that still runs, such as the first while it writes; that one is gone shows at once."""
+"""Timeout of a collective operation. A process that has ended is noticed at once."""
 
 INTERRUPTED = "KeyboardInterrupt"
 
 
 def start() -> None:
-    """Meet the other processes, where there are some: all wait here until the last has come."""
+    """Connect the processes that torchrun started, if any; each waits for the last."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return
     from accelerate.state import PartialState
 
     device = torch.accelerator.current_accelerator(check_available=True)
-    PartialState(cpu=device is None or device.type == "mps", timeout=PATIENCE)  # unasked, it connects no CPUs
+    PartialState(cpu=device is None or device.type == "mps", timeout=PATIENCE)  # by itself it connects no CPUs
     atexit.register(PartialState().destroy_process_group)
 
 
@@ -42,52 +42,54 @@ def count() -> int:
 
 
 def index() -> int:
-    """Which of them this one is; the first, 0, does the writing and the talking."""
+    """Which of them this one is, from 0. Process 0 writes and reports."""
     return dist.get_rank() if count() > 1 else 0
 
 
-def total(x: Tensor) -> Tensor:
-    """The sum of everybody's `x`, which may be changed; every process gets the same bits."""
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """The sum of `x` over the processes, bit for bit the same in each; `x` may be overwritten."""
     if count() == 1:
         return x
     summed = x.to(_device())
-    with _or_told():
+    with _connection_errors():
         dist.all_reduce(summed)
     return summed.to(x.device)
 
 
-def share(tensors: dict[str, Tensor], text: str = "") -> tuple[dict[str, Tensor], str]:
-    """The first process's tensors (on the CPU, whatever their shapes) and text, for everybody."""
+def broadcast(tensors: dict[str, Tensor], text: str = "") -> tuple[dict[str, Tensor], str]:
+    """The tensors (any shapes; returned on the CPU) and the text of process 0, in every process."""
     if count() == 1:
         return tensors, text
     shapes = [[name, str(t.dtype).removeprefix("torch."), list(t.shape)] for name, t in tensors.items()]
-    text, shapes = json.loads(say(json.dumps([text, shapes]) if index() == 0 else "")[0])
+    text, shapes = json.loads(all_gather_text(json.dumps([text, shapes]) if index() == 0 else "")[0])
     shared = {}
     for name, kind, shape in shapes:
         own = tensors[name] if index() == 0 else torch.empty(shape, dtype=getattr(torch, kind))
         data = own.detach().contiguous().reshape(-1).view(torch.uint8).to(_device())
-        with _or_told():
+        with _connection_errors():
             dist.broadcast(data, 0)
         shared[name] = data.cpu().view(own.dtype).reshape(shape)
     return shared, text
 
 
-def say(text: str) -> list[str]:
-    """What each process says, the first first."""
+def all_gather_text(text: str) -> list[str]:
+    """The texts of all processes, in their order."""
     if count() == 1:
         return [text]
     data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else torch.empty(0, dtype=torch.uint8)
     sizes = torch.zeros(count(), dtype=torch.long)
     sizes[index()] = len(data)
-    sizes = total(sizes)
+    sizes = all_reduce_sum(sizes)
     page = torch.zeros(count(), int(sizes.max()), dtype=torch.uint8)
     page[index(), : len(data)] = data
-    return [bytes(line[:size].tolist()).decode() for line, size in zip(total(page), sizes.tolist(), strict=True)]
+    return [
+        bytes(line[:size].tolist()).decode() for line, size in zip(all_reduce_sum(page), sizes.tolist(), strict=True)
+    ]
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
-    """Something that every process does by itself, and after which they meet: if one fails in it, all stop.
+def fail_together() -> Iterator[None]:
+    """A block that every process runs by itself, with a barrier at its end: if it fails in one, all raise.
 
     Raises what this process failed with, `ConnectionAbortedError` with its sentence where another did, and
     `KeyboardInterrupt` in all of them where one was interrupted.
@@ -100,15 +102,15 @@ def together() -> Iterator[None]:
         yield
     except BaseException as error:
         failure = error
-    meet(failure)
+    barrier(failure)
 
 
-def meet(failure: BaseException | None = None) -> None:
-    """Wait for the others, and stop with them if this process or one of them failed; see `together`."""
-    if isinstance(failure, ConnectionAbortedError):  # the others know, or are gone
+def barrier(failure: BaseException | None = None) -> None:
+    """Wait for the others; raise if this process or one of them failed, as `fail_together` says."""
+    if isinstance(failure, ConnectionAbortedError):  # the others know, or have ended
         raise failure
-    said = say("" if failure is None else _sentence(failure))
-    failed = {process: sentence for process, sentence in enumerate(said) if sentence}
+    sentences = all_gather_text("" if failure is None else _sentence(failure))
+    failed = {process: sentence for process, sentence in enumerate(sentences) if sentence}
     worse = {process: sentence for process, sentence in failed.items() if sentence != INTERRUPTED}
     if failure is not None and (index() in worse or not worse):
         raise failure
@@ -120,10 +122,10 @@ def meet(failure: BaseException | None = None) -> None:
 
 
 @contextlib.contextmanager
-def hold_back(pressed: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets `pressed` instead of tearing this process from the others, whom it must tell first.
+def defer_interrupt(pressed: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets `pressed` instead of raising, so that the others can be stopped too; pressed again, it raises.
 
-    Pressed again, it does. One process alone, and one whose Ctrl-C means something else, is left as it is.
+    Nothing changes for a single process, nor where SIGINT has a handler of its own.
     """
     usual, here = signal.default_int_handler, threading.current_thread() is threading.main_thread()
     if count() == 1 or not here or signal.getsignal(signal.SIGINT) != usual:
@@ -148,18 +150,18 @@ def _sentence(failure: BaseException) -> str:
 
 
 def _device() -> torch.device:
-    """Where what is said must lie."""
+    """The device of tensors in collective operations."""
     from accelerate.state import PartialState
 
     return PartialState().device
 
 
 @contextlib.contextmanager
-def _or_told() -> Iterator[None]:
+def _connection_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
         raise ConnectionAbortedError(
             f"Process {index()} of {count()} (the first is 0) lost the others: one of them has ended, or has not "
-            f"answered for {PATIENCE.seconds // 3600} hours; see what it said."
+            f"answered for {PATIENCE.seconds // 3600} hours; see its output."
         ) from error

@@ -45,7 +45,7 @@ def read_as(hint: Any, value: Any, where: str) -> Any:
     raise ValueError(f"{where} must be {hint.__name__} (got {value!r}).")
 
 
-def apart(hint: Any, text: str, where: str) -> list[str]:
+def split_values(hint: Any, text: str, where: str) -> list[str]:
     """The values in a text like "32,64"; between values that are lists themselves stand semicolons, "64,64;128,128".
 
     Raises `ValueError` naming `where` for lists without semicolons.

@@ -1,4 +1,4 @@
-"""Ask a system every question and note at which rank the answer came: full catalogue, ties at their mean rank."""
+"""Ask a system every query and note at which rank the answer came: full catalogue, ties at their mean rank."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqlab.datasets.sequences import Questions
+from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.outcome import Ranks
-from seqlab.ranking import Pairs, device_of, highest, ranks_in_lists, ranks_of, tied_list
+from seqlab.ranking import Pairs, highest, ranks_in_lists, ranks_of, tied_list
 from seqlab.runtime import processes
+from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -39,7 +40,7 @@ beam). An answer beyond it and the items that tie with its last one shares the m
 
 @torch.no_grad()
 def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool | None = None) -> Ranks:
-    """Rank the answer of every question of `part` ("valid" or "test") among all items.
+    """Rank the answer of every query of `part` ("valid" or "test") among all items.
 
     `seen_filter` keeps items of the whole history, not only of the part the model reads, out of the ranking; by
     default it is on unless the log has repeats. Memory does not grow with the number of users.
@@ -50,29 +51,26 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     """
     import pandas as pd
 
-    questions = {"valid": split.valid, "test": split.test}[part]
+    queries = {"valid": split.valid, "test": split.test}[part]
     if seen_filter is None:
         seen_filter = not split.log.repeats
-    was_training = model.training
-    model.eval()
-    questions = questions.to(device_of(model))
+    queries = queries.to(device_of(model))
     score = _rank_by_scores if hasattr(model, "score") else _rank_by_lists
-    if questions.item.device.type == "cpu" and len(questions) * (split.n_items + 1) > SCORES_AT_ONCE:
+    if queries.item.device.type == "cpu" and len(queries) * (split.n_items + 1) > SCORES_AT_ONCE:
         # glibc keeps freed blocks up to the size of the largest it has seen freed, and twice that in all; without
         # this one, blocks of scores and states mostly go back to the system, which clears each anew when asked again
         torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
-    with processes.together():
-        found = score(model, questions, split.n_items, seen_filter)
-    ranks, exposure, seen = (processes.total(part) for part in found)  # zeros where another process asked
-    model.train(was_training)
+    with processes.fail_together(), evaluating(model):
+        found = score(model, queries, split.n_items, seen_filter)
+    ranks, exposure, seen = (processes.all_reduce_sum(part) for part in found)  # zeros where another process asked
     counts = split.train.item_counts(split.n_items).cpu()
-    item = questions.item.cpu()
+    item = queries.item.cpu()
     frame = pd.DataFrame(
         {
-            "user": questions.user.cpu().numpy(),
+            "user": queries.user.cpu().numpy(),
             "item": item.numpy(),
             "rank": ranks.cpu().numpy(),
-            "history_length": (questions.end - questions.start).cpu().numpy(),
+            "history_length": (queries.end - queries.start).cpu().numpy(),
             "seen": seen.bool().cpu().numpy(),
             "item_count": counts[item].numpy(),
         }
@@ -85,18 +83,18 @@ def rows_of_scores(device: torch.device, width: int) -> int:
     return max(1, SCORES_AT_ONCE // min(width, WIDE) if device.type == "cpu" else (SCORES_AT_ONCE << 4) // width)
 
 
-def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
-    device = questions.item.device
-    ranks = torch.zeros(len(questions), dtype=torch.float64, device=device)
-    seen = torch.zeros(len(questions), dtype=torch.uint8, device=device)
+def _rank_by_scores(model: nn.Module, queries: Queries, n_items: int, seen_filter: bool):
+    device = queries.item.device
+    ranks = torch.zeros(len(queries), dtype=torch.float64, device=device)
+    seen = torch.zeros(len(queries), dtype=torch.uint8, device=device)
     exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
     rows_at_most, share = rows_of_scores(device, n_items + 1), (processes.index(), processes.count())
-    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most, share):
-        answers = questions.item[rows]
+    for rows, batch in queries.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most, share):
+        answers = queries.item[rows]
         scores = model.score(batch)  # (B, N + 1)
         scores[:, 0] = -torch.inf
         own = scores.gather(1, answers[:, None])
-        for row, item in history_pairs(questions, rows):
+        for row, item in history_pairs(queries, rows):
             seen[rows[row[item == answers[row]]]] = 1
             if seen_filter:
                 scores[row, item] = -torch.inf
@@ -110,15 +108,15 @@ def _rank_by_scores(model: nn.Module, questions: Questions, n_items: int, seen_f
     return ranks, exposure, seen
 
 
-def _rank_by_lists(model: nn.Module, questions: Questions, n_items: int, seen_filter: bool):
-    device = questions.item.device
-    ranks = torch.zeros(len(questions), dtype=torch.float64, device=device)
-    seen = torch.zeros(len(questions), dtype=torch.uint8, device=device)
+def _rank_by_lists(model: nn.Module, queries: Queries, n_items: int, seen_filter: bool):
+    device = queries.item.device
+    ranks = torch.zeros(len(queries), dtype=torch.float64, device=device)
+    seen = torch.zeros(len(queries), dtype=torch.uint8, device=device)
     exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
     share = processes.index(), processes.count()
-    for rows, batch in questions.batches(model.config.max_length, TOKENS_AT_ONCE, 256, share):
-        answers = questions.item[rows]
-        met = _met(questions, rows, n_items)
+    for rows, batch in queries.batches(model.config.max_length, TOKENS_AT_ONCE, 256, share):
+        answers = queries.item[rows]
+        met = _met(queries, rows, n_items)
         is_answer = met[1] == answers[met[0]]
         seen[rows[met[0][is_answer]]] = 1
         if seen_filter:
@@ -138,30 +136,30 @@ def _rank_by_lists(model: nn.Module, questions: Questions, n_items: int, seen_fi
     return ranks, exposure, seen
 
 
-def history_pairs(questions: Questions, rows: Tensor) -> Iterator[Pairs]:
+def history_pairs(queries: Queries, rows: Tensor) -> Iterator[Pairs]:
     """All items of the histories of these rows, of up to `EVENTS_AT_ONCE` events at a time.
 
     They are not padded, so that one long history costs its own length, not that times the rows beside it.
     """
-    start = questions.start[rows]
-    ends = (questions.end[rows] - start).cumsum(0)  # of each history, where all lie end to end
-    shift = start - ends + (questions.end[rows] - start)
+    start = queries.start[rows]
+    ends = (queries.end[rows] - start).cumsum(0)  # of each history, where all lie end to end
+    shift = start - ends + (queries.end[rows] - start)
     total = int(ends[-1]) if len(rows) else 0
     for first in range(0, total, EVENTS_AT_ONCE):
         place = torch.arange(first, min(first + EVENTS_AT_ONCE, total), device=rows.device)
         row = torch.searchsorted(ends, place, right=True)
-        yield row, questions.sequences.items[place + shift[row]]
+        yield row, queries.sequences.items[place + shift[row]]
 
 
-def whole_history(questions: Questions, rows: Tensor, read: Tensor) -> Tensor:
+def whole_history(queries: Queries, rows: Tensor, read: Tensor) -> Tensor:
     """All items of the histories of a few rows, padded (B, T): what the model read, unless it read less than all."""
-    longest = int((questions.end[rows] - questions.start[rows]).max())
-    return read if longest <= read.shape[1] else questions.batch(rows).items
+    longest = int((queries.end[rows] - queries.start[rows]).max())
+    return read if longest <= read.shape[1] else queries.batch(rows).items
 
 
-def _met(questions: Questions, rows: Tensor, n_items: int) -> Pairs:
+def _met(queries: Queries, rows: Tensor, n_items: int) -> Pairs:
     """The different items of the histories of these rows."""
     known = rows.new_zeros(0)
-    for row, item in history_pairs(questions, rows):
+    for row, item in history_pairs(queries, rows):
         known = torch.cat([known, row * (n_items + 1) + item]).unique()
     return known // (n_items + 1), known % (n_items + 1)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.items.vectors import checked
+from seqlab.layers.mlp import mlp
 from seqlab.runtime.progress import live
 from seqlab.tokenizers.clustering import sizes_for
-from seqlab.tokenizers.rq_vae import mlp
 
 
 @dataclass

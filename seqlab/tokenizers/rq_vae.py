@@ -18,7 +18,6 @@ Reconstructed: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqlab.items.vectors import checked
+from seqlab.layers.mlp import mlp
 from seqlab.runtime.progress import live
 from seqlab.tokenizers.clustering import balanced_kmeans, nearest, sizes_for
 
@@ -214,14 +214,6 @@ class Network(nn.Module):
         codes = codes[0]
         words = torch.stack([layer.codebook[one] for layer, one in zip(self.quantiser.layers, codes.T, strict=True)])
         return words, codes
-
-
-def mlp(widths: list[int]) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
-    layers = []
-    for narrow, wide in pairwise(widths):
-        layers += [nn.Linear(narrow, wide), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def sinkhorn(distances: Tensor, epsilon: float = 0.003, rounds: int = 50) -> Tensor:

@@ -22,7 +22,7 @@ from seqlab.presets import usual_options
 from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.runs.run import Run, load_run, write
 from seqlab.runtime import processes
-from seqlab.runtime.files import alone
+from seqlab.runtime.files import exclusive_lock
 from seqlab.runtime.text import listed
 from seqlab.tasks import rank
 
@@ -65,8 +65,8 @@ def fit(
     """
     options = options or usual_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
-    for part, questions in (("validation", split.valid), ("test", split.test)):
-        if not len(questions):
+    for part, queries in (("validation", split.valid), ("test", split.test)):
+        if not len(queries):
             raise ValueError(
                 f"{split.log.name}: no user can be evaluated in the {part} part ({split.how}). {' '.join(split.notes)} "
                 "Use a log with longer histories, or another split."
@@ -76,13 +76,13 @@ def fit(
         return _fit(model, split, options, None, resume, seen_filter)
     out = Path(out)
     with contextlib.ExitStack() as held:
-        with processes.together():  # the first looks, and holds the folder, for all
+        with processes.fail_together():  # the first looks, and holds the folder, for all
             if processes.index() == 0 and not out.exists():  # a finished run may lie where nobody can write
                 held.enter_context(_alone(out))
-        _, finished = processes.share({}, "finished" if out.exists() else "")
+        _, finished = processes.broadcast({}, "finished" if out.exists() else "")
         if finished:
             if resume:
-                with processes.together():
+                with processes.fail_together():
                     return _found(out, model, split, options, seen_filter)
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
@@ -117,10 +117,10 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     asked = _sample(split, options.validate_users)
     if processes.index() == 0:
         print(_beginning(model, split, asked), flush=True)
-    with processes.together():
+    with processes.fail_together():
         prepare(model, split)
     if processes.count() > 1:  # all begin with what the first has, to the last bit
-        first, _ = processes.share(model.state_dict())
+        first, _ = processes.broadcast(model.state_dict())
         read_state(model, first, "process 0")
     state, interrupted = State(), False
     if hasattr(model, "loss"):
@@ -154,7 +154,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     run = Run(name_of(model), model.eval(), summary, test, state.history, out, interrupted)
     if out is None or interrupted:
         return dataclasses.replace(run, folder=None)
-    with processes.together():  # when one returns, the folder is there
+    with processes.fail_together():  # when one returns, the folder is there
         if processes.index() == 0:
             write(run, split, options, partial)
     return run
@@ -202,7 +202,7 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
         validation.stop,
         None if partial is None else Checkpoint(partial / "checkpoint", settings),
     )
-    if len(set(processes.say(settings))) > 1:
+    if len(set(processes.all_gather_text(settings))) > 1:
         raise ValueError("The processes of this training have different data or settings; give all the same.")
     return loop
 
@@ -227,7 +227,7 @@ def _sample(split: Split, users: int | None) -> Split:
 
 def _alone(out: Path) -> contextlib.AbstractContextManager:
     """This process alone writes the run folder `out`; where another one does, or nobody can, it is said at once."""
-    return alone(out, f"Another training is writing {out}; wait for it, or choose another folder.")
+    return exclusive_lock(out, f"Another training is writing {out}; wait for it, or choose another folder.")
 
 
 def _partial(out: Path) -> Path:

@@ -10,7 +10,8 @@ from seqlab import decoding, figures
 from seqlab.datasets.history import batch_of
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
-from seqlab.ranking import check_k, device_of
+from seqlab.ranking import check_k
+from seqlab.runtime.modules import device_of
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
 
@@ -203,7 +204,7 @@ class BeamSteps:
             batch = batch_of([history], run.model.config.max_length)
             self._batches.append(batch.to(device_of(run.model)))
             with torch.no_grad():
-                exact = _scorer(run.model)(self._batches[-1])[0].float().cpu()  # (N + 1,)
+                exact = _scores(run.model, self._batches[-1])[0].float().cpu()  # (N + 1,)
             exact[0] = -torch.inf
             ranks = torch.searchsorted((-exact).sort().values, -exact) + 1
             self._exact.append((exact, ranks))
@@ -211,7 +212,7 @@ class BeamSteps:
         self.answer = self._answers.get(self._history.user)
 
     def _beams(self, width: int, of: int, keep: int = 0) -> Any:
-        return self._runs[of].model.beams(self._batches[of], width, keep)
+        return decoding.generate(self._runs[of].model, self._batches[of], width, keep)
 
     def _searched(self, width: int, of: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         if (width, of) not in self._kept:
@@ -272,16 +273,16 @@ class BeamSteps:
 
 def writes_codes(model: Any) -> bool:
     """Whether a system writes codes by a beam search that can be watched."""
-    return hasattr(model, "beams") and bool(_scorer(model))
+    return hasattr(model, "decoder")
 
 
 def _book(run: Run) -> CodeBook:
     return run.model.ids.book
 
 
-def _scorer(model: Any) -> Any:
-    """What scores the whole catalogue without a search; None if nothing does."""
-    return getattr(model, "exact_score", None) or getattr(model, "score", None)
+def _scores(model: Any, batch: Any) -> torch.Tensor:
+    """The scores of the whole catalogue without a search (B, N + 1)."""
+    return model.score(batch) if hasattr(model, "score") else decoding.scores(model, batch)
 
 
 def _names(run: Run, other: Run | None) -> tuple[str, str]:

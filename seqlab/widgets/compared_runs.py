@@ -38,7 +38,7 @@ def labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[st
 
 
 def must_answer(standings: Standings, split: Split) -> None:
-    """`ValueError` for runs that did not answer the questions of this split's test part."""
+    """`ValueError` for runs that did not answer the queries of this split's test part."""
     import numpy as np
 
     test, asked = split.test, standings.frame
@@ -46,7 +46,7 @@ def must_answer(standings: Standings, split: Split) -> None:
     same = len(test) == len(asked) and np.array_equal(asked["user"], test.user[order].cpu().numpy())
     if not same or not np.array_equal(asked["item"], test.item[order].cpu().numpy()):
         raise ValueError(
-            f"these runs did not answer the test questions of this split of {split.log.name} "
+            f"these runs did not answer the test queries of this split of {split.log.name} "
             f"({split.how}): give the split they were trained on."
         )
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from seqlab.figures import user_cards
 from seqlab.figures.tables import Html
-from seqlab.ranking import check_k, device_of, top_unseen
+from seqlab.ranking import check_k, top_unseen
+from seqlab.runtime.modules import device_of
 from seqlab.tasks.next_item import whole_history
 from seqlab.widgets.display import StatusLine, bundle, in_report, panel
 from seqlab.widgets.inputs.picking import sample_users, titles_of, user_label

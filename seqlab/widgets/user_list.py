@@ -1,4 +1,4 @@
-"""UserList: the users of the test questions, or those of a selection: search, sort, pick."""
+"""UserList: the users of the test queries, or those of a selection: search, sort, pick."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ORDERS = {"selected": "selected items met, most first", "rank": "rank, best firs
 
 
 class UserList:
-    """The users of a selection (nothing selected: all users of the test questions), to search, sort and pick from.
+    """The users of a selection (nothing selected: all users of the test queries), to search, sort and pick from.
 
     Picking a user selects what they met, and does not shorten this list. run: whose ranks are told (None: none are).
     users: rows of the still. on_pick(user) is called for a pick, on_list() when the list has changed.
@@ -89,7 +89,7 @@ class UserList:
         self._held, self._met = self.selection.now, self.selection.counts()
 
     def _told(self, count: int) -> str:
-        of = "users with a test question" if not self._held else "users of the selection"
+        of = "users with a test query" if not self._held else "users of the selection"
         whole = len(self._all) if not self._held else len(self._held.users)
         listed = f", the first {LISTED} are listed" if count > LISTED else ""
         return f"{count:,} of {whole:,} {of}{listed}." if count or whole else "No user met what is selected."

@@ -193,7 +193,7 @@ def main() -> None:
     import pandas as pd
 
     from seqlab.runtime import provenance
-    from seqlab.runtime.files import write_whole
+    from seqlab.runtime.files import atomic_write
 
     told, rows = provenance.describe(), []
     for kind in asked.kinds:
@@ -221,7 +221,7 @@ def main() -> None:
         key = ["kind", "size"]
         table = pd.concat([pd.read_csv(TABLE), table]).drop_duplicates(key, keep="last").sort_values(key)
     TABLE.parent.mkdir(exist_ok=True)
-    write_whole(TABLE, table.to_csv(index=False))
+    atomic_write(TABLE, table.to_csv(index=False))
     picture(table)
 
 

@@ -160,7 +160,7 @@ class Lab:
     def nothing(self) -> None:
         self.says(self.told, "Nothing is selected")
         self.in_colour(-1)
-        self.says(self.users, "users with a test question")
+        self.says(self.users, "users with a test query")
         assert self.tree.locator(".branch .share").count() == 0
         assert "selected" not in self.branch_list()
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab.datasets.sequences import Questions, Sequences, _token_budget
+from seqlab.datasets.sequences import Queries, Sequences, _token_budget
 from tests.synthetic import batch_of, sequences_of
 
 torch.set_num_threads(1)
@@ -107,9 +107,9 @@ def test_the_token_budget_cuts_as_few_runs_as_it_may(lengths, tokens, most):
 def test_shares_of_questions_are_whole_batches():
     sequences = sequences_of([[1] * length for length in range(1, 30)])
     user = torch.arange(1, 30)
-    questions = Questions(sequences, user, user, sequences.offsets[:-1], sequences.offsets[1:])
-    whole = [rows.tolist() for rows, _ in questions.batches(8, 40, 6)]
-    shares = [[rows.tolist() for rows, _ in questions.batches(8, 40, 6, (index, 3))] for index in range(3)]
+    queries = Queries(sequences, user, user, sequences.offsets[:-1], sequences.offsets[1:])
+    whole = [rows.tolist() for rows, _ in queries.batches(8, 40, 6)]
+    shares = [[rows.tolist() for rows, _ in queries.batches(8, 40, 6, (index, 3))] for index in range(3)]
     assert len(whole) > 3 and [whole[index::3] for index in range(3)] == shares
 
 
@@ -120,17 +120,17 @@ def test_questions_are_asked_once_each_with_their_latest_events(lists, max_lengt
     sequences = sequences_of(lists)
     user = torch.tensor([user for user, items in enumerate(lists, 1) if len(items) > 1])
     at = sequences.offsets[user] - 1
-    questions = Questions(sequences, user, sequences.items[at], sequences.offsets[user - 1], at)
+    queries = Queries(sequences, user, sequences.items[at], sequences.offsets[user - 1], at)
     asked = []
-    for rows, batch in questions.batches(max_length, tokens, 4):
+    for rows, batch in queries.batches(max_length, tokens, 4):
         assert len(rows) == len(batch) <= 4
-        assert torch.equal(batch.user, questions.user[rows])
+        assert torch.equal(batch.user, queries.user[rows])
         for row, (who, items, _, targets) in zip(rows.tolist(), rows_of(batch), strict=True):
             asked.append(row)
             before = lists[who - 1][:-1]
             assert items == (before if max_length is None else before[-max_length:])
             assert targets == [0] * (len(items) - 1) + [lists[who - 1][-1]]
-    assert sorted(asked) == list(range(len(questions)))
+    assert sorted(asked) == list(range(len(queries)))
 
 
 def test_last_reads_the_last_real_position():

@@ -19,11 +19,11 @@ some = settings(max_examples=50, deadline=None)
 seeds = st.integers(0, 10_000)
 
 
-def asked(questions):
+def asked(queries):
     """user -> (what is given, the answer)"""
     return {
-        int(user): (questions.sequences.items[start:end].tolist(), int(item))
-        for user, item, start, end in zip(questions.user, questions.item, questions.start, questions.end, strict=True)
+        int(user): (queries.sequences.items[start:end].tolist(), int(item))
+        for user, item, start, end in zip(queries.user, queries.item, queries.start, queries.end, strict=True)
     }
 
 
@@ -166,10 +166,8 @@ def test_by_time_sorts_what_the_source_does_not(seed, ties):
     times = split.test.sequences.times
     assert bool((split.train.times < 20).all())
     assert int((log.events["timestamp"] < 20).sum()) == len(split.train.items)
-    for questions, start, end in ((split.valid, 20, 30), (split.test, 30, np.inf)):
-        for user, item, first, after in zip(
-            questions.user, questions.item, questions.start, questions.end, strict=True
-        ):
+    for queries, start, end in ((split.valid, 20, 30), (split.test, 30, np.inf)):
+        for user, item, first, after in zip(queries.user, queries.item, queries.start, queries.end, strict=True):
             own = log.events[log.events["user"] == int(user)]
             inside = own[(own["timestamp"] >= start) & (own["timestamp"] < end)]
             assert int(item) in set(inside["item"][inside["timestamp"] == inside["timestamp"].min()])
@@ -185,12 +183,10 @@ def test_by_time_sorts_what_the_source_does_not(seed, ties):
 def test_a_history_never_reaches_its_answers_moment_even_where_times_run_backwards(seed):
     log = unsorted(seed, 8, ties="shuffle")
     for split in (leave_one_out(log), cold_items(log, 0.4, seed)):
-        for questions in (split.valid, split.test):
-            for user, item, start, end in zip(
-                questions.user, questions.item, questions.start, questions.end, strict=True
-            ):
+        for queries in (split.valid, split.test):
+            for user, item, start, end in zip(queries.user, queries.item, queries.start, queries.end, strict=True):
                 own = log.events[(log.events["user"] == int(user)) & (log.events["item"] == int(item))]
-                assert start < end and float(questions.sequences.times[start:end].max()) < own["timestamp"].max()
+                assert start < end and float(queries.sequences.times[start:end].max()) < own["timestamp"].max()
 
 
 def test_leave_one_out_keeps_the_order_of_the_source_and_says_whose_last_event_is_not_the_latest():
@@ -242,10 +238,10 @@ def test_no_cold_item_is_trained_on_or_given(seed, share):
 def test_cold_items_in_a_basket_are_asked_about_from_earlier_baskets(seed):
     log = random_log(seed, moments=3, ties="shuffle")
     split = cold_items(log, 0.4, seed)
-    for questions, meeting in ((split.valid, max), (split.test, min)):  # the last warm event, the first cold one
-        for user, item, start, end in zip(questions.user, questions.item, questions.start, questions.end, strict=True):
+    for queries, meeting in ((split.valid, max), (split.test, min)):  # the last warm event, the first cold one
+        for user, item, start, end in zip(queries.user, queries.item, queries.start, queries.end, strict=True):
             moment = meeting(when for other, when in events_of(log)[int(user)] if other == int(item))
-            assert start < end and float(questions.sequences.times[start:end].max()) < moment
+            assert start < end and float(queries.sequences.times[start:end].max()) < moment
 
 
 def test_cold_items_are_the_same_for_a_seed_and_a_share_that_leaves_nothing_is_refused():

@@ -136,7 +136,7 @@ def test_history_ends_where_the_question_does(split):
     cut = history_of(split, 12, longest=3)
     assert cut.items.tolist() == whole[-4:-1]
     assert cut.earlier.tolist() == whole[:-4]
-    with pytest.raises(ValueError, match="no test question"):
+    with pytest.raises(ValueError, match="no test query"):
         history_of(split, 99)
 
 

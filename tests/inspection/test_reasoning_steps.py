@@ -1,4 +1,4 @@
-"""The steps of a reasoning system against loops over questions and steps."""
+"""The steps of a reasoning system against loops over queries and steps."""
 
 from itertools import pairwise
 

@@ -41,7 +41,7 @@ def stack(model):
 def at_end(model, x, positions, steps=STEPS, **options):
     """Thoughts at the end of each history: (B, S + 1, D)."""
     encoder = stack(model)
-    first, memory = encoder.read_end(x, END, REAL)
+    first, memory = encoder.prefill_last(x, END, REAL)
     return think(encoder, first, memory, steps, positions, **options)[:, 0]
 
 
@@ -73,7 +73,7 @@ def test_kept_keys_give_what_reading_all_again_gives(causal, naive):
     wanted = torch.stack([uncached(model, x[user, : LENGTHS[user]], positions) for user in range(USERS)])
     torch.testing.assert_close(at_end(model, x, positions), wanted, atol=1e-5, rtol=1e-5)
     encoder, row = stack(model), torch.arange(USERS)[:, None]
-    states, memory = encoder.read(x, END, REAL)
+    states, memory = encoder.prefill(x, END, REAL)
     read_whole = think(encoder, states[row, END], memory, STEPS, positions)[:, 0]
     torch.testing.assert_close(read_whole, wanted, atol=1e-5, rtol=1e-5)
 
@@ -96,7 +96,7 @@ def test_every_place_thinks_as_if_its_history_ended_there_with_the_same_gradient
     encoder, weight = stack(model), torch.randn(USERS, 3, STEPS + 1, DIM)
     x.requires_grad_()
     leaves = [x, *model.parameters()]
-    states, memory = encoder.read(x, at)
+    states, memory = encoder.prefill(x, at)
     together = think(encoder, states[torch.arange(USERS)[:, None], at], memory, STEPS, positions)
     alone = torch.stack(
         [torch.stack([uncached(model, x[user, : place + 1], positions) for place in at[user]]) for user in range(USERS)]
@@ -169,7 +169,7 @@ class Echo:
     def __init__(self):
         self.heard = []
 
-    def go_on(self, x, memory):
+    def decode_step(self, x, memory):
         self.heard.append(len(x))
         return x, memory
 
@@ -232,7 +232,7 @@ def test_those_who_go_on_think_as_if_nobody_had_left(causal, watched):
 def test_what_cannot_be_thought_is_refused():
     model, x, positions = parts(causal=False)
     with pytest.raises(ValueError, match="read both ways can be thought about at one position, not 2"):
-        stack(model).read(x, torch.tensor([[0, 1]]).expand(USERS, -1), REAL)
+        stack(model).prefill(x, torch.tensor([[0, 1]]).expand(USERS, -1), REAL)
     with pytest.raises(ValueError, match="4 steps need as many reasoning positions; there are 3"):
         at_end(model, x, positions, steps=4)
     with pytest.raises(ValueError, match="taps see one place per user, not 2"):
@@ -258,7 +258,7 @@ def test_compiled_thoughts_are_the_same_thoughts():
 
     def places(x, at):
         encoder = stack(model)
-        states, memory = encoder.read(x, at)
+        states, memory = encoder.prefill(x, at)
         first = states[torch.arange(len(x))[:, None], at]
         return think(encoder, first, memory, 2, positions)
 
@@ -274,6 +274,6 @@ def test_a_gpu_thinks_the_same(causal):
     model, x, positions = parts(causal)
     wanted = at_end(model, x, positions)
     encoder = stack(model.cuda())
-    first, memory = encoder.read_end(x.cuda(), END.cuda(), REAL.cuda())
+    first, memory = encoder.prefill_last(x.cuda(), END.cuda(), REAL.cuda())
     states = think(encoder, first, memory, STEPS, positions.cuda())[:, 0]
     torch.testing.assert_close(states.cpu(), wanted, atol=1e-4, rtol=1e-4)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import seqlab
 from seqlab import decoding
-from seqlab.layers.semantic_id_decoder import CodeWriter
+from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.trie import Trie
 from tests.synthetic import batch_of
 
@@ -53,7 +53,7 @@ class Sums(torch.nn.Module):
 def writer(encoder=False, mixed=False):
     """A small writer whose weights are large enough for every token to matter."""
     torch.manual_seed(0)
-    model = CodeWriter(Small(), encoder, Sums if mixed else None)
+    model = SemanticIdDecoder(Small(), encoder, Sums if mixed else None)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return model.eval()
@@ -71,7 +71,7 @@ def exact(model, batch):
 @torch.no_grad()
 def loss(model, batch):
     """Minus the log-probabilities of the answers that training reads: (M,)."""
-    states, items = model.learn(batch, CODES, cuts=10)  # more than there are: none is left out
+    states, items = model.teacher_forcing(batch, CODES, cuts=10)  # more than there are: none is left out
     each = [
         F.cross_entropy(head(states[:, c]), CODES[items, c], reduction="none") for c, head in enumerate(model.heads)
     ]
@@ -111,7 +111,7 @@ def test_an_encoder_reads_so_many_cuts_per_row_and_other_ones_every_time():
     model, batch = writer(encoder=True), batch_of([[3, 7, 1, 5, 2], [4, 9]])
     batch = replace(batch, targets=torch.tensor([[7, 1, 5, 2, 8], [9, 6, 0, 0, 0]]))
     torch.manual_seed(0)
-    drawn = [model.learn(batch, CODES, cuts=2)[1].tolist() for _ in range(20)]
+    drawn = [model.teacher_forcing(batch, CODES, cuts=2)[1].tolist() for _ in range(20)]
     assert all(len(set(items)) == 4 for items in drawn)
     assert {item for items in drawn for item in items} == {7, 1, 5, 2, 8, 9, 6}
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import seqlab
-from seqlab.layers.transformer import Attention, Block
+from seqlab.layers.attention import Attention
+from seqlab.layers.transformer import Block
 
 torch.set_num_threads(1)
 

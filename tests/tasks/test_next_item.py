@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from seqlab import models, ranking
+from seqlab import decoding, models, ranking
 from seqlab.contracts import Ranking
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
@@ -212,7 +212,7 @@ def test_a_beam_that_holds_all_tuples_ranks_as_exact_scores_do(levels, seen_filt
     model = models.build("tiger", split.n_items, small("tiger", levels=levels, resolve="none", width=24))
     fit.prepare(model, split)
     batch = split.test.batch(torch.arange(len(split.test)), model.config.max_length)
-    scores = model.eval().exact_score(batch)
+    scores = decoding.scores(model.eval(), batch)
     scores = scores[torch.argsort(split.test.user)]
     assert codebook_report.summary(model.ids.book)["largest bucket"] > 1
     for length in (3, 20):

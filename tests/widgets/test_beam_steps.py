@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqlab import figures, models, widgets
+from seqlab import decoding, figures, models, widgets
 from seqlab.training import fit
 from seqlab.widgets.beam_steps import writes_codes
 from tests.synthetic import small
@@ -22,7 +22,7 @@ def steps(tigers, split, live):
 
 
 def exact(steps, of=0):
-    return steps._runs[of].model.exact_score(steps._batches[of])[0]
+    return decoding.scores(steps._runs[of].model, steps._batches[of])[0]
 
 
 def test_each_prefix_leads_to_the_best_of_its_items(steps, tigers):
@@ -53,7 +53,7 @@ def test_the_best_items_are_found_where_a_beam_of_that_width_finds_them(steps, t
     order = scores[1:].argsort(descending=True)[:10] + 1
     assert set(found["item"]) == set(order.tolist())
     for row in found.itertuples():
-        listed = tigers[0].model.beams(steps._batches[0], row.width).items(10)[0][0].tolist()
+        listed = decoding.generate(tigers[0].model, steps._batches[0], row.width).items(10)[0][0].tolist()
         assert (row.place == row.place) == (row.item in listed)
         if row.item in listed:
             assert listed[int(row.place) - 1] == row.item
@@ -71,7 +71,7 @@ def test_an_item_is_followed_to_where_it_is_dropped(steps, tigers):
             assert fates in (
                 ["kept"] * 3, ["kept", "kept", "dropped"], ["kept", "dropped", "gone"], ["dropped", "gone", "gone"],
             )  # fmt: skip
-            beams = tigers[of].model.beams(steps._batches[of], 3)
+            beams = decoding.generate(tigers[of].model, steps._batches[of], 3)
             kept = (beams.codes[0] == tigers[of].model.ids.codes[item]).all(-1).any()
             assert (fates[-1] == "kept") == bool(kept)
             gone += fates[-1] == "gone"
@@ -177,7 +177,7 @@ def test_every_system_that_writes_codes_shows_its_beam_and_other_ways_to_decode(
     scores = steps._exact[0][0]
     lists = steps.lists()
     assert list(lists) == ["no search", "beam", "diverse", "typical"]
-    beams = model.beams(steps._batches[0], 6).items(5)[0][0]
+    beams = decoding.generate(model, steps._batches[0], 6).items(5)[0][0]
     assert lists["beam"]["item"].tolist() == beams.tolist()
     for way, one in lists.items():
         assert 0 < len(one) <= 5 and one["item"].is_unique and one["rank"].tolist() == list(range(1, len(one) + 1)), way

@@ -315,7 +315,7 @@ def test_the_other_user_is_chosen_or_typed(run, split, history, live):
     patching.user.value = next(name for name in patching.user.options if name != patching.user.value)
     assert patching.about.value != before and patching.user.value in patching.about.value
     patching.user.value = "<b>nobody</b>"
-    assert "no test question about user" in patching.status.view.value and "<b>nobody" not in patching.status.view.value
+    assert "no test query about user" in patching.status.view.value and "<b>nobody" not in patching.status.view.value
     patching.typed.text.value = "thing 20\nthing 21"
     patching.typed.button.click()
     assert patching.other.items.tolist() == [20, 21] and patching.place.max == 1

@@ -1,7 +1,7 @@
 """BERT4Rec: a Transformer that looks both ways recovers masked items; the next item is a mask at the end.
 
 Paper: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from Transformer",
-CIKM 2019. Hiding items at random makes many questions out of one history, and lets every answer read both sides.
+CIKM 2019. Hiding items at random makes many queries out of one history, and lets every answer read both sides.
 
 Confirmed against the authors' code and its replications (Petrov & Macdonald, RecSys 2022): item plus learned
 position, GELU blocks four times as wide, the head LN(GELU(W h + b)) against the tied table with a bias per item,
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -81,17 +81,14 @@ class BERT4Rec(nn.Module):
         self.after = nn.LayerNorm(config.dim)
         self.head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.LayerNorm(config.dim))
         self.bias = nn.Parameter(torch.zeros(n_items + 1))
-        for table in (self.items, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
+        initialization.normal(self.items, self.positions)
 
     def encode(self, batch: Batch) -> Tensor:
         """The state at every event, which has seen those on both sides: (B, T, D). Item N + 1 is [MASK]."""
         positions = torch.arange(batch.items.shape[1], device=batch.items.device)
         x = self.dropout(self.before(self.items(batch.items) + self.positions(positions)))  # (B, T, D)
         for block in self.blocks:
-            x = block(x, real=batch.items > 0)
+            x = block(x, batch.items > 0)
         return self.after(x)
 
     def layout(self, batch: Batch) -> Layout:

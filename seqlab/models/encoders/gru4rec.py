@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.ranking import top
 from seqlab.tracing import Tap
@@ -113,9 +113,7 @@ class GRU4Rec(nn.Module):
         self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
         self.dropout = Dropout(config.dropout)
         self.recurrences = nn.ModuleList(Recurrence(config.dim) for _ in range(config.layers))
-        nn.init.normal_(self.items.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
+        initialization.normal(self.items)
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D). Padding stands on the right, so no state has seen any."""

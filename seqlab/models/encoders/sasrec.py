@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -80,10 +80,7 @@ class SASRec(nn.Module):
             Block(config.dim, config.heads, config.dropout, causal=True) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
-        for table in (self.items, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
+        initialization.normal(self.items, self.positions)
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D)."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -74,11 +74,9 @@ class ItemTable(nn.Module):
         self.project = nn.Linear(config.vector_dim, config.dim, bias=False)
         self.register_buffer("vectors", torch.zeros(n_items + 1, config.vector_dim))
         self.side = Tap("side", "user event dim")
-        nn.init.normal_(self.project.weight, std=0.02 / config.vector_dim**0.5)
+        initialization.normal(self.project.weight, std=0.02 / config.vector_dim**0.5)
         if self.ids is not None:
-            nn.init.normal_(self.ids.weight, std=0.02)
-            with torch.no_grad():
-                self.ids.weight[0] = 0
+            initialization.normal(self.ids)
 
     def forward(self, items: Tensor) -> Tensor:
         """The rows of items (B, T): (B, T, D)."""
@@ -105,7 +103,7 @@ class SASRecSide(nn.Module):
             Block(config.dim, config.heads, config.dropout, causal=True) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
-        nn.init.normal_(self.positions.weight, std=0.02)
+        initialization.normal(self.positions)
 
     def prepare(self, split: Split) -> None:
         """Look up the item vectors, from item text and training events alone; those given with `adopt` stay."""
@@ -116,16 +114,9 @@ class SASRecSide(nn.Module):
 
     def adopt(self, vectors: np.ndarray | Tensor) -> None:
         """Take these item vectors (N, d). Raises `ValueError` where they are too wide, too many or not numbers."""
-        from seqlab.items.vectors import own
+        from seqlab.items.vectors import fill
 
-        mine = self.items.vectors
-        found = torch.from_numpy(own(vectors, len(mine) - 1)).to(mine)  # (N, d)
-        if found.shape[1] > mine.shape[1]:
-            raise ValueError(f"the item vectors have {found.shape[1]} numbers; set vector_dim={found.shape[1]}.")
-        told = found[found.any(1)]  # an item that nothing is known of stays zero
-        scale = told.square().mean().sqrt() if len(told) else 1.0
-        mine.zero_()
-        mine[1:, : found.shape[1]] = found / scale
+        fill(self.items.vectors, vectors, "vector_dim")
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D)."""

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, think
 from seqlab.layers.transformer import Block
@@ -109,10 +109,7 @@ class ManCAR(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.thought = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
-        for weight in (self.items.weight, self.positions.weight, self.reason):
-            nn.init.normal_(weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
+        initialization.normal(self.items, self.positions, self.reason)
         kept = max(config.neighbours, config.taught)
         self.register_buffer("near", torch.full((n_items + 1, kept), -1))  # nearest first, 0 = none, -1: no graph yet
         self.register_buffer("epsilon", torch.tensor(config.epsilon, dtype=torch.float32))
@@ -152,7 +149,7 @@ class ManCAR(nn.Module):
         def rescale(state: Tensor) -> Tensor:
             return self.phi * nn.functional.normalize(state, dim=-1) * norm if self.config.rescale else state
 
-        first, memory = encoder.read_end(self.dropout(x), end, real)
+        first, memory = encoder.prefill_last(self.dropout(x), end, real)
         states = think(encoder, first, memory, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, stay)
         return states[:, 0]  # (B, S + 1, D)
 

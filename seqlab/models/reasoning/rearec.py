@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, think
 from seqlab.layers.transformer import Block
@@ -105,16 +105,14 @@ class ReaRec(nn.Module):
                 Block(dim, config.heads, config.dropout, causal=causal, over="token") for _ in range(config.layers)
             )
             self.norm = nn.LayerNorm(dim)
-            nn.init.normal_(self.positions.weight, std=0.02)
+            initialization.normal(self.positions)
         self.reason = None  # (S, D) the reasoning positions
         if config.reason_positions and config.steps:
             self.reason = nn.Parameter(torch.empty(config.steps, dim))
-            nn.init.normal_(self.reason, std=0.02)
+            initialization.normal(self.reason)
         self.thought = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
-        nn.init.normal_(self.items.weight, std=0.02)
-        with torch.no_grad():
-            self.items.weight[0] = 0
+        initialization.normal(self.items)
 
     @property
     def encoder(self) -> Stack | Recurrent:
@@ -140,7 +138,7 @@ class ReaRec(nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event, before any thought: (B, T, D)."""
         x, real, end = self.embed(batch)
-        return self.encoder.read(x, end, real)[0]
+        return self.encoder.prefill(x, end, real)[0]
 
     def thoughts(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D).
@@ -151,7 +149,7 @@ class ReaRec(nn.Module):
         if not 0 <= steps <= self.config.steps:
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
         x, real, end = self.embed(batch)
-        first, memory = self.encoder.read_end(x, end, real)
+        first, memory = self.encoder.prefill_last(x, end, real)
         states = think(self.encoder, first, memory, steps, self.reason, dropout=self.thought_dropout, taps=self.thought)
         return self.reasoning(states[:, 0])
 
@@ -196,7 +194,7 @@ class ReaRec(nn.Module):
         if twin := config.objective == "prl" and config.contrast > 0 and config.steps > 0:
             lines = torch.cat([at, at[:, :1]], 1)  # (B, W + 1): one more line of thought, made under noise
             noise = config.gamma * (torch.arange(lines.shape[1], device=at.device) == at.shape[1])[:, None]
-        states, memory = self.encoder.read(x, end if both_ways else lines, real)
+        states, memory = self.encoder.prefill(x, end if both_ways else lines, real)
         row = torch.arange(len(at), device=at.device)[:, None]
         first = states[row, lines]  # (B, W or W + 1, D)
         thoughts = think(
@@ -277,7 +275,7 @@ class Recurrent:
     layers: Sequence[nn.GRU]
     dropout: Dropout
 
-    def read(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def prefill(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Every state of x (B, T, D): (B, T, D), and each layer's memory at the places `at` (B, W)."""
         row, memory = torch.arange(len(x), device=x.device)[:, None], []
         for layer in self.layers:
@@ -286,11 +284,11 @@ class Recurrent:
             x = self.dropout(x)
         return x, tuple(memory)
 
-    def read_end(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        states, memory = self.read(x, at, real)
+    def prefill_last(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        states, memory = self.prefill(x, at, real)
         return states[torch.arange(len(x), device=x.device)[:, None], at], memory
 
-    def go_on(self, x: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def decode_step(self, x: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The states (B, W, D) after one more token x (B, W, D) each."""
         after = []
         for layer, before in zip(self.layers, memory, strict=True):

@@ -18,18 +18,17 @@ Held against: the authors' log on amazon-beauty (`CARD`): full ranking, no seen 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab import contracts, decoding
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
+from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.semantic_id_decoder import CodeWriter
+from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -93,7 +92,7 @@ class DiscRec(nn.Module):
         def mix(written: bool) -> Branches:
             return Branches(config, causal=written or not encoder, writes=written)
 
-        self.writer = CodeWriter(config, encoder, mix if config.branch != "none" else None)
+        self.writer = SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None)
         self.live = Tap("beam", "user level rank")
         self.ids = SemanticIds(n_items, config)
 
@@ -104,10 +103,7 @@ class DiscRec(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        states, items = self.writer.learn(batch, self.ids.codes, self.config.cuts)  # (M, C, D), (M,)
-        truth = self.ids.codes[items]  # (M, C)
-        each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
-        return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)}, len(items))
+        return self.writer.loss(batch, self.ids.codes, self.config.cuts)
 
     def layout(self, batch: Batch) -> Layout:
         """What the tokens of the histories are: a start, then the codes of each item."""
@@ -117,22 +113,9 @@ class DiscRec(nn.Module):
         """The model about to write the next item's codes for these users; the histories are read here, once."""
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
-    @torch.no_grad()
-    def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
-        """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
-        found = decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
-        if self.live.active:
-            self.live(found.kept())
-        return found
-
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
-
-    @torch.no_grad()
-    def exact_score(self, batch: Batch) -> Tensor:
-        """The log-probability of every item, without a search: (B, N + 1). For inspection; costs a catalogue."""
-        return decoding.exact(self.decoder(batch), self.ids.book.trie)
+        return decoding.recommend(self, batch, k)
 
 
 class Branches(nn.Module):
@@ -174,9 +157,8 @@ class Branches(nn.Module):
             part.unflatten(-1, (2, -1)).transpose(2, 3)  # (B, T, H, n, D/H)
             for part in self.project_in(y).chunk(3, dim=-1)
         )
-        logits = query[..., asked, :] @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (B, T, H, n, n)
-        weights = taps["weights"](logits.masked_fill(~self.looks[asked, :n], -torch.inf).softmax(-1))
-        y = y[:, :, asked] + (weights @ value).transpose(2, 3).flatten(3)  # (B, T, n, D)
+        mixed = attend(query[..., asked, :], key, value, self.looks[asked, :n], taps["weights"])  # (B, T, H, n, D/H)
+        y = y[:, :, asked] + mixed.transpose(2, 3).flatten(3)  # (B, T, n, D)
         collaborative = self.dropout(self.feed(self.before_feed(y)))
         both = taps["branches"](torch.stack([x[:, :, asked], collaborative], 3))  # (B, T, n, 2, D)
         gates = taps["gates"]((both * self.gate).sum(-1).softmax(-1))  # (B, T, n, 2)

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from seqlab import contracts, decoding
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.transformer import Attention, Block
+from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, noted, semantic_ids
@@ -112,13 +112,10 @@ class RecGPT(nn.Module):
         self.blocks = nn.ModuleList(
             Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
         )
-        for block in self.blocks:
-            block.attention = ItemCausal(block.attention, slots)
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, self.vocabulary, bias=False)
         self.written = Tap("codes", "user slot code")
-        for weight in (self.table.weight, self.positions.weight, self.slots.weight):
-            nn.init.normal_(weight, std=0.02)
+        initialization.normal(self.table, self.positions, self.slots)
         self.ids = SemanticIds(n_items, config)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 
@@ -168,8 +165,10 @@ class RecGPT(nn.Module):
             x = x + self.chunk_part(self.norm_chunk(self.project(self.chunks[items])))
         place = torch.arange(items.shape[1], device=items.device)
         x = self.dropout(x + self.slots.weight + self.positions(place)[:, None]).flatten(1, 2)  # (B, T C, D)
+        item = torch.arange(x.shape[1], device=x.device) // self.slots.num_embeddings
+        mask = (item <= item[:, None])[None]  # (1, T C, T C): an item's codes, and those of items before it
         for block in self.blocks:
-            x = block(x)
+            x = block(x, mask)
         return x.unflatten(1, (items.shape[1], -1))  # (B, T, C, D)
 
     def layout(self, batch: Batch) -> Layout:
@@ -205,11 +204,6 @@ class RecGPT(nn.Module):
         """By the exact scores, sums over the slots; items of one tuple tie."""
         return top(self.score(batch), k)
 
-    @torch.no_grad()
-    def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
-        """The catalogue-aware search with all its steps; `keep` pruned prefixes of every step are kept too."""
-        return decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
-
     def decoder(self, batch: Batch) -> contracts.Decoder:
         """The model about to write the next item's codes for these users, which it knows all at once."""
         return _Slots(self.slot_scores(batch))
@@ -222,26 +216,6 @@ def of_length_1(X: np.ndarray) -> np.ndarray:
     """
     length = np.linalg.norm(X, axis=1, keepdims=True)
     return X / np.where(length < 1e-3, 1, length)
-
-
-class ItemCausal(nn.Module):
-    """Attention among tokens of which each `slots` make an item: an item's see one another and earlier items'."""
-
-    def __init__(self, attention: Attention, slots: int) -> None:
-        super().__init__()
-        self.slots, self.inner = slots, attention
-
-    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
-        """x: (B, T C, D), padded on the right, which no item before it sees: `real` is not needed. The same shape."""
-        query, key, value = self.inner.project(x)  # (B, H, T C, D/H)
-        item = torch.arange(x.shape[1], device=x.device) // self.slots
-        seen = item <= item[:, None]  # (T C, T C)
-        if self.inner.weights.active:
-            logits = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-            mixed = self.inner.weights(logits.masked_fill(~seen, -torch.inf).softmax(-1)) @ value
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, seen)
-        return self.inner.project_out(mixed.transpose(1, 2).flatten(2))
 
 
 class _Slots:

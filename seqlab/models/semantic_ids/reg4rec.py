@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from seqlab import decoding
 from seqlab.contracts import Card, Loss, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
+from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.kv_cache import Past, Written, write
+from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
 from seqlab.layers.transformer import Block
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
@@ -94,13 +95,12 @@ class REG4Rec(nn.Module):
         self.path = Block(dim, config.heads, config.dropout, causal=True)
         self.path.attention.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
         self.path.hidden = Tap("path hidden", "user step dim")
-        self.written = Written("path ", "key_step")
+        self.written = DecodeTaps("path ", "key_step")
         self.answers = nn.ModuleList(
             nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(slots)
         )
         self.live, self.chosen = Tap("beam", "user step rank"), Tap("order", "user rank step")
-        for weight in (self.table.weight, self.positions.weight, self.slots.weight, self.first):
-            nn.init.normal_(weight, std=0.02)
+        initialization.normal(self.table, self.positions, self.slots, self.first)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
         self.ids = SemanticIds(n_items, config, ordered=False)
@@ -258,7 +258,7 @@ class _Walk:
     def __init__(self, model: REG4Rec, state: Tensor) -> None:
         self.model, config = model, model.config
         none = state.new_zeros(len(state), config.heads, 0, config.dim // config.heads)
-        self.past = Past(none, none, None)
+        self.past = KVCache(none, none, None)
         self.codes = torch.full((len(state), 1, len(config.levels)), -1, device=state.device)
         self.order = self.codes[..., :0]  # (B, W, S)
         self._write((state + model.first)[:, None], self.order.new_zeros(len(state), 1))
@@ -281,7 +281,7 @@ class _Walk:
             self._write(self.model.said(slot, code), parent)
 
     def _write(self, x: Tensor, parent: Tensor) -> None:
-        x, self.past = write(self.model.path, self.model.dropout(x), self.past, parent, self.model.written)
+        x, self.past = decode_step(self.model.path, self.model.dropout(x), self.past, parent, self.model.written)
         self.log_p = self.model.log_p(x)  # (B, W, C, K)
 
 

@@ -18,7 +18,6 @@ not follow for balanced trees: compare anchors=none, all else equal.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -33,9 +32,9 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets import named
 from seqlab.datasets.sequences import Batch
 from seqlab.items.vectors import has_words, item_vectors
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.semantic_id_decoder import CodeWriter
+from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
 from seqlab.runtime.progress import live
 from seqlab.tokenizers.codebook import CodeBook
@@ -97,7 +96,7 @@ class ReSID(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.writer = CodeWriter(config)
+        self.writer = SemanticIdDecoder(config)
         self.live = Tap("beam", "user level rank")
         self.ids = SemanticIds(n_items, config, resolve=_resolve(config))
 
@@ -108,10 +107,7 @@ class ReSID(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        states, items = self.writer.learn(batch, self.ids.codes)  # (M, C, D), (M,)
-        truth = self.ids.codes[items]  # (M, C)
-        each = [F.cross_entropy(head(states[:, c]), truth[:, c]) for c, head in enumerate(self.writer.heads)]
-        return Loss(torch.stack(each).sum(), {f"level {c}": one.detach() for c, one in enumerate(each)})
+        return self.writer.loss(batch, self.ids.codes)
 
     def layout(self, batch: Batch) -> Layout:
         """What the tokens of the histories are: a start, then the codes of each item."""
@@ -121,22 +117,9 @@ class ReSID(nn.Module):
         """The model about to write the next item's codes for these users; the histories are read here, once."""
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
-    @torch.no_grad()
-    def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
-        """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
-        found = decoding.beam(self.decoder(batch), self.ids.book.trie, width or self.config.width, keep=keep)
-        if self.live.active:
-            self.live(found.kept())
-        return found
-
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
-
-    @torch.no_grad()
-    def exact_score(self, batch: Batch) -> Tensor:
-        """The log-probability of every item, without a search: (B, N + 1). For inspection; costs a catalogue."""
-        return decoding.exact(self.decoder(batch), self.ids.book.trie)
+        return decoding.recommend(self, batch, k)
 
 
 def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
@@ -177,8 +160,7 @@ class FAMAE(nn.Module):
         self.table, self.positions = nn.Embedding(int(sizes.sum()), dim), nn.Embedding(config.max_length + 1, dim)
         self.dropout, self.norm = Dropout(0.1), nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(Block(dim, 4, 0.1, causal=False) for _ in range(2))
-        for table in (self.table, self.positions):
-            nn.init.normal_(table.weight, std=0.02)
+        initialization.normal(self.table, self.positions)
 
     def forward(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:
         """Vectors (M, D) of length sqrt(D) for the last of items (M, T), with its fields `hide` (M, J) hidden."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,10 +30,12 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers import losses
+from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
-from seqlab.ranking import top
+from seqlab.ranking import ranks_of, top
+from seqlab.runtime.modules import evaluating
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class SETRec(nn.Module):
         dim, slots = config.dim, 1 + config.semantic
         widths = (config.features, *config.hidden, config.semantic * dim)
         self.project = nn.Linear(config.factors, dim, bias=False)
-        self.tokenizer, self.reconstructor = _mlp(widths), _mlp(widths[::-1])
+        self.tokenizer, self.reconstructor = mlp(widths, nn.GELU), mlp(widths[::-1], nn.GELU)
         self.queries = nn.Parameter(torch.empty(slots, dim))
         self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
         self.dropout = Dropout(config.dropout)
@@ -104,8 +105,7 @@ class SETRec(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.generated = Tap("generated", "user slot dim")
         self.slot_scores = Tap("slot scores", "user slot item")
-        for weight in (self.queries, self.positions.weight):
-            nn.init.normal_(weight, std=0.02)
+        initialization.normal(self.queries, self.positions)
         self.register_buffer("content", torch.full((n_items + 1, config.features), torch.nan))  # nan: none yet
         self.register_buffer("collaborative", torch.full((n_items + 1, config.factors), torch.nan))
         self.register_buffer("beta", torch.tensor(0.5 if config.beta is None else config.beta))
@@ -123,19 +123,10 @@ class SETRec(nn.Module):
         The collaborative ones must come from the training part alone. Raises `ValueError` (a `DataError`) where
         they do not fit.
         """
-        from seqlab.items.vectors import own
+        from seqlab.items.vectors import fill
 
-        for name, given in (("features", content), ("factors", collaborative)):
-            buffer = {"features": self.content, "factors": self.collaborative}[name]
-            X = torch.from_numpy(own(given, len(buffer) - 1)).to(buffer.device)
-            if X.shape[1] > buffer.shape[1]:
-                raise ValueError(
-                    f"the vectors are {X.shape[1]} wide, the model takes {name}={buffer.shape[1]} at most."
-                )
-            known = X.abs().sum(1) > 0  # an item without words or events is a row of zeros, and stays one
-            scale = X[known].square().mean().sqrt() if bool(known.any()) else 1.0
-            buffer.zero_()
-            buffer[1:, : X.shape[1]] = X / scale
+        fill(self.content, content, "features")
+        fill(self.collaborative, collaborative, "factors")
 
     def tokens(self) -> Tensor:
         """The sets of all items: (N + 1, C, D), the collaborative token first; padding has zeros."""
@@ -158,7 +149,7 @@ class SETRec(nn.Module):
         x = self.dropout(torch.cat([history, asking.expand(users, -1, -1)], 1))  # (B, T C + Q C, D)
         seen = sees(length, tokens.shape[1], place)
         for block in self.blocks:
-            x = block.feed(x + block.dropout(_attend(block.attention, block.before_attention(x), seen)))
+            x = block(x, seen)
         return self.norm(x[:, history.shape[1] :]).unflatten(1, (place.shape[1], -1))
 
     def layout(self, batch: Batch) -> Layout:
@@ -209,27 +200,25 @@ class SETRec(nn.Module):
         0 is the collaborative token alone, 1 the semantic ones alone. Ties count at their mean rank; of equal betas
         the first is kept.
         """
-        was_training, device = self.training, self.queries.device
-        self.eval()
-        tokens, questions = self.tokens(), split.valid.to(device)
+        queries = split.valid.to(self.queries.device)
         gains = dict.fromkeys(betas, 0.0)
-        for rows, batch in questions.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
-            answers = questions.item[rows][:, None]
-            sets = self._next(batch, tokens)
-            collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
-            semantic = sets[:, 1:].flatten(1) @ tokens[:, 1:].flatten(1).T  # (B, N + 1)
-            out = torch.zeros_like(collaborative, dtype=torch.bool)
-            if seen_filter:
-                out.scatter_(1, questions.batch(rows).items, True).scatter_(1, answers, False)
-            out[:, 0] = True
-            for beta in betas:
-                scores = ((1 - beta) * collaborative + beta * semantic).masked_fill_(out, -torch.inf)
-                own = scores.gather(1, answers)
-                rank = ((scores > own).sum(1) + (scores >= own).sum(1) + 1).double() / 2
-                gains[beta] += float((1 / (rank + 1).log2()).masked_fill(rank > 10, 0).sum())
-        found = {beta: gain / max(len(questions), 1) for beta, gain in gains.items()}
+        with evaluating(self):
+            tokens = self.tokens()
+            for rows, batch in queries.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
+                answers = queries.item[rows][:, None]
+                sets = self._next(batch, tokens)
+                collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
+                semantic = sets[:, 1:].flatten(1) @ tokens[:, 1:].flatten(1).T  # (B, N + 1)
+                out = torch.zeros_like(collaborative, dtype=torch.bool)
+                if seen_filter:
+                    out.scatter_(1, queries.batch(rows).items, True).scatter_(1, answers, False)
+                out[:, 0] = True
+                for beta in betas:
+                    scores = ((1 - beta) * collaborative + beta * semantic).masked_fill_(out, -torch.inf)
+                    rank = ranks_of(scores, answers[:, 0])
+                    gains[beta] += float((1 / (rank + 1).log2()).masked_fill(rank > 10, 0).sum())
+        found = {beta: gain / max(len(queries), 1) for beta, gain in gains.items()}
         self.beta.fill_(max(found, key=found.__getitem__))
-        self.train(was_training)
         return found
 
     def _next(self, batch: Batch, tokens: Tensor) -> Tensor:
@@ -249,25 +238,6 @@ def sees(length: int, slots: int, place: Tensor) -> Tensor:
     before = item < at[:, :, None]  # (B, L, T C)
     itself = torch.eye(at.shape[1], dtype=torch.bool, device=place.device)
     return F.pad(before, (0, at.shape[1] - len(item))) | itself
-
-
-def _attend(attention: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
-    """Attention over x (B, L, D) where `seen` (1 or B, L, L) says so: (B, L, D)."""
-    query, key, value = attention.project(x)  # (B, H, L, D/H)
-    if attention.weights.active:
-        logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, H, L, L)
-        mixed = attention.weights(logits.masked_fill(~seen[:, None], -torch.inf).softmax(-1)) @ value
-    else:
-        mixed = F.scaled_dot_product_attention(query, key, value, seen[:, None])
-    return attention.project_out(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
-
-
-def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
-    """Linear layers of these widths, GELU between them."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.GELU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def _vectors(split: Split, source: str | None, width: int, seed: int) -> np.ndarray:

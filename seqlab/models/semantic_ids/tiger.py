@@ -18,17 +18,14 @@ Held against: its paper on amazon-beauty, and random codes there (`CARD`): full 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from seqlab import contracts, decoding
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.layers.semantic_id_decoder import CodeWriter
+from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -90,7 +87,7 @@ class TIGER(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.writer = CodeWriter(config, encoder=config.layout == "encoder_decoder")
+        self.writer = SemanticIdDecoder(config, encoder=config.layout == "encoder_decoder")
         self.live = Tap("beam", "user level rank")
         self.ids = SemanticIds(n_items, config)
 
@@ -101,17 +98,8 @@ class TIGER(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        states, items = self.writer.learn(batch, self.ids.codes, self.config.cuts)  # (M, C, D), (M,)
-        truth, node, parts = self.ids.codes[items], torch.zeros_like(items), {}
-        for level, head in enumerate(self.writer.heads):
-            logits = head(states[:, level])  # (M, K)
-            if self.config.legal_only:
-                trie = self.ids.book.trie
-                logits = logits.masked_fill(~trie.children(node, level), -torch.inf)
-                node = trie.step(node, truth[:, level])
-            parts[f"level {level}"] = F.cross_entropy(logits, truth[:, level])
-        total = torch.stack(list(parts.values())).sum()
-        return Loss(total, {name: part.detach() for name, part in parts.items()}, len(items))
+        trie = self.ids.book.trie if self.config.legal_only else None
+        return self.writer.loss(batch, self.ids.codes, self.config.cuts, trie)
 
     def layout(self, batch: Batch) -> Layout:
         """What the tokens of the histories are: a start, then the codes of each item."""
@@ -121,21 +109,6 @@ class TIGER(nn.Module):
         """The model about to write the next item's codes for these users; the histories are read here, once."""
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
-    @torch.no_grad()
-    def beams(self, batch: Batch, width: int | None = None, keep: int = 0) -> decoding.Beams:
-        """The beam search with all its steps; `keep` pruned prefixes of every step are kept too."""
-        found = decoding.beam(
-            self.decoder(batch), self.ids.book.trie, width or self.config.width, self.config.legal_only, keep
-        )
-        if self.live.active:
-            self.live(found.kept())
-        return found
-
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.best_items(partial(self.beams, batch), k, self.config.width)
-
-    @torch.no_grad()
-    def exact_score(self, batch: Batch) -> Tensor:
-        """The log-probability of every item, without a search: (B, N + 1). For inspection; costs a catalogue."""
-        return decoding.exact(self.decoder(batch), self.ids.book.trie, self.config.legal_only)
+        return decoding.recommend(self, batch, k)

@@ -25,7 +25,7 @@ def titles_of(split: Split) -> list[str]:
 
 
 def sample_users(split: Split, count: int, seed: int = 0) -> list[int]:
-    """`count` users of the test questions (fewer if there are fewer), drawn at random but the same for one seed."""
+    """`count` users of the test queries (fewer if there are fewer), drawn at random but the same for one seed."""
     import torch
 
     order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(seed))
@@ -43,7 +43,7 @@ def user_of(split: Split, user: int | str | None) -> int | None:
     found = [user] if isinstance(user, int) else known.index[known.astype(str) == user].tolist()
     if not found or not bool((split.test.user == found[0]).any()):
         raise ValueError(
-            f"there is no test question about user {user!r}; one of those there are is {str(known.iloc[0])!r}"
+            f"there is no test query about user {user!r}; one of those there are is {str(known.iloc[0])!r}"
         )
     return int(found[0])
 

@@ -55,7 +55,7 @@ class Selected:
 class Selection:
     """Items, a branch of codes and users that are selected together, and who follows them.
 
-    Users are those of the test questions, and what they met is their history up to that question. Items imply the users
+    Users are those of the test queries, and what they met is their history up to that query. Items imply the users
     who met one of them, users the items they met, a prefix of `book` its items. `now` is the state. Shown in a notebook
     it says what is selected, and has Undo and Clear.
     """
@@ -110,7 +110,7 @@ class Selection:
 
     @cached_property
     def users(self) -> np.ndarray:
-        """Everybody who can be selected: the users of the test questions, ascending."""
+        """Everybody who can be selected: the users of the test queries, ascending."""
         return np.sort(self._split.test.user.cpu().numpy())
 
     def sentence(self) -> str:
@@ -121,7 +121,7 @@ class Selection:
             return "Nothing is selected: draw around dots of a map, open a branch of codes, or pick a user."
         if now.asked == "users":
             who = f"User {user_label(self._split, int(now.users[0]))}" if len(now.users) == 1 else users
-            return f"{who} and the {items} met before the test question."
+            return f"{who} and the {items} met before the test query."
         branch = f" of branch ({', '.join(map(str, now.codes))})" if now.codes else ""
         return f"{items}{branch}, met by {users}."
 
@@ -131,7 +131,7 @@ class Selection:
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Who met what before the test question, each pair once: rows of `users` and items, by row."""
+        """Who met what before the test query, each pair once: rows of `users` and items, by row."""
         test = self._split.test
         order = test.user.cpu().argsort()
         start, lengths = test.start.cpu()[order].numpy(), (test.end - test.start).cpu()[order].numpy()
@@ -159,7 +159,7 @@ class Selection:
         if users is not None:
             if items is not None or codes is not None:
                 raise ValueError("select items, a branch of codes or users; the others follow from it")
-            users = _numbers(users, self.users, "user with a test question")
+            users = _numbers(users, self.users, "user with a test query")
             return Selected(self._of(users), users, None, "users", by) if len(users) else Selected(by=by)
         codes = tuple(int(code) for code in codes or ())
         if items is None and codes:

@@ -16,7 +16,7 @@ import protocol
 
 from seqlab import datasets
 from seqlab.items import vectors
-from seqlab.runtime.files import write_whole
+from seqlab.runtime.files import atomic_write
 
 
 def export(given) -> None:
@@ -48,7 +48,7 @@ def export(given) -> None:
     np.save(given.folder / "items.npy", items)
     if copies == 1:
         np.save(given.folder / "vectors.npy", vectors.item_vectors(split, vectors.usual(log)))
-    write_whole(given.folder / "events.csv", events.to_csv(index=False))  # last: what is there is complete
+    atomic_write(given.folder / "events.csv", events.to_csv(index=False))  # last: what is there is complete
 
 
 def states(answers: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

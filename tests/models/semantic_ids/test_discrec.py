@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import models
+from seqlab import decoding, models
 from seqlab.datasets import leave_one_out
 from seqlab.models.semantic_ids.discrec import Branches, Config, DiscRec
 from seqlab.models.semantic_ids.tiger import TIGER
@@ -67,7 +67,7 @@ def asked(history, item):
 @both_branches
 def test_codes_written_one_by_one_score_as_the_training_pass_does(branch, layout):
     model = discrec(branch=branch, layout=layout)
-    scores = model.exact_score(batch_of(HISTORIES))
+    scores = decoding.scores(model, batch_of(HISTORIES))
     for row, history in enumerate(HISTORIES[:3]):
         for item in range(1, ITEMS + 1, 3):
             loss = float(model.loss(asked(history, item)).total)
@@ -162,7 +162,7 @@ def test_without_the_branch_it_is_tiger(layout):
     model, tiger = discrec(layout=layout, branch="none"), TIGER(TigerConfig(**SMALL, layout=layout), ITEMS)
     tiger.load_state_dict(model.state_dict())
     batch = batch_of(HISTORIES)
-    torch.testing.assert_close(model.exact_score(batch), tiger.eval().exact_score(batch))
+    torch.testing.assert_close(decoding.scores(model, batch), decoding.scores(tiger.eval(), batch))
 
 
 @pytest.mark.parametrize(("levels", "dim"), [((7,), 8), ((5, 4), 24), ((3, 4, 3, 4, 3), 12)])
@@ -170,7 +170,7 @@ def test_without_the_branch_it_is_tiger(layout):
 def test_any_width_and_number_of_codes_will_do(levels, dim):
     model = discrec(levels=levels, dim=dim)
     ranking = model.recommend(batch_of(HISTORIES), ITEMS)
-    torch.testing.assert_close(ranking.scores, model.exact_score(batch_of(HISTORIES)).gather(1, ranking.items))
+    torch.testing.assert_close(ranking.scores, decoding.scores(model, batch_of(HISTORIES)).gather(1, ranking.items))
 
 
 def test_an_odd_width_is_refused_by_name():
@@ -182,12 +182,12 @@ def test_an_odd_width_is_refused_by_name():
 @both_layouts
 def test_what_is_patched_in_the_branch_reaches_the_codes_that_are_written(layout):
     model, batch = discrec(layout=layout), batch_of(HISTORIES)
-    plain = model.exact_score(batch)
+    plain = decoding.scores(model, batch)
     name = "writer.mix.writing.gates" if layout == "decoder" else "writer.mix_written.writing.gates"
     with seqlab.patch(model, {name: lambda gates: gates.flip(-1)}):
-        written = model.exact_score(batch)
+        written = decoding.scores(model, batch)
     with seqlab.patch(model, {"writer.mix.reading.gates": lambda gates: gates.flip(-1)}):
-        read = model.exact_score(batch)
+        read = decoding.scores(model, batch)
     assert float((written - plain)[:, 1:].abs().max()) > 1e-2
     assert float((read - plain)[:3, 1:].abs().max()) > 1e-2
     torch.testing.assert_close(read[3], plain[3])  # the last user has no history
@@ -202,10 +202,10 @@ def test_a_watched_list_is_the_same_and_shows_gates_of_history_and_beams(layout)
         watched = model.recommend(batch, 7)
     torch.testing.assert_close(watched.scores, plain.scores)
     assert trace["gates"].values.shape == (4, 7, 3, 2)
-    beams = model.beams(batch).steps[1].node.shape[1]  # of the last code that is read
+    beams = decoding.generate(model, batch).steps[1].node.shape[1]  # of the last code that is read
     assert trace["written gates"].values.shape == (4, beams, 1, 2)
     assert trace["beam"].values.shape == (4, 3, 20)
-    torch.testing.assert_close(trace["beam"].values[:, 2, :7], model.beams(batch).steps[2].scores[:, :7])
+    torch.testing.assert_close(trace["beam"].values[:, 2, :7], decoding.generate(model, batch).steps[2].scores[:, :7])
 
 
 @both_layouts

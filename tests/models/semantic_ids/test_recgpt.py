@@ -96,10 +96,10 @@ def test_per_item_shares_a_codes_probability_out_among_the_items_that_have_it():
 def test_a_wide_beam_is_exact_and_a_narrow_one_finds_legal_tuples_with_their_own_scores(per_item):
     model, batch = recgpt(per_item=per_item), batch_of(HISTORIES)
     scores = model.score(batch)
-    items, found = model.beams(batch, ITEMS).items(ITEMS)
+    items, found = decoding.generate(model, batch, ITEMS).items(ITEMS)
     torch.testing.assert_close(found, scores[:, 1:].sort(1, descending=True).values)
     torch.testing.assert_close(found, scores.gather(1, items))
-    narrow = model.beams(batch, 3, keep=2)
+    narrow = decoding.generate(model, batch, 3, keep=2)
     items, found = narrow.items(3)
     assert int(items.min()) >= 1  # no code outside the trie is ever written
     torch.testing.assert_close(found, scores.gather(1, items))
@@ -274,7 +274,7 @@ def test_codes_and_chunks_travel_with_the_model(tmp_path):
     store.save(model, tmp_path, "recgpt", ITEMS)
     again = store.load(tmp_path)
     assert torch.equal(again.score(batch), model.score(batch))
-    assert torch.equal(again.beams(batch).node, model.beams(batch).node)
+    assert torch.equal(decoding.generate(again, batch).node, decoding.generate(model, batch).node)
 
 
 @torch.no_grad()

@@ -127,7 +127,9 @@ def test_confidence_fills_in_the_open_slot_it_is_surest_of():
 
 def test_the_fixed_order_is_the_ordinary_beam_over_the_trie():
     model, batch = reg4rec(order="fixed"), batch_of(HISTORIES)
-    torch.testing.assert_close(model.exact_score(batch), decoding.exact(Ordered(model, batch), model.ids.book.trie))
+    torch.testing.assert_close(
+        decoding.scores(model, batch), decoding.exact(Ordered(model, batch), model.ids.book.trie)
+    )
     for width in (3, 7):
         found = model.paths(batch, width).beams
         oracle = decoding.beam(Ordered(model, batch), model.ids.book.trie, width)
@@ -139,7 +141,7 @@ def test_the_fixed_order_is_the_ordinary_beam_over_the_trie():
 @pytest.mark.parametrize("prune", [0.0, 0.5])
 def test_a_beam_as_wide_as_the_catalogue_is_exact(order, prune):
     model, batch = reg4rec(order=order, prune=prune), batch_of(HISTORIES)
-    scores, ranking = model.exact_score(batch), model.recommend(batch, ITEMS)
+    scores, ranking = decoding.scores(model, batch), model.recommend(batch, ITEMS)
     assert torch.equal(ranking.items.sort(1).values, torch.arange(1, ITEMS + 1).expand(4, -1))
     torch.testing.assert_close(ranking.scores, scores.gather(1, ranking.items))
     torch.testing.assert_close(ranking.scores, scores[:, 1:].sort(1, descending=True).values)
@@ -150,18 +152,20 @@ def test_whatever_the_order_the_probabilities_of_all_tuples_sum_to_one(order):
     sizes = (3, 2, 4)
     every = torch.cartesian_prod(*(torch.arange(size) for size in sizes))
     model = reg4rec(CodeBook(torch.cat([every[:1], every]), sizes), order=order)
-    torch.testing.assert_close(model.exact_score(batch_of(HISTORIES)).exp().sum(1), torch.ones(4))
+    torch.testing.assert_close(decoding.scores(model, batch_of(HISTORIES)).exp().sum(1), torch.ones(4))
 
 
 @every_order
 def test_neither_padding_nor_company_changes_a_path(order):
     model = reg4rec(order=order, prune=0.4)
-    together, exact = model.recommend(batch_of(HISTORIES), 5), model.exact_score(batch_of(HISTORIES))
-    torch.testing.assert_close(model.exact_score(batch_of(HISTORIES, width=8)), exact, atol=1e-5, rtol=1e-5)
+    together, exact = model.recommend(batch_of(HISTORIES), 5), decoding.scores(model, batch_of(HISTORIES))
+    torch.testing.assert_close(decoding.scores(model, batch_of(HISTORIES, width=8)), exact, atol=1e-5, rtol=1e-5)
     for row, history in enumerate(HISTORIES):
         alone = model.recommend(batch_of([history], width=8), 5)
         assert torch.equal(alone.items[0], together.items[row])
-        torch.testing.assert_close(model.exact_score(batch_of([history], width=1))[0], exact[row], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            decoding.scores(model, batch_of([history], width=1))[0], exact[row], atol=1e-5, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("order", ["confidence", "fixed"])
@@ -179,7 +183,7 @@ def test_the_loss_asks_every_open_slot_or_in_a_fixed_order_the_next(order):
         torch.testing.assert_close(loss.parts[f"step {step}"], wanted.detach())
     torch.testing.assert_close(sum(loss.parts.values()), loss.total.detach())
     if order == "fixed":
-        torch.testing.assert_close(-loss.total.detach(), model.exact_score(batch)[0, 9])
+        torch.testing.assert_close(-loss.total.detach(), decoding.scores(model, batch)[0, 9])
 
 
 def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
@@ -307,7 +311,7 @@ def test_codes_travel_with_the_model_and_new_ones_are_noticed(tmp_path):
 
 def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do():
     model = models.build("reg4rec", ITEMS, {"levels": LEVELS})
-    for answer in (model.recommend, lambda batch, _: model.exact_score(batch)):
+    for answer in (model.recommend, lambda batch, _: decoding.scores(model, batch)):
         with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
             answer(batch_of(HISTORIES), 5)
     with pytest.raises(ValueError, match="set levels=5,4,7"):

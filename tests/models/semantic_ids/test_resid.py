@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import seqlab
-from seqlab import models
+from seqlab import decoding, models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.models.semantic_ids import resid
@@ -274,7 +274,7 @@ def test_an_item_never_trained_on_is_filed_by_its_fields_and_still_has_a_tuple_o
 
 def test_the_loss_is_minus_the_exact_score():
     model = generator()
-    scores = model.exact_score(batch_of(HISTORIES))
+    scores = decoding.scores(model, batch_of(HISTORIES))
     for item in range(1, ITEMS - 1, 3):
         answers = [item, item + 1, item + 2]
         loss = model.loss(asked(HISTORIES[:3], answers))
@@ -288,7 +288,7 @@ def test_a_watched_list_is_the_same_and_shows_the_beam():
         watched = model.recommend(batch, 7)
     torch.testing.assert_close(watched.scores, model.recommend(batch, 7).scores)
     assert trace["beam"].values.shape == (4, 3, 20)
-    torch.testing.assert_close(trace["beam"].values[:, 2], model.beams(batch).scores)
+    torch.testing.assert_close(trace["beam"].values[:, 2], decoding.generate(model, batch).scores)
 
 
 def test_given_codes_stay_and_travel_with_the_model(tmp_path):

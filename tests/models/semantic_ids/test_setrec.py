@@ -194,7 +194,7 @@ def test_given_vectors_stay_and_those_that_do_not_fit_are_refused():
     fit.prepare(model, split)
     assert torch.equal(model.content, before)
     torch.testing.assert_close(before[1:].square().mean(), torch.tensor(1.0))
-    with pytest.raises(ValueError, match="9 wide, the model takes features=7"):
+    with pytest.raises(ValueError, match="have 9 numbers, the model takes features=7"):
         model.adopt(np.ones((ITEMS, 9)), random_vectors)
     with pytest.raises(ValueError, match="24 item vectors are needed"):
         model.adopt(random_vectors[:5], random_vectors)

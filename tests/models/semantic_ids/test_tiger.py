@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import models
+from seqlab import decoding, models
 from seqlab.datasets import leave_one_out
 from seqlab.models.semantic_ids.tiger import TIGER, Config
 from seqlab.runs.store import load, save
@@ -50,7 +50,7 @@ def asked(histories, answers):
 @pytest.mark.parametrize("legal_only", [False, True])
 def test_the_loss_is_minus_the_exact_score(layout, legal_only):
     model = tiger(layout, legal_only=legal_only)
-    scores = model.exact_score(batch_of(HISTORIES))
+    scores = decoding.scores(model, batch_of(HISTORIES))
     for item in range(1, ITEMS - 1, 3):
         answers = [item, item + 1, item + 2]
         loss = model.loss(asked(HISTORIES[:3], answers))
@@ -60,7 +60,7 @@ def test_the_loss_is_minus_the_exact_score(layout, legal_only):
 
 def test_legal_only_spreads_all_probability_over_the_catalogue():
     batch = batch_of(HISTORIES)
-    mass = {only: tiger(legal_only=only).beams(batch, ITEMS).scores.exp().sum(1) for only in (True, False)}
+    mass = {only: decoding.generate(tiger(legal_only=only), batch, ITEMS).scores.exp().sum(1) for only in (True, False)}
     torch.testing.assert_close(mass[True], torch.ones(4))
     assert bool((mass[False] < 0.99).all())
 
@@ -68,7 +68,7 @@ def test_legal_only_spreads_all_probability_over_the_catalogue():
 @both_layouts
 def test_a_watched_model_answers_the_same_and_shows_its_beam(layout):
     model, batch = tiger(layout), batch_of(HISTORIES)
-    found = model.beams(batch, 7)
+    found = decoding.generate(model, batch, 7)
     with seqlab.watch(model) as trace:
         watched = model.recommend(batch, 7)
     torch.testing.assert_close(watched.scores, replace(found).items(7)[1])

@@ -29,7 +29,7 @@ def selection(split, book, live):
 
 
 def histories(split):
-    """user -> what they met before the test question, one after the other."""
+    """user -> what they met before the test query, one after the other."""
     whole = split.test.sequences.items
     return {
         int(split.test.user[row]): set(whole[split.test.start[row] : split.test.end[row]].tolist())
@@ -84,7 +84,7 @@ def test_histories_end_before_the_test_question_in_any_split(live):
     [
         ({"items": [31]}, "no item with the number 31"),
         ({"items": [0]}, "no item with the number 0"),
-        ({"users": [999]}, "no user with a test question with the number 999"),
+        ({"users": [999]}, "no user with a test query with the number 999"),
         ({"codes": (2, 3, 4, 0)}, "one prefix of at most 3 codes"),
         ({"codes": (2, 9)}, "no item has a code that begins with"),
         ({"items": [1], "users": [1]}, "the others follow from it"),
@@ -111,7 +111,7 @@ def test_it_says_what_is_selected(selection, split):
     selection.select([12])
     assert re.match(r"1 item, met by \d+ users", selection.sentence())
     selection.select(users=[1])
-    assert selection.sentence() == f"User u0 and the {len(histories(split)[1])} items met before the test question."
+    assert selection.sentence() == f"User u0 and the {len(histories(split)[1])} items met before the test query."
     assert selection.sentence() in selection.told.value
 
 

@@ -254,7 +254,7 @@ def test_the_still_makes_no_control_and_shows_hostile_titles_as_text(run, tigers
 def test_a_tab_a_user_or_a_selection_that_is_not_there_is_refused(run, split, report):
     for wrong, said in (
         ({"tab": "Beams"}, "no tab"),
-        ({"user": "nobody"}, "no test question about"),
+        ({"user": "nobody"}, "no test query about"),
         ({"selection": {"items": ["999"]}}, "no item with the id"),
         ({"selection": {"colours": [1]}}, "items, codes or users"),
         ({"user": "u4", "typed": ["3"]}, "not at both"),
