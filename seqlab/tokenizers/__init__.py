@@ -14,6 +14,8 @@ import pkgutil
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import lazy_loader
+
 from seqlab.runtime.text import nearest
 
 if TYPE_CHECKING:
@@ -23,18 +25,15 @@ if TYPE_CHECKING:
     from seqlab.tokenizers.codebook import CodeBook
     from seqlab.tokenizers.resolve import How
 
-_HOMES = {
-    "CodeBook": "codebook", "Trie": "trie",
-    "doctor": "codebook_report", "report": "codebook_report", "summary": "codebook_report",
-}  # fmt: skip
+__getattr__, *_ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "codebook": ["CodeBook"],
+        "trie": ["Trie"],
+        "codebook_report": ["doctor", "report", "summary"],
+    },
+)
 ROWS_MEASURED = 20_000  # items that reconstruction is measured on
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
 
 
 @cache

@@ -4,35 +4,26 @@ In a notebook a widget is shown by naming it; in a report (SEQLAB_REPORT is set)
 still. Names are imported when first used.
 """
 
-from importlib import import_module
+import lazy_loader
 
-_HOMES = {
-    "Selection": "inputs.selection",
-    "UserList": "user_list",
-    "UserBrowser": "user_browser",
-    "ItemMap": "item_map",
-    "AttentionView": "attention_view",
-    "Memories": "memories",
-    "HistoryEditor": "history_editor",
-    "Why": "why",
-    "WhatWouldChange": "what_would_change",
-    "Patching": "patching",
-    "CodeTree": "code_tree",
-    "BeamSteps": "beam_steps",
-    "ReasoningSteps": "reasoning_steps",
-    "Neighbours": "neighbours",
-    "Workbench": "workbench.workbench",
-    "CompareSystems": "compare_systems",
-}
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_HOMES))
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "inputs.selection": ["Selection"],
+        "user_list": ["UserList"],
+        "user_browser": ["UserBrowser"],
+        "item_map": ["ItemMap"],
+        "attention_view": ["AttentionView"],
+        "memories": ["Memories"],
+        "history_editor": ["HistoryEditor"],
+        "why": ["Why"],
+        "what_would_change": ["WhatWouldChange"],
+        "patching": ["Patching"],
+        "code_tree": ["CodeTree"],
+        "beam_steps": ["BeamSteps"],
+        "reasoning_steps": ["ReasoningSteps"],
+        "neighbours": ["Neighbours"],
+        "workbench.workbench": ["Workbench"],
+        "compare_systems": ["CompareSystems"],
+    },
+)
