@@ -1,8 +1,8 @@
-"""Latent reasoning: a user's last state is fed back as one more token, again and again, before anything is recommended.
+"""Latent reasoning: a user's last state is fed back as one more token, several times, before anything is recommended.
 
-A thought costs one token, not one history: keys and values of the history are kept, and thoughts about many positions
-of one history are had side by side, each seeing what was known at its own position. The cached road gives what the
-blocks' plain forward pass over history and thoughts gives; watched, it is that pass.
+A reasoning step costs one token, not one history: keys and values of the history are cached. Steps about many positions
+of one history run side by side, each attending to what was known at its own position. The cached steps give what the
+blocks' plain forward pass over history and steps gives; watched, they are that pass.
 """
 
 from __future__ import annotations
@@ -22,61 +22,62 @@ from seqlab.tracing import Tap
 
 
 class Encoder(Protocol):
-    """What can think: it takes one more token for each place it was asked about, and remembers it."""
+    """An encoder with a cache: it takes one more token for each of the places that are reasoned about."""
 
-    def decode_step(self, x: Tensor, memory: Any) -> tuple[Tensor, Any]:
-        """The states (B, W, D) after the tokens x (B, W, D), and the memory with them in it."""
+    def decode_step(self, x: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """The states (B, W, D) after the tokens x (B, W, D), and the cache with them."""
         ...
 
 
-def think(
+def reason(
     encoder: Encoder,
     first: Tensor,
-    memory: Any,
+    cache: Any,
     steps: int,
     positions: Tensor | None = None,
     rescale: Callable[[Tensor], Tensor] | None = None,
     noise: float | Tensor = 0.0,
     dropout: Callable[[Tensor], Tensor] | None = None,
     taps: Sequence[Tap] | None = None,
-    stay: Callable[[int, Tensor], Tensor] | None = None,
+    keep_going: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The states r_0 = `first` (B, W, D) and `steps` thoughts after it: (B, W, S + 1, D).
+    """The states r_0 = `first` (B, W, D) and those of `steps` reasoning steps after it: (B, W, S + 1, D).
 
-    `first` and `memory` are what the encoder made of the histories. Token s + 1 is
-    `dropout(rescale(r_s) + positions[s] + noise * N(0, 1))`; positions (S or more, D) are the reasoning positions of
-    ReaRec (arXiv 2503.22675), which tell thinking from reading, None: naive feedback; noise is one number, or one for
-    each line of thought, (W, 1). `taps`, one per state and with the axes "user dim", see and may change each state
-    before the next is made (one place per user only). `stay(s, r_s (B', W, D)) -> (B',)` is asked before thought s + 1
-    about those who are still thinking (memory must have `rows`, as a `Stack`'s has):
-    who does not stay keeps its state, and costs nothing more. Raises `ValueError` for fewer positions than steps, and
-    for taps where there are several places.
+    first, cache: of the encoder, after the histories. Token s + 1 is
+    `dropout(rescale(r_s) + positions[s] + noise * N(0, 1))`.
+    positions: (S or more, D), the reasoning positions of ReaRec (arXiv 2503.22675); None: naive feedback.
+    noise: one number, or one for each place, (W, 1).
+    taps: one per state, with the axes "user dim"; each sees and may change its state before the next step. Only where
+    there is one place per user.
+    keep_going(s, r_s (B', W, D)) -> (B',) bool: which of the users that still reason take step s + 1. The others keep
+    their state at no further cost. The cache must have `select`, as a `Stack`'s has.
+    Raises `ValueError` for fewer positions than steps, and for taps where there are several places.
     """
     if positions is not None and len(positions) < steps:
         raise ValueError(f"{steps} steps need as many reasoning positions; there are {len(positions)}.")
     if taps is not None and first.shape[1] != 1:
-        raise ValueError(f"taps see one place per user, not {first.shape[1]}: think without them, or about one place.")
+        raise ValueError(f"taps see one place per user, not {first.shape[1]}: reason without them, or about one place.")
 
     def see(state: Tensor, step: int) -> Tensor:
         return state if taps is None else taps[step](state[:, 0])[:, None]
 
-    here = None  # who is still thinking; None: all
+    here = None  # users that still reason; None: all
     states = [see(first, 0)]
-    last = states[0]  # of those who are
+    last = states[0]  # of those
     for step in range(steps):
-        if stay is not None:
-            staying = stay(step, last).nonzero()[:, 0]
-            if len(staying) < len(last):
-                here = staying if here is None else here[staying]
-                last, memory = last[staying], memory.rows(staying)
+        if keep_going is not None:
+            going_on = keep_going(step, last).nonzero()[:, 0]
+            if len(going_on) < len(last):
+                here = going_on if here is None else here[going_on]
+                last, cache = last[going_on], cache.select(going_on)
             if not len(last):
                 states += [states[-1]] * (steps - step)
                 break
         x = last if rescale is None else rescale(last)
         x = x if positions is None else x + positions[step]
         x = x + noise * torch.randn_like(x) if isinstance(noise, Tensor) or noise else x
-        last, memory = encoder.decode_step(x if dropout is None else dropout(x), memory)
-        # the states of all users, of whom some may think no more
+        last, cache = encoder.decode_step(x if dropout is None else dropout(x), cache)
+        # the states of all users, of whom some may have stopped
         whole = last if here is None else states[-1].index_copy(0, here, last.to(states[-1].dtype))
         seen = see(whole, step + 1)
         states.append(seen)
@@ -85,34 +86,34 @@ def think(
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """What one attention layer remembers: like `kv_cache.KVCache`, with a view of the history per thought.
+class _LayerCache:
+    """The keys and values of one attention layer: like `kv_cache.KVCache`, with a mask of the history per place.
 
-    keys, values: (B, H, T, D/H) of the history; sees: (B, W, T) which of them each line of thought may look at; own:
-    keys and values (B, H, W, s, D/H) of its thoughts so far, none yet: None.
+    keys, values: (B, H, T, D/H) of the history; mask: (B, W, T), True where a place may attend to them; own: keys and
+    values (B, H, W, s, D/H) of the steps so far, None before the first.
     """
 
     keys: Tensor
     values: Tensor
-    sees: Tensor
+    mask: Tensor
     own: tuple[Tensor, Tensor] | None = None
 
-    def rows(self, which: Tensor) -> _Kept:
+    def select(self, which: Tensor) -> _LayerCache:
         own = None if self.own is None else (self.own[0][which], self.own[1][which])
-        return _Kept(self.keys[which], self.values[which], self.sees[which], own)
+        return _LayerCache(self.keys[which], self.values[which], self.mask[which], own)
 
-    def append(self, parent: None, key: Tensor, value: Tensor) -> _Kept:
-        """One more thought each, key and value (B, H, W, D/H); every line goes on from itself, so `parent` is None."""
+    def append(self, parent: None, key: Tensor, value: Tensor) -> _LayerCache:
+        """One more step for each place: key and value (B, H, W, D/H). `parent` is None: a place continues itself."""
         new = key[:, :, :, None], value[:, :, :, None]  # (B, H, W, 1, D/H)
         if self.own is not None:
             new = torch.cat([self.own[0], new[0]], 3), torch.cat([self.own[1], new[1]], 3)
         return replace(self, own=new)
 
     def mix(self, query: Tensor, tap: Callable[[Tensor], Tensor]) -> Tensor:
-        """What the queries (B, H, W, D/H) of the newest thoughts find: (B, W, D). Nobody watches here: no tap."""
+        """Attention of the newest steps' queries (B, H, W, D/H): (B, W, D). `tap` is unused."""
         own_keys, own_values = self.own
         query = query / math.sqrt(query.shape[-1])
-        history = (query @ self.keys.transpose(-1, -2)).masked_fill(~self.sees[:, None], -torch.inf)  # (B, H, W, T)
+        history = (query @ self.keys.transpose(-1, -2)).masked_fill(~self.mask[:, None], -torch.inf)  # (B, H, W, T)
         thoughts = (own_keys * query[..., None, :]).sum(-1)  # (B, H, W, s)
         weights = torch.cat([history, thoughts], -1).softmax(-1)  # (B, H, W, T + s)
         history, thoughts = weights.split([history.shape[-1], thoughts.shape[-1]], -1)
@@ -125,105 +126,107 @@ class _Kept:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What a `Stack` remembers of histories and of the thoughts about them.
+class ReasoningCache:
+    """The cache of a `Stack`: of the histories and of the reasoning steps after them.
 
-    layers: one entry per block. Watched, there are none, and all is read again for every thought: inputs (B, T + s, D)
-    of history and thoughts; sees (B, T + s, T + s), who may look at whom; view (B, T + s), where the next thought may.
+    layers: one per block. A watched pass has none and computes all again for every step, from inputs (B, T + s, D) of
+    history and steps; mask (B, T + s, T + s), what each attends to; next_mask (B, T + s), what the next step does.
     """
 
-    layers: tuple[_Kept, ...]
+    layers: tuple[_LayerCache, ...]
     inputs: Tensor | None = None
-    sees: Tensor | None = None
-    view: Tensor | None = None
+    mask: Tensor | None = None
+    next_mask: Tensor | None = None
 
-    def rows(self, which: Tensor) -> Memory:
-        """The memory of these users, by index (B',)."""
+    def select(self, which: Tensor) -> ReasoningCache:
+        """That of these users, by index (B',)."""
         if self.inputs is not None:
-            return Memory((), self.inputs[which], self.sees[which], self.view[which])
-        return Memory(tuple(kept.rows(which) for kept in self.layers))
+            return ReasoningCache((), self.inputs[which], self.mask[which], self.next_mask[which])
+        return ReasoningCache(tuple(layer.select(which) for layer in self.layers))
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Transformer blocks and the norm after them, as something that can think.
+    """Transformer blocks and the norm after them, as an `Encoder`.
 
-    Histories are read causally or, in blocks that are not causal, both ways; thoughts are always causal: one sees the
-    history up to its own position (both ways: all of it that is real), the thoughts before it, and itself.
+    Histories are encoded causally or, by blocks that are not causal, both ways. Reasoning steps are always causal: one
+    attends to the history up to its own position (both ways: all but padding), to the steps before it, and to itself.
     """
 
     blocks: Sequence[Block]
     norm: Callable[[Tensor], Tensor]
 
-    def prefill(self, x: Tensor, at: Tensor, real: Tensor | None = None) -> tuple[Tensor, Memory]:
-        """Every state of the histories x (B, T, D): (B, T, D), and the memory to think about the positions `at` (B, W).
+    def prefill(self, x: Tensor, at: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, ReasoningCache]:
+        """Every state of the histories x (B, T, D): (B, T, D), and the cache to reason about the positions `at` (B, W).
 
-        `real` (B, T) marks what counts, where blocks look both ways (None: all); causal ones over rows padded on the
-        right need none. Raises `ValueError` for several positions of a history that is read both ways: the first
-        of them would know the last.
+        padding_mask: (B, T), True where an event is no padding, for blocks that are not causal (None: everywhere).
+        Raises `ValueError` for several positions of a history that is encoded both ways: the first of them would know
+        the last.
         """
-        sees = self._sees(x, at, real)
+        mask = self._history_mask(x, at, padding_mask)
         if self._watched and at.shape[1] == 1:
-            return self._open(x, at, real)
-        pasts = []
+            return self._prefill_unfused(x, at, padding_mask)
+        layers = []
         for block in self.blocks:
-            x, past = kv_cache.prefill(block, x, real)
-            pasts.append(_Kept(past.keys, past.values, sees))
-        return self.norm(x), Memory(tuple(pasts))
+            x, read = kv_cache.prefill(block, x, padding_mask)
+            layers.append(_LayerCache(read.keys, read.values, mask))
+        return self.norm(x), ReasoningCache(tuple(layers))
 
-    def prefill_last(self, x: Tensor, at: Tensor, real: Tensor | None = None) -> tuple[Tensor, Memory]:
+    def prefill_last(self, x: Tensor, at: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, ReasoningCache]:
         """`prefill` where only the states at one position `at` (B, 1) per history are wanted: (B, 1, D)."""
         row = torch.arange(len(x), device=x.device)
         if self._watched:
-            states, memory = self._open(x, at, real)
-            return states[row, at[:, 0]][:, None], memory
-        sees, pasts = self._sees(x, at, real), []
+            states, cache = self._prefill_unfused(x, at, padding_mask)
+            return states[row, at[:, 0]][:, None], cache
+        mask, layers = self._history_mask(x, at, padding_mask), []
         for block in self.blocks[:-1]:
-            x, past = kv_cache.prefill(block, x, real)
-            pasts.append(_Kept(past.keys, past.values, sees))
-        x, past = kv_cache.prefill_last(self.blocks[-1], x, sees[:, 0], at[:, 0])
-        return self.norm(x), Memory((*pasts, _Kept(past.keys, past.values, sees)))
+            x, read = kv_cache.prefill(block, x, padding_mask)
+            layers.append(_LayerCache(read.keys, read.values, mask))
+        x, read = kv_cache.prefill_last(self.blocks[-1], x, mask[:, 0], at[:, 0])
+        return self.norm(x), ReasoningCache((*layers, _LayerCache(read.keys, read.values, mask)))
 
-    def decode_step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """The states (B, W, D) after one more token x (B, W, D) each, and the memory with it."""
-        if memory.inputs is not None:
-            inputs = torch.cat([memory.inputs, x], 1)  # (B, T + s, D)
-            view = F.pad(memory.view, (0, 1), value=True)  # (B, T + s)
-            sees = torch.cat([F.pad(memory.sees, (0, 1)), view[:, None]], 1)  # (B, T + s, T + s)
-            return self._unfused(inputs, sees)[:, -1:], Memory((), inputs, sees, view)
+    def decode_step(self, x: Tensor, cache: ReasoningCache) -> tuple[Tensor, ReasoningCache]:
+        """The states (B, W, D) after one more token x (B, W, D) each, and the cache with it."""
+        if cache.inputs is not None:
+            inputs = torch.cat([cache.inputs, x], 1)  # (B, T + s, D)
+            next_mask = F.pad(cache.next_mask, (0, 1), value=True)  # (B, T + s)
+            mask = torch.cat([F.pad(cache.mask, (0, 1)), next_mask[:, None]], 1)  # (B, T + s, T + s)
+            return self._unfused(inputs, mask)[:, -1:], ReasoningCache((), inputs, mask, next_mask)
         layers = []
-        for block, kept in zip(self.blocks, memory.layers, strict=True):
-            x, kept = kv_cache.decode_step(block, x, kept, None)
-            layers.append(kept)
-        return self.norm(x), Memory(tuple(layers))
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            x, layer = kv_cache.decode_step(block, x, layer, None)
+            layers.append(layer)
+        return self.norm(x), ReasoningCache(tuple(layers))
 
     @property
     def _watched(self) -> bool:
         return any(block.attention.weights.active or block.hidden.active for block in self.blocks)
 
-    def _sees(self, x: Tensor, at: Tensor, real: Tensor | None) -> Tensor:
-        """Where in the history x (B, T, D) thoughts about `at` (B, W) may look: (B, W, T)."""
+    def _history_mask(self, x: Tensor, at: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """Where in the history x (B, T, D) steps about `at` (B, W) may attend: (B, W, T)."""
         if self.blocks[0].attention.causal:
             return torch.arange(x.shape[1], device=x.device) <= at[..., None]
         if at.shape[1] != 1:
             raise ValueError(
-                f"a history read both ways can be thought about at one position, not {at.shape[1]}: "
+                f"a history encoded both ways can be reasoned about at one position, not {at.shape[1]}: "
                 "its states already know what comes after them. Cut it there, and give each cut a row."
             )
-        return (torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if real is None else real)[:, None]
+        return (torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if padding_mask is None else padding_mask)[
+            :, None
+        ]
 
-    def _open(self, x: Tensor, at: Tensor, real: Tensor | None) -> tuple[Tensor, Memory]:
-        """`prefill` for those who watch: attention and hidden states of history and thoughts together pass the taps."""
-        view = self._sees(x, at, real)[:, 0]
+    def _prefill_unfused(self, x: Tensor, at: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, ReasoningCache]:
+        """A watched `prefill`: attention and hidden states of history and steps pass the taps together."""
+        next_mask = self._history_mask(x, at, padding_mask)[:, 0]
         if self.blocks[0].attention.causal:
-            sees = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()[None]
+            mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()[None]
         else:
-            sees = view[:, None]
-        sees = sees.expand(len(x), x.shape[1], -1)
-        return self._unfused(x, sees), Memory((), x, sees, view)
+            mask = next_mask[:, None]
+        mask = mask.expand(len(x), x.shape[1], -1)
+        return self._unfused(x, mask), ReasoningCache((), x, mask, next_mask)
 
-    def _unfused(self, x: Tensor, sees: Tensor) -> Tensor:
-        """The plain forward pass over tokens x (B, T, D), of which each sees those that `sees` (B, T, T) says."""
+    def _unfused(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The plain forward pass over tokens x (B, T, D), each attending where `mask` (B, T, T) is True."""
         for block in self.blocks:
-            x = block(x, sees)
+            x = block(x, mask)
         return self.norm(x)

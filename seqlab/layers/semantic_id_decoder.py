@@ -112,14 +112,14 @@ class SemanticIdDecoder(nn.Module):
 
     def _from_all(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
         """One pass over a history and its last answer."""
-        asked = batch.targets > 0  # (B, T)
+        has_target = batch.targets > 0  # (B, T)
         items = F.pad(batch.items, (0, 1))  # (B, T + 1)
         items.scatter_(1, batch.lengths[:, None], batch.last(batch.targets)[:, None])
         x = self.tokens(codes[items])[:, :-1]  # (B, (T + 1) C, D): every state writes the code after it
         for block in self.blocks:
             x = block(x)
         states = x.unflatten(1, (items.shape[1], -1))[:, 1:]  # (B, T, C, D)
-        return self.norm(states[asked]), batch.targets[asked]
+        return self.norm(states[has_target]), batch.targets[has_target]
 
     def _from_ends(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
         """The answers at the ends of histories, each through encoder and decoder."""

@@ -93,19 +93,20 @@ class Loop:
             rate = _rate(options, step + steps + 1, done)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            loss, asked, count = self._learn(batch) if processes.count() == 1 else self._learn_together(batch)
+            loss, count, learned_from = self._learn(batch) if processes.count() == 1 else self._learn_together(batch)
             self.accelerator.clip_grad_norm_(self.parameters, options.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             total += loss
             steps += 1
-            targets += int(asked)
-            learned += int(count)
+            targets += int(count)
+            learned += int(learned_from)
             if steps % 20 == 0:
                 mean = float(total) / steps
                 self._must_be_finite(mean, state.epoch, steps, rate)
-                share = targets / max(self.targets, 1)
-                progress.step(state.epoch, share, learned / (time.perf_counter() - began), mean)
+                progress.step(
+                    state.epoch, targets / max(self.targets, 1), learned / (time.perf_counter() - began), mean
+                )
         mean = float(total) / max(steps, 1)
         self._must_be_finite(mean, state.epoch, steps, options.learning_rate)
         state.seconds += time.perf_counter() - began
@@ -118,8 +119,8 @@ class Loop:
 
     def _learn(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | int]:
         """Leave the gradient of the loss in the parameters; the loss, the targets, and how many were learned from."""
-        loss, asked = self._backward(batch), (batch.targets > 0).sum()
-        return loss.total.detach(), asked, asked if loss.count is None else loss.count
+        loss, targets = self._backward(batch), (batch.targets > 0).sum()
+        return loss.total.detach(), targets, targets if loss.count is None else loss.count
 
     def _backward(self, batch: Batch) -> Loss:
         with self.accelerator.autocast():
@@ -134,30 +135,30 @@ class Loop:
         DDP would weigh all processes alike, stall where one has no rows, and search every step for parameters without a
         gradient; one sum of one flat tensor needs none of that, and carries along whether somebody failed.
         """
-        asked = (batch.targets > 0).sum()
-        loss, weight, failure = torch.zeros((), device=asked.device), asked, None
+        targets = (batch.targets > 0).sum()
+        loss, weight, failure = torch.zeros((), device=targets.device), targets, None
         try:
             if self.pressed.is_set():
                 raise KeyboardInterrupt
             if len(batch):
                 found = self._backward(batch)
-                loss, weight = found.total.detach(), asked if found.count is None else asked.new_tensor(found.count)
+                loss, weight = found.total.detach(), targets if found.count is None else targets.new_tensor(found.count)
             elif self.accelerator.scaler is not None:
                 self.accelerator.scaler.scale(loss)  # it must have seen a loss before it sees gradients
         except BaseException as error:
             failure = error
         own = [parameter.grad for parameter in self.parameters]
-        has = asked.new_tensor([grad is not None for grad in own])
-        said = torch.stack([loss.float() * weight, weight, asked, asked.new_tensor(failure is not None)])
+        has = targets.new_tensor([grad is not None for grad in own])
+        sums = torch.stack([loss.float() * weight, weight, targets, targets.new_tensor(failure is not None)])
         flat = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(self.parameters, own, strict=True)]
-        flat = processes.all_reduce_sum(torch.cat([*(grad.flatten() * weight for grad in flat), has, said]))
-        *gradients, has, said = flat.split([*(parameter.numel() for parameter in self.parameters), len(has), len(said)])
-        loss, weight, asked, failed = said
+        flat = processes.all_reduce_sum(torch.cat([*(grad.flatten() * weight for grad in flat), has, sums]))
+        *gradients, has, sums = flat.split([*(parameter.numel() for parameter in self.parameters), len(has), len(sums)])
+        loss, weight, targets, failed = sums
         if failed:
             processes.barrier(failure)
         for parameter, gradient, somewhere in zip(self.parameters, gradients, has.tolist(), strict=True):
             parameter.grad = gradient.div_(weight).view_as(parameter) if somewhere else None
-        return loss / weight, asked, weight
+        return loss / weight, targets, weight
 
     def _must_be_finite(self, loss: float, epoch: int, step: int, rate: float) -> None:
         if loss != loss or loss in (float("inf"), float("-inf")):

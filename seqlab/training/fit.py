@@ -114,9 +114,9 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
     started = time.perf_counter()
-    asked = _sample(split, options.validate_users)
+    validated = _sample(split, options.validate_users)
     if processes.index() == 0:
-        print(_beginning(model, split, asked), flush=True)
+        print(_beginning(model, split, validated), flush=True)
     with processes.fail_together():
         prepare(model, split)
     if processes.count() > 1:  # all begin with what the first has, to the last bit
@@ -124,7 +124,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
         read_state(model, first, "process 0")
     state, interrupted = State(), False
     if hasattr(model, "loss"):
-        loop = _loop(model, split, options, partial, _Validation(model, asked, options, seen_filter))
+        loop = _loop(model, split, options, partial, _Validation(model, validated, options, seen_filter))
         if resume and loop.checkpoint is not None:
             loop.checkpoint.restore(state, model, loop.optimizer)
         try:
@@ -142,8 +142,8 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     test = rank(model, split, "test", seen_filter)
     summary = {
         "test": metrics(test),
-        "valid": state.valid or metrics(rank(model, asked, "valid", seen_filter)),
-        "valid_users": len(asked.valid),
+        "valid": state.valid or metrics(rank(model, validated, "valid", seen_filter)),
+        "valid_users": len(validated.valid),
         "protocol": test.protocol,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seconds": round(state.seconds or time.perf_counter() - started, 3),
@@ -207,13 +207,13 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     return loop
 
 
-def _beginning(model: nn.Module, split: Split, asked: Split) -> str:
+def _beginning(model: nn.Module, split: Split, validated: Split) -> str:
     """What is about to be done, before the first seconds that show nothing."""
     text = f"{name_of(model)} on {split.log.name}: {split.n_users:,} users, {split.n_items:,} items"
     if hasattr(model, "loss"):
         text += f", {split.train.targets_per_epoch(model.config.max_length):,} targets an epoch"
-    if len(asked.valid) < len(split.valid):
-        text += f"; validation asks {len(asked.valid):,} of {len(split.valid):,} users"
+    if len(validated.valid) < len(split.valid):
+        text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"
     return text + (". Preparing what it reads." if hasattr(model, "prepare") else ".")
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import seqlab
-from seqlab.layers.reasoning import Stack, think
+from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Tap
 
@@ -41,8 +41,8 @@ def stack(model):
 def at_end(model, x, positions, steps=STEPS, **options):
     """Thoughts at the end of each history: (B, S + 1, D)."""
     encoder = stack(model)
-    first, memory = encoder.prefill_last(x, END, REAL)
-    return think(encoder, first, memory, steps, positions, **options)[:, 0]
+    first, cache = encoder.prefill_last(x, END, REAL)
+    return reason(encoder, first, cache, steps, positions, **options)[:, 0]
 
 
 def uncached(model, history, positions, steps=STEPS):
@@ -73,8 +73,8 @@ def test_kept_keys_give_what_reading_all_again_gives(causal, naive):
     wanted = torch.stack([uncached(model, x[user, : LENGTHS[user]], positions) for user in range(USERS)])
     torch.testing.assert_close(at_end(model, x, positions), wanted, atol=1e-5, rtol=1e-5)
     encoder, row = stack(model), torch.arange(USERS)[:, None]
-    states, memory = encoder.prefill(x, END, REAL)
-    read_whole = think(encoder, states[row, END], memory, STEPS, positions)[:, 0]
+    states, cache = encoder.prefill(x, END, REAL)
+    read_whole = reason(encoder, states[row, END], cache, STEPS, positions)[:, 0]
     torch.testing.assert_close(read_whole, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -96,8 +96,8 @@ def test_every_place_thinks_as_if_its_history_ended_there_with_the_same_gradient
     encoder, weight = stack(model), torch.randn(USERS, 3, STEPS + 1, DIM)
     x.requires_grad_()
     leaves = [x, *model.parameters()]
-    states, memory = encoder.prefill(x, at)
-    together = think(encoder, states[torch.arange(USERS)[:, None], at], memory, STEPS, positions)
+    states, cache = encoder.prefill(x, at)
+    together = reason(encoder, states[torch.arange(USERS)[:, None], at], cache, STEPS, positions)
     alone = torch.stack(
         [torch.stack([uncached(model, x[user, : place + 1], positions) for place in at[user]]) for user in range(USERS)]
     )
@@ -169,23 +169,23 @@ class Echo:
     def __init__(self):
         self.heard = []
 
-    def decode_step(self, x, memory):
+    def decode_step(self, x, cache):
         self.heard.append(len(x))
-        return x, memory
+        return x, cache
 
 
 class Rows:
-    def rows(self, which):
+    def select(self, which):
         return self
 
 
 def test_what_is_fed_back_is_the_rescaled_state_its_position_and_noise_after_dropout():
     first, positions = torch.randn(3, 2, DIM), torch.randn(STEPS, DIM)
-    states = think(Echo(), first, None, 2, positions, rescale=lambda r: 2 * r, dropout=lambda x: -x)
+    states = reason(Echo(), first, None, 2, positions, rescale=lambda r: 2 * r, dropout=lambda x: -x)
     torch.testing.assert_close(states[:, :, 1], -(2 * first + positions[0]))
     torch.testing.assert_close(states[:, :, 2], -(2 * states[:, :, 1] + positions[1]))
     torch.manual_seed(0)
-    noisy = think(Echo(), torch.zeros(64, 64, DIM), None, 2, noise=0.3)
+    noisy = reason(Echo(), torch.zeros(64, 64, DIM), None, 2, noise=0.3)
     assert float(noisy[:, :, 0].abs().max()) == 0
     assert float(noisy[:, :, 1].std()) == pytest.approx(0.3, rel=0.02)
     assert float(noisy[:, :, 2].std()) == pytest.approx(0.3 * math.sqrt(2), rel=0.02)  # it was fed noise already
@@ -196,18 +196,23 @@ def test_who_stops_keeps_the_state_and_costs_nothing_more():
     leave_after = torch.tensor([2, 0, 3, 1])  # thoughts, by user
     here = torch.arange(4)
 
-    def stay(step, states):
+    def keep_going(step, states):
         nonlocal here
         assert torch.equal(states[:, 0, 0], torch.full((len(here),), float(step)))
         staying = leave_after[here] > step
         here = here[staying]
         return staying
 
-    states = think(echo, first, Rows(), 3, positions, stay=stay)
+    states = reason(echo, first, Rows(), 3, positions, keep_going=keep_going)
     assert states[:, 0, :, 0].tolist() == [[0, 1, 2, 2], [0, 0, 0, 0], [0, 1, 2, 3], [0, 1, 1, 1]]
     assert echo.heard == [3, 2, 1]
     echo.heard.clear()
-    assert think(echo, first, Rows(), 3, positions, stay=lambda step, states: states[:, 0, 0] < 0).shape == (4, 1, 4, 1)
+    assert reason(echo, first, Rows(), 3, positions, keep_going=lambda step, states: states[:, 0, 0] < 0).shape == (
+        4,
+        1,
+        4,
+        1,
+    )
     assert echo.heard == []
 
 
@@ -219,11 +224,11 @@ def test_those_who_go_on_think_as_if_nobody_had_left(causal, watched):
     steps = torch.tensor([1, 3, 0, 2])
     who = [torch.tensor([0, 1, 3]), torch.tensor([1, 3]), torch.tensor([1])]
 
-    def stay(step, states):
+    def keep_going(step, states):
         return torch.isin(torch.arange(USERS) if step == 0 else who[step - 1], who[step])
 
     with seqlab.watch(model, *(() if watched else ("nothing",))):
-        some = at_end(model, x, positions, stay=stay)
+        some = at_end(model, x, positions, keep_going=keep_going)
     kept = torch.arange(STEPS + 1).minimum(steps[:, None])  # the step whose state each one holds
     wanted = whole.gather(1, kept[..., None].expand(-1, -1, DIM))
     torch.testing.assert_close(some, wanted, atol=1e-5, rtol=1e-5)
@@ -231,12 +236,12 @@ def test_those_who_go_on_think_as_if_nobody_had_left(causal, watched):
 
 def test_what_cannot_be_thought_is_refused():
     model, x, positions = parts(causal=False)
-    with pytest.raises(ValueError, match="read both ways can be thought about at one position, not 2"):
+    with pytest.raises(ValueError, match="encoded both ways can be reasoned about at one position, not 2"):
         stack(model).prefill(x, torch.tensor([[0, 1]]).expand(USERS, -1), REAL)
     with pytest.raises(ValueError, match="4 steps need as many reasoning positions; there are 3"):
         at_end(model, x, positions, steps=4)
     with pytest.raises(ValueError, match="taps see one place per user, not 2"):
-        think(Echo(), torch.zeros(1, 2, DIM), None, 1, taps=[Tap("thought", "user dim")] * 2)
+        reason(Echo(), torch.zeros(1, 2, DIM), None, 1, taps=[Tap("thought", "user dim")] * 2)
 
 
 @both_kinds
@@ -258,9 +263,9 @@ def test_compiled_thoughts_are_the_same_thoughts():
 
     def places(x, at):
         encoder = stack(model)
-        states, memory = encoder.prefill(x, at)
+        states, cache = encoder.prefill(x, at)
         first = states[torch.arange(len(x))[:, None], at]
-        return think(encoder, first, memory, 2, positions)
+        return reason(encoder, first, cache, 2, positions)
 
     at = torch.stack([torch.zeros_like(LENGTHS), LENGTHS - 1], 1)
     compiled = torch.compile(places, fullgraph=True)  # in one piece: no detour through Python
@@ -274,6 +279,6 @@ def test_a_gpu_thinks_the_same(causal):
     model, x, positions = parts(causal)
     wanted = at_end(model, x, positions)
     encoder = stack(model.cuda())
-    first, memory = encoder.prefill_last(x.cuda(), END.cuda(), REAL.cuda())
-    states = think(encoder, first, memory, STEPS, positions.cuda())[:, 0]
+    first, cache = encoder.prefill_last(x.cuda(), END.cuda(), REAL.cuda())
+    states = reason(encoder, first, cache, STEPS, positions.cuda())[:, 0]
     torch.testing.assert_close(states.cpu(), wanted, atol=1e-4, rtol=1e-4)

@@ -72,7 +72,7 @@ class BERT4Rec(nn.Module):
         super().__init__()
         self.config, self.n_items = config, n_items
         self.items = nn.Embedding(n_items + 2, config.dim, padding_idx=0)  # the last row is [MASK]
-        self.positions = nn.Embedding(config.max_length + 1, config.dim)  # one more: the item that is asked for
+        self.positions = nn.Embedding(config.max_length + 1, config.dim)  # one more: the mask behind the last item
         self.before = nn.LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
@@ -116,8 +116,8 @@ class BERT4Rec(nn.Module):
         return torch.where(alone, last, some)
 
     def score(self, batch: Batch) -> Tensor:
-        asked = extend(batch, torch.full_like(batch.user, self.n_items + 1))
-        z = self.head(asked.last(self.encode(asked)))  # (B, D)
+        with_mask = extend(batch, torch.full_like(batch.user, self.n_items + 1))
+        z = self.head(with_mask.last(self.encode(with_mask)))  # (B, D)
         return z @ self.items.weight[: self.n_items + 1].T + self.bias  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:

@@ -123,8 +123,9 @@ class GRU4Rec(nn.Module):
         return x  # (B, T, D)
 
     def loss(self, batch: Batch) -> Loss:
-        asked = batch.targets > 0
-        hidden, table, targets, config = self.encode(batch)[asked], self.items.weight, batch.targets[asked], self.config
+        has_target = batch.targets > 0
+        hidden, targets = self.encode(batch)[has_target], batch.targets[has_target]  # (M, D), (M,)
+        table, config = self.items.weight, self.config
         if config.loss == "bpr_max":
             drawn = torch.randint(1, len(table), (config.negatives,), device=hidden.device)
             return Loss(bpr_max(hidden, table, targets, drawn, config.elu, config.score_penalty))

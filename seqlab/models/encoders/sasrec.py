@@ -92,9 +92,9 @@ class SASRec(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         hidden = self.encode(batch)
-        asked = batch.targets > 0
+        has_target = batch.targets > 0
         total = losses.next_item_loss(
-            self.config.loss, hidden[asked], self.items.weight, batch.targets[asked],
+            self.config.loss, hidden[has_target], self.items.weight, batch.targets[has_target],
             self.config.negatives, self.config.calibration,
         )  # fmt: skip
         return Loss(total)

@@ -1,6 +1,6 @@
 """SASRec with side vectors: SASRec that is told of every item what a tokenizer is told; the control of generators.
 
-Paper: none of its own; the baseline "SASRec*" of ReSID (arXiv 2602.02338, 2026), whose authors asked for it: a system
+Paper: none of its own; the baseline "SASRec*" of ReSID (arXiv 2602.02338, 2026), whose authors call for it: a system
 of semantic IDs reads item text or fields, so what it gains over a SASRec that knows ids alone may be owed to the text.
 Here the item table is an id's embedding plus a learned projection of the item vectors that the codes are made from.
 
@@ -127,8 +127,8 @@ class SASRecSide(nn.Module):
         return self.norm(x)
 
     def loss(self, batch: Batch) -> Loss:
-        asked = batch.targets > 0
-        return Loss(losses.softmax(self.encode(batch)[asked], self.items.weight, batch.targets[asked]))
+        has_target = batch.targets > 0
+        return Loss(losses.softmax(self.encode(batch)[has_target], self.items.weight, batch.targets[has_target]))
 
     def score(self, batch: Batch) -> Tensor:
         return F.linear(batch.last(self.encode(batch)), self.items.weight)  # (B, N + 1)

@@ -34,7 +34,7 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.reasoning import Stack, think
+from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.tracing import Layout, Tap
@@ -134,8 +134,10 @@ class ManCAR(nn.Module):
         last = batch.items.gather(1, at.clamp(min=0)) * (at >= 0)
         return self.near[last, : self.config.neighbours].flatten(1)
 
-    def _think(self, batch: Batch, steps: int, taps: Sequence[Tap] | None, stay: Callable | None = None) -> Tensor:
-        """The states (B, steps + 1, D) at the end of each history; see `layers.reasoning.think`."""
+    def _think(
+        self, batch: Batch, steps: int, taps: Sequence[Tap] | None, keep_going: Callable | None = None
+    ) -> Tensor:
+        """The states (B, steps + 1, D) at the end of each history; see `layers.reasoning.reason`."""
         end = (batch.lengths - 1).clamp(min=0)[:, None]  # (B, 1)
         places = torch.arange(batch.items.shape[1], device=end.device)
         real, scale = places <= end, self.config.dim**0.5  # (B, T): a first place also where there are no items
@@ -149,8 +151,8 @@ class ManCAR(nn.Module):
         def rescale(state: Tensor) -> Tensor:
             return self.phi * nn.functional.normalize(state, dim=-1) * norm if self.config.rescale else state
 
-        first, memory = encoder.prefill_last(self.dropout(x), end, real)
-        states = think(encoder, first, memory, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, stay)
+        first, cache = encoder.prefill_last(self.dropout(x), end, real)
+        states = reason(encoder, first, cache, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, keep_going)
         return states[:, 0]  # (B, S + 1, D)
 
     def layout(self, batch: Batch) -> Layout:
@@ -187,12 +189,12 @@ class ManCAR(nn.Module):
 
         Who has stopped is out of the batch for the steps that follow.
         """
-        stay = self.stopping(float(self.epsilon)) if float(self.epsilon) > 0 else None
-        states = self.reasoning(self._think(batch, self.config.steps, self.thought, stay))
+        keep_going = self.stopping(float(self.epsilon)) if float(self.epsilon) > 0 else None
+        states = self.reasoning(self._think(batch, self.config.steps, self.thought, keep_going))
         return states[:, -1] @ self.items.weight.T  # (B, N + 1)
 
     def stopping(self, epsilon: float) -> Callable[[int, Tensor], Tensor]:
-        """Who goes on, asked before each thought about those still thinking: KL(p_{t-1} || p_t) not below epsilon.
+        """Which of the users that still reason go on: those with KL(p_{t-1} || p_t) not below epsilon.
 
         With logits h . E_i and log-sums z, `KL(p || q) = (h_p - h_q) . E_p[E_i] - z_p + z_q`: one softmax a step, in
         chunks. It costs two products with the catalogue, so of large ones more than the thought that it may save.
@@ -202,7 +204,7 @@ class ManCAR(nn.Module):
 
         @torch.no_grad()
         @torch.autocast(table.device.type, enabled=False)  # differences of log-sums need all their digits
-        def stay(step: int, state: Tensor) -> Tensor:
+        def keep_going(step: int, state: Tensor) -> Tensor:
             nonlocal before
             h, found = state[:, 0].float() / temperatures[step], []  # (B', D)
             for first in range(0, len(h), rows):
@@ -215,12 +217,12 @@ class ManCAR(nn.Module):
                 if before is not None:
                     h_before, z_before, mean = (one[first : first + rows] for one in before)
                     on = ((h_before - here) * mean).sum(1) - (z_before - z)[:, 0] >= epsilon
-                more = weights[on] @ table / sums[on] if step + 2 < len(temperatures) else h[:0]  # asked again?
+                more = weights[on] @ table / sums[on] if step + 2 < len(temperatures) else h[:0]  # needed again?
                 found.append((on, here[on], z[on], more))
             goes_on, *before = (torch.cat(one) for one in zip(*found, strict=True))
             return goes_on
 
-        return stay
+        return keep_going
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

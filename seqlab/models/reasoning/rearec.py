@@ -34,7 +34,7 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.reasoning import Stack, think
+from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.tracing import Layout, Tap
@@ -149,8 +149,8 @@ class ReaRec(nn.Module):
         if not 0 <= steps <= self.config.steps:
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
         x, real, end = self.embed(batch)
-        first, memory = self.encoder.prefill_last(x, end, real)
-        states = think(self.encoder, first, memory, steps, self.reason, dropout=self.thought_dropout, taps=self.thought)
+        first, cache = self.encoder.prefill_last(x, end, real)
+        states = reason(self.encoder, first, cache, steps, self.reason, dropout=self.thought_dropout, taps=self.thought)
         return self.reasoning(states[:, 0])
 
     def layout(self, batch: Batch) -> Layout:
@@ -173,7 +173,7 @@ class ReaRec(nn.Module):
         return states @ self.items.weight.T
 
     def answer(self, states: Tensor) -> Tensor:
-        """The state (B, D) that is asked for items, of all the steps (B, S + 1, D)."""
+        """The state (B, D) that scores items, of all the steps (B, S + 1, D)."""
         return states.mean(1) if self.config.objective == "erl" else states[:, -1]
 
     def score(self, batch: Batch) -> Tensor:
@@ -187,36 +187,38 @@ class ReaRec(nn.Module):
         both_ways = config.backbone == "bert4rec"
         if both_ways:
             batch = batch.cut(config.cuts)
-        asked = batch.targets > 0  # (B, T)
+        has_target = batch.targets > 0  # (B, T)
         x, real, end = self.embed(batch)
-        at, chosen = (end, asked.gather(1, end)) if both_ways else self._places(asked)  # (B, W)
+        at, chosen = (end, has_target.gather(1, end)) if both_ways else self._places(has_target)  # (B, W)
         noise, lines = 0.0, at
         if twin := config.objective == "prl" and config.contrast > 0 and config.steps > 0:
             lines = torch.cat([at, at[:, :1]], 1)  # (B, W + 1): one more line of thought, made under noise
             noise = config.gamma * (torch.arange(lines.shape[1], device=at.device) == at.shape[1])[:, None]
-        states, memory = self.encoder.prefill(x, end if both_ways else lines, real)
+        states, cache = self.encoder.prefill(x, end if both_ways else lines, real)
         row = torch.arange(len(at), device=at.device)[:, None]
         first = states[row, lines]  # (B, W or W + 1, D)
-        thoughts = think(
-            self.encoder, first, memory, config.steps, self.reason, noise=noise, dropout=self.thought_dropout
+        thoughts = reason(
+            self.encoder, first, cache, config.steps, self.reason, noise=noise, dropout=self.thought_dropout
         )  # (B, W or W + 1, S + 1, D)
         made = thoughts[:, : at.shape[1]][chosen], batch.targets[row, at][chosen]  # (M, S + 1, D), (M,)
         if config.objective != "prl":
             return self._ensemble(*made)
         pair = (thoughts[:, -1], thoughts[:, 0], batch.user) if twin else ()
-        return self._progressive(states[asked], batch.targets[asked], *made, [part[chosen[:, 0]] for part in pair])
+        return self._progressive(
+            states[has_target], batch.targets[has_target], *made, [part[chosen[:, 0]] for part in pair]
+        )
 
-    def _places(self, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def _places(self, has_target: Tensor) -> tuple[Tensor, Tensor]:
         """The places to think about, (B, W), and which of them have a target: a share at random, or all."""
-        users, length = asked.shape
+        users, length = has_target.shape
         if self.config.objective != "prl":  # one softmax per position, however many steps
-            return torch.arange(length, device=asked.device).expand(users, -1), asked
+            return torch.arange(length, device=has_target.device).expand(users, -1), has_target
         wanted = self.config.share * length if self.config.steps else 1.0
         width = math.ceil(wanted)
-        draw, at = torch.rand(users, length, device=asked.device).masked_fill(~asked, -1.0).topk(width, 1)
+        draw, at = torch.rand(users, length, device=has_target.device).masked_fill(~has_target, -1.0).topk(width, 1)
         chosen = draw >= 0
         # of 1.2 places the second is taken in a fifth of the histories; the first history thinks in any case
-        chosen[1:, -1] &= torch.rand(users - 1, device=asked.device) < wanted - (width - 1)
+        chosen[1:, -1] &= torch.rand(users - 1, device=has_target.device) < wanted - (width - 1)
         return at, chosen
 
     def _softmax(self, hidden: Tensor, truth: Tensor, temperature: Tensor) -> Tensor:
@@ -270,28 +272,28 @@ def spread(log_p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Recurrent:
-    """GRU layers as an encoder that can think: a thought is one more step from the memory at its place."""
+    """GRU layers as an encoder that can think: a thought is one more step from the cache at its place."""
 
     layers: Sequence[nn.GRU]
     dropout: Dropout
 
     def prefill(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Every state of x (B, T, D): (B, T, D), and each layer's memory at the places `at` (B, W)."""
-        row, memory = torch.arange(len(x), device=x.device)[:, None], []
+        """Every state of x (B, T, D): (B, T, D), and each layer's cache at the places `at` (B, W)."""
+        row, cache = torch.arange(len(x), device=x.device)[:, None], []
         for layer in self.layers:
             x = layer(x)[0]
-            memory.append(x[row, at])
+            cache.append(x[row, at])
             x = self.dropout(x)
-        return x, tuple(memory)
+        return x, tuple(cache)
 
     def prefill_last(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        states, memory = self.prefill(x, at, real)
-        return states[torch.arange(len(x), device=x.device)[:, None], at], memory
+        states, cache = self.prefill(x, at, real)
+        return states[torch.arange(len(x), device=x.device)[:, None], at], cache
 
-    def decode_step(self, x: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def decode_step(self, x: Tensor, cache: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The states (B, W, D) after one more token x (B, W, D) each."""
         after = []
-        for layer, before in zip(self.layers, memory, strict=True):
+        for layer, before in zip(self.layers, cache, strict=True):
             x = layer(x.reshape(-1, 1, x.shape[-1]), before.reshape(1, -1, x.shape[-1]))[0].view_as(before)
             after.append(x)
             x = self.dropout(x)

@@ -150,17 +150,17 @@ class Branches(nn.Module):
     def forward(self, x: Tensor, writing: bool = False) -> Tensor:
         """The first n codes of T items or beams, x (B, T, n, D), mixed: (B, T, n, D); if `writing`, the last alone."""
         n = x.shape[2]
-        asked = slice(n - 1 if writing else 0, n)
+        wanted = slice(n - 1 if writing else 0, n)
         taps = self.writing if writing else self.reading
         y = self.before_attention(x + self.places[:n])
         query, key, value = (
             part.unflatten(-1, (2, -1)).transpose(2, 3)  # (B, T, H, n, D/H)
             for part in self.project_in(y).chunk(3, dim=-1)
         )
-        mixed = attend(query[..., asked, :], key, value, self.looks[asked, :n], taps["weights"])  # (B, T, H, n, D/H)
-        y = y[:, :, asked] + mixed.transpose(2, 3).flatten(3)  # (B, T, n, D)
+        mixed = attend(query[..., wanted, :], key, value, self.looks[wanted, :n], taps["weights"])  # (B, T, H, n, D/H)
+        y = y[:, :, wanted] + mixed.transpose(2, 3).flatten(3)  # (B, T, n, D)
         collaborative = self.dropout(self.feed(self.before_feed(y)))
-        both = taps["branches"](torch.stack([x[:, :, asked], collaborative], 3))  # (B, T, n, 2, D)
+        both = taps["branches"](torch.stack([x[:, :, wanted], collaborative], 3))  # (B, T, n, 2, D)
         gates = taps["gates"]((both * self.gate).sum(-1).softmax(-1))  # (B, T, n, 2)
         return (gates[..., None] * both).sum(3)  # (B, T, n, D)
 

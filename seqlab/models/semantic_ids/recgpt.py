@@ -6,7 +6,7 @@ model trained here can be loaded into one built for other items.
 
 Confirmed against the authors' code: one vocabulary and one output table, untied and without a bias, for all slots;
 LN(token) + LN(W chunk), the raw chunk of the text vector beside its code; attention free inside an item and causal
-between items; token j of an item is asked for token j of the next, so the codes are independent given the history;
+between items; token j of an item predicts token j of the next, so the codes are independent given the history;
 a search along the catalogue's trie. Its temperature of .1 changes no order: all tuples share the normalisers.
 Changed on purpose: `score` is exact, the sum of four log-probabilities per item; their search (10 first codes, then
 5 each, 20 kept) is the reference's errors, and `beams` shows it with the trie's legal codes alone. Items of one tuple
@@ -177,9 +177,9 @@ class RecGPT(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each slot."""
-        asked = batch.targets > 0  # (B, T)
-        hidden = self.norm(self.encode(batch)[asked])  # (M, C, D)
-        truth = self.ids.codes[batch.targets[asked]] + 1  # (M, C), from 1 as the table's rows
+        has_target = batch.targets > 0  # (B, T)
+        hidden = self.norm(self.encode(batch)[has_target])  # (M, C, D)
+        truth = self.ids.codes[batch.targets[has_target]] + 1  # (M, C), from 1 as the table's rows
         table = F.pad(self.head.weight, (0, 0, 1, 0))  # (K + 1, D)
         parts = [losses.softmax(hidden[:, slot].contiguous(), table, code) for slot, code in enumerate(truth.T)]
         return Loss(torch.stack(parts).sum(), {f"slot {slot}": part.detach() for slot, part in enumerate(parts)})

@@ -137,8 +137,8 @@ class REG4Rec(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """Cross-entropy of the open slots, summed over steps; with `align`, also the preference for rewarded paths."""
-        asked = batch.targets > 0
-        state, truth = self.states(batch)[asked], self.ids.codes[batch.targets[asked]]  # (M, D), (M, C)
+        has_target = batch.targets > 0
+        state, truth = self.states(batch)[has_target], self.ids.codes[batch.targets[has_target]]  # (M, D), (M, C)
         order = torch.rand(truth.shape, device=truth.device).argsort(1)
         if self.config.order == "fixed":
             order = torch.arange(truth.shape[1], device=truth.device).expand_as(truth)
@@ -150,13 +150,13 @@ class REG4Rec(nn.Module):
         parts = {f"step {step}": part.detach() for step, part in enumerate(steps)}
         if not self.config.align:
             return Loss(steps.sum(), parts)
-        preference, reward = self._prefer(batch, state, asked)
+        preference, reward = self._prefer(batch, state, has_target)
         return Loss(steps.sum() + self.config.align * preference, parts | {"reward": reward})
 
-    def _prefer(self, batch: Batch, state: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def _prefer(self, batch: Batch, state: Tensor, has_target: Tensor) -> tuple[Tensor, Tensor]:
         """The policy gradient of paths drawn, their rewards relative to their group's; and the mean reward."""
         picked = torch.randperm(len(state), device=state.device)[: self.config.sampled]
-        row, place = (column[picked] for column in asked.nonzero(as_tuple=True))
+        row, place = (column[picked] for column in has_target.nonzero(as_tuple=True))
         state = state[picked].repeat_interleave(self.config.group, 0)  # (P G, D)
         with torch.no_grad():
             codes = self.follow(state)[0]  # (P G, C)

@@ -172,15 +172,15 @@ class FAMAE(nn.Module):
         return F.normalize(self.norm(x[ago == 0]), dim=1) * x.shape[2] ** 0.5
 
     def answers(self, field: int) -> Tensor:
-        """The directions of a field's values met in training, behind a row that is never asked for: (1 + met, D)."""
+        """The directions of a field's values seen in training, behind a row that is never a target: (1 + met, D)."""
         first = int(self.offsets[field]) + 1
         return F.normalize(self.table.weight[first : first + 1 + self.met[field]], dim=1)
 
     def loss(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:
         """Cross-entropy of the hidden fields that have a value: a sum per row, the mean of the rows."""
         state, truth = self(items, lengths, hide), self.codes[items.gather(1, lengths[:, None] - 1)[:, 0]]
-        total, asked = state.sum() * 0, hide & (truth > 0)  # (M, J)
-        for field, rows in enumerate(asked.T):
+        total, counted = state.sum() * 0, hide & (truth > 0)  # (M, J)
+        for field, rows in enumerate(counted.T):
             if bool(rows.any()):
                 one = losses.softmax(state[rows], self.answers(field), truth[rows, field])
                 total = total + one * rows.float().mean()

@@ -161,10 +161,10 @@ class SETRec(nn.Module):
 
     def loss(self, batch: Batch) -> Loss:
         """The mean cross-entropy of the queries over all items, and alpha times the reconstruction of the content."""
-        tokens, asked = self.tokens(), batch.targets > 0
+        tokens, has_target = self.tokens(), batch.targets > 0
         place = torch.arange(batch.items.shape[1], device=batch.items.device)[None]
-        sets = self.generate(batch, tokens, place)[asked] / math.sqrt(self.config.dim)  # (M, C, D)
-        slots = [losses.softmax(sets[:, slot].contiguous(), tokens[:, slot].contiguous(), batch.targets[asked])
+        sets = self.generate(batch, tokens, place)[has_target] / math.sqrt(self.config.dim)  # (M, C, D)
+        slots = [losses.softmax(sets[:, slot].contiguous(), tokens[:, slot].contiguous(), batch.targets[has_target])
                  for slot in range(sets.shape[1])]  # fmt: skip
         parts = {"collaborative": slots[0], "semantic": torch.stack(slots[1:]).mean()}
         parts["reconstruction"] = F.mse_loss(self.reconstructor(tokens[1:, 1:].flatten(1)), self.content[1:])
