@@ -47,7 +47,7 @@ class Recommender(Protocol):
     on validation after that, and kept in buffers; `prepare(split) -> None` if it first learns something from the
     training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
     it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
-    without `score` are evaluated by their lists: one that fills in `Ranking.more` need not be asked for a longer list
+    without `score` are evaluated by their lists: one that fills in `Ranking.more` need not make a longer list
     to learn where the tie of the last item ends.
     """
 

@@ -20,7 +20,7 @@ BLOCK = 16
 """Columns of scores that are searched together or not at all."""
 
 SPARE = 4
-"""How many times the items that are needed a list is first asked for, when those of the history are left out."""
+"""How many times the items that are needed a list first has, when those of the history are left out."""
 
 
 def check_k(k: int) -> int:
@@ -71,11 +71,11 @@ def pairs(items: Tensor) -> Pairs:
 
 
 def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | None = None) -> Ranking:
-    """The k best items a user has not met, or all N: `seen` is what each row has met (None: the batch's own items).
+    """The k best items a user has not seen, or all N: `seen` is what each row has seen (None: the batch's own items).
 
     seen: (B, X) item ids, 0 = nothing, or pairs, which need no padding to the longest history.
-    A system that only lists is asked for `SPARE` times as many, and again for twice that only for those who have met
-    too many of them: a longer list costs a wider beam.
+    A system that only makes lists makes one `SPARE` times as long, and one twice as long again only for those who have
+    seen too many of its items: a longer list costs a wider beam.
     """
     k, seen = check_k(k), batch.items if seen is None else seen
     seen = pairs(seen) if isinstance(seen, Tensor) else seen
@@ -89,7 +89,7 @@ def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | No
 def tied_list(model: nn.Module, batch: Batch, k: int, seen: Pairs | None = None, n_items: float = math.inf) -> Ranking:
     """The k best items of a system that only lists, with all `more` that tie with the last: of those not `seen`.
 
-    Where the system does not tell `more`, it is asked for a list twice as long until the tie has ended, and never for
+    Where the system does not give `more`, it makes a list twice as long until the tie has ended, and never for
     one longer than the `n_items` of the catalogue. Without `seen` nothing is left out.
     """
     k, nothing = check_k(k), batch.user.new_zeros(0)
@@ -97,9 +97,9 @@ def tied_list(model: nn.Module, batch: Batch, k: int, seen: Pairs | None = None,
 
 
 def _listed(
-    model: nn.Module, batch: Batch, k: int, asked: int, seen: Pairs, ties: bool = False, n_items: float = math.inf
+    model: nn.Module, batch: Batch, k: int, length: int, seen: Pairs, ties: bool = False, n_items: float = math.inf
 ) -> Ranking:
-    """The k best items not `seen`, from a list of `asked` and, for those for whom that is too few, of ever more.
+    """The k best items not `seen`, from a list of `length` and, for those for whom that is too few, of ever more.
 
     ties: find `more` too.
     """
@@ -108,16 +108,16 @@ def _listed(
     best = Ranking(most.new_zeros(len(batch), k), torch.full((len(batch), k), -torch.inf, device=device))
     parts = []
     while len(rows):
-        asked = min(asked, n_items)
-        longer = model.recommend(batch.select(rows), asked)
-        met = torch.isin(_key(rows[:, None], longer.items), known)  # (B', asked)
-        scores, order = longer.scores.masked_fill(met, -torch.inf).sort(dim=1, descending=True, stable=True)
+        length = min(length, n_items)
+        longer = model.recommend(batch.select(rows), length)
+        is_seen = torch.isin(_key(rows[:, None], longer.items), known)  # (B', length)
+        scores, order = longer.scores.masked_fill(is_seen, -torch.inf).sort(dim=1, descending=True, stable=True)
         items = longer.items.gather(1, order).masked_fill(scores == -torch.inf, 0)
         k = min(k, items.shape[1])
         best = Ranking(best.items[:, :k], best.scores[:, :k])
         best.items[rows], best.scores[rows] = items[:, :k], scores[:, :k]
         last = scores[:, k - 1]
-        again = (last == -torch.inf) & (asked < most[rows])
+        again = (last == -torch.inf) & (length < most[rows])
         if ties:
             lowest, tied = longer.scores[:, -1], items[:, k:] * (scores[:, k:] == last[:, None])
             if longer.more is None:
@@ -126,8 +126,8 @@ def _listed(
                 unmet = longer.more * ~torch.isin(_key(rows[:, None], longer.more), known)
                 tied = torch.cat([tied, unmet * (last == lowest)[:, None]], 1)
             parts.append((rows, tied))
-        again &= asked < n_items and asked <= longer.items.shape[1]  # else there is no longer list
-        rows, asked = rows[again], 2 * asked
+        again &= length < n_items and length <= longer.items.shape[1]  # else there is no longer list
+        rows, length = rows[again], 2 * length
     if not ties:
         return best
     more = best.items.new_zeros(len(batch), max((tied.shape[1] for _, tied in parts), default=0))

@@ -15,8 +15,8 @@ def repeated(events: pd.DataFrame, n_items: int) -> tuple[int, int]:
     again = int(pair.duplicated().sum())
     if not again:
         return 0, 0
-    met = pair.duplicated(keep=False) & events["timestamp"].notna()
-    copies = int(pd.DataFrame({"pair": pair[met], "time": events["timestamp"][met]}).duplicated().sum())
+    repeated = pair.duplicated(keep=False) & events["timestamp"].notna()
+    copies = int(pd.DataFrame({"pair": pair[repeated], "time": events["timestamp"][repeated]}).duplicated().sum())
     return again - copies, copies
 
 

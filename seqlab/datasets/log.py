@@ -1,4 +1,4 @@
-"""InteractionLog: who met which item, when; checked once, so that nothing downstream has to."""
+"""InteractionLog: which user interacted with which item, when; checked once, so that nothing downstream has to."""
 
 from __future__ import annotations
 
@@ -171,11 +171,11 @@ def make_log(
         raise ValueError(f"order is one of {ORDERS} and ties one of {TIES}, not {order!r} and {ties!r}")
     if not len(frame):
         raise DataError(f"{where}: there are no rows; a log needs a user, an item and a time per row.")
-    told = list(notes)
-    user_of, user_labels, said = number_ids(pick(frame, user, where), where, row_numbers)
-    told += said
-    item_of, item_labels, said = number_ids(pick(frame, item, where), where, row_numbers)
-    told += said
+    all_notes = list(notes)
+    user_of, user_labels, more_notes = number_ids(pick(frame, user, where), where, row_numbers)
+    all_notes += more_notes
+    item_of, item_labels, more_notes = number_ids(pick(frame, item, where), where, row_numbers)
+    all_notes += more_notes
     if time is None and order == "time":
         raise DataError(
             f"{where}: no column says when. Name it with time=..., or pass order='source' if each user's "
@@ -183,8 +183,8 @@ def make_log(
         )
     times = np.full(len(frame), np.nan)
     if time is not None:
-        times, said = seconds(pick(frame, time, where), where, row_numbers, may_be_missing=order == "source")
-        told += said
+        times, more_notes = seconds(pick(frame, time, where), where, row_numbers, may_be_missing=order == "source")
+        all_notes += more_notes
     if len(item_labels) == 1:
         raise DataError(
             f"{where}: column {item!r} holds one item alone ({item_labels[0]}); there is nothing to rank. "
@@ -197,7 +197,7 @@ def make_log(
             "Is this the right column?"
         )
     if (lengths == 1).any():
-        told.append(f"{(lengths == 1).sum():,} users have a single event; they are kept.")
+        all_notes.append(f"{(lengths == 1).sum():,} users have a single event; they are kept.")
 
     rows = np.lexsort((times, user_of)) if order == "time" else np.argsort(user_of, kind="stable")
     tied = ties_with_previous(user_of[rows], times[rows])
@@ -207,8 +207,8 @@ def make_log(
         group = np.cumsum(~tied)
         rows = rows[np.lexsort((np.random.default_rng(seed).random(len(rows)), group))]
 
-    table, said = _items(frame, items, item, title, item_labels, item_of, where, items_where, item_row_numbers)
-    told += said
+    table, more_notes = _items(frame, items, item, title, item_labels, item_of, where, items_where, item_row_numbers)
+    all_notes += more_notes
     events = pd.DataFrame({"user": user_of[rows], "item": item_of[rows], "timestamp": times[rows]})
     from_frame = title if items is None else None
     for column in frame.columns:
@@ -217,34 +217,34 @@ def make_log(
             events[kept] = pick(frame, column, where).iloc[rows].to_numpy()
     back = run_backwards(events["user"].to_numpy(), events["timestamp"].to_numpy())
     if back.any():
-        told.append(
+        all_notes.append(
             f"{back.sum():,} events of {events['user'][back].nunique():,} users are earlier than the event before "
             "them: times run backwards there, and the order of the source is kept (order='source')."
         )
     again, copies = repeated(events, len(item_labels))
     if copies:
-        told.append(
+        all_notes.append(
             f"{copies:,} events repeat another exactly (user, item and timestamp); they are kept, and do not count as "
             "items that come back."
         )
     if repeats is None:
         share = again / (len(events) - copies)
         repeats = share > 0.01
-        told.append(
+        all_notes.append(
             f"{share:.1%} of events bring back an item of the same user: "
             f"repeats={repeats} (seen items {'stay candidates' if repeats else 'are filtered'})."
         )
         if again and np.isnan(times).any():
-            told.append("Where events have no timestamp, copies of one event cannot be told from repeats.")
+            all_notes.append("Without timestamps, copies of one event cannot be distinguished from repeats.")
     elif again and not repeats:
-        told.append(
+        all_notes.append(
             f"{again:,} events bring back an item the user already had; they are kept, though seen items "
             "are filtered from recommendations (repeats=False)."
         )
     users = pd.DataFrame({"user_id": user_labels}, index=pd.RangeIndex(1, len(user_labels) + 1, name="user"))
     for place in (where, items_where):  # notes travel into reports: a file's name is enough there
-        told = [note.replace(place, PurePath(place).name) for note in told]
-    return InteractionLog(events, users, table, str(name), ties, bool(repeats), rising, tuple(told))
+        all_notes = [note.replace(place, PurePath(place).name) for note in all_notes]
+    return InteractionLog(events, users, table, str(name), ties, bool(repeats), rising, tuple(all_notes))
 
 
 def _items(frame, items, item, title, labels, item_of, where, items_where, item_row_numbers):
@@ -255,5 +255,5 @@ def _items(frame, items, item, title, labels, item_of, where, items_where, item_
     first = np.unique(item_of, return_index=True)[1]
     own = pd.DataFrame({"item": labels, "title": titles.iloc[first].to_numpy()})
     several = pd.DataFrame({"item": item_of, "title": titles.to_numpy()}).drop_duplicates()["item"].duplicated().any()
-    table, told = item_table(labels, own, "item", "title", where)
-    return table, told + (["Some items have several titles; the first one is shown."] if several else [])
+    table, all_notes = item_table(labels, own, "item", "title", where)
+    return table, all_notes + (["Some items have several titles; the first one is shown."] if several else [])

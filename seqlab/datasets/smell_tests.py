@@ -25,24 +25,24 @@ def smells(split: Split) -> pd.DataFrame:
     user, time = log.events["user"].to_numpy(), log.events["timestamp"].to_numpy()
     known = ~np.isnan(time)
     train = np.asarray(split.train.items)
-    asked = _Asked(split)
+    queries = _TestQueries(split)
     rows = [
         _duplicates(log, known),
         _backwards(user, time),
         _ties(log, user, time),
         _sorted_ties(log, user, time),
-        _copy_last(log, asked),
-        _next_number(log, asked),
-        _unseen(log, asked, train),
+        _copy_last(log, queries),
+        _next_number(log, queries),
+        _unseen(log, queries, train),
         _repeats(log),
-        _time_leak(split, asked),
+        _time_leak(split, queries),
         _concentration(log, train),
         _one_user(log, user),
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-class _Asked:
+class _TestQueries:
     """The test queries: user, item (Q,), last and highest item of the history, its last time (or -inf)."""
 
     def __init__(self, split: Split):
@@ -77,7 +77,7 @@ def _duplicates(log, known):
             "exact duplicates",
             value,
             "look",
-            "Without timestamps, copies cannot be told from true repeats.",
+            "Without timestamps, copies cannot be distinguished from true repeats.",
         )
     return (
         "exact duplicates",
@@ -136,7 +136,7 @@ def _sorted_ties(log, user, time):
             "sorted ids within ties",
             value,
             "look",
-            "Without timestamps, ties cannot be told from sequence.",
+            "Without timestamps, ties cannot be distinguished from sequence.",
         )
     if np.isnan(value) or not pairs:
         return (
@@ -159,45 +159,45 @@ def _sorted_ties(log, user, time):
     return "sorted ids within ties", value, verdict, f"{start}: {end}."
 
 
-def _copy_last(log, asked):
-    value = _rate(asked.last == asked.item)
-    verdict = _graded(value, 0.05, np.inf if log.repeats else 0.2) if len(asked) else "look"
+def _copy_last(log, queries):
+    value = _rate(queries.last == queries.item)
+    verdict = _graded(value, 0.05, np.inf if log.repeats else 0.2) if len(queries) else "look"
     return (
         "copy the last item",
         value,
         verdict,
         f"Answering with the last item of the history is right for {value:.1%} of test queries"
         f"{': a system must beat that' if value > 0.05 else ''}."
-        if len(asked)
+        if len(queries)
         else _NONE,
     )
 
 
-def _next_number(log, asked):
-    hits = (asked.highest + 1 == asked.item) & (asked.highest > 0)
+def _next_number(log, queries):
+    hits = (queries.highest + 1 == queries.item) & (queries.highest > 0)
     value, chance = _rate(hits), 1 / log.n_items
     verdict = _graded(value, 3 * chance + 0.003, 10 * chance + 0.01) if hits.sum() >= 5 else "fine"
     return (
         "highest id plus one",
         value,
-        verdict if len(asked) else "look",
+        verdict if len(queries) else "look",
         f"Answering with the highest item number seen so far plus one is right for {value:.2%} of test "
         f"queries (chance: {chance:.2%}){': the numbering gives them away' if verdict == 'trap' else ''}."
-        if len(asked)
+        if len(queries)
         else _NONE,
     )
 
 
-def _unseen(log, asked, train):
+def _unseen(log, queries, train):
     counts = np.bincount(train, minlength=log.n_items + 1)
-    value = _rate(counts[asked.item] == 0)
+    value = _rate(counts[queries.item] == 0)
     return (
         "answers never trained on",
         value,
-        _graded(value, 0.01) if len(asked) else "look",
+        _graded(value, 0.01) if len(queries) else "look",
         f"{value:.1%} of test answers are items that no training history holds: a system that knows ids "
         "alone cannot find them."
-        if len(asked)
+        if len(queries)
         else _NONE,
     )
 
@@ -219,9 +219,9 @@ def _repeats(log):
     )
 
 
-def _time_leak(split, asked):
+def _time_leak(split, queries):
     times = np.asarray(split.train.times)
-    moment = _answer_times(split.log, asked)
+    moment = _answer_times(split.log, queries)
     moment = moment[~np.isnan(moment)]
     if not len(moment) or np.isnan(times).all():
         return (
@@ -240,7 +240,7 @@ def _time_leak(split, asked):
     )
 
 
-def _answer_times(log, asked) -> np.ndarray:
+def _answer_times(log, queries) -> np.ndarray:
     """(Q,) when the answer came: the user's first such event not before the history's end; NaN: unknown.
 
     Where times run backwards there may be none: then it is the user's last such event.
@@ -248,19 +248,19 @@ def _answer_times(log, asked) -> np.ndarray:
     width = log.n_items + 1
     wanted = pd.DataFrame(
         {
-            "pair": asked.user * width + asked.item,
-            "query": np.arange(len(asked)),
-            "after": np.nan_to_num(asked.last_time, nan=-np.inf),
+            "pair": queries.user * width + queries.item,
+            "query": np.arange(len(queries)),
+            "after": np.nan_to_num(queries.last_time, nan=-np.inf),
         }
     )
     pair = log.events["user"].to_numpy() * width + log.events["item"].to_numpy()
     rows = np.isin(pair, wanted["pair"].to_numpy())
     events = pd.DataFrame({"pair": pair[rows], "time": log.events["timestamp"].to_numpy()[rows]})
-    met = wanted.merge(events, on="pair")
+    pairs = wanted.merge(events, on="pair")
     # a shuffled log asks with a history that ends strictly before the answer, else it may end at its moment
-    fits = (met["time"] > met["after"]) | ((met["time"] == met["after"]) & (log.ties == "source"))
-    first, last = met[fits].groupby("query")["time"].min(), met.groupby("query")["time"].max()
-    return first.reindex(last.index).fillna(last).reindex(np.arange(len(asked))).to_numpy()
+    fits = (pairs["time"] > pairs["after"]) | ((pairs["time"] == pairs["after"]) & (log.ties == "source"))
+    first, last = pairs[fits].groupby("query")["time"].min(), pairs.groupby("query")["time"].max()
+    return first.reindex(last.index).fillna(last).reindex(np.arange(len(queries))).to_numpy()
 
 
 def _concentration(log, train):

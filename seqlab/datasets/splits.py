@@ -1,4 +1,4 @@
-"""Cut a log into what a system may learn from and what it is asked: no split leaks."""
+"""Cut a log into training histories and queries: no split leaks."""
 
 from __future__ import annotations
 
@@ -52,23 +52,23 @@ class Split:
 def leave_one_out(log: InteractionLog) -> Split:
     """The last event of each user is the test answer, the one before it the validation answer, the rest is training.
 
-    A user needs three events to be asked; the events of shorter histories all go to training. Where the order inside
-    a timestamp means nothing (`log.ties == "shuffle"`), a query's history ends strictly before its answer's time.
+    A user needs three events to have queries; shorter histories are all training. Where the order inside a
+    timestamp means nothing (`log.ties == "shuffle"`), a query's history ends strictly before its answer's time.
     The order is the log's: where it is the source's and its times run backwards, the notes say for how many users.
     """
     whole, lengths = _whole(log)
-    asked = lengths >= 3
-    test_at = (whole.offsets[1:] - 1)[asked]
-    users = torch.arange(1, log.n_users + 1)[asked]
+    has_query = lengths >= 3
+    test_at = (whole.offsets[1:] - 1)[has_query]
+    users = torch.arange(1, log.n_users + 1)[has_query]
     kept = lengths.clone()
-    kept[asked] -= 2
+    kept[has_query] -= 2
     train = _prefix(whole, kept)
     notes = _backwards(log)
-    if left := int((~asked).sum()):
+    if left := int((~has_query).sum()):
         nobody = "" if left < log.n_users else " That is everybody: there is no query at all."
-        notes.append(f"{left:,} users have fewer than 3 events: they are trained on and never asked about.{nobody}")
-    valid = _questions(log, whole, users, test_at - 1, notes, "validation")
-    test = _questions(log, whole, users, test_at, notes, "test")
+        notes.append(f"{left:,} users have fewer than 3 events: they are trained on and have no query.{nobody}")
+    valid = _queries(log, whole, users, test_at - 1, notes, "validation")
+    test = _queries(log, whole, users, test_at, notes, "test")
     return Split(log, train, valid, test, "leave-one-out", tuple(notes))
 
 
@@ -87,8 +87,8 @@ def by_time(
         raise DataError(f"{log.name}: some events have no timestamp, so it cannot be split by time; use leave_one_out.")
     log, notes = _sorted_by_time(log)
     whole, _ = _whole(log)
-    (starts, said), (ends, also) = _moment(valid, whole.times), _moment(test, whole.times)
-    notes += said + also
+    (starts, of_starts), (ends, of_ends) = _moment(valid, whole.times), _moment(test, whole.times)
+    notes += of_starts + of_ends
     if not starts < ends:
         raise DataError(f"by_time: validation must start before test does (got {valid!r} and {test!r}).")
     users = whole.users
@@ -96,17 +96,17 @@ def by_time(
     before_test = torch.bincount(users[whole.times < ends], minlength=log.n_users + 1)[1:]
     train = _prefix(whole, before)
     notes.append(f"training stops at {_date(starts)}, testing starts at {_date(ends)} (UTC).")
-    asked_valid = (before_test > before) & (before > 0)
+    valid_users = (before_test > before) & (before > 0)
     asked_test = (whole.lengths > before_test) & (before_test > 0)
-    windows = {"validation": (asked_valid, before), "test": (asked_test, before_test)}
+    windows = {"validation": (valid_users, before), "test": (asked_test, before_test)}
     parts = {}
-    for part, (asked, first) in windows.items():
-        who = asked.nonzero()[:, 0]
+    for part, (has_query, first) in windows.items():
+        who = has_query.nonzero()[:, 0]
         if not len(who):
             raise DataError(f"by_time: no user has events both before and inside the {part} window; move the bounds.")
         if left := log.n_users - len(who):
             notes.append(f"{left:,} users have no {part} query (no event inside the window, or none before it).")
-        parts[part] = _questions(log, whole, who + 1, whole.offsets[who] + first[who], notes, part)
+        parts[part] = _queries(log, whole, who + 1, whole.offsets[who] + first[who], notes, part)
     how = f"by time {_date(starts)} | {_date(ends)}"
     return Split(log, train, parts["validation"], parts["test"], how, tuple(notes))
 
@@ -114,8 +114,8 @@ def by_time(
 def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     """Keep a random `share` of the items out of training, and ask about each user's first meeting with one.
 
-    Validation asks for the last event of the remaining (warm) history, so nothing cold is tuned on. Histories that
-    are asked from hold warm items only. Training keeps the warm events that follow a cold query: what is held out
+    Validation asks for the last event of the remaining (warm) history, so nothing cold is tuned on. Their histories
+    hold warm items only. Training keeps the warm events that follow a cold query: what is held out
     is the item, not the time, so a by-time claim needs `by_time`. First and last are by the log's order: where it is
     the source's and its times run backwards, the notes say so. Raises `DataError` unless 0 < share < 1 leaves both
     kinds.
@@ -135,23 +135,23 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     at = torch.arange(len(is_cold))[is_cold]
     first = torch.full((log.n_users + 1,), len(is_cold)).scatter_reduce(0, users[is_cold], at, "amin")[1:]
     warm_before = torch.cat([torch.zeros(1, dtype=torch.long), warm.cumsum(0)])  # warm events ahead of each event
-    asked = (first < len(is_cold)).nonzero()[:, 0]
-    end = warm_before[first[asked]]
-    start = warm_only.offsets[asked]
+    who = (first < len(is_cold)).nonzero()[:, 0]
+    end = warm_before[first[who]]
+    start = warm_only.offsets[who]
     if log.ties == "shuffle":
-        end = _before(warm_only, start, end, whole.times[first[asked]])
+        end = _before(warm_only, start, end, whole.times[first[who]])
     some = end > start
-    test = Queries(warm_only, asked[some] + 1, whole.items[first[asked][some]], start[some], end[some])
-    asked_valid = (per_user >= 2).nonzero()[:, 0]
-    valid_at = warm_only.offsets[asked_valid + 1] - 1
+    test = Queries(warm_only, who[some] + 1, whole.items[first[who][some]], start[some], end[some])
+    valid_users = (per_user >= 2).nonzero()[:, 0]
+    valid_at = warm_only.offsets[valid_users + 1] - 1
     notes = _backwards(log)
     notes.append(f"{int(cold.sum()):,} of {log.n_items:,} items are cold: {int(is_cold.sum()):,} events left training.")
     if left := log.n_users - len(test):
         notes.append(f"{left:,} users never meet a cold item after a warm one: they have no test query.")
     kept = per_user.clone()
-    kept[asked_valid] -= 1
+    kept[valid_users] -= 1
     train = _prefix(warm_only, kept)
-    valid = _questions(log, warm_only, asked_valid + 1, valid_at, notes, "validation")
+    valid = _queries(log, warm_only, valid_users + 1, valid_at, notes, "validation")
     how = f"cold items {100 * share:.10g}%" + (f", seed {seed}" if seed else "")
     return Split(log, train, valid, test, how, tuple(notes))
 
@@ -201,16 +201,14 @@ def _prefix(whole: Sequences, kept: Tensor) -> Sequences:
     return Sequences(whole.items[inside], whole.times[inside], _offsets(kept))
 
 
-def _questions(
-    log: InteractionLog, whole: Sequences, users: Tensor, at: Tensor, notes: list[str], part: str
-) -> Queries:
+def _queries(log: InteractionLog, whole: Sequences, users: Tensor, at: Tensor, notes: list[str], part: str) -> Queries:
     """Ask for the events at `at`; where ties mean nothing the history stops before the answer's moment."""
     start, end = whole.offsets[users - 1], at.clone()
     if log.ties == "shuffle":
         end = _before(whole, start, end, whole.times[at])
         some = end > start
         if left := int((~some).sum()):
-            notes.append(f"{left:,} users have nothing strictly before their {part} answer: not asked.")
+            notes.append(f"{left:,} users have nothing strictly before their {part} answer: they have no query.")
         users, at, start, end = users[some], at[some], start[some], end[some]
     return Queries(whole, users, whole.items[at], start, end)
 

@@ -200,11 +200,11 @@ def seconds_per_user(model: nn.Module, split: Split, seen_filter: bool, users: i
 
 
 def _one_protocol(systems: Mapping[str, list[Ranks]]) -> None:
-    """Refuse to put systems into one table that were asked differently."""
+    """Refuse to put systems with different queries into one table."""
     if not systems:
         raise ValueError("There is nothing to compare: give the ranks of a system.")
     known, first = next((label, some[0]) for label, some in systems.items())
-    asked = first.frame.sort_values("user")[["user", "item"]].to_numpy()
+    queries = first.frame.sort_values("user")[["user", "item"]].to_numpy()
     for label, some in systems.items():
         for one in some:
             if one.seen_filter != first.seen_filter or one.n_items != first.n_items:
@@ -213,7 +213,7 @@ def _one_protocol(systems: Mapping[str, list[Ranks]]) -> None:
                     f"{label!r} was ranked among {how[0]}, {known!r} among {how[1]}: numbers of two protocols do not "
                     "belong in one table. Evaluate one of them again."
                 )
-            if not np.array_equal(one.frame.sort_values("user")[["user", "item"]].to_numpy(), asked):
+            if not np.array_equal(one.frame.sort_values("user")[["user", "item"]].to_numpy(), queries):
                 raise ValueError(
                     f"{label!r} and {known!r} did not answer the same queries: numbers of two splits or datasets do "
                     "not belong in one table. Evaluate both on one split."

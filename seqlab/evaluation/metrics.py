@@ -83,8 +83,8 @@ def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000,
 
     sides = [side if isinstance(side, list) else [side] for side in (a, b)]
     frames = [one.frame.sort_values("user") for side in sides for one in side]
-    asked = [frame[["user", "item"]].to_numpy() for frame in frames]
-    same = all(np.array_equal(one, asked[0]) for one in asked[1:])
+    queries = [frame[["user", "item"]].to_numpy() for frame in frames]
+    same = all(np.array_equal(one, queries[0]) for one in queries[1:])
     if not same or len({one.seen_filter for side in sides for one in side}) > 1:
         raise ValueError("These runs cannot be compared: they answered other queries, or under another seen filter.")
     found = [per_user(frame["rank"].to_numpy()) for frame in frames]

@@ -16,7 +16,7 @@ class Ranks:
     """What an evaluation saw.
 
     frame: one row per query: user, item (the answer), rank (1 = best, ties at their mean), history_length,
-    seen (the user met the answer before), item_count (training events of the answer).
+    seen (whether the answer is in the user's history), item_count (training events of the answer).
     exposure: (N + 1,) how many top-10 lists each item stood in (where items tie for the last places, which of them
     stand there is arbitrary); train_counts: (N + 1,) its training events.
     seen_filter: whether items of the user's history were kept out of the ranking (the answer never is).

@@ -1,4 +1,4 @@
-"""The Swing graph: two items are alike where pairs of people met both who otherwise have little in common.
+"""The Swing graph: two items are alike where pairs of users with little else in common have both.
 
 Yang et al., "Large Scale Product Graph Construction for Recommendation in E-commerce", 2020; the weights are those
 of ManCAR (arXiv 2602.20093). Only training histories are read. Nothing is sampled unless `users` is given.
@@ -33,7 +33,7 @@ AT_ONCE = 1 << 22
 """Numbers held at a time, in each of a handful of arrays (16 MB in float32; larger ones leave the cache)."""
 
 PAIRS_AT_MOST = 4_000_000_000
-"""Common users of items, two at a time, from which the exact sum would take hours: said before it starts."""
+"""Common users of items, two at a time, from which the exact sum would take hours: a warning comes first."""
 
 
 @dataclass(frozen=True)
@@ -89,29 +89,29 @@ def _build(items, owners, shape, keep, smooth, users, seed) -> tuple[np.ndarray,
     from scipy import sparse
 
     active, common, power = smooth
-    met = sparse.coo_array((np.ones(len(items), np.float32), (owners, items)), shape).tocsr()
-    met.data[:] = 1.0  # who, not how often
-    size = np.diff(met.indptr)  # |I_u|
-    count = np.bincount(met.indices, minlength=shape[1])  # |U_i|
+    interactions = sparse.coo_array((np.ones(len(items), np.float32), (owners, items)), shape).tocsr()
+    interactions.data[:] = 1.0  # who, not how often
+    size = np.diff(interactions.indptr)  # |I_u|
+    count = np.bincount(interactions.indices, minlength=shape[1])  # |U_i|
     weight = np.where(size > 0, (size + active) ** -power, 0.0).astype(np.float32)
     prior = 1 / np.sqrt(np.maximum(count, 1))  # |U_j|**-0.5
     found = np.zeros((shape[1], keep), np.int64), np.zeros((shape[1], keep), np.float32)
     if users is None and max(shape) <= TABLE:
-        _by_table(met, count, weight, common, prior, found)
+        _by_table(interactions, count, weight, common, prior, found)
     else:
-        _by_pairs(met, _drawn(met, users, seed), weight, common, prior, found)
+        _by_pairs(interactions, _drawn(interactions, users, seed), weight, common, prior, found)
     return found
 
 
-def _by_table(met, count, weight, common, prior, found) -> None:
+def _by_table(interactions, count, weight, common, prior, found) -> None:
     """Sums as matrix products: for item i and its users, `x_j' W x_j` for every j that is at least as popular.
 
     W (U, U) holds a pair's weight. Items stand in the order of their popularity, so that the many users of a popular
     item are looked at for few others; items of like popularity are worked on together.
     """
-    n_items = met.shape[1]
+    n_items = interactions.shape[1]
     order = np.argsort(-count, kind="stable")
-    x = torch.from_numpy(met[:, order].toarray())  # (U, N + 1), user 0 nobody
+    x = torch.from_numpy(interactions[:, order].toarray())  # (U, N + 1), user 0 nobody
     pairs = torch.empty(len(x), len(x))
     w = torch.from_numpy(weight)
     rows = max(1, AT_ONCE // len(x))
@@ -120,7 +120,7 @@ def _by_table(met, count, weight, common, prior, found) -> None:
         torch.mm(x[first : first + rows], x.T, out=block).add_(common)  # |I_u & I_v| + common
         block.copy_(w[first : first + rows, None] * w / block)
     pairs.fill_diagonal_(0).nan_to_num_(0, 0, 0)  # 0 / 0 where two have nothing in common, and common = 0
-    by_item = met[:, order].tocsc()
+    by_item = interactions[:, order].tocsc()
     by_item.sort_indices()
     ranked, start = count[order], by_item.indptr
     sums = torch.zeros(n_items, n_items)
@@ -130,7 +130,7 @@ def _by_table(met, count, weight, common, prior, found) -> None:
         after = min(first + max(1, AT_ONCE // (most * max(most, first + 1))), last)
         place = np.arange(most)
         real = place < ranked[first:after, None]
-        who = np.where(real, by_item.indices[np.minimum(start[first:after, None] + place, met.nnz - 1)], 0)
+        who = np.where(real, by_item.indices[np.minimum(start[first:after, None] + place, interactions.nnz - 1)], 0)
         who = torch.from_numpy(who.astype(np.int64))  # (n, c), user 0 where there are fewer
         theirs = x[:, :after][who]  # (n, c, j)
         own = pairs[who[:, :, None], who[:, None, :]] if after - first > 1 else pairs[who[0]][:, who[0]][None]
@@ -148,24 +148,24 @@ def _by_table(met, count, weight, common, prior, found) -> None:
         found[1][low : low + rows] = best.clamp(min=0).numpy()
 
 
-def _by_pairs(met, drawn, weight, common, prior, found) -> None:
+def _by_pairs(interactions, drawn, weight, common, prior, found) -> None:
     """Sums over the pairs of users that have two items in common: what sparse logs with many users have few of.
 
-    `drawn` is `met` with the users that count for each item. Items are taken in strips whose sums fit into memory.
+    `drawn` is `interactions` with the users that count for each item. Items are taken in strips that fit into memory.
     """
     from scipy import sparse
 
-    n_items = met.shape[1]
+    n_items = interactions.shape[1]
     count = np.diff(drawn.tocsc().indptr).astype(np.float64)
     if (total := (count * (count - 1)).sum() / 2) > PAIRS_AT_MOST:
         raise DataError(
             f"swing: the items' users make {total:,.0f} pairs, which would take hours. Read a sample: users="
             f"{int(np.sqrt(PAIRS_AT_MOST / n_items))} or so takes that many of each item at most."
         )
-    everybody = np.asarray(met.sum(0)).ravel()
+    everybody = np.asarray(interactions.sum(0)).ravel()
     scale = everybody * (everybody - 1) / np.maximum(count * (count - 1), 1)
-    size = np.diff(met.indptr)
-    columns, partners = met.T.tocsr(), drawn.T.tocsr()
+    size = np.diff(interactions.indptr)
+    columns, partners = interactions.T.tocsr(), drawn.T.tocsr()
     # how many entries the sums of an item may have, and the products of a user with all others
     width = np.minimum(columns @ size.astype(np.float64), n_items)
     reach = drawn @ count
@@ -174,15 +174,15 @@ def _by_pairs(met, drawn, weight, common, prior, found) -> None:
         for first, after in _runs(reach, AT_ONCE):
             shared = sparse.triu(drawn[first:after] @ partners, k=first + 1).tocoo()
             one, other = shared.row + first, shared.col
-            if drawn is met:
+            if drawn is interactions:
                 both = shared.data >= 2
                 one, other = one[both], other[both]
             for begin, end in _runs((size[one] + size[other]).astype(np.float64), AT_ONCE):
                 u, v = one[begin:end], other[begin:end]
-                all_common = met[u].multiply(met[v]).tocsr()  # (pairs, N + 1)
+                all_common = interactions[u].multiply(interactions[v]).tocsr()  # (pairs, N + 1)
                 overlap = np.diff(all_common.indptr)
                 value = (2 * weight[u] * weight[v] / np.maximum(overlap + common, 1e-12)).astype(np.float32)
-                left = all_common if drawn is met else drawn[u].multiply(drawn[v]).tocsr()
+                left = all_common if drawn is interactions else drawn[u].multiply(drawn[v]).tocsr()
                 left = left[:, low:high].multiply(value[:, None]).tocsr()
                 sums = sums + left.T.tocsr() @ all_common
         _nearest(sums, low, scale, prior, found)
@@ -203,17 +203,17 @@ def _nearest(sums: sparse.csr_array, low: int, scale: np.ndarray, prior: np.ndar
     found[1][row[kept], place[kept]] = value[kept]
 
 
-def _drawn(met: sparse.csr_array, users: int | None, seed: int) -> sparse.csr_array:
+def _drawn(interactions: sparse.csr_array, users: int | None, seed: int) -> sparse.csr_array:
     """The entries that count: all, or for each item those of `users` of its users, drawn without replacement."""
     from scipy import sparse
 
     if users is None:
-        return met
-    entries = met.tocoo()
-    order = np.lexsort((np.random.default_rng(seed).random(met.nnz), entries.col))
+        return interactions
+    entries = interactions.tocoo()
+    order = np.lexsort((np.random.default_rng(seed).random(interactions.nnz), entries.col))
     row, column = entries.row[order], entries.col[order]
-    kept = np.arange(met.nnz) - np.searchsorted(column, column) < users
-    return sparse.coo_array((np.ones(kept.sum(), np.float32), (row[kept], column[kept])), met.shape).tocsr()
+    kept = np.arange(interactions.nnz) - np.searchsorted(column, column) < users
+    return sparse.coo_array((np.ones(kept.sum(), np.float32), (row[kept], column[kept])), interactions.shape).tocsr()
 
 
 def _runs(cost: np.ndarray, limit: float) -> list[tuple[int, int]]:

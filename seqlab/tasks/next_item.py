@@ -45,9 +45,9 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     `seen_filter` keeps items of the whole history, not only of the part the model reads, out of the ranking; by
     default it is on unless the log has repeats. Memory does not grow with the number of users.
 
-    Several processes (see `training.fit`) must all ask: they share the batches out, and each gets the whole, which is
-    what one process gets, bit for bit. How a user is ranked does not depend on the company in a batch but for rounding:
-    scores differ in their last bits, and so may the order of items whose scores do.
+    Several processes (see `training.fit`) must all call it: they share the batches, and each returns the whole, bit for
+    bit what one process returns. The other rows of a batch change a user's scores by rounding alone, and so perhaps the
+    order of items whose scores differ in the last bits.
     """
     import pandas as pd
 
@@ -58,11 +58,11 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     score = _rank_by_scores if hasattr(model, "score") else _rank_by_lists
     if queries.item.device.type == "cpu" and len(queries) * (split.n_items + 1) > SCORES_AT_ONCE:
         # glibc keeps freed blocks up to the size of the largest it has seen freed, and twice that in all; without
-        # this one, blocks of scores and states mostly go back to the system, which clears each anew when asked again
+        # this one, blocks of scores and states mostly go back to the system, which clears each anew
         torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
     with processes.fail_together(), evaluating(model):
         found = score(model, queries, split.n_items, seen_filter)
-    ranks, exposure, seen = (processes.all_reduce_sum(part) for part in found)  # zeros where another process asked
+    ranks, exposure, seen = (processes.all_reduce_sum(part) for part in found)  # zeros for the rows of another process
     counts = split.train.item_counts(split.n_items).cpu()
     item = queries.item.cpu()
     frame = pd.DataFrame(
@@ -116,15 +116,15 @@ def _rank_by_lists(model: nn.Module, queries: Queries, n_items: int, seen_filter
     share = processes.index(), processes.count()
     for rows, batch in queries.batches(model.config.max_length, TOKENS_AT_ONCE, 256, share):
         answers = queries.item[rows]
-        met = _met(queries, rows, n_items)
-        is_answer = met[1] == answers[met[0]]
-        seen[rows[met[0][is_answer]]] = 1
+        history = _distinct_items(queries, rows, n_items)
+        is_answer = history[1] == answers[history[0]]
+        seen[rows[history[0][is_answer]]] = 1
         if seen_filter:
-            met = met[0][~is_answer], met[1][~is_answer]
-            eligible = n_items - torch.bincount(met[0], minlength=len(rows))
+            history = history[0][~is_answer], history[1][~is_answer]
+            eligible = n_items - torch.bincount(history[0], minlength=len(rows))
         else:
             eligible = n_items
-        ranking = tied_list(model, batch, min(LIST_LENGTH, n_items), met if seen_filter else None, n_items)
+        ranking = tied_list(model, batch, min(LIST_LENGTH, n_items), history if seen_filter else None, n_items)
         if bool((ranking.scores.isnan() | (ranking.scores == torch.inf)).any()):
             raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
         listed = (ranking.items > 0).sum(1) + (ranking.more > 0).sum(1)
@@ -157,7 +157,7 @@ def whole_history(queries: Queries, rows: Tensor, read: Tensor) -> Tensor:
     return read if longest <= read.shape[1] else queries.batch(rows).items
 
 
-def _met(queries: Queries, rows: Tensor, n_items: int) -> Pairs:
+def _distinct_items(queries: Queries, rows: Tensor, n_items: int) -> Pairs:
     """The different items of the histories of these rows."""
     known = rows.new_zeros(0)
     for row, item in history_pairs(queries, rows):

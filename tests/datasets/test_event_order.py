@@ -28,7 +28,7 @@ def test_repeats_are_found_beside_copies_and_their_share_is_without_them():
 def test_without_timestamps_a_copy_counts_as_a_repeat_and_a_note_says_why():
     log = make_log(frame([(1, 1, None), (1, 1, None), (1, 2, None), (2, 1, None)]), order="source")
     assert log.repeats is True
-    assert any("copies of one event cannot be told from repeats" in note for note in log.notes)
+    assert any("copies of one event cannot be distinguished from repeats" in note for note in log.notes)
 
 
 def test_times_that_run_backwards_in_the_source_are_counted():

@@ -32,7 +32,7 @@ def shuffled_users(n_users=300, n_items=100, length=8, seed=0):
 
 def test_random_histories_smell_of_nothing_but_leave_one_outs_clock():
     found = table(leave_one_out(log_of(shuffled_users())))
-    assert found.loc[found["verdict"] != "fine"].index.tolist() == ["training after the question"]
+    assert found.loc[found["verdict"] != "fine"].index.tolist() == ["training after the query"]
 
 
 def test_a_split_by_time_does_not_train_after_its_questions():
@@ -40,7 +40,7 @@ def test_a_split_by_time_does_not_train_after_its_questions():
     rows = [(user, int(random.integers(1, 50)), day) for user in range(1, 60) for day in range(30)]
     for ties in ("source", "shuffle"):
         found = table(by_time(log_of(rows, ties=ties, repeats=True), 20, 25))
-        assert found.loc["training after the question", ["value", "verdict"]].tolist() == [0.0, "fine"]
+        assert found.loc["training after the query", ["value", "verdict"]].tolist() == [0.0, "fine"]
 
 
 def test_files_sorted_by_id_within_a_timestamp_are_a_trap():
@@ -90,7 +90,7 @@ def test_times_that_run_backwards_are_a_trap_with_their_share_and_users():
     found = table(leave_one_out(log_of(rows, order="source")))
     assert found.loc["times run backwards", "value"] == pytest.approx(6 / 7)
     assert found.loc["times run backwards", "verdict"] == "trap"
-    assert found.loc["training after the question", "verdict"] == "look"
+    assert found.loc["training after the query", "verdict"] == "look"
     assert "180, of 30 users" in found.loc["times run backwards", "sentence"]
     assert found.loc["ties", "value"] == 1.0  # eight events at four moments: none is alone, though none are neighbours
     one = [*shuffled_users(99), (1, 1, 0)]
@@ -131,7 +131,7 @@ def test_without_times_what_cannot_be_measured_is_not_called_fine():
     found = table(leave_one_out(log_of(rows, order="source")))
     unknown = found[found["value"].isna()]
     assert set(unknown.index) == {
-        "times run backwards", "ties", "sorted ids within ties", "exact duplicates", "training after the question"
+        "times run backwards", "ties", "sorted ids within ties", "exact duplicates", "training after the query"
     }  # fmt: skip
     assert (unknown["verdict"] == "look").all()
 

@@ -204,7 +204,7 @@ def test_leave_one_out_keeps_the_order_of_the_source_and_says_whose_last_event_i
 def test_where_every_history_is_short_nobody_is_asked_and_the_notes_say_so():
     split = leave_one_out(log_of([[1, 2], [2], [3, 1]]))
     assert len(split.test) == len(split.valid) == 0 and trained(split) == {1: [1, 2], 2: [2], 3: [3, 1]}
-    assert any("3 users have fewer than 3 events" in note and "no question at all" in note for note in split.notes)
+    assert any("3 users have fewer than 3 events" in note and "no query at all" in note for note in split.notes)
 
 
 @some
