@@ -32,8 +32,7 @@ class Card:
     order and ties: see `make_log`; users, items, events: the counts a load is held against; columns: name ->
     meaning; format: the reader of the official files (see formats.py) and core: the k-core taken (0 = none);
     package: the Python package the data come with; unread: text columns that item vectors leave out unless they are
-    asked for; published: what the literature has on this split, each a dict of system, recall@10, ndcg@10, seen_filter,
-    source and differs (from this library).
+    named.
     """
 
     name: str
@@ -55,7 +54,6 @@ class Card:
     official: tuple[OfficialFile, ...] = ()
     columns: dict = field(default_factory=dict)
     unread: tuple[str, ...] = ()
-    published: tuple[dict, ...] = ()
 
 
 @cache
@@ -66,11 +64,10 @@ def cards() -> dict[str, Card]:
         files("seqlab.datasets").joinpath("cards").iterdir(), key=lambda one: one.name.removesuffix(".toml")
     ):
         if entry.name.endswith(".toml"):
-            told = tomllib.loads(entry.read_text(encoding="utf-8"))
-            told["official"] = tuple(OfficialFile(**one) for one in told.get("official", []))
-            for key in ("unread", "published"):
-                told[key] = tuple(told.get(key, []))
-            found[told["name"]] = Card(**told)
+            facts = tomllib.loads(entry.read_text(encoding="utf-8"))
+            facts["official"] = tuple(OfficialFile(**one) for one in facts.get("official", []))
+            facts["unread"] = tuple(facts.get("unread", []))
+            found[facts["name"]] = Card(**facts)
     return found
 
 
@@ -82,11 +79,6 @@ def card(name: str) -> Card:
             f"The named ones: {', '.join(cards())}. A file or a folder of yours works too."
         )
     return cards()[name]
-
-
-def published(card: str) -> tuple[dict, ...]:
-    """What a card (`log.card`) says the literature has on its leave-one-out split; see `Card`."""
-    return cards()[card].published if card in cards() else ()
 
 
 def unread(card: str) -> tuple[str, ...]:
