@@ -134,7 +134,7 @@ def test_a_trial_that_fails_counts_and_a_full_disk_does_not(
         tune("sasrec", log, space, 8, given, runs=tmp_path / "runs")
     assert len(tune("sasrec", log, space, 7, given, runs=tmp_path / "runs").trials) == 7
     (study, *_) = sorted((tmp_path / "runs").glob("*/*.study"))
-    with files.alone(study, "") as _, pytest.raises(BlockingIOError, match="Another process is at the study"):
+    with files.exclusive_lock(study, "") as _, pytest.raises(BlockingIOError, match="Another process is at the study"):
         tune("sasrec", log, space if "learning_rate" in study.read_text() else {"dim": "9,11"}, 8, given,
              runs=tmp_path / "runs")  # fmt: skip
 
