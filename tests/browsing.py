@@ -225,7 +225,8 @@ def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def _wait_for(server: subprocess.Popen, address: str, token: str, log: Path) -> None:
     request = urllib.request.Request(f"{address}/api/status", headers={"Authorization": f"token {token}"})
-    for _ in range(600):
+    end = time.monotonic() + 180
+    while time.monotonic() < end:
         assert server.poll() is None, log.read_text()[-2000:]
         try:
             urllib.request.urlopen(request, timeout=2).close()
