@@ -168,8 +168,8 @@ class Stack:
             return self._prefill_unfused(x, at, padding_mask)
         layers = []
         for block in self.blocks:
-            x, read = kv_cache.prefill(block, x, padding_mask)
-            layers.append(_LayerCache(read.keys, read.values, mask))
+            x, of_layer = kv_cache.prefill(block, x, padding_mask)
+            layers.append(_LayerCache(of_layer.keys, of_layer.values, mask))
         return self.norm(x), ReasoningCache(tuple(layers))
 
     def prefill_last(self, x: Tensor, at: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, ReasoningCache]:
@@ -180,10 +180,10 @@ class Stack:
             return states[row, at[:, 0]][:, None], cache
         mask, layers = self._history_mask(x, at, padding_mask), []
         for block in self.blocks[:-1]:
-            x, read = kv_cache.prefill(block, x, padding_mask)
-            layers.append(_LayerCache(read.keys, read.values, mask))
-        x, read = kv_cache.prefill_last(self.blocks[-1], x, mask[:, 0], at[:, 0])
-        return self.norm(x), ReasoningCache((*layers, _LayerCache(read.keys, read.values, mask)))
+            x, of_layer = kv_cache.prefill(block, x, padding_mask)
+            layers.append(_LayerCache(of_layer.keys, of_layer.values, mask))
+        x, of_layer = kv_cache.prefill_last(self.blocks[-1], x, mask[:, 0], at[:, 0])
+        return self.norm(x), ReasoningCache((*layers, _LayerCache(of_layer.keys, of_layer.values, mask)))
 
     def decode_step(self, x: Tensor, cache: ReasoningCache) -> tuple[Tensor, ReasoningCache]:
         """The states (B, W, D) after one more token x (B, W, D) each, and the cache with it."""

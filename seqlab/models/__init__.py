@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib
 import inspect
 import pkgutil
@@ -32,7 +31,6 @@ def names() -> list[str]:
     return sorted(_files())
 
 
-@functools.cache
 def _files() -> dict[str, str]:
     """The module of each system. Raises `TypeError` for a name that stands in two folders."""
     found: dict[str, str] = {}

@@ -75,9 +75,7 @@ def last_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (tmp_path / "last_item.py").write_text(WITH_PAPER)
     with monkeypatch.context() as patched:
         patched.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
-        models._files.cache_clear()
         yield
-    models._files.cache_clear()
     sys.modules.pop("seqlab.models.baselines.last_item", None)
 
 
