@@ -146,7 +146,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
         "valid_users": len(validated.valid),
         "protocol": test.protocol,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seconds": round(state.seconds or time.perf_counter() - started, 3),
+        "seconds": round(state.seconds or time.perf_counter() - started, 6),
         "targets_per_second": round(state.targets / state.seconds, 1) if state.seconds else None,
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
