@@ -36,9 +36,9 @@ CARD = Card(
     authors="Sun et al.",
     year=2019,
     venue="CIKM",
-    controls="sasrec",
-    homes="complete-journey amazon-beauty",
-    measured=(Measurement(), Measurement("amazon-beauty amazon2018-games ml-1m", against="sasrec")),
+    controls=("sasrec",),
+    homes=("complete-journey", "amazon-beauty"),
+    measured=(Measurement(), Measurement(("amazon-beauty", "amazon2018-games", "ml-1m"), against=("sasrec",))),
     published=(
         Published("amazon-beauty", {"recall@10": 0.0347, "ndcg@10": 0.017}, seen_filter=False,
                   source="as TIGER's paper has it", differs="Masked training, soon stopped."),

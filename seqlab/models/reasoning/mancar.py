@@ -48,11 +48,11 @@ CARD = Card(
           "Recommendation",
     year=2026,
     venue="arXiv 2602.20093",
-    controls="sasrec rearec swing",
-    homes="complete-journey amazon-beauty",
+    controls=("sasrec", "rearec", "swing"),
+    homes=("complete-journey", "amazon-beauty"),
     measured=(
-        Measurement("complete-journey", against="sasrec:brief:epochs=20", seeds=(0, 1, 2)),
-        Measurement("amazon-beauty amazon2018-games ml-1m", against="sasrec"),
+        Measurement(("complete-journey",), against=("sasrec:brief:epochs=20",), seeds=(0, 1, 2)),
+        Measurement(("amazon-beauty", "amazon2018-games", "ml-1m"), against=("sasrec",)),
     ),
     published=(
         Published("Video Games, Amazon 2023", {"ndcg@10": 0.0275}, split="by time", source="its paper",

@@ -52,13 +52,13 @@ CARD = Card(
     authors="Lin et al.",
     year=2025,
     venue="arXiv 2502.10833",
-    controls="tiger",
-    homes="complete-journey amazon-beauty",
+    controls=("tiger",),
+    homes=("complete-journey", "amazon-beauty"),
     seen_filter=False,
     measured=(
-        Measurement(against="sasrec_side tiger"),
-        Measurement("amazon2018-games", against="sasrec tiger", seen_filter=True),
-        Measurement("ml-1m", against="sasrec tiger:narrow", seen_filter=True),
+        Measurement(against=("sasrec_side", "tiger")),
+        Measurement(("amazon2018-games",), against=("sasrec", "tiger"), seen_filter=True),
+        Measurement(("ml-1m",), against=("sasrec", "tiger:narrow"), seen_filter=True),
     ),
     published=(
         Published("Toys, Amazon", {"recall@10": 0.0189}, "its paper", "Several test items per user.", split="by time"),
