@@ -52,7 +52,7 @@ def generator(**settings):
         torch.nn.init.normal_(parameter, std=0.5)
     random = torch.Generator().manual_seed(0)
     codes = [torch.randint(size, (ITEMS + 1,), generator=random) for size in LEVELS]
-    model.ids.adopt(CodeBook(torch.stack(codes, 1), LEVELS))
+    model.ids.assign(CodeBook(torch.stack(codes, 1), LEVELS))
     return model.eval()
 
 
