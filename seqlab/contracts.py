@@ -30,12 +30,12 @@ class Ranking:
     """The best items first: items (B, k) int64, scores (B, k); item 0 with score -inf where fewer than k exist.
 
     No ranking is wider than the catalogue. Equal scores are a tie, in whatever order its items stand.
-    more: (B, M) the items beyond the list that tie with its last one, 0 = none; None: not known.
+    tied: (B, M) the items beyond the list that tie with its last one, 0 = none; None: not known.
     """
 
     items: Tensor
     scores: Tensor
-    more: Tensor | None = None
+    tied: Tensor | None = None
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class Recommender(Protocol):
     on validation after that, and kept in buffers; `prepare(split) -> None` if it first learns something from the
     training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
     it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
-    without `score` are evaluated by their lists: one that fills in `Ranking.more` need not make a longer list
+    without `score` are evaluated by their lists: one that fills in `Ranking.tied` need not make a longer list
     to learn where the tie of the last item ends.
     """
 

@@ -162,12 +162,12 @@ class ReaRec(nn.Module):
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
             return found
-        thoughts = Layout.of_others(batch.items.new_zeros(len(batch), steps), "thought", answers=True)
+        thoughts = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought", readout=True)
         if self.config.objective == "erl":
-            return found.then(thoughts)
+            return found.concat(thoughts)
         last = torch.arange(steps, device=batch.items.device) == steps - 1
-        thoughts = replace(thoughts, answers=last.expand_as(thoughts.answers))
-        return replace(found, answers=torch.zeros_like(found.answers)).then(thoughts)
+        thoughts = replace(thoughts, readout=last.expand_as(thoughts.readout))
+        return replace(found, readout=torch.zeros_like(found.readout)).concat(thoughts)
 
     def step_scores(self, states: Tensor) -> Tensor:
         """Every step's scores of the catalogue, (B, S + 1, N + 1), from `thoughts` (B, S + 1, D)."""

@@ -36,7 +36,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
-from seqlab.runtime.progress import live
+from seqlab.runtime.progress import interactive
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.rq_kmeans import RQKMeans
@@ -223,7 +223,7 @@ def pretrain(config: Config, split: Split, seed: int = 0) -> FAMAE:
         famae = FAMAE(config, *fields(split))
         optimizer = torch.optim.AdamW(famae.parameters(), config.field_rate, weight_decay=1e-5)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.field_epochs, 1))
-        for epoch in tqdm(range(config.field_epochs), "famae", unit="epoch", disable=not live()):
+        for epoch in tqdm(range(config.field_epochs), "famae", unit="epoch", disable=not interactive()):
             for batch in split.train.training_batches(config.max_length, 512, seed * 1_000_003 + epoch):
                 famae.loss(*famae.draw(batch)).backward()
                 nn.utils.clip_grad_norm_(famae.parameters(), 1.0)

@@ -155,9 +155,9 @@ class SETRec(nn.Module):
     def layout(self, batch: Batch) -> Layout:
         """What the tokens are that `score` reads: each item's set, the collaborative part first, and the queries."""
         slots = len(self.queries)
-        queries = Layout.of_others(batch.items.new_zeros(len(batch), slots), "query", answers=True)
+        queries = Layout.of_tokens(batch.items.new_zeros(len(batch), slots), "query", readout=True)
         history = Layout.of_events(batch.items, slots, "part")
-        return replace(history, answers=torch.zeros_like(history.answers)).then(queries)
+        return replace(history, readout=torch.zeros_like(history.readout)).concat(queries)
 
     def loss(self, batch: Batch) -> Loss:
         """The mean cross-entropy of the queries over all items, and alpha times the reconstruction of the content."""
