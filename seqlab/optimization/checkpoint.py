@@ -26,7 +26,9 @@ class State:
     targets: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # the weights after the best epoch
-    random: dict[str, Tensor] = field(default_factory=dict)  # of the generators, where epochs have no seeds of their own
+    random: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # of the generators, where epochs have no seeds of their own
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Checkpoint:
 
         Raises `ValueError` where the file belongs to other settings or data.
         """
-        with processes.fail_together():
+        with processes.propagate_errors():
             tensors, scalars = self._read() if processes.index() == 0 else ({}, "")
         tensors, scalars = processes.broadcast(tensors, scalars)
         if not scalars:

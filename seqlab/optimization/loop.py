@@ -84,10 +84,10 @@ class Loop:
         with self.progress as progress, processes.defer_interrupt(self.pressed):
             while state.epoch < self.epochs:
                 if why := self.stop(state):
-                    progress.say(why)
+                    progress.write(why)
                     break
                 self._epoch(state)
-                with processes.fail_together():
+                with processes.propagate_errors():
                     if self.checkpoint is not None and processes.index() == 0:
                         state.random = {} if self.seed is not None else random_state()
                         self.checkpoint.save(state, self.model, self.optimizer)

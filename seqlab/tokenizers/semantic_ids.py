@@ -80,7 +80,9 @@ class SemanticIds(nn.Module):
         codes, kept = self.codes, self._book
         if kept is None or kept[0] is not codes or kept[1] != codes._version:
             if not self.known:
-                raise RuntimeError("this model has no codes yet: call seqlab.training.fit.prepare(model, split), or ids.assign(codebook).")
+                raise RuntimeError(
+                    "this model has no codes yet: call seqlab.training.fit.prepare(model, split), or ids.assign(codebook)."
+                )
             if kept is not None and torch.equal(kept[2].codes[1:].cpu(), codes[1:].cpu()):
                 self._keep(replace(kept[2], codes=codes))  # written anew, moved or read back: the same codes
             else:
@@ -102,9 +104,7 @@ class SemanticIds(nn.Module):
         )  # fmt: skip
 
 
-def semantic_ids(
-    split: Split, choices: Choices, letter: bool = False, checkpoint: Path | None = None
-) -> CodeBook:
+def semantic_ids(split: Split, choices: Choices, letter: bool = False, checkpoint: Path | None = None) -> CodeBook:
     """The semantic IDs by a system's settings, from item text and training events alone.
 
     checkpoint: a folder; a tokenizer that is trained keeps its checkpoint in `tokenizer` there.

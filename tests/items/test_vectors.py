@@ -12,7 +12,7 @@ import torch
 
 from seqlab.datasets.log import make_log
 from seqlab.datasets.splits import leave_one_out
-from seqlab.items.vectors import collaborative, coverage, from_model, item_vectors, validated, sentence, texts, tfidf
+from seqlab.items.vectors import collaborative, coverage, from_model, item_vectors, sentence, texts, tfidf, validated
 from seqlab.runtime.text import DataError
 
 torch.set_num_threads(1)

@@ -29,7 +29,9 @@ def test_errors_are_summed_over_features(fitted):
     torch.testing.assert_close(parts["reconstruction"], total, rtol=1e-3, atol=1e-3)
     mean = RQVAE(**SMALL, epochs=0, reconstruction="mean").fit(X)
     summed = RQVAE(**SMALL, epochs=0).fit(X)
-    ratio = summed.network_.parts(x)[0]["reconstruction"].detach() / mean.network_.parts(x)[0]["reconstruction"].detach()
+    ratio = (
+        summed.network_.parts(x)[0]["reconstruction"].detach() / mean.network_.parts(x)[0]["reconstruction"].detach()
+    )
     assert float(ratio) == pytest.approx(24, rel=1e-3)
 
 
