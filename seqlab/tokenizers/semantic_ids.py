@@ -81,7 +81,8 @@ class SemanticIds(nn.Module):
         if kept is None or kept[0] is not codes or kept[1] != codes._version:
             if not self.known:
                 raise RuntimeError(
-                    "this model has no codes yet: call seqlab.training.fit.prepare(model, split), or ids.assign(codebook)."
+                    "this model has no codes yet: call prepare(model, split) of seqlab.training.fit, or "
+                    "ids.assign(codebook)."
                 )
             if kept is not None and torch.equal(kept[2].codes[1:].cpu(), codes[1:].cpu()):
                 self._keep(replace(kept[2], codes=codes))  # written anew, moved or read back: the same codes

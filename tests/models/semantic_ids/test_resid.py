@@ -163,7 +163,7 @@ def test_the_loss_is_cross_entropy_of_scaled_cosines_over_the_known_values_of_ev
                 rows = model.table.weight[int(model.offsets[field]) + 2 :][: model.met[field]]
                 cosines = F.cosine_similarity(states[row], rows, dim=1)
                 total = total - (16**0.5 * cosines).log_softmax(0)[value - 1]
-    torch.testing.assert_close(model.loss(items, lengths, hide), total / 3)
+    torch.testing.assert_close(model.field_loss(items, lengths, hide), total / 3)
 
 
 # what comes out
