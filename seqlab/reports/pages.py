@@ -10,7 +10,8 @@ import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.theme import CONFIG, as_html
+from seqlab.figures.html import plotly_html
+from seqlab.figures.theme import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +75,7 @@ def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
             live = data.pop(WIDGET, None) is not None
             data.pop("application/javascript", None)
             if PLOTLY in data:
-                data["text/html"] = as_html(data.pop(PLOTLY))
+                data["text/html"] = plotly_html(data.pop(PLOTLY))
             elif live and "text/html" not in data:
                 sentence = "An interactive control: open the notebook in JupyterLab to use it."
                 data["text/html"] = f'<p class="still-missing">{sentence}</p>'
