@@ -28,7 +28,7 @@ class Html(Markup):
     @property
     def markup(self) -> str:
         """The HTML with its style sheet, ready to be shown."""
-        return style() + Html("<div class='sl'>{}</div>").format(self)
+        return str(style() + Html("<div class='sl'>{}</div>").format(self))
 
     def _repr_html_(self) -> str:
         return self.markup

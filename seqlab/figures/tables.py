@@ -23,13 +23,10 @@ def table(frame: pd.DataFrame, digits: int = 4) -> Html:
     import pandas as pd
 
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns]
-    first = [] if not len(frame.columns) or numeric[0] else frame.iloc[:, 0]
-    whole_words = max((len(word) for value in first for word in str(value).split()), default=WHOLE_WORD) <= WHOLE_WORD
-    columns = [
-        (name, Html(" class='n'" if number else "")) for name, number in zip(frame.columns, numeric, strict=True)
-    ]
+    words = [] if not numeric or numeric[0] else [word for value in frame.iloc[:, 0] for word in str(value).split()]
+    whole_words = bool(words) and max(map(len, words)) <= WHOLE_WORD
     rows = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False)]
-    return render("table.html.j2", columns=columns, rows=rows, whole_words=whole_words)
+    return render("table.html.j2", names=frame.columns, numeric=numeric, rows=rows, whole_words=whole_words)
 
 
 def smells(frame: pd.DataFrame) -> Html:

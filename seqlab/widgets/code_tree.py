@@ -232,17 +232,15 @@ class CodeTree:
         self._filling = False
         return chosen
 
-    def _spread(self, chosen: pd.DataFrame) -> str:
-        """In words, where the items of a branch are in the other tokenizer."""
+    def _spread(self, chosen: pd.DataFrame) -> Html:
+        """The first codes of a branch's items in the other tokenizer, as a sentence."""
         if self.there is None or not self.path:
-            return ""
+            return Html("")
         counts = chosen["there"].value_counts()
-        return Html(
-            "<div>In {} these {:,} items have {:,} different first code{}; the most frequent, {}, has {:,} of them.</div>"
-        ).format(
-            text(self.names[1]), len(chosen), len(counts), "s" * (len(counts) != 1), text(_name((counts.index[0],))),
-            counts.iloc[0],
-        )  # fmt: skip
+        listed = Html("{:,} different first code{}; the most frequent, {}, has {:,} of them").format(
+            len(counts), "s" * (len(counts) != 1), text(_name((counts.index[0],))), counts.iloc[0]
+        )
+        return Html("<div>In {} these {:,} items have {}.</div>").format(text(self.names[1]), len(chosen), listed)
 
     def item(self, item: int) -> Html:
         """One item's code in each tokenizer, and the items that share the most of it."""

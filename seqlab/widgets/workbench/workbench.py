@@ -175,7 +175,7 @@ class Workbench:
         self.keep.on_click(guard(lambda _: self._pin()))
         self.body = ipywidgets.VBox([self.desk.view], layout={"width": "100%"})
         bar = ipywidgets.HBox([self.name, self.keep, self.pinned], layout={"flex_flow": "row wrap"})
-        parts = [ipywidgets.HTML(style()), self.choice.view, bar, self.status.view, self.progress, self.body]
+        parts = [ipywidgets.HTML(str(style())), self.choice.view, bar, self.status.view, self.progress, self.body]
         view = ipywidgets.VBox([*parts, self.status.page], layout={"width": "100%"})
         return view.add_class("seqlab-panel").add_class("seqlab-workbench")
 
