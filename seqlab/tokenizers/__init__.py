@@ -98,8 +98,8 @@ def make_codebook(
     tokenizer: one of `create`, or its name; it is fitted on X if it is not fitted yet. X: (N, d) finite
     vectors of the items 1..N. resolve: what is done about equal tuples (see resolve.py); popularity: (N,) or
     (N + 1,) training counts. vectors: words for what X is, printed with the numbers. most: codes that a column which
-    distinguishes equal tuples may have (None: as many as needed). checkpoint: a folder for the checkpoint of a tokenizer
-    that is trained.
+    distinguishes equal tuples may have (None: as many as needed). checkpoint: a folder for the checkpoint of a
+    tokenizer that is trained.
     Raises DataError (a ValueError) naming the first bad row of X.
     """
     import numpy as np

@@ -112,8 +112,8 @@ def _sums(X: np.ndarray, of: np.ndarray, clusters: int) -> np.ndarray:
 def column_potentials(cost: Tensor, temperature: float, rounds: int, start: Tensor) -> Tensor:
     """Sinkhorn's iteration for equal column sums (Cuturi 2013): potentials (K,) of cost (n, K), from `start` (K,).
 
-    The transport plan is `softmax((potentials - cost) / temperature)` over the columns; each row has mass 1. In double
-    precision sums are taken of logarithms, which hold where exp vanishes; in single precision directly, which is faster.
+    The transport plan is `softmax((potentials - cost) / temperature)` over the columns; each row has mass 1. Double
+    precision sums in logarithms, which hold where exp vanishes; single precision sums directly, which is faster.
     """
     share, scaled, exact = float(np.log(len(cost) / cost.shape[1])), cost / -temperature, cost.element_size() == 8
     for _ in range(rounds):
