@@ -166,7 +166,7 @@ def test_a_system_that_only_lists_tells_what_ties_with_the_last_item(name):
     book = CodeBook(torch.tensor([[0, 0, 0, 0], *[[item % 2, item % 3 // 2, 0, 0] for item in range(10)]]), (2,) * 4)
     torch.manual_seed(0)
     model = models.build(name, SPLIT.n_items, small(name, levels=(2,) * 4, width=4))
-    model.ids.adopt(book)
+    model.ids.assign(book)
     prepare(model, SPLIT)
     whole = model.eval().recommend(batch_of(HISTORIES), 10)
     for k in range(1, 10):

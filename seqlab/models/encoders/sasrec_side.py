@@ -108,10 +108,10 @@ class SASRecSide(nn.Module):
 
     def prepare(self, split: Split) -> None:
         """Look up the item vectors, from item text and training events alone; those given with `assign` stay."""
-        from seqlab.items.vectors import item_vectors, usual
+        from seqlab.items.vectors import default_source, item_vectors
 
         if not bool(self.items.vectors.any()):
-            self.assign(item_vectors(split, self.config.vectors or usual(split.log)))
+            self.assign(item_vectors(split, self.config.vectors or default_source(split.log)))
 
     def assign(self, vectors: np.ndarray | Tensor) -> None:
         """Take these item vectors (N, d). Raises `ValueError` where they are too wide, too many or not numbers."""

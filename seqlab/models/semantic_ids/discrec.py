@@ -23,19 +23,21 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from seqlab import contracts, decoding
-from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
-from seqlab.datasets.sequences import Batch
+from seqlab.contracts import Card, Measurement, Published
+from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import How
-from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
-from seqlab.tracing import Layout, Tap
+from seqlab.tokenizers.semantic_ids import semantic_ids
+from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
+    from seqlab.tokenizers.codebook import CodeBook
 
 CARD = Card(
     claim="Disentangled codes beat TIGER's.",
@@ -82,41 +84,20 @@ class Config(Settings):
     cuts: Count = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
 
 
-class DiscRec(nn.Module):
+class DiscRec(SemanticIdModel):
     """P(item | history) = product over levels of P(code | codes before it, history), all read through two branches."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__()
-        self.config = config
         encoder = config.layout == "encoder_decoder"
 
         def mix(written: bool) -> Branches:
             return Branches(config, causal=written or not encoder, writes=written)
 
-        self.writer = SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None)
-        self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config)
+        super().__init__(config, n_items, SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None))
 
-    def prepare(self, split: Split) -> None:
-        """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
-        if not self.ids.known:
-            self.ids.adopt(semantic_ids(split, self.config))
-
-    def loss(self, batch: Batch) -> Loss:
-        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        return self.writer.loss(batch, self.ids.codes, self.config.cuts)
-
-    def layout(self, batch: Batch) -> Layout:
-        """What the tokens of the histories are: a start, then the codes of each item."""
-        return self.writer.layout(batch.items)
-
-    def decoder(self, batch: Batch) -> contracts.Decoder:
-        """The model about to write the next item's codes for these users; the histories are read here, once."""
-        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
-
-    def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.recommend(self, batch, k)
+    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
+        """The codes of `config.tokenizer`."""
+        return semantic_ids(split, self.config, checkpoint=checkpoint)
 
 
 class Branches(nn.Module):

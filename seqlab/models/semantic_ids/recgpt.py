@@ -42,6 +42,8 @@ from seqlab.tokenizers.semantic_ids import SemanticIds, noted, semantic_ids
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
 
 CARD = Card(
@@ -120,23 +122,25 @@ class RecGPT(nn.Module):
         self.ids = SemanticIds(n_items, config)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 
-    def prepare(self, split: Split) -> None:
-        """Tokenize the catalogue with `config.tokenizer` and cut its vectors; what `ids.adopt` and `cut` took stays."""
-        from seqlab.items.vectors import has_words, item_vectors
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Tokenize the catalogue with `config.tokenizer` and cut its vectors, unless `ids.assign` and `cut` have."""
+        from seqlab.items.vectors import item_vectors, words_or_collaborative
         from seqlab.tokenizers import make_codebook
         from seqlab.tokenizers.fsq import FSQ
 
         config = self.config
-        usual = "tfidf" if has_words(split.log) else "collaborative"  # of words alone, if there are any
-        source = config.vectors or usual
+        source = config.vectors or words_or_collaborative(split.log)
+        folder = None if checkpoint is None else checkpoint / "tokenizer"
         if not self.ids.known and config.tokenizer == "fsq":
             X, counts = of_length_1(item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
             grid = FSQ(levels=self.told, values=config.values)
-            most = config.levels[-1]
-            book = make_codebook(grid, X, resolve=config.resolve, popularity=counts, vectors=source, most=most)
-            self.ids.adopt(noted(book, config.levels[: self.told], split.n_items))
+            book = make_codebook(
+                grid, X, resolve=config.resolve, popularity=counts, vectors=source, most=config.levels[-1],
+                checkpoint=folder,
+            )  # fmt: skip
+            self.ids.assign(noted(book, config.levels[: self.told], split.n_items))
         elif not self.ids.known:
-            self.ids.adopt(semantic_ids(split, replace(config, vectors=source)))
+            self.ids.assign(semantic_ids(split, replace(config, vectors=source), checkpoint=checkpoint))
         if self.dense and not bool(self.chunks.any()):
             self.cut(of_length_1(item_vectors(split, source)))
 
@@ -145,9 +149,9 @@ class RecGPT(nn.Module):
 
         Raises `ValueError` for more numbers than the slots hold, and for another number of items.
         """
-        from seqlab.items.vectors import own
+        from seqlab.items.vectors import validated
 
-        x, slots = torch.from_numpy(own(X, len(self.ids.codes) - 1)), self.told
+        x, slots = torch.from_numpy(validated(X, len(self.ids.codes) - 1)), self.told
         if x.shape[1] > slots * self.config.chunk:
             raise ValueError(
                 f"vectors of {x.shape[1]} numbers do not fit {slots} slots of {self.config.chunk}; "

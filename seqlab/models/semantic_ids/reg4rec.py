@@ -38,6 +38,8 @@ from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
 
 CARD = Card(
@@ -66,7 +68,7 @@ class Config(Settings):
     dropout: Share = 0.2
     levels: tuple[Count, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
     tokenizer: str = "parallel_vq"  # of seqlab.tokenizers; random_codes is the control
-    vectors: str | None = None  # of items.vectors; none: as items.vectors.usual says
+    vectors: str | None = None  # of items.vectors; none: as items.vectors.default_source
     resolve: How = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
     temperature: PositiveFloat = 0.1  # of the logits; .1
     order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all
@@ -101,16 +103,16 @@ class REG4Rec(nn.Module):
         self.answers = nn.ModuleList(
             nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(slots)
         )
-        self.live, self.chosen = Tap("beam", "user step rank"), Tap("order", "user rank step")
+        self.beam, self.chosen = Tap("beam", "user step rank"), Tap("order", "user rank step")
         initialization.normal(self.table, self.positions, self.slots, self.first)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
         self.ids = SemanticIds(n_items, config, ordered=False)
 
-    def prepare(self, split: Split) -> None:
-        """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Tokenize the catalogue with `config.tokenizer`, unless `ids.assign` has set its codes before."""
         if not self.ids.known:
-            self.ids.adopt(semantic_ids(split, self.config))
+            self.ids.assign(semantic_ids(split, self.config, checkpoint=checkpoint))
 
     def states(self, batch: Batch) -> Tensor:
         """The user after every item: (B, T, D)."""
@@ -217,9 +219,9 @@ class REG4Rec(nn.Module):
             parent, slot, code, node, scores, trust = (column.gather(1, keep) for column in columns)
             seen.append(scores)
             walk.go(parent, slot, code)
-        if self.live.active:
+        if self.beam.active:
             most = max(one.shape[1] for one in seen)
-            self.live(torch.stack([F.pad(one, (0, most - one.shape[1]), value=-torch.inf) for one in seen], 1))
+            self.beam(torch.stack([F.pad(one, (0, most - one.shape[1]), value=-torch.inf) for one in seen], 1))
         leaf = torch.where(scores == -torch.inf, -1, book.trie.find(walk.codes))
         return Paths(decoding.Beams(book.trie, leaf, scores), self.chosen(walk.order), tuple(pruned))
 

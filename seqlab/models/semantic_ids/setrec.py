@@ -245,9 +245,8 @@ def _vectors(split: Split, source: str | None, width: int, seed: int) -> np.ndar
     """Item vectors (N, at most `width` where the source lets one choose), from text and training events alone."""
     import numpy as np
 
-    from seqlab.items.vectors import has_words, item_vectors
+    from seqlab.items.vectors import item_vectors, words_or_collaborative
 
     if source == "random":
         return np.random.default_rng(seed).standard_normal((split.n_items, width), dtype=np.float32)
-    usual = "tfidf" if has_words(split.log) else "collaborative"
-    return item_vectors(split, source or usual, width)
+    return item_vectors(split, source or words_or_collaborative(split.log), width)
