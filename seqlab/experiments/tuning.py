@@ -24,8 +24,8 @@ from seqlab import models
 from seqlab.datasets import leave_one_out, load
 from seqlab.experiments import leaderboard
 from seqlab.optimization.options import Options
-from seqlab.runtime import settings
 from seqlab.runtime.files import atomic_write, exclusive_lock
+from seqlab.runtime.settings import field_types, split_values, validate
 
 if TYPE_CHECKING:
     import optuna
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """What a search found.
 
     arm: the best settings, as `seqlab leaderboard` takes them; preset: the same as sections of `presets/<system>.toml`.
@@ -56,15 +56,15 @@ def tune(
     seed: int = 0,
     runs: str | Path = "data/runs",
     seen_filter: bool | None = None,
-    say: Callable[[str], None] = print,
-    reading: Mapping[str, str] | None = None,
-) -> Tuned:
+    echo: Callable[[str], None] = print,
+    load_options: Mapping[str, str] | None = None,
+) -> TuningResult:
     """Search `space` by so many trials in all, those of earlier calls with the same arguments among them.
 
     space: for a setting of the system or of training "1e-4..1e-2:log", "16..128" or "a,b,c" (of lists "64,64;128,128").
     given: settings of all trials. seed: of training and of the search. The first trial has the settings in force, those
     of the preset or the defaults, where the space holds them; the others are drawn, numbers to three digits.
-    reading: how a file is read, as `datasets.load` takes it.
+    load_options: how a file is read, as `datasets.load` takes it.
     A trial that fails by its settings (a loss that is not finite, a width that the heads do not divide) counts, and
     is told.
 
@@ -77,7 +77,7 @@ def tune(
     distributions = _distributions(arm, space, given)
     from optuna.trial import TrialState  # now it is known to be there
 
-    split = leave_one_out(load(dataset, **(reading or {})))
+    split = leave_one_out(load(dataset, **(load_options or {})))
 
     def planned(chosen: dict[str, Any]) -> leaderboard.Plan:
         return leaderboard.plan(arm, split, seed, runs, given | chosen, seen_filter)
@@ -92,17 +92,17 @@ def tune(
         whole = [trial for trial in study.trials if trial.params.keys() == space.keys()]  # else killed while drawn
         done = {trial.number: (_tidy(trial.params), trial.value) for trial in whole if trial.state.is_finished()}
         cut_off = [trial for trial in whole if not trial.state.is_finished()]
-        say(f"{trials} trials of {arm} on {split.log.name}, {len(done)} of them finished before.")
+        echo(f"{trials} trials of {arm} on {split.log.name}, {len(done)} of them finished before.")
         while len(done) < trials:
             trial = cut_off.pop(0) if cut_off else _drawn(study, distributions, seed)
             chosen, value = _tidy(trial.params), None
-            say(f"trial {len(done) + 1}/{trials}, {leaderboard.as_words(chosen)}:")
+            echo(f"trial {len(done) + 1}/{trials}, {leaderboard.format_settings(chosen)}:")
             try:
-                run = planned(chosen).made(split)
+                run = planned(chosen).train_or_load(split)
             except OSError:  # no fault of the settings: the trial is made when the command is called again
                 raise
             except Exception as error:
-                say(f"It failed: {' '.join(str(error).split())}")
+                echo(f"It failed: {' '.join(str(error).split())}")
             else:
                 if run.interrupted:
                     raise KeyboardInterrupt
@@ -110,13 +110,13 @@ def tune(
             study.tell(trial.number, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
             done[trial.number] = chosen, value
             if value is not None:
-                say(f"validation {metric} {value:.4f}")
+                echo(f"validation {metric} {value:.4f}")
     if all(value is None for _, value in done.values()):
         raise ValueError(f"Every trial of {arm} failed; try narrower ranges.")
     best, _ = max(done.values(), key=lambda trial: -math.inf if trial[1] is None else trial[1])
     table = pd.DataFrame([chosen | {metric: value} for chosen, value in done.values()], pd.Index(done, name="trial"))
-    words = leaderboard.as_words({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
-    return Tuned(f"{arm}:{words}", _preset(planned(best), split.log.card or split.log.name), table)
+    words = leaderboard.format_settings({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
+    return TuningResult(f"{arm}:{words}", _preset(planned(best), split.log.card or split.log.name), table)
 
 
 def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> dict[str, BaseDistribution]:
@@ -130,7 +130,7 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
             "There is nothing to search; give the space of a setting, such as learning_rate=1e-4..1e-2:log."
         )
     system, *words = arm.split(":")
-    config, options = settings.types_of(models.module(system).Config), settings.types_of(Options)
+    config, options = field_types(models.module(system).Config), field_types(Options)
     found: dict[str, BaseDistribution] = {}
     for key, text in space.items():
         if key in given or any(word.startswith(f"{key}=") for word in words):
@@ -141,15 +141,15 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
             models.configure(system, {key: text}, also=options)  # says what it may have meant
         kind = (config | options)[key]
         if match := re.fullmatch(r"(.+?)\.\.(.+?)(:log)?", text):
-            low, high = (settings.read_as(kind, end, key) for end in match.group(1, 2))
+            low, high = (validate(kind, end, key) for end in match.group(1, 2))
             makes = {int: IntDistribution, float: FloatDistribution}.get(type(low))
             if makes is None or type(high) is not type(low) or not low < high < math.inf or (match[3] and low <= 0):
                 raise ValueError(f"{key}={text} is no range of numbers; it looks like 16..128, or 1e-4..1e-2:log.")
             found[key] = makes(low, high, log=bool(match[3]))
         else:
-            choices = settings.split_values(kind, text, key)
+            choices = split_values(kind, text, key)
             for choice in choices:
-                settings.read_as(kind, choice, key)
+                validate(kind, choice, key)
             found[key] = CategoricalDistribution(choices)
     return found
 
@@ -158,13 +158,13 @@ def _in_force(plan: leaderboard.Plan, distributions: dict[str, BaseDistribution]
     """What a plan without a search has for the settings of the space; those that lie outside of it are left out."""
     from optuna.distributions import CategoricalDistribution
 
-    kinds = settings.types_of(models.module(plan.system).Config) | settings.types_of(Options)
+    kinds = field_types(models.module(plan.system).Config) | field_types(Options)
     values = json.loads(plan.key["settings"]) | json.loads(plan.key["options"])
     found = {}
     for key, space in distributions.items():
-        value = settings.read_as(kinds[key], values[key], key)
+        value = validate(kinds[key], values[key], key)
         if isinstance(space, CategoricalDistribution):
-            same = [choice for choice in space.choices if settings.read_as(kinds[key], choice, key) == value]
+            same = [choice for choice in space.choices if validate(kinds[key], choice, key) == value]
             if same:
                 found[key] = same[0]
         elif value is not None and space.low <= value <= space.high:

@@ -1,7 +1,6 @@
-"""Tidy tables -> plotly figures or escaped HTML. Nothing here knows a model.
+"""Draws tidy tables as plotly figures or escaped HTML, independently of any model.
 
-Names are imported when first used, so that `import seqlab.figures` costs nothing. (No file has the name of a function
-in it: the module would hide the function.)
+Names are imported lazily. No module has the name of a public function, because it would shadow the function.
 """
 
 import lazy_loader
@@ -10,7 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "log_portraits": ["history_lengths", "popularity", "gaps", "repeats_by_lag"],
-        "tables": ["smells", "table", "top_tens", "user_cards", "Html"],
+        "html": ["Html"],
+        "tables": ["neighbours", "smells", "table", "top_tens", "user_cards"],
         "results": ["scoreboard", "differences", "slices", "training_curve"],
         "comparison_tables": ["standings", "group_differences", "user_differences"],
         "cost_quality": ["cost_and_quality"],

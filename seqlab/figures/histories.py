@@ -1,4 +1,4 @@
-"""One history as a picture: what its events are worth, which would have to go, what another user's parts do to it."""
+"""Draws measures of the events of one history, events dropped from it, and patched activations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, render
 from seqlab.figures.theme import FAINT, PALETTE, SCALE, finish, heading, label, labels
 
 if TYPE_CHECKING:
@@ -17,25 +17,12 @@ if TYPE_CHECKING:
 
 FOR, AGAINST = PALETTE[0], PALETTE[1]
 SMALLEST, LARGEST = 0.1, 1.5
-"""Shares recovered that the colours reach at least, and at most."""
-
-BARS = """<style>
-.sl table.bars { width: 100%; table-layout: fixed; } .sl table.bars td, .sl table.bars th { padding: 1px 8px 1px 0; }
-.sl table.bars th { white-space: normal; vertical-align: bottom; }
-.sl table.bars th.n, .sl table.bars td.n { width: 2em; }
-.sl table.bars th div { font-weight: 400; }
-.sl .track { position: relative; height: 15px; margin-right: 40px; }
-.sl .track i { position: absolute; top: 1px; bottom: 1px; min-width: 1px; }
-.sl .track b { position: absolute; top: 0; bottom: 0; border-left: 1px solid rgba(128, 134, 144, .7); }
-.sl .track span { position: absolute; right: -40px; top: 0; font-size: 11px; line-height: 15px;
-  font-variant-numeric: tabular-nums; }
-.sl table.bars tr.asked td { background: rgba(213, 94, 0, .16); }
-</style>"""
+"""The least and the largest end of the colour scale, as shares recovered."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number per event: its name, its unit, the values by position (an event that has none is left out), a format."""
+    """A number per event: its name, its unit, the values by position (events without one are absent), a format."""
 
     name: str
     unit: str
@@ -46,42 +33,30 @@ class Measure:
 def event_measures(titles: Sequence[str], measures: Sequence[Measure], marked: int | None = None) -> Html:
     """A row per event, oldest first, with a bar per measure; right of the line is above zero.
 
-    titles: (T,); marked: the position of a row that stands out.
+    titles: (T,); marked: the position of a highlighted row.
     """
-    share = 20 * min(len(measures), 3) / max(len(measures), 1)
-    heads = "".join(
-        f"<th style='width:{share:.0f}%'>{text(one.name)}<div class='quiet'>{text(one.unit)}</div></th>"
-        for one in measures
-    )
+    width = f"{20 * min(len(measures), 3) / max(len(measures), 1):.0f}"
     scales = [_scale(one) for one in measures]
-    rows = []
-    for at, title in enumerate(titles):
-        bars = "".join(_bar(one, at, *scale) for one, scale in zip(measures, scales, strict=True))
-        asked = " class='asked'" if at == marked else ""
-        rows.append(f"<tr{asked}><td class='n'>{at + 1}</td><td>{text(title, 60)}</td>{bars}</tr>")
-    head = f"<tr><th class='n'></th><th>event, oldest first</th>{heads}</tr>"
-    return Html(f"{BARS}<table class='bars'>{head}{''.join(rows)}</table>")
+    rows = [
+        (title, [_bar(one, at, *scale) for one, scale in zip(measures, scales, strict=True)])
+        for at, title in enumerate(titles)
+    ]
+    return render("event_measures.html.j2", measures=measures, rows=rows, marked=marked, width=width)
 
 
 def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
-    """A history, oldest first, with the events that go struck out (and marked by a word).
+    """A history, oldest first, with the dropped events struck out and labelled.
 
     titles: (T,); dropped: positions from 0.
     """
-    rows = [
-        f"<li><s class='quiet'>{text(title, 60)}</s> <span class='mark look'>dropped</span></li>"
-        if at in dropped
-        else f"<li>{text(title, 60)}</li>"
-        for at, title in enumerate(titles)
-    ]
-    return Html(f"<h4>The history, oldest first</h4><ol class='long'>{''.join(rows)}</ol>")
+    return render("dropped_events.html.j2", titles=titles, dropped=dropped)
 
 
 def patched_places(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:
-    """What every place of every tap recovers of the way to another user's recommendation; two traces: cells, the ring.
+    """How much of another user's recommendation each position of each tap recovers when patched; two traces.
 
-    frame: of `inspection.tracing_grid` (columns tap, kind, from_end, log_probability, recovered); chosen: the tap and
-    the place from the end to ring; caption: escaped words above. Colours end at a share of 1.5 and of -1.
+    frame: of `inspection.tracing_grid` (columns tap, kind, from_end, log_probability, recovered); chosen: the tap
+    and the position from the end to ring; caption: escaped text above. The colour scale ends at shares of -1 and 1.5.
     """
     import plotly.graph_objects as go
 
@@ -125,18 +100,18 @@ def patched_places(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, c
 
 
 def _scale(measure: Measure) -> tuple[float, float]:
-    """Where the zero line is, and how much of the width one unit takes; both in percent."""
+    """The position of the zero line, and the width of one unit; both in percent of the column."""
     low, high = min([0.0, *measure.values.values()]), max([0.0, *measure.values.values()])
     unit = 100 / (high - low or 1.0)
     return (0.0 - low) * unit, unit
 
 
-def _bar(measure: Measure, at: int, zero: float, unit: float) -> str:
+def _bar(measure: Measure, at: int, zero: float, unit: float) -> dict[str, str] | None:
     if at not in measure.values:
-        return "<td><div class='track'><span class='quiet'>–</span></div></td>"
+        return None
     value = measure.values[at]
     left, colour = (zero, FOR) if value >= 0 else (zero + value * unit, AGAINST)
-    return (
-        f"<td><div class='track'><i style='left:{left:.1f}%;width:{abs(value) * unit:.1f}%;background:{colour}'></i>"
-        f"<b style='left:{zero:.1f}%'></b><span>{value:{measure.form}}</span></div></td>"
-    )
+    return {
+        "left": f"{left:.1f}", "width": f"{abs(value) * unit:.1f}", "colour": colour, "zero": f"{zero:.1f}",
+        "value": f"{value:{measure.form}}",
+    }  # fmt: skip

@@ -1,46 +1,44 @@
-"""Pages out of executed notebooks: HTML whole in itself, which opens with the network off."""
+"""Makes self-contained HTML pages, which open without a network, of executed notebooks."""
 
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import re
-import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.theme import CONFIG, as_html
+from seqlab.figures.html import environment, plotly_html
+from seqlab.figures.theme import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import jinja2
-    import markupsafe
     from nbformat import NotebookNode
 
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+STILL_MISSING = '<p class="still-missing">An interactive control: open the notebook in JupyterLab to use it.</p>'
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
-    """One self-contained page of an executed notebook; `about` is what provenance.json holds.
+    """One self-contained page of an executed notebook; `about` is the content of provenance.json.
 
-    Figures are drawn by a single copy of plotly.js in the page. A widget shows its still, the text/html that it
-    offers beside its live view. Scripts and styles from other addresses are left out.
+    Figures are drawn by a single copy of plotly.js in the page. A widget is shown as its still, the
+    text/html beside its interactive view. Scripts and styles from other addresses are left out.
     """
     from bs4 import BeautifulSoup
     from nbconvert import HTMLExporter
     from plotly.offline import get_plotlyjs
     from traitlets.config import Config
 
-    notebook = _without_live_outputs(notebook)
+    notebook = _static(notebook)
     kinds = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"]
     exporter = HTMLExporter(
         template_file=str(TEMPLATES / "cells.html.j2"),
         config=Config({"NbConvertBase": {"display_data_priority": kinds}, "HTMLExporter": {"embed_images": True}}),
-        filters={"clean_prose": _clean},
+        filters={"clean_prose": _sanitized},
         exclude_anchor_links=True,
     )
     resources = {"metadata": {"name": about["name"], "path": about.get("folder", "")}}
@@ -49,40 +47,43 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
     for element in soup.find_all(["script", "link"]):
         if element.get("src") or element.get("href"):
             element.decompose()
+    sheets: set[str] = set()
+    for element in soup.find_all("style"):
+        if (sheet := str(element)) in sheets:  # every table brings the same one
+            element.decompose()
+        sheets.add(sheet)
     cells = str(soup)
     drawn = "Plotly.newPlot" in cells and not re.search(r"plotly\.js v\d", cells)
     plotly = re.sub(r"</(script)", r"<\\/\1", get_plotlyjs(), flags=re.IGNORECASE) if drawn else ""
-    return _page("report.html.j2", {
-        **about, "cells": _safe(cells), "plotly": _safe(plotly), "plotly_config": CONFIG,
-        "has_traceback": 'id="error"' in cells,
-    })  # fmt: skip
+    return _page(
+        "report.html.j2", **about, cells=cells, plotly=plotly, plotly_config=CONFIG, has_traceback='id="error"' in cells
+    )
 
 
 def index_page(reports: list[dict[str, Any]]) -> str:
-    """The page that lists reports, each what its provenance.json holds and `numbers`, how many it recorded."""
+    """The page that lists reports: for each the content of provenance.json, and `numbers`, the count of its results."""
     failed = sum(not report["ok"] for report in reports)
-    return _page("index.html.j2", {"title": "seqlab reports", "reports": reports, "failed": failed})
+    return _page("index.html.j2", title="seqlab reports", reports=reports, failed=failed)
 
 
-def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
-    """A copy in which figures are HTML that a page's plotly.js draws, and live widget views are gone."""
+def _static(notebook: NotebookNode) -> NotebookNode:
+    """A copy with figures as HTML for the plotly.js of the page, and without interactive widget views."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            live = data.pop(WIDGET, None) is not None
+            interactive = data.pop(WIDGET, None) is not None
             data.pop("application/javascript", None)
             if PLOTLY in data:
-                data["text/html"] = as_html(data.pop(PLOTLY))
-            elif live and "text/html" not in data:
-                sentence = "An interactive control: open the notebook in JupyterLab to use it."
-                data["text/html"] = f'<p class="still-missing">{sentence}</p>'
+                data["text/html"] = plotly_html(data.pop(PLOTLY))
+            elif interactive and "text/html" not in data:
+                data["text/html"] = STILL_MISSING
     return notebook
 
 
-def _clean(html: str) -> str:
-    """Prose as JupyterLab shows it: formatting stays, scripts and handlers go."""
+def _sanitized(html: str) -> str:
+    """Prose without scripts and event handlers; formatting is kept, as in JupyterLab."""
     import bleach
 
     tags = {
@@ -97,23 +98,7 @@ def _clean(html: str) -> str:
     return bleach.clean(html, tags=tags, attributes=attributes, protocols=protocols, strip=True)
 
 
-@functools.cache
-def _environment() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters["plain"] = lambda it: it if it and isinstance(it, str) else json.dumps(it, ensure_ascii=False)
-    environment.filters["urlencode"] = lambda text: urllib.parse.quote(text, safe="")
-    environment.globals["style"] = _safe((TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return environment
-
-
-def _page(template: str, content: Mapping[str, Any]) -> str:
-    return _environment().get_template(template).render(content)
-
-
-def _safe(html: str) -> markupsafe.Markup:
-    """Marks our own HTML as not to be escaped; everything else is."""
-    import markupsafe
-
-    return markupsafe.Markup(html)
+def _page(template: str, **values: Any) -> str:
+    made = environment(TEMPLATES)
+    made.filters["shown"] = lambda it: it if it and isinstance(it, str) else json.dumps(it, ensure_ascii=False)
+    return made.get_template(template).render(values)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from seqlab import models, presets
 from seqlab.datasets import leave_one_out
 from seqlab.experiments import leaderboard
+from seqlab.optimization import options
 from seqlab.optimization.options import Options
 from seqlab.runs import identity
 from seqlab.training import fit
@@ -109,7 +110,7 @@ def test_an_option_that_comes_later_renames_no_run(monkeypatch: pytest.MonkeyPat
     split = leave_one_out(chain_log())
     one = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
     later = dataclasses.make_dataclass("Options", [("fresh", int, 5)], bases=(Options,), frozen=True, kw_only=True)
-    for module in (leaderboard, identity, presets):
+    for module in (leaderboard, identity, presets, options):
         monkeypatch.setattr(module, "Options", later)
     again = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
     assert again.options.fresh == 5 and again.folder == one.folder
@@ -160,7 +161,7 @@ def test_arms_are_told_apart_and_compared_with_one_of_them_user_by_user(chained:
 def test_the_words_that_tell_arms_apart_are_read_as_the_settings_they_came_from() -> None:
     chosen = [{"levels": (8, 8)}, {"levels": (16, 8, 8), "vectors": "tfidf"}, {"dense": False}]
     configs = [models.configure("recgpt", one) for one in chosen]
-    words = leaderboard.told_apart([dataclasses.asdict(config) for config in configs])
+    words = leaderboard.differing_settings([dataclasses.asdict(config) for config in configs])
     read = [dict(word.split("=") for word in one.removeprefix(":").split(":")) for one in words]
     assert [models.configure("recgpt", one) for one in read] == configs
 

@@ -41,13 +41,13 @@ class Sealed(dict):
 def test_the_best_by_validation_is_found_and_nothing_else_is_looked_at(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = leaderboard.Plan.made
+    made = leaderboard.Plan.train_or_load
 
     def sealed(self, split):
         run = made(self, split)
         return dataclasses.replace(run, metrics=Sealed(run.metrics))
 
-    monkeypatch.setattr(leaderboard.Plan, "made", sealed)
+    monkeypatch.setattr(leaderboard.Plan, "train_or_load", sealed)
     space = {"learning_rate": "1e-6,3e-2", "dim": "2..32:log"}
     given = {key: value for key, value in QUICK.items() if key != "dim"} | {"heads": "1"}
     tuned = tune("sasrec:dropout=0.1", log, space, 8, given, runs=tmp_path / "runs")
@@ -80,7 +80,7 @@ def test_a_search_killed_mid_way_ends_as_if_it_had_not_been(log: Path, tmp_path:
     with study.open("ab") as file:
         file.write(b'{"op_code":6,"work')  # as by a process that dies while it writes
     said = []
-    tuned = tune("sasrec", log, SPACE, trials, given, runs=runs, say=said.append)
+    tuned = tune("sasrec", log, SPACE, trials, given, runs=runs, echo=said.append)
     assert said[0] == f"4 trials of sasrec on log, {len(before)} of them finished before."
     assert before == {name: written(folder) for name, folder in finished(runs).items() if name in before}
     assert len(finished(runs)) == trials and not list(runs.glob("*/*.partial"))
@@ -120,7 +120,7 @@ def test_a_trial_that_fails_counts_and_a_full_disk_does_not(
 ) -> None:
     said, space = [], {"dim": "8,9", "learning_rate": "1e-3..1e-2"}  # two heads do not divide 9
     given = {key: value for key, value in QUICK.items() if key != "dim"}
-    tuned = tune("sasrec", log, space, 6, given, runs=tmp_path / "runs", say=said.append)
+    tuned = tune("sasrec", log, space, 6, given, runs=tmp_path / "runs", echo=said.append)
     assert (tuned.trials["ndcg@10"].isna() == (tuned.trials["dim"] == "9")).all()
     assert 0 < sum(line.startswith("It failed: ") for line in said) < 6 and ":dim=8:" in tuned.arm
     with pytest.raises(ValueError, match="Every trial of sasrec failed"):
@@ -154,12 +154,12 @@ def test_the_command_says_what_to_do_with_what_it_found(
     [
         (["sasrek", "--space", "dim=8,16"], "Did you mean 'sasrec'?"),
         (["sasrec", "--space", "dimm=8,16"], "Did you mean 'dim'?"),
-        (["sasrec", "--space", "dim=8,wide"], "dim must be int (got 'wide')"),
+        (["sasrec", "--space", "dim=8,wide"], "dim must be a whole number (got 'wide')"),
         (["sasrec", "--space", "dim=16..8"], "dim=16..8 is no range of numbers"),
         (["sasrec", "--space", "dropout=0..1:log"], "dropout=0..1:log is no range of numbers"),
-        (["sasrec", "--space", "dropout=nan..1"], "dropout=nan..1 is no range of numbers"),
-        (["sasrec", "--space", "loss=a..b"], "loss must be one of"),
-        (["tiger", "--space", "levels=32,64"], "semicolons tell its values apart"),
+        (["sasrec", "--space", "dropout=nan..1"], "dropout must be a finite number (got 'nan')"),
+        (["sasrec", "--space", "loss=a..b"], "loss must be 'softmax'"),
+        (["tiger", "--space", "levels=32,64"], "separate its values by semicolons"),
         (["sasrec:dim=8", "--space", "dim=8,16"], "'dim' is in the space and set for all trials"),
         (["sasrec", "--set", "dim=8", "--space", "dim=8,16"], "'dim' is in the space and set for all trials"),
         (["sasrec", "--space", "dim=8,16", "--space", "dim=32"], "A setting has two spaces"),

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.named import catalog
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
-from seqlab.runs.find import Finished, finished_runs
+from seqlab.runs.find import RunSummary, finished_runs
 
 if TYPE_CHECKING:
     from seqlab.widgets.display import StatusLine
@@ -47,7 +47,7 @@ class RunChoice:
         ]
         self.button = ipywidgets.Button(description="Open these runs", icon="folder-open", layout={"width": "auto"})
         self.told = ipywidgets.HTML()
-        self._found: list[Finished] = []
+        self._found: list[RunSummary] = []
         self._names = {dataset: name}
         self._look(dataset)
         self._offer(chosen)
@@ -89,9 +89,9 @@ class RunChoice:
         for one, folder in zip(self.runs, [*picked, "", "", ""], strict=False):
             one.options = options
             one.value = folder
-        self.told.value = "" if found else Html(f"<div class='quiet'>{text(self._none())}</div>").markup
+        self.told.value = "" if found else Html("<div class='quiet'>{}</div>").format(text(self._none())).markup
 
-    def _on(self, dataset: str) -> list[Finished]:
+    def _on(self, dataset: str) -> list[RunSummary]:
         """The runs on a dataset, the best first."""
         return [run for run in self._found if run.dataset == self._names.get(dataset, dataset)]
 
