@@ -20,7 +20,7 @@ from seqlab.optimization.checkpoint import Checkpoint, State
 from seqlab.optimization.loop import Loop, epoch_seed, learning_rate, make_accelerator, make_optimizer
 from seqlab.optimization.options import Options
 from seqlab.optimization.state import read_state
-from seqlab.presets import usual_options
+from seqlab.presets import default_options
 from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.runs.run import Run, load_run, write
 from seqlab.runtime import processes
@@ -46,7 +46,7 @@ def fit(
 ) -> Run:
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
-    Without `options` those of the preset are taken (see `usual_options`).
+    Without `options` those of the preset are taken (see `default_options`).
     `out` is written whole at the end; until then `<out>.partial` holds the last checkpoint, from which `resume=True`
     goes on to the same weights as an uninterrupted run (same machine, seed and number of processes). A finished run in
     `out` is loaded by `resume=True` if it is the one that this call would make. Ctrl-C stops training and goes on with
@@ -69,7 +69,7 @@ def fit(
     `FloatingPointError` where the loss is not finite (the last checkpoint is kept); `ConnectionAbortedError` where
     another process stopped.
     """
-    options = options or usual_options(model, split)
+    options = options or default_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     for part, queries in (("validation", split.valid), ("test", split.test)):
         if not len(queries):

@@ -11,7 +11,7 @@ query, their mean, plus alpha times the reconstruction; score (1 - beta) s_cf + 
 Changed on purpose: a small Transformer from scratch instead of T5 or Qwen, so no instruction before the history; it
 learns from every position of a history in one pass; scores are divided by sqrt(dim), as tokens are read and matched
 at one scale; the collaborative vectors are factors of training co-occurrence (the authors' are SASRec's: give them to
-`set_vectors`, from the training part); no bias in their projection, so padding and items without training events have
+`assign`, from the training part); no bias in their projection, so padding and items without training events have
 no collaborative token; the queries' mask is 0 / -inf (their T5 adds 1 to the logit of itself, and so hides nothing);
 beta is chosen on validation after training (their script sweeps it on the test users and keeps the best row).
 Reconstructed: the auto-encoder's activations (GELU); the vectors' scale.
@@ -112,13 +112,13 @@ class SETRec(nn.Module):
         self.register_buffer("beta", torch.tensor(0.5 if config.beta is None else config.beta))
 
     def prepare(self, split: Split) -> None:
-        """Set the item vectors that the settings name, unless `set_vectors` was called before."""
+        """Set the item vectors that the settings name, unless `assign` was called before."""
         if bool(self.content[0, 0].isnan()):
             config = self.config
-            self.set_vectors(_vectors(split, config.vectors, config.features, 0),
+            self.assign(_vectors(split, config.vectors, config.features, 0),
                        _vectors(split, config.factors_from, config.factors, 1))  # fmt: skip
 
-    def set_vectors(self, content: np.ndarray | Tensor, collaborative: np.ndarray | Tensor) -> None:
+    def assign(self, content: np.ndarray | Tensor, collaborative: np.ndarray | Tensor) -> None:
         """Set the vectors of the items 1..N, (N, features) and (N, factors) at most.
 
         The collaborative ones must come from the training part alone. Raises `ValueError` (a `DataError`) where
@@ -133,7 +133,7 @@ class SETRec(nn.Module):
         """The sets of all items: (N + 1, C, D), the collaborative token first; padding has zeros."""
         if bool(self.content[0, 0].isnan()):
             raise RuntimeError(
-                "setrec has no item vectors yet: call prepare(split), or set_vectors(content, collaborative)."
+                "setrec has no item vectors yet: call prepare(split), or assign(content, collaborative)."
             )
         semantic = self.tokenizer(self.content).unflatten(1, (self.config.semantic, -1))  # (N + 1, C - 1, D)
         tokens = torch.cat([self.project(self.collaborative)[:, None], semantic], 1)

@@ -34,7 +34,7 @@ def setrec(items=ITEMS, **settings):
     factors = random_vectors[::-1].copy()
     factors[COLD - 1] = 0
     if items == ITEMS:
-        model.set_vectors(random_vectors, factors)
+        model.assign(random_vectors, factors)
     return model.eval()
 
 
@@ -188,8 +188,8 @@ def test_given_vectors_stay_and_those_that_do_not_fit_are_refused():
     assert torch.equal(model.content, before)
     torch.testing.assert_close(before[1:].square().mean(), torch.tensor(1.0))
     with pytest.raises(ValueError, match="have 9 numbers, the model takes features=7"):
-        model.set_vectors(np.ones((ITEMS, 9)), random_vectors)
+        model.assign(np.ones((ITEMS, 9)), random_vectors)
     with pytest.raises(ValueError, match="24 item vectors are needed"):
-        model.set_vectors(random_vectors[:5], random_vectors)
+        model.assign(random_vectors[:5], random_vectors)
     with pytest.raises(RuntimeError, match="no item vectors yet: call prepare"):
         setrec(items=5).score(batch_of([[1]]))
