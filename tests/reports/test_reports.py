@@ -212,7 +212,7 @@ def test_a_file_that_is_not_there_is_looked_for_where_the_shell_is(notebook, mon
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"wrod": "x"}, "Did you mean 'word'?"),
         ({"word;print(1)": "x"}, "there is no parameter"),
@@ -223,9 +223,9 @@ def test_a_file_that_is_not_there_is_looked_for_where_the_shell_is(notebook, mon
         ({"names": [1]}, "each member text"),
     ],
 )
-def test_wrong_parameters_stop_before_anything_runs(notebook, given: dict, said: str) -> None:
+def test_wrong_parameters_stop_before_anything_runs(notebook, given: dict, message: str) -> None:
     path = notebook("greet", GREETING, parameters=PARAMETERS)
-    with pytest.raises(ParameterError, match=re.escape(said)):
+    with pytest.raises(ParameterError, match=re.escape(message)):
         render(path, given)
     assert not (path.parent / "reports").exists()
 
