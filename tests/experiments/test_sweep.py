@@ -232,7 +232,7 @@ def test_an_arm_that_fails_does_not_stop_the_others_and_gives_exit_code_2(
     monkeypatch.setattr(leaderboard.Plan, "train_or_load", faulty)
     plan = leaderboard.plan("markov", leave_one_out(load(log)), 0, tmp_path / "runs", {})
     arms = ["markov", "popularity", "sasrec:learning_rate=1e30:tokens=64", "markov:gaps=1"]
-    with fit._alone(plan.folder):
+    with fit._lock(plan.folder):
         assert code_of("sweep", *arms, "--dataset", log, "--runs", tmp_path / "runs") == 2
     printed = capsys.readouterr()
     assert "[4/4] markov:gaps=1 seed 0 on log: ndcg@10" in printed.out and "Traceback" not in printed.err
