@@ -82,7 +82,7 @@ def gaps(events: pd.DataFrame) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    from seqlab.datasets.event_order import share_moment
+    from seqlab.datasets.event_order import simultaneous
 
     timed = events[events["timestamp"].notna()]
     user, time = timed["user"].to_numpy(), timed["timestamp"].to_numpy()
@@ -94,7 +94,7 @@ def gaps(events: pd.DataFrame) -> go.Figure:
     apart = gap[gap > 0]
     edges = np.geomspace(1, max(apart.max() if len(apart) else 10, 10) * 1.01, 49)
     counts, _ = np.histogram(np.maximum(apart, 1), edges)
-    shared = share_moment(user, time).sum() / len(events)
+    shared = simultaneous(user, time).sum() / len(events)
     kept = counts > 0
     figure.add_bar(
         x=_centres(edges)[kept],

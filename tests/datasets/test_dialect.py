@@ -19,7 +19,7 @@ UNNAMED = {
 @pytest.mark.parametrize(("name", "content", "places"), [(name, *one) for name, one in UNNAMED.items()])
 def test_a_file_without_names_is_said_to_have_none_and_is_read_by_places(tmp_path, name, content, places):
     path = write(tmp_path / name, content)
-    with pytest.raises(DataError, match=r"the first line is data.*user=0, item=1, time=3.*--user 0.*0: '.?3'"):
+    with pytest.raises(DataError, match=r"no header.*user=0, item=1, time=3.*--user 0.*0: '.?3'"):
         load(path)
     log = read(path, *places)
     assert log.n_events == 3 and log.items["item_id"].tolist() == [11, 12]

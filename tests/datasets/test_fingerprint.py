@@ -36,7 +36,7 @@ def test_version_1_of_the_fingerprint_stays_what_stored_runs_hold():
     untimed = make_log(frame([(1, 3, None), (2, 1, 9), (1, 1, 4), (2, 2, 1)]), order="source")
     assert make_log(BASKETS).fingerprint(1) == "509318ca58b16033c67ba956d072ed34582b7d9fd6c865f473514fe3fb4fd819"
     assert untimed.fingerprint(1) == "55e95af4e192b38de485fe59e935ad92c53f506d884d68e159565e9562a57b14"
-    with pytest.raises(ValueError, match="versions 1 and 2"):
+    with pytest.raises(ValueError, match="version of a fingerprint is 1 or 2"):
         untimed.fingerprint(3)
 
 

@@ -30,7 +30,7 @@ def test_text_ids_stay_as_written_unless_all_are_whole_numbers():
     "values", [["8.71234E+12", "8.79999E+12"], ["8.71234E+12", "X9"], ["8,71234E+12", "5"], ["5E+11", "7"], ["1.5e15"]]
 )
 def test_ids_that_a_spreadsheet_rounded_are_refused(values):
-    with pytest.raises(DataError, match=r"column 'id' holds ids in scientific notation.*in row.* 0.*as text"):
+    with pytest.raises(DataError, match=r"column 'id' contains ids in scientific notation.*in row.* 0.*as text"):
         labels(values)
 
 
@@ -61,7 +61,7 @@ def test_ids_that_look_alike_are_kept_apart_but_counted():
 def test_bytes_are_read_as_utf_8_or_refused():
     assert labels([b"caf\xc3\xa9", b"tea"]) == ["café", "tea"]
     assert labels(pd.array([b"b", b"a"], dtype=pd.ArrowDtype(pa.binary()))) == ["a", "b"]
-    with pytest.raises(DataError, match="'id' holds bytes that are no UTF-8"):
+    with pytest.raises(DataError, match="'id' contains bytes that are not UTF-8"):
         labels([b"caf\xe9"])
 
 
@@ -71,5 +71,5 @@ def test_words_that_stand_for_no_id_are_refused(word, kind):
     values = pd.Series(["u1", word, "u2", word], dtype=kind, name="id")
     with pytest.raises(DataError) as caught:
         number_ids(values, "a.csv", np.array([2, 3, 4, 5]))
-    assert f"has no id in 2 of 4 rows ({word!r} stands for none): rows 3, 5." in str(caught.value)
+    assert f"has no id in 2 of 4 rows ({word!r} counts as missing): rows 3, 5." in str(caught.value)
     assert labels(["nadia", "none-such", "na-1"]) == ["na-1", "nadia", "none-such"]

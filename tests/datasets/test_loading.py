@@ -14,7 +14,7 @@ import pytest
 
 from seqlab import models, presets
 from seqlab.datasets import DataError, card, k_core, leave_one_out, load, read, reload
-from seqlab.datasets.loading import _checked, _fetch, _from_official
+from seqlab.datasets.loading import _fetch, _from_official, _with_card_counts
 from seqlab.items import vectors
 from tests.datasets.test_named import BENCHMARKS
 
@@ -62,7 +62,7 @@ def test_an_official_file_is_downloaded_checked_and_read(alone, shop):
     address, one = shop
     paths = _fetch(one, base_url=address)
     assert paths == [alone / "ml-1m" / "ml-1m.zip"]
-    log = _checked(_from_official(one, paths), one)
+    log = _with_card_counts(_from_official(one, paths), one)
     assert log.items["title"].tolist() == [f"Movie {item}" for item in range(1, 7)]
     assert log.events["item"].tolist() == [6, 5, 4, 3, 2, 1] * 6  # oldest first
     assert any("k-core" in note for note in log.notes)
@@ -72,20 +72,20 @@ def test_an_official_file_is_downloaded_checked_and_read(alone, shop):
 def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(alone, shop):
     address, one = shop
     wrong = replace(one, official=(replace(one.official[0], checksum="md5:" + "0" * 32),))
-    with pytest.raises(DataError, match=r"not the file its card describes.*by hand"):
+    with pytest.raises(DataError, match=r"not the file of the card.*by hand"):
         _fetch(wrong, base_url=address)
     assert not [path for path in alone.rglob("*") if path.is_file()]
 
 
 def test_a_server_that_cannot_be_reached_says_where_to_put_the_file(alone, shop):
-    with pytest.raises(DataError, match=r"could not be downloaded.*by hand and put it at .*ml-1m\.zip.*SEQLAB_DATA"):
+    with pytest.raises(DataError, match=r"could not be downloaded.*by hand to .*ml-1m\.zip.*SEQLAB_DATA"):
         _fetch(shop[1], base_url="http://127.0.0.1:1")
 
 
 def test_an_unpinned_file_is_never_downloaded(alone, shop):
     address, one = shop
     unpinned = replace(one, official=(replace(one.official[0], checksum=""),))
-    with pytest.raises(DataError, match=r"downloads nothing it cannot check.*by hand and put it at"):
+    with pytest.raises(DataError, match=r"without which seqlab downloads nothing.*by hand to"):
         _fetch(unpinned, base_url=address)
     with pytest.raises(DataError, match=r"reviews_Beauty_5\.json\.gz is not on this machine"):
         load("amazon-beauty")
@@ -95,13 +95,13 @@ def test_a_file_put_there_by_hand_is_used_if_it_is_the_right_one(monkeypatch, tm
     monkeypatch.setenv("SEQLAB_DATA", str(tmp_path))
     (tmp_path / "ml-1m").mkdir()
     checksum = tiny_ml_1m(tmp_path / "ml-1m" / "ml-1m.zip")
-    with pytest.raises(DataError, match=r"checksum is not md5:c4d9.*Delete it and fetch it again"):
+    with pytest.raises(DataError, match=r"checksum is not md5:c4d9.*Delete it and download it again"):
         load("ml-1m")
     one = card("ml-1m")
     right = replace(one, official=(replace(one.official[0], checksum=checksum),))
     assert _fetch(right) == [tmp_path / "ml-1m" / "ml-1m.zip"]
     with pytest.raises(DataError, match="6 users instead of 6,040"):
-        _checked(_from_official(right, _fetch(right)), right)
+        _with_card_counts(_from_official(right, _fetch(right)), right)
 
 
 def test_a_prepared_folder_with_other_counts_is_refused(monkeypatch, tmp_path, alone):
@@ -111,7 +111,7 @@ def test_a_prepared_folder_with_other_counts_is_refused(monkeypatch, tmp_path, a
         (tmp_path / name / "interactions.tsv.gz").write_bytes(
             gzip.compress(b"user_id\titem_id\ttimestamp\n1\t2\t9\n1\t1\t4\n")
         )
-    with pytest.raises(DataError, match="ml-100k: this is not the dataset its card describes: 1 users instead of 943"):
+    with pytest.raises(DataError, match="ml-100k: this is not the dataset of its card: 1 users instead of 943"):
         load("ml-100k")
     assert load("mine").events["item"].tolist() == [1, 2]  # a folder of yours has no card to be held against
 
@@ -186,15 +186,15 @@ def test_a_folder_is_read_again_in_the_order_it_was_read(tmp_path):
     "origin", [None, {}, {"path": 3}, {"path": "a.csv", "source": "b.csv"}, {"dataset": "x", "a": 1}]
 )
 def test_what_is_no_origin_is_refused(origin):
-    with pytest.raises(ValueError, match="does not say what a log was read from"):
+    with pytest.raises(ValueError, match="is not the origin of a log"):
         reload(origin)
 
 
 def test_arguments_that_a_dataset_or_a_folder_does_not_take_are_named(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError, match=r"ml-1m is a named dataset .* without sep=, order=; give the path"):
+    with pytest.raises(ValueError, match=r"ml-1m is a named dataset, which does not take sep=, order=. Pass the path"):
         load("ml-1m", order="time", sep=";")
-    with pytest.raises(ValueError, match=r"is a folder, .* without user=; give the path"):
+    with pytest.raises(ValueError, match=r"is a folder, .* does not take user=. Pass the path"):
         load(tmp_path / "mine", user="kunde", order="time")
 
 

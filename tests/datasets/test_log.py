@@ -115,15 +115,15 @@ NAN = float("nan")
 BAD = {
     "a gap among ids": (
         [(1, 1, 1), (NAN, 2, 2)],
-        r"'user' has no id in 1 of 2 rows \(these gaps.*1\.0\): row 1 ",
+        r"'user' has no id in 1 of 2 rows \(missing values.*1\.0\): row 1 ",
     ),
     "a blank id": ([("a", "x", 1), ("b", " ", 2)], "'item' has no id.*row 1 "),
     "a negative id": ([(1, 1, 1), (1, -2, 2)], r"'item'.*\(-2\) in row 1 "),
     "a fraction": ([(1, 1.5, 1), (1, 2, 2)], r"'item'.*\(1\.5\) in row 0 "),
     "an endless id": ([(1, float("inf"), 1), (1, 2, 2)], "'item'.*inf"),
     "mixed types": ([(1, 1, 1), (1, "1", 2), (1, 3, 3)], r"'item' mixes types \(int, str\).*row 1 .*astype"),
-    "true and false": ([(True, 1, 1), (False, 2, 2)], "'user' holds true/false"),
-    "lists": ([([1], 1, 1), ([2], 2, 2)], "'user' holds lists"),
+    "true and false": ([(True, 1, 1), (False, 2, 2)], "'user' contains booleans"),
+    "lists": ([([1], 1, 1), ([2], 2, 2)], "'user' contains lists"),
     "a time that is none": (
         [(1, 1, "2020-01-01"), (1, 2, "noon")],
         "'timestamp' has 1 timestamps.*'noon'.*row 1 ",
@@ -136,8 +136,8 @@ BAD = {
         [(1, 1, 1_500_000_000), (1, 2, 1_500_000_000_000)],
         "mixes timestamps in milliseconds and seconds",
     ),
-    "one item": ([(1, 7, 1), (1, 7, 2)], "'item' holds one item alone"),
-    "no histories": ([(1, 1, 1), (2, 2, 2)], "every user in column 'user' has one event"),
+    "one item": ([(1, 7, 1), (1, 7, 2)], "'item' contains a single item"),
+    "no histories": ([(1, 1, 1), (2, 2, 2)], "every user in column 'user' has a single event"),
     "no rows": ([], "there are no rows"),
 }
 
@@ -156,7 +156,7 @@ def test_a_missing_column_names_the_nearest_and_all_there_are():
 
 
 def test_item_rows_that_are_double_or_of_another_shop_are_refused():
-    with pytest.raises(DataError, match="describes 1 items more than once: rows 0, 2"):
+    with pytest.raises(DataError, match="contains 1 items more than once: rows 0, 2"):
         make_log(BASKETS, items=pd.DataFrame({"item": ["milk", "rye", "milk"]}))
     with pytest.raises(DataError, match="none of the ids"):
         make_log(BASKETS, items=pd.DataFrame({"item": ["nails"], "title": ["Nails"]}), title="title")

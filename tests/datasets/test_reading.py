@@ -82,7 +82,7 @@ def test_whole_numbers_written_with_decimals_are_ids_and_said(tmp_path):
 def test_numbers_and_words_in_one_text_file_are_all_text(tmp_path):
     log = read(write(tmp_path / "a.csv", "user,item,time\n1,22423,1\n1,85123A,2\n"))
     assert log.items["item_id"].tolist() == ["22423", "85123A"]
-    assert any("both numbers and text" in note for note in log.notes)
+    assert any("numbers and text" in note for note in log.notes)
 
 
 def folder_of(folder: Path, rows: str, header: str = "user_id\titem_id\ttimestamp") -> Path:
@@ -107,7 +107,7 @@ def test_a_folder_is_sorted_by_time_like_its_file(tmp_path):
 def test_a_folder_with_blank_times_keeps_the_order_of_the_source_and_says_so(tmp_path, blank):
     log = load(folder_of(tmp_path / "mine", f"1\t2\t9\n1\t1\t{blank}\n2\t1\t4\n2\t3\t1\n"))
     assert log.events["item"].tolist() == [2, 1, 1, 3]
-    assert any("1 of 4 events have no timestamp, so each user's events stay in the order" in note for note in log.notes)
+    assert any("1 of 4 events have no timestamp, so events keep the order" in note for note in log.notes)
     assert any("1 events of 1 users are earlier" in note for note in log.notes)
     bare = load(folder_of(tmp_path / "bare", "1\t2\n1\t1\n2\t3\n", "user_id\titem_id"))
     assert bare.events["item"].tolist() == [2, 1, 3]
@@ -133,7 +133,7 @@ BAD_FILES = {
         "user,item,time\n1,1,1,1\n1,2,2,1\n",
         "as many fields as the header",
     ),
-    "open quote": ("a.csv", GOOD + '1,"2,3\n', "cannot be read as a table"),
+    "open quote": ("a.csv", GOOD + '1,"2,3\n', "is not a comma-separated table"),
     "missing id": ("a.csv", "user,item,time\n1,1,1\n\n1,,2\n", r"a\.csv: column 'item'.*: row 4\. "),
     "the word nan": ("a.csv", GOOD + "nan,3,3\n", r"column 'user' has no id.*: row 4\."),
     "negative": ("a.csv", GOOD + "1,-3,3\n", r"negative.*\(-3\) in row 4"),
@@ -142,10 +142,10 @@ BAD_FILES = {
     "no time": ("a.csv", GOOD + "1,3,\n", r"no timestamp in 1 of 3 rows: row 4\."),
     "day first": ("a.csv", "user,item,time\n1,1,31/05/2024\n1,2,01/06/2024\n", "ISO 8601"),
     "not utf-8": ("a.csv", GOOD.encode() + "1,é,3\n".encode("latin-1"), r"not UTF-8 \(line 4\).*iconv"),
-    "cut gzip": ("a.csv.gz", gzip.compress(LONG.encode())[:-2000], "no whole gzip"),
-    "no gzip": ("a.tsv.gz", "user\titem\ttime\n", "no whole gzip"),
-    "no parquet": ("a.parquet", b"PAR1 nonsense PAR1", "no Parquet file"),
-    "odd ending": ("a.xlsx", GOOD, r"ending.*\.csv"),
+    "cut gzip": ("a.csv.gz", gzip.compress(LONG.encode())[:-2000], "not a complete gzip"),
+    "no gzip": ("a.tsv.gz", "user\titem\ttime\n", "not a complete gzip"),
+    "no parquet": ("a.parquet", b"PAR1 nonsense PAR1", "not a readable Parquet file"),
+    "odd ending": ("a.xlsx", GOOD, r"suffix.*\.csv"),
 }
 
 
@@ -274,7 +274,7 @@ FILE = "user,item,time,session\nNA,1,1,a\nu1,2,2,b\nu1,-,3,b\nu1,3,4,b\nu2,2,,c\
 def test_rows_without_an_id_or_a_time_can_be_dropped_and_are_counted(tmp_path):
     path = write(tmp_path / "log.csv", FILE)
     with pytest.raises(
-        DataError, match=r"'user' has no id in 1 of 7 rows \('NA' stands for none\): row 2\..*bad='drop'"
+        DataError, match=r"'user' has no id in 1 of 7 rows \('NA' counts as missing\): row 2\..*bad='drop'"
     ):
         read(path)
     for source in (path, pd.read_csv(path), pd.read_csv(path, dtype=str, keep_default_na=False)):
@@ -283,7 +283,7 @@ def test_rows_without_an_id_or_a_time_can_be_dropped_and_are_counted(tmp_path):
         told = " ".join(log.notes)
         for count, role in ((1, "user"), (1, "item"), (1, "time")):
             assert f"{count} rows have no {role} (column {role!r}) and are dropped." in told
-    with pytest.raises(ValueError, match="bad is one of"):
+    with pytest.raises(ValueError, match="bad must be one of"):
         read(path, bad="ignore")
 
 

@@ -93,20 +93,20 @@ def test_every_title_is_found_as_it_is_written_and_as_it_is_shown():
 @pytest.mark.parametrize(
     ("typed", "complaint"),
     [
-        ("m1\n\nToi Story", r"^line 3: 'Toi Story' is no id and in no title of the catalogue\. The nearest: "
+        ("m1\n\nToi Story", r"^line 3: 'Toi Story' is not an id or part of a title of the catalogue\. The closest: "
                             r"'Toy Story' \(id 'm1'\), 'Toy Story 2' \(id 'm2'\)\.$"),
         ("toy", r"^line 1: 'toy' could be any of 2 items: 'Toy Story' \(id 'm1'\), 'Toy Story 2' \(id 'm2'\)\. Type"),
         ("Twin", r"^line 1: 'Twin' could be any of 2 items: 'Twin' \(id 'm14'\), 'Twin' \(id 'm16'\)"),
         ("TWIN", r"could be any of 3 items"),
-        ("Matrix, Teh", r"^line 1: ' Teh' is no id .*A title that contains a separator needs a line of its own\.$"),
-        ("m1,xyzzy", r"^line 1: 'xyzzy' is no id"),
-        (["m1", ""], r"^entry 2: '' is no id"),
-        (["m1", 7], r"^entry 2: '7' is no id"),
-        ("\u202egnp.exe", r"^line 1: '\\u202egnp.exe' is no id"),
-        ("q" * 1000, r"^line 1: 'q{59}…' is no id"),
-        ("", "nothing is typed in"),
-        (" \n;,\t\n\u200b", "nothing is typed in"),
-        ([], "nothing is typed in"),
+        ("Matrix, Teh", r"^line 1: ' Teh' is not an id .*A title that contains a separator needs a line of its own\.$"),
+        ("m1,xyzzy", r"^line 1: 'xyzzy' is not an id"),
+        (["m1", ""], r"^entry 2: '' is not an id"),
+        (["m1", 7], r"^entry 2: '7' is not an id"),
+        ("\u202egnp.exe", r"^line 1: '\\u202egnp.exe' is not an id"),
+        ("q" * 1000, r"^line 1: 'q{59}…' is not an id"),
+        ("", "the text is empty"),
+        (" \n;,\t\n\u200b", "the text is empty"),
+        ([], "the text is empty"),
     ],
 )  # fmt: skip
 def test_refused_with_the_entry_its_place_and_the_nearest(typed, complaint):

@@ -194,20 +194,20 @@ def test_systems_side_by_side_have_the_intervals_they_have_alone():
     for one in slices(systems["a"]).itertuples():
         row = groups.loc[(one.slice, one.group)]
         assert [row["a"], row["a low"], row["a high"]] == pytest.approx([one.mean, one.low, one.high], abs=1e-12)
-    rare = groups.loc[("repeat or new", "met before")]
+    rare = groups.loc[("repeat or new", "seen before")]
     assert rare["low"] < rare["difference"] < rare["high"] and rare["users"] < 12 and rare["a high"] > 0.2
 
 
 @pytest.mark.parametrize("metric", ["recall@0", "recall", "loss", "ndcg@ten", "ndcg@-5", "mrr@2.5"])
-def test_a_metric_that_is_none_is_named(metric):
-    with pytest.raises(ValueError, match=f"{metric!r} is no metric of a user"):
+def test_an_unknown_metric_raises(metric):
+    with pytest.raises(ValueError, match=f"there is no metric {metric!r}"):
         Standings({"a": ranks_from([1, 2, 3])}, ("recall@10", metric))
 
 
 def test_cutoffs_and_lists_count_from_1():
     for ask in (lambda k: per_user(np.ones(2), (10, k)), lambda k: Standings({"a": ranks_from([1, 2])}).found("a", k)):
         for wrong in (0, -1, 2.5):
-            with pytest.raises(ValueError, match=f"k counts from 1 .got {wrong}."):
+            with pytest.raises(ValueError, match=f"k must be a whole number of at least 1 .got {wrong}."):
                 ask(wrong)
 
 

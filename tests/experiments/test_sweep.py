@@ -359,9 +359,9 @@ def test_a_cluster_that_cannot_do_it_is_told(log: Path, tmp_path: Path, monkeypa
     with pytest.raises(OSError, match=r"127\.0\.0\.1:9 "):
         sweep.sweep(["markov"], [log], runs=tmp_path / "runs", scheduler="tcp://127.0.0.1:9")
     monkeypatch.setattr(pools, "CONNECT_TIMEOUT", 10)
-    monkeypatch.setattr(pools, "_sees", lambda path: False)
+    monkeypatch.setattr(pools, "_exists", lambda path: False)
     where = {"n_workers": 1, "processes": False, "protocol": "tcp", "dashboard_address": None, "silence_logs": 50}
-    for threads, says in ((2, "start workers with --nthreads 1"), (1, "a shared file system")):
+    for threads, says in ((2, "one worker per core: --nthreads 1"), (1, "a shared file system")):
         cluster = distributed.LocalCluster(threads_per_worker=threads, **where)
         with cluster, pytest.raises(ValueError, match=says):
             sweep.sweep(["markov"], [log], runs=tmp_path / "runs", scheduler=cluster.scheduler_address)

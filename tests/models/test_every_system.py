@@ -154,7 +154,7 @@ def test_a_list_is_as_long_as_is_wanted_or_as_the_catalogue_and_k_counts_from_1(
                 ranking = ask(batch, k)
                 assert ranking.items.shape == ranking.scores.shape == (4, width)
             for wrong in (0, -1, -1000, 2.5, 40.0, True, None, "3"):
-                with pytest.raises(ValueError, match=rf"^k counts from 1 \(got {wrong}\)$"):
+                with pytest.raises(ValueError, match=rf"^k must be a whole number of at least 1 \(got {wrong}\)$"):
                     ask(batch, wrong)
 
 

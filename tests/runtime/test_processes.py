@@ -404,7 +404,7 @@ def test_two_processes_draw_for_themselves_and_the_same_every_time(seen):
 def test_killed_they_go_on_from_one_checkpoint_to_one_folder(seen, stage):
     first, second = (told for _, told in seen("killed_and_resumed"))
     assert first["error"]["kind"] == "LookupError" and second["error"]["kind"] == "ConnectionAbortedError"
-    assert "Process 0 of 2 (the first is 0) stopped them all. LookupError: killed" in second["error"]["text"]
+    assert "Process 0 of 2 (the first is 0) failed. LookupError: killed" in second["error"]["text"]
     assert first["between"] == ["resumed.partial"]
     assert {path.name for path in (stage / "resumed").iterdir()} == FILES
     assert not list(stage.glob("resumed.*"))
@@ -427,7 +427,7 @@ def test_an_error_in_one_stops_both_at_that_step(seen):
     (_, first), (_, second) = seen("wrong")
     assert second["kind"] == "ValueError" and second["text"] == "the second process cannot go on"
     assert first["kind"] == "ConnectionAbortedError"
-    assert first["text"].endswith("Process 1 of 2 (the first is 0) stopped them all. ValueError: " + second["text"])
+    assert first["text"].endswith("Process 1 of 2 (the first is 0) failed. ValueError: " + second["text"])
 
 
 def test_a_loss_that_is_not_finite_in_one_stops_both_with_the_same_sentence(seen, stage):
@@ -464,7 +464,7 @@ def test_only_the_first_process_talks(stage):
 def test_when_one_is_killed_the_other_says_so_and_one_can_go_on_alone(stage):
     told = json.loads((stage / "lost 0.json").read_text())
     assert told["kind"] == "ConnectionAbortedError" and told["seconds"] < LAST
-    assert "Process 0 of 2 (the first is 0) lost the others: one of them has ended" in told["text"]
+    assert "Process 0 of 2 (the first is 0) lost the connection to the others. One of them has ended" in told["text"]
     assert not (stage / "lost").exists() and not (stage / "lost.lock").exists()
     straight = fit(fresh(), SPLIT, OPTIONS)
     assert_alike(kept(fit(fresh(), SPLIT, OPTIONS, stage / "lost", resume=True)), kept(straight))
