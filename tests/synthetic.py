@@ -109,6 +109,14 @@ def enlarged(model: torch.nn.Module, std: float = 0.5) -> torch.nn.Module:
     return model.eval()
 
 
+def coded(name: str, **settings) -> torch.nn.Module:
+    """A small system of 40 items with random codes, whose weights are large enough for every token to matter."""
+    sizes = {"dim": 16, "layers": 2, "levels": (5, 4, 6)}
+    model = enlarged(models.build(name, 40, small(name, **(sizes | settings))))
+    model.ids.assign(random_book())
+    return model
+
+
 def stops_by_hand(probabilities: torch.Tensor, epsilon: float, least: int = 1) -> list[int]:
     """For each row (S + 1, N) of probabilities the first step t >= least with KL(p_{t-1} || p_t) < epsilon, else S."""
     found = []

@@ -347,7 +347,7 @@ def test_a_system_that_does_not_exist_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize(
     ("value", "complaint"),
-    [({"dim": "wide"}, r"sasrec\.dim must be a whole number \(got 'wide'\)"), ({"dropout": 2}, "dropout must be at most 1"),
+    [({"dim": "wide"}, r"sasrec\.dim must be a whole number \(got 'wide'\)"), ({"dropout": 2}, "must be at most 1"),
      ({"dim": True}, r"sasrec\.dim must be a whole number"), ({"loss": "hinge"}, r"sasrec\.loss must be 'softmax'")],
 )  # fmt: skip
 def test_a_value_of_another_kind_is_refused_by_name(value, complaint):
