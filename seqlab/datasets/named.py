@@ -87,24 +87,10 @@ def unread(card: str) -> tuple[str, ...]:
 
 def catalog() -> pd.DataFrame:
     """One row per named dataset: counts, licence, source, and where a load would find it (column `have`)."""
-    rows = [
-        {
-            "name": one.name,
-            "title": one.title,
-            "users": one.users,
-            "items": one.items,
-            "events": one.events,
-            "repeats": one.repeats,
-            "ties": one.ties,
-            "order": one.order,
-            "licence": one.licence,
-            "source": one.source,
-            "url": one.url,
-            "have": _have(one),
-        }
-        for one in cards().values()
-    ]
-    return pd.DataFrame(rows)
+    facts = ("name", "title", "users", "items", "events", "repeats", "ties", "order", "licence", "source", "url")
+    return pd.DataFrame(
+        [{fact: getattr(one, fact) for fact in facts} | {"have": _have(one)} for one in cards().values()]
+    )
 
 
 def _have(one: Card) -> str:
@@ -143,10 +129,10 @@ def catalog_markdown() -> str:
         "",
         "`seqlab.datasets.load(name)` searches `$SEQLAB_DATA/<name>/`, then the local cache (`$SEQLAB_CACHE`), then",
         "the official address if the card has a checksum. A folder contains the official files, or",
-        "`interactions.tsv.gz` (columns user_id, item_id, timestamp) and optionally `items.tsv.gz` (item_id, title, ...),",
+        "`interactions.tsv.gz` (user_id, item_id, timestamp) and optionally `items.tsv.gz` (item_id, title, ...),",
         "tab-separated without quoting. A prepared file of a dataset listed here keeps its order; your own folder is",
-        "sorted by time if every event has a timestamp. No data are committed to this repository; the benchmarks are for",
-        "research only.",
+        "sorted by time if every event has a timestamp. No data are committed to this repository; the benchmarks are",
+        "for research only.",
         "",
         "| name | users | items | events | repeats | equal timestamps | licence |",
         "|---|---:|---:|---:|---|---|---|",
