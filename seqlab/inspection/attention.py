@@ -63,9 +63,9 @@ class Attention:
     def words(self, titles: Sequence[str], by: Literal["event", "token"] = "token") -> list[str]:
         """What the rows of `frame` are called: titles (N + 1) by item."""
         if by == "token":
-            return self.layout.words(titles)
+            return self.layout.labels(titles)
         of, rows = self._groups()
-        tokens, first = self.layout.words(titles), [int((of == row).nonzero()[0]) for row in range(len(rows))]
+        tokens, first = self.layout.labels(titles), [int((of == row).nonzero()[0]) for row in range(len(rows))]
         return [
             titles[int(self.layout.item[0, at])] if isinstance(key, int) else TOGETHER.get(key, tokens[at])
             for key, at in zip(rows, first, strict=True)
@@ -85,7 +85,7 @@ class Attention:
         """
         import pandas as pd
 
-        asks = self.layout.answers[0]
+        asks = self.layout.readout[0]
         if not bool(asks.any()):
             return None
         looked = self.weights[-1].mean(0)[asks].mean(0)  # (L,)
@@ -94,7 +94,7 @@ class Attention:
 
     def who_answers(self) -> str:
         """Words for the tokens of which the recommendation is made."""
-        asks = self.layout.answers[0]
+        asks = self.layout.readout[0]
         kinds = {KINDS[kind] for kind in self.layout.kind[0, asks].tolist()}
         several = int(asks.sum()) > 1
         if "thought" in kinds:
@@ -149,7 +149,7 @@ def attention_in(trace: Trace, model: nn.Module, history: History) -> Attention:
     weights = record.values if record.axes[0] == "layer" else record.values[None]  # (layers, 1, H, L, L)
     length = weights.shape[-1]
     thought = KINDS.index("thought")
-    made = layout.first(length)  # who stopped early made fewer thoughts than the layout tells of
+    made = layout.truncate(length)  # who stopped early made fewer thoughts than the layout tells of
     if len(made) < length or bool((layout.kind[:, length:] != thought).any()):
         raise ValueError(f"attention passed over {length} tokens, but the layout of the history has {len(layout)}")
     there = (made.kind[0] != KINDS.index("padding")).nonzero()[:, 0]  # a graph may give fewer neighbours

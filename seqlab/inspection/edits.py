@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seqlab.datasets.history import History
 from seqlab.inspection.influence import free_of, lists_of, rows_at_once, scores_of
 from seqlab.ranking import check_k, ranks_in_lists, ranks_of
-from seqlab.tasks.next_item import rows_of_scores
+from seqlab.tasks.next_item import rows_per_batch
 
 EXACT_UP_TO = 12
 """Events up to which all edits are tried: at most 4,094 shortened histories."""
@@ -150,7 +150,7 @@ class _Question:
         scores = scores_of(self.model, histories)  # (n, N + 1)
         if self.item >= scores.shape[1]:
             raise ValueError(f"there is no item {self.item}; the catalogue ends at {scores.shape[1] - 1}")
-        self.rows = min(rows_at_once(self.model, len(self.history)), rows_of_scores(scores.device, scores.shape[1]))
+        self.rows = min(rows_at_once(self.model, len(self.history)), rows_per_batch(scores.device, scores.shape[1]))
         scores = free_of(scores, histories, self.seen_filter)
         own = scores[:, self.item].clone()
         ranks = ranks_of(scores, torch.full((len(scores),), self.item)).masked_fill(own == -torch.inf, torch.inf)

@@ -63,7 +63,7 @@ def test_every_token_is_called_what_it_is_and_events_add_up(case):
     model = ready(name, **settings)
     found = attention_of(model, HISTORY)
     assert found.words(TITLES) == tokens and found.events == 5
-    assert found.layout.answers[0].nonzero()[:, 0].tolist() == sorted(at + len(tokens) for at in answers)
+    assert found.layout.readout[0].nonzero()[:, 0].tolist() == sorted(at + len(tokens) for at in answers)
     rows = [*below, *EVENTS] if below == ["start"] else [*EVENTS, *below]
     assert found.words(TITLES, by="event") == rows
     assert found.rows("event") == [EVENTS.index(word) if word in EVENTS else None for word in rows]
@@ -106,7 +106,7 @@ def test_who_stops_early_made_fewer_thoughts_and_the_last_made_answers():
     model.epsilon.fill_(1e9)
     found = attention_of(model, HISTORY)
     assert found.words(TITLES) == [*EVENTS, "thought 1"]
-    assert found.layout.answers[0].tolist() == [False] * 5 + [True] and found.who_answers() == "the last thought"
+    assert found.layout.readout[0].tolist() == [False] * 5 + [True] and found.who_answers() == "the last thought"
 
 
 def test_a_longer_history_is_that_which_the_model_reads():

@@ -299,7 +299,7 @@ def test_a_system_that_looks_at_nothing_cannot_be_moved():
 
 
 def test_large_catalogues_are_scored_in_small_pieces(monkeypatch):
-    monkeypatch.setattr(next_item, "SCORES_AT_ONCE", 4 * (N + 1))
+    monkeypatch.setattr(next_item, "MAX_SCORES", 4 * (N + 1))
     model, history = MODELS["sasrec"], drawn(3, 6)
     item = order_of(model, history)[0]
     found = smallest_edit(model, history, item, False, 1)
