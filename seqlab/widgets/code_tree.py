@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab import figures
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets.branch_words import telling_words
 from seqlab.widgets.display import StatusLine, bundle, in_report, panel
@@ -201,15 +201,17 @@ class CodeTree:
         self.tree.show(self._drawn(pressable=True).markup)
         chosen = self._list()
         said = self.words.get(self.path, "") if self.path else "all codes"
-        self.where.value = Html(
-            f"<b>{text(_name(self.path))}</b> {len(chosen):,} item{'s' * (len(chosen) != 1)}: {text(said or '–')}"
-        ).markup
+        self.where.value = (
+            Html("<b>{}</b> {:,} item{}: {}")
+            .format(text(_name(self.path)), len(chosen), "s" * (len(chosen) != 1), text(said or "–"))
+            .markup
+        )
         listed = self.branch(self.path)
-        table = figures.table(listed.head(LISTED)).body
-        more = f"<div class='quiet'>and {len(listed) - LISTED:,} more</div>" if len(listed) > LISTED else ""
-        self.details.value = Html(
-            f"<h4>Items of {text(_name(self.path))}, the most frequent first</h4>{self._spread(chosen)}{table}{more}"
-        ).markup
+        more = Html("<div class='quiet'>and {:,} more</div>").format(len(listed) - LISTED)
+        self.details.value = Html("<h4>Items of {}, the most frequent first</h4>{}{}{}").format(
+            text(_name(self.path)), self._spread(chosen), figures.table(listed.head(LISTED)),
+            more if len(listed) > LISTED else "",
+        ).markup  # fmt: skip
 
     def _list(self) -> pd.DataFrame:
         """Fill the list of branches; the items of the branch that is open."""
@@ -230,16 +232,15 @@ class CodeTree:
         self._filling = False
         return chosen
 
-    def _spread(self, chosen: pd.DataFrame) -> str:
-        """In words, where the items of a branch are in the other tokenizer."""
+    def _spread(self, chosen: pd.DataFrame) -> Html:
+        """The first codes of a branch's items in the other tokenizer, as a sentence."""
         if self.there is None or not self.path:
-            return ""
+            return Html("")
         counts = chosen["there"].value_counts()
-        return (
-            f"<div>In {text(self.names[1])} these {len(chosen):,} items have {len(counts):,} different first "
-            f"code{'s' * (len(counts) != 1)}; the most frequent, {text(_name((counts.index[0],)))}, has "
-            f"{counts.iloc[0]:,} of them.</div>"
+        listed = Html("{:,} different first code{}; the most frequent, {}, has {:,} of them").format(
+            len(counts), "s" * (len(counts) != 1), text(_name((counts.index[0],))), counts.iloc[0]
         )
+        return Html("<div>In {} these {:,} items have {}.</div>").format(text(self.names[1]), len(chosen), listed)
 
     def item(self, item: int) -> Html:
         """One item's code in each tokenizer, and the items that share the most of it."""
@@ -251,10 +252,10 @@ class CodeTree:
             shared = (codes.to_numpy() == mine).cumprod(1).sum(1)
             order = [at for at in np.argsort(-shared, kind="stable") if frame.index[at] != item][:8]
             near = frame.iloc[order][["title"]].assign(code=_written(frame.iloc[order]), shared=shared[order])
-            head = f"<h4>{text(name)}: {text(_name(tuple(mine)))}</h4><div class='quiet'>shares most of its code</div>"
-            cards.append(f"<div>{head}{figures.table(near).body}</div>")
+            card = Html("<div><h4>{}: {}</h4><div class='quiet'>shares most of its code</div>{}</div>")
+            cards.append(card.format(text(name), text(_name(tuple(mine))), figures.table(near)))
         title = text(self._titles[item], 90)
-        return Html(f"<h4>{title}</h4><div class='grid'>{''.join(cards)}</div>")
+        return Html("<h4>{}</h4><div class='grid'>{}</div>").format(title, Html("").join(cards))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return bundle(self)

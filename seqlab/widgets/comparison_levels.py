@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from seqlab import figures
 from seqlab.evaluation.comparison import EVERYBODY
 from seqlab.evaluation.metrics import INTERVALS
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def all_systems(
 
     left_out: how many rows of the leaderboard are not in it, as words.
     """
-    table = figures.standings(board, metrics, reference, live, pick)
     key = (
         f"Below each number its interval; dashes are {plain(reference, 40)}, the reference. {INTERVALS}. "
         "Differences are paired by user: ▲ better and ▼ worse where their interval misses 0, ○ where none was "
@@ -45,7 +44,8 @@ def all_systems(
         )
     if left_out:
         key += f" {left_out} of the leaderboard, of other data of this name or another protocol: left out."
-    return Html(f"{_line(protocol)}{table.body}<div class='quiet'>{text(key)}</div>")
+    table = figures.standings(board, metrics, reference, live, pick)
+    return Html("{}{}<div class='quiet'>{}</div>").format(_line(protocol), table, text(key))
 
 
 def groups(frame: pd.DataFrame, pair: Pair, live: bool = False) -> Html:
@@ -56,8 +56,8 @@ def groups(frame: pd.DataFrame, pair: Pair, live: bool = False) -> Html:
         f"For whom {plain(system, 40)} gains or loses: {metric} of both on the same users with 95 % intervals; "
         "▲ and ▼ mark where that of the difference misses 0, lengths and counts are cut into quarters of users."
     )
-    head = _head(f"{metric} of {system} beside {reference}, by groups of users") if live else ""
-    return Html(f"{head}{_line(words)}{table.body}")
+    head = _head(f"{metric} of {system} beside {reference}, by groups of users") if live else Html("")
+    return head + _line(words) + table
 
 
 def users(frame: pd.DataFrame, pair: Pair, order: Order, several: bool) -> Html:
@@ -65,7 +65,7 @@ def users(frame: pd.DataFrame, pair: Pair, order: Order, several: bool) -> Html:
 
     several: whether a side has more than one seed.
     """
-    return Html(f"{_words_of_users(pair, order, several)}{figures.user_differences(frame, *pair).body}")
+    return _words_of_users(pair, order, several) + figures.user_differences(frame, *pair)
 
 
 def users_of_group(
@@ -82,20 +82,23 @@ def users_of_group(
     system, reference, metric = pair
     table = figures.user_differences(frame.head(shown), system, reference, metric, picked, live=True)
     names = {"system": plain(system, 40), "reference": plain(reference, 40)}
-    orders = " ".join(
-        f"<button type='button' data-press='order:{one}' aria-pressed='{str(one == order).lower()}'>"
-        f"{text(words.format(**names))}</button>"
+    orders = Html(" ").join(
+        Html("<button type='button' data-press='order:{}' aria-pressed='{}'>{}</button>").format(
+            one, str(one == order).lower(), text(words.format(**names))
+        )
         for one, words in ORDERS.items()
     )
     more = len(frame) - shown
-    rest = f"<button type='button' data-press='more:'>{min(more, step)} of {more:,} more</button>" if more > 0 else ""
+    rest = Html("<button type='button' data-press='more:'>{} of {:,} more</button>").format(min(more, step), more)
     whose = "all users" if group == EVERYBODY else f"{group[0]}: {group[1]}"
     head = _head(f"{len(frame):,} users, {whose}; {metric} of {system} and {reference}")
     words = _words_of_users(pair, order, several)
-    return Html(f"{head}{words}<div role='group' aria-label='order'>first where {orders}</div>{table.body}{rest}")
+    return Html("{}{}<div role='group' aria-label='order'>first where {}</div>{}{}").format(
+        head, words, orders, table, rest if more > 0 else ""
+    )
 
 
-def _words_of_users(pair: Pair, order: Order, several: bool) -> str:
+def _words_of_users(pair: Pair, order: Order, several: bool) -> Html:
     system, reference, metric = pair
     first = {
         "system": f"{plain(system, 40)} has the answer nearer to the top",
@@ -109,9 +112,9 @@ def _words_of_users(pair: Pair, order: Order, several: bool) -> str:
     )
 
 
-def _head(title: str) -> str:
-    return f"<div><button type='button' data-press='back:'>← Back</button> <b>{text(title)}</b></div>"
+def _head(title: str) -> Html:
+    return Html("<div><button type='button' data-press='back:'>← Back</button> <b>{}</b></div>").format(text(title))
 
 
-def _line(words: str) -> str:
-    return f"<div>{text(words)}</div>"
+def _line(words: str) -> Html:
+    return Html("<div>{}</div>").format(text(words))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import json
 import os
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.theme import CONFIG, as_html
+from seqlab.figures.html import Html, plotly_html
+from seqlab.figures.theme import CONFIG
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,9 +34,7 @@ def bundle(widget: Any) -> dict[str, Any]:
     name = type(widget).__name__
     if widget.view is None:
         still = widget.still()
-        shown = (
-            {"text/html": still._repr_html_()} if hasattr(still, "markup") else {PLOTLY: json.loads(still.to_json())}
-        )
+        shown = {"text/html": still.markup} if isinstance(still, Html) else {PLOTLY: json.loads(still.to_json())}
         return {"text/plain": f"{name} (still)", **shown}
     live = widget.view._repr_mimebundle_()
     return {**live, "text/plain": name, "text/html": _as_html(widget)}
@@ -47,10 +45,10 @@ def _as_html(widget: Any) -> str:
     try:
         still = widget.still()
     except Exception as error:  # the live view still works; it must not be lost with its still
-        return f"<p>{html.escape(sentence(error))}</p>"
-    if hasattr(still, "markup"):
-        return still._repr_html_()
-    return as_html(still.to_plotly_json())
+        return Html("<p>{}</p>").format(sentence(error))
+    if isinstance(still, Html):
+        return still.markup
+    return plotly_html(still.to_plotly_json())
 
 
 def sentence(error: Exception) -> str:
@@ -126,10 +124,10 @@ class StatusLine:
             try:
                 action(*event)
             except Exception as error:  # a callback's traceback would go to a log nobody reads
-                folded = html.escape("".join(traceback.format_exception(error)))
                 self.view.value = (
-                    f"<div role='alert' style='color:#D55E00'>{html.escape(sentence(error))}</div>"
-                    f"<details><summary>Details</summary><pre style='font-size:11px'>{folded}</pre></details>"
+                    Html("<div role='alert'>{}</div><details><summary>Details</summary><pre>{}</pre></details>")
+                    .format(sentence(error), "".join(traceback.format_exception(error)))
+                    .markup
                 )
 
         return run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
 from seqlab.datasets.history import History, typed_history
-from seqlab.figures.tables import Html
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.ranking import check_k
@@ -95,7 +95,7 @@ class HistoryEditor:
             edits["with the order reversed"] = true.reversed()
         captions |= {words: self.ranking(history) for words, history in edits.items()}
         tables = figures.top_tens(captions)
-        return Html(f"<div>{self._who()}; arrows are places gained or lost.</div>{tables.body}")
+        return Html("<div>{}; arrows are places gained or lost.</div>{}").format(self._who(), tables)
 
     @property
     def _beginning(self) -> str:
@@ -105,12 +105,13 @@ class HistoryEditor:
     def _edited(self) -> bool:
         return self.history.items.tolist() != self._true.items.tolist()
 
-    def _who(self) -> str:
-        """Whose history it began with, and how much of it is read (escaped)."""
+    def _who(self) -> Html:
+        """Whose history it began with, and how much of it is read."""
         read, earlier = len(self._true), len(self._true.earlier)
         events = f"{read:,} event{'s' * (read != 1)} read"
         unread = f", {earlier:,} earlier ones not" if earlier else ""
-        return f"<b>User {figures.tables.text(user_label(self._split, self._true.user))}</b>, {events}{unread}"
+        user = text(user_label(self._split, self._true.user))
+        return Html("<b>User {}</b>, {}{}").format(user, events, unread)
 
     def _begin(self, history: History) -> None:
         self._true = self.history = history
@@ -201,7 +202,7 @@ class HistoryEditor:
         self.events.index = chosen
         edits = sum(true is self._true for true, _ in self._before)
         now = f"{edits} edit{'s' * (edits != 1)}" if self._edited else "no edit yet"
-        self.told.value = f"{self._who()}: {now}; arrows compare with {self._beginning}."
+        self.told.value = Html("{}: {}; arrows compare with {}.").format(self._who(), now, self._beginning)
         now = self.ranking(self.history)
         captions = {f"with {self._beginning}": self._first_list(now), "now": now}
         self.lists.value = figures.top_tens(captions).markup

@@ -8,7 +8,6 @@ import numpy as np
 
 from seqlab import figures
 from seqlab.figures import catalogue_maps
-from seqlab.figures.tables import Html, text
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model, own
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
@@ -151,13 +150,8 @@ class ItemMap:
         """Ring an item and its ten nearest neighbours, and list them."""
         self._picked = int(item)
         near = self.neighbours(self._picked)
-        rows = "".join(
-            f"<tr><td class='n'>{row.cosine:.2f}</td><td>{text(row.title, 70)}</td></tr>" for row in near.itertuples()
-        )
-        self.near.value = Html(
-            f"<h4>{text(self._titles[self._picked], 90)}</h4>"
-            f"<div class='quiet'>nearest by cosine</div><table>{rows}</table>"
-        ).markup
+        listed = [(title, cosine, False) for title, cosine in zip(near["title"], near["cosine"], strict=True)]
+        self.near.value = figures.neighbours(self._titles[self._picked], {"by cosine": listed}).markup
         rings = catalogue_maps.rings(self._spots, self._picked, near["item"].tolist())
         with self.figure.batch_update():
             for old, ring in zip(self.figure.data[-2:], rings, strict=True):

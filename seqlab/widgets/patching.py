@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
 from seqlab.datasets.history import typed_history
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import labels, plain
 from seqlab.inspection import influence, patching
 from seqlab.ranking import check_k
@@ -97,16 +97,16 @@ class Patching:
         lines = [*_lines(SAID), *_lines(self._who()), *_lines(self._sentence(place, self.patched(*place)))]
         return figures.patched_places(self.grid, place, "<br>".join(lines))
 
-    def words(self) -> str:
+    def words(self) -> Html:
         """Who is patched into whom, what is watched, and how far apart the two are (escaped)."""
-        return f"<div>{text(self._who())}</div>"
+        return Html("<div>{}</div>").format(text(self._who()))
 
     def result(self, tap: str, from_end: int) -> Html:
         """What one place does, in a sentence and as a list."""
         place = tap, from_end
         if self.grid[(self.grid["tap"] == tap) & (self.grid["from_end"] == from_end)].empty:
-            return Html(
-                f"<div>{text(tap)} has no place {from_end} from the end that both users have; choose another.</div>"
+            return Html("<div>{} has no place {} from the end that both users have; choose another.</div>").format(
+                text(tap), from_end
             )
         found = self.patched(*place)
         own = influence.rerank(self._model, self.history, self.history, self._k, self._filter)
@@ -114,7 +114,7 @@ class Patching:
         titled = {
             name: frame.assign(title=[self._titles[item] for item in frame["item"]]) for name, frame in lists.items()
         }
-        return Html(f"<p>{text(self._sentence(place, found))}</p>{figures.top_tens(titled).body}")
+        return Html("<p>{}</p>{}").format(text(self._sentence(place, found)), figures.top_tens(titled))
 
     def _who(self) -> str:
         """Plain words about the two."""
@@ -204,7 +204,7 @@ class Patching:
         self.tap.options = self._taps()
         self.place.max = max(1, int(self.grid["from_end"].max()))
         self.tap.value, self.place.value = tap, from_end
-        self.about.value = Html(self.words()).markup
+        self.about.value = self.words().markup
         self._filling = False
         self._look()
 

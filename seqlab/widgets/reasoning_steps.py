@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.figures.html import Html, text
 from seqlab.figures.reasoning_path import MEASURES
-from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
 from seqlab.inspection import influence, projection, reasoning_steps, stopping, thoughts
 from seqlab.items.vectors import from_model
@@ -158,12 +158,13 @@ class ReasoningSteps:
                 frame.assign(title=[self._titles[item] for item in frame["item"]]),
         })  # fmt: skip
         ranks = self.patched_ranks(step, other).query("step == @self.found.steps")
-        said = "; ".join(
-            f"what came next to {'this' if row.whose.startswith('this') else 'the other'} user, "
-            f"<b>{text(row.title, 60)}</b>: place {row.before:,.10g} → {row.after:,.10g}"
+        said = Html("; ").join(
+            Html("what came next to {} user, <b>{}</b>: place {:,.10g} → {:,.10g}").format(
+                "this" if row.whose.startswith("this") else "the other", text(row.title, 60), row.before, row.after
+            )
             for row in ranks.itertuples()
         )
-        return Html(f"<div>{said}.</div>{lists.body}")
+        return Html("<div>{}.</div>{}").format(said, lists)
 
     def show(self, history: History | int) -> None:
         """Look at another history, or at that of a user of the log."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets.display import StatusLine, bundle, in_report, panel
 from seqlab.widgets.inputs.selection import KEPT
@@ -82,7 +82,7 @@ class UserList:
         """The first users as a table."""
         rows = self.frame()
         table = figures.table(rows.head(self._count).rename(columns={"selected": "selected items met"}), 1)
-        return Html(f"<div>{text(self._told(len(rows)))}</div>{table.body}")
+        return Html("<div>{}</div>{}").format(text(self._told(len(rows))), table)
 
     def _hold(self) -> None:
         """Take what is selected now for what this list holds."""
@@ -157,7 +157,7 @@ class UserList:
         self.listed.options = options
         self._filling = False
         self._show_picked()
-        self.told.value = Html(f"<div class='quiet'>{text(self._told(len(rows)))}</div>").markup
+        self.told.value = Html("<div class='quiet'>{}</div>").format(text(self._told(len(rows)))).markup
 
     def _show_picked(self) -> None:
         self._filling = True

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.inspection.edits import edit_search
@@ -66,38 +66,40 @@ class WhatWouldChange:
         if edit is None:
             for edit in self._search(self._top[0] if self._item is None else self._item):  # noqa: B007
                 pass
-        return Html(f"<div class='quiet'>{SAID}</div>{self.found(edit).body}")
+        return Html("<div class='quiet'>{}</div>{}").format(SAID, self.found(edit))
 
     def found(self, edit: Edit, stopped: bool = False) -> Html:
         """An edit as a sentence, what the search cost and whether it is certain, the list before and after."""
-        shown = f"<p>{self.words(edit)} {self.cost(edit, stopped)}</p>"
+        shown = Html("<p>{} {}</p>").format(self.words(edit), self.cost(edit, stopped))
         if not edit.dropped:
-            return Html(shown + figures.top_tens({"the list": self._list(self.history)}).body)
+            return shown + figures.top_tens({"the list": self._list(self.history)})
         ranking = influence.rerank(self._model, self.history, edit.history, self._k, self._filter)
         lists = {
             "with the whole history": self._list(self.history),
             f"without {_events(edit)}": ranking.assign(title=[self._titles[item] for item in ranking["item"]]),
         }
         events = [self._titles[item] for item in self.history.items.tolist()]
-        dropped = figures.dropped_events(events, edit.dropped)
-        return Html(f"{shown}{figures.top_tens(lists).body}{dropped.body}")
+        return shown + figures.top_tens(lists) + figures.dropped_events(events, edit.dropped)
 
-    def words(self, edit: Edit) -> str:
-        """What the edit does, in a sentence (escaped)."""
-        name, who = f"<b>{text(self._titles[edit.item], 90)}</b>", text(user_label(self._split, self.history.user))
-        where, before = f"the top {edit.k} of user {who}", self._place(edit.rank_before)
+    def words(self, edit: Edit) -> Html:
+        """What the edit does, in a sentence."""
+        name, before = Html("<b>{}</b>").format(text(self._titles[edit.item], 90)), self._place(edit.rank_before)
+        where = Html("the top {} of user {}").format(edit.k, text(user_label(self._split, self.history.user)))
         if not edit.dropped and edit.found:
-            return f"{name} ({before}) is {'in' if edit.into else 'out of'} {where} as it is: nothing has to change."
+            there = "in" if edit.into else "out of"
+            return Html("{} ({}) is {} {} as it is: nothing has to change.").format(name, before, there, where)
         if not edit.dropped:
-            return (
-                f"No edit was found that {'brings' if edit.into else 'takes'} {name} ({before}) {_way(edit)} {where}."
-            )
+            moves = "brings" if edit.into else "takes"
+            return Html("No edit was found that {} {} ({}) {} {}.").format(moves, name, before, _way(edit), where)
         titles = [
-            f"<i>{text(self._titles[int(self.history.items[at])], 40)}</i> (event {at + 1})" for at in edit.dropped
+            Html("<i>{}</i> (event {})").format(text(self._titles[int(self.history.items[at])], 40), at + 1)
+            for at in edit.dropped
         ]
-        moved = f"goes from {before} to {self._place(edit.rank_after)}"
-        so = f"{_way(edit)} {where}" if edit.found else f"which is not yet {_way(edit)} {where}"
-        return f"Without {', '.join(titles[:-1])}{' and ' * (len(titles) > 1)}{titles[-1]}, {name} {moved}, {so}."
+        listed = Html(", ").join(titles[:-1]) + " and " * (len(titles) > 1) + titles[-1]
+        return Html("Without {}, {} goes from {} to {}, {}{} {}.").format(
+            listed, name, before, self._place(edit.rank_after), "" if edit.found else "which is not yet ", _way(edit),
+            where,
+        )  # fmt: skip
 
     def cost(self, edit: Edit, stopped: bool = False) -> str:
         """Whether a smaller edit may exist, and what the search cost, in sentences."""

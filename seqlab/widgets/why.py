@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
 from seqlab.figures.histories import Measure
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import attention, influence
 from seqlab.ranking import check_k
@@ -66,38 +66,40 @@ class Why:
 
     def still(self) -> Html:
         """The worth of every event, where the model looked, the surprises, and the most surprising moment."""
-        moment = "" if self.surprising is None else self.moment(self.surprising).body
-        return Html(f"<div class='quiet'>{SAID}</div>{self.words()}{self.measures().body}{moment}")
+        moment = "" if self.surprising is None else self.moment(self.surprising)
+        return Html("<div class='quiet'>{}</div>{}{}{}").format(SAID, self.words(), self.measures(), moment)
 
     @property
     def surprising(self) -> int | None:
         """The position (from 0) of the most surprising event; None in a history of one event."""
         return None if self._surprise is None else self._surprise.attrs["position"]
 
-    def words(self) -> str:
+    def words(self) -> Html:
         """What is asked, what speaks for it and against it, and whether attention says the same (escaped)."""
         name, chance = text(self._titles[self.item], 90), math.exp(float(self._log_p[self.item]))
         place = f"number {self._top.index(self.item) + 1} of" if self.item in self._top else "not in"
-        said = (
-            f"<b>{name}</b> is {place} the top {len(self._top)} of user "
-            f"{text(user_label(self._split, self.history.user))}, with a probability of {chance:.2%}. "
+        user = text(user_label(self._split, self.history.user))
+        said = Html("<b>{}</b> is {} the top {} of user {}, with a probability of {:.2%}. ").format(
+            name, place, len(self._top), user, chance
         )
         if self._worth is None:
-            return f"<div>{said}One event alone is all there is to go on: add a second to see what each is worth.</div>"
+            said += "One event alone is all there is to go on: add a second to see what each is worth."
+            return Html("<div>{}</div>").format(said)
         worth = self._worth["value"]
         best, worst = int(worth.idxmax()), int(worth.idxmin())
-        said += f"Event {best + 1}, {self._event(best)}, speaks most for it ({worth[best]:+.2f} nats)"
+        said += Html("Event {}, {}, speaks most for it ({:+.2f} nats)").format(best + 1, self._event(best), worth[best])
         if worth[worst] < 0:
-            said += f"; event {worst + 1}, {self._event(worst)}, most against it ({worth[worst]:+.2f})"
+            said += Html("; event {}, {}, most against it ({:+.2f})").format(
+                worst + 1, self._event(worst), worth[worst]
+            )
         if self._looked is not None:
             _, agree = influence.agreement(self._looked, self._worth)
             said += f". The worth of the events and the attention of {self._attention.who_answers()} {agree}"
         peak = self._surprise.set_index("position").loc[self.surprising]
-        said += (
-            f". The most surprising was event {self.surprising + 1}, {self._event(self.surprising)}: "
-            f"{peak['value']:.1f} nats, rank {peak['rank']:,.10g}."
+        said += Html(". The most surprising was event {}, {}: {:.1f} nats, rank {:,.10g}.").format(
+            self.surprising + 1, self._event(self.surprising), peak["value"], peak["rank"]
         )
-        return f"<div>{said}</div>"
+        return Html("<div>{}</div>").format(said)
 
     def measures(self) -> Html:
         """Every event with its worth, the attention it gets and its surprise."""
@@ -122,12 +124,12 @@ class Why:
             "answer": self._titles[came],
             "rank": float(row["rank"]),
             "of": len(self._titles) - 1,
-            "met": came in before.items,
+            "seen": came in before.items,
         }
         chance = math.exp(-row["value"])
         said = f"Event {at + 1} cost {row['value']:.2f} nats: the model gave it {chance:.2g} of its probability."
-        return Html(
-            f"<div>{said} All items are ranked here, those met before too.</div>{figures.user_cards([card]).body}"
+        return Html("<div>{} All items are ranked here, those seen before too.</div>{}").format(
+            said, figures.user_cards([card])
         )
 
     def cut(self, at: int) -> History:
@@ -160,8 +162,8 @@ class Why:
     def _events(self) -> list[str]:
         return [self._titles[item] for item in self.history.items.tolist()]
 
-    def _event(self, at: int) -> str:
-        return f"<b>{text(self._titles[int(self.history.items[at])], 40)}</b>"
+    def _event(self, at: int) -> Html:
+        return Html("<b>{}</b>").format(text(self._titles[int(self.history.items[at])], 40))
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -194,7 +196,7 @@ class Why:
         self._filling = False
 
     def _tell(self) -> None:
-        self.told.value = Html(f"{self.words()}{self.measures().body}").markup
+        self.told.value = (self.words() + self.measures()).markup
 
     def _show(self, history: History) -> None:
         if history.user != self.history.user:

@@ -29,6 +29,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -60,25 +61,25 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
     branch: Literal["within_item", "alone", "none"] = "within_item"  # alone: as large, no looks; none: TIGER
     gate: bool = True  # paper yes; no: the branches' mean
     places: bool = True  # the branch knows a code's place in its item; paper yes
-    feed: int = 256  # width of the branch's ReLU layer; paper 1024
-    max_length: int = 20  # most recent items read; paper 20
-    dim: int = 64  # paper 128
-    layers: int = 2  # of the decoder, and of the encoder where there is one; paper 4
-    heads: int = 2  # of the generator; paper 6 of 64. The branch has 2
-    dropout: float = 0.2  # paper .1
-    levels: tuple[int, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
+    feed: Count = 256  # width of the branch's ReLU layer; paper 1024
+    max_length: Count = 20  # most recent items read; paper 20
+    dim: Count = 64  # paper 128
+    layers: Count = 2  # of the decoder, and of the encoder where there is one; paper 4
+    heads: Count = 2  # of the generator; paper 6 of 64. The branch has 2
+    dropout: Share = 0.2  # paper .1
+    levels: tuple[Count, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper LLaMA
     resolve: How = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
-    width: int = 20  # of the beam, at least; a longer list needs a wider one; paper 20
-    cuts: int = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
+    width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 20
+    cuts: Count = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
 
 
 class DiscRec(nn.Module):

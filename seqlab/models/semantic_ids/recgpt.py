@@ -36,6 +36,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, noted, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -71,23 +72,23 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
-    max_length: int = 50  # most recent items read; paper 256
-    dim: int = 64  # paper 768
-    layers: int = 2  # paper 3
-    heads: int = 2  # paper 12
-    dropout: float = 0.2  # paper .1
-    levels: tuple[int, ...] = (15_360, 15_360, 15_360, 15_360)  # codes per slot at most; as the paper
-    values: tuple[int, ...] = (8, 8, 8, 6, 5)  # FSQ's grid, whose product is a slot's codes; as the paper
+    max_length: Count = 50  # most recent items read; paper 256
+    dim: Count = 64  # paper 768
+    layers: Count = 2  # paper 3
+    heads: Count = 2  # paper 12
+    dropout: Share = 0.2  # paper .1
+    levels: tuple[Count, ...] = (15_360, 15_360, 15_360, 15_360)  # codes per slot at most; as the paper
+    values: tuple[Count, ...] = (8, 8, 8, 6, 5)  # FSQ's grid, whose product is a slot's codes; as the paper
     tokenizer: str = "fsq"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     vectors: str | None = None  # of items.vectors; none: tfidf, or collaborative without words; paper MPNet
     resolve: How = "none"  # equal tuples; paper none
     dense: bool = True  # read the raw chunk of the vector beside its code; paper yes
-    chunk: int = 16  # numbers of a vector per slot at most; paper 192
+    chunk: Count = 16  # numbers of a vector per slot at most; paper 192
     per_item: bool = False  # score with a code's probability shared out among the items that have it; paper no
-    width: int = 20  # of the beam that `beams` shows; paper 20
+    width: Count = 20  # of the beam that `beams` shows; paper 20
 
 
 class RecGPT(nn.Module):

@@ -32,6 +32,7 @@ from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
 from seqlab.layers.transformer import Block
+from seqlab.runtime.settings import Count, PositiveFloat, Settings, Share
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Tap
@@ -55,26 +56,26 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the re-implementation's beside some; `order`, `width`, `prune` may change on a trained model."""
 
-    max_length: int = 50  # most recent items read
-    dim: int = 64  # 128
-    layers: int = 2  # of the history; 3. A path has one, as there
-    heads: int = 2
-    dropout: float = 0.2
-    levels: tuple[int, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
+    max_length: Count = 50  # most recent items read
+    dim: Count = 64  # 128
+    layers: Count = 2  # of the history; 3. A path has one, as there
+    heads: Count = 2
+    dropout: Share = 0.2
+    levels: tuple[Count, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
     tokenizer: str = "parallel_vq"  # of seqlab.tokenizers; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: as items.vectors.usual says
     resolve: How = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
-    temperature: float = 0.1  # of the logits; .1
+    temperature: PositiveFloat = 0.1  # of the logits; .1
     order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all
-    width: int = 20  # of the beam, at least; a longer list needs a wider one
-    prune: float = 0.0  # CORP: share of a step's candidates dropped for disagreement
+    width: Count = 20  # of the beam, at least; a longer list needs a wider one
+    prune: Share = 0.0  # CORP: share of a step's candidates dropped for disagreement
     align: float = 0.0  # weight of the preference term
-    group: int = 8  # paths drawn per position
-    sampled: int = 128  # positions per batch that paths are drawn for
-    horizon: int = 3  # next items that a path is rewarded for
+    group: Count = 8  # paths drawn per position
+    sampled: Count = 128  # positions per batch that paths are drawn for
+    horizon: Count = 3  # next items that a path is rewarded for
     gamma: float = 0.7  # discount of each further one
 
 

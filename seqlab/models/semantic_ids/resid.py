@@ -37,6 +37,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
 from seqlab.runtime.progress import interactive
+from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.rq_kmeans import RQKMeans
@@ -70,24 +71,24 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
-    max_length: int = 20  # most recent items read; paper 32
-    dim: int = 64  # paper 128
-    layers: int = 2  # paper 4 + 4
-    heads: int = 2  # paper 4
-    dropout: float = 0.2  # of the generator
-    levels: tuple[int, ...] = (32, 32, 64)  # codes at most: branches (fewer if under 10 items each), room; see paper
+    max_length: Count = 20  # most recent items read; paper 32
+    dim: Count = 64  # paper 128
+    layers: Count = 2  # paper 4 + 4
+    heads: Count = 2  # paper 4
+    dropout: Share = 0.2  # of the generator
+    levels: tuple[Count, ...] = (32, 32, 64)  # codes at most: branches (fewer if under 10 items each), room; see paper
     tokenizer: str = "balanced_tree"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     anchors: Literal["aligned", "none"] = "aligned"  # of the tree; paper aligned (GAOQ)
     vectors: str | None = None  # of items.vectors; none: FAMAE's, as in the paper
     resolve: How = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
-    width: int = 20  # of the beam, at least; a longer list needs a wider one; paper 50
-    field_dim: int = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128
-    field_epochs: int = 10  # of FAMAE; a small log needs more, or a higher rate
-    field_rate: float = 1e-3  # paper 1e-3
-    windows: int = 4  # histories that FAMAE learns from, per user and epoch on average; paper all
+    width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 50
+    field_dim: Count = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128
+    field_epochs: NonNegativeInt = 10  # of FAMAE; a small log needs more, or a higher rate
+    field_rate: PositiveFloat = 1e-3  # paper 1e-3
+    windows: Count = 4  # histories that FAMAE learns from, per user and epoch on average; paper all
 
 
 class ReSID(nn.Module):

@@ -26,6 +26,7 @@ from seqlab import contracts, decoding
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Layout, Tap
@@ -62,23 +63,23 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
-    max_length: int = 20  # most recent items read; paper 20
-    dim: int = 64  # paper 128
-    layers: int = 2  # of the decoder, and of the encoder where there is one; paper 4
-    heads: int = 2  # paper 6 of 64
-    dropout: float = 0.2  # paper .1
-    levels: tuple[int, ...] = (256, 256, 256, 256)  # codes per level at most; paper 3 x 256 and an index
+    max_length: Count = 20  # most recent items read; paper 20
+    dim: Count = 64  # paper 128
+    layers: Count = 2  # of the decoder, and of the encoder where there is one; paper 4
+    heads: Count = 2  # paper 6 of 64
+    dropout: Share = 0.2  # paper .1
+    levels: tuple[Count, ...] = (256, 256, 256, 256)  # codes per level at most; paper 3 x 256 and an index
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper Sentence-T5
     resolve: How = "index"  # equal tuples; paper index
     letter: bool = False  # rq_vae with LETTER's collaborative and diversity terms
     legal_only: bool = False  # train and score with legal codes alone (MSCGRec); paper no
-    width: int = 20  # of the beam, at least; a longer list needs a wider one
-    cuts: int = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
+    width: Count = 20  # of the beam, at least; a longer list needs a wider one
+    cuts: Count = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
 
 
 class TIGER(nn.Module):

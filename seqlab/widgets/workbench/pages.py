@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, models, tracing
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.inspection import influence
 from seqlab.widgets.attention_view import AttentionView
 from seqlab.widgets.beam_steps import BeamSteps, writes_codes
@@ -119,15 +119,15 @@ def side_lists(runs: Runs, split: Split, case: Case) -> Html:
 def history_list(split: Split, case: Case) -> Html:
     """Whose history it is and what is in it, oldest first."""
     titles, now = titles_of(split), case.now
-    rows = "".join(f"<li>{text(titles[item], 60)}</li>" for item in now.items.tolist())
-    return Html(f"<h4>{who(split, case)}</h4><ol class='long' start='{len(now.earlier) + 1}'>{rows}</ol>")
+    rows = Html("").join(Html("<li>{}</li>").format(text(titles[item], 60)) for item in now.items.tolist())
+    return Html("<h4>{}</h4><ol class='long' start='{}'>{}</ol>").format(who(split, case), len(now.earlier) + 1, rows)
 
 
-def who(split: Split, case: Case) -> str:
-    """The user and how much is read of them (escaped)."""
+def who(split: Split, case: Case) -> Html:
+    """The user and how much is read of them."""
     events, earlier = len(case.now), len(case.now.earlier)
     return (
-        f"User {text(user_label(split, case.true.user))}: {events:,} event{'s' * (events != 1)}"
+        Html("User {}: {:,} event{}").format(text(user_label(split, case.true.user)), events, "s" * (events != 1))
         + f" after {earlier:,} earlier ones" * bool(earlier)
         + ", edited" * case.edited
     )
@@ -235,18 +235,17 @@ def thinks(model: nn.Module) -> bool:
     return hasattr(model, "thoughts")
 
 
-def lacking(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> str:
-    """Which runs cannot show something, in a sentence (escaped); where none can, which systems would."""
+def lacking(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> Html:
+    """Which runs cannot show something, in a sentence; where none can, which systems would."""
     left = [text(label) for label in runs if label not in fitting]
     if not left:
-        return ""
+        return Html("")
     if fitting:
-        return f"Not shown: {', '.join(left)}, as not every system {what}."
+        return Html("Not shown: {}, as not every system {}.").format(Html(", ").join(left), what)
     able = [name for name in models.names() if fits(models.build(name, 4))]
-    return (
-        f"None of these runs {what}. {', '.join(able[:-1])}{' and ' * (len(able) > 1)}{able[-1]} would: train one with "
-        "<code>seqlab leaderboard</code> and choose it above."
-    )
+    return Html(
+        "None of these runs {}. {}{}{} would: train one with <code>seqlab leaderboard</code> and choose it above."
+    ).format(what, ", ".join(able[:-1]), " and " * (len(able) > 1), able[-1])
 
 
 def _columns(runs: Runs, case: Case, fits: Any, make: Any, said: str, what: str, least: int = COLUMN) -> Columns:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from seqlab.datasets.history import history_of, typed_history
-from seqlab.figures.tables import Html
+from seqlab.figures.html import Html
 from seqlab.items.vectors import from_model, item_vectors
 from seqlab.widgets.code_tree import CodeTree
 from seqlab.widgets.display import StatusLine, in_report
@@ -112,12 +112,12 @@ class Desk:
             *page.asked.stills("Why"),
             *self.tabs.stills(*open_tabs),
         ]
-        return Html("".join(part.body for part in parts))
+        return Html("").join(parts)
 
     def brief(self) -> Html:
         """What is selected, the user and all top tens: what a page without a kernel shows of the live one."""
         lists = side_lists(self.runs, self.split, self.case)
-        return Html(self.selection.still().body + side_by_side([history_list(self.split, self.case), lists]).body)
+        return self.selection.still() + side_by_side([history_list(self.split, self.case), lists])
 
     def _case(
         self, user: int | str | None, typed: str | list[str | int] | None, history: str | list[str | int] | None
@@ -213,4 +213,4 @@ class Desk:
         ).add_class("seqlab-panel")
 
     def _tell(self) -> None:
-        self.told.value = Html(f"<h3 role='status'>{who(self.split, self.case)}</h3>").markup
+        self.told.value = Html("<h3 role='status'>{}</h3>").format(who(self.split, self.case)).markup

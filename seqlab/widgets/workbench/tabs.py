@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from seqlab.figures.tables import Html, text
-from seqlab.figures.theme import as_html
+from seqlab.figures.html import Html, plotly_html, text
 from seqlab.widgets.display import Soon, StatusLine, in_report, sentence
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class Columns:
         columns = []
         for label in self._makers:
             still = alert(self.wrong[label]) if label in self.wrong else drawn(self.widgets[label].still(), self._least)
-            columns.append(Html(heading(label, 4).body + still.body))
+            columns.append(heading(label, 4) + still)
         return [quiet(self._said), *([side_by_side(columns, self._least)] if columns else []), quiet(self._lacking)]
 
     def _controls(self) -> Any:
@@ -195,17 +194,17 @@ def column(share: int = 1, least: int = COLUMN) -> dict[str, str]:
 
 def heading(words: str, level: int = 3) -> Html:
     """A heading of a page."""
-    return Html(f"<h{level}>{text(words)}</h{level}>")
+    return Html("<h{0}>{1}</h{0}>").format(level, text(words))
 
 
 def quiet(words: str) -> Html:
-    """A sentence of explanation, ours; nothing for none."""
-    return Html(f"<div class='quiet'>{words}</div>" if words else "")
+    """A sentence of explanation; nothing for none."""
+    return Html("<div class='quiet'>{}</div>").format(words) if words else Html("")
 
 
 def alert(words: str) -> Html:
     """What went wrong."""
-    return Html(f"<div role='alert' style='color:#D55E00'>{text(words)}</div>")
+    return Html("<div role='alert'>{}</div>").format(text(words))
 
 
 def drawn(still: Any, least: int = LEGIBLE) -> Html:
@@ -213,14 +212,16 @@ def drawn(still: Any, least: int = LEGIBLE) -> Html:
 
     On a phone a figure keeps `least` pixels, `LEGIBLE` at most, and is scrolled in its place.
     """
-    if hasattr(still, "body"):
+    if isinstance(still, Html):
         return still
-    wide = f"min-width:{min(least, LEGIBLE)}px"
-    return Html(f"<div style='overflow-x:auto'><div style='{wide}'>{as_html(still.to_plotly_json())}</div></div>")
+    return Html("<div class='scroll'><div style='min-width:{}px'>{}</div></div>").format(
+        min(least, LEGIBLE), plotly_html(still.to_plotly_json())
+    )
 
 
 def side_by_side(columns: Iterable[Html], least: int = COLUMN) -> Html:
     """Parts of a page beside each other, below each other on a phone."""
-    cells = "".join(f"<div style='min-width:0'>{one.body}</div>" for one in columns)
-    style = f"display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,{least}px),1fr));gap:6px 30px"
-    return Html(f"<div style='{style}'>{cells}</div>")
+    cells = Html("").join(Html("<div>{}</div>").format(one) for one in columns)
+    return Html(
+        "<div class='beside' style='grid-template-columns:repeat(auto-fit,minmax(min(100%,{}px),1fr))'>{}</div>"
+    ).format(least, cells)
