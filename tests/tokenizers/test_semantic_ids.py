@@ -113,7 +113,7 @@ def test_uneven_levels_are_made_as_they_are_set(tokenizer):
 
 
 def test_a_grid_for_all_levels_refuses_uneven_ones():
-    with pytest.raises(ValueError, match="FSQ has one grid for all levels, so it cannot make levels of 12, 8, 3 codes"):
+    with pytest.raises(ValueError, match="FSQ has one grid for all levels: it cannot make levels of 12, 8, 3 codes"):
         semantic_ids(SPLIT, CodeSettings((12, 8, 3), "fsq", resolve="none"))
     book = semantic_ids(SPLIT, CodeSettings((31, 31, 60), "fsq"))
     assert book.sizes[:2] == (30, 30) and "there are 30 x 30" in book.notes[-1]  # 6 x 5
