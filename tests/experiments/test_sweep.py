@@ -280,7 +280,7 @@ def test_ctrl_c_keeps_finished_runs(
         (["markov", "--dataset", "no/such.csv"], "no such file"),
         (["markov", "--table", "log.parquet"], "its column 'dataset' is missing"),
         (["markov", "--dataset", "other/log.csv"], "rename its file"),
-        (["markov", "--scheduler", "here"], "it looks like tcp://10.0.0.1:8786"),
+        (["markov", "--scheduler", "here"], "such as tcp://10.0.0.1:8786"),
         (["markov", "--scheduler", "tcp://127.0.0.1:9"], "pip install 'seqlab[cluster]'"),
     ],
 )
