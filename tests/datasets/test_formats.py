@@ -81,14 +81,14 @@ def test_amazon_2018_keeps_titled_items_and_first_reviews(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../ratings.dat", "/etc/ratings.dat", "ml-1m/../../ratings.dat", "C:/ratings.dat"])
-def test_archives_with_paths_that_leave_their_folder_are_refused(tmp_path, name):
+def test_archives_with_members_outside_their_folder_raise(tmp_path, name):
     path = zipped(tmp_path / "ml-1m.zip", {"ml-1m/ratings.dat": RATINGS, "ml-1m/movies.dat": "", name: "x"})
     with pytest.raises(DataError, match="outside its folder"):
         READERS["movielens-1m"]([path])
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_bad_official_files_say_file_and_line(tmp_path):
+def test_errors_of_official_files_name_file_and_line(tmp_path):
     whole = json_gz(tmp_path / "r.json.gz", [review("A", f"b{n}", n) for n in range(9000)])
     cut = tmp_path / "cut.json.gz"
     cut.write_bytes(whole.read_bytes()[:-3000])
@@ -106,8 +106,8 @@ def test_bad_official_files_say_file_and_line(tmp_path):
 
 
 @given(st.binary(max_size=120), st.text(max_size=60), st.sampled_from(sorted(READERS)))
-@settings(deadline=None, max_examples=200)
-def test_arbitrary_official_files_are_read_or_refused_with_data_error(tmp_path_factory, content, text, reader):
+@settings(deadline=None, max_examples=60)
+def test_arbitrary_official_files_are_read_or_raise_data_error(tmp_path_factory, content, text, reader):
     folder = tmp_path_factory.mktemp("fuzz")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

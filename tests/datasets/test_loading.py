@@ -2,7 +2,6 @@ import gzip
 import hashlib
 import http.server
 import json
-import os
 import threading
 import zipfile
 from dataclasses import replace
@@ -18,8 +17,7 @@ from seqlab.datasets.loading import _fetch, _from_official, _with_card_counts
 from seqlab.items import vectors
 from tests.datasets.test_named import BENCHMARKS
 
-SHARED = os.environ.get("SEQLAB_DATA", "")
-PRINTS = {  # of users, items and times, version 1: nothing may number or order them otherwise
+FINGERPRINTS = {  # version 1, of users, items and times: numbering and order must not change
     "amazon-beauty": "a0f9b98222e2ecd83e1b7ea2216852d938b241afe4dbae9f43daf24fb8cce5bd",
     "amazon-sports": "212f2a2cdd08f112ec852cc4425bf70965b029b70ad4f8dd170911c17ecfbb64",
     "amazon2018-games": "2092fa6657ab98d14ae7a9d83c9ed0a9374cfb889074d6276bd124475856f567",
@@ -77,7 +75,7 @@ def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(alone, s
     assert not [path for path in alone.rglob("*") if path.is_file()]
 
 
-def test_a_server_that_cannot_be_reached_says_where_to_put_the_file(alone, shop):
+def test_the_error_of_an_unreachable_server_names_the_folder_for_the_file(alone, shop):
     with pytest.raises(DataError, match=r"could not be downloaded.*by hand to .*ml-1m\.zip.*SEQLAB_DATA"):
         _fetch(shop[1], base_url="http://127.0.0.1:1")
 
@@ -122,29 +120,17 @@ def test_an_unknown_name_is_a_data_error(alone, name):
         load(name)
 
 
-@pytest.mark.skipif(not SHARED, reason="needs SEQLAB_DATA with the benchmark files")
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_benchmarks_load_with_their_published_counts(name):
-    if not (Path(SHARED) / name).is_dir():
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_a_benchmark_has_its_published_counts_and_keeps_the_order_of_its_file(name, data_folder):
+    if not (data_folder / name).is_dir():
         pytest.skip(f"{name} is not in SEQLAB_DATA")
     log = load(name)
-    assert (log.n_users, log.n_items, log.n_events) == BENCHMARKS[name]
-    if log.ties == "source":  # then the file's order is kept as it is
-        with gzip.open(Path(SHARED) / name / "interactions.tsv.gz", "rt") as file:
-            rows = [line.split("\t")[:2] for line in file][1:]
-        assert log.events["item"].tolist() == [int(item) for _, item in rows]
-        assert log.events["user"].tolist() == [int(user) for user, _ in rows]
+    assert log.fingerprint(1) == FINGERPRINTS[name] and card(name).order == "source"
+    assert (log.card, log.origin, log.ties) == (name, {"dataset": name}, card(name).ties)
+    if log.ties == "source":
         assert len(leave_one_out(log).test) == log.n_users
-
-
-@pytest.mark.skipif(not SHARED, reason="needs SEQLAB_DATA with the benchmark files")
-@pytest.mark.parametrize("name", PRINTS)
-def test_prepared_files_keep_their_numbers_and_their_order(name):
-    if not (Path(SHARED) / name).is_dir():
-        pytest.skip(f"{name} is not in SEQLAB_DATA")
-    log = load(name)
-    assert log.fingerprint(1) == PRINTS[name] and card(name).order == "source"
-    assert (log.card, log.origin) == (name, {"dataset": name})
+    if name in BENCHMARKS:
+        assert (log.n_users, log.n_items, log.n_events) == BENCHMARKS[name]
 
 
 ROWS = "kunde;artikel;wann;wort\na;x;3;Ex\na;y;1;Why\nb;x;2;Ex\nb;z;5;Zed\n"
@@ -185,7 +171,7 @@ def test_a_folder_is_read_again_in_the_order_it_was_read(tmp_path):
 @pytest.mark.parametrize(
     "origin", [None, {}, {"path": 3}, {"path": "a.csv", "source": "b.csv"}, {"dataset": "x", "a": 1}]
 )
-def test_what_is_no_origin_is_refused(origin):
+def test_an_invalid_origin_raises(origin):
     with pytest.raises(ValueError, match="is not the origin of a log"):
         reload(origin)
 

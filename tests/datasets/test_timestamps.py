@@ -45,8 +45,8 @@ def test_the_days_of_a_spreadsheet_are_dates_if_they_have_fractions():
     for values in ([43650.25, 43651.75], ["43650.25", "43651.75"]):
         assert dates(values) == ["2019-07-04 06:00:00", "2019-07-05 18:00:00"]
     assert dates([43650.34375]) == ["2019-07-04 08:15:00"]
-    times, told = unix_seconds(pd.Series([43650, 43651]), "")
-    assert times.tolist() == [43650, 43651] and "(43650 is 2019-07-04 00:00), write them as ISO 8601" in told[0]
+    times, notes = unix_seconds(pd.Series([43650, 43651]), "")
+    assert times.tolist() == [43650, 43651] and "(43650 is 2019-07-04 00:00), write them as ISO 8601" in notes[0]
     assert unix_seconds(pd.Series([12.5, 43650.25]), "")[0].tolist() == [12.5, 43650.25]
 
 

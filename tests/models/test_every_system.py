@@ -343,19 +343,3 @@ def test_popularity_is_beaten_where_order_matters(name):
 def test_a_system_that_does_not_exist_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"there is no system 'sasrek'.*Did you mean 'sasrec'"):
         models.system("sasrek")
-
-
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [({"dim": "wide"}, r"sasrec\.dim must be a whole number \(got 'wide'\)"), ({"dropout": 2}, "dropout must be at most 1"),
-     ({"dim": True}, r"sasrec\.dim must be a whole number"), ({"loss": "hinge"}, r"sasrec\.loss must be 'softmax'")],
-)  # fmt: skip
-def test_a_value_of_another_kind_is_refused_by_name(value, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        models.configure("sasrec", value)
-
-
-@pytest.mark.parametrize("value", ["(8,8)", "wide", 8, [8, None]])
-def test_a_list_of_another_kind_is_refused_whole(value):
-    with pytest.raises(ValueError, match=r"recgpt\.levels must be a list .* \(got"):
-        models.configure("recgpt", {"levels": value})
