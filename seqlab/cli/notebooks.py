@@ -1,4 +1,4 @@
-"""Notebooks: rendered to HTML reports, or opened in JupyterLab."""
+"""Commands for notebooks: render them to HTML reports, open them in JupyterLab."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from seqlab.cli.typed_text import pairs
+from seqlab.cli.parsing import parse_pairs
 
 
 def report(
     notebooks: Annotated[
-        list[Path] | None, typer.Argument(help="which, or a pinned view (a .json file); by default the curated set")
+        list[Path] | None, typer.Argument(help="notebooks or pins (.json); by default the curated notebooks")
     ] = None,
     parameters: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value, or two words: name value")
@@ -29,7 +29,7 @@ def report(
     chosen = notebooks or curated()
     if not chosen:
         raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
-    done = render(chosen, pairs(parameters or []), out, name, jobs, timeout, start_timeout, say=typer.echo)
+    done = render(chosen, parse_pairs(parameters or []), out, name, jobs, timeout, start_timeout, echo=typer.echo)
     typer.echo(f"{out / 'index.html'} lists them.")
     if any(one.error for one in done):
         raise typer.Exit(1)

@@ -1,10 +1,14 @@
-"""k-means as the tokenizers need it: plain, and balanced (every cluster holds about as many points)."""
+"""k-means for the tokenizers: plain, and balanced (all clusters have about the same size)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INIT_ROWS = 8  # rows per cluster that k-means++ looks at: on all of them it costs more than the clustering
 SOFT = (0.03, 0.01, 0.003)  # temperatures of a balancing step, of the mean squared distance to the mean
@@ -24,7 +28,7 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
     from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
     from threadpoolctl import threadpool_limits
 
-    enough(len(X), clusters)
+    require_rows(len(X), clusters)
     rng = np.random.default_rng(seed)
     sample = X[np.sort(rng.permutation(len(X))[: INIT_ROWS * clusters])]
     with threadpool_limits(torch.get_num_threads()):
@@ -38,13 +42,13 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
     return np.ascontiguousarray(means.cluster_centers_, dtype=np.float32)
 
 
-def enough(rows: int, clusters: int) -> None:
+def require_rows(rows: int, clusters: int) -> None:
     """ValueError if there are fewer rows than clusters."""
     if rows < clusters:
         raise ValueError(f"{clusters} codes need at least {clusters} different items to start from (got {rows}).")
 
 
-def per_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
+def sizes_by_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
     """How many codes each level gets: `codes` is a number for all, or one for each.
 
     Raises `ValueError` for another count of numbers than `levels`, and for a number below 1.
@@ -55,18 +59,18 @@ def per_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
     return sizes
 
 
-def sizes_for(codes: int | Sequence[int], levels: int, rows: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """`per_level`, with no more codes than rows to learn them from, and a note if they are fewer than wanted.
+def feasible_sizes(codes: int | Sequence[int], levels: int, rows: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """`sizes_by_level`, with no more codes than rows to learn them from, and a note if they are fewer than wanted.
 
     A level with more codes than there are rows would only number them: it gets half as many codes as there are rows.
     """
-    wanted, most = per_level(codes, levels), max(min(2, rows), rows // 2)
+    wanted, most = sizes_by_level(codes, levels), max(min(2, rows), rows // 2)
     sizes = tuple(most if size > rows else size for size in wanted)
     if sizes == wanted:
         return sizes, ()
-    told, given = (" x ".join(map(str, one)) for one in (wanted, sizes))
+    wanted_text, made = (" x ".join(map(str, one)) for one in (wanted, sizes))
     return sizes, (
-        f"{told} codes were wanted, there are {given}: a level has half as many codes as the {rows:,} items.",
+        f"{wanted_text} codes were wanted, there are {made}: a level has half as many codes as the {rows:,} items.",
     )
 
 
@@ -83,8 +87,8 @@ def balanced_kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int)
 
     The best balanced assignment is a power diagram: nearest centre after a bonus for unpopular ones. The
     bonuses are the dual variables of that transport problem, found by Sinkhorn rounds at falling
-    temperatures; so a new point is placed by the same rule, whoever comes with it. Equal points stay
-    together, so balance can be imperfect.
+    temperatures; so a new point is assigned by the same rule, whatever the other points are. Equal points
+    share a cluster, so balance can be imperfect.
     """
     X = np.ascontiguousarray(X, dtype=np.float32)
     if len(X) > BALANCED_ROWS:
@@ -105,18 +109,27 @@ def _sums(X: np.ndarray, of: np.ndarray, clusters: int) -> np.ndarray:
     return csr_matrix((np.ones(len(X), np.float32), (of, np.arange(len(X)))), (clusters, len(X))) @ X
 
 
+def column_potentials(cost: Tensor, temperature: float, rounds: int, start: Tensor) -> Tensor:
+    """Sinkhorn's iteration for equal column sums (Cuturi 2013): potentials (K,) of cost (n, K), from `start` (K,).
+
+    The transport plan is `softmax((potentials - cost) / temperature)` over the columns; each row has mass 1. Double
+    precision sums in logarithms, which hold where exp vanishes; single precision sums directly, which is faster.
+    """
+    share, scaled, exact = float(np.log(len(cost) / cost.shape[1])), cost / -temperature, cost.element_size() == 8
+    for _ in range(rounds):
+        plan = scaled + start / temperature  # (n, K), not yet normalised
+        log_mass = plan.log_softmax(1).logsumexp(0) if exact else plan.softmax(1).sum(0).clamp(min=1e-30).log()
+        start = start + temperature * (share - log_mass)
+    return start
+
+
 def _bonuses(X: np.ndarray, centres: np.ndarray, bonus: np.ndarray, temperatures: tuple[float, ...]) -> np.ndarray:
-    """Sinkhorn's column potentials for equal column sums, from a first guess, from warm to cold."""
+    """`column_potentials` of squared distances, at falling temperatures: (clusters,), with mean 0."""
     import torch
 
     cost = torch.from_numpy((centres**2).sum(1)[None] - 2 * X @ centres.T)  # (n, clusters)
-    spread = float(((X - X.mean(0)) ** 2).sum(1).mean()) or 1.0
-    at = torch.from_numpy(bonus)
-    share = float(np.log(len(X) / len(centres)))
+    variance = float(((X - X.mean(0)) ** 2).sum(1).mean()) or 1.0
+    potentials = torch.from_numpy(bonus)
     for temperature in temperatures:
-        unit = temperature * spread
-        scaled = cost / -unit
-        for _ in range(ROUNDS):
-            given = torch.softmax(scaled + at / unit, 1).sum(0)
-            at = at + unit * (share - given.clamp(min=1e-30).log())
-    return (at - at.mean()).numpy()
+        potentials = column_potentials(cost, temperature * variance, ROUNDS, potentials)
+    return (potentials - potentials.mean()).numpy()

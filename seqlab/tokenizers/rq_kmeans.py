@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.items.vectors import checked
-from seqlab.tokenizers.clustering import kmeans, nearest, sizes_for
+from seqlab.items.vectors import validated
+from seqlab.tokenizers.clustering import feasible_sizes, kmeans, nearest
 
 
 @dataclass
 class RQKMeans:
     """`c_l = argmin_k |r_l - e_lk|`, `r_{l+1} = r_l - e_{l,c_l}`; a vector is the sum of its codewords.
 
-    levels: C; codes: K per level, or a tuple with one for each, at most (`clustering.sizes_for`); iterations: most
+    levels: C; codes: K per level, or a tuple with one for each, at most (`clustering.feasible_sizes`); iterations: most
     Lloyd steps per level; batch: rows per step of MiniBatchKMeans, 0 = whole steps, which are faster up to some 100,000
     items.
     """
@@ -32,8 +32,8 @@ class RQKMeans:
 
     def fit(self, X: np.ndarray) -> RQKMeans:
         """Cluster, level by level. `notes_` says if there are fewer codes than wanted."""
-        residual = checked(X)
-        sizes, self.notes_ = sizes_for(self.codes, self.levels, len(residual))
+        residual = validated(X)
+        sizes, self.notes_ = feasible_sizes(self.codes, self.levels, len(residual))
         self.mean_ = residual.mean(0)
         residual = residual - self.mean_
         self.codewords_: list[np.ndarray] = []  # C x (K, d)
@@ -48,7 +48,7 @@ class RQKMeans:
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """The nearest codeword of every level in turn: (n, C)."""
-        residual = checked(X) - self.mean_
+        residual = validated(X) - self.mean_
         codes = np.empty((len(residual), self.levels), dtype=np.int64)
         for level, words in enumerate(self.codewords_):
             codes[:, level] = nearest(residual, words)

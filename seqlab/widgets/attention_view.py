@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqlab import figures
-from seqlab.figures.attention_maps import bright_end
+from seqlab.figures.attention_maps import scale_end
 from seqlab.figures.theme import label
 from seqlab.inspection import attention, influence
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
@@ -113,7 +113,7 @@ class AttentionView:
     def _figure(self) -> go.Figure:
         frame = self._look.frame(self._by)
         one = frame[(frame["layer"] == self.layer.value - 1) & (frame["head"] == self.head.value - 1)]
-        top = bright_end(frame, self._look.rows(self._by))
+        top = scale_end(frame, self._look.rows(self._by))
         return figures.attention(one, self._worth, self._titles_read(), top, **self._named())
 
     def _choose(self, change: object) -> None:

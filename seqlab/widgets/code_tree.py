@@ -109,7 +109,7 @@ class CodeTree:
 
     def still(self) -> Html:
         """The tree from `path` on: two levels and the items below."""
-        return self._drawn(pressable=False)
+        return self._drawn(buttons=False)
 
     def _coded(self, book: CodeBook) -> pd.DataFrame:
         import pandas as pd
@@ -128,10 +128,10 @@ class CodeTree:
             raise ValueError(f"no item has a code that begins with {path}")
         return path
 
-    def _drawn(self, pressable: bool) -> Html:
+    def _drawn(self, buttons: bool) -> Html:
         root = self.path[: max(min(len(self.path), self._book.levels - 2), 0)]
         return figures.code_tree(
-            self.items, self.words, root, self.path, self._category or "", self.names[1], self._elsewhere(), pressable
+            self.items, self.words, root, self.path, self._category or "", self.names[1], self._elsewhere(), buttons
         )
 
     def _elsewhere(self) -> np.ndarray | None:
@@ -193,12 +193,12 @@ class CodeTree:
     def _follow(self, now: Selected) -> None:
         """Say how much of what was selected each branch holds."""
         if now.by is not self:
-            self.tree.show(self._drawn(pressable=True).markup)
+            self.tree.show(self._drawn(buttons=True).markup)
             self._list()
 
     def _show(self) -> None:
         """The branch that is open: in the tree, in the controls, and in the lines below."""
-        self.tree.show(self._drawn(pressable=True).markup)
+        self.tree.show(self._drawn(buttons=True).markup)
         chosen = self._list()
         said = self.words.get(self.path, "") if self.path else "all codes"
         self.where.value = (

@@ -125,7 +125,7 @@ def _shortest(choices: list[dict[str, Any]]) -> list[str]:
     for key in dict.fromkeys(key for choice in choices for key in choice):
         if (apart := len({repr([choice.get(one) for one in [*keys, key]]) for choice in choices})) > told:
             keys, told = [*keys, key], apart
-    return leaderboard.told_apart([{key: choice[key] for key in keys if key in choice} for choice in choices])
+    return leaderboard.differing_settings([{key: choice[key] for key in keys if key in choice} for choice in choices])
 
 
 def _options(run: Run) -> dict[str, Any] | None:
@@ -136,7 +136,7 @@ def _options(run: Run) -> dict[str, Any] | None:
 def _changed(values: dict[str, Any], usual: Any) -> str:
     """What differs from the defaults, as words."""
     usual = json.loads(json.dumps(dataclasses.asdict(usual)))
-    return leaderboard.as_words({
+    return leaderboard.format_settings({
         key: value for key, value in values.items()
         if key != "seed" and json.loads(json.dumps(value)) != usual.get(key)
     }).replace(":", ", ") or "the defaults"  # fmt: skip

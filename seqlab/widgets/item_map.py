@@ -9,7 +9,7 @@ import numpy as np
 from seqlab import figures
 from seqlab.figures import catalogue_maps
 from seqlab.inspection import projection
-from seqlab.items.vectors import from_model, own
+from seqlab.items.vectors import from_model, validated
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
@@ -45,7 +45,7 @@ class ItemMap:
         examples: list[int] | None = None,
         selection: Selection | None = None,
     ) -> None:
-        self._vectors = own(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
+        self._vectors = validated(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
         self._titles, self._seed, self.selection = titles_of(split), seed, selection
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
         self._items = split.log.items.assign(**{EVENTS: counts})

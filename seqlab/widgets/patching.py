@@ -95,7 +95,7 @@ class Patching:
         """The map, and in words what its best place does."""
         place = self.best()
         lines = [*_lines(SAID), *_lines(self._who()), *_lines(self._sentence(place, self.patched(*place)))]
-        return figures.patched_places(self.grid, place, "<br>".join(lines))
+        return figures.patching_heatmap(self.grid, place, "<br>".join(lines))
 
     def words(self) -> Html:
         """Who is patched into whom, what is watched, and how far apart the two are (escaped)."""
@@ -178,7 +178,7 @@ class Patching:
         self.place = ipywidgets.IntSlider(0, 0, 1, description="from the end", continuous_update=False)
         self.about = ipywidgets.HTML(layout={"width": "100%"})
         self.told = ipywidgets.HTML(layout={"width": "100%"})
-        self.figure = live_figure(figures.patched_places(self.grid, self.best()))
+        self.figure = live_figure(figures.patching_heatmap(self.grid, self.best()))
         self.figure.data[0].on_click(guard(self._clicked))
         self._offer()
         self.user.observe(guard(self._choose), "value")
@@ -225,7 +225,7 @@ class Patching:
     def _look(self, change: object = None) -> None:
         if not self._filling:
             place = self.tap.value, self.place.value
-            redraw(self.figure, figures.patched_places(self.grid, place))
+            redraw(self.figure, figures.patching_heatmap(self.grid, place))
             self.told.value = self.result(*place).markup
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is measured and tuned, as the cards ask: no list of systems stands anywhere else."""
+"""The plan of measurements and searches, derived from the cards: there is no other list of systems."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from seqlab import models
 from seqlab.contracts import Card, Measurement
 from seqlab.experiments import leaderboard, plan
 from seqlab.experiments.plan import Comparison
-from seqlab.optimization.options import Options
-from seqlab.runtime.settings import field_types
 from tests.synthetic import chain_log
 
 ROOT = Path(__file__).parents[2]
@@ -27,19 +25,17 @@ def cards(monkeypatch: pytest.MonkeyPatch, **cards: Card) -> None:
 
 
 def test_every_arm_of_the_plan_has_settings_that_are_valid() -> None:
-    kinds = field_types(Options)
     for arm in {arm for one in plan.comparisons() for arm in one.arms} | {arm for arm, *_ in plan.tunings()}:
         system, *words = arm.split(":")
-        chosen = dict(word.split("=") for word in words)
-        models.configure(system, {key: value for key, value in chosen.items() if key not in kinds}, also=kinds)
+        models.separate(system, dict(word.split("=") for word in words))
 
 
-def test_every_gain_that_is_kept_is_asked_for_by_a_card() -> None:
+def test_every_stored_gain_is_measured_by_a_card() -> None:
     kept = leaderboard.read_gains(ROOT / "data" / "leaderboard.csv")
-    asked = {(one.dataset, one.seen_filter, " ".join(map(str, one.seeds)), one.against, arm)
+    measured = {(one.dataset, one.seen_filter, " ".join(map(str, one.seeds)), one.against, arm)
              for one in plan.comparisons() for arm in one.arms}  # fmt: skip
     columns = ["dataset", "seen_filter", "seeds", "against", "arm"]
-    assert len(kept) and {*kept[columns].itertuples(index=False, name=None)} <= asked
+    assert len(kept) and {*kept[columns].itertuples(index=False, name=None)} <= measured
 
 
 def test_the_makefile_names_no_system() -> None:
@@ -47,7 +43,7 @@ def test_the_makefile_names_no_system() -> None:
     assert not [name for name in models.names() if re.search(rf"\b{name}\b", makefile)]
 
 
-def test_a_card_that_asks_for_nothing_is_measured_on_its_homes_against_its_controls(
+def test_a_card_without_measurements_is_measured_on_its_homes_against_its_controls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cards(
@@ -77,12 +73,12 @@ def test_arms_with_one_control_under_one_protocol_are_measured_together(monkeypa
 
 
 def test_a_name_that_is_on_no_card_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plan.in_full("sasrec:brief:epochs=20") == "sasrec:dropout=0.0156:learning_rate=0.00248:epochs=20"
+    assert plan.expand_names("sasrec:brief:epochs=20") == "sasrec:dropout=0.0156:learning_rate=0.00248:epochs=20"
     with pytest.raises(ValueError, match="'sasrec:breif': 'breif' is no key=value, and no name on the card of sasrec"):
-        plan.in_full("sasrec:breif")
+        plan.expand_names("sasrec:breif")
 
 
-def test_what_is_missing_is_measured_and_then_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_runs_are_measured_and_then_none_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (plan, leaderboard):
         monkeypatch.setattr(module, "load", lambda name: dataclasses.replace(chain_log(), name=name))
     cards(monkeypatch, markov=Card("A floor.", controls=("popularity",), seeds=(0, 1)))
@@ -97,9 +93,11 @@ def test_what_is_missing_is_measured_and_then_nothing_is(tmp_path: Path, monkeyp
     assert "| markov | A floor. |  | It is. |" in page and "| `markov` | `popularity` | 0, 1 |" in page
 
 
-def test_an_interrupted_training_ends_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = leaderboard.Plan.made
-    monkeypatch.setattr(leaderboard.Plan, "made", lambda *about: dataclasses.replace(made(*about), interrupted=True))
+def test_an_interrupted_training_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = leaderboard.Plan.train_or_load
+    monkeypatch.setattr(
+        leaderboard.Plan, "train_or_load", lambda *about: dataclasses.replace(made(*about), interrupted=True)
+    )
     monkeypatch.setattr(leaderboard, "load", lambda name: dataclasses.replace(chain_log(), name=name))
     cards(monkeypatch, markov=Card("A floor."))
     with pytest.raises(KeyboardInterrupt):
@@ -107,15 +105,15 @@ def test_an_interrupted_training_ends_the_whole(tmp_path: Path, monkeypatch: pyt
 
 
 def test_every_trained_system_is_tuned_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = []
+    calls = []
 
     def tune(arm: str, dataset: str, space: dict, trials: int, **rest):
-        asked.append((arm, dataset, rest["seen_filter"], trials, space))
-        return plan.tuning.Tuned(arm, "[x]", None)
+        calls.append((arm, dataset, rest["seen_filter"], trials, space))
+        return plan.tuning.TuningResult(arm, "[x]", None)
 
     monkeypatch.setattr(plan.tuning, "tune", tune)
-    plan.tune(5, tmp_path, say=lambda line: None)
-    assert {name.split(":")[0] for name, *_ in asked} == {
+    plan.tune(5, tmp_path, echo=lambda line: None)
+    assert {name.split(":")[0] for name, *_ in calls} == {
         name for name in models.names() if hasattr(models.system(name), "loss")
     }
-    assert [one[:3] for one in asked] == plan.tunings() and all(one[3:] == (5, plan.SPACE) for one in asked)
+    assert [one[:3] for one in calls] == plan.tunings() and all(one[3:] == (5, plan.SPACE) for one in calls)

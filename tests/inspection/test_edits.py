@@ -11,7 +11,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.inspection import influence, smallest_edit
 from seqlab.ranking import top
 from seqlab.tasks import next_item
-from tests.models.semantic_ids.test_tiger import ITEMS, tiger
+from tests.synthetic import coded
 
 torch.set_num_threads(1)
 
@@ -234,7 +234,7 @@ def test_impossible_questions_are_refused():
 
 @pytest.mark.parametrize("seen_filter", [False, True])
 def test_a_system_that_only_makes_lists_is_asked_for_them(seen_filter):
-    model, history = tiger(), drawn(2, 5, ITEMS)
+    model, history = coded("tiger"), drawn(2, 5, 40)
 
     def places_of(history):
         """Items by their mean places in a list, those of equal scores sharing one."""
@@ -280,7 +280,7 @@ def test_an_item_that_ties_with_the_end_of_a_list_counts_at_its_mean_rank():
 
 
 def test_lists_are_filtered_too():
-    model, history = tiger(), drawn(0, 5, ITEMS)
+    model, history = coded("tiger"), drawn(0, 5, 40)
     with torch.no_grad():
         listed = model.recommend(batch_of([history]), K).items[0].tolist()
     met = next(item for item in listed if item in history.items)

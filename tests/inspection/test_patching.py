@@ -11,8 +11,7 @@ from seqlab.datasets import leave_one_out
 from seqlab.datasets.history import History
 from seqlab.inspection import influence, patched, patching, tracing_grid
 from seqlab.training.fit import prepare
-from tests.models.semantic_ids.test_tiger import tiger
-from tests.synthetic import chain_log
+from tests.synthetic import chain_log, coded
 
 torch.set_num_threads(1)
 
@@ -182,7 +181,7 @@ def test_what_cannot_be_patched_is_refused_and_nothing_stays_behind():
     with pytest.raises(KeyError, match="no tap is called 'blocks'"):
         patched(model, MINE, SHORTER, "blocks")
     with pytest.raises(ValueError, match="makes lists without scoring"):
-        tracing_grid(tiger(), MINE, SHORTER)
+        tracing_grid(coded("tiger"), MINE, SHORTER)
     tracing_grid(model, MINE, SHORTER)
     assert torch.equal(log_p(model, MINE), before)
     assert not any(tap.active for tap in seqlab.tracing.taps(model).values())

@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize("least", [1, 2])
 def test_stops_where_a_model_would_that_is_asked_again(found, model, split, least):
     batch = split.test.batch(torch.arange(len(split.test)), model.config.max_length)
-    scores = model.step_scores(model.thoughts(batch))[:, :, 1:]
+    scores = model.step_scores(model.reasoning_states(batch))[:, :, 1:]
     chances = (scores / model.temperatures[:, None]).softmax(-1)
     for epsilon in stopping.thresholds(found):
         assert found.stops(epsilon, least).tolist() == stops_by_hand(chances.detach(), epsilon, least)

@@ -23,19 +23,21 @@ def fitted():
 
 def test_errors_are_summed_over_features(fitted):
     x = torch.from_numpy((X - fitted.mean_) / fitted.scale_)
-    parts, codes = fitted.loss(x)
+    parts, codes = fitted.network_.parts(x)
     decoded = torch.from_numpy((fitted.decode(codes.numpy()) - fitted.mean_) / fitted.scale_)
     total = ((decoded - x) ** 2).sum() / len(x)
     torch.testing.assert_close(parts["reconstruction"], total, rtol=1e-3, atol=1e-3)
     mean = RQVAE(**SMALL, epochs=0, reconstruction="mean").fit(X)
     summed = RQVAE(**SMALL, epochs=0).fit(X)
-    ratio = summed.loss(x)[0]["reconstruction"].detach() / mean.loss(x)[0]["reconstruction"].detach()
+    ratio = (
+        summed.network_.parts(x)[0]["reconstruction"].detach() / mean.network_.parts(x)[0]["reconstruction"].detach()
+    )
     assert float(ratio) == pytest.approx(24, rel=1e-3)
 
 
 def test_every_level_pays_for_what_the_levels_before_left(fitted):
     x = torch.from_numpy((X - fitted.mean_) / fitted.scale_)
-    parts, codes = fitted.loss(x)
+    parts, codes = fitted.network_.parts(x)
     left, total = fitted.network_.encoder(x).detach(), 0.0
     for layer, column in zip(fitted.network_.quantiser.layers, codes.T, strict=True):
         assert torch.equal(torch.cdist(left, layer.codebook).argmin(1), column)
@@ -48,7 +50,7 @@ def test_the_encoder_gets_the_reconstruction_gradient_once_and_codes_do_not(fitt
     x = torch.from_numpy((X - fitted.mean_) / fitted.scale_)
     network = fitted.network_
     network.zero_grad()
-    fitted.loss(x)[0]["reconstruction"].backward()
+    fitted.network_.parts(x)[0]["reconstruction"].backward()
     got = network.encoder[-1].bias.grad.clone()
     assert not any(layer.codebook.requires_grad for layer in network.quantiser.layers)
     network.zero_grad()
@@ -72,14 +74,14 @@ def test_what_averaging_the_error_a_random_start_and_no_revival_cause_is_diagnos
     random = np.random.default_rng(0)
     wide = random.normal(size=(600, 32)) @ random.normal(size=(32, 768))  # 768 features, as text vectors have
 
-    def said(**settings):
+    def diagnosis(**settings):
         tokenizer = RQVAE(**{**SMALL, "batch": 100, "codes": 32, "lr": 2e-3}, epochs=20, **settings)
         book = make_codebook(tokenizer, wide, resolve="none")
         return book, [sentence.split(":")[0] for sentence in codebook_report.doctor(book)]
 
-    sound, nothing = said()
-    averaged, wasted = said(reconstruction="mean")
-    sick, unused = said(reconstruction="mean", start=False, revive=0)
+    sound, nothing = diagnosis()
+    averaged, wasted = diagnosis(reconstruction="mean")
+    sick, unused = diagnosis(reconstruction="mean", start=False, revive=0)
     assert nothing == [] and codebook_report.report(sound)["used"].min() == 32
     assert "Nothing explained" in wasted and averaged.residual[3] > sound.residual[3] + 0.1
     assert "Low use" in unused and codebook_report.report(sick)["used"].min() < 20
@@ -100,7 +102,7 @@ def test_sinkhorn_fills_every_code_equally_where_exp_would_vanish():
     assert float((torch.exp(-distances / 0.003) == 0).float().mean()) > 0.9
 
 
-def test_a_balanced_last_level_tells_nearly_all_items_apart_and_leaves_the_others_alone(fitted):
+def test_a_balanced_last_level_distinguishes_nearly_all_items_and_changes_no_others(fitted):
     plain = fitted.encode(X)
     fitted.sinkhorn = True
     try:
@@ -115,7 +117,7 @@ def test_a_balanced_last_level_tells_nearly_all_items_apart_and_leaves_the_other
     assert before < 0.9 and after > before + 0.08
 
 
-def test_the_collaborative_term_pulls_codes_towards_who_is_met_with_whom():
+def test_the_collaborative_term_pulls_codes_towards_co_occurrence():
     random = np.random.default_rng(1)
     of = random.integers(0, 8, len(X))  # groups that the vectors know nothing of
     other = 4 * np.eye(8, dtype=np.float32)[of]
@@ -167,7 +169,7 @@ def test_fsq_cells_are_a_mixed_radix_number_and_all_chunks_share_them():
     cell = (rounded * torch.tensor([2, 2]) + torch.tensor([2, 2])).round().long()  # 0..4 and 0..3
     assert torch.equal(cell[..., 0] + 5 * cell[..., 1], codes)
     assert cell.amax((0, 1)).tolist() == [4, 3] and cell.amin((0, 1)).tolist() == [0, 0]
-    assert torch.equal(fitted.network_.cut(x)[:, 1, :3], x[:, 1::3][:, :3])
+    assert torch.equal(fitted.network_.chunk(x)[:, 1, :3], x[:, 1::3][:, :3])
     with pytest.raises(ValueError, match="at least 3 values"):
         FSQ(values=(2, 2)).fit(X)
 
@@ -181,7 +183,7 @@ def test_orthogonal_experts_look_from_different_sides():
     def alike(weight):
         fitted = ParallelVQ(**{**SMALL, "hidden": ()}, epochs=20, orthogonal=weight).fit(X)
         x = torch.from_numpy((X - fitted.mean_) / fitted.scale_)
-        return float(fitted.loss(x)["orthogonal"].detach()) / (weight * 24)
+        return float(fitted.network_.loss(x).parts["orthogonal"]) / (weight * 24)
 
     assert alike(1.0) < 0.5 * alike(1e-6)
 
@@ -204,4 +206,4 @@ def test_gates_are_shares_and_the_reconstruction_uses_them():
     words, _ = network.quantise(network.views(x))
     mixed = sum(gate[:, None] * one for gate, one in zip(torch.from_numpy(gates).T, words, strict=True))
     error = ((network.decoder(mixed) - x) ** 2).sum(1).mean()
-    torch.testing.assert_close(fitted.loss(x)["reconstruction"], error, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fitted.network_.loss(x).parts["reconstruction"], error, rtol=1e-3, atol=1e-3)

@@ -18,24 +18,20 @@ Held against: the authors' log on amazon-beauty (`CARD`): full ranking, no seen 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from seqlab import contracts, decoding
-from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
-from seqlab.datasets.sequences import Batch
+from seqlab.contracts import Card, Measurement, Published
+from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mlp import mlp
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.runtime.settings import Count, Settings, Share
-from seqlab.tokenizers.resolve import How
-from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
-from seqlab.tracing import Layout, Tap
-
-if TYPE_CHECKING:
-    from seqlab.datasets.splits import Split
+from seqlab.tokenizers.resolve import CollisionRule
+from seqlab.tracing import Tap
 
 CARD = Card(
     claim="Disentangled codes beat TIGER's.",
@@ -65,7 +61,7 @@ class Config(Settings):
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
-    branch: Literal["within_item", "alone", "none"] = "within_item"  # alone: as large, no looks; none: TIGER
+    branch: Literal["within_item", "alone", "none"] = "within_item"  # alone: as large, without attention; none: TIGER
     gate: bool = True  # paper yes; no: the branches' mean
     places: bool = True  # the branch knows a code's place in its item; paper yes
     feed: Count = 256  # width of the branch's ReLU layer; paper 1024
@@ -77,53 +73,28 @@ class Config(Settings):
     levels: tuple[Count, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper LLaMA
-    resolve: How = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
+    resolve: CollisionRule = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
     width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 20
     cuts: Count = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
 
 
-class DiscRec(nn.Module):
+class DiscRec(SemanticIdModel):
     """P(item | history) = product over levels of P(code | codes before it, history), all read through two branches."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__()
-        self.config = config
         encoder = config.layout == "encoder_decoder"
 
         def mix(written: bool) -> Branches:
             return Branches(config, causal=written or not encoder, writes=written)
 
-        self.writer = SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None)
-        self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config)
-
-    def prepare(self, split: Split) -> None:
-        """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
-        if not self.ids.known:
-            self.ids.adopt(semantic_ids(split, self.config))
-
-    def loss(self, batch: Batch) -> Loss:
-        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        return self.writer.loss(batch, self.ids.codes, self.config.cuts)
-
-    def layout(self, batch: Batch) -> Layout:
-        """What the tokens of the histories are: a start, then the codes of each item."""
-        return self.writer.layout(batch.items)
-
-    def decoder(self, batch: Batch) -> contracts.Decoder:
-        """The model about to write the next item's codes for these users; the histories are read here, once."""
-        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
-
-    def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.recommend(self, batch, k)
+        super().__init__(config, n_items, SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None))
 
 
 class Branches(nn.Module):
     """Each code as it is (semantic), each among the codes of its item (collaborative), and the gate between the two.
 
-    `causal`: among those before it. What is read of a history and what is written pass taps of their own, "gates" and
-    "written gates"; `writes`: all that comes here is written.
+    causal: only codes before it. The history and the generated codes have separate taps, "gates" and "written gates".
+    writes: all codes are generated ones.
     """
 
     def __init__(self, config: Config, causal: bool, writes: bool = False) -> None:
@@ -136,29 +107,27 @@ class Branches(nn.Module):
         self.gate = nn.Parameter(torch.zeros(2, dim), requires_grad=config.gate)
         self.before_attention, self.before_feed = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.project_in = nn.Linear(dim, 3 * dim)
-        self.feed = nn.Sequential(nn.Linear(dim, config.feed), nn.ReLU(), nn.Linear(config.feed, dim))
-        nn.init.normal_(
-            self.feed[-1].weight, std=0.02 / config.feed**0.5
-        )  # as small as the embeddings it is mixed with
+        self.feed = mlp((dim, config.feed, dim))
+        nn.init.normal_(self.feed[-1].weight, std=0.02 / config.feed**0.5)  # as small as the embeddings beside it
         nn.init.zeros_(self.feed[-1].bias)
         self.dropout = Dropout(config.dropout)
-        looks = torch.ones(codes, codes)
-        looks = torch.eye(codes) if config.branch == "alone" else looks.tril() if causal else looks
-        self.register_buffer("looks", looks.bool(), persistent=False)  # (query, key)
-        self.writing = _taps("written ", "beam")
-        self.reading = self.writing if writes else _taps("", "event")
+        mask = torch.ones(codes, codes)
+        mask = torch.eye(codes) if config.branch == "alone" else mask.tril() if causal else mask
+        self.register_buffer("mask", mask.bool(), persistent=False)  # (query, key)
+        self.decode_taps = _taps("written ", "beam")
+        self.prefill_taps = self.decode_taps if writes else _taps("", "event")
 
-    def forward(self, x: Tensor, writing: bool = False) -> Tensor:
-        """The first n codes of T items or beams, x (B, T, n, D), mixed: (B, T, n, D); if `writing`, the last alone."""
+    def forward(self, x: Tensor, last_only: bool = False) -> Tensor:
+        """The first n codes of T items or beams, x (B, T, n, D), mixed: (B, T, n, D); `last_only`: (B, T, 1, D)."""
         n = x.shape[2]
-        wanted = slice(n - 1 if writing else 0, n)
-        taps = self.writing if writing else self.reading
+        wanted = slice(n - 1 if last_only else 0, n)
+        taps = self.decode_taps if last_only else self.prefill_taps
         y = self.before_attention(x + self.places[:n])
         query, key, value = (
             part.unflatten(-1, (2, -1)).transpose(2, 3)  # (B, T, H, n, D/H)
             for part in self.project_in(y).chunk(3, dim=-1)
         )
-        mixed = attend(query[..., wanted, :], key, value, self.looks[wanted, :n], taps["weights"])  # (B, T, H, n, D/H)
+        mixed = attend(query[..., wanted, :], key, value, self.mask[wanted, :n], taps["weights"])  # (B, T, H, n, D/H)
         y = y[:, :, wanted] + mixed.transpose(2, 3).flatten(3)  # (B, T, n, D)
         collaborative = self.dropout(self.feed(self.before_feed(y)))
         both = taps["branches"](torch.stack([x[:, :, wanted], collaborative], 3))  # (B, T, n, 2, D)

@@ -17,7 +17,9 @@ not follow for balanced trees: compare anchors=none, all else equal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,26 +27,29 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from seqlab import contracts, decoding, tokenizers
-from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
+from seqlab import tokenizers
+from seqlab.contracts import Card, Loss, Measurement, Published
 from seqlab.datasets import named
 from seqlab.datasets.sequences import Batch
+from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.items.vectors import has_words, item_vectors
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
-from seqlab.runtime.progress import interactive
+from seqlab.optimization.checkpoint import Checkpoint
+from seqlab.optimization.loop import cosine, epoch_seed
+from seqlab.optimization.stage import seeded, train
 from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
 from seqlab.tokenizers.codebook import CodeBook
-from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.rq_kmeans import RQKMeans
-from seqlab.tokenizers.semantic_ids import SemanticIds, noted, sized
-from seqlab.tracing import Layout, Tap
+from seqlab.tokenizers.semantic_ids import resized, with_size_note
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
 
 CARD = Card(
@@ -83,7 +88,7 @@ class Config(Settings):
     tokenizer: str = "balanced_tree"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     anchors: Literal["aligned", "none"] = "aligned"  # of the tree; paper aligned (GAOQ)
     vectors: str | None = None  # of items.vectors; none: FAMAE's, as in the paper
-    resolve: How = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
+    resolve: CollisionRule = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
     width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 50
     field_dim: Count = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128
     field_epochs: NonNegativeInt = 10  # of FAMAE; a small log needs more, or a higher rate
@@ -91,40 +96,19 @@ class Config(Settings):
     windows: Count = 4  # histories that FAMAE learns from, per user and epoch on average; paper all
 
 
-class ReSID(nn.Module):
+class ReSID(SemanticIdModel):
     """P(item | history) = product over levels of P(code | codes before it, history)."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__()
-        self.config = config
-        self.writer = SemanticIdDecoder(config)
-        self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config, resolve=_resolve(config))
+        super().__init__(config, n_items, SemanticIdDecoder(config), _resolve(config))
 
-    def prepare(self, split: Split) -> None:
-        """Train FAMAE and grow the tree, the same for any training seed; codes given with `ids.adopt` stay."""
-        if not self.ids.known:
-            self.ids.adopt(_tokenize(self.config, split))
-
-    def loss(self, batch: Batch) -> Loss:
-        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        return self.writer.loss(batch, self.ids.codes)
-
-    def layout(self, batch: Batch) -> Layout:
-        """What the tokens of the histories are: a start, then the codes of each item."""
-        return self.writer.layout(batch.items)
-
-    def decoder(self, batch: Batch) -> contracts.Decoder:
-        """The model about to write the next item's codes for these users; the histories are read here, once."""
-        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
-
-    def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.recommend(self, batch, k)
+    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
+        """Train FAMAE and grow the tree, the same for every training seed."""
+        return _tokenize(self.config, split, checkpoint)
 
 
 def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
-    """Names of the J fields, codes (N + 1, J), and how many values of each are met in training: the first ones.
+    """Names of the J fields, codes (N + 1, J), and how many values of each occur in training: the first ones.
 
     Field 0 is the item. A column is one if its values have three items or more on average; a list ("Comedy|Drama",
     "17 4 2") is a field per place, up to four. Without such columns: k-means codes of the text, if any. 0: unknown.
@@ -141,20 +125,20 @@ def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
         X = item_vectors(split, "tfidf")
         places = RQKMeans(3, max(2, min(64, split.n_items // 8))).fit(X).encode(X).T  # (3, N)
         found |= {f"text {place}": pd.Series(codes, items.index) for place, codes in enumerate(places, 1)}
-    counts, codes, met = pd.Series(split.train.item_counts(split.n_items)[1:].numpy(), items.index), [], []
+    counts, codes, n_seen = pd.Series(split.train.item_counts(split.n_items)[1:].numpy(), items.index), [], []
     for value in found.values():
         often = counts.groupby(value).sum().drop("", errors="ignore").sort_values(ascending=False, kind="stable")
         codes.append(often.index.get_indexer(value) + 1)
-        met.append(int((often > 0).sum()))
-    return tuple(found), F.pad(torch.from_numpy(np.stack(codes, 1)), (0, 0, 1, 0)), met
+        n_seen.append(int((often > 0).sum()))
+    return tuple(found), F.pad(torch.from_numpy(np.stack(codes, 1)), (0, 0, 1, 0)), n_seen
 
 
 class FAMAE(nn.Module):
-    """Field-aware masked auto-encoder: names the hidden fields of the last item of a history."""
+    """Field-aware masked auto-encoder: predicts the masked fields of the last item of a history."""
 
-    def __init__(self, config: Config, names: tuple[str, ...], codes: Tensor, met: list[int]) -> None:
+    def __init__(self, config: Config, names: tuple[str, ...], codes: Tensor, n_seen: list[int]) -> None:
         super().__init__()
-        self.names, self.met, self.windows, dim = names, met, config.windows, config.field_dim
+        self.names, self.n_seen, self.windows, dim = names, n_seen, config.windows, config.field_dim
         sizes = codes.amax(0) + 2  # a field's mask, nothing, its values
         self.register_buffer("codes", codes)  # (N + 1, J)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes)  # (J,) where each field's mask is
@@ -172,23 +156,31 @@ class FAMAE(nn.Module):
             x = block(x, ago >= 0)
         return F.normalize(self.norm(x[ago == 0]), dim=1) * x.shape[2] ** 0.5
 
-    def answers(self, field: int) -> Tensor:
-        """The directions of a field's values seen in training, behind a row that is never a target: (1 + met, D)."""
+    def value_directions(self, field: int) -> Tensor:
+        """The directions of a field's values seen in training, behind a row that is never a target: (1 + seen, D)."""
         first = int(self.offsets[field]) + 1
-        return F.normalize(self.table.weight[first : first + 1 + self.met[field]], dim=1)
+        return F.normalize(self.table.weight[first : first + 1 + self.n_seen[field]], dim=1)
 
-    def loss(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:
-        """Cross-entropy of the hidden fields that have a value: a sum per row, the mean of the rows."""
+    def loss(self, batch: Batch) -> Loss:
+        """`field_loss` of random histories with random fields hidden."""
+        drawn = self.mask_fields(batch)
+        return Loss(self.field_loss(*drawn), count=len(drawn[0]))
+
+    def field_loss(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:
+        """Cross-entropy of the hidden fields that have a value: a sum per row, the mean of the rows.
+
+        items, lengths, hide: as in `forward`.
+        """
         state, truth = self(items, lengths, hide), self.codes[items.gather(1, lengths[:, None] - 1)[:, 0]]
         total, counted = state.sum() * 0, hide & (truth > 0)  # (M, J)
         for field, rows in enumerate(counted.T):
             if bool(rows.any()):
-                one = losses.softmax(state[rows], self.answers(field), truth[rows, field])
+                one = losses.softmax(state[rows], self.value_directions(field), truth[rows, field])
                 total = total + one * rows.float().mean()
         return total
 
-    def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Random histories that end with their next item, and which of its fields are hidden: what `loss` reads."""
+    def mask_fields(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Random histories that end with their next item, and which of its fields are hidden: as in `forward`."""
         ends = batch.cut(self.windows)
         last = ends.lengths[:, None]  # (M, 1) where the next item stands
         items = F.pad(ends.items, (0, 1)).scatter(1, last, ends.last(ends.targets)[:, None])  # (M, T)
@@ -201,7 +193,7 @@ class FAMAE(nn.Module):
         truth, found = self.codes[items.gather(1, lengths[:, None] - 1), 0], []  # (M, 1)
         for hidden in (len(self.names), 1):
             hide = torch.arange(len(self.names), device=items.device) < hidden
-            scores = self(items, lengths, hide.expand(len(items), -1)) @ self.answers(0).T  # (M, 1 + met)
+            scores = self(items, lengths, hide.expand(len(items), -1)) @ self.value_directions(0).T  # (M, 1 + seen)
             scores[:, 0] = -torch.inf
             found.append(float(((scores > scores.gather(1, truth)).sum(1) < 10).float().mean()))
         return found
@@ -210,52 +202,64 @@ class FAMAE(nn.Module):
     def vectors(self) -> np.ndarray:
         """The embeddings of each item's fields side by side: (N, J D)."""
         table = self.table.weight.clone()
-        for begin, met, end in zip(self.offsets + 2, self.met, self.offsets + 2 + self.codes.amax(0), strict=True):
-            table[begin + met : end] += table[begin : begin + max(met, 1)].mean(
-                0
-            )  # unmet: still the noise of the start
+        for begin, seen, end in zip(self.offsets + 2, self.n_seen, self.offsets + 2 + self.codes.amax(0), strict=True):
+            mean = table[begin : begin + max(seen, 1)].mean(0)
+            table[begin + seen : end] += mean  # of unseen values, which are still their initial noise
         return table[self.offsets + 1 + self.codes[1:]].flatten(1).cpu().numpy()
 
 
-def pretrain(config: Config, split: Split, seed: int = 0) -> FAMAE:
-    """A FAMAE trained on training events alone; the random numbers of whoever calls go on undisturbed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        famae = FAMAE(config, *fields(split))
+def pretrain(config: Config, split: Split, seed: int = 0, checkpoint: Path | None = None) -> FAMAE:
+    """A FAMAE trained on training events alone; torch's random numbers are left as they were.
+
+    checkpoint: a folder; the training continues from the checkpoint there, if there is one, and keeps it new.
+    """
+    kept, sizes, longest = None, fields(split), config.max_length
+    if checkpoint is not None:
+        about = {"system": "resid", "config": asdict(config), "seed": seed, "data": split.log.fingerprint()}
+        kept = Checkpoint(checkpoint, json.dumps(about | {"split": split.how}))
+
+    def batches(epoch: int, device: torch.device) -> Iterable[Batch]:
+        return split.train.to(device).training_batches(longest, 512, epoch_seed(seed, epoch))
+
+    def rate(step: int, epoch: int) -> float:
+        return config.field_rate * cosine(epoch / config.field_epochs)
+
+    with seeded(seed):
+        famae = FAMAE(config, *sizes)
         optimizer = torch.optim.AdamW(famae.parameters(), config.field_rate, weight_decay=1e-5)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.field_epochs, 1))
-        for epoch in tqdm(range(config.field_epochs), "famae", unit="epoch", disable=not interactive()):
-            for batch in split.train.training_batches(config.max_length, 512, seed * 1_000_003 + epoch):
-                famae.loss(*famae.draw(batch)).backward()
-                nn.utils.clip_grad_norm_(famae.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-            schedule.step()
-    return famae.eval()
+        train(
+            "FAMAE", famae, batches, optimizer, rate, config.field_epochs,
+            targets=split.train.targets_per_epoch(longest), clip=1.0, checkpoint=kept,
+        )  # fmt: skip
+    return famae
 
 
-def _resolve(config: Config) -> How:
-    """What is done about equal tuples: a tree numbers its leaves itself, so what is still equal is moved."""
+def _resolve(config: Config) -> CollisionRule:
+    """The rule for equal tuples: a tree numbers its leaves itself, so what is still equal is moved."""
     return "reassign" if config.tokenizer == "balanced_tree" and config.resolve != "none" else config.resolve
 
 
-def _tokenize(config: Config, split: Split) -> CodeBook:
-    """The semantic IDs that the settings ask for, from the item table and training events alone."""
+def _tokenize(config: Config, split: Split, checkpoint: Path | None) -> CodeBook:
+    """The semantic IDs by the settings, from the item table and training events alone."""
+    famae, codes = (None if checkpoint is None else checkpoint / name for name in ("famae", "tokenizer"))
     tree, random = config.tokenizer == "balanced_tree", config.tokenizer == "random_codes"
-    own = config.levels[:-1] if tree or config.resolve in ("index", "popularity") else config.levels
-    shrink = min(1.0, (split.n_items / 10 / np.prod(own)) ** (1 / len(own)))
-    fewer = tuple(max(2, int(size * shrink)) for size in own)
-    tokenizer = sized(tokenizers.create(config.tokenizer), own, fewer, fewer)
+    content = config.levels[:-1] if tree or config.resolve in ("index", "popularity") else config.levels
+    shrink = min(1.0, (split.n_items / 10 / np.prod(content)) ** (1 / len(content)))
+    fewer = tuple(max(2, int(size * shrink)) for size in content)
+    tokenizer = resized(tokenizers.create(config.tokenizer), content, fewer, fewer)
     if tree:
         tokenizer = replace(tokenizer, anchors=config.anchors)
     if config.vectors or random:  # the control reads nothing, so nothing is trained for it
         X = np.zeros((split.n_items, 1)) if random else item_vectors(split, config.vectors)
     else:
-        X = pretrain(config, split).vectors()
+        X = pretrain(config, split, checkpoint=famae).vectors()
     counts, source = split.train.item_counts(split.n_items).numpy(), "none" if random else config.vectors or "FAMAE"
     book = tokenizers.make_codebook(
-        tokenizer, X, resolve=_resolve(config), popularity=counts, vectors=source, most=config.levels[-1]
-    )
-    told = (f"Mean cosine of steps with one code, from level 1: {np.round(tokenizer.coherence(), 3)}.",) if tree else ()
-    book = noted(book, own, split.n_items)
-    return replace(book, notes=(*book.notes, *told))
+        tokenizer, X, resolve=_resolve(config), popularity=counts, vectors=source, most=config.levels[-1],
+        checkpoint=codes,
+    )  # fmt: skip
+    book = with_size_note(book, content, split.n_items)
+    if not tree:
+        return book
+    cosines = np.round(tokenizer.coherence(), 3)
+    return replace(book, notes=(*book.notes, f"Mean cosine of steps with one code, from level 1: {cosines}."))

@@ -232,7 +232,7 @@ def scores(model: nn.Module) -> bool:
 
 def thinks(model: nn.Module) -> bool:
     """Whether a system reasons in steps."""
-    return hasattr(model, "thoughts")
+    return hasattr(model, "reasoning_states")
 
 
 def lacking(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> Html:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seqlab.datasets.named import catalog
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
-from seqlab.runs.find import Finished, finished_runs
+from seqlab.runs.find import RunSummary, finished_runs
 
 if TYPE_CHECKING:
     from seqlab.widgets.display import StatusLine
@@ -47,7 +47,7 @@ class RunChoice:
         ]
         self.button = ipywidgets.Button(description="Open these runs", icon="folder-open", layout={"width": "auto"})
         self.told = ipywidgets.HTML()
-        self._found: list[Finished] = []
+        self._found: list[RunSummary] = []
         self._names = {dataset: name}
         self._look(dataset)
         self._offer(chosen)
@@ -91,7 +91,7 @@ class RunChoice:
             one.value = folder
         self.told.value = "" if found else Html("<div class='quiet'>{}</div>").format(text(self._none())).markup
 
-    def _on(self, dataset: str) -> list[Finished]:
+    def _on(self, dataset: str) -> list[RunSummary]:
         """The runs on a dataset, the best first."""
         return [run for run in self._found if run.dataset == self._names.get(dataset, dataset)]
 

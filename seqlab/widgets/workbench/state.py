@@ -47,7 +47,7 @@ class Desk:
         self._longest = max(longest_of(run.model) for run in runs.values())
         self.case = self._case(user, typed, history)
         self._first = self.case.true.user
-        books = [run.model.ids.book for run in runs.values() if hasattr(run.model, "ids") and run.model.ids.known]
+        books = [run.model.ids.book for run in runs.values() if hasattr(run.model, "ids") and run.model.ids.assigned]
         self.selection = Selection(split, books[0] if books else None)
         asked = self._asked(selection or {})
         self.selection.select(**asked)
@@ -57,7 +57,7 @@ class Desk:
             f"the item vectors of {able[0]}" if able else "who meets which items (no run has item vectors)"
         )
         self.map = ItemMap(vectors, split, seed=seed, selection=self.selection)
-        names = [label for label, run in runs.items() if hasattr(run.model, "ids") and run.model.ids.known][:2]
+        names = [label for label, run in runs.items() if hasattr(run.model, "ids") and run.model.ids.assigned][:2]
         self.tree = None
         if books:
             path = asked.get("codes", ())

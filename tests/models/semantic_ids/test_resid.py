@@ -8,14 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import seqlab
-from seqlab import decoding, models
+from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.models.semantic_ids import resid
-from seqlab.models.semantic_ids.resid import FAMAE, Config, ReSID, fields, pretrain
-from seqlab.runs import store
-from seqlab.tokenizers import CodeBook
+from seqlab.models.semantic_ids.resid import FAMAE, Config, fields, pretrain
 from seqlab.training import fit
 from tests.synthetic import batch_of, chain_histories, log_of
 
@@ -26,7 +23,7 @@ ITEMS, LEVELS = 40, (5, 4, 6)
 QUICK = Config(field_dim=16, field_epochs=3, max_length=8)
 
 
-def told_log(histories, **columns):
+def log_with_columns(histories, **columns):
     """A log whose items 1, 2, .. have these columns; without titles these are the ids."""
     rows = [(user, item, place) for user, items in enumerate(histories, 1) for place, item in enumerate(items)]
     items = pd.DataFrame({"item": range(1, len(next(iter(columns.values()))) + 1)} | columns)
@@ -34,33 +31,14 @@ def told_log(histories, **columns):
     return make_log(frame, items=items, title="title" if "title" in columns else None, repeats=True)
 
 
-def famae(items=10, seed=0, met=None):
+def famae(items=10, seed=0, n_seen=None):
     """A small FAMAE with three fields, large weights, and a few unknown values."""
     torch.manual_seed(seed)
     codes = torch.stack([torch.arange(items + 1), torch.arange(items + 1) % 4, torch.arange(items + 1) % 3], 1)
-    model = FAMAE(QUICK, ("item", "shop", "kind"), codes, met or [items, 3, 2])
+    model = FAMAE(QUICK, ("item", "shop", "kind"), codes, n_seen or [items, 3, 2])
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
-
-
-def generator(**settings):
-    torch.manual_seed(0)
-    sizes = {"dim": 16, "layers": 2, "heads": 2, "max_length": 8, "dropout": 0.0, "levels": LEVELS}
-    model = ReSID(Config(**(sizes | settings)), ITEMS)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    random = torch.Generator().manual_seed(0)
-    codes = [torch.randint(size, (ITEMS + 1,), generator=random) for size in LEVELS]
-    model.ids.adopt(CodeBook(torch.stack(codes, 1), LEVELS))
-    return model.eval()
-
-
-def asked(histories, answers):
-    """Histories and the answer to each, as evaluation would ask."""
-    batch = batch_of(histories)
-    targets = torch.zeros_like(batch.items).scatter(1, batch.lengths[:, None] - 1, torch.tensor(answers)[:, None])
-    return replace(batch, targets=targets)
 
 
 # what becomes a field
@@ -68,14 +46,14 @@ def asked(histories, answers):
 
 def test_shared_values_are_fields_and_ids_titles_and_unique_values_are_none():
     shop = ["b", "a", "", "a", "b", "a", "b", "a", "b", "a", "b", "a"]
-    log = told_log(
+    log = log_with_columns(
         chain_histories(0, items=12), title=[f"thing {item}" for item in range(12)], shop=shop, same=["x"] * 12,
         code=[f"B00{item}" for item in range(12)], genres=["Drama|War", "Drama", "Comedy|War", "Comedy"] * 3,
         path=["17 4", "17 5", "64 5", "64 4"] * 3,
     )  # fmt: skip
-    names, codes, met = fields(leave_one_out(log))
+    names, codes, n_seen = fields(leave_one_out(log))
     assert names == ("item", "shop 1", "genres 1", "path 1", "path 2")  # "War" alone tells nothing apart
-    assert codes.shape == (13, 5) and not bool(codes[0].any()) and met == [12, 2, 2, 2, 2]
+    assert codes.shape == (13, 5) and not bool(codes[0].any()) and n_seen == [12, 2, 2, 2, 2]
     assert sorted(codes[1:, 0].tolist()) == list(range(1, 13))
     for label in ("a", "b", ""):
         where = torch.tensor([one == label for one in shop])
@@ -87,18 +65,18 @@ def test_shared_values_are_fields_and_ids_titles_and_unique_values_are_none():
 def test_without_shared_values_words_are_quantised_and_without_words_the_id_is_alone():
     histories = chain_histories(0, items=24)
     words = [f"{'red' if item % 2 else 'blue'} {'abc'[item % 3] * 3} thing {item}" for item in range(24)]
-    names, codes, _ = fields(leave_one_out(told_log(histories, title=words)))
+    names, codes, _ = fields(leave_one_out(log_with_columns(histories, title=words)))
     assert names == ("item", "text 1", "text 2", "text 3")
     assert bool((codes[1:] > 0).all()) and len(codes[1:, 1].unique()) == 3
-    names, codes, met = fields(leave_one_out(log_of(histories, repeats=True)))
-    assert names == ("item",) and codes.shape == (25, 1) and met == [24]
+    names, codes, n_seen = fields(leave_one_out(log_of(histories, repeats=True)))
+    assert names == ("item",) and codes.shape == (25, 1) and n_seen == [24]
 
 
 def test_values_without_a_training_event_come_last():
     histories = [[1, 2, 3, 1, 2, 3, 1, 2]] * 5 + [[1, 4, 5]]  # items 4 and 5 are the answers of one user
-    split = leave_one_out(told_log(histories, shop=["z", "z", "z", "a", "a"]))
-    _, codes, met = fields(split)
-    assert met[0] == 3 and bool((codes[1:4, 0] <= 3).all()) and bool((codes[4:, 0] > 3).all())
+    split = leave_one_out(log_with_columns(histories, shop=["z", "z", "z", "a", "a"]))
+    _, codes, n_seen = fields(split)
+    assert n_seen[0] == 3 and bool((codes[1:4, 0] <= 3).all()) and bool((codes[4:, 0] > 3).all())
 
 
 # what is hidden
@@ -108,18 +86,18 @@ def test_one_to_all_fields_of_the_last_item_are_hidden_each_number_as_often():
     model = famae()
     batch = batch_of([[1, 2, 3, 4]] * 2000)
     torch.manual_seed(0)
-    _, _, hide = model.draw(replace(batch, targets=batch.items))
+    _, _, hide = model.mask_fields(replace(batch, targets=batch.items))
     share = torch.bincount(hide.sum(1), minlength=4) / len(hide)
     torch.testing.assert_close(share, torch.tensor([0, 1 / 3, 1 / 3, 1 / 3]), atol=0.03, rtol=0)
     torch.testing.assert_close(hide.float().mean(0), torch.full((3,), 2 / 3), atol=0.03, rtol=0)
 
 
-def test_what_is_drawn_is_a_history_and_the_item_that_really_came_next():
+def test_masked_batches_are_histories_and_their_next_items():
     histories = [[1, 2, 3, 4, 5, 6, 7], [8, 9, 10], [7, 1]]
     whole = batch_of([items[:-1] for items in histories])
     following = batch_of([items[1:] for items in histories])
     torch.manual_seed(0)
-    items, lengths, _ = famae().draw(replace(whole, targets=following.items))
+    items, lengths, _ = famae().mask_fields(replace(whole, targets=following.items))
     drawn = {tuple(row[:length]) for row, length in zip(items.tolist(), lengths.tolist(), strict=True)}
     assert drawn == {tuple(one[:end]) for one in histories for end in range(2, len(one) + 1)}
     assert bool((items > 0).sum(1).eq(lengths).all())
@@ -139,7 +117,7 @@ def test_a_hidden_value_cannot_be_seen_and_the_history_is_never_hidden():
     assert float((model(last, lengths, everything) - model(history, lengths, everything)).detach().abs().max()) > 1e-3
 
 
-def test_neither_padding_nor_company_changes_what_famae_says():
+def test_neither_padding_nor_other_users_change_a_state_of_famae():
     model = famae()
     batch = batch_of([[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10]])
     hide = torch.tensor([[True, False, True], [True, True, True], [False, True, False]])
@@ -152,7 +130,7 @@ def test_neither_padding_nor_company_changes_what_famae_says():
 
 
 def test_the_loss_is_cross_entropy_of_scaled_cosines_over_the_known_values_of_every_hidden_field():
-    model = famae(met=[8, 3, 1])  # items 9 and 10 and one kind are no answers
+    model = famae(n_seen=[8, 3, 1])  # items 9 and 10 and one kind are no answers
     items, lengths = torch.tensor([[3, 7, 0], [2, 5, 4], [1, 0, 0]]), torch.tensor([2, 3, 1])
     hide = torch.tensor([[True, True, True], [True, True, False], [False, True, True]])
     states, total = model(items, lengths, hide), 0
@@ -160,17 +138,17 @@ def test_the_loss_is_cross_entropy_of_scaled_cosines_over_the_known_values_of_ev
         for field in range(3):
             value = int(model.codes[last, field])
             if hide[row, field] and value:  # item 4 has no shop: nothing to guess
-                rows = model.table.weight[int(model.offsets[field]) + 2 :][: model.met[field]]
+                rows = model.table.weight[int(model.offsets[field]) + 2 :][: model.n_seen[field]]
                 cosines = F.cosine_similarity(states[row], rows, dim=1)
                 total = total - (16**0.5 * cosines).log_softmax(0)[value - 1]
-    torch.testing.assert_close(model.loss(items, lengths, hide), total / 3)
+    torch.testing.assert_close(model.field_loss(items, lengths, hide), total / 3)
 
 
 # what comes out
 
 
-def test_an_item_is_its_fields_side_by_side_and_the_unmet_are_near_the_mean_of_the_met():
-    model = famae(met=[8, 3, 2])
+def test_an_item_is_its_fields_side_by_side_and_unseen_values_are_near_the_mean_of_seen_ones():
+    model = famae(n_seen=[8, 3, 2])
     vectors, table = model.vectors().reshape(10, 3, 16), model.table.weight.detach().numpy()
     first = model.offsets.numpy() + 1
     np.testing.assert_array_equal(vectors[6], table[first + np.array([7, 3, 1])])  # item 7: 7 % 4, 7 % 3
@@ -180,7 +158,7 @@ def test_an_item_is_its_fields_side_by_side_and_the_unmet_are_near_the_mean_of_t
 
 
 def test_the_probes_are_recall_of_the_id():
-    model = famae(items=30, met=[30, 3, 2])
+    model = famae(items=30, n_seen=[30, 3, 2])
     items, lengths = torch.randint(1, 31, (50, 6)), torch.full((50,), 6)
     for found, hidden in zip(model.probe(items, lengths), ([1, 1, 1], [1, 0, 0]), strict=True):
         scores = model(items, lengths, torch.tensor([hidden] * 50).bool()) @ F.normalize(model.table.weight[2:32]).T
@@ -188,9 +166,9 @@ def test_the_probes_are_recall_of_the_id():
         assert found == pytest.approx(np.mean(hits))
 
 
-def test_famae_learns_who_follows_whom_and_a_shown_field_helps_to_find_the_item():
+def test_famae_learns_transitions_and_a_visible_field_helps():
     shops = [f"shop {item // 3}" for item in range(48)]
-    split = leave_one_out(told_log(chain_histories(1, users=150, items=48, faithful=0.5), shop=shops))
+    split = leave_one_out(log_with_columns(chain_histories(1, users=150, items=48, faithful=0.5), shop=shops))
     batch = split.valid.batch(torch.arange(len(split.valid)), 8)
     items = F.pad(batch.items, (0, 1)).scatter(1, batch.lengths[:, None], batch.last(batch.targets)[:, None])
     untrained = pretrain(replace(QUICK, field_epochs=0), split).probe(items, batch.lengths + 1)
@@ -201,7 +179,7 @@ def test_famae_learns_who_follows_whom_and_a_shown_field_helps_to_find_the_item(
     assert all_hidden > 0.5 and id_hidden > all_hidden + 0.08
 
 
-def test_pretraining_is_the_same_every_time_and_leaves_random_numbers_alone():
+def test_pretraining_is_reproducible_and_does_not_change_the_global_generator():
     split = leave_one_out(log_of(chain_histories(3), repeats=True))
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -209,20 +187,6 @@ def test_pretraining_is_the_same_every_time_and_leaves_random_numbers_alone():
     one = pretrain(QUICK, split).vectors()
     assert torch.equal(torch.rand(3), expected)
     np.testing.assert_array_equal(one, pretrain(QUICK, split).vectors())
-
-
-def test_codes_are_made_from_training_events_alone():
-    histories = chain_histories(3, users=60)
-    answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
-    trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
-    codes = []
-    for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
-        model = models.build("resid", log.n_items, {"field_epochs": 2, "field_dim": 16})
-        fit.prepare(model, leave_one_out(log))
-        codes.append(model.ids.codes)
-        assert model.ids.book.vectors == "FAMAE"
-        assert len(model.ids.codes[1:].unique(dim=0)) == log.n_items
-    assert torch.equal(codes[0], codes[1]) and not torch.equal(codes[0], codes[2])
 
 
 def prepared(split, **settings):
@@ -236,7 +200,7 @@ def groups(codes):
     return codes.unique(dim=0, return_inverse=True)[1][:, None].eq(codes.unique(dim=0, return_inverse=True)[1])
 
 
-def test_global_and_local_naming_give_one_tree_with_other_names():
+def test_aligned_and_local_codes_are_one_tree_with_other_codes():
     split = leave_one_out(log_of(chain_histories(2, items=90, users=150), repeats=True))
     aligned, local = (prepared(split, anchors=anchors).ids.book for anchors in ("aligned", "none"))
     a, b = aligned.codes[1:], local.codes[1:]
@@ -256,10 +220,10 @@ def test_random_codes_are_a_control_of_the_same_shape_that_trains_nothing(monkey
     assert prepared(split, vectors="collaborative").ids.book.vectors == "collaborative"
 
 
-def test_an_item_never_trained_on_is_filed_by_its_fields_and_still_has_a_tuple_of_its_own():
+def test_an_unseen_item_is_placed_by_its_fields_with_a_unique_tuple():
     histories = [[*items, 49, 50] for items in chain_histories(1, users=150, items=48)]  # 49 and 50: answers alone
     shops = [f"shop {item // 12}" for item in range(48)] + ["shop 0", "shop 3"]
-    split = leave_one_out(told_log(histories, shop=shops))
+    split = leave_one_out(log_with_columns(histories, shop=shops))
     assert int(split.train.items.max()) == 48
     vectors = pretrain(replace(QUICK, field_epochs=10), split).vectors()
     far = ((vectors[48:, None] - vectors[None, :48]) ** 2).sum(2)  # (2, 48)
@@ -270,31 +234,3 @@ def test_an_item_never_trained_on_is_filed_by_its_fields_and_still_has_a_tuple_o
 
 
 # the generator
-
-
-def test_the_loss_is_minus_the_exact_score():
-    model = generator()
-    scores = decoding.scores(model, batch_of(HISTORIES))
-    for item in range(1, ITEMS - 1, 3):
-        answers = [item, item + 1, item + 2]
-        loss = model.loss(asked(HISTORIES[:3], answers))
-        torch.testing.assert_close(loss.total.detach(), -scores[range(3), answers].mean(), atol=2e-5, rtol=0)
-        torch.testing.assert_close(sum(loss.parts.values()), loss.total.detach())
-
-
-def test_a_watched_list_is_the_same_and_shows_the_beam():
-    model, batch = generator(), batch_of(HISTORIES)
-    with seqlab.watch(model) as trace:
-        watched = model.recommend(batch, 7)
-    torch.testing.assert_close(watched.scores, model.recommend(batch, 7).scores)
-    assert trace["beam"].values.shape == (4, 3, 20)
-    torch.testing.assert_close(trace["beam"].values[:, 2], decoding.generate(model, batch).scores)
-
-
-def test_given_codes_stay_and_travel_with_the_model(tmp_path):
-    model, batch = generator(), batch_of(HISTORIES)
-    before = model.ids.codes.clone()
-    fit.prepare(model, leave_one_out(log_of(chain_histories(0, items=ITEMS), repeats=True)))
-    assert torch.equal(model.ids.codes, before)
-    store.save(model, tmp_path, "resid", ITEMS)
-    assert torch.equal(store.load(tmp_path).recommend(batch, 6).items, model.recommend(batch, 6).items)

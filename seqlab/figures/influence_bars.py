@@ -1,11 +1,11 @@
-"""What each event of a history is worth to a model, and several such measures on the same events."""
+"""Draws measures of the events of a history, such as their influence, as bars."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,9 +16,9 @@ BETWEEN = 112  # pixels between two histories: an axis below, three lines above
 
 
 def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.Figure:
-    """Several measures of the same events side by side, one panel each; histories one under the other.
+    """Several measures of the same events side by side, one panel each; one row of panels per history.
 
-    frame: columns history (its caption; lines are kept), panel (what is measured), unit (the axis), position (from 0,
+    frame: columns history (its caption; line breaks are kept), panel (the measure), unit (the axis), position (from 0,
     oldest first), value; titles: of the events of each history, by its caption.
     """
     from plotly.subplots import make_subplots
@@ -39,8 +39,8 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
             part = frame[(frame["history"] == name) & (frame["panel"] == panel)]
             add_bars(figure, part, titles[name], row, column)
             figure.update_xaxes(title=label(part["unit"].iloc[0]), row=row, col=column)
-            _caption(figure, f"<b>{label(panel)}</b>", row, column, 0)
-        _caption(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
+            panel_text(figure, f"<b>{label(panel)}</b>", row, column, 0)
+        panel_text(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
         named = [f"{word}  {at}" for at, word in enumerate(labels(titles[name], 32), 1)]
         for column in range(1, len(panels) + 1):
             figure.update_yaxes(
@@ -52,23 +52,6 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
     return figure
 
 
-def _caption(figure: go.Figure, text: str, row: int, column: int, up: int) -> None:
-    """Words above a panel, at its left edge."""
-    panel = figure.get_subplot(row, column)
-    figure.add_annotation(
-        text=text,
-        x=panel.xaxis.domain[0],
-        xref="paper",
-        xanchor="left",
-        y=panel.yaxis.domain[1],
-        yref="paper",
-        yanchor="bottom",
-        yshift=up,
-        showarrow=False,
-        align="left",
-    )
-
-
 def add_bars(
     figure: go.Figure,
     frame: pd.DataFrame,
@@ -77,10 +60,10 @@ def add_bars(
     column: int,
     rows: Sequence[int | None] | None = None,
 ) -> None:
-    """A bar per event: to the right it helps, to the left it holds back.
+    """Draw a bar per event, to the right where its value is positive.
 
-    rows: the event that each row of the panel belongs to, None for a row that is none's, where events have several rows
-    each; a bar is as wide as the rows of its event. None: one row per event.
+    rows: the event that each row of the panel belongs to, or None, where events have several rows; a bar is as wide as
+    the rows of its event. None: one row per event.
     """
     import plotly.graph_objects as go
 
