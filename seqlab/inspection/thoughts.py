@@ -110,7 +110,7 @@ def prior(model: nn.Module, history: History, answer: int, step: int) -> pd.Data
     import pandas as pd
 
     must_reason(model)
-    if not hasattr(model, "teach") or not model.config.teacher:
+    if not hasattr(model, "teacher") or not model.config.teacher:
         return None
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     items, shares = model.teacher(batch, torch.tensor([answer], device=batch.items.device))
