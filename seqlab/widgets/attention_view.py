@@ -40,7 +40,7 @@ class AttentionView:
         by: Literal["event", "token"] = "event",
     ) -> None:
         self._model, self._split, self._titles, self._filter = run.model, split, titles_of(split), run.ranks.seen_filter
-        if not attention.attends(self._model):
+        if not attention.has_attention(self._model):
             raise ValueError(f"{run.system} has no attention to look at; choose a Transformer such as sasrec")
         self._by = by
         self._users = [] if history is not None else offered(split, user, seed)
@@ -69,10 +69,10 @@ class AttentionView:
             "An encoder reads these tokens; a decoder that looks at all of them answers,<br>"
             "so no row here can be held against the worth of the events."
         )
-        if (looked := self._look.answer()) is not None:
+        if (looked := self._look.output_attention()) is not None:
             _, agree = influence.agreement(looked, self._worth)
             said = (
-                f"The attention of {self._look.who_answers()} (last layer, mean of heads)<br>"
+                f"The attention of {self._look.output_label()} (last layer, mean of heads)<br>"
                 f"and the worth of the events {agree}."
             )
         who, what = label(user_label(self._split, self._history.user)), label(self._titles[top], 40)
@@ -89,7 +89,7 @@ class AttentionView:
 
     def _named(self) -> dict[str, list]:
         """What the rows are called, and whose they are."""
-        return {"tokens": self._look.words(self._titles, self._by), "rows": self._look.rows(self._by)}
+        return {"tokens": self._look.labels(self._titles, self._by), "rows": self._look.events_of_rows(self._by)}
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -106,14 +106,14 @@ class AttentionView:
         self.user.observe(self.status.guard(self._choose), "value")
         for control in (self.layer, self.head, self.by):
             control.observe(self.status.guard(self._draw), "value")
-        tokens = [] if self._look.one_by_one else [self.by]  # where tokens are events there is nothing to choose
+        tokens = [] if self._look.one_token_per_event else [self.by]
         bar = ipywidgets.HBox([self.user, self.layer, self.head, *tokens])
         return panel(self.status, bar, self.caption, self.figure, figure=self.figure)
 
     def _figure(self) -> go.Figure:
         frame = self._look.frame(self._by)
         one = frame[(frame["layer"] == self.layer.value - 1) & (frame["head"] == self.head.value - 1)]
-        top = bright_end(frame, self._look.rows(self._by))
+        top = bright_end(frame, self._look.events_of_rows(self._by))
         return figures.attention(one, self._worth, self._titles_read(), top, **self._named())
 
     def _choose(self, change: object) -> None:

@@ -122,7 +122,7 @@ class Patching:
         about = self.grid.attrs
         said = (
             f"Into user {into}, from user {source}; watched is “{plain(self._titles[self.item], 40)}” (log-probability "
-            f"{about['before']:.2f} for the one, {about['other']:.2f} for the other); {about['told']}."
+            f"{about['before']:.2f} for the one, {about['other']:.2f} for the other); {about['alignment']}."
         )
         if math.isnan(self.grid["recovered"].iloc[0]):
             said += " Both give it the same probability, so there is no way to go: choose another user."

@@ -8,7 +8,7 @@ from seqlab import figures
 from seqlab.figures.reasoning_path import MEASURES
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
-from seqlab.inspection import influence, projection, reasoning_steps, stopping, thoughts
+from seqlab.inspection import influence, projection, reasoning_steps, step_states, stopping
 from seqlab.items.vectors import from_model
 from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
 from seqlab.widgets.inputs.picking import offered, reading, titles_of, user_dropdown, user_label, user_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
     from seqlab.inspection.reasoning_steps import StepRanks
-    from seqlab.inspection.thoughts import Thinking
+    from seqlab.inspection.step_states import StepStates
     from seqlab.runs.run import Run
 
 
@@ -90,8 +90,8 @@ class ReasoningSteps:
         return near.assign(title=[self._titles[item] for item in near["item"]])
 
     def prior(self) -> pd.DataFrame | None:
-        """Where the system's prior, if it has one, pulls this user at the stop: `inspection.thoughts.prior`."""
-        return thoughts.prior(self._model, self._history, self.answer, self.stop)
+        """The teacher's distribution at this user's stop, None without teacher: `inspection.step_states.teacher_prior`."""
+        return step_states.teacher_prior(self._model, self._history, self.answer, self.stop)
 
     def lists(self, k: int = 10) -> Html:
         """The best items of every step side by side, with what moved since the step before."""
@@ -100,7 +100,7 @@ class ReasoningSteps:
             rank = self._thinking.ranks(self.answer)[step]
             caption = f"{'Before any thought' if step == 0 else f'Step {step}'}: what came next has place {rank:,.10g}"
             if step:
-                frame = influence.changed(scores[step - 1 : step + 1], k)
+                frame = influence.compare_rankings(scores[step - 1 : step + 1], k)
                 lists[caption] = frame.assign(title=[self._titles[item] for item in frame["item"]])
             else:
                 lists[caption] = near.loc[near["step"] == 0, ["rank", "title"]]
@@ -119,9 +119,9 @@ class ReasoningSteps:
         groups = {"what came next": [self.answer], "items of the history": self._history.items.tolist()}
         if (prior := self.prior()) is not None:
             groups["the prior's other items"] = prior["item"].tolist()
-        return figures.reasoning_masses(self._thinking.masses(groups))
+        return figures.reasoning_masses(self._thinking.group_probabilities(groups))
 
-    def patched(self, step: int, other: int | str = "") -> Thinking:
+    def patched(self, step: int, other: int | str = "") -> StepStates:
         """This user's thinking with the state of one step replaced by another user's, before the next step is made.
 
         `other`: as `user` is given to the widget; "" is one drawn at random.
@@ -148,7 +148,7 @@ class ReasoningSteps:
 
         other = self._user_of(other)
         both = torch.stack([self._thinking.scores[-1], self.patched(step, other).scores[-1]])
-        frame = influence.changed(both, k)
+        frame = influence.compare_rankings(both, k)
         near = self.nearest(k)
         last = near.loc[near["step"] == self.found.steps, ["rank", "title"]]
         name = plain(user_label(self._split, other), 40)
@@ -195,10 +195,11 @@ class ReasoningSteps:
         history = reading(self._split, self._model, who)
         if history.user in self._answers:
             return history, self._answers[history.user]
-        return history, int(thoughts.think(self._model, history, None, self.found.seen_filter).scores[-1].argmax())
+        states = step_states.step_states(self._model, history, None, self.found.seen_filter)
+        return history, int(states.scores[-1].argmax())
 
-    def _think(self, history: History, answer: int, swap: Any = None) -> Thinking:
-        return thoughts.think(self._model, history, answer, self.found.seen_filter, swap)
+    def _think(self, history: History, answer: int, swap: Any = None) -> StepStates:
+        return step_states.step_states(self._model, history, answer, self.found.seen_filter, swap)
 
     def _read(self, who: History | int) -> None:
         """Ask the model about one history."""
@@ -215,9 +216,9 @@ class ReasoningSteps:
         other = None
         if self._patch is not None:
             far = self.patched(*self._patch).nearest()
-            other = thoughts.places(far[far["step"] <= self._most], self._spots)
+            other = step_states.map_positions(far[far["step"] <= self._most], self._spots)
         return figures.reasoning_steps(
-            self._items, thoughts.places(near, self._spots), near, self.measures(),
+            self._items, step_states.map_positions(near, self._spots), near, self.measures(),
             stopping.tradeoff(self.found, self.thresholds, most=self._most),
             self._fixed[self._fixed["steps"] <= self._most],
             {"answer": self.answer, "last": int(self._history.items[-1])}, self.stop, self._chosen(),

@@ -101,12 +101,12 @@ class WhatWouldChange:
 
     def cost(self, edit: Edit, stopped: bool = False) -> str:
         """Whether a smaller edit may exist, and what the search cost, in sentences."""
-        told = (
-            f"Stopped while {edit.told}: a better edit may exist" if stopped else edit.told[0].upper() + edit.told[1:]
-        )
+        message = edit.message[0].upper() + edit.message[1:]
+        if stopped:
+            message = f"Stopped while {edit.message}: a better edit may exist"
         certain = " (certain)" if edit.exact else " (not certain)" if edit.found and not stopped else ""
         asked = f"{edit.scored:,} histor{'y' if edit.scored == 1 else 'ies'}"
-        return f"{told}{certain}. {asked} asked about in {edit.passes:,} forward pass{'es' * (edit.passes != 1)}."
+        return f"{message}{certain}. {asked} asked about in {edit.passes:,} forward pass{'es' * (edit.passes != 1)}."
 
     def _place(self, rank: float) -> str:
         if math.isfinite(rank):
@@ -201,7 +201,7 @@ class WhatWouldChange:
             return
         self.edit = edit
         asked = f"{edit.scored:,} histories in {edit.passes:,} forward passes"
-        self.progress.value = f"Asking ... {asked}; {edit.told}."
+        self.progress.value = f"Asking ... {asked}; {edit.message}."
 
     def _cancel(self) -> None:
         self._end()

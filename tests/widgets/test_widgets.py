@@ -236,7 +236,7 @@ def test_attention_still_has_every_layer_and_head(run, split):
     assert kinds.count("bar") == 1
 
 
-ATTENTIVE = [name for name in models.names() if attention.attends(models.build(name, 40))]
+ATTENTIVE = [name for name in models.names() if attention.has_attention(models.build(name, 40))]
 
 
 @pytest.mark.parametrize("name", ATTENTIVE)
