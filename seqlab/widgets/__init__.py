@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "user_browser": ["UserBrowser"],
         "item_map": ["ItemMap"],
         "attention_view": ["AttentionView"],
-        "memories": ["Memories"],
+        "influence_view": ["InfluenceView"],
         "history_editor": ["HistoryEditor"],
         "why": ["Why"],
         "what_would_change": ["WhatWouldChange"],

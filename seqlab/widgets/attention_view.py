@@ -8,8 +8,8 @@ from seqlab import figures
 from seqlab.figures.attention_maps import bright_end
 from seqlab.figures.theme import label
 from seqlab.inspection import attention, influence
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
-from seqlab.widgets.inputs.picking import offered, reading, titles_of, user_dropdown, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.inputs.picking import user_choices, history_for, titles_of, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
 
 
-class AttentionView:
+class AttentionView(View):
     """Attention per layer and head of one user, beside the leave-one-out influence of each event on the top item.
 
     `by`: a row per event, or per token that the model reads (the codes of an event, thoughts, ...). By event, an
@@ -43,7 +43,7 @@ class AttentionView:
         if not attention.has_attention(self._model):
             raise ValueError(f"{run.system} has no attention to look at; choose a Transformer such as sasrec")
         self._by = by
-        self._users = [] if history is not None else offered(split, user, seed)
+        self._users = [] if history is not None else user_choices(split, user, seed)
         self._read(self._users[0] if history is None else history)
         self.view = None if in_report() else self._controls()
 
@@ -80,8 +80,8 @@ class AttentionView:
 
     def _read(self, who: History | int) -> None:
         """Watch one forward pass of a history, and ask what each event is worth."""
-        self._history = reading(self._split, self._model, who)
-        self._look = attention.attention_of(self._model, self._history)
+        self._history = history_for(self._split, self._model, who)
+        self._attention = attention.attention_of(self._model, self._history)
         self._worth = influence.leave_one_out(self._model, self._history, seen_filter=self._filter, exact=True)
 
     def _titles_read(self) -> list[str]:
@@ -102,7 +102,7 @@ class AttentionView:
         rows = [("by event", "event"), ("by token", "token")]
         self.by = ipywidgets.Dropdown(options=rows, value=self._by, description="rows", layout={"width": "170px"})
         self.caption = ipywidgets.HTML(self.words())
-        self.figure = live_figure(self._figure())
+        self.figure = interactive_figure(self._figure())
         self.user.observe(self.status.guard(self._choose), "value")
         for control in (self.layer, self.head, self.by):
             control.observe(self.status.guard(self._draw), "value")
@@ -122,6 +122,3 @@ class AttentionView:
     def _draw(self, change: object = None) -> None:
         self._by = self.by.value
         redraw(self.figure, self._figure())
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)

@@ -12,8 +12,8 @@ from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label
 from seqlab.ranking import check_k
 from seqlab.runtime.modules import device_of
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
-from seqlab.widgets.inputs.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.inputs.picking import ItemPicker, user_choices, history_for, titles_of, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from seqlab.tokenizers import CodeBook
 
 WIDTHS = (1, 2, 3, 5, 10, 20, 50)
-EVERYTHING = 1 << 20
+ALL_PREFIXES = 1 << 20
 """Dropped prefixes asked for: all there are."""
 
 
-class BeamSteps:
+class BeamSteps(View):
     """The beam search of one user under a run, and the list that needs no search; `other`: a run to hold against it.
 
     `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. `width`: of the
@@ -52,14 +52,14 @@ class BeamSteps:
         history: History | None = None,
     ) -> None:
         for one in (run, other):
-            if one is not None and not writes_codes(one.model):
+            if one is not None and not generates_codes(one.model):
                 raise ValueError(f"{one.system} does not write codes by a beam search; choose a system such as tiger")
         self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), check_k(k)
         self.names = names or _names(run, other)
         self.widths = sorted({*WIDTHS, width})
         self._width = width
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
-        self._users = [] if history is not None else offered(split, user, seed)
+        self._users = [] if history is not None else user_choices(split, user, seed)
         self._read(self._users[0] if history is None else history)
         self.view = None if in_report() else self._controls()
 
@@ -200,7 +200,7 @@ class BeamSteps:
         for run in self._runs:
             if run is None:
                 continue
-            history = reading(self._split, run.model, who)
+            history = history_for(self._split, run.model, who)
             batch = batch_of([history], run.model.config.max_length)
             self._batches.append(batch.to(device_of(run.model)))
             with torch.no_grad():
@@ -216,7 +216,7 @@ class BeamSteps:
 
     def _searched(self, width: int, of: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         if (width, of) not in self._kept:
-            beams = self._beams(width, of, EVERYTHING)
+            beams = self._beams(width, of, ALL_PREFIXES)
             exact, ranks = self._exact[of]
             codes = [] if self.answer is None else _book(self._runs[of]).codes[self.answer].tolist()
             frame = beams.frame()
@@ -242,13 +242,13 @@ class BeamSteps:
             options=self.widths, value=self._width, description="width W", continuous_update=False
         )
         self.picker = ItemPicker(self._titles, "follow", self.status.guard(self.pick))
-        self.told = ipywidgets.HTML("Choose an item to follow it through the search.")
-        self.figure = live_figure(self._figure())
+        self.message = ipywidgets.HTML("Choose an item to follow it through the search.")
+        self.figure = interactive_figure(self._figure())
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         self.step.observe(self.status.guard(self._draw), "value")
         self.width.observe(self.status.guard(self._draw), "value")
         bar = ipywidgets.HBox([self.user, self.step, self.width])
-        below = ipywidgets.VBox([self.picker.view, self.told], layout={"width": "100%"})
+        below = ipywidgets.VBox([self.picker.view, self.message], layout={"width": "100%"})
         return panel(self.status, bar, self.figure, below, figure=self.figure)
 
     def pick(self, item: int) -> None:
@@ -259,7 +259,7 @@ class BeamSteps:
             f"place {ranks[item]:,} without a search in {text(name)}"
             for (_, ranks), name in zip(self._exact, self.names, strict=False)
         )
-        self.told.value = Html(f"<h4>{text(self._titles[item], 90)}</h4><div>{places}</div>{table}").markup
+        self.message.value = Html(f"<h4>{text(self._titles[item], 90)}</h4><div>{places}</div>{table}").markup
 
     def _draw(self, change: object = None) -> None:
         self._width = self.width.value
@@ -267,11 +267,8 @@ class BeamSteps:
         if self.picker.item is not None:
             self.pick(self.picker.item)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
-
-def writes_codes(model: Any) -> bool:
+def generates_codes(model: Any) -> bool:
     """Whether a system writes codes by a beam search that can be watched."""
     return hasattr(model, "decoder")
 

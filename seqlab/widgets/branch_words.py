@@ -19,7 +19,7 @@ WORDS = 3
 """Words written on a branch."""
 
 
-def telling_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
+def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
     """Of every branch of more than one item the words that tell it from the other branches of its parent.
 
     A word counts once per item. Its weight is how many items of the branch have it, times the logarithm of how much

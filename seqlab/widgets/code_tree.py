@@ -11,8 +11,8 @@ import numpy as np
 from seqlab import figures
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
-from seqlab.widgets.branch_words import telling_words
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.branch_words import distinctive_words
+from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LISTED = 12
 """Items listed below the tree."""
 
 
-class CodeTree:
+class CodeTree(View):
     """The tree of a code book over the items of a split; with `other`, each item's code there as well.
 
     category: the column of the items that colours the branches (None: the first that fits, "" none). path: the prefix
@@ -69,7 +69,7 @@ class CodeTree:
     @cached_property
     def words(self) -> dict[Prefix, str]:
         """Of every branch of more than one item the words that tell it from the other branches of its parent."""
-        return telling_words(self._book, self._split.log)
+        return distinctive_words(self._book, self._split.log)
 
     def branch(self, prefix: Prefix) -> pd.DataFrame:
         """The items of one branch with their codes: columns title, code and, with another tokenizer, code there."""
@@ -144,7 +144,7 @@ class CodeTree:
     def _controls(self) -> Any:
         import ipywidgets
 
-        from seqlab.widgets.inputs.clickable_html import Pressable
+        from seqlab.widgets.inputs.clickable_html import ClickableHtml
 
         self.status = StatusLine()
         wide = {"width": "98%"}
@@ -153,7 +153,7 @@ class CodeTree:
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick_item))
         self.where = ipywidgets.HTML()
         self.details = ipywidgets.HTML(layout=wide)
-        self.tree = Pressable(self.status.guard(self._pressed))
+        self.tree = ClickableHtml(self.status.guard(self._pressed))
         self.branches.observe(self.status.guard(self._chosen), "value")
         self.up.on_click(self.status.guard(lambda _: self._back()))
         self._show()
@@ -255,9 +255,6 @@ class CodeTree:
             cards.append(f"<div>{head}{figures.table(near).body}</div>")
         title = text(self._titles[item], 90)
         return Html(f"<h4>{title}</h4><div class='grid'>{''.join(cards)}</div>")
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
 
 def _category(items: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from seqlab.figures.cost_quality import COSTS
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets import compared_runs, comparison_levels
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import titles_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LISTED = 50
 SELECTED = ("the selection", "users selected elsewhere")
 
 
-class CompareSystems:
+class CompareSystems(View):
     """Systems under one protocol: metrics, paired differences to a reference, costs; behind each number its users.
 
     A cell opens groups of users of that system and the reference, a group its users, the one whom the system serves
@@ -59,10 +59,10 @@ class CompareSystems:
         if len(self.runs) < 2:
             raise ValueError("A comparison needs two systems at least; train another one, or load its run.")
         self._standings = Standings({label: [one.ranks for one in some] for label, some in self.runs.items()}, metrics)
-        compared_runs.must_answer(self._standings, split)
+        compared_runs.validate_queries(self._standings, split)
         self.metrics = self._standings.metrics
         self._costs = compared_runs.costs_of(self.runs, split, self._standings.seen_filter)
-        self._measured, self._left_out = compared_runs.only_numbers(measured, self._standings, self.runs, split)
+        self._measured, self._left_out = compared_runs.leaderboard_rows(measured, self._standings, self.runs, split)
         counting = [label for label in self.runs if self._costs.at[label, "kind"] == "floor"]
         means = self._standings.table(next(iter(self.runs))).set_index(["metric", "system"])["mean"]
         by_worth = sorted(counting, key=lambda label: -means[self.metrics[-1], label])
@@ -226,7 +226,7 @@ class CompareSystems:
     def _controls(self) -> Any:
         import ipywidgets
 
-        from seqlab.widgets.inputs.clickable_html import Pressable
+        from seqlab.widgets.inputs.clickable_html import ClickableHtml
 
         self.status = StatusLine()
         named, narrow = {"description_width": "auto"}, {"width": "auto", "max_width": "97%"}
@@ -238,8 +238,8 @@ class CompareSystems:
         self.with_whom = choice("compare with", systems, self.reference)
         self.cost = choice("cost", [(words, name) for name, words in COSTS.items()], "seconds")
         self.quality = choice("quality", [(one, one) for one in self.metrics], self.metrics[-1])
-        self.table = Pressable(self.status.guard(self._pressed))
-        self.figure = live_figure(self.costs())
+        self.table = ClickableHtml(self.status.guard(self._pressed))
+        self.figure = interactive_figure(self.costs())
         words = Html("<div>What quality costs: up and to the left is better; whiskers are 95 % intervals.</div>").markup
         row = ipywidgets.HBox([self.cost, self.quality], layout={"flex_flow": "row wrap"})
         self._plot = ipywidgets.VBox([ipywidgets.HTML(words), row, self.figure])
@@ -308,9 +308,6 @@ class CompareSystems:
             self.group = None
         if self.cell is not None and self.group is None:
             self._show()
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
     # what is known
 

@@ -37,7 +37,7 @@ def labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[st
     return labels
 
 
-def must_answer(standings: Standings, split: Split) -> None:
+def validate_queries(standings: Standings, split: Split) -> None:
     """`ValueError` for runs that did not answer the queries of this split's test part."""
     import numpy as np
 
@@ -89,7 +89,7 @@ def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def only_numbers(
+def leaderboard_rows(
     measured: pd.DataFrame | None, standings: Standings, runs: Mapping[str, Sequence[Run]], split: Split
 ) -> tuple[pd.DataFrame, str]:
     """Rows of the leaderboard of these data under this protocol, but for these runs, and how many others there are.

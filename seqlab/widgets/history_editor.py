@@ -12,8 +12,8 @@ from seqlab.figures.tables import Html
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
-from seqlab.widgets.inputs.picking import HistoryBox, ItemPicker, longest_of, reading, titles_of, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.inputs.picking import HistoryBox, ItemPicker, max_events, history_for, titles_of, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ CALENDAR = 1e8, 2.5e11
 """Timestamps that are dates (1973 to 9999); others merely count."""
 
 
-class HistoryEditor:
+class HistoryEditor(View):
     """One user's history to edit, and the top `k` after every edit against that of the history it began with.
 
     `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. `history`: instead
@@ -47,8 +47,8 @@ class HistoryEditor:
         self._filter = run.ranks.seen_filter
         self._listeners: list[Callable[[History], None]] = []
         if history is not None and not isinstance(history, History):
-            history = typed_history(split, history, longest_of(self._model))
-        self._begin(reading(split, self._model, user if history is None else history, seed))
+            history = typed_history(split, history, max_events(self._model))
+        self._begin(history_for(split, self._model, user if history is None else history, seed))
         self.view = None if in_report() else self._controls()
 
     def follow(self, listener: Callable[[History], None]) -> None:
@@ -58,31 +58,31 @@ class HistoryEditor:
     @property
     def true(self) -> History:
         """The history it began with, which the lists are compared with."""
-        return self._true
+        return self._original
 
     def show(self, history: History, true: History | None = None) -> None:
         """Edit another history from now on; nobody who follows is told. true: what it was before earlier edits."""
-        self._begin(reading(self._split, self._model, history if true is None else true))
-        self.history = reading(self._split, self._model, history)
+        self._begin(history_for(self._split, self._model, history if true is None else true))
+        self.history = history_for(self._split, self._model, history)
         if self.view is not None:
             self._show(len(self.history) - 1)
 
     def read(self, typed: str | list[str | int]) -> None:
         """Edit the history that somebody typed in, ids or titles; `DataError` says what could not be read."""
-        history = typed_history(self._split, typed, longest_of(self._model))
-        self._before.append((self._true, self.history))
-        self._true = self.history = history
+        history = typed_history(self._split, typed, max_events(self._model))
+        self._before.append((self._original, self.history))
+        self._original = self.history = history
         self._changed(len(self.history) - 1)
 
     def ranking(self, history: History) -> pd.DataFrame:
         """The top ten of a history against that of the first one: `inspection.influence.rerank` with titles."""
-        frame = influence.rerank(self._model, self._true, history, self._k, self._filter)
+        frame = influence.rerank(self._model, self._original, history, self._k, self._filter)
         return frame.assign(title=[self._titles[item] for item in frame["item"]])
 
     def still(self) -> Html:
         """The top ten of the history it began with, and what the edit at hand and three ready ones make of it."""
-        true = self._true
-        captions = {f"with {self._beginning}": self.ranking(true)[["rank", "title"]]}
+        true = self._original
+        captions = {f"with {self._original_label}": self.ranking(true)[["rank", "title"]]}
         edits = {"with the edits made": self.history} if self._edited else {}
         if len(true) > 1:
             last = plain(self._titles[int(true.items[-1])], 40)
@@ -98,22 +98,22 @@ class HistoryEditor:
         return Html(f"<div>{self._who()}; arrows are places gained or lost.</div>{tables.body}")
 
     @property
-    def _beginning(self) -> str:
-        return "the true history" if self._true.user else "the typed history"
+    def _original_label(self) -> str:
+        return "the true history" if self._original.user else "the typed history"
 
     @property
     def _edited(self) -> bool:
-        return self.history.items.tolist() != self._true.items.tolist()
+        return self.history.items.tolist() != self._original.items.tolist()
 
     def _who(self) -> str:
         """Whose history it began with, and how much of it is read (escaped)."""
-        read, earlier = len(self._true), len(self._true.earlier)
+        read, earlier = len(self._original), len(self._original.earlier)
         events = f"{read:,} event{'s' * (read != 1)} read"
         unread = f", {earlier:,} earlier ones not" if earlier else ""
-        return f"<b>User {figures.tables.text(user_label(self._split, self._true.user))}</b>, {events}{unread}"
+        return f"<b>User {figures.tables.text(user_label(self._split, self._original.user))}</b>, {events}{unread}"
 
     def _begin(self, history: History) -> None:
-        self._true = self.history = history
+        self._original = self.history = history
         self._before: list[tuple[History, History]] = []
 
     def _controls(self) -> Any:
@@ -125,7 +125,7 @@ class HistoryEditor:
         self.picker = ItemPicker(self._titles, "add", on_enter=guard(self._add))
         self.typed = HistoryBox(guard(self.read))
         self.lists = ipywidgets.HTML(layout={"width": "100%"})
-        self.told = ipywidgets.HTML()
+        self.message = ipywidgets.HTML()
         edits = {
             "Drop": self._drop,
             "Move earlier": lambda: self._move(-1),
@@ -151,11 +151,11 @@ class HistoryEditor:
             ],
             layout={"width": "350px"},
         )
-        right = ipywidgets.VBox([self.told, self.lists], layout={"flex": "1 1 330px", "min_width": "0"})
+        right = ipywidgets.VBox([self.message, self.lists], layout={"flex": "1 1 330px", "min_width": "0"})
         return panel(self.status, ipywidgets.HBox([left, right], layout={"width": "100%", "flex_flow": "row wrap"}))
 
     def _edit(self, history: History, chosen: int) -> None:
-        self._before.append((self._true, self.history))
+        self._before.append((self._original, self.history))
         self.history = history
         self._changed(chosen)
 
@@ -176,12 +176,12 @@ class HistoryEditor:
     def _undo(self) -> None:
         if not self._before:
             raise ValueError("there is nothing to undo")
-        self._true, self.history = self._before.pop()
+        self._original, self.history = self._before.pop()
         self._changed(min(self.events.index or 0, len(self.history) - 1))
 
     def _reset(self) -> None:
-        if self.history is not self._true:
-            self._edit(self._true, len(self._true) - 1)
+        if self.history is not self._original:
+            self._edit(self._original, len(self._original) - 1)
 
     def _changed(self, chosen: int) -> None:
         """Show the new lists, then tell those who follow."""
@@ -199,20 +199,17 @@ class HistoryEditor:
         ]
         self.events.options = [(word, at) for at, word in enumerate(words)]
         self.events.index = chosen
-        edits = sum(true is self._true for true, _ in self._before)
+        edits = sum(true is self._original for true, _ in self._before)
         now = f"{edits} edit{'s' * (edits != 1)}" if self._edited else "no edit yet"
-        self.told.value = f"{self._who()}: {now}; arrows compare with {self._beginning}."
+        self.message.value = f"{self._who()}: {now}; arrows compare with {self._original_label}."
         now = self.ranking(self.history)
-        captions = {f"with {self._beginning}": self._first_list(now), "now": now}
+        captions = {f"with {self._original_label}": self._first_list(now), "now": now}
         self.lists.value = figures.top_tens(captions).markup
 
     def _first_list(self, now: pd.DataFrame) -> pd.DataFrame:
         """The list that `now` is compared with, which its places before tell."""
         before = now[now["status"] != "new"].sort_values("was")
         return before[["was", "title"]].rename(columns={"was": "rank"})
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
 
 def _date(moment: float) -> str:

@@ -11,7 +11,7 @@ from seqlab.figures import catalogue_maps
 from seqlab.figures.tables import Html, text
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model, own
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EVENTS = "training events"
 
 
-class ItemMap:
+class ItemMap(View):
     """The item vectors of a run, or any vectors (N, d), as a map.
 
     `color` names a column of the items (None: one is chosen); `examples` are items (ids)
@@ -114,7 +114,7 @@ class ItemMap:
             under = [self.lasso]
             chooser.append(self._buttons())
             self.near.value = "Draw around dots with the mouse, click one, or choose an item here and press Select."
-        self.figure = live_figure(self._figure("pan" if self.selection is None else "lasso"))
+        self.figure = interactive_figure(self._figure("pan" if self.selection is None else "lasso"))
         if self.selection is not None:
             self.lasso.mark(self.selection.now.items)
             self.selection.follow(lambda now: self.lasso.mark(now.items), self.status)
@@ -185,9 +185,6 @@ class ItemMap:
         redraw(self.figure, self._figure(self.figure.layout.dragmode))
         if self.selection is not None:
             self.lasso.drawn += 1
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
 
 def _tells(column: pd.Series) -> bool:

@@ -9,7 +9,7 @@ from seqlab.inspection import projection
 from seqlab.items.vectors import from_model
 from seqlab.ranking import check_k
 from seqlab.runtime.text import DataError
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 LAST = 3
 """Items whose neighbours are shown: the last ones of a history, the newest first."""
 
-SAID = "What each run has learned to hold for alike, by the cosine of item vectors; what all list is bold."
+INTRO = "What each run has learned to hold for alike, by the cosine of item vectors; what all list is bold."
 
 
-class Neighbours:
+class Neighbours(View):
     """The `k` items nearest to the last items of a history in each run's item space, or to items that are selected.
 
     runs: label -> Run, of systems with item vectors. Raises `ValueError` where a system has none.
@@ -69,12 +69,12 @@ class Neighbours:
 
     def still(self) -> Html:
         """The lists of every item, side by side."""
-        return Html(f"<div class='quiet'>{SAID}</div>{''.join(map(self._lists, self._items))}")
+        return Html(f"<div class='quiet'>{INTRO}</div>{''.join(map(self._lists, self._items))}")
 
     def _read(self, history: History) -> None:
         """What is asked about: items that are selected, if they are few, else the last of a history."""
         now = None if self.selection is None else self.selection.now
-        chosen = now is not None and now.asked == "items" and len(now.items) <= LAST
+        chosen = now is not None and now.kind == "items" and len(now.items) <= LAST
         self._history = history
         self._items = (now.items if chosen else history.items.flip(0)).tolist()
         self._items = list(dict.fromkeys(self._items))[:LAST]
@@ -97,17 +97,14 @@ class Neighbours:
 
         self.status = StatusLine()
         self.picker = ItemPicker(self._titles, "any item", self.status.guard(self.pick))
-        self.told = ipywidgets.HTML(self.still().markup, layout={"width": "100%"})
+        self.message = ipywidgets.HTML(self.still().markup, layout={"width": "100%"})
         if self.selection is not None:
             self.selection.follow(lambda now: self.show(self._history), self.status)
-        return panel(self.status, self.told, self.picker.view)
+        return panel(self.status, self.message, self.picker.view)
 
     def _draw(self) -> None:
         if self.view is not None:
-            self.told.value = self.still().markup
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
+            self.message.value = self.still().markup
 
 
 def has_vectors(model: nn.Module) -> bool:

@@ -12,8 +12,8 @@ from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import labels, plain
 from seqlab.inspection import influence, patching
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
-from seqlab.widgets.inputs.picking import HistoryBox, longest_of, reading, sample_users, titles_of, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.inputs.picking import HistoryBox, max_events, history_for, sample_users, titles_of, user_label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from seqlab.inspection.patching import Patched
     from seqlab.runs.run import Run
 
-CHOICE = 50
-"""Users offered; any other may be typed."""
+USER_CHOICES = 50
+"""Users user_choices; any other may be typed."""
 
-SAID = (
+INTRO = (
     "One value inside the model is taken from the other user; the colour says how much of the way to what the other is "
     "recommended this alone makes."
 )
 
 
-class Patching:
+class Patching(View):
     """Activation patching between two users: a map of all places, and one of them looked at.
 
     `history`, `other`: a History, a number of the log (1..U) or, as text, an id of the source; None: users drawn at
@@ -57,22 +57,22 @@ class Patching:
             )
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter, self._item = run.ranks.seen_filter, item
-        self._users = sample_users(split, CHOICE, seed)
-        self.history = reading(split, self._model, history, seed)
-        self._meet(self._somebody_else(self.history) if other is None else reading(split, self._model, other))
+        self._users = sample_users(split, USER_CHOICES, seed)
+        self.history = history_for(split, self._model, history, seed)
+        self._meet(self._somebody_else(self.history) if other is None else history_for(split, self._model, other))
         if self.grid.empty:
             raise ValueError(f"{run.system} has no places to patch; choose a system with layers, such as sasrec")
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
         """Patch into another user; from somebody else, if it is the one patched from so far."""
-        history = reading(self._split, self._model, history)
+        history = history_for(self._split, self._model, history)
         known = self.other.user and self.other.user == history.user
         self._now(lambda: self._set(history, self._somebody_else(history) if known else self.other))
 
     def show_other(self, other: History) -> None:
         """Take from another user."""
-        self._now(lambda: self._set(self.history, reading(self._split, self._model, other)))
+        self._now(lambda: self._set(self.history, history_for(self._split, self._model, other)))
 
     @property
     def item(self) -> int:
@@ -94,7 +94,7 @@ class Patching:
     def still(self) -> go.Figure:
         """The map, and in words what its best place does."""
         place = self.best()
-        lines = [*_lines(SAID), *_lines(self._who()), *_lines(self._sentence(place, self.patched(*place)))]
+        lines = [*_lines(INTRO), *_lines(self._who()), *_lines(self._sentence(place, self.patched(*place)))]
         return figures.patched_places(self.grid, place, "<br>".join(lines))
 
     def words(self) -> str:
@@ -140,8 +140,8 @@ class Patching:
         )
 
     def _somebody_else(self, history: History) -> History:
-        """The first of the users offered who is recommended something else first."""
-        others = [reading(self._split, self._model, user) for user in self._users if user != history.user]
+        """The first of the users user_choices who is recommended something else first."""
+        others = [history_for(self._split, self._model, user) for user in self._users if user != history.user]
         first, *theirs = influence.lists_of(self._model, [history, *others], 1, self._filter).items[:, 0].tolist()
         different = (other for other, item in zip(others, theirs, strict=True) if item != first)
         return next(different, others[0] if others else history)
@@ -177,8 +177,8 @@ class Patching:
         self.tap = ipywidgets.Dropdown(options=self._taps(), description="part")
         self.place = ipywidgets.IntSlider(0, 0, 1, description="from the end", continuous_update=False)
         self.about = ipywidgets.HTML(layout={"width": "100%"})
-        self.told = ipywidgets.HTML(layout={"width": "100%"})
-        self.figure = live_figure(figures.patched_places(self.grid, self.best()))
+        self.message = ipywidgets.HTML(layout={"width": "100%"})
+        self.figure = interactive_figure(figures.patched_places(self.grid, self.best()))
         self.figure.data[0].on_click(guard(self._clicked))
         self._offer()
         self.user.observe(guard(self._choose), "value")
@@ -187,7 +187,7 @@ class Patching:
         wrap = {"flex_flow": "row wrap"}
         who = ipywidgets.HBox([self.user, self.typed.view], layout=wrap)
         where = ipywidgets.HBox([self.tap, self.place], layout=wrap)
-        parts = (ipywidgets.HTML(SAID), who, self.about, self.figure, where, self.told)
+        parts = (ipywidgets.HTML(INTRO), who, self.about, self.figure, where, self.message)
         return panel(self.status, *parts, figure=self.figure)
 
     def _taps(self) -> list[str]:
@@ -210,10 +210,10 @@ class Patching:
 
     def _choose(self, change: object) -> None:
         if not self._filling and self.user.value.strip():
-            self._set(self.history, reading(self._split, self._model, self.user.value.strip()))
+            self._set(self.history, history_for(self._split, self._model, self.user.value.strip()))
 
     def _read(self, typed: str) -> None:
-        self._set(self.history, typed_history(self._split, typed, longest_of(self._model)))
+        self._set(self.history, typed_history(self._split, typed, max_events(self._model)))
 
     def _clicked(self, trace: object, points: Any, state: object) -> None:
         if points.xs:
@@ -226,10 +226,7 @@ class Patching:
         if not self._filling:
             place = self.tap.value, self.place.value
             redraw(self.figure, figures.patched_places(self.grid, place))
-            self.told.value = self.result(*place).markup
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
+            self.message.value = self.result(*place).markup
 
 
 def _lines(words: str) -> list[str]:

@@ -10,8 +10,8 @@ from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
 from seqlab.inspection import influence, projection, reasoning_steps, step_states, stopping
 from seqlab.items.vectors import from_model
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
-from seqlab.widgets.inputs.picking import offered, reading, titles_of, user_dropdown, user_label, user_of
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.inputs.picking import user_choices, history_for, titles_of, user_dropdown, user_label, user_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
 
 
-class ReasoningSteps:
+class ReasoningSteps(View):
     """The steps of one user over the item map, their best items, and quality against mean steps over all test users.
 
     `run`: of a system that reasons in steps, or such a model. `user` is a number of the log (1..U) or, as text, an id
@@ -65,7 +65,7 @@ class ReasoningSteps:
         reached = stopping.outcomes(self.found)
         self._fixed = reached[reached["kind"] == "fixed"]
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
-        self._users, self._alone = offered(split, user, seed), history is not None
+        self._users, self._alone = user_choices(split, user, seed), history is not None
         self._patch: tuple[int, int] | None = None
         self._read(history if self._alone else self._users[0])
         self.view = None if in_report() else self._controls()
@@ -86,7 +86,7 @@ class ReasoningSteps:
 
     def nearest(self, k: int = 10) -> pd.DataFrame:
         """The best items of every step: columns step, rank, item, title, probability."""
-        near = self._thinking.nearest(k)
+        near = self._states.nearest(k)
         return near.assign(title=[self._titles[item] for item in near["item"]])
 
     def prior(self) -> pd.DataFrame | None:
@@ -95,9 +95,9 @@ class ReasoningSteps:
 
     def lists(self, k: int = 10) -> Html:
         """The best items of every step side by side, with what moved since the step before."""
-        near, scores, lists = self.nearest(k), self._thinking.scores, {}
+        near, scores, lists = self.nearest(k), self._states.scores, {}
         for step in range(self._most + 1):
-            rank = self._thinking.ranks(self.answer)[step]
+            rank = self._states.ranks(self.answer)[step]
             caption = f"{'Before any thought' if step == 0 else f'Step {step}'}: what came next has place {rank:,.10g}"
             if step:
                 frame = influence.compare_rankings(scores[step - 1 : step + 1], k)
@@ -110,7 +110,7 @@ class ReasoningSteps:
         """The cosine of every state of this user with every other."""
         import pandas as pd
 
-        values = self._thinking.cosines()
+        values = self._states.cosines()
         names = [f"step {step}" for step in range(len(values))]
         return pd.DataFrame(values, columns=names).assign(state=names)[["state", *names]]
 
@@ -119,15 +119,15 @@ class ReasoningSteps:
         groups = {"what came next": [self.answer], "items of the history": self._history.items.tolist()}
         if (prior := self.prior()) is not None:
             groups["the prior's other items"] = prior["item"].tolist()
-        return figures.reasoning_masses(self._thinking.group_probabilities(groups))
+        return figures.reasoning_masses(self._states.group_probabilities(groups))
 
     def patched(self, step: int, other: int | str = "") -> StepStates:
         """This user's thinking with the state of one step replaced by another user's, before the next step is made.
 
         `other`: as `user` is given to the widget; "" is one drawn at random.
         """
-        theirs = self._think(*self._history_of(self._user_of(other))).states[step]
-        return self._think(self._history, self.answer, (step, theirs))
+        theirs = self._states_of(*self._history_of(self._user_of(other))).states[step]
+        return self._states_of(self._history, self.answer, (step, theirs))
 
     def patched_ranks(self, step: int, other: int | str = "") -> pd.DataFrame:
         """The ranks of what came next to either user, with and without the patch: columns whose, title, step, before,
@@ -137,7 +137,7 @@ class ReasoningSteps:
         other = self._user_of(other)
         after, rows = self.patched(step, other), []
         for whose, item in (("this user's", self.answer), ("the other user's", self._answers[other])):
-            ranks = zip(self._thinking.ranks(item), after.ranks(item), strict=True)
+            ranks = zip(self._states.ranks(item), after.ranks(item), strict=True)
             title = self._titles[item]
             rows += [(whose, title, at, was, now) for at, (was, now) in enumerate(ranks)]
         return pd.DataFrame(rows, columns=["whose", "title", "step", "before", "after"])
@@ -147,7 +147,7 @@ class ReasoningSteps:
         import torch
 
         other = self._user_of(other)
-        both = torch.stack([self._thinking.scores[-1], self.patched(step, other).scores[-1]])
+        both = torch.stack([self._states.scores[-1], self.patched(step, other).scores[-1]])
         frame = influence.compare_rankings(both, k)
         near = self.nearest(k)
         last = near.loc[near["step"] == self.found.steps, ["rank", "title"]]
@@ -173,7 +173,7 @@ class ReasoningSteps:
 
     def words(self) -> str:
         """Who is shown, how the rank of what came next moved, and what the threshold costs all users (escaped)."""
-        history, ranks = self._history.items.tolist(), self._thinking.ranks(self.answer)
+        history, ranks = self._history.items.tolist(), self._states.ranks(self.answer)
         stop, chosen = self.stop, self._chosen()
         came = "Next really came" if self._history.user in self._answers else "Asked about is"
         return (
@@ -192,20 +192,20 @@ class ReasoningSteps:
         return user_of(self._split, user) or self._users[-1]
 
     def _history_of(self, who: History | int) -> tuple[History, int]:
-        history = reading(self._split, self._model, who)
+        history = history_for(self._split, self._model, who)
         if history.user in self._answers:
             return history, self._answers[history.user]
         states = step_states.step_states(self._model, history, None, self.found.seen_filter)
         return history, int(states.scores[-1].argmax())
 
-    def _think(self, history: History, answer: int, swap: Any = None) -> StepStates:
+    def _states_of(self, history: History, answer: int, swap: Any = None) -> StepStates:
         return step_states.step_states(self._model, history, answer, self.found.seen_filter, swap)
 
     def _read(self, who: History | int) -> None:
         """Ask the model about one history."""
         self._history, self.answer = self._history_of(who)
         self._own = reasoning_steps.steps_of(self._model, self._history, self.answer, self.found.seen_filter)
-        self._thinking = self._think(self._history, self.answer)
+        self._states = self._states_of(self._history, self.answer)
 
     def _chosen(self) -> dict[str, float]:
         return stopping.tradeoff(self.found, [self._epsilon], most=self._most).iloc[0].to_dict()
@@ -242,15 +242,15 @@ class ReasoningSteps:
             description="replace", layout={"width": "180px"},
         )  # fmt: skip
         self.patch_user = ipywidgets.Dropdown(options=options, value=self._users[-1], description="by that of")
-        self.figure = live_figure(self._figure())
+        self.figure = interactive_figure(self._figure())
         self.listed = ipywidgets.HTML(self.lists().markup)
-        self.told = ipywidgets.HTML("Replace the state of a step by another user's, and watch the ranking.")
+        self.message = ipywidgets.HTML("Replace the state of a step by another user's, and watch the ranking.")
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         for control in (self.steps, self.threshold, self.patch_step, self.patch_user):
             control.observe(self.status.guard(self._draw), "value")
         bar = ipywidgets.HBox([self.user, self.steps, self.threshold], layout={"flex_flow": "row wrap"})
         patch = ipywidgets.HBox([self.patch_step, self.patch_user], layout={"flex_flow": "row wrap"})
-        return panel(self.status, bar, self.figure, self.listed, patch, self.told, figure=self.figure)
+        return panel(self.status, bar, self.figure, self.listed, patch, self.message, figure=self.figure)
 
     def _draw(self, change: object = None) -> None:
         self._most, self._epsilon = min(self.steps.value, self.found.steps), self.threshold.value
@@ -258,7 +258,4 @@ class ReasoningSteps:
         self._patch = None if step is None else (step, self.patch_user.value)
         redraw(self.figure, self._figure())
         self.listed.value = self.lists().markup
-        self.told.value = "" if self._patch is None else self.patched_list(*self._patch).markup
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
+        self.message.value = "" if self._patch is None else self.patched_list(*self._patch).markup

@@ -11,7 +11,7 @@ from seqlab.figures.tables import Html
 from seqlab.ranking import check_k, top_unseen
 from seqlab.runtime.modules import device_of
 from seqlab.tasks.next_item import whole_history
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import sample_users, titles_of, user_label
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from seqlab.widgets.inputs.selection import Selection
 
 
-class UserBrowser:
+class UserBrowser(View):
     """The test users of a run in a random order (the same for one seed); the still shows the first `users` of them.
 
     With a `selection` they are the users of that, in a list to search and sort; who is shown is selected, and who alone
@@ -151,6 +151,3 @@ class UserBrowser:
             at = self.position.value
             if at:
                 self.list.pick(self.list.users[at - 1])
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)

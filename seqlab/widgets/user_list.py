@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab import figures
 from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.selection import KEPT
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ LISTED = 100
 ORDERS = {"selected": "selected items met, most first", "rank": "rank, best first", "events": "history, longest first"}
 
 
-class UserList:
+class UserList(View):
     """The users of a selection (nothing selected: all users of the test queries), to search, sort and pick from.
 
     Picking a user selects what they met, and does not shorten this list. run: whose ranks are told (None: none are).
@@ -104,14 +104,14 @@ class UserList:
         options = [(words, name) for name, words in self.orders.items()]
         self.order = ipywidgets.Dropdown(options=options, description="sort by", style=named, layout=wide)
         self.listed = ipywidgets.Select(rows=12, layout=wide)
-        self.told = ipywidgets.HTML()
+        self.message = ipywidgets.HTML()
         self._filling = False
         self._fill()
         for asked in (self.search, self.order):
             asked.observe(self.status.guard(self._asked), "value")
         self.listed.observe(self.status.guard(self._chosen), "value")
         self.selection.follow(self._follow, self.status)
-        return panel(self.status, self.search, self.order, self.listed, self.told)
+        return panel(self.status, self.search, self.order, self.listed, self.message)
 
     def _mark(self, user: int) -> None:
         self.picked = user
@@ -157,13 +157,10 @@ class UserList:
         self.listed.options = options
         self._filling = False
         self._show_picked()
-        self.told.value = Html(f"<div class='quiet'>{text(self._told(len(rows)))}</div>").markup
+        self.message.value = Html(f"<div class='quiet'>{text(self._told(len(rows)))}</div>").markup
 
     def _show_picked(self) -> None:
         self._filling = True
         shown = [user for _, user in self.listed.options]
         self.listed.value = self.picked if self.picked in shown else None
         self._filling = False
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)

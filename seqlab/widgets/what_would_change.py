@@ -13,8 +13,8 @@ from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.inspection.edits import edit_search
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
-from seqlab.widgets.inputs.picking import ItemPicker, reading, titles_of, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of, user_label
 
 if TYPE_CHECKING:
     from seqlab.datasets.history import History
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from seqlab.inspection.edits import Edit
     from seqlab.runs.run import Run
 
-SAID = "The fewest events that, had they never happened, would have taken an item out of the list or brought it in."
-BREATH = 0.01
-"""Seconds between two forward passes in which a press of Cancel is heard."""
+INTRO = "The fewest events that, had they never happened, would have taken an item out of the list or brought it in."
+CANCEL_INTERVAL = 0.01
+"""Seconds between two forward passes in which a press of Cancel is set_subject."""
 
 
-class WhatWouldChange:
+class WhatWouldChange(View):
     """The smallest edit of a history that takes an item out of the top `k`, or brings it in, and the list after it.
 
     `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a user drawn at random.
@@ -50,13 +50,13 @@ class WhatWouldChange:
         self._k, self._limit = check_k(k), limit
         self._filter, self._item = run.ranks.seen_filter, item
         self._steps: Iterator[Edit] | None = None
-        self._read(reading(split, self._model, history, seed))
+        self._read(history_for(split, self._model, history, seed))
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
         """Ask about another history; a search that runs is stopped and what it found is gone."""
         if self.view is None:
-            self._read(reading(self._split, self._model, history))
+            self._read(history_for(self._split, self._model, history))
         else:
             self.status.guard(self._show)(history)
 
@@ -66,7 +66,7 @@ class WhatWouldChange:
         if edit is None:
             for edit in self._search(self._top[0] if self._item is None else self._item):  # noqa: B007
                 pass
-        return Html(f"<div class='quiet'>{SAID}</div>{self.found(edit).body}")
+        return Html(f"<div class='quiet'>{INTRO}</div>{self.found(edit).body}")
 
     def found(self, edit: Edit, stopped: bool = False) -> Html:
         """An edit as a sentence, what the search cost and whether it is certain, the list before and after."""
@@ -142,35 +142,35 @@ class WhatWouldChange:
         self.buttons["Cancel"].on_click(guard(lambda _: self._cancel()))
         self._step = guard(self._advance)
         self.progress = ipywidgets.HTML()
-        self.told = ipywidgets.HTML(layout={"width": "100%"})
+        self.message = ipywidgets.HTML(layout={"width": "100%"})
         self._offer()
         left = ipywidgets.VBox(
             [self.out, self.buttons["Take it out"], self.picker.view, self.buttons["Bring it in"]],
             layout={"width": "350px"},
         )
         answer = ipywidgets.VBox(
-            [ipywidgets.HBox([self.buttons["Cancel"], self.progress]), self.told],
+            [ipywidgets.HBox([self.buttons["Cancel"], self.progress]), self.message],
             layout={"flex": "1 1 330px", "min_width": "0"},
         )
         body = ipywidgets.HBox([left, answer], layout={"width": "100%", "flex_flow": "row wrap"})
-        return panel(self.status, ipywidgets.HTML(SAID), body)
+        return panel(self.status, ipywidgets.HTML(INTRO), body)
 
     def _offer(self) -> None:
         self.out.options = [(f"{at}. {plain(self._titles[item], 60)}", item) for at, item in enumerate(self._top, 1)]
         self.out.value = self._top[0]
         self._end()
         self.progress.value = "Choose an item and press a button."
-        self.told.value = ""
+        self.message.value = ""
 
     def _show(self, history: History) -> None:
         self._end()
-        self._read(reading(self._split, self._model, history))
+        self._read(history_for(self._split, self._model, history))
         self._offer()
 
     def _ask(self, item: int) -> None:
         """Begin a search; a running one gives way."""
         self._end()
-        self.edit, self.told.value = None, ""
+        self.edit, self.message.value = None, ""
         self._steps = steps = self._search(item)
         self.buttons["Cancel"].disabled = False
         self.progress.value = "Asking ..."
@@ -182,7 +182,7 @@ class WhatWouldChange:
 
     async def _go_on(self, steps: Iterator[Edit]) -> None:
         while self._steps is steps:
-            await asyncio.sleep(BREATH)
+            await asyncio.sleep(CANCEL_INTERVAL)
             if self._steps is steps:
                 self._step()
 
@@ -197,7 +197,7 @@ class WhatWouldChange:
         if edit is None:
             self._end()
             self.progress.value = ""
-            self.told.value = self.found(self.edit).markup
+            self.message.value = self.found(self.edit).markup
             return
         self.edit = edit
         asked = f"{edit.scored:,} histories in {edit.passes:,} forward passes"
@@ -207,15 +207,12 @@ class WhatWouldChange:
         self._end()
         self.progress.value = ""
         if self.edit is not None:
-            self.told.value = self.found(self.edit, stopped=True).markup
+            self.message.value = self.found(self.edit, stopped=True).markup
 
     def _end(self) -> None:
         """No search runs from now on."""
         self._steps = None
         self.buttons["Cancel"].disabled = True
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
 
 def _way(edit: Edit) -> str:

@@ -11,8 +11,8 @@ from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import attention, influence
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
-from seqlab.widgets.inputs.picking import reading, titles_of, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.inputs.picking import history_for, titles_of, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 LAST = 8
 """Events shown before a surprising moment."""
 
-SAID = (
+INTRO = (
     "Worth is how much less likely the item becomes without the event; surprise is how unlikely the event itself was, "
     "given the events read before it."
 )
 
 
-class Why:
+class Why(View):
     """What each event of a history is worth to one of its `k` recommendations, and how surprising each event was.
 
     `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a user drawn at random.
@@ -54,7 +54,7 @@ class Why:
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.ranks.seen_filter
         self._asked = item
-        self._read(reading(split, self._model, history, seed))
+        self._read(history_for(split, self._model, history, seed))
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
@@ -66,8 +66,8 @@ class Why:
 
     def still(self) -> Html:
         """The worth of every event, where the model looked, the surprises, and the most surprising moment."""
-        moment = "" if self.surprising is None else self.moment(self.surprising).body
-        return Html(f"<div class='quiet'>{SAID}</div>{self.words()}{self.measures().body}{moment}")
+        moment = "" if self.surprising is None else self.prediction_before(self.surprising).body
+        return Html(f"<div class='quiet'>{INTRO}</div>{self.words()}{self.measures().body}{moment}")
 
     @property
     def surprising(self) -> int | None:
@@ -107,9 +107,9 @@ class Why:
         shown.append(Measure("surprise", "−log p, nats", _values(self._surprise), ".1f"))
         return figures.event_measures(self._events(), shown, self.surprising)
 
-    def moment(self, at: int) -> Html:
+    def prediction_before(self, at: int) -> Html:
         """What the model expected when the history ended before event `at` (from 0), and what came instead."""
-        before, came = self.cut(at), int(self.history.items[at])
+        before, came = self.history_before(at), int(self.history.items[at])
         scores = influence.scores_of(self._model, [before])[0]
         listed = scores.topk(min(self._k, len(scores) - 1)).indices.tolist()
         row = self._surprise.set_index("position").loc[at]
@@ -130,7 +130,7 @@ class Why:
             f"<div>{said} All items are ranked here, those met before too.</div>{figures.user_cards([card]).body}"
         )
 
-    def cut(self, at: int) -> History:
+    def history_before(self, at: int) -> History:
         """The history as it was before event `at` (from 0)."""
         return self.history.drop(*range(at, len(self.history)))
 
@@ -168,7 +168,7 @@ class Why:
 
         self.status = StatusLine()
         self.ask = ipywidgets.Dropdown(description="why", layout={"width": "min(420px, 97%)"})
-        self.told = ipywidgets.HTML(layout={"width": "100%"})
+        self.message = ipywidgets.HTML(layout={"width": "100%"})
         self.jump = ipywidgets.Button(description="Jump to the most surprising moment", layout={"width": "auto"})
         self.at = ipywidgets.IntSlider(2, 2, 2, description="event", continuous_update=False)
         self.expected = ipywidgets.HTML(layout={"width": "100%"})
@@ -177,7 +177,7 @@ class Why:
         self.jump.on_click(self.status.guard(self._jump))
         self.at.observe(self.status.guard(self._look), "value")
         bar = ipywidgets.HBox([self.jump, self.at], layout={"flex_flow": "row wrap"})
-        return panel(self.status, ipywidgets.HTML(SAID), self.ask, self.told, bar, self.expected)
+        return panel(self.status, ipywidgets.HTML(INTRO), self.ask, self.message, bar, self.expected)
 
     def _offer(self) -> None:
         """Fill the controls for the history that was read."""
@@ -194,12 +194,12 @@ class Why:
         self._filling = False
 
     def _tell(self) -> None:
-        self.told.value = Html(f"{self.words()}{self.measures().body}").markup
+        self.message.value = Html(f"{self.words()}{self.measures().body}").markup
 
     def _show(self, history: History) -> None:
         if history.user != self.history.user:
             self._asked = None
-        self._read(reading(self._split, self._model, history))
+        self._read(history_for(self._split, self._model, history))
         if self.view is not None:
             self._offer()
 
@@ -216,10 +216,7 @@ class Why:
 
     def _look(self, change: object = None) -> None:
         if not self._filling:
-            self.expected.value = self.moment(self.at.value - 1).markup
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
+            self.expected.value = self.prediction_before(self.at.value - 1).markup
 
 
 def _values(frame: pd.DataFrame | None) -> dict[int, float]:

@@ -30,7 +30,7 @@ def everything(run, split, tigers, thinker):
         "UserBrowser": lambda: widgets.UserBrowser(run, split, users=10),
         "ItemMap": lambda: widgets.ItemMap(run, split),
         "AttentionView": lambda: widgets.AttentionView(run, split),
-        "Memories": lambda: widgets.Memories(run, run, split),
+        "InfluenceView": lambda: widgets.InfluenceView(run, run, split),
         "HistoryEditor": lambda: widgets.HistoryEditor(run, split),
         "Why": lambda: widgets.Why(run, split),
         "WhatWouldChange": lambda: widgets.WhatWouldChange(run, split),
@@ -283,7 +283,7 @@ def test_attention_of_a_model_without_any_is_refused(run, split):
 
 
 def test_memories_follow_the_user(run, split, live):
-    memories = widgets.Memories(run, run, split)
+    memories = widgets.InfluenceView(run, run, split)
     before = memories.figure.data[0].x
     memories.user.value = memories.user.options[1][1]
     assert len(memories.figure.data) == 2

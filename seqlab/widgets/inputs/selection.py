@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.figures.tables import Html, text
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import titles_of, user_label
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Selected:
         )
 
 
-class Selection:
+class Selection(View):
     """Items, a branch of codes and users that are selected together, and who follows them.
 
     Users are those of the test queries, and what they met is their history up to that query. Items imply the users
@@ -95,7 +95,7 @@ class Selection:
         if not self._before:
             raise ValueError("there is no earlier selection to go back to")
         before = self._before.pop()
-        self._tell(Selected(before.items, before.users, before.codes, before.asked))
+        self._tell(Selected(before.items, before.users, before.codes, before.kind))
 
     def follow(self, listener: Callable[[Selected], object], status: StatusLine | None = None) -> None:
         """Call `listener(now)` after every change. What goes wrong there is told on its status line, and stops nobody.
@@ -119,7 +119,7 @@ class Selection:
         items, users = _many(len(now.items), "item"), _many(len(now.users), "user")
         if not now:
             return "Nothing is selected: draw around dots of a map, open a branch of codes, or pick a user."
-        if now.asked == "users":
+        if now.kind == "users":
             who = f"User {user_label(self._split, int(now.users[0]))}" if len(now.users) == 1 else users
             return f"{who} and the {items} met before the test query."
         branch = f" of branch ({', '.join(map(str, now.codes))})" if now.codes else ""
@@ -196,17 +196,14 @@ class Selection:
         import ipywidgets
 
         self.status = StatusLine()
-        self.told = ipywidgets.HTML(self.still().markup, layout={"flex": "1 1 auto", "min_width": "0"})
+        self.message = ipywidgets.HTML(self.still().markup, layout={"flex": "1 1 auto", "min_width": "0"})
         wide = {"width": "auto"}
         self.back = ipywidgets.Button(description="Undo selection", icon="undo", layout=wide)
         self.none = ipywidgets.Button(description="Clear selection", icon="times", layout=wide)
         self.back.on_click(self.status.guard(lambda _: self.undo()))
         self.none.on_click(self.status.guard(lambda _: self.clear()))
-        self.follow(lambda now: setattr(self.told, "value", self.still().markup), self.status)
-        return panel(self.status, ipywidgets.HBox([self.told, self.back, self.none], layout={"width": "100%"}))
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
+        self.follow(lambda now: setattr(self.message, "value", self.still().markup), self.status)
+        return panel(self.status, ipywidgets.HBox([self.message, self.back, self.none], layout={"width": "100%"}))
 
 
 def _numbers(asked: Iterable[int], known: np.ndarray, what: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Memories: the same user under two systems: what each event is worth to either, and what a recurrent one lets in."""
+"""InfluenceView: the same user under two systems: what each event is worth to either, and what a recurrent one lets in."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from seqlab import figures, tracing
 from seqlab.datasets.history import history_of
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
-from seqlab.widgets.inputs.picking import offered, titles_of, user_dropdown, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.inputs.picking import user_choices, titles_of, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
 
 
-class Memories:
+class InfluenceView(View):
     """Leave-one-out influence of each event on the answer, under two runs, for one user (`users` in the still).
 
     Both systems (second: None to look at one alone) are asked about the same item, the one that came next, and read the
@@ -47,7 +47,7 @@ class Memories:
         self._names = [f"{names[0]} (first)", f"{names[1]} (second)"] if same else names
         self._longest = min(run.model.config.max_length or WINDOW for run in self._runs)
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
-        self._users = [] if history is not None else offered(split, user, seed)
+        self._users = [] if history is not None else user_choices(split, user, seed)
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History | int) -> None:
@@ -97,12 +97,9 @@ class Memories:
 
         self.status = StatusLine()
         self.user = user_dropdown(self._split, self._users)
-        self.figure = live_figure(self._figure([self.user.value if self._history is None else self._history]))
+        self.figure = interactive_figure(self._figure([self.user.value if self._history is None else self._history]))
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         return panel(self.status, self.user, self.figure, figure=self.figure)
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
 
 WINDOW = 30
