@@ -30,12 +30,12 @@ class Ranking:
     """The best items first: items (B, k) int64, scores (B, k); item 0 with score -inf where fewer than k exist.
 
     No ranking is wider than the catalogue. Equal scores are a tie, in whatever order its items stand.
-    more: (B, M) the items beyond the list that tie with its last one, 0 = none; None: not known.
+    tied: (B, M) the items beyond the list that tie with its last one, 0 = none; None: not known.
     """
 
     items: Tensor
     scores: Tensor
-    more: Tensor | None = None
+    tied: Tensor | None = None
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class Recommender(Protocol):
     on validation after that, and kept in buffers; `prepare(split) -> None` if it first learns something from the
     training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
     it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
-    without `score` are evaluated by their lists: one that fills in `Ranking.more` need not make a longer list
+    without `score` are evaluated by their lists: one that fills in `Ranking.tied` need not make a longer list
     to learn where the tie of the last item ends.
     """
 
@@ -109,16 +109,16 @@ class GeneratesCodes(Protocol):
 class Measurement:
     """Arms that are measured on datasets, each one compared with each control.
 
-    A field may hold several names, separated by spaces. An arm is a system with its settings, as `seqlab leaderboard`
-    takes it: `rearec:steps=1`. A word of it without "=" is one of the names in `Card.named`.
+    An arm is a system with its settings, as `seqlab leaderboard` takes it: `rearec:steps=1`. A word of it without "="
+    is one of the names in `Card.named`.
 
-    datasets: "" = the homes of the card. arms: "" = the system itself. against: the controls, "" = none.
+    datasets: () = the homes of the card. arms: () = the system itself. against: the controls, () = none.
     seeds, seen_filter: () and None = those of the card.
     """
 
-    datasets: str = ""
-    arms: str = ""
-    against: str = ""
+    datasets: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     seen_filter: bool | None = None
 
@@ -164,9 +164,9 @@ class Card:
     year: int | None = None
     venue: str = ""
     task: str = "next_item"
-    controls: str = ""
+    controls: tuple[str, ...] = ()
     control_names: Mapping[str, str] = field(default_factory=dict)
-    homes: str = "complete-journey"
+    homes: tuple[str, ...] = ("complete-journey",)
     seen_filter: bool | None = None
     seeds: tuple[int, ...] = (0,)
     named: Mapping[str, str] = field(default_factory=dict)
@@ -182,7 +182,7 @@ class Card:
     @property
     def control_words(self) -> str:
         """The controls as a reader knows them, such as "sasrec, a third layer"."""
-        return ", ".join(self.control_names.get(arm, arm) for arm in self.controls.split())
+        return ", ".join(self.control_names.get(arm, arm) for arm in self.controls)
 
 
 def name_of(model: nn.Module) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BLOCK = 16
 """Columns of scores that are searched together or not at all."""
 
-SPARE = 4
+OVERSAMPLING = 4
 """How many times the items that are needed a list first has, when those of the history are left out."""
 
 
@@ -38,11 +38,11 @@ def top(scores: Tensor, k: int) -> Ranking:
     """The k best columns of (B, N + 1) scores, or all N; padding is never among them."""
     k, scores = check_k(k), scores.clone()
     scores[:, 0] = -torch.inf
-    best, items = highest(scores, min(k, scores.shape[1] - 1))
+    best, items = topk(scores, min(k, scores.shape[1] - 1))
     return Ranking(items.masked_fill(best == -torch.inf, 0), best)
 
 
-def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def topk(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """`scores.topk(k, dim=1)`: values and columns (B, k), in a fraction of its time for a few of many on a CPU.
 
     Every `columns // BLOCK`-th column is of one block. The k best lie in the k blocks of highest maxima, which are
@@ -53,7 +53,7 @@ def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return tuple(scores.topk(k, dim=1))
     n = columns // BLOCK
     maxima = scores[:, : n * BLOCK].unflatten(1, (BLOCK, n)).amax(1)  # (B, n)
-    chosen = highest(maxima, k)[1][:, :, None]  # (B, k, 1)
+    chosen = topk(maxima, k)[1][:, :, None]  # (B, k, 1)
     places = (chosen + n * torch.arange(BLOCK)).flatten(1)
     places = torch.cat([places, torch.arange(n * BLOCK, columns).expand(rows, -1)], 1)  # (B, k BLOCK + rest)
     best, at = scores.gather(1, places).topk(k, dim=1)
@@ -74,7 +74,7 @@ def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | No
     """The k best items a user has not seen, or all N: `seen` is what each row has seen (None: the batch's own items).
 
     seen: (B, X) item ids, 0 = nothing, or pairs, which need no padding to the longest history.
-    A system that only makes lists makes one `SPARE` times as long, and one twice as long again only for those who have
+    A system without `score` makes a list `OVERSAMPLING` times as long, and one twice as long again only for those who have
     seen too many of its items: a longer list costs a wider beam.
     """
     k, seen = check_k(k), batch.items if seen is None else seen
@@ -83,17 +83,19 @@ def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | No
         scores = model.score(batch)
         scores[seen] = -torch.inf
         return top(scores, k)
-    return _listed(model, batch, k, SPARE * k, seen)
+    return _listed(model, batch, k, OVERSAMPLING * k, seen)
 
 
-def tied_list(model: nn.Module, batch: Batch, k: int, seen: Pairs | None = None, n_items: float = math.inf) -> Ranking:
+def top_with_ties(
+    model: nn.Module, batch: Batch, k: int, seen: Pairs | None = None, n_items: float = math.inf
+) -> Ranking:
     """The k best items of a system that only lists, with all `more` that tie with the last: of those not `seen`.
 
     Where the system does not give `more`, it makes a list twice as long until the tie has ended, and never for
     one longer than the `n_items` of the catalogue. Without `seen` nothing is left out.
     """
     k, nothing = check_k(k), batch.user.new_zeros(0)
-    return _listed(model, batch, k, k if seen is None else SPARE * k, seen or (nothing, nothing), True, n_items)
+    return _listed(model, batch, k, k if seen is None else OVERSAMPLING * k, seen or (nothing, nothing), True, n_items)
 
 
 def _listed(
@@ -120,10 +122,10 @@ def _listed(
         again = (last == -torch.inf) & (length < most[rows])
         if ties:
             lowest, tied = longer.scores[:, -1], items[:, k:] * (scores[:, k:] == last[:, None])
-            if longer.more is None:
+            if longer.tied is None:
                 again |= (last > -torch.inf) & (last == lowest)
             else:
-                unmet = longer.more * ~torch.isin(_key(rows[:, None], longer.more), known)
+                unmet = longer.tied * ~torch.isin(_key(rows[:, None], longer.tied), known)
                 tied = torch.cat([tied, unmet * (last == lowest)[:, None]], 1)
             parts.append((rows, tied))
         again &= length < n_items and length <= longer.items.shape[1]  # else there is no longer list
@@ -133,7 +135,7 @@ def _listed(
     more = best.items.new_zeros(len(batch), max((tied.shape[1] for _, tied in parts), default=0))
     for rows, tied in parts:
         more[rows] = torch.nn.functional.pad(tied, (0, more.shape[1] - tied.shape[1]))
-    return dataclasses.replace(best, more=more)
+    return dataclasses.replace(best, tied=more)
 
 
 def _key(row: Tensor, item: Tensor) -> Tensor:
@@ -162,10 +164,10 @@ def ranks_in_lists(ranking: Ranking, answers: Tensor) -> Tensor:
     listed = there & (ranking.items == answers[:, None])  # (B, k)
     last = ranking.scores[:, -1:]
     own = torch.where(listed, ranking.scores, -torch.inf).amax(1, keepdim=True)
-    if ranking.more is not None:
-        own = torch.where((ranking.more == answers[:, None]).any(1, keepdim=True), last, own)
+    if ranking.tied is not None:
+        own = torch.where((ranking.tied == answers[:, None]).any(1, keepdim=True), last, own)
     better = (ranking.scores > own).sum(1)
     equal = (there & (ranking.scores == own)).sum(1)
-    if ranking.more is not None:
-        equal += (ranking.more > 0).sum(1) * (own == last)[:, 0]
+    if ranking.tied is not None:
+        equal += (ranking.tied > 0).sum(1) * (own == last)[:, 0]
     return (better + (equal + 1) / 2).double().masked_fill(own[:, 0] == -torch.inf, torch.inf)

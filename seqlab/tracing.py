@@ -40,15 +40,15 @@ class Tap(nn.Module):
         self.axes = tuple(axes.split())
         if unknown := [axis for axis in self.axes if axis not in AXES]:
             raise ValueError(f"no axis is called {unknown[0]!r}; there are: {', '.join(AXES)}.")
-        self._visitors: list[Callable[[Tensor], Tensor]] = []
+        self._hooks: list[Callable[[Tensor], Tensor]] = []
 
     @property
     def active(self) -> bool:
         """Whether anybody watches or patches; a module may take a faster road when nobody does."""
-        return bool(self._visitors)
+        return bool(self._hooks)
 
     def forward(self, x: Tensor) -> Tensor:
-        for visit in self._visitors:
+        for visit in self._hooks:
             x = visit(x)
         return x
 
@@ -67,7 +67,7 @@ class Layout:
     code, a vector); a "neighbour" is an item that is read beside the history; a "query" stands for the item that is
     asked for. item: the item that the token tells of, 0 = none. slot: which of the tokens of one event, or of the
     thoughts or queries, from 0; -1 where there is but one. position: the event of the batch that the token belongs to,
-    from 0; -1 = none. answers: whether the recommendation is made of the token's state (bool; all False where another
+    from 0; -1 = none. readout: whether the recommendation is made of the token's state (bool; all False where another
     part of the model makes it).
     """
 
@@ -75,7 +75,7 @@ class Layout:
     slot: Tensor
     kind: Tensor
     position: Tensor
-    answers: Tensor
+    readout: Tensor
 
     @classmethod
     def of_events(cls, items: Tensor, parts: int = 1, kind: str = "event") -> Layout:
@@ -85,12 +85,12 @@ class Layout:
         last = ((items > 0).sum(1, keepdim=True) - 1).clamp(min=0)
         slot = torch.arange(parts, device=items.device) if parts > 1 else items.new_full((1,), -1)
         columns = items, position.where(items > 0, -1), (position == last) & (items > 0)
-        item, position, answers = (column.repeat_interleave(parts, 1) for column in columns)
+        item, position, readout = (column.repeat_interleave(parts, 1) for column in columns)
         kinds = torch.where(item > 0, KINDS.index(kind), KINDS.index("padding"))
-        return cls(item, slot.repeat(users, length), kinds, position, answers)
+        return cls(item, slot.repeat(users, length), kinds, position, readout)
 
     @classmethod
-    def of_others(cls, items: Tensor, kind: str, answers: bool = False, empty: str | None = None) -> Layout:
+    def of_tokens(cls, items: Tensor, kind: str, readout: bool = False, empty: str | None = None) -> Layout:
         """Tokens (B, L) that belong to no event, with the items that they tell of (0 = none).
 
         empty: the kind of those that tell of none (None: the same).
@@ -99,18 +99,18 @@ class Layout:
         width = items.shape[1]
         slot = torch.arange(width, device=items.device) if width > 1 else items.new_full((width,), -1)
         none = torch.full_like(items, -1)
-        return cls(items, slot.expand_as(items), kinds, none, torch.full_like(items, answers, dtype=torch.bool))
+        return cls(items, slot.expand_as(items), kinds, none, torch.full_like(items, readout, dtype=torch.bool))
 
-    def then(self, other: Layout) -> Layout:
+    def concat(self, other: Layout) -> Layout:
         """These tokens and others behind them."""
         return Layout(*(torch.cat([getattr(one, field.name) for one in (self, other)], 1) for field in fields(self)))
 
-    def first(self, length: int) -> Layout:
-        """The first `length` tokens; if the one that answers is cut off, the last one left answers."""
+    def truncate(self, length: int) -> Layout:
+        """The first `length` tokens; if the one that readout is cut off, the last one left readout."""
         cut = self.select(torch.arange(min(length, len(self)), device=self.item.device))
-        lost = self.answers.any(1) & ~cut.answers.any(1)  # (B,)
+        lost = self.readout.any(1) & ~cut.readout.any(1)  # (B,)
         last = torch.arange(len(cut), device=lost.device) == len(cut) - 1
-        return replace(cut, answers=cut.answers | (lost[:, None] & last))
+        return replace(cut, readout=cut.readout | (lost[:, None] & last))
 
     def select(self, tokens: Tensor) -> Layout:
         """These tokens of every row, by place (L',)."""
@@ -124,7 +124,7 @@ class Layout:
         """L, the tokens of a row."""
         return self.item.shape[1]
 
-    def words(self, titles: Sequence[str], row: int = 0) -> list[str]:
+    def labels(self, titles: Sequence[str], row: int = 0) -> list[str]:
         """What to call the tokens of one row: titles (N + 1) by item."""
         words, columns = [], (self.item, self.slot, self.kind)
         for item, slot, kind in zip(*(column[row].tolist() for column in columns), strict=True):
@@ -216,13 +216,13 @@ def watch(model: nn.Module, *kinds: str) -> Iterator[Trace]:
             trace._write(name, tap, x)
             return x
 
-        tap._visitors.append(see)
+        tap._hooks.append(see)
         undo.append((tap, see))
     try:
         yield trace
     finally:
         for tap, see in undo:
-            tap._visitors.remove(see)
+            tap._hooks.remove(see)
 
 
 @contextmanager
@@ -237,10 +237,10 @@ def patch(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -
         if name not in known:
             raise KeyError(f"no tap is called {name!r}; this model has: {', '.join(known) or 'none'}")
     for name, change in changes.items():
-        known[name]._visitors.insert(0, change)
+        known[name]._hooks.insert(0, change)
         undo.append((known[name], change))
     try:
         yield
     finally:
         for tap, change in undo:
-            tap._visitors.remove(change)
+            tap._hooks.remove(change)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from seqlab.ranking import BLOCK, highest, pairs, top, top_unseen
+from seqlab.ranking import BLOCK, pairs, top, top_unseen, topk
 from tests.synthetic import batch_of
 
 torch.set_num_threads(1)
@@ -57,7 +57,7 @@ def test_the_highest_of_many_columns_are_those_of_topk(seed, k, rows, more, coar
     scores = torch.randn(rows, max(k, 4 * BLOCK * k * blocks_of_blocks + more), generator=generator)
     if coarse:  # many ties, and columns that take no part
         scores = scores.round().masked_fill(scores < 0.5, -torch.inf)
-    values, columns = highest(scores, k)
+    values, columns = topk(scores, k)
     assert torch.equal(values, scores.topk(k, dim=1).values)
     assert torch.equal(scores.gather(1, columns), values)
     assert all(len(set(row)) == k for row in columns.tolist())

@@ -26,7 +26,7 @@ MODEL, X = Doubling(), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
 
 
 def visitors():
-    return sum(len(tap._visitors) for tap in taps(MODEL).values())
+    return sum(len(tap._hooks) for tap in taps(MODEL).values())
 
 
 def test_taps_of_a_kind_are_stacked_as_layers_and_one_alone_is_not():

@@ -9,7 +9,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from seqlab.runtime.text import DataError, listed, nearest
+from seqlab.runtime.text import DataError, did_you_mean, listed
 
 WHOLE = r"(?:0|[1-9][0-9]*)"
 PLAIN = r"[+-]?[0-9]+(?:\.[0-9]*)?"
@@ -37,13 +37,13 @@ def rows_where(mask, row_numbers) -> str:
     return f"row{'s' if len(at) != 1 else ''} {listed(numbers)}{counted}"
 
 
-def pick(frame: pd.DataFrame, column, where: str) -> pd.Series:
+def select_column(frame: pd.DataFrame, column, where: str) -> pd.Series:
     """The one column of that name; DataError (with the names there are) for none or more than one."""
     found = [name for name in frame.columns if name == column]
     if not found:
         names = listed([repr(str(name)) for name in frame.columns], 30) or "none"
         raise DataError(
-            f"{where}: there is no column {column!r}. Its columns: {names}." + nearest(column, frame.columns)
+            f"{where}: there is no column {column!r}. Its columns: {names}." + did_you_mean(column, frame.columns)
         )
     if len(found) > 1:
         raise DataError(f"{where}: {len(found)} columns are called {column!r}; rename all but one.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from seqlab.datasets.columns import PLAIN
 from seqlab.datasets.guessing import guess
-from seqlab.runtime.text import DataError, listed, nearest
+from seqlab.runtime.text import DataError, did_you_mean, listed
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", "::": "double colon"}
 ENDINGS = {".csv": ",", ".tsv": "\t", ".dat": None, ".data": None, ".txt": None, ".inter": "\t", ".item": "\t"}
@@ -56,7 +56,7 @@ def encoding_of(path: Path, head: bytes, encoding: str | None) -> str:
     try:
         return codecs.lookup(encoding).name
     except LookupError as error:
-        close = nearest(encoding, [*ENCODINGS, "utf-8", "utf-16", "latin-1", "gbk"])
+        close = did_you_mean(encoding, [*ENCODINGS, "utf-8", "utf-16", "latin-1", "gbk"])
         raise DataError(f"{path}: there is no encoding called {encoding!r}.{close}") from error
 
 

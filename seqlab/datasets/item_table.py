@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import WHOLE, absent, loosely, pick, rows_where, text_of
+from seqlab.datasets.columns import WHOLE, absent, loosely, rows_where, select_column, text_of
 from seqlab.datasets.ids import ROUNDED, ROUNDED_IDS, refuse
 from seqlab.runtime.text import DataError, listed
 
@@ -20,7 +20,7 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
     if items is None:
         table["title"] = names
         return table, []
-    keys, notes = _keys(pick(items, key, where), where, row_numbers)
+    keys, notes = _keys(select_column(items, key, where), where, row_numbers)
     twice = keys.duplicated(keep=False) & (keys != "")
     if twice.any():
         raise DataError(
@@ -28,7 +28,7 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
             f"{rows_where(twice, row_numbers)}. Keep one row per item."
         )
     if title is not None:
-        titles = pick(items, title, where)
+        titles = select_column(items, title, where)
     described = np.flatnonzero(keys != "")
     at = pd.Index(keys.iloc[described]).get_indexer(names)
     found = np.where(at >= 0, described[at] if len(described) else -1, -1)
@@ -53,7 +53,7 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
     for column in items.columns:
         if column not in (key, title):
             kept = f"{column} (source)" if str(column) in table.columns else str(column)
-            table[kept] = pd.Series(aligned(pick(items, column, where)), index=table.index, dtype="str")
+            table[kept] = pd.Series(aligned(select_column(items, column, where)), index=table.index, dtype="str")
     return table, notes
 
 

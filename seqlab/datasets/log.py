@@ -9,7 +9,7 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import pick
+from seqlab.datasets.columns import select_column
 from seqlab.datasets.event_order import repeated, run_backwards, share_rising, ties_with_previous
 from seqlab.datasets.fingerprint import fingerprint
 from seqlab.datasets.ids import number_ids
@@ -172,9 +172,9 @@ def make_log(
     if not len(frame):
         raise DataError(f"{where}: there are no rows; a log needs a user, an item and a time per row.")
     all_notes = list(notes)
-    user_of, user_labels, more_notes = number_ids(pick(frame, user, where), where, row_numbers)
+    user_of, user_labels, more_notes = number_ids(select_column(frame, user, where), where, row_numbers)
     all_notes += more_notes
-    item_of, item_labels, more_notes = number_ids(pick(frame, item, where), where, row_numbers)
+    item_of, item_labels, more_notes = number_ids(select_column(frame, item, where), where, row_numbers)
     all_notes += more_notes
     if time is None and order == "time":
         raise DataError(
@@ -183,7 +183,9 @@ def make_log(
         )
     times = np.full(len(frame), np.nan)
     if time is not None:
-        times, more_notes = seconds(pick(frame, time, where), where, row_numbers, may_be_missing=order == "source")
+        times, more_notes = seconds(
+            select_column(frame, time, where), where, row_numbers, may_be_missing=order == "source"
+        )
         all_notes += more_notes
     if len(item_labels) == 1:
         raise DataError(
@@ -201,7 +203,7 @@ def make_log(
 
     rows = np.lexsort((times, user_of)) if order == "time" else np.argsort(user_of, kind="stable")
     tied = ties_with_previous(user_of[rows], times[rows])
-    measured = item_of if tie_key is None else number_ids(pick(frame, tie_key, where), where, row_numbers)[0]
+    measured = item_of if tie_key is None else number_ids(select_column(frame, tie_key, where), where, row_numbers)[0]
     rising = share_rising(measured[rows], tied)
     if ties == "shuffle":
         group = np.cumsum(~tied)
@@ -214,7 +216,7 @@ def make_log(
     for column in frame.columns:
         if column not in (user, item, time, tie_key, from_frame):
             kept = f"{column} (source)" if str(column) in events.columns else str(column)
-            events[kept] = pick(frame, column, where).iloc[rows].to_numpy()
+            events[kept] = select_column(frame, column, where).iloc[rows].to_numpy()
     back = run_backwards(events["user"].to_numpy(), events["timestamp"].to_numpy())
     if back.any():
         all_notes.append(
@@ -251,7 +253,7 @@ def _items(frame, items, item, title, labels, item_of, where, items_where, item_
     """The item table from its own table, from a title column of the events, or from the ids alone."""
     if items is not None or title is None:
         return item_table(labels, items, item, title, items_where, item_row_numbers)
-    titles = pick(frame, title, where)
+    titles = select_column(frame, title, where)
     first = np.unique(item_of, return_index=True)[1]
     own = pd.DataFrame({"item": labels, "title": titles.iloc[first].to_numpy()})
     several = pd.DataFrame({"item": item_of, "title": titles.to_numpy()}).drop_duplicates()["item"].duplicated().any()

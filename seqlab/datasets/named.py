@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from seqlab.runtime.cache import cache_folder
-from seqlab.runtime.text import DataError, nearest
+from seqlab.runtime.text import DataError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def card(name: str) -> Card:
     """The card of a named dataset; DataError with the nearest name if there is none."""
     if name not in cards():
         raise DataError(
-            f"there is no dataset called {name!r}.{nearest(name, cards())} "
+            f"there is no dataset called {name!r}.{did_you_mean(name, cards())} "
             f"The named ones: {', '.join(cards())}. A file or a folder of yours works too."
         )
     return cards()[name]

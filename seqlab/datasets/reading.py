@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import NUMBER, WHOLE, absent, pick
+from seqlab.datasets.columns import NUMBER, WHOLE, absent, select_column
 from seqlab.datasets.delimited import GUESSED
 from seqlab.datasets.dialect import ENDINGS
 from seqlab.datasets.guessing import guessed, guessed_time, title_among_events
@@ -134,7 +134,9 @@ def read_folder(
     if order == "time":
         blank = len(table.frame)
         if time is not None:
-            times, _ = seconds(pick(table.frame, time, table.where), table.where, table.rows, may_be_missing=True)
+            times, _ = seconds(
+                select_column(table.frame, time, table.where), table.where, table.rows, may_be_missing=True
+            )
             blank = int(np.isnan(times).sum())
         if blank:
             order = "source"

@@ -43,10 +43,10 @@ def comparisons() -> list[Comparison]:
         card = models.card(name)
         for one in card.measured or (Measurement(against=card.controls),):
             for dataset, seen_filter in _places(one, card):
-                for against in [in_full(control) for control in one.against.split()] or [None]:
+                for against in [in_full(control) for control in one.against] or [None]:
                     together = arms.setdefault((dataset, seen_filter, one.seeds or card.seeds, against), {})
                     together |= dict.fromkeys([against] if against else [])  # the control is trained first
-                    together |= dict.fromkeys(in_full(arm) for arm in (one.arms or name).split())
+                    together |= dict.fromkeys(in_full(arm) for arm in one.arms or [name])
     datasets = list(dict.fromkeys(dataset for dataset, *_ in arms))
     ordered = sorted(arms.items(), key=lambda pair: datasets.index(pair[0][0]))
     return [Comparison(*where, tuple(together)) for where, together in ordered]
@@ -60,7 +60,7 @@ def tunings() -> list[tuple[str, str, bool]]:
         if not hasattr(models.system(name), "loss"):
             continue
         for one in card.tuned or (Measurement(),):
-            arms = [in_full(arm) for arm in (one.arms or name).split()]
+            arms = [in_full(arm) for arm in one.arms or [name]]
             found |= dict.fromkeys((arm, *place) for place in _places(one, card) for arm in arms)
     return list(found)
 
@@ -113,5 +113,5 @@ def _protocol(one: Comparison) -> str:
 def _places(one: Measurement, card: Card) -> Iterator[tuple[str, bool]]:
     """The datasets of a measurement, each with whether seen items are removed there."""
     chosen = card.seen_filter if one.seen_filter is None else one.seen_filter
-    for dataset in (one.datasets or card.homes).split():
+    for dataset in one.datasets or card.homes:
         yield dataset, not dataset_card(dataset).repeats if chosen is None else chosen

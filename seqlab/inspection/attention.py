@@ -63,7 +63,7 @@ class Attention:
 
     def labels(self, titles: Sequence[str], by: Literal["event", "token"] = "token") -> list[str]:
         """The labels of the rows of `frame`; titles: (N + 1), by item."""
-        tokens = self.layout.words(titles)
+        tokens = self.layout.labels(titles)
         if by == "token":
             return tokens
         of, rows = self._groups()
@@ -79,7 +79,7 @@ class Attention:
             return [key if isinstance(key, int) else None for key in self._groups()[1]]
         return [None if at < 0 else at for at in self.layout.position[0].tolist()]
 
-    def output_attention(self) -> pd.DataFrame | None:
+    def readout_attention(self) -> pd.DataFrame | None:
         """The attention of the output tokens (the scores come from them) to each event: columns position, value.
 
         Last layer, mean over heads and output tokens, sum over the tokens of an event; tokens without an event are left
@@ -87,18 +87,18 @@ class Attention:
         """
         import pandas as pd
 
-        outputs, position = self.layout.answers[0], self.layout.position[0]
-        if not bool(outputs.any()):
+        readout, position = self.layout.readout[0], self.layout.position[0]
+        if not bool(readout.any()):
             return None
-        weights = self.weights[-1].mean(0)[outputs].mean(0)  # (L,)
+        weights = self.weights[-1].mean(0)[readout].mean(0)  # (L,)
         total = torch.zeros(self.events).index_add(0, position[position >= 0], weights[position >= 0])
         return pd.DataFrame({"position": range(self.events), "value": total.double().numpy()})
 
-    def output_label(self) -> str:
+    def readout_label(self) -> str:
         """The output tokens in words."""
-        outputs = self.layout.answers[0]
-        kinds = {KINDS[kind] for kind in self.layout.kind[0, outputs].tolist()}
-        several = int(outputs.sum()) > 1
+        readout = self.layout.readout[0]
+        kinds = {KINDS[kind] for kind in self.layout.kind[0, readout].tolist()}
+        several = int(readout.sum()) > 1
         if "thought" in kinds:
             return "the last event and the thoughts" if "event" in kinds else "the last thought"
         if "query" in kinds:
@@ -146,7 +146,7 @@ def attention_in(trace: Trace, model: nn.Module, history: History) -> Attention:
     weights = record.values if record.axes[0] == "layer" else record.values[None]  # (layers, 1, H, L, L)
     length = weights.shape[-1]
     thought = KINDS.index("thought")
-    made = layout.first(length)  # early stopping leaves fewer thoughts than the layout has
+    made = layout.truncate(length)  # early stopping leaves fewer thoughts than the layout has
     if len(made) < length or bool((layout.kind[:, length:] != thought).any()):
         raise ValueError(f"attention passed over {length} tokens, but the layout of the history has {len(layout)}")
     kept = (made.kind[0] != KINDS.index("padding")).nonzero()[:, 0]  # an item may have fewer graph neighbours

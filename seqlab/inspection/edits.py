@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seqlab.datasets.history import History
 from seqlab.inspection.influence import lists_of, mask_seen, rows_per_pass, scores_of
 from seqlab.ranking import check_k, ranks_in_lists, ranks_of
-from seqlab.tasks.next_item import rows_of_scores
+from seqlab.tasks.next_item import rows_per_batch
 
 EXACT_UP_TO = 12
 """The longest history (in events) that is searched exhaustively: at most 4,094 shortened histories."""
@@ -150,7 +150,7 @@ class _Search:
         scores = scores_of(self.model, histories)  # (n, N + 1)
         if self.item >= scores.shape[1]:
             raise ValueError(f"there is no item {self.item}; the catalogue ends at {scores.shape[1] - 1}")
-        self.rows = min(rows_per_pass(self.model, len(self.history)), rows_of_scores(scores.device, scores.shape[1]))
+        self.rows = min(rows_per_pass(self.model, len(self.history)), rows_per_batch(scores.device, scores.shape[1]))
         scores = mask_seen(scores, histories, self.seen_filter)
         own = scores[:, self.item].clone()
         ranks = ranks_of(scores, torch.full((len(scores),), self.item)).masked_fill(own == -torch.inf, torch.inf)

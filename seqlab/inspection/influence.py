@@ -12,7 +12,7 @@ from seqlab import decoding
 from seqlab.contracts import Ranking
 from seqlab.datasets.history import History, batch_of
 from seqlab.datasets.sequences import Batch
-from seqlab.ranking import Pairs, check_k, ranks_of, tied_list, top_unseen
+from seqlab.ranking import Pairs, check_k, ranks_of, top_unseen, top_with_ties
 from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def lists_of(
     seen = seen_pairs(histories, batch) if seen_filter else None
     with evaluating(model):
         if ties:
-            ranking = tied_list(model, batch, k, seen)
+            ranking = top_with_ties(model, batch, k, seen)
         else:
             ranking = top_unseen(model, batch, k, seen) if seen_filter else model.recommend(batch, k)
-    return Ranking(*(None if part is None else part.cpu() for part in (ranking.items, ranking.scores, ranking.more)))
+    return Ranking(*(None if part is None else part.cpu() for part in (ranking.items, ranking.scores, ranking.tied)))
 
 
 def seen_pairs(histories: list[History], batch: Batch) -> Pairs:

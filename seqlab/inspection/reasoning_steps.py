@@ -16,7 +16,7 @@ from seqlab.evaluation.metrics import per_user
 from seqlab.evaluation.outcome import Ranks
 from seqlab.ranking import ranks_of
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.tasks.next_item import TOKENS_AT_ONCE, history_pairs, rows_of_scores
+from seqlab.tasks.next_item import MAX_TOKENS, history_pairs, rows_per_batch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,9 +108,9 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     top = torch.zeros(count, steps + 1, min(TOP_K, n_items), dtype=torch.int32)
     seen = torch.zeros(count, dtype=torch.bool)
     # `_measure` holds some four tables of that size
-    rows_at_most = rows_of_scores(device_of(model), 4 * (n_items + 1) * (steps + 1))
+    rows_at_most = rows_per_batch(device_of(model), 4 * (n_items + 1) * (steps + 1))
     with evaluating(model):
-        for rows, batch in queries.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most):
+        for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, rows_at_most):
             states = model.thoughts(batch)
             scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
             at, answers = rows.cpu(), queries.item[rows]

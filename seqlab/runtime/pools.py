@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distributed import Client
 
-ANSWER = 10
+CONNECT_TIMEOUT = 10
 """Seconds that the scheduler of a cluster may take to answer, and its workers to come."""
 
 Pool = Callable[[Callable[[Any], Any], list[Any]], Iterable[tuple[Any, Any]]]
@@ -93,8 +93,8 @@ def _cluster(address: str, folder: Path) -> Iterator[Client]:
         from distributed import Client
     except ImportError as error:
         raise ImportError("A cluster needs Dask, which is not installed: pip install 'seqlab[cluster]'.") from error
-    with Client(address, timeout=ANSWER, set_as_default=False) as client:
-        client.wait_for_workers(1, timeout=ANSWER)
+    with Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         if wide := [worker for worker, threads in client.nthreads().items() if threads > 1]:
             raise ValueError(f"Worker {wide[0]} has several threads; start workers with --nthreads 1, one per core.")
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-PATIENCE = datetime.timedelta(hours=2)
+TIMEOUT = datetime.timedelta(hours=2)
 """Timeout of a collective operation. A process that has ended is noticed at once."""
 
 INTERRUPTED = "KeyboardInterrupt"
@@ -32,7 +32,7 @@ def start() -> None:
     from accelerate.state import PartialState
 
     device = torch.accelerator.current_accelerator(check_available=True)
-    PartialState(cpu=device is None or device.type == "mps", timeout=PATIENCE)  # by itself it connects no CPUs
+    PartialState(cpu=device is None or device.type == "mps", timeout=TIMEOUT)  # by itself it connects no CPUs
     atexit.register(PartialState().destroy_process_group)
 
 
@@ -88,7 +88,7 @@ def all_gather_text(text: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def fail_together() -> Iterator[None]:
+def propagate_errors() -> Iterator[None]:
     """A block that every process runs by itself, with a barrier at its end: if it fails in one, all raise.
 
     Raises what this process failed with, `ConnectionAbortedError` with its sentence where another did, and
@@ -106,7 +106,7 @@ def fail_together() -> Iterator[None]:
 
 
 def barrier(failure: BaseException | None = None) -> None:
-    """Wait for the others; raise if this process or one of them failed, as `fail_together` says."""
+    """Wait for the others; raise if this process or one of them failed, as `propagate_errors` says."""
     if isinstance(failure, ConnectionAbortedError):  # the others know, or have ended
         raise failure
     sentences = all_gather_text("" if failure is None else _sentence(failure))
@@ -163,5 +163,5 @@ def _connection_errors() -> Iterator[None]:
     except RuntimeError as error:
         raise ConnectionAbortedError(
             f"Process {index()} of {count()} (the first is 0) lost the others: one of them has ended, or has not "
-            f"answered for {PATIENCE.seconds // 3600} hours; see its output."
+            f"answered for {TIMEOUT.seconds // 3600} hours; see its output."
         ) from error

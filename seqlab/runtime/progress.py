@@ -8,7 +8,7 @@ import sys
 from seqlab.runtime import processes
 
 
-def live() -> bool:
+def interactive() -> bool:
     """Whether a person watches: a terminal or a notebook that is not being rendered into a report."""
     if os.environ.get("SEQLAB_REPORT"):
         return False
@@ -23,7 +23,7 @@ class Progress:
         self.silent = processes.index() > 0
 
     def __enter__(self) -> Progress:
-        if live() and not self.silent:
+        if interactive() and not self.silent:
             from tqdm.auto import tqdm
 
             form = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
@@ -51,9 +51,9 @@ class Progress:
             self.bar.n = row["epoch"]
             self.bar.set_postfix_str(text)
         else:
-            self.say(f"epoch {row['epoch']}/{self.epochs}: {text}")
+            self.write(f"epoch {row['epoch']}/{self.epochs}: {text}")
 
-    def say(self, sentence: str) -> None:
+    def write(self, sentence: str) -> None:
         """A sentence that stays."""
         if self.bar is not None:
             self.bar.write(sentence)

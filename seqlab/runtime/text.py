@@ -16,7 +16,7 @@ def listed(values, most: int = 5) -> str:
     return text + (f" and {len(values) - most:,} more" if len(values) > most else "")
 
 
-def nearest(wanted: str, names) -> str:
+def did_you_mean(wanted: str, names) -> str:
     """' Did you mean "item_id"?' or nothing, for the end of a sentence."""
     close = difflib.get_close_matches(str(wanted).lower(), [str(name).lower() for name in names], n=1, cutoff=0.5)
     match = [name for name in names if str(name).lower() in close]

@@ -10,24 +10,24 @@ from torch import Tensor, nn
 
 from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.outcome import Ranks
-from seqlab.ranking import Pairs, highest, ranks_in_lists, ranks_of, tied_list
+from seqlab.ranking import Pairs, ranks_in_lists, ranks_of, top_with_ties, topk
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
-SCORES_AT_ONCE = 1 << 22
+MAX_SCORES = 1 << 22
 """Scores held at a time on a CPU: rows x items, whatever the number of users. 16 MB in float32: more leaves the caches,
 fewer pay for every operation too often. 16 times as many elsewhere."""
 
-WIDE = 1 << 17
+LARGE_CATALOGUE = 1 << 17
 """A catalogue from which on the rows held at a time grow no fewer, since each product reads all of its items."""
 
-TOKENS_AT_ONCE = 1 << 15
+MAX_TOKENS = 1 << 15
 """History positions encoded at a time."""
 
-EVENTS_AT_ONCE = 1 << 20
+MAX_EVENTS = 1 << 20
 """Events of whole histories looked at at a time: 16 MB, however long one user's history is."""
 
 LARGEST_BLOCK = (1 << 25) - (1 << 14)
@@ -56,11 +56,11 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
         seen_filter = not split.log.repeats
     queries = queries.to(device_of(model))
     score = _rank_by_scores if hasattr(model, "score") else _rank_by_lists
-    if queries.item.device.type == "cpu" and len(queries) * (split.n_items + 1) > SCORES_AT_ONCE:
+    if queries.item.device.type == "cpu" and len(queries) * (split.n_items + 1) > MAX_SCORES:
         # glibc keeps freed blocks up to the size of the largest it has seen freed, and twice that in all; without
         # this one, blocks of scores and states mostly go back to the system, which clears each anew
         torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
-    with processes.fail_together(), evaluating(model):
+    with processes.propagate_errors(), evaluating(model):
         found = score(model, queries, split.n_items, seen_filter)
     ranks, exposure, seen = (processes.all_reduce_sum(part) for part in found)  # zeros for the rows of another process
     counts = split.train.item_counts(split.n_items).cpu()
@@ -78,9 +78,9 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     return Ranks(frame, exposure.cpu(), counts, seen_filter, split.n_items)
 
 
-def rows_of_scores(device: torch.device, width: int) -> int:
+def rows_per_batch(device: torch.device, width: int) -> int:
     """How many rows of so many scores are held at a time."""
-    return max(1, SCORES_AT_ONCE // min(width, WIDE) if device.type == "cpu" else (SCORES_AT_ONCE << 4) // width)
+    return max(1, MAX_SCORES // min(width, LARGE_CATALOGUE) if device.type == "cpu" else (MAX_SCORES << 4) // width)
 
 
 def _rank_by_scores(model: nn.Module, queries: Queries, n_items: int, seen_filter: bool):
@@ -88,8 +88,8 @@ def _rank_by_scores(model: nn.Module, queries: Queries, n_items: int, seen_filte
     ranks = torch.zeros(len(queries), dtype=torch.float64, device=device)
     seen = torch.zeros(len(queries), dtype=torch.uint8, device=device)
     exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
-    rows_at_most, share = rows_of_scores(device, n_items + 1), (processes.index(), processes.count())
-    for rows, batch in queries.batches(model.config.max_length, TOKENS_AT_ONCE, rows_at_most, share):
+    rows_at_most, share = rows_per_batch(device, n_items + 1), (processes.index(), processes.count())
+    for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, rows_at_most, share):
         answers = queries.item[rows]
         scores = model.score(batch)  # (B, N + 1)
         scores[:, 0] = -torch.inf
@@ -99,7 +99,7 @@ def _rank_by_scores(model: nn.Module, queries: Queries, n_items: int, seen_filte
             if seen_filter:
                 scores[row, item] = -torch.inf
         scores.scatter_(1, answers[:, None], own)
-        best, items = highest(scores, min(10, n_items))
+        best, items = topk(scores, min(10, n_items))
         ranks[rows] = ranks_of(scores, answers, out=scores)
         if not bool((ranks[rows].isfinite() & best[:, 0].isfinite()).all()):
             raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
@@ -114,7 +114,7 @@ def _rank_by_lists(model: nn.Module, queries: Queries, n_items: int, seen_filter
     seen = torch.zeros(len(queries), dtype=torch.uint8, device=device)
     exposure = torch.zeros(n_items + 1, dtype=torch.long, device=device)
     share = processes.index(), processes.count()
-    for rows, batch in queries.batches(model.config.max_length, TOKENS_AT_ONCE, 256, share):
+    for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, 256, share):
         answers = queries.item[rows]
         history = _distinct_items(queries, rows, n_items)
         is_answer = history[1] == answers[history[0]]
@@ -124,10 +124,10 @@ def _rank_by_lists(model: nn.Module, queries: Queries, n_items: int, seen_filter
             eligible = n_items - torch.bincount(history[0], minlength=len(rows))
         else:
             eligible = n_items
-        ranking = tied_list(model, batch, min(LIST_LENGTH, n_items), history if seen_filter else None, n_items)
+        ranking = top_with_ties(model, batch, min(LIST_LENGTH, n_items), history if seen_filter else None, n_items)
         if bool((ranking.scores.isnan() | (ranking.scores == torch.inf)).any()):
             raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
-        listed = (ranking.items > 0).sum(1) + (ranking.more > 0).sum(1)
+        listed = (ranking.items > 0).sum(1) + (ranking.tied > 0).sum(1)
         beyond = (listed + 1 + eligible).double() / 2  # the mean rank of all that was not listed
         found = ranks_in_lists(ranking, answers)
         ranks[rows] = torch.where(found.isinf(), beyond, found)
@@ -137,7 +137,7 @@ def _rank_by_lists(model: nn.Module, queries: Queries, n_items: int, seen_filter
 
 
 def history_pairs(queries: Queries, rows: Tensor) -> Iterator[Pairs]:
-    """All items of the histories of these rows, of up to `EVENTS_AT_ONCE` events at a time.
+    """All items of the histories of these rows, of up to `MAX_EVENTS` events at a time.
 
     They are not padded, so that one long history costs its own length, not that times the rows beside it.
     """
@@ -145,13 +145,13 @@ def history_pairs(queries: Queries, rows: Tensor) -> Iterator[Pairs]:
     ends = (queries.end[rows] - start).cumsum(0)  # of each history, where all lie end to end
     shift = start - ends + (queries.end[rows] - start)
     total = int(ends[-1]) if len(rows) else 0
-    for first in range(0, total, EVENTS_AT_ONCE):
-        place = torch.arange(first, min(first + EVENTS_AT_ONCE, total), device=rows.device)
+    for first in range(0, total, MAX_EVENTS):
+        place = torch.arange(first, min(first + MAX_EVENTS, total), device=rows.device)
         row = torch.searchsorted(ends, place, right=True)
         yield row, queries.sequences.items[place + shift[row]]
 
 
-def whole_history(queries: Queries, rows: Tensor, read: Tensor) -> Tensor:
+def full_history(queries: Queries, rows: Tensor, read: Tensor) -> Tensor:
     """All items of the histories of a few rows, padded (B, T): what the model read, unless it read less than all."""
     longest = int((queries.end[rows] - queries.start[rows]).max())
     return read if longest <= read.shape[1] else queries.batch(rows).items

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from seqlab.runtime.text import nearest
+from seqlab.runtime.text import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,11 +57,13 @@ def names() -> list[str]:
 def create(name: str, settings: dict[str, Any] | None = None) -> Any:
     """A new tokenizer. Raises `ValueError` with the nearest name for an unknown one or an unknown setting."""
     if name not in _tokenizers():
-        raise ValueError(f"there is no tokenizer {name!r}.{nearest(name, names())} There are: {', '.join(names())}.")
+        raise ValueError(
+            f"there is no tokenizer {name!r}.{did_you_mean(name, names())} There are: {', '.join(names())}."
+        )
     known = list(inspect.signature(_tokenizers()[name]).parameters)
     for key in settings or {}:
         if key not in known:
-            raise ValueError(f"{name} has no setting {key!r}.{nearest(key, known)} It has: {', '.join(known)}.")
+            raise ValueError(f"{name} has no setting {key!r}.{did_you_mean(key, known)} It has: {', '.join(known)}.")
     return _tokenizers()[name](**(settings or {}))
 
 

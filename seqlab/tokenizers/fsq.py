@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.items.vectors import checked
-from seqlab.runtime.progress import live
+from seqlab.runtime.progress import interactive
 
 
 @dataclass
@@ -76,7 +76,7 @@ class FSQ:
         optimiser = torch.optim.Adam(network.parameters(), self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.epochs)
         network.train()
-        for epoch in tqdm(range(self.epochs), "fsq", unit="epoch", disable=not live()):
+        for epoch in tqdm(range(self.epochs), "fsq", unit="epoch", disable=not interactive()):
             total = 0.0
             for rows in torch.randperm(len(data)).split(self.batch):
                 rounded, _ = network.quantise(data[rows])

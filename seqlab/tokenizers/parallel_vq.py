@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from seqlab.items.vectors import checked
 from seqlab.layers.mlp import mlp
-from seqlab.runtime.progress import live
+from seqlab.runtime.progress import interactive
 from seqlab.tokenizers.clustering import sizes_for
 
 
@@ -70,7 +70,7 @@ class ParallelVQ:
         network.train()
         with torch.no_grad():
             network.quantise(network.views(data))  # k-means on all items
-        for epoch in tqdm(range(self.epochs), "parallel_vq", unit="epoch", disable=not live()):
+        for epoch in tqdm(range(self.epochs), "parallel_vq", unit="epoch", disable=not interactive()):
             sums: dict[str, float] = {}
             for rows in torch.randperm(len(data)).split(self.batch):
                 parts = self.loss(data[rows])

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from seqlab.items.vectors import checked
 from seqlab.layers.mlp import mlp
-from seqlab.runtime.progress import live
+from seqlab.runtime.progress import interactive
 from seqlab.tokenizers.clustering import balanced_kmeans, nearest, sizes_for
 
 
@@ -109,7 +109,7 @@ class RQVAE:
         if self.start:
             with torch.no_grad():  # the first pass in training mode starts every level: on all items
                 network.quantise(network.encoder(data))
-        for epoch in tqdm(range(self.epochs), "rq_vae", unit="epoch", disable=not live()):
+        for epoch in tqdm(range(self.epochs), "rq_vae", unit="epoch", disable=not interactive()):
             groups = self._code_groups() if self.diversity else None
             sums: dict[str, float] = {}
             seen = []

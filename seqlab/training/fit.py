@@ -76,13 +76,13 @@ def fit(
         return _fit(model, split, options, None, resume, seen_filter)
     out = Path(out)
     with contextlib.ExitStack() as held:
-        with processes.fail_together():  # the first looks, and holds the folder, for all
+        with processes.propagate_errors():  # the first looks, and holds the folder, for all
             if processes.index() == 0 and not out.exists():  # a finished run may lie where nobody can write
                 held.enter_context(_alone(out))
         _, finished = processes.broadcast({}, "finished" if out.exists() else "")
         if finished:
             if resume:
-                with processes.fail_together():
+                with processes.propagate_errors():
                     return _found(out, model, split, options, seen_filter)
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
@@ -117,7 +117,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     validated = _sample(split, options.validate_users)
     if processes.index() == 0:
         print(_beginning(model, split, validated), flush=True)
-    with processes.fail_together():
+    with processes.propagate_errors():
         prepare(model, split)
     if processes.count() > 1:  # all begin with what the first has, to the last bit
         first, _ = processes.broadcast(model.state_dict())
@@ -154,7 +154,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     run = Run(name_of(model), model.eval(), summary, test, state.history, out, interrupted)
     if out is None or interrupted:
         return dataclasses.replace(run, folder=None)
-    with processes.fail_together():  # when one returns, the folder is there
+    with processes.propagate_errors():  # when one returns, the folder is there
         if processes.index() == 0:
             write(run, split, options, partial)
     return run

@@ -69,10 +69,10 @@ class AttentionView(View):
             "An encoder reads these tokens; a decoder that looks at all of them answers,<br>"
             "so no row here can be held against the worth of the events."
         )
-        if (looked := self._look.output_attention()) is not None:
+        if (looked := self._look.readout_attention()) is not None:
             _, agree = influence.agreement(looked, self._worth)
             said = (
-                f"The attention of {self._look.output_label()} (last layer, mean of heads)<br>"
+                f"The attention of {self._look.readout_label()} (last layer, mean of heads)<br>"
                 f"and the worth of the events {agree}."
             )
         who, what = label(user_label(self._split, self._history.user)), label(self._titles[top], 40)

@@ -10,7 +10,7 @@ from seqlab.figures import user_cards
 from seqlab.figures.tables import Html
 from seqlab.ranking import check_k, top_unseen
 from seqlab.runtime.modules import device_of
-from seqlab.tasks.next_item import whole_history
+from seqlab.tasks.next_item import full_history
 from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import sample_users, titles_of, user_label
 
@@ -52,7 +52,7 @@ class UserBrowser(View):
         run, split = self._run, self._split
         row = torch.tensor([self._row[user]])
         batch = split.test.batch(row, run.model.config.max_length)
-        whole = whole_history(split.test, row, batch.items)[0].cpu()
+        whole = full_history(split.test, row, batch.items)[0].cpu()
         batch = batch.to(device_of(run.model))
         with torch.no_grad():
             if run.ranks.seen_filter:  # which keeps the answer, as evaluation does

@@ -91,7 +91,7 @@ class Why(View):
             said += f"; event {worst + 1}, {self._event(worst)}, most against it ({worth[worst]:+.2f})"
         if self._looked is not None:
             _, agree = influence.agreement(self._looked, self._worth)
-            said += f". The worth of the events and the attention of {self._attention.output_label()} {agree}"
+            said += f". The worth of the events and the attention of {self._attention.readout_label()} {agree}"
         peak = self._surprise.set_index("position").loc[self.surprising]
         said += (
             f". The most surprising was event {self.surprising + 1}, {self._event(self.surprising)}: "
@@ -103,7 +103,7 @@ class Why(View):
         """Every event with its worth, the attention it gets and its surprise."""
         shown = [Measure("worth", "log-probability, nats", _values(self._worth))]
         if self._looked is not None:
-            shown.append(Measure("attention", f"of {self._attention.output_label()}", _values(self._looked), ".1%"))
+            shown.append(Measure("attention", f"of {self._attention.readout_label()}", _values(self._looked), ".1%"))
         shown.append(Measure("surprise", "−log p, nats", _values(self._surprise), ".1f"))
         return figures.event_measures(self._events(), shown, self.surprising)
 
@@ -144,7 +144,7 @@ class Why(View):
         self._top = [item for item in free.topk(min(self._k, len(free) - 1)).indices.tolist() if free[item] > -math.inf]
         attentive = attention.has_attention(self._model)
         self._attention = attention.attention_in(trace, self._model, history) if attentive else None
-        self._looked = self._attention.output_attention() if attentive else None
+        self._looked = self._attention.readout_attention() if attentive else None
         alone = len(history) < 2
         self._surprise = None if alone else influence.surprise(self._model, history)
         self._ask(self._asked)

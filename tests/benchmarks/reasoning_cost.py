@@ -47,8 +47,8 @@ def in_turns(actions: dict[str, Callable[[], object]], turns: int) -> dict[str, 
 
 def inference(split: datasets.Split, encoder_alone: bool) -> dict[str, float]:
     """Seconds for every n-th batch of test users, by the number of thoughts."""
-    rows_at_most = next_item.SCORES_AT_ONCE // (split.n_items + 1)
-    batches = [batch for _, batch in split.test.batches(50, next_item.TOKENS_AT_ONCE, rows_at_most)]
+    rows_at_most = next_item.MAX_SCORES // (split.n_items + 1)
+    batches = [batch for _, batch in split.test.batches(50, next_item.MAX_TOKENS, rows_at_most)]
     batches = batches[1 :: len(batches) // BATCHES]  # of all lengths
 
     def answer(model: nn.Module) -> Callable[[], object]:

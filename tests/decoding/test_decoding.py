@@ -160,7 +160,7 @@ def test_a_ranking_has_all_items_found_that_tie_with_its_last(items, width, k, s
     assert torch.equal(ranking.items, listed[:, :k]) and torch.equal(ranking.scores, scores[:, :k])
     for row in range(3):
         tied = (scores[row, k:] == scores[row, k - 1]) & (scores[row, k:] > -torch.inf)
-        assert ranking.more[row][ranking.more[row] > 0].tolist() == listed[row, k:][tied].tolist()
+        assert ranking.tied[row][ranking.tied[row] > 0].tolist() == listed[row, k:][tied].tolist()
     best = best_items(lambda wide: beam(Written(3, sizes, seed), found.trie, wide), k, width)
     assert torch.equal(best.items, beam(Written(3, sizes, seed), found.trie, max(k, width)).items(k)[0])
 

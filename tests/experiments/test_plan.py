@@ -51,7 +51,8 @@ def test_a_card_that_asks_for_nothing_is_measured_on_its_homes_against_its_contr
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cards(
-        monkeypatch, markov=Card("A floor.", controls="popularity swing", homes="ml-1m complete-journey", seeds=(3, 4))
+        monkeypatch,
+        markov=Card("A floor.", controls=("popularity", "swing"), homes=("ml-1m", "complete-journey"), seeds=(3, 4)),
     )
     assert plan.comparisons() == [
         Comparison("ml-1m", True, (3, 4), "popularity", ("popularity", "markov")),
@@ -64,10 +65,10 @@ def test_a_card_that_asks_for_nothing_is_measured_on_its_homes_against_its_contr
 
 
 def test_arms_with_one_control_under_one_protocol_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    more = Measurement(arms="markov markov:short:gaps=2", against="popularity markov", seen_filter=True)
+    more = Measurement(arms=("markov", "markov:short:gaps=2"), against=("popularity", "markov"), seen_filter=True)
     cards(monkeypatch,
-          markov=Card("A floor.", homes="ml-1m", named={"short": "max_length=1"}, measured=(more,)),
-          swing=Card("A floor.", homes="complete-journey ml-1m", controls="popularity"))  # fmt: skip
+          markov=Card("A floor.", homes=("ml-1m",), named={"short": "max_length=1"}, measured=(more,)),
+          swing=Card("A floor.", homes=("complete-journey", "ml-1m"), controls=("popularity",)))  # fmt: skip
     assert plan.comparisons() == [
         Comparison("ml-1m", True, (0,), "popularity", ("popularity", "markov", "markov:max_length=1:gaps=2", "swing")),
         Comparison("ml-1m", True, (0,), "markov", ("markov", "markov:max_length=1:gaps=2")),
@@ -84,7 +85,7 @@ def test_a_name_that_is_on_no_card_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_missing_is_measured_and_then_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (plan, leaderboard):
         monkeypatch.setattr(module, "load", lambda name: dataclasses.replace(chain_log(), name=name))
-    cards(monkeypatch, markov=Card("A floor.", controls="popularity", seeds=(0, 1)))
+    cards(monkeypatch, markov=Card("A floor.", controls=("popularity",), seeds=(0, 1)))
     (tmp_path / "claims.csv").write_text("system,found\nmarkov,It is.\n")
     where = tmp_path / "leaderboard.csv", tmp_path / "runs"
     assert plan.missing(*where) == [

@@ -355,10 +355,10 @@ def test_a_cluster_does_again_what_a_killed_worker_took_with_it(
 
 def test_a_cluster_that_cannot_do_it_is_told(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'seqlab[cluster]'")
-    monkeypatch.setattr(pools, "ANSWER", 1)
+    monkeypatch.setattr(pools, "CONNECT_TIMEOUT", 1)
     with pytest.raises(OSError, match=r"127\.0\.0\.1:9 "):
         sweep.sweep(["markov"], [log], runs=tmp_path / "runs", scheduler="tcp://127.0.0.1:9")
-    monkeypatch.setattr(pools, "ANSWER", 10)
+    monkeypatch.setattr(pools, "CONNECT_TIMEOUT", 10)
     monkeypatch.setattr(pools, "_sees", lambda path: False)
     where = {"n_workers": 1, "processes": False, "protocol": "tcp", "dashboard_address": None, "silence_logs": 50}
     for threads, says in ((2, "start workers with --nthreads 1"), (1, "a shared file system")):

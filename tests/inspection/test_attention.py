@@ -63,7 +63,7 @@ def test_tokens_are_labelled_and_summed_by_event(case):
     model = scaled(name, **settings)
     found = attention_of(model, HISTORY)
     assert found.labels(TITLES) == tokens and found.events == 5
-    assert found.layout.answers[0].nonzero()[:, 0].tolist() == sorted(at + len(tokens) for at in answers)
+    assert found.layout.readout[0].nonzero()[:, 0].tolist() == sorted(at + len(tokens) for at in answers)
     rows = [*below, *EVENTS] if below == ["start"] else [*EVENTS, *below]
     assert found.labels(TITLES, by="event") == rows
     assert found.events_of_rows("event") == [EVENTS.index(word) if word in EVENTS else None for word in rows]
@@ -81,12 +81,12 @@ def test_tokens_are_labelled_and_summed_by_event(case):
     sums = by_event.groupby(["layer", "head", "query"]).sum()
     assert sums.to_numpy() == pytest.approx(1, abs=1e-5)
     if not answers:
-        assert found.output_attention() is None
+        assert found.readout_attention() is None
         return
     looked = sum(weights[1, :, at].mean(0) for at in answers) / len(answers)
     by_hand = [float(looked[rows].sum()) for rows in own]
-    assert found.output_attention()["value"].tolist() == pytest.approx(by_hand, abs=1e-6)
-    assert found.output_attention()["position"].tolist() == [0, 1, 2, 3, 4]
+    assert found.readout_attention()["value"].tolist() == pytest.approx(by_hand, abs=1e-6)
+    assert found.readout_attention()["position"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_missing_graph_neighbours_are_no_tokens():
@@ -106,7 +106,7 @@ def test_early_stopping_leaves_fewer_thought_tokens():
     model.epsilon.fill_(1e9)
     found = attention_of(model, HISTORY)
     assert found.labels(TITLES) == [*EVENTS, "thought 1"]
-    assert found.layout.answers[0].tolist() == [False] * 5 + [True] and found.output_label() == "the last thought"
+    assert found.layout.readout[0].tolist() == [False] * 5 + [True] and found.readout_label() == "the last thought"
 
 
 def test_a_longer_history_is_cut_to_the_models_maximum():

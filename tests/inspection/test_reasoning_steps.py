@@ -50,7 +50,7 @@ def test_certainty_covers_the_whole_catalogue_under_each_steps_temperature(found
 
 
 def test_batches_of_any_size_give_the_same(found, model, split, monkeypatch):
-    monkeypatch.setattr(next_item, "SCORES_AT_ONCE", 1)
+    monkeypatch.setattr(next_item, "MAX_SCORES", 1)
     again = reasoning_steps.rank_steps(model, split)
     assert np.allclose(again.frame.to_numpy(float), found.frame.to_numpy(float), atol=1e-5, equal_nan=True)
     assert again.top.equal(found.top)

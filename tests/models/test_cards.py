@@ -44,11 +44,11 @@ def test_the_card_and_the_docstring_name_the_same_paper(name: str) -> None:
 def test_what_the_card_names_is_there(name: str) -> None:
     card, known = models.card(name), {*catalog()["name"]}
     assert card.task in [one.name for one in pkgutil.iter_modules(tasks.__path__)]
-    assert set(card.homes.split()) <= known and card.seeds
+    assert set(card.homes) <= known and card.seeds
     for one in (*card.measured, *card.tuned):
-        assert set(one.datasets.split()) <= known
-    assert set(card.control_names) <= set(card.controls.split())
-    for control in card.controls.split():
+        assert set(one.datasets) <= known
+    assert set(card.control_names) <= set(card.controls)
+    for control in card.controls:
         assert plan.in_full(control).split(":")[0] in models.names()
     assert all("=" in words and "=" not in key for key, words in card.named.items())
 

@@ -173,8 +173,8 @@ def test_a_system_that_only_lists_tells_what_ties_with_the_last_item(name):
         some = model.recommend(batch_of(HISTORIES), k)
         for row in range(4):
             beyond = whole.items[row, k:][whole.scores[row, k:] == whole.scores[row, k - 1]]
-            assert sorted(some.more[row][some.more[row] > 0].tolist()) == sorted(beyond.tolist())
-    assert whole.more.shape == (4, 0)
+            assert sorted(some.tied[row][some.tied[row] > 0].tolist()) == sorted(beyond.tolist())
+    assert whole.tied.shape == (4, 0)
 
 
 @every_system
@@ -201,8 +201,8 @@ def test_ranks_depend_neither_on_the_order_of_users_nor_on_the_batches(name, mon
             gaps = (scores - own).abs().kthvalue(2).values  # the nearest is the answer itself
         clear = pd.Series((gaps > 2e-6 * scores.abs().amax(1)).numpy())
     assert clear.mean() > 0.8
-    monkeypatch.setattr(next_item, "TOKENS_AT_ONCE", 50)
-    monkeypatch.setattr(next_item, "SCORES_AT_ONCE", 5 * (split.n_items + 1))
+    monkeypatch.setattr(next_item, "MAX_TOKENS", 50)
+    monkeypatch.setattr(next_item, "MAX_SCORES", 5 * (split.n_items + 1))
     order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(0))
     found = rank(model, dataclasses.replace(split, test=split.test.select(order))).frame
     assert found["user"].tolist() == expected["user"][order.numpy()].tolist()

@@ -144,7 +144,7 @@ def ranked(name):
     model, tensors = fresh(name), {}
     training.prepare(model, SPLIT)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(next_item, "TOKENS_AT_ONCE", 24)
+        patched.setattr(next_item, "MAX_TOKENS", 24)
         for seen_filter in (False, True):
             ranks = rank(model, SPLIT, "test", seen_filter)
             columns = {column: torch.tensor(ranks.frame[column].to_numpy()) for column in ranks.frame}

@@ -182,7 +182,7 @@ def test_a_list_long_enough_ranks_as_its_scores_do(seed, kind, seen_filter):
 )  # fmt: skip
 def test_a_tie_that_a_list_cuts_is_shared_whole(monkeypatch, seed, length, values, kind, seen_filter, spare):
     monkeypatch.setattr(next_item, "LIST_LENGTH", length)
-    monkeypatch.setattr(ranking, "SPARE", spare)
+    monkeypatch.setattr(ranking, "OVERSAMPLING", spare)
     split = leave_one_out(random_log(seed))
     scores = coarse(split, seed, values)
     found = rank(kind(Table(scores.tolist())), split, "test", seen_filter)
@@ -239,9 +239,9 @@ def test_memory_limits_change_no_number(monkeypatch, kind):
     split = leave_one_out(random_log(5))
     model = kind(Table(torch.randn(split.n_users, split.n_items + 1).tolist(), max_length=3))
     whole = rank(model, split, seen_filter=True).frame
-    monkeypatch.setattr(next_item, "SCORES_AT_ONCE", 1)
-    monkeypatch.setattr(next_item, "TOKENS_AT_ONCE", 7)
-    monkeypatch.setattr(next_item, "EVENTS_AT_ONCE", 5)
+    monkeypatch.setattr(next_item, "MAX_SCORES", 1)
+    monkeypatch.setattr(next_item, "MAX_TOKENS", 7)
+    monkeypatch.setattr(next_item, "MAX_EVENTS", 5)
     pd.testing.assert_frame_equal(rank(model, split, seen_filter=True).frame, whole)
 
 
@@ -268,7 +268,7 @@ def test_a_long_history_costs_its_own_length_not_that_of_a_batch(monkeypatch, ki
     with Largest() as made:
         rank(model, split, "test", seen_filter)
     assert made.numbers < 5 * 20_000  # some hundred times that, if all were padded to the longest
-    monkeypatch.setattr(next_item, "EVENTS_AT_ONCE", 1_000)
+    monkeypatch.setattr(next_item, "MAX_EVENTS", 1_000)
     with Largest() as made:
         assert sum(len(item) for _, item in next_item.history_pairs(split.test, torch.arange(100))) == 19_999 + 2 * 99
     assert made.numbers <= len(split.test.sequences.items)  # the log itself, of which it reads a part at a time
@@ -281,7 +281,7 @@ class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", *"abcdef")]
 look = ctypes.CDLL(None).mallinfo2
 look.restype = Info
-ranking.SCORES_AT_ONCE = 1
+ranking.MAX_SCORES = 1
 rank(Table([0.0] * 10), leave_one_out(random_log(0)))
 before = look().hblks
 held = torch.empty(1 << 20, dtype=torch.uint8)

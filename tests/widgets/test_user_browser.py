@@ -239,7 +239,7 @@ def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, l
 
 
 def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, history, live, monkeypatch):
-    monkeypatch.setattr(next_item, "SCORES_AT_ONCE", 4 * 31)  # four histories in a pass
+    monkeypatch.setattr(next_item, "MAX_SCORES", 4 * 31)  # four histories in a pass
     changing = widgets.WhatWouldChange(run, split, history)
     last = influence.scores_of(run.model, [history])[0].argsort()[1].item()
 

@@ -35,8 +35,8 @@ CARD = Card(
     authors="Sarwar et al.",
     year=2001,
     venue="WWW",
-    homes="complete-journey amazon-beauty",
-    measured=(Measurement(), Measurement("amazon2018-games ml-1m", against="sasrec")),
+    homes=("complete-journey", "amazon-beauty"),
+    measured=(Measurement(), Measurement(("amazon2018-games", "ml-1m"), against=("sasrec",))),
 )
 TINY = {}
 

@@ -34,8 +34,8 @@ CARD = Card(
     authors="Ludewig & Jannach",
     year=2018,
     venue="UMUAI",
-    homes="complete-journey amazon-beauty",
-    measured=(Measurement(), Measurement("amazon2018-games ml-1m", against="sasrec")),
+    homes=("complete-journey", "amazon-beauty"),
+    measured=(Measurement(), Measurement(("amazon2018-games", "ml-1m"), against=("sasrec",))),
 )
 TINY = {}
 

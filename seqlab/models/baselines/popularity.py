@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 CARD = Card(
     claim="A floor.",
-    homes="complete-journey amazon-beauty",
-    measured=(Measurement(), Measurement("amazon2018-games ml-1m", against="sasrec")),
+    homes=("complete-journey", "amazon-beauty"),
+    measured=(Measurement(), Measurement(("amazon2018-games", "ml-1m"), against=("sasrec",))),
 )
 TINY = {}
 

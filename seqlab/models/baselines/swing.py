@@ -34,8 +34,8 @@ CARD = Card(
     year=2020,
     venue="arXiv 2010.05525",
     measured=(
-        Measurement("complete-journey", against="sasrec:brief:epochs=20", seeds=(0, 1, 2)),
-        Measurement("amazon-beauty amazon2018-games ml-1m", against="sasrec"),
+        Measurement(("complete-journey",), against=("sasrec:brief:epochs=20",), seeds=(0, 1, 2)),
+        Measurement(("amazon-beauty", "amazon2018-games", "ml-1m"), against=("sasrec",)),
     ),
 )
 TINY = {}

@@ -36,9 +36,9 @@ CARD = Card(
     authors="Sun et al.",
     year=2019,
     venue="CIKM",
-    controls="sasrec",
-    homes="complete-journey amazon-beauty",
-    measured=(Measurement(), Measurement("amazon-beauty amazon2018-games ml-1m", against="sasrec")),
+    controls=("sasrec",),
+    homes=("complete-journey", "amazon-beauty"),
+    measured=(Measurement(), Measurement(("amazon-beauty", "amazon2018-games", "ml-1m"), against=("sasrec",))),
     published=(
         Published("amazon-beauty", {"recall@10": 0.0347, "ndcg@10": 0.017}, seen_filter=False,
                   source="as TIGER's paper has it", differs="Masked training, soon stopped."),
@@ -95,7 +95,7 @@ class BERT4Rec(nn.Module):
         """What the tokens are that `score` reads: the events, and right behind the last a mask, which answers."""
         found = Layout.of_events(F.pad(batch.items, (0, 1)))  # (B, T + 1)
         mask = torch.arange(len(found), device=batch.items.device) == batch.lengths[:, None]
-        return replace(found, kind=found.kind.masked_fill(mask, KINDS.index("query")), answers=mask)
+        return replace(found, kind=found.kind.masked_fill(mask, KINDS.index("query")), readout=mask)
 
     def loss(self, batch: Batch) -> Loss:
         whole = extend(batch, batch.last(batch.targets))  # no event is lost

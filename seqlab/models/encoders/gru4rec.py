@@ -36,9 +36,9 @@ CARD = Card(
     authors="Hidasi et al.",
     year=2016,
     venue="ICLR",
-    controls="item_knn markov",
-    homes="complete-journey amazon-beauty",
-    measured=(Measurement(), Measurement("amazon-beauty amazon2018-games ml-1m", against="sasrec")),
+    controls=("item_knn", "markov"),
+    homes=("complete-journey", "amazon-beauty"),
+    measured=(Measurement(), Measurement(("amazon-beauty", "amazon2018-games", "ml-1m"), against=("sasrec",))),
     published=(
         Published("amazon-beauty", {"recall@10": 0.0283, "ndcg@10": 0.0137}, seen_filter=False,
                   source="as TIGER's paper has it", differs="Its loss is not said."),

@@ -33,12 +33,12 @@ CARD = Card(
     authors="Kang & McAuley",
     year=2018,
     venue="ICDM",
-    controls="markov gru4rec",
-    homes="complete-journey amazon-beauty",
+    controls=("markov", "gru4rec"),
+    homes=("complete-journey", "amazon-beauty"),
     # what tuning found on complete-journey for as few epochs as the systems that reason are trained there
     named={"brief": "dropout=0.0156:learning_rate=0.00248"},
     measured=(Measurement(),),
-    tuned=(Measurement(), Measurement("complete-journey", "sasrec:epochs=20")),
+    tuned=(Measurement(), Measurement(("complete-journey",), ("sasrec:epochs=20",))),
     published=(
         Published("amazon-beauty", {"recall@10": 0.0921, "ndcg@10": 0.0531}, seen_filter=True,
                   source="tuned, sampled softmax (eSASRec's benchmark)",

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 CARD = Card(
     claim="Known fields lift SASRec (R@10 by a fifth).",
-    controls="sasrec",
-    homes="complete-journey amazon-beauty",
+    controls=("sasrec",),
+    homes=("complete-journey", "amazon-beauty"),
     seen_filter=False,
     measured=(
-        Measurement(arms="sasrec_side sasrec", against="sasrec_side sasrec"),
-        Measurement("amazon2018-games ml-1m", against="sasrec", seen_filter=True),
+        Measurement(arms=("sasrec_side", "sasrec"), against=("sasrec_side", "sasrec")),
+        Measurement(("amazon2018-games", "ml-1m"), against=("sasrec",), seen_filter=True),
     ),
     published=(
         Published("Musical Instruments, Amazon 2023", {"recall@10": 0.0639, "ndcg@10": 0.0326},

@@ -48,11 +48,11 @@ CARD = Card(
           "Recommendation",
     year=2026,
     venue="arXiv 2602.20093",
-    controls="sasrec rearec swing",
-    homes="complete-journey amazon-beauty",
+    controls=("sasrec", "rearec", "swing"),
+    homes=("complete-journey", "amazon-beauty"),
     measured=(
-        Measurement("complete-journey", against="sasrec:brief:epochs=20", seeds=(0, 1, 2)),
-        Measurement("amazon-beauty amazon2018-games ml-1m", against="sasrec"),
+        Measurement(("complete-journey",), against=("sasrec:brief:epochs=20",), seeds=(0, 1, 2)),
+        Measurement(("amazon-beauty", "amazon2018-games", "ml-1m"), against=("sasrec",)),
     ),
     published=(
         Published("Video Games, Amazon 2023", {"ndcg@10": 0.0275}, split="by time", source="its paper",
@@ -162,13 +162,13 @@ class ManCAR(nn.Module):
         """
         steps, found = self.config.steps, Layout.of_events(batch.items)
         if self.config.context:
-            beside = Layout.of_others(self.context(batch), "neighbour", empty="padding")
-            found = found.then(beside)
+            beside = Layout.of_tokens(self.context(batch), "neighbour", empty="padding")
+            found = found.concat(beside)
         if not steps:
             return found
-        found = found.then(Layout.of_others(batch.items.new_zeros(len(batch), steps), "thought"))
+        found = found.concat(Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought"))
         answers = torch.arange(len(found), device=batch.items.device) == len(found) - 1
-        return replace(found, answers=answers.expand_as(found.answers))
+        return replace(found, readout=answers.expand_as(found.readout))
 
     def thoughts(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D). Nobody stops.

@@ -42,18 +42,19 @@ from seqlab.tracing import Layout, Tap
 CARD = Card(
     claim="Latent reasoning lifts SASRec, by 6.8 % (ERL) and 8.2 % (PRL).",
     title="Think Before Recommend: Unleashing the Latent Reasoning Power for Sequential Recommendation",
-    authors="Tang et al.", year=2025, venue="arXiv 2503.22675", homes="complete-journey amazon-beauty",
-    controls="sasrec sasrec:layers=3 sasrec:epochs=40 rearec:feedback", tuned=(Measurement(arms="rearec rearec:erl"),),
+    authors="Tang et al.", year=2025, venue="arXiv 2503.22675", homes=("complete-journey", "amazon-beauty"),
+    controls=("sasrec", "sasrec:layers=3", "sasrec:epochs=40", "rearec:feedback"),
     control_names={"sasrec:layers=3": "a third layer", "sasrec:epochs=40": "longer training",
                    "rearec:feedback": "feedback without positions"},
     named={"erl": "objective=erl", "feedback": "objective=last:reason_positions=False",
            "tuned": "objective=erl:dropout=0.432:learning_rate=0.00238"},  # on amazon-beauty; the preset is PRL's
-    measured=(Measurement("complete-journey", "rearec rearec:erl rearec:feedback sasrec:brief:epochs=40 "
-                          "sasrec:brief:layers=3:epochs=20", "sasrec:brief:epochs=20", seeds=(0, 1, 2)),
-              Measurement("amazon-beauty", "rearec rearec:tuned rearec:feedback sasrec:epochs=40 sasrec:layers=3",
-                          "sasrec"),
-              Measurement("amazon2018-games", "rearec rearec:tuned", "sasrec"),
-              Measurement("ml-1m", "rearec rearec:erl", "sasrec")),
+    tuned=(Measurement(arms=("rearec", "rearec:erl")),),
+    measured=(Measurement(("complete-journey",), ("rearec", "rearec:erl", "rearec:feedback", "sasrec:brief:epochs=40",
+                          "sasrec:brief:layers=3:epochs=20"), ("sasrec:brief:epochs=20",), seeds=(0, 1, 2)),
+              Measurement(("amazon-beauty",), ("rearec", "rearec:tuned", "rearec:feedback", "sasrec:epochs=40",
+                          "sasrec:layers=3"), ("sasrec",)),
+              Measurement(("amazon2018-games",), ("rearec", "rearec:tuned"), ("sasrec",)),
+              Measurement(("ml-1m",), ("rearec", "rearec:erl"), ("sasrec",))),
     published=tuple(Published("Video Games, Amazon 2023", {"ndcg@10": value}, "its paper", "SASRec has .0284 there.",
                               variant, split="by time") for variant, value in (("PRL", 0.0299), ("ERL", 0.0301))),
 )  # fmt: skip
@@ -161,12 +162,12 @@ class ReaRec(nn.Module):
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
             return found
-        thoughts = Layout.of_others(batch.items.new_zeros(len(batch), steps), "thought", answers=True)
+        thoughts = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought", readout=True)
         if self.config.objective == "erl":
-            return found.then(thoughts)
+            return found.concat(thoughts)
         last = torch.arange(steps, device=batch.items.device) == steps - 1
-        thoughts = replace(thoughts, answers=last.expand_as(thoughts.answers))
-        return replace(found, answers=torch.zeros_like(found.answers)).then(thoughts)
+        thoughts = replace(thoughts, readout=last.expand_as(thoughts.readout))
+        return replace(found, readout=torch.zeros_like(found.readout)).concat(thoughts)
 
     def step_scores(self, states: Tensor) -> Tensor:
         """Every step's scores of the catalogue, (B, S + 1, N + 1), from `thoughts` (B, S + 1, D)."""

@@ -42,13 +42,13 @@ CARD = Card(
     authors="Liu et al.",
     year=2025,
     venue="arXiv 2506.15576",
-    controls="tiger",
-    homes="complete-journey amazon-beauty",
+    controls=("tiger",),
+    homes=("complete-journey", "amazon-beauty"),
     seen_filter=False,
     measured=(
-        Measurement(against="sasrec_side tiger"),
-        Measurement("amazon2018-games", against="sasrec tiger", seen_filter=True),
-        Measurement("ml-1m", against="sasrec tiger:narrow", seen_filter=True),
+        Measurement(against=("sasrec_side", "tiger")),
+        Measurement(("amazon2018-games",), against=("sasrec", "tiger"), seen_filter=True),
+        Measurement(("ml-1m",), against=("sasrec", "tiger:narrow"), seen_filter=True),
     ),
     published=(
         Published("amazon-beauty", {"recall@10": 0.0656, "ndcg@10": 0.0348}, seen_filter=False,

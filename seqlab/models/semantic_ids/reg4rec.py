@@ -40,15 +40,16 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 CARD = Card(
-    claim="Many reasoning paths over parallel codes beat one.", controls="reg4rec:random reg4rec:fixed sasrec_side",
-    title="REG4Rec: Reasoning-Enhanced Generative Model for Large-Scale Recommendation Systems",
-    authors="Xing et al.", year=2025, venue="arXiv 2508.15308", homes="complete-journey amazon-beauty",
-    seen_filter=False, named={"random": "tokenizer=random_codes", "fixed": "order=fixed"},
+    claim="Many reasoning paths over parallel codes beat one.", homes=("complete-journey", "amazon-beauty"),
+    title="REG4Rec: Reasoning-Enhanced Generative Model for Large-Scale Recommendation Systems", seen_filter=False,
+    authors="Xing et al.", year=2025, venue="arXiv 2508.15308",
+    controls=("reg4rec:random", "reg4rec:fixed", "sasrec_side"),
+    named={"random": "tokenizer=random_codes", "fixed": "order=fixed"},
     control_names={"reg4rec:random": "random codes", "reg4rec:fixed": "a fixed order", "sasrec_side": "no reasoning"},
-    measured=(Measurement(arms="reg4rec reg4rec:random reg4rec:fixed", against="sasrec_side"),
-              Measurement("complete-journey", against="reg4rec:random reg4rec:fixed", seeds=(0, 1, 2)),
-              Measurement("amazon-beauty", against="reg4rec:random reg4rec:fixed"),
-              Measurement("amazon2018-games ml-1m", against="sasrec", seen_filter=True)),
+    measured=(Measurement(arms=("reg4rec", "reg4rec:random", "reg4rec:fixed"), against=("sasrec_side",)),
+              Measurement(("complete-journey",), against=("reg4rec:random", "reg4rec:fixed"), seeds=(0, 1, 2)),
+              Measurement(("amazon-beauty",), against=("reg4rec:random", "reg4rec:fixed")),
+              Measurement(("amazon2018-games", "ml-1m"), against=("sasrec",), seen_filter=True)),
 )  # fmt: skip
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 

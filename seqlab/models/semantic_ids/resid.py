@@ -36,7 +36,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
-from seqlab.runtime.progress import live
+from seqlab.runtime.progress import interactive
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.rq_kmeans import RQKMeans
@@ -51,15 +51,15 @@ CARD = Card(
     title="ReSID",
     year=2026,
     venue="arXiv 2602.02338",
-    controls="sasrec_side resid:anchors=none",
+    controls=("sasrec_side", "resid:anchors=none"),
     control_names={"resid:anchors=none": "anchors=none"},
-    homes="complete-journey amazon-beauty",
+    homes=("complete-journey", "amazon-beauty"),
     seen_filter=False,
     measured=(
-        Measurement(arms="resid resid:anchors=none", against="sasrec_side"),
-        Measurement("complete-journey", against="resid:anchors=none", seeds=(0, 1, 2)),
-        Measurement("amazon-beauty", against="resid:anchors=none"),
-        Measurement("amazon2018-games ml-1m", against="sasrec", seen_filter=True),
+        Measurement(arms=("resid", "resid:anchors=none"), against=("sasrec_side",)),
+        Measurement(("complete-journey",), against=("resid:anchors=none",), seeds=(0, 1, 2)),
+        Measurement(("amazon-beauty",), against=("resid:anchors=none",)),
+        Measurement(("amazon2018-games", "ml-1m"), against=("sasrec",), seen_filter=True),
     ),
     published=(
         Published("Musical Instruments, Amazon 2023", {"recall@10": 0.0645, "ndcg@10": 0.0346}, "its paper",
@@ -223,7 +223,7 @@ def pretrain(config: Config, split: Split, seed: int = 0) -> FAMAE:
         famae = FAMAE(config, *fields(split))
         optimizer = torch.optim.AdamW(famae.parameters(), config.field_rate, weight_decay=1e-5)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.field_epochs, 1))
-        for epoch in tqdm(range(config.field_epochs), "famae", unit="epoch", disable=not live()):
+        for epoch in tqdm(range(config.field_epochs), "famae", unit="epoch", disable=not interactive()):
             for batch in split.train.training_batches(config.max_length, 512, seed * 1_000_003 + epoch):
                 famae.loss(*famae.draw(batch)).backward()
                 nn.utils.clip_grad_norm_(famae.parameters(), 1.0)

@@ -52,13 +52,13 @@ CARD = Card(
     authors="Lin et al.",
     year=2025,
     venue="arXiv 2502.10833",
-    controls="tiger",
-    homes="complete-journey amazon-beauty",
+    controls=("tiger",),
+    homes=("complete-journey", "amazon-beauty"),
     seen_filter=False,
     measured=(
-        Measurement(against="sasrec_side tiger"),
-        Measurement("amazon2018-games", against="sasrec tiger", seen_filter=True),
-        Measurement("ml-1m", against="sasrec tiger:narrow", seen_filter=True),
+        Measurement(against=("sasrec_side", "tiger")),
+        Measurement(("amazon2018-games",), against=("sasrec", "tiger"), seen_filter=True),
+        Measurement(("ml-1m",), against=("sasrec", "tiger:narrow"), seen_filter=True),
     ),
     published=(
         Published("Toys, Amazon", {"recall@10": 0.0189}, "its paper", "Several test items per user.", split="by time"),
@@ -155,9 +155,9 @@ class SETRec(nn.Module):
     def layout(self, batch: Batch) -> Layout:
         """What the tokens are that `score` reads: each item's set, the collaborative part first, and the queries."""
         slots = len(self.queries)
-        queries = Layout.of_others(batch.items.new_zeros(len(batch), slots), "query", answers=True)
+        queries = Layout.of_tokens(batch.items.new_zeros(len(batch), slots), "query", readout=True)
         history = Layout.of_events(batch.items, slots, "part")
-        return replace(history, answers=torch.zeros_like(history.answers)).then(queries)
+        return replace(history, readout=torch.zeros_like(history.readout)).concat(queries)
 
     def loss(self, batch: Batch) -> Loss:
         """The mean cross-entropy of the queries over all items, and alpha times the reconstruction of the content."""
