@@ -80,10 +80,10 @@ class Attention:
         return [None if at < 0 else at for at in self.layout.position[0].tolist()]
 
     def readout_attention(self) -> pd.DataFrame | None:
-        """The attention of the output tokens (the scores come from them) to each event: columns position, value.
+        """The attention of the readout tokens (the scores come from them) to each event: columns position, value.
 
-        Last layer, mean over heads and output tokens, sum over the tokens of an event; tokens without an event are left
-        out. None if the layout has no output token.
+        Last layer, mean over heads and readout tokens, sum over the tokens of an event; tokens without an event are left
+        out. None if the layout has no readout token.
         """
         import pandas as pd
 
@@ -95,7 +95,7 @@ class Attention:
         return pd.DataFrame({"position": range(self.events), "value": total.double().numpy()})
 
     def readout_label(self) -> str:
-        """The output tokens in words."""
+        """The readout tokens in words."""
         readout = self.layout.readout[0]
         kinds = {KINDS[kind] for kind in self.layout.kind[0, readout].tolist()}
         several = int(readout.sum()) > 1

@@ -58,20 +58,20 @@ class View:
 
 
 def sentence(error: Exception) -> str:
-    """An error as a sentence."""
-    said = str(error).strip().strip("'\"") or type(error).__name__
-    return said[0].upper() + said[1:] + ("" if said.endswith((".", "!", "?")) else ".")
+    """The message of an error as a sentence."""
+    message = str(error).strip().strip("'\"") or type(error).__name__
+    return message[0].upper() + message[1:] + ("" if message.endswith((".", "!", "?")) else ".")
 
 
 IN_THE_PAGE = """
 export default { render({ model, el }) {
   el.style.display = "none";
-  let gone = false, told = 0;
+  let gone = false, sent = 0;
   const focused = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
   const measure = (panel) => {
     const plot = panel.querySelector(".js-plotly-plot");
     const width = plot ? Math.floor(plot.parentElement.clientWidth) : 0;
-    if (width && width !== told) model.send({ width: told = width });
+    if (width && width !== sent) model.send({ width: sent = width });
   };
   const sized = new ResizeObserver(([entry]) => measure(entry.target));
   const settle = () => {
@@ -150,14 +150,16 @@ class Debounce:
             action()
 
 
-def redraw(live: go.FigureWidget, figure: go.Figure) -> None:
+def redraw(widget: go.FigureWidget, figure: go.Figure) -> None:
     """Update a FigureWidget in place to equal `figure`; both have the same kinds of traces in the same order."""
-    with live.batch_update():
-        for old, new in zip(live.data, figure.data, strict=True):
+    with widget.batch_update():
+        for old, new in zip(widget.data, figure.data, strict=True):
             fresh = new.to_plotly_json()
             fresh.pop("type")
             fresh.pop("uid", None)
             old.update(fresh)
         # unchanged parts are skipped: updating all axes of many panels takes longer than drawing them
         layout = figure.layout.to_plotly_json()
-        live.update_layout({name: part for name, part in layout.items() if live.layout[name] != figure.layout[name]})
+        widget.update_layout(
+            {name: part for name, part in layout.items() if widget.layout[name] != figure.layout[name]}
+        )

@@ -1,4 +1,4 @@
-"""InfluenceView: the same user under two systems: what each event is worth to either, and what a recurrent one lets in."""
+"""InfluenceView: the influence of each event under two systems, and the update gates of recurrent ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seqlab.datasets.history import history_of
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
-from seqlab.widgets.inputs.picking import user_choices, titles_of, user_dropdown, user_label
+from seqlab.widgets.inputs.picking import titles_of, user_choices, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,14 +20,19 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
 
 
-class InfluenceView(View):
-    """Leave-one-out influence of each event on the answer, under two runs, for one user (`users` in the still).
+DEFAULT_MAX_EVENTS = 30
+"""Events shown if no system has a maximum history length."""
 
-    Both systems (second: None to look at one alone) are asked about the same item, the one that came next, and read the
-    same events. Where a system has gates, the share of its memory that every event rewrites is shown as well.
-    `history`: what is read instead of a user's, edited or typed in; there is no user to choose then, and `show` gives
-    the next history. Of somebody typed in nobody knows what came next: the item the first system puts first is asked
-    about.
+UPDATE_GATE = 1
+"""The index of the update gate of a GRU (0 is the reset gate)."""
+
+
+class InfluenceView(View):
+    """The leave-one-out influence of each event on the next item, under two runs, for one user (`users` in the still).
+
+    Both systems (second: None for one only) read the same events and score the same item, the answer of the test query.
+    For a system with gates, the mean update gate of each event is shown too. `history`: a History instead of a user;
+    `show` replaces it. A typed history has no answer: its item is the first recommendation of the first system.
     """
 
     def __init__(
@@ -45,52 +50,54 @@ class InfluenceView(View):
         names = [run.system for run in self._runs]
         same = len(names) == 2 and names[0] == names[1]
         self._names = [f"{names[0]} (first)", f"{names[1]} (second)"] if same else names
-        self._longest = min(run.model.config.max_length or WINDOW for run in self._runs)
-        self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
+        self._longest = min(run.model.config.max_length or DEFAULT_MAX_EVENTS for run in self._runs)
+        self._targets = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
         self._users = [] if history is not None else user_choices(split, user, seed)
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History | int) -> None:
-        """Look at another history, or at that of a user of the log."""
+        """Show another history, or that of a user of the log."""
         self._history = None if isinstance(history, int) else history
         if self.view is not None:
             redraw(self.figure, self._figure([history]))
 
     def still(self) -> go.Figure:
-        """The first users, one under the other."""
+        """The first users, one below the other."""
         return self._figure(self._users[: self._count] if self._history is None else [self._history])
 
-    def measure(self, who: History | int) -> tuple[str, pd.DataFrame, list[str]]:
-        """For one user: what was found in words, the tidy frame of all panels, and the titles of the events."""
+    def measure(self, user_or_history: History | int) -> tuple[str, pd.DataFrame, list[str]]:
+        """For one user: a caption, the tidy frame of all panels, and the titles of the events."""
         import pandas as pd
 
-        if isinstance(who, int):
-            who = history_of(self._split, who)
-        history, answer = who.last(self._longest), self._answers.get(who.user)
-        if answer is None:
-            answer = int(influence.scores_of(self._runs[0].model, [history])[0].argmax())
-        worth = [influence.leave_one_out(run.model, history, answer) for run in self._runs]
+        if isinstance(user_or_history, int):
+            user_or_history = history_of(self._split, user_or_history)
+        history, target = user_or_history.last(self._longest), self._targets.get(user_or_history.user)
+        if target is None:
+            target = int(influence.scores_of(self._runs[0].model, [history])[0].argmax())
+        influences = [influence.leave_one_out(run.model, history, target) for run in self._runs]
         panels = [
-            frame.assign(panel=f"worth to {name}", unit="log-probability")
-            for name, frame in zip(self._names, worth, strict=True)
+            frame.assign(panel=f"influence in {name}", unit="log-probability")
+            for name, frame in zip(self._names, influences, strict=True)
         ]
-        panels += [gate for run in self._runs if (gate := _rewritten(run, history)) is not None]
-        watched = "next came" if who.user in self._answers else "asked about"
-        words = f"User {user_label(self._split, who.user)}, {watched} “{plain(self._titles[answer], 60)}”."
-        if len(worth) == 2:
-            _, agree = influence.agreement(*worth)
-            words += f"\n{self._names[0]} and {self._names[1]} {agree}"
+        panels += [gate for run in self._runs if (gate := _update_gate(run, history)) is not None]
+        relation = "next item" if user_or_history.user in self._targets else "scored item"
+        caption = (
+            f"User {user_label(self._split, user_or_history.user)}, {relation} “{plain(self._titles[target], 60)}”."
+        )
+        if len(influences) == 2:
+            _, agreement = influence.agreement(*influences)
+            caption += f"\n{self._names[0]} and {self._names[1]} {agreement}"
         titles = [self._titles[item] for item in history.items.tolist()]
-        return words, pd.concat(panels, ignore_index=True), titles
+        return caption, pd.concat(panels, ignore_index=True), titles
 
     def _figure(self, users: list[History | int]) -> go.Figure:
         import pandas as pd
 
         frames, titles = [], {}
         for user in users:
-            words, frame, events = self.measure(user)
-            frames.append(frame.assign(history=words))
-            titles[words] = events
+            caption, frame, events = self.measure(user)
+            frames.append(frame.assign(history=caption))
+            titles[caption] = events
         return figures.influences(pd.concat(frames, ignore_index=True), titles)
 
     def _controls(self) -> Any:
@@ -102,12 +109,8 @@ class InfluenceView(View):
         return panel(self.status, self.user, self.figure, figure=self.figure)
 
 
-WINDOW = 30
-"""Events shown where both systems read the whole history."""
-
-
-def _rewritten(run: Run, history: History) -> pd.DataFrame | None:
-    """How much of its memory a gated system rewrites at each event: the update gate's mean over the width."""
+def _update_gate(run: Run, history: History) -> pd.DataFrame | None:
+    """The mean update gate of each event, the share of the hidden state that it rewrites; None without gates."""
     import pandas as pd
 
     if not any(tap.kind == "gates" for tap in tracing.taps(run.model).values()):
@@ -116,7 +119,7 @@ def _rewritten(run: Run, history: History) -> pd.DataFrame | None:
         influence.scores_of(run.model, [history])
     record = trace["gates"]
     values = record.values[-1] if record.axes[0] == "layer" else record.values  # (1, T, gate, D)
-    update = values[0, : len(history), UPDATE].mean(-1)
+    update = values[0, : len(history), UPDATE_GATE].mean(-1)
     return pd.DataFrame(
         {
             "position": range(len(history)),
@@ -125,7 +128,3 @@ def _rewritten(run: Run, history: History) -> pd.DataFrame | None:
             "unit": "update gate, mean",
         }
     )
-
-
-UPDATE = 1
-"""Which of a GRU's gates is the update gate (0 is the reset gate)."""

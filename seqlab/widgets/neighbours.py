@@ -1,4 +1,4 @@
-"""Neighbours: the items nearest to some items in the item space of each run, side by side."""
+"""Neighbours: the nearest items by each run's item vectors, side by side."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selection
 
-LAST = 3
-"""Items whose neighbours are shown: the last ones of a history, the newest first."""
+MAX_ITEMS = 3
+"""The number of items whose neighbours are shown: the last ones of a history, the newest first."""
 
-INTRO = "What each run has learned to hold for alike, by the cosine of item vectors; what all list is bold."
+INTRO = "The nearest items in each run, by the cosine of item vectors; items that all runs list are bold."
 
 
 class Neighbours(View):
-    """The `k` items nearest to the last items of a history in each run's item space, or to items that are selected.
+    """The `k` nearest items, in each run, of a history's last items or of the selected items.
 
-    runs: label -> Run, of systems with item vectors. Raises `ValueError` where a system has none.
+    runs: label -> Run, of systems with item vectors. Raises `ValueError` for a system without.
     """
 
     def __init__(
@@ -46,46 +46,46 @@ class Neighbours(View):
             raise ValueError(f"{wrong[0]} has no table of item vectors; choose a system such as sasrec")
         self._vectors = {label: from_model(run.model) for label, run in runs.items()}
         self._titles, self._k, self.selection = titles_of(split), check_k(k), selection
-        self._read(history)
+        self._set_items(history)
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
         """List the neighbours of another history's last items."""
-        self._read(history)
+        self._set_items(history)
         self._draw()
 
     def pick(self, *items: int) -> None:
-        """List the neighbours of any items."""
+        """List the neighbours of these items."""
         self._items = items
         self._draw()
 
-    def near(self, item: int) -> dict[str, list[tuple[int, float]]]:
-        """Label -> the nearest items and their cosines, the nearest first."""
-        found = {}
+    def nearest(self, item: int) -> dict[str, list[tuple[int, float]]]:
+        """Label -> the nearest items and their cosines, nearest first."""
+        result = {}
         for label, vectors in self._vectors.items():
             rows, cosine = projection.neighbours(vectors, item - 1, self._k)
-            found[label] = list(zip((rows + 1).tolist(), cosine.tolist(), strict=True))
-        return found
+            result[label] = list(zip((rows + 1).tolist(), cosine.tolist(), strict=True))
+        return result
 
     def still(self) -> Html:
         """The lists of every item, side by side."""
         return Html(f"<div class='quiet'>{INTRO}</div>{''.join(map(self._lists, self._items))}")
 
-    def _read(self, history: History) -> None:
-        """What is asked about: items that are selected, if they are few, else the last of a history."""
+    def _set_items(self, history: History) -> None:
+        """Show the selected items if they are few, else the last of a history."""
         now = None if self.selection is None else self.selection.now
-        chosen = now is not None and now.kind == "items" and len(now.items) <= LAST
+        chosen = now is not None and now.kind == "items" and len(now.items) <= MAX_ITEMS
         self._history = history
         self._items = (now.items if chosen else history.items.flip(0)).tolist()
-        self._items = list(dict.fromkeys(self._items))[:LAST]
+        self._items = list(dict.fromkeys(self._items))[:MAX_ITEMS]
 
     def _lists(self, item: int) -> str:
-        near = self.near(item)
-        shared = set.intersection(*({other for other, _ in listed} for listed in near.values()))
+        nearest = self.nearest(item)
+        shared = set.intersection(*({other for other, _ in listed} for listed in nearest.values()))
         parts = []
-        for label, listed in near.items():
+        for label, listed in nearest.items():
             rows = "".join(
-                f"<tr{' class=hit' if other in shared and len(near) > 1 else ''}><td class='n'>{cosine:.2f}</td>"
+                f"<tr{' class=hit' if other in shared and len(nearest) > 1 else ''}><td class='n'>{cosine:.2f}</td>"
                 f"<td>{text(self._titles[other], 60)}</td></tr>"
                 for other, cosine in listed
             )
@@ -108,7 +108,7 @@ class Neighbours(View):
 
 
 def has_vectors(model: nn.Module) -> bool:
-    """Whether a system keeps a table of item vectors."""
+    """Whether a system has a table of item vectors."""
     try:
         from_model(model)
     except DataError:

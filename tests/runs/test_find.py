@@ -92,7 +92,7 @@ def test_runs_that_are_compared_are_told_by_their_own_options(split, shelf) -> N
     made = compared.configurations().set_index("system")
     assert sorted(made.index) == ["popularity", "sasrec:epochs=1", "sasrec:epochs=2"]
     assert made.at["sasrec:epochs=2", "training"] == "epochs=2, tokens=256, warmup=1"
-    assert "dim=8" in made.at["sasrec:epochs=1", "settings"] and made.at["popularity", "training"] == "counts only"
+    assert "dim=8" in made.at["sasrec:epochs=1", "settings"] and made.at["popularity", "training"] == "none (a floor)"
     assert made.at["sasrec:epochs=2", "folders"] == str(shelf / "longer")
     assert list(compared.first_runs)[-1] == "popularity"
 

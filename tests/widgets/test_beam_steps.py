@@ -129,12 +129,12 @@ def test_an_item_chosen_by_title_is_followed_and_stays_so(steps):
 def test_the_words_tell_who_and_what_came_next(steps, split):
     from seqlab.widgets.inputs.picking import titles_of, user_label
 
-    said = widgets.BeamSteps(steps._runs[0], split, user=steps._users[3]).words()
+    said = widgets.BeamSteps(steps._runs[0], split, user=steps._users[3]).caption()
     assert user_label(split, steps._users[3]) in said
     ranks = steps._exact[0][1]
     assert int(ranks[1:].min()) == 1
     assert titles_of(split)
-    assert "ends with" in steps.words()
+    assert "ends with" in steps.caption()
     assert "ends with" not in said
 
 

@@ -148,16 +148,16 @@ def test_a_system_of_lists_has_an_editor_but_no_why(tigers, split, user, live):
 
 def test_why_tells_what_the_model_says(run, split, history, live):
     why = widgets.Why(run, split, history)
-    assert [item for _, item in why.ask.options] == influence.rerank(run.model, history, history)["item"].tolist()
-    asked = why.ask.options[3][1]
-    why.ask.value = asked
+    assert [item for _, item in why.item_choice.options] == influence.rerank(run.model, history, history)["item"].tolist()
+    asked = why.item_choice.options[3][1]
+    why.item_choice.value = asked
     worth = influence.leave_one_out(run.model, history, asked)["value"]
     best = int(worth.idxmax())
     assert f"Event {best + 1}, " in why.message.value and f"{worth[best]:+.2f} nats" in why.message.value
     assert all(f"<span>{value:+.2f}</span>" in why.message.value for value in worth)
     assert "Spearman" in why.message.value and why.message.value.count("class='asked'") == 1
     why.show(history.drop(0))
-    assert why.item == asked and why.ask.value == asked and not why.status.view.value
+    assert why.item == asked and why.item_choice.value == asked and not why.status.view.value
     why.show(typed_history(split, ["Thing 20", "Thing 21"]))
     assert why.item == why._top[0] and "(typed in)" in why.message.value
 
@@ -169,7 +169,7 @@ def test_the_jump_shows_what_was_expected_instead(run, split, history, live):
     surprises = influence.surprise(run.model, history)
     at = surprises.attrs["position"]
     row = surprises.set_index("position").loc[at]
-    assert at == int(surprises.loc[surprises["value"].idxmax(), "position"]) == why.surprising
+    assert at == int(surprises.loc[surprises["value"].idxmax(), "position"]) == why.most_surprising
     before = history.drop(*range(at, len(history)))
     assert why.history_before(at).items.tolist() == before.items.tolist()
     scores = influence.scores_of(run.model, [before])[0]
@@ -234,7 +234,7 @@ def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, l
     enter(changing.picker.search)
     assert "search for one" in changing.status.view.value
     changing.picker.found.value = order[10] if order[10] in dict(map(reversed, changing.picker.found.options)) else None
-    changing._ask(order[10])
+    changing._start_search(order[10])
     assert changing.edit.into and "rank 11" in changing.message.value and changing.buttons["Cancel"].disabled
 
 
@@ -244,7 +244,7 @@ def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, histo
     last = influence.scores_of(run.model, [history])[0].argsort()[1].item()
 
     async def person():
-        changing._ask(last)
+        changing._start_search(last)
         assert not changing.buttons["Cancel"].disabled
         for _ in range(500):
             await asyncio.sleep(0.001)
@@ -256,7 +256,7 @@ def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, histo
         await asyncio.sleep(0.05)
         assert changing.message.value == told and changing.edit.passes == passes  # it has stopped
         assert "Stopped while" in told and "may exist" in told and not changing.progress.value
-        changing._ask(last)
+        changing._start_search(last)
         changing.show(history.drop(0))
         await asyncio.sleep(0.05)
         assert changing.edit is None and not changing.message.value  # nothing is told of somebody who left
@@ -280,7 +280,7 @@ def test_an_impossible_item_is_told_in_the_widget(run, split, history, live):
     met = int(history.items[0])
     kept = dataclasses.replace(history, earlier=torch.tensor([met]))
     changing = widgets.WhatWouldChange(seen, split, kept)
-    changing.status.guard(changing._ask)(met)
+    changing.status.guard(changing._start_search)(met)
     assert "the filter keeps it out" in changing.status.view.value and changing.buttons["Cancel"].disabled
 
 
@@ -350,7 +350,7 @@ def test_a_system_without_places_is_refused(split, live):
         model = models.build(name, split.n_items, settings)
         prepare(model, split)
         run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
-        with pytest.raises(ValueError, match="no places to patch"):
+        with pytest.raises(ValueError, match="no positions to patch"):
             widgets.Patching(run, split)
 
 
@@ -359,11 +359,11 @@ def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
     why, changing = widgets.Why(run, split, hostile), widgets.WhatWouldChange(run, split, hostile)
     patching, editor = widgets.Patching(run, split, hostile), widgets.HistoryEditor(run, split, history=hostile)
     for item in range(1, 9):
-        changing._ask(item)
-        why._ask(item)
+        changing._start_search(item)
+        why._explain(item)
         patching._item = item
         patching.show(hostile)
-        said = [changing.message.value, why.words(), why.prediction_before(1).markup, why.still().markup]
+        said = [changing.message.value, why.caption(), why.prediction_before(1).markup, why.still().markup]
         said += [patching.still().to_json(), patching.about.value, patching.message.value]
         for text in (*said, editor.still().markup, editor.lists.value):
             assert not TAGS.search(text.replace("\\u003c", "<"))

@@ -216,11 +216,11 @@ def test_attention_follows_its_controls(run, split, live):
             columns = np.nansum(seen[layer, head], axis=0)
             assert np.allclose(columns, 1, atol=1e-5)
     assert not np.allclose(np.nan_to_num(seen[1, 1]), np.nan_to_num(seen[2, 2]))
-    first = shown().shape, view.caption.value
+    first = shown().shape, view.caption_view.value
     other = next(user for _, user in view.user.options if len(titles_read(split, user)) != first[0][0])
     view.user.value = other
     assert shown().shape != first[0]
-    assert view.caption.value != first[1]
+    assert view.caption_view.value != first[1]
     assert len(view.figure.data[1].x) == shown().shape[0]
     assert not view.status.view.value
 

@@ -42,9 +42,7 @@ def user_of(split: Split, user: int | str | None) -> int | None:
     known = split.log.users["user_id"]
     found = [user] if isinstance(user, int) else known.index[known.astype(str) == user].tolist()
     if not found or not bool((split.test.user == found[0]).any()):
-        raise ValueError(
-            f"user {user!r} has no test query; an example of a user id is {str(known.iloc[0])!r}"
-        )
+        raise ValueError(f"user {user!r} has no test query; an example of a user id is {str(known.iloc[0])!r}")
     return int(found[0])
 
 

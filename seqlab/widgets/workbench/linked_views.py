@@ -17,7 +17,7 @@ from seqlab.widgets.item_map import ItemMap
 from seqlab.widgets.neighbours import has_vectors
 from seqlab.widgets.user_list import UserList
 from seqlab.widgets.workbench.pages import HISTORY, TABS, HistoryPage, history_list, pages, side_lists, subject_label
-from seqlab.widgets.workbench.tabs import Subject, Tabs, column, still_html, heading, quiet, side_by_side
+from seqlab.widgets.workbench.tabs import Subject, Tabs, column, heading, quiet, side_by_side, still_html
 
 if TYPE_CHECKING:
     from seqlab.datasets.history import History

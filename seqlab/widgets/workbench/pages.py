@@ -12,14 +12,14 @@ from seqlab.widgets.attention_view import AttentionView
 from seqlab.widgets.beam_steps import BeamSteps, generates_codes
 from seqlab.widgets.display import in_report
 from seqlab.widgets.history_editor import HistoryEditor
-from seqlab.widgets.inputs.picking import max_events, history_for, titles_of, user_label
 from seqlab.widgets.influence_view import InfluenceView
+from seqlab.widgets.inputs.picking import history_for, max_events, titles_of, user_label
 from seqlab.widgets.neighbours import Neighbours, has_vectors
 from seqlab.widgets.patching import Patching
 from seqlab.widgets.reasoning_steps import ReasoningSteps
 from seqlab.widgets.what_would_change import WhatWouldChange
 from seqlab.widgets.why import Why
-from seqlab.widgets.workbench.tabs import MIN_COLUMN_WIDTH, Subject, Columns, Page, Tabs, column, heading, quiet
+from seqlab.widgets.workbench.tabs import MIN_COLUMN_WIDTH, Columns, Page, Subject, Tabs, column, heading, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +47,21 @@ class HistoryPage:
     """
 
     def __init__(
-        self, runs: Runs, split: Split, subject: Subject, on_edit: Callable[[Subject], None], other: History | None, seed: int
+        self,
+        runs: Runs,
+        split: Split,
+        subject: Subject,
+        on_edit: Callable[[Subject], None],
+        other: History | None,
+        seed: int,
     ) -> None:
-        self._runs, self._split, self._titles, self._subject, self._on_edit = runs, split, titles_of(split), subject, on_edit
+        self._runs, self._split, self._titles, self._subject, self._on_edit = (
+            runs,
+            split,
+            titles_of(split),
+            subject,
+            on_edit,
+        )
         self._first = max(runs, key=lambda label: max_events(runs[label].model))
         self.editor = HistoryEditor(runs[self._first], split, k=K, history=subject.original)
         self.editor.show(subject.current, subject.original)
@@ -90,7 +102,9 @@ class HistoryPage:
         lists = [self.editor.view, self.others] if len(self._runs) > 1 else [self.editor.view]
         row = ipywidgets.HBox(lists, layout={"width": "100%", "flex_flow": "row wrap"})
         intro = f"The lists update with every edit; those to the right of the history are of {self._first}."
-        return ipywidgets.VBox([ipywidgets.HTML(quiet(intro).markup), row, self.questions.view], layout={"width": "100%"})
+        return ipywidgets.VBox(
+            [ipywidgets.HTML(quiet(intro).markup), row, self.questions.view], layout={"width": "100%"}
+        )
 
     def _update_lists(self) -> None:
         if not in_report() and len(self._runs) > 1:
@@ -250,7 +264,9 @@ def missing_note(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Modu
     )
 
 
-def _columns(runs: Runs, subject: Subject, fits: Any, make: Any, intro: str, what: str, least: int = MIN_COLUMN_WIDTH) -> Columns:
+def _columns(
+    runs: Runs, subject: Subject, fits: Any, make: Any, intro: str, what: str, least: int = MIN_COLUMN_WIDTH
+) -> Columns:
     fitting = {label: run for label, run in runs.items() if fits(run.model)}
     makers = {label: make(label, run) for label, run in fitting.items()}
     return Columns(makers, subject, intro if fitting else "", missing_note(runs, fitting, fits, what), least)

@@ -136,7 +136,12 @@ class Columns:
     """
 
     def __init__(
-        self, makers: Mapping[str, Maker], subject: Subject, intro: str = "", missing: str = "", least: int = MIN_COLUMN_WIDTH
+        self,
+        makers: Mapping[str, Maker],
+        subject: Subject,
+        intro: str = "",
+        missing: str = "",
+        least: int = MIN_COLUMN_WIDTH,
     ) -> None:
         self._makers, self._intro, self._missing, self._least = dict(makers), intro, missing, least
         self.widgets: dict[str, Any] = {}
@@ -162,7 +167,11 @@ class Columns:
         """The still of every column, labelled."""
         columns = []
         for label in self._makers:
-            still = alert(self.errors[label]) if label in self.errors else still_html(self.widgets[label].still(), self._least)
+            still = (
+                alert(self.errors[label])
+                if label in self.errors
+                else still_html(self.widgets[label].still(), self._least)
+            )
             columns.append(Html(heading(label, 4).body + still.body))
         return [quiet(self._intro), *([side_by_side(columns, self._least)] if columns else []), quiet(self._missing)]
 

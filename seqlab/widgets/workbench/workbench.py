@@ -13,9 +13,9 @@ from seqlab.runs import pins
 from seqlab.runs.find import default_folder, finished_runs
 from seqlab.runs.run import load_run
 from seqlab.widgets.display import StatusLine, View, in_report
+from seqlab.widgets.workbench.linked_views import LinkedViews
 from seqlab.widgets.workbench.pages import top_tens
 from seqlab.widgets.workbench.run_choice import MAX_RUNS, RunChoice
-from seqlab.widgets.workbench.linked_views import LinkedViews
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,7 +199,6 @@ class Workbench(View):
 
     def _fallback(self) -> str:
         return self.views.summary().markup
-
 
 
 def labelled(runs: Mapping[str, Run] | Iterable[Run]) -> dict[str, Run]:

@@ -322,7 +322,7 @@ def test_what_is_selected_elsewhere_is_shown_on_every_branch(tree, selection, bo
     assert "selected" not in said[(0,)]
     assert tree.branches.value is None
     tree.up.click()
-    assert "nothing before the first code" in tree.status.view.value
+    assert "root of the tree" in tree.status.view.value
     assert selection.now.kind == "items"  # a lasso is not lost by leaving what was not open
     selection.clear()
     assert not shares(tree)
@@ -482,6 +482,11 @@ def test_hostile_names_stay_text(run, live):
     selection = widgets.Selection(split)
     users = widgets.UserList(split, selection)
     selection.select(users=[int(selection.users[0])])
-    for html in (selection.message.value, users.message.value, users.still().body, json.dumps(selection.still().markup)):
+    for html in (
+        selection.message.value,
+        users.message.value,
+        users.still().body,
+        json.dumps(selection.still().markup),
+    ):
         assert "<script" not in html
         assert "<b>" not in html

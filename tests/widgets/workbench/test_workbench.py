@@ -67,9 +67,9 @@ def test_a_page_is_made_when_it_is_opened_and_only_the_open_one_follows(bench, m
     monkeypatch.setattr(page, "show", lambda subject: asked.append(subject.original.user))
     bench.open(5)
     assert asked == [5]
-    assert history_page(bench)._subject.true.user == 3
+    assert history_page(bench)._subject.original.user == 3
     opened(bench, "History editor")
-    assert history_page(bench)._subject.true.user == 5
+    assert history_page(bench)._subject.original.user == 5
     bench.open(7)
     assert asked == [5]
 
@@ -100,7 +100,7 @@ def test_every_tab_shows_what_its_systems_can_and_says_which_systems_would(bench
     shown = {tab: opened(bench, tab) for tab in INSIDE}
     assert list(shown["Attention and memory"].widgets) == ["sasrec"]
     assert list(shown["Beam"].widgets) == ["tiger"]
-    assert not any(page.wrong for page in shown.values() if hasattr(page, "wrong"))
+    assert not any(page.errors for page in shown.values() if hasattr(page, "wrong"))
     empty = shown["Reasoning"].stills()[-1].body
     assert "None of these runs reasons in steps" in empty
     assert "rearec" in empty
@@ -113,7 +113,7 @@ def test_a_user_picked_in_the_list_is_opened_and_the_choice_taken_back(bench, sp
     bench.views.users.listed.value = 9
     assert bench.state()["user"] == first
     assert bench.state()["selection"] == {"users": [first]}
-    assert f"User <bdi>{first}" in bench.views.message.value
+    assert f"User <bdi>{first}" in bench.views.header.value
     bench.views.users.listed.value = 4
     assert bench.state()["user"] == second
     bench.views.selection.undo_button.click()
@@ -135,7 +135,7 @@ def test_an_edit_is_one_for_all_runs_and_each_reads_what_it_can(bench, run, tige
     now = true.drop(len(true) - 1)
     assert bench.views.subject.current.items.tolist() == now.items.tolist()
     assert page.others.value != before
-    assert "edited" in bench.views.message.value
+    assert "edited" in bench.views.header.value
     expected = influence.rerank(tigers[0].model, true, now, seen_filter=tigers[0].ranks.seen_filter)
     assert bench.top_tens()["tiger"]["item"].tolist() == expected["item"].tolist()
     beam = opened(bench, "Beam").widgets["tiger"]
@@ -153,8 +153,8 @@ def test_somebody_typed_in_is_looked_at_everywhere(bench, split):
     assert bench.state()["history"] == []
     for tab in INSIDE:
         opened(bench, tab)
-    assert "(typed in)" in bench.views.tabs.made["Beam"].widgets["tiger"].words()
-    assert not bench.views.tabs.made["Attention and memory"].wrong
+    assert "(typed in)" in bench.views.tabs.made["Beam"].widgets["tiger"].caption()
+    assert not bench.views.tabs.made["Attention and memory"].errors
     bench.open(3)
     assert bench.state()["user"] == user_label(split, 3)
 
@@ -169,7 +169,7 @@ def test_reasoning_of_a_typed_and_of_an_edited_history(thinker, split, live):
     assert steps.measures()["kl"].tolist()[1:] == pytest.approx(found["kl"].tolist()[1:], abs=1e-5)
     typed = history.typed_history(split, ["4", "8"])
     steps.show(typed)
-    assert "Asked about is" in steps.words()
+    assert "The scored item is" in steps.caption()
     assert steps.measures()["rank"].iloc[-1] == 1
     assert not steps.status.view.value
 
@@ -257,7 +257,7 @@ def test_a_tab_a_user_or_a_selection_that_is_not_there_is_refused(run, split, re
         ({"user": "nobody"}, "has no test query"),
         ({"selection": {"items": ["999"]}}, "no item with the id"),
         ({"selection": {"colours": [1]}}, "items, codes or users"),
-        ({"user": "u4", "typed": ["3"]}, "not at both"),
+        ({"user": "u4", "typed": ["3"]}, "not both"),
     ):
         with pytest.raises(ValueError, match=said):
             widgets.Workbench([run], split, **wrong)
@@ -289,7 +289,7 @@ def test_other_runs_are_opened_and_a_failure_leaves_what_is_open(folder, split, 
     assert bench.state()["user"] == user_label(split, 3)
     page = opened(bench, "Attention and memory")
     assert list(page.widgets) == ["sasrec", "gru4rec"]
-    assert not page.wrong
+    assert not page.errors
     before = bench.views
     bench.change(bench.dataset, [home / "sasrec"])
     assert before.view.comm is None  # what is left is forgotten
