@@ -38,23 +38,17 @@ def fit(
     typer.echo(f"Reading {dataset}.")  # the first seconds are those of imports
     from seqlab import models
     from seqlab.datasets import leave_one_out, load
-    from seqlab.optimization.options import Options
     from seqlab.presets import usual_options
     from seqlab.runtime import processes
-    from seqlab.runtime.settings import read_as, types_of
     from seqlab.training.fit import fit
 
-    kinds = types_of(Options)
-    of_system = {key: value for key, value in given.items() if key not in kinds}
-    changes = {key: read_as(kinds[key], value, key) for key, value in given.items() if key in kinds}
-    changes |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-    models.configure(system, of_system, also=kinds)  # a mistake is told before the data are read
-    Options(**changes)
+    given |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
+    own, changes = models.separate(system, given)  # raises before the data are read
     log = load(dataset, **reading)
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
     split = leave_one_out(log)
-    model = models.create(system, split, of_system, seed)
+    model = models.create(system, split, own, seed)
     options = dataclasses.replace(usual_options(model, split), **changes)
     run = fit(model, split, options, out, resume, seen_filter)
     if processes.index() == 0:

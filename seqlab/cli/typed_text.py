@@ -22,14 +22,14 @@ def numbers(text: str) -> list[int]:
 def grid_of(given: list[str], arms: list[str]) -> dict[str, list[str]]:
     """key=32,64 texts as lists."""
     from seqlab import models as systems
-    from seqlab.runtime.settings import split_values, types_of
+    from seqlab.runtime.settings import field_types, split_values
 
     grid: dict[str, list[str]] = {}
     for key, text in (pair for one in given for pair in pairs([one]).items()):
         if key in grid:
             raise ValueError(f"{key!r} is in the grid twice; all its values stand together, {key}=32,64.")
         for arm in arms:
-            grid[key] = split_values(types_of(systems.module(arm.split(":")[0]).Config).get(key), text, key)
+            grid[key] = split_values(field_types(systems.module(arm.split(":")[0]).Config).get(key), text, key)
     return grid
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -21,6 +20,10 @@ __all__ = ["DataError", "InteractionLog", "make_log"]
 
 ORDERS = ("time", "source")
 TIES = ("source", "shuffle")
+SUMMARY = """<h4>{{ name }}</h4><table>{% for fact, value in facts %}
+<tr><th style='text-align:left'>{{ fact }}</th><td style='text-align:left'>{{ value }}</td></tr>{% endfor %}
+</table><ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>"""
+"""A log as HTML: a template of jinja2, rendered with autoescape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,13 +129,10 @@ class InteractionLog:
         )
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(str(fact))}</th>"
-            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
-            for fact, value in self.summary().itertuples(index=False)
-        )
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        return f"<h4>{html.escape(self.name)}</h4><table>{rows}</table><ul>{notes}</ul>"
+        import jinja2
+
+        facts = self.summary().itertuples(index=False)
+        return jinja2.Template(SUMMARY, autoescape=True).render(name=self.name, facts=facts, notes=self.notes)
 
 
 def make_log(

@@ -1,4 +1,4 @@
-"""What a system that generates codes recommends: a beam search over its catalogue, and exact scores beside it."""
+"""Recommendations of a system that generates codes: beam search over its catalogue, and exact scores."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def generate(model: GeneratesCodes, batch: Batch, width: int | None = None, keep: int = 0) -> Beams:
     """The beam search with all its steps, `config.width` wide by default.
 
-    keep: of every step, also this many of the best prefixes that were pruned. The tap `live` of a model that has one
-    sees the log-probabilities that each step kept.
+    keep: of every step, also this many of the best prefixes that were pruned. The tap `beam` of a model that has one
+    records the log-probabilities that each step kept.
     """
     search_width, renormalise = width or model.config.width, getattr(model.config, "legal_only", False)
     found = beam(model.decoder(batch), model.ids.book.trie, search_width, renormalise, keep)
-    live = getattr(model, "live", None)
-    if live is not None and live.active:
-        live(found.kept())
+    tap = getattr(model, "beam", None)
+    if tap is not None and tap.active:
+        tap(found.kept())
     return found
 
 

@@ -25,7 +25,6 @@ from seqlab.runs.identity import find, identity
 from seqlab.runs.run import Run, load_run
 from seqlab.runtime import provenance
 from seqlab.runtime.files import atomic_write
-from seqlab.runtime.settings import read_as, types_of
 from seqlab.training.fit import fit
 
 if TYPE_CHECKING:
@@ -119,20 +118,17 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
     system, *words = arm.split(":")
     if wrong := [word for word in words if "=" not in word]:
         raise ValueError(f"{wrong[0]!r} in {arm!r} is no key=value; an arm looks like sasrec:layers=3:epochs=20.")
-    chosen, kinds = given | dict(word.split("=", 1) for word in words), types_of(Options)
-    if "seed" in chosen:
+    settings, changes = models.separate(system, given | dict(word.split("=", 1) for word in words))
+    if "seed" in changes:
         raise ValueError("The seed is no setting of an arm: it is among the seeds, which all arms have.")
-    of_system = {key: value for key, value in chosen.items() if key not in kinds}
-    models.configure(system, of_system, also=kinds)
-    changes = {key: read_as(kinds[key], value, key) for key, value in chosen.items() if key in kinds}
-    model = models.create(system, split, of_system, seed)
+    model = models.create(system, split, settings, seed)
     options = dataclasses.replace(usual_options(model, split), **(changes | {"seed": seed}))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     below = runs / split.log.name
     folder = find(sorted(below.glob(f"{system}-{seed}-*")), model, options, split, seen_filter)
     if folder is None:
         folder = below / identity(model, options, split, seen_filter).folder_name()
-    return Plan(arm, system, of_system, options, _key(system, model.config, split, options, seen_filter), folder)
+    return Plan(arm, system, settings, options, _key(system, model.config, split, options, seen_filter), folder)
 
 
 def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,

@@ -24,8 +24,8 @@ from seqlab import models
 from seqlab.datasets import leave_one_out, load
 from seqlab.experiments import leaderboard
 from seqlab.optimization.options import Options
-from seqlab.runtime import settings
 from seqlab.runtime.files import atomic_write, exclusive_lock
+from seqlab.runtime.settings import field_types, split_values, validate
 
 if TYPE_CHECKING:
     import optuna
@@ -130,7 +130,7 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
             "There is nothing to search; give the space of a setting, such as learning_rate=1e-4..1e-2:log."
         )
     system, *words = arm.split(":")
-    config, options = settings.types_of(models.module(system).Config), settings.types_of(Options)
+    config, options = field_types(models.module(system).Config), field_types(Options)
     found: dict[str, BaseDistribution] = {}
     for key, text in space.items():
         if key in given or any(word.startswith(f"{key}=") for word in words):
@@ -141,15 +141,15 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
             models.configure(system, {key: text}, also=options)  # says what it may have meant
         kind = (config | options)[key]
         if match := re.fullmatch(r"(.+?)\.\.(.+?)(:log)?", text):
-            low, high = (settings.read_as(kind, end, key) for end in match.group(1, 2))
+            low, high = (validate(kind, end, key) for end in match.group(1, 2))
             makes = {int: IntDistribution, float: FloatDistribution}.get(type(low))
             if makes is None or type(high) is not type(low) or not low < high < math.inf or (match[3] and low <= 0):
                 raise ValueError(f"{key}={text} is no range of numbers; it looks like 16..128, or 1e-4..1e-2:log.")
             found[key] = makes(low, high, log=bool(match[3]))
         else:
-            choices = settings.split_values(kind, text, key)
+            choices = split_values(kind, text, key)
             for choice in choices:
-                settings.read_as(kind, choice, key)
+                validate(kind, choice, key)
             found[key] = CategoricalDistribution(choices)
     return found
 
@@ -158,13 +158,13 @@ def _in_force(plan: leaderboard.Plan, distributions: dict[str, BaseDistribution]
     """What a plan without a search has for the settings of the space; those that lie outside of it are left out."""
     from optuna.distributions import CategoricalDistribution
 
-    kinds = settings.types_of(models.module(plan.system).Config) | settings.types_of(Options)
+    kinds = field_types(models.module(plan.system).Config) | field_types(Options)
     values = json.loads(plan.key["settings"]) | json.loads(plan.key["options"])
     found = {}
     for key, space in distributions.items():
-        value = settings.read_as(kinds[key], values[key], key)
+        value = validate(kinds[key], values[key], key)
         if isinstance(space, CategoricalDistribution):
-            same = [choice for choice in space.choices if settings.read_as(kinds[key], choice, key) == value]
+            same = [choice for choice in space.choices if validate(kinds[key], choice, key) == value]
             if same:
                 found[key] = same[0]
         elif value is not None and space.low <= value <= space.high:

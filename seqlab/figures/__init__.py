@@ -10,7 +10,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "log_portraits": ["history_lengths", "popularity", "gaps", "repeats_by_lag"],
-        "tables": ["smells", "table", "top_tens", "user_cards", "Html"],
+        "html": ["Html"],
+        "tables": ["neighbours", "smells", "table", "top_tens", "user_cards"],
         "results": ["scoreboard", "differences", "slices", "training_curve"],
         "comparison_tables": ["standings", "group_differences", "user_differences"],
         "cost_quality": ["cost_and_quality"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -69,7 +68,7 @@ def cost_and_quality(frame: pd.DataFrame, cost: str, metric: str) -> go.Figure:
                      "thickness": 1.5, "width": 3, "color": colour},
             customdata=[[f"{value:,.4g}", _interval(row, metric), label(row["system"])] for value, row in
                         zip(rows[cost], rows.to_dict("records"), strict=True)],
-            hovertemplate=f"%{{customdata[2]}}<br>{html.escape(metric)} %{{y:.4f}}%{{customdata[1]}}<br>"
+            hovertemplate=f"%{{customdata[2]}}<br>{label(metric)} %{{y:.4f}}%{{customdata[1]}}<br>"
                           f"{cost} %{{customdata[0]}}<extra></extra>",
         )  # fmt: skip
     exponents = list(range(math.floor(math.log10(least)), math.ceil(high) + 1))

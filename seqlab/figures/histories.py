@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, render
 from seqlab.figures.theme import FAINT, PALETTE, SCALE, finish, heading, label, labels
 
 if TYPE_CHECKING:
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
 FOR, AGAINST = PALETTE[0], PALETTE[1]
 SMALLEST, LARGEST = 0.1, 1.5
 """Shares recovered that the colours reach at least, and at most."""
-
-BARS = """<style>
-.sl table.bars { width: 100%; table-layout: fixed; } .sl table.bars td, .sl table.bars th { padding: 1px 8px 1px 0; }
-.sl table.bars th { white-space: normal; vertical-align: bottom; }
-.sl table.bars th.n, .sl table.bars td.n { width: 2em; }
-.sl table.bars th div { font-weight: 400; }
-.sl .track { position: relative; height: 15px; margin-right: 40px; }
-.sl .track i { position: absolute; top: 1px; bottom: 1px; min-width: 1px; }
-.sl .track b { position: absolute; top: 0; bottom: 0; border-left: 1px solid rgba(128, 134, 144, .7); }
-.sl .track span { position: absolute; right: -40px; top: 0; font-size: 11px; line-height: 15px;
-  font-variant-numeric: tabular-nums; }
-.sl table.bars tr.asked td { background: rgba(213, 94, 0, .16); }
-</style>"""
 
 
 @dataclass(frozen=True)
@@ -48,19 +35,13 @@ def event_measures(titles: Sequence[str], measures: Sequence[Measure], marked: i
 
     titles: (T,); marked: the position of a row that stands out.
     """
-    share = 20 * min(len(measures), 3) / max(len(measures), 1)
-    heads = "".join(
-        f"<th style='width:{share:.0f}%'>{text(one.name)}<div class='quiet'>{text(one.unit)}</div></th>"
-        for one in measures
-    )
+    width = f"{20 * min(len(measures), 3) / max(len(measures), 1):.0f}"
     scales = [_scale(one) for one in measures]
-    rows = []
-    for at, title in enumerate(titles):
-        bars = "".join(_bar(one, at, *scale) for one, scale in zip(measures, scales, strict=True))
-        asked = " class='asked'" if at == marked else ""
-        rows.append(f"<tr{asked}><td class='n'>{at + 1}</td><td>{text(title, 60)}</td>{bars}</tr>")
-    head = f"<tr><th class='n'></th><th>event, oldest first</th>{heads}</tr>"
-    return Html(f"{BARS}<table class='bars'>{head}{''.join(rows)}</table>")
+    rows = [
+        (title, [_bar(one, at, *scale) for one, scale in zip(measures, scales, strict=True)])
+        for at, title in enumerate(titles)
+    ]
+    return render("event_measures.html.j2", measures=measures, rows=rows, marked=marked, width=width)
 
 
 def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
@@ -68,13 +49,7 @@ def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
 
     titles: (T,); dropped: positions from 0.
     """
-    rows = [
-        f"<li><s class='quiet'>{text(title, 60)}</s> <span class='mark look'>dropped</span></li>"
-        if at in dropped
-        else f"<li>{text(title, 60)}</li>"
-        for at, title in enumerate(titles)
-    ]
-    return Html(f"<h4>The history, oldest first</h4><ol class='long'>{''.join(rows)}</ol>")
+    return render("dropped_events.html.j2", titles=titles, dropped=dropped)
 
 
 def patched_places(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:
@@ -131,12 +106,12 @@ def _scale(measure: Measure) -> tuple[float, float]:
     return (0.0 - low) * unit, unit
 
 
-def _bar(measure: Measure, at: int, zero: float, unit: float) -> str:
+def _bar(measure: Measure, at: int, zero: float, unit: float) -> dict[str, str] | None:
     if at not in measure.values:
-        return "<td><div class='track'><span class='quiet'>–</span></div></td>"
+        return None
     value = measure.values[at]
     left, colour = (zero, FOR) if value >= 0 else (zero + value * unit, AGAINST)
-    return (
-        f"<td><div class='track'><i style='left:{left:.1f}%;width:{abs(value) * unit:.1f}%;background:{colour}'></i>"
-        f"<b style='left:{zero:.1f}%'></b><span>{value:{measure.form}}</span></div></td>"
-    )
+    return {
+        "left": f"{left:.1f}", "width": f"{abs(value) * unit:.1f}", "colour": colour, "zero": f"{zero:.1f}",
+        "value": f"{value:{measure.form}}",
+    }  # fmt: skip

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,19 +88,6 @@ def keep_figures_here() -> None:
         renderer = plotly.io.renderers[name]
         if hasattr(renderer, "config"):  # those that make pictures have none
             renderer.config = {**(renderer.config or {}), **CONFIG}
-
-
-def as_html(figure: Mapping[str, Any]) -> str:
-    """A figure's JSON as markup that the plotly.js of a page draws, as wide as its place; see `CONFIG`."""
-    from plotly.io import to_html
-
-    layout = figure.get("layout", {})
-    return to_html(
-        {"data": figure["data"], "layout": layout},
-        config={**figure.get("config", {}), "responsive": True, **CONFIG},
-        full_html=False, include_plotlyjs=False, include_mathjax=False, validate=False,
-        default_height=layout.get("height") or 450,
-    )  # fmt: skip
 
 
 def heading(figure: go.Figure, text: str, up: int) -> go.Figure:

@@ -82,8 +82,8 @@ class Attention:
     def readout_attention(self) -> pd.DataFrame | None:
         """The attention of the readout tokens (the scores come from them) to each event: columns position, value.
 
-        Last layer, mean over heads and readout tokens, sum over the tokens of an event; tokens without an event are left
-        out. None if the layout has no readout token.
+        Last layer, mean over heads and readout tokens, sum over the tokens of an event; tokens without an event are
+        left out. None if the layout has no readout token.
         """
         import pandas as pd
 

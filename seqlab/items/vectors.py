@@ -43,7 +43,7 @@ def item_vectors(
     Raises DataError for an unknown source or an array that does not fit.
     """
     if not isinstance(source, str):
-        return own(source, split.n_items)
+        return validated(source, split.n_items)
     made = {
         "tfidf": lambda: tfidf(split.log, dim, columns),
         "sentence": lambda: sentence(split.log, columns),
@@ -60,9 +60,14 @@ def item_vectors(
     return np.concatenate([block / scale for block, scale in zip(blocks, scales, strict=True)], 1)
 
 
-def usual(log: InteractionLog) -> str:
-    """The source that systems read unless told: words beside co-occurrence, or that alone."""
+def default_source(log: InteractionLog) -> str:
+    """The default source of systems: words beside co-occurrence, or co-occurrence alone where items have no words."""
     return "tfidf+collaborative" if has_words(log) else "collaborative"
+
+
+def words_or_collaborative(log: InteractionLog) -> str:
+    """The default source of systems that read text alone: words, or co-occurrence where items have none."""
+    return "tfidf" if has_words(log) else "collaborative"
 
 
 def has_words(log: InteractionLog) -> bool:
@@ -76,8 +81,14 @@ def has_words(log: InteractionLog) -> bool:
     return True
 
 
-def checked(array: object) -> np.ndarray:
-    """Vectors as a float32 array (n, d). DataError for another shape or a row that is not finite."""
+def validated(array: object, n_items: int | None = None) -> np.ndarray:
+    """Vectors as a float32 array (n, d), given as any array or tensor.
+
+    n_items: one row per item is needed; of N + 1 rows the first is taken for padding. Raises `DataError` for another
+    shape, another number of rows, or a row that is not finite.
+    """
+    padded = n_items is not None and np.ndim(array) == 2 and len(array) == n_items + 1
+    array = array[1:] if padded else array
     detached = array.detach().cpu() if hasattr(array, "detach") else array
     try:
         vectors = np.ascontiguousarray(detached, dtype=np.float32)
@@ -88,16 +99,7 @@ def checked(array: object) -> np.ndarray:
     bad = ~np.isfinite(vectors).all(1)
     if bad.any():
         raise DataError(f"{bad.sum():,} item vectors are not finite; the first is in row {bad.argmax()}, from 0.")
-    return vectors
-
-
-def own(array: object, n_items: int) -> np.ndarray:
-    """An array or tensor of the user's, checked: one finite row per item. DataError says what is wrong.
-
-    Of N + 1 rows the first is taken for padding.
-    """
-    vectors = checked(array[1:] if np.ndim(array) == 2 and len(array) == n_items + 1 else array)
-    if len(vectors) != n_items:
+    if n_items is not None and len(vectors) != n_items:
         raise DataError(f"{n_items:,} item vectors are needed, one per item in their order (got {len(vectors):,}).")
     return vectors
 
@@ -110,7 +112,7 @@ def fill(buffer: Tensor, vectors: object, setting: str) -> None:
     """
     import torch
 
-    found = torch.from_numpy(own(vectors, len(buffer) - 1)).to(buffer)  # (N, d)
+    found = torch.from_numpy(validated(vectors, len(buffer) - 1)).to(buffer)  # (N, d)
     if found.shape[1] > buffer.shape[1]:
         raise ValueError(
             f"the item vectors have {found.shape[1]} numbers, the model takes {setting}={buffer.shape[1]} at most; set "
@@ -134,7 +136,7 @@ def from_model(model: nn.Module) -> np.ndarray:
             "such as sasrec."
         )
     n_items = getattr(model, "n_items", len(table) - 1)  # behind the items, a table may hold more: BERT4Rec's mask
-    return own(table[: n_items + 1], n_items)
+    return validated(table[: n_items + 1], n_items)
 
 
 def coverage(log: InteractionLog) -> pd.DataFrame:

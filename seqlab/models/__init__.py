@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from seqlab.runtime.settings import read_as, types_of
+from seqlab.runtime.settings import field_types, validate
 from seqlab.runtime.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from seqlab.contracts import Card
     from seqlab.datasets.splits import Split
-
-FROM_NONE = {"steps", "field_epochs"}
-"""Whole numbers among the settings that may be 0; the other ones count something that every system needs."""
 
 
 def names() -> list[str]:
@@ -80,25 +77,31 @@ def family(name: str) -> str:
 
 
 def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> Any:
-    """The Config of a system with `settings` over its defaults.
+    """The Config of a system with `settings` instead of its defaults.
 
-    Values may be text, as from a command line; they are read as the type of the field. Raises `ValueError` naming
-    the field for an unknown key (with the nearest one, those `also` known elsewhere among them), a value of another
-    type, or a whole number that counts nothing.
+    Values may be text, as from a command line; they are converted to the types of the fields. Raises `ValueError` that
+    names the field for an unknown one (with the nearest name among the fields and `also`), and for a value of another
+    type or outside the bounds of the field.
     """
     config_type = module(name).Config
-    known = types_of(config_type)
+    known = field_types(config_type)
     for key in settings:
         if key not in known:
             near = did_you_mean(key, [*known, *also])
             raise ValueError(f"{name} has no setting {key!r}.{near} It has: {', '.join(known)}.")
-    given = {key: read_as(known[key], value, f"{name}.{key}") for key, value in settings.items()}
-    for key, value in given.items():
-        least = 0 if key in FROM_NONE else 1
-        numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, int)]
-        if not isinstance(value, bool) and min(numbers, default=least) < least:
-            raise ValueError(f"{name}.{key} must be at least {least} (got {value}).")
-    return config_type(**given)
+    return config_type(**{key: validate(known[key], value, f"{name}.{key}") for key, value in settings.items()})
+
+
+def separate(name: str, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a system and the training options among `given`, all validated. Raises what `configure` does."""
+    from seqlab.optimization.options import Options
+
+    kinds = field_types(Options)
+    settings = {key: value for key, value in given.items() if key not in kinds}
+    configure(name, settings, also=kinds)
+    options = {key: value for key, value in given.items() if key in kinds}
+    Options(**options)
+    return settings, options
 
 
 def build(name: str, n_items: int, settings: dict[str, Any] | None = None, seed: int = 0) -> nn.Module:

@@ -1,4 +1,4 @@
-"""How far a training is, and the file on disk from which it goes on."""
+"""The state of a training, and its checkpoint: a file from which the training resumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqlab.runtime import processes
 
 @dataclass
 class State:
-    """How far training is; with the weights and the optimiser's moments, all that resuming needs."""
+    """Where a training is; with the weights and the moments of the optimizer, all that resuming needs."""
 
     epoch: int = 0
     best_epoch: int = 0
@@ -25,7 +25,10 @@ class State:
     seconds: float = 0.0
     targets: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)  # the weights after the best epoch
+    random: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # of the generators, where epochs have no seeds of their own
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Checkpoint:
         return self.folder / "state.safetensors"
 
     def save(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write everything aside, then rename. Raises `OSError` where it cannot be; the state before is whole then."""
+        """Write the file atomically. Raises `OSError` where it cannot be written; the checkpoint before it stays."""
         from safetensors import SafetensorError
 
         unfinished = self.file.with_name("state.safetensors.new")
@@ -63,9 +66,10 @@ class Checkpoint:
 
         tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-        for index, parameter in enumerate(_parameters(optimizer)):
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in optimizer.state[parameter].items()}
-        scalars = dataclasses.asdict(dataclasses.replace(state, best={}))
+        tensors |= {f"random.{name}": tensor for name, tensor in state.random.items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        scalars = dataclasses.asdict(dataclasses.replace(state, best={}, random={}))
         self.folder.mkdir(parents=True, exist_ok=True)
         save_file(
             {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path,
@@ -73,9 +77,9 @@ class Checkpoint:
         )  # fmt: skip
 
     def restore(self, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Go on from the file, if there is one; the first process reads it for all.
+        """Read the file, if there is one, into state, model and optimizer; process 0 reads it for all.
 
-        Raises `ValueError` where it belongs to other settings or data.
+        Raises `ValueError` where the file belongs to other settings or data.
         """
         with processes.propagate_errors():
             tensors, scalars = self._read() if processes.index() == 0 else ({}, "")
@@ -84,11 +88,12 @@ class Checkpoint:
             return
         for name, value in json.loads(scalars).items():
             setattr(state, name, value)
-        state.best = _under("best.", tensors)
+        state.best, state.random = _under("best.", tensors), _under("random.", tensors)
         model.load_state_dict(_under("model.", tensors))
-        for index, parameter in enumerate(_parameters(optimizer)):
-            moments = _under(f"optimizer.{index}.", tensors)
-            optimizer.state[parameter] = {name: tensor.to(parameter.device) for name, tensor in moments.items()}
+        described = optimizer.state_dict()
+        indices = [index for group in described["param_groups"] for index in group["params"]]
+        moments = {index: _under(f"optimizer.{index}.", tensors) for index in indices}
+        optimizer.load_state_dict(described | {"state": moments})
 
     def _read(self) -> tuple[dict[str, Tensor], str]:
         """The tensors, and the state as JSON; nothing where there is no file."""
@@ -103,10 +108,6 @@ class Checkpoint:
                     f"{self.folder} was made with other settings or data; use the same ones, or another folder."
                 )
             return {name: file.get_tensor(name) for name in file.keys()}, described["state"]  # noqa: SIM118 (no mapping)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

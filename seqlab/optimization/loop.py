@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -31,70 +31,85 @@ class _Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch) -> Loss:
+    def forward(self, batch: Any) -> Loss:
         return self.model.loss(batch)
 
 
 class Loop:
-    """The epochs of one training.
+    """The epochs of one training of a module with `loss(batch) -> Loss`.
 
-    batches(seed, (process, processes)): an epoch's batches, this process's rows of them, on the accelerator's device.
-    targets: those of an epoch, for the progress. validate(state): what the epoch's row of the history gains; it may
-    keep the weights in `state.best`. stop(state): why training ends before its last epoch, or "".
+    batches(epoch, (process, processes)): the batches of an epoch (from 0), this process's rows of them, on the
+    accelerator's device. optimizer: of the parameters of `model`. rate(step, epoch): the learning rate of a step (from
+    1). targets: per epoch, for the progress. seed: epoch e draws from `epoch_seed(seed, e)`; None: the random numbers
+    continue from epoch to epoch, and the checkpoint holds the state of their generators. clip: largest norm of the
+    gradient. after_epoch(state): further columns of the epoch's row in the history; it may keep the weights in
+    `state.best`. stop(state): why training ends before its last epoch, or "". loss_parts: the row has the means of the
+    loss's parts. distributed: several processes share each batch; if not, every process trains on the whole of it.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        batches: Callable[[int, tuple[int, int]], Iterable[Batch]],
-        targets: int,
-        options: Options,
+        batches: Callable[[int, tuple[int, int]], Iterable[Any]],
+        optimizer: torch.optim.Optimizer,
+        rate: Callable[[int, int], float],
+        epochs: int,
         accelerator: Accelerator,
-        validate: Callable[[State], dict[str, float]],
-        stop: Callable[[State], str],
+        progress: Progress,
+        targets: int = 0,
+        seed: int | None = None,
+        clip: float = math.inf,
+        after_epoch: Callable[[State], dict[str, float]] = lambda _: {},
+        stop: Callable[[State], str] = lambda _: "",
         checkpoint: Checkpoint | None = None,
+        loss_parts: bool = False,
+        compile: bool = False,
+        distributed: bool = True,
     ) -> None:
-        self.model, self.batches, self.targets, self.options = model, batches, targets, options
-        self.accelerator, self.validate, self.stop, self.checkpoint = accelerator, validate, stop, checkpoint
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
-        model.to(accelerator.device)
+        self.model, self.batches, self.rate, self.epochs, self.targets = model, batches, rate, epochs, targets
+        self.accelerator, self.progress, self.seed, self.clip = accelerator, progress, seed, clip
+        self.after_epoch, self.stop, self.checkpoint, self.loss_parts = after_epoch, stop, checkpoint, loss_parts
+        self.distributed = distributed and processes.count() > 1
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        decay = options.weight_decay
-        optimizer = kind(self.parameters, options.learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
         # without DDP: see `_learn_together`
         self.objective = accelerator.prepare_model(_Objective(model), evaluation_mode=True)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
         self.pressed = threading.Event()  # Ctrl-C, among several processes
-        if options.compile:
+        if compile:
             self.objective = torch.compile(self.objective, dynamic=True)
 
     def run(self, state: State) -> None:
-        with Progress(self.options.epochs, self.options.metric) as progress, processes.defer_interrupt(self.pressed):
-            while state.epoch < self.options.epochs:
+        """Train from the epoch in `state` to the last one, or until `stop`; a checkpoint follows every epoch."""
+        set_random_state(state.random)
+        with self.progress as progress, processes.defer_interrupt(self.pressed):
+            while state.epoch < self.epochs:
                 if why := self.stop(state):
                     progress.write(why)
                     break
-                self._epoch(state, progress)
+                self._epoch(state)
                 with processes.propagate_errors():
                     if self.checkpoint is not None and processes.index() == 0:
+                        state.random = {} if self.seed is not None else random_state()
                         self.checkpoint.save(state, self.model, self.optimizer)
                     if self.pressed.is_set():
                         raise KeyboardInterrupt
 
-    def _epoch(self, state: State, progress: Progress) -> None:
-        options, began = self.options, time.perf_counter()
-        seed = options.seed * 1_000_003 + state.epoch  # an epoch is the same whether or not it was resumed at
-        torch.manual_seed(seed + processes.index() * 7_919)
+    def _epoch(self, state: State) -> None:
+        began = time.perf_counter()
+        if self.seed is not None:  # an epoch is the same whether or not it was resumed at
+            torch.manual_seed(epoch_seed(self.seed, state.epoch) + processes.index() * 7_919)
         self.model.train()
         total, steps, targets, learned = torch.zeros((), device=self.accelerator.device), 0, 0, 0
+        parts: dict[str, Tensor] = {}
         step = sum(int(row["steps"]) for row in state.history)
-        done, share = state.epoch / options.epochs, (processes.index(), processes.count())
-        for batch in self.batches(seed, share):
-            rate = _rate(options, step + steps + 1, done)
+        share = (processes.index(), processes.count()) if self.distributed else (0, 1)
+        for batch in self.batches(state.epoch, share):
+            rate = self.rate(step + steps + 1, state.epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            loss, count, learned_from = self._learn(batch) if processes.count() == 1 else self._learn_together(batch)
-            self.accelerator.clip_grad_norm_(self.parameters, options.clip)
+            loss, count, learned_from = self._learn_together(batch) if self.distributed else self._learn(batch, parts)
+            if self.clip < math.inf:
+                self.accelerator.clip_grad_norm_(self.parameters, self.clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             total += loss
@@ -104,25 +119,33 @@ class Loop:
             if steps % 20 == 0:
                 mean = float(total) / steps
                 self._must_be_finite(mean, state.epoch, steps, rate)
-                progress.step(
-                    state.epoch, targets / max(self.targets, 1), learned / (time.perf_counter() - began), mean
-                )
+                speed = learned / (time.perf_counter() - began)
+                self.progress.step(state.epoch, targets / max(self.targets, 1), speed, mean)
         mean = float(total) / max(steps, 1)
-        self._must_be_finite(mean, state.epoch, steps, options.learning_rate)
+        self._must_be_finite(mean, state.epoch, steps, self.rate(step + max(steps, 1), state.epoch))
         state.seconds += time.perf_counter() - began
         state.targets += learned
         state.epoch += 1
         row = {"epoch": state.epoch, "loss": mean, "steps": steps}
-        row |= self.validate(state)
+        row |= {name: float(part) / max(learned, 1) for name, part in parts.items()}
+        row |= self.after_epoch(state)
         state.history.append(row | {"seconds": round(time.perf_counter() - began, 3)})
-        progress.epoch(state.history[-1], learned / (state.seconds / state.epoch), state.best_epoch)
+        self.progress.epoch(state.history[-1], learned / (state.seconds / state.epoch), state.best_epoch)
 
-    def _learn(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | int]:
-        """Leave the gradient of the loss in the parameters; the loss, the targets, and how many were learned from."""
-        loss, targets = self._backward(batch), (batch.targets > 0).sum()
-        return loss.total.detach(), targets, targets if loss.count is None else loss.count
+    def _learn(self, batch: Any, parts: dict[str, Tensor]) -> tuple[Tensor, Tensor | int, Tensor | int]:
+        """Leave the gradient of the loss in the parameters; the loss, the targets, and how many were learned from.
 
-    def _backward(self, batch: Batch) -> Loss:
+        A batch without `targets` has as many as its loss is a mean over. The parts of the loss are added to `parts`.
+        """
+        loss = self._backward(batch)
+        targets = (batch.targets > 0).sum() if hasattr(batch, "targets") else loss.count
+        count = targets if loss.count is None else loss.count
+        if self.loss_parts:
+            for name, part in loss.parts.items():
+                parts[name] = parts.get(name, 0.0) + part * count
+        return loss.total.detach(), targets, count
+
+    def _backward(self, batch: Any) -> Loss:
         with self.accelerator.autocast():
             loss = self.objective(batch)
         self.accelerator.backward(loss.total)
@@ -169,10 +192,42 @@ class Loop:
             )
 
 
-def _rate(options: Options, step: int, share: float) -> float:
-    """The learning rate of a step, the first of which is 1, in an epoch before which `share` of all epochs are done."""
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch (from 0) of a training."""
+    return seed * 1_000_003 + epoch
+
+
+def cosine(share: float) -> float:
+    """The part of the learning rate that is left when `share` of a training is done (Loshchilov & Hutter 2017)."""
+    return (1 + math.cos(math.pi * share)) / 2
+
+
+def make_optimizer(model: nn.Module, options: Options) -> torch.optim.Optimizer:
+    """The optimizer that the options name, for the parameters of a model that is on its device."""
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decay = options.weight_decay
+    return kind(parameters, options.learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+
+
+def learning_rate(options: Options, step: int, epoch: int) -> float:
+    """The learning rate of a step (from 1) in an epoch (from 0)."""
     rate = options.learning_rate * min(1.0, step / max(options.warmup, 1))
-    return rate if options.decay == "none" else rate * (1 + math.cos(math.pi * share)) / 2
+    return rate if options.decay == "none" else rate * cosine(epoch / options.epochs)
+
+
+def random_state() -> dict[str, Tensor]:
+    """The states of torch's random number generators: of the CPU and, where there is one, of the CUDA device."""
+    found = {"cpu": torch.get_rng_state()}
+    return found | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_random_state(state: dict[str, Tensor]) -> None:
+    """Set the generators to what `random_state` returned; {} changes nothing."""
+    if "cpu" in state:
+        torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def make_accelerator(precision: str) -> Accelerator:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab.contracts import name_of
 from seqlab.optimization.options import Options
-from seqlab.runtime.settings import read_as, types_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,9 +50,7 @@ def preset(system: str, card: str, events: int) -> Preset:
 
 def usual_options(model: nn.Module, split: Split) -> Options:
     """The options that suit this system on these data (see `presets`), over the defaults."""
-    system, kinds = name_of(model), types_of(Options)
-    found = preset(system, split.log.card, split.log.n_events).options
-    return Options(**{key: read_as(kinds[key], value, f"{system}: {key}") for key, value in found.items()})
+    return Options(**preset(name_of(model), split.log.card, split.log.n_events).options)
 
 
 def sections(system: str) -> dict[str, Preset]:

@@ -1,26 +1,24 @@
-"""Pages out of executed notebooks: HTML whole in itself, which opens with the network off."""
+"""Makes self-contained HTML pages, which open without a network, of executed notebooks."""
 
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import re
-import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.theme import CONFIG, as_html
+from seqlab.figures.html import environment, plotly_html
+from seqlab.figures.theme import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import jinja2
-    import markupsafe
     from nbformat import NotebookNode
 
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+STILL_MISSING = '<p class="still-missing">An interactive control: open the notebook in JupyterLab to use it.</p>'
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -49,19 +47,23 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
     for element in soup.find_all(["script", "link"]):
         if element.get("src") or element.get("href"):
             element.decompose()
+    sheets: set[str] = set()
+    for element in soup.find_all("style"):
+        if (sheet := str(element)) in sheets:  # every table brings the same one
+            element.decompose()
+        sheets.add(sheet)
     cells = str(soup)
     drawn = "Plotly.newPlot" in cells and not re.search(r"plotly\.js v\d", cells)
     plotly = re.sub(r"</(script)", r"<\\/\1", get_plotlyjs(), flags=re.IGNORECASE) if drawn else ""
-    return _page("report.html.j2", {
-        **about, "cells": _safe(cells), "plotly": _safe(plotly), "plotly_config": CONFIG,
-        "has_traceback": 'id="error"' in cells,
-    })  # fmt: skip
+    return _page(
+        "report.html.j2", **about, cells=cells, plotly=plotly, plotly_config=CONFIG, has_traceback='id="error"' in cells
+    )
 
 
 def index_page(reports: list[dict[str, Any]]) -> str:
     """The page that lists reports, each what its provenance.json holds and `numbers`, how many it recorded."""
     failed = sum(not report["ok"] for report in reports)
-    return _page("index.html.j2", {"title": "seqlab reports", "reports": reports, "failed": failed})
+    return _page("index.html.j2", title="seqlab reports", reports=reports, failed=failed)
 
 
 def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
@@ -74,10 +76,9 @@ def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
             live = data.pop(WIDGET, None) is not None
             data.pop("application/javascript", None)
             if PLOTLY in data:
-                data["text/html"] = as_html(data.pop(PLOTLY))
+                data["text/html"] = plotly_html(data.pop(PLOTLY))
             elif live and "text/html" not in data:
-                sentence = "An interactive control: open the notebook in JupyterLab to use it."
-                data["text/html"] = f'<p class="still-missing">{sentence}</p>'
+                data["text/html"] = STILL_MISSING
     return notebook
 
 
@@ -97,23 +98,7 @@ def _clean(html: str) -> str:
     return bleach.clean(html, tags=tags, attributes=attributes, protocols=protocols, strip=True)
 
 
-@functools.cache
-def _environment() -> jinja2.Environment:
-    import jinja2
-
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
-    environment.filters["plain"] = lambda it: it if it and isinstance(it, str) else json.dumps(it, ensure_ascii=False)
-    environment.filters["urlencode"] = lambda text: urllib.parse.quote(text, safe="")
-    environment.globals["style"] = _safe((TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    return environment
-
-
-def _page(template: str, content: Mapping[str, Any]) -> str:
-    return _environment().get_template(template).render(content)
-
-
-def _safe(html: str) -> markupsafe.Markup:
-    """Marks our own HTML as not to be escaped; everything else is."""
-    import markupsafe
-
-    return markupsafe.Markup(html)
+def _page(template: str, **values: Any) -> str:
+    made = environment(TEMPLATES)
+    made.filters["shown"] = lambda it: it if it and isinstance(it, str) else json.dumps(it, ensure_ascii=False)
+    return made.get_template(template).render(values)

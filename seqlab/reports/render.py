@@ -137,7 +137,7 @@ def _prepared(path: Path, given: dict[str, typing.Any], name: str | None) -> Wor
             cell.outputs = []  # what an earlier run left must not pass for this one's
     try:
         checked = check(notebook, given)
-        defaults = {key: value for key, (value, _, _) in declared(notebook).items()}
+        defaults = {key: value for key, (value, _) in declared(notebook).items()}
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from error
     return Work(path.resolve(), name or path.stem, notebook, checked, defaults)

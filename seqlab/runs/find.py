@@ -13,7 +13,6 @@ from seqlab.optimization.options import Options
 from seqlab.presets import usual_options
 from seqlab.runs.identity import Identity, find, identity, stored_identity
 from seqlab.runs.run import Run, load_run
-from seqlab.runtime import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,8 +129,8 @@ def load_runs(
 
 def options_of(folder: str | Path) -> Options:
     """The options that a finished run was trained with."""
-    kinds, stored = settings.types_of(Options), stored_identity(Path(folder)).options
-    return Options(**{key: settings.read_as(kinds[key], value, key) for key, value in stored.items() if key in kinds})
+    known, stored = {field.name for field in dataclasses.fields(Options)}, stored_identity(Path(folder)).options
+    return Options(**{key: value for key, value in stored.items() if key in known})
 
 
 def _identity(folder: Path) -> Identity | None:

@@ -16,10 +16,13 @@ def interactive() -> bool:
 
 
 class Progress:
-    """The progress of one `fit`; of several processes the first alone reports."""
+    """The progress of one training, called `name`; of several processes the first alone reports.
 
-    def __init__(self, epochs: int, metric: str) -> None:
-        self.epochs, self.metric, self.bar = epochs, metric, None
+    lines: print a line per epoch where there is no bar.
+    """
+
+    def __init__(self, epochs: int, metric: str, name: str = "", lines: bool = True) -> None:
+        self.epochs, self.metric, self.name, self.lines, self.bar = epochs, metric, name, lines, None
         self.silent = processes.index() > 0
 
     def __enter__(self) -> Progress:
@@ -27,7 +30,7 @@ class Progress:
             from tqdm.auto import tqdm
 
             form = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
-            self.bar = tqdm(total=self.epochs, unit="epoch", bar_format=form)
+            self.bar = tqdm(desc=self.name or None, total=self.epochs, unit="epoch", bar_format=form)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -50,7 +53,7 @@ class Progress:
         if self.bar is not None:
             self.bar.n = row["epoch"]
             self.bar.set_postfix_str(text)
-        else:
+        elif self.lines:
             self.write(f"epoch {row['epoch']}/{self.epochs}: {text}")
 
     def write(self, sentence: str) -> None:

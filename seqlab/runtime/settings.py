@@ -1,57 +1,120 @@
-"""Typed text to values: settings as a command line, a file or a notebook gives them."""
+"""Settings: dataclasses whose fields are validated, from values or from the text of a command line or a file."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import functools
 import types
 import typing
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import NonNegativeFloat as NonNegativeFloat
+from pydantic import NonNegativeInt as NonNegativeInt
+from pydantic import PositiveFloat as PositiveFloat
+
+Count = Annotated[int, Field(ge=1)]
+"""The type of a setting that counts something, at least 1."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""The type of a setting that is a probability or a part of a whole."""
+
+BOUNDS = {
+    "greater_than": "above {gt:g}", "greater_than_equal": "at least {ge:g}", "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}", "literal_error": "{expected}",
+}  # fmt: skip
+"""What a value must be, by the type of pydantic's error."""
+
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "dict": "a dict",
+         "finite": "a finite number"}  # fmt: skip
+"""The same, by the first word of the type of any other error."""
 
 
-def types_of(config_type: type) -> dict[str, Any]:
-    """The fields of a dataclass and their types."""
-    hints = typing.get_type_hints(config_type)
+class Settings:
+    """Base of frozen dataclasses whose fields are validated and converted when an object is constructed.
+
+    The constructor raises `ValueError` with one sentence that names the module and the field, as `validate` does.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in field_types(type(self)).items():
+            where = f"{type(self).__module__.rpartition('.')[2]}.{name}"
+            object.__setattr__(self, name, validate(hint, getattr(self, name), where))
+
+
+@functools.cache
+def field_types(config_type: type) -> dict[str, Any]:
+    """The fields of a dataclass and their types, with their bounds."""
+    hints = typing.get_type_hints(config_type, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_type)}
 
 
-def read_as(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint`, from that type or from text; `where` names it in the `ValueError` otherwise."""
-    options = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal:
-        if value not in options:
-            raise ValueError(f"{where} must be one of {', '.join(map(repr, options))} (got {value!r}).")
-        return value
-    if typing.get_origin(hint) is types.UnionType and type(None) in options:
-        if value is None or value == "none":
-            return None
-        return read_as(next(option for option in options if option is not type(None)), value, where)
-    if typing.get_origin(hint) is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        try:
-            return tuple(read_as(options[0], part, where) for part in parts)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where} must be a list of {options[0].__name__}, as 64,64 (got {value!r}).") from error
-    if hint is bool:
-        if isinstance(value, str) and value.lower() in ("true", "false"):
-            return value.lower() == "true"
-        wrong = not isinstance(value, bool)
-    else:
-        wrong = isinstance(value, bool) or (hint is int and isinstance(value, float) and not value.is_integer())
+def validate(hint: Any, value: Any, where: str) -> Any:
+    """`value`, which may be text, converted to the type `hint`, within the bounds of that type.
+
+    hint: int, float, bool, str or a `Literal`, with or without bounds; a tuple or list of them; a dict; or one of
+    these or None. Text: "none", "true", "64,64", "1e-3"; for a list or dict also a Python literal.
+    Raises `ValueError` with one sentence: `where`, what is allowed, and the value.
+    """
     try:
-        if not wrong:
-            return hint(value)
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(f"{where} must be {hint.__name__} (got {value!r}).")
+        return _convert(hint, value)
+    except _NotAllowedError as error:
+        raise ValueError(f"{where} must be {error} (got {value!r}).") from None
+
+
+class _NotAllowedError(Exception):
+    """The message is what the value must be."""
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None or (isinstance(value, str) and value in ("none", "None")):
+            return None
+        (hint,) = (one for one in arguments if one is not types.NoneType)
+        try:
+            return _convert(hint, value)
+        except _NotAllowedError as error:
+            raise _NotAllowedError(f"{error}, or none") from None
+    if isinstance(value, str) and (origin or hint) in (list, dict) and value.lstrip()[:1] in tuple("[({"):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            raise _NotAllowedError("a Python literal") from None
+    if (origin or hint) in (list, tuple):
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise _NotAllowedError("a list of values separated by commas")
+        try:
+            return (origin or hint)(_convert(arguments[0], part) for part in parts) if arguments else list(parts)
+        except _NotAllowedError as error:
+            raise _NotAllowedError(f"a list such as 64,64, each member {error}") from None
+    kind = arguments[0] if origin is Annotated else hint
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:  # strict for bool alone, which pydantic takes for a number, and numbers for it
+        strict = bool in (kind, type(value)) and not isinstance(value, str)
+        return _adapter(hint).validate_python(value, strict=strict)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        bound, first_word = BOUNDS.get(first["type"]), first["type"].partition("_")[0]
+        allowed = bound.format(**first["ctx"]) if bound else TYPES.get(first_word, first["msg"])
+        raise _NotAllowedError(allowed) from None
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter:
+    return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
 
 
 def split_values(hint: Any, text: str, where: str) -> list[str]:
-    """The values in a text like "32,64"; between values that are lists themselves stand semicolons, "64,64;128,128".
+    """The values in a text like "32,64"; values that are lists are separated by semicolons, "64,64;128,128".
 
     Raises `ValueError` naming `where` for lists without semicolons.
     """
     if typing.get_origin(hint) is tuple and "," in text and ";" not in text:
         raise ValueError(
-            f"{where} is a list of numbers, so semicolons tell its values apart, '{where}=64,64;128,128' (got {text!r})"
+            f"{where} is a list of numbers: separate its values by semicolons, '{where}=64,64;128,128' (got {text!r})."
         )
     return text.split(";" if ";" in text else ",")

@@ -19,6 +19,8 @@ import lazy_loader
 from seqlab.runtime.text import did_you_mean
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
 
@@ -89,30 +91,33 @@ def make_codebook(
     vectors: str = "",
     most: int | None = None,
     seed: int = 0,
+    checkpoint: Path | None = None,
 ) -> CodeBook:
     """The semantic IDs of a catalogue.
 
     tokenizer: one of `create`, or its name; it is fitted on X if it is not fitted yet. X: (N, d) finite
     vectors of the items 1..N. resolve: what is done about equal tuples (see resolve.py); popularity: (N,) or
     (N + 1,) training counts. vectors: words for what X is, printed with the numbers. most: codes that a column which
-    tells equal tuples apart may have (None: as many as it takes).
+    distinguishes equal tuples may have (None: as many as needed). checkpoint: a folder for the checkpoint of a
+    tokenizer that is trained.
     Raises DataError (a ValueError) naming the first bad row of X.
     """
     import numpy as np
     import torch
 
-    from seqlab.items.vectors import checked
+    from seqlab.items.vectors import validated
     from seqlab.tokenizers.codebook import CodeBook
     from seqlab.tokenizers.resolve import resolve as resolved
 
     if isinstance(tokenizer, str):
         tokenizer = create(tokenizer)
-    X = checked(X)
+    X = validated(X)
     if popularity is not None:
         popularity = np.asarray(popularity)
         popularity = popularity[1:] if len(popularity) == len(X) + 1 else popularity
     if not hasattr(tokenizer, "sizes_"):
-        tokenizer.fit(X)
+        trained = "checkpoint" in inspect.signature(tokenizer.fit).parameters
+        tokenizer.fit(X, **({"checkpoint": checkpoint} if trained else {}))
     codes = tokenizer.encode(X)
     rows = np.sort(np.random.default_rng(seed).permutation(len(X))[:ROWS_MEASURED])
     residual = variance_left(tokenizer, X[rows], codes[rows])

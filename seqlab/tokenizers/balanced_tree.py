@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from seqlab.items.vectors import checked
+from seqlab.items.vectors import validated
 from seqlab.tokenizers.clustering import balanced_kmeans, nearest
 
 
@@ -42,7 +42,7 @@ class BalancedTree:
 
     def fit(self, X: np.ndarray) -> BalancedTree:
         """Grow the tree; `notes_` says if there are fewer branches than wanted."""
-        X = checked(X)
+        X = validated(X)
         if self.anchors not in ("none", "aligned"):
             raise ValueError(f"anchors must be 'none' or 'aligned' (got {self.anchors!r}).")
         branches, self.notes_ = _fewer(self.branches, len(X))
@@ -107,7 +107,7 @@ class BalancedTree:
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Down the tree, to the nearest child after its bonus: (n, C), whatever the other rows are."""
-        X = checked(X)
+        X = validated(X)
         codes = np.empty((len(X), len(self._starts)), dtype=np.int64)
         node = np.zeros(len(X), dtype=np.int64)
         for level, starts in enumerate(self._starts):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INIT_ROWS = 8  # rows per cluster that k-means++ looks at: on all of them it costs more than the clustering
 SOFT = (0.03, 0.01, 0.003)  # temperatures of a balancing step, of the mean squared distance to the mean
@@ -105,18 +109,27 @@ def _sums(X: np.ndarray, of: np.ndarray, clusters: int) -> np.ndarray:
     return csr_matrix((np.ones(len(X), np.float32), (of, np.arange(len(X)))), (clusters, len(X))) @ X
 
 
+def column_potentials(cost: Tensor, temperature: float, rounds: int, start: Tensor) -> Tensor:
+    """Sinkhorn's iteration for equal column sums (Cuturi 2013): potentials (K,) of cost (n, K), from `start` (K,).
+
+    The transport plan is `softmax((potentials - cost) / temperature)` over the columns; each row has mass 1. Double
+    precision sums in logarithms, which hold where exp vanishes; single precision sums directly, which is faster.
+    """
+    share, scaled, exact = float(np.log(len(cost) / cost.shape[1])), cost / -temperature, cost.element_size() == 8
+    for _ in range(rounds):
+        plan = scaled + start / temperature  # (n, K), not yet normalised
+        log_mass = plan.log_softmax(1).logsumexp(0) if exact else plan.softmax(1).sum(0).clamp(min=1e-30).log()
+        start = start + temperature * (share - log_mass)
+    return start
+
+
 def _bonuses(X: np.ndarray, centres: np.ndarray, bonus: np.ndarray, temperatures: tuple[float, ...]) -> np.ndarray:
-    """Sinkhorn's column potentials for equal column sums, from a first guess, from warm to cold."""
+    """`column_potentials` of squared distances, at falling temperatures: (clusters,), with mean 0."""
     import torch
 
     cost = torch.from_numpy((centres**2).sum(1)[None] - 2 * X @ centres.T)  # (n, clusters)
-    spread = float(((X - X.mean(0)) ** 2).sum(1).mean()) or 1.0
-    at = torch.from_numpy(bonus)
-    share = float(np.log(len(X) / len(centres)))
+    variance = float(((X - X.mean(0)) ** 2).sum(1).mean()) or 1.0
+    potentials = torch.from_numpy(bonus)
     for temperature in temperatures:
-        unit = temperature * spread
-        scaled = cost / -unit
-        for _ in range(ROUNDS):
-            given = torch.softmax(scaled + at / unit, 1).sum(0)
-            at = at + unit * (share - given.clamp(min=1e-30).log())
-    return (at - at.mean()).numpy()
+        potentials = column_potentials(cost, temperature * variance, ROUNDS, potentials)
+    return (potentials - potentials.mean()).numpy()

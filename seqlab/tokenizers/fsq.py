@@ -19,17 +19,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab.items.vectors import checked
-from seqlab.runtime.progress import interactive
+from seqlab.contracts import Loss
+from seqlab.items.vectors import validated
+from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
 
 
 @dataclass
-class FSQ:
+class FSQ(LearnedTokenizer):
     """`c_j = cell(round(bound(W x_j)))` for chunk j.
 
     levels: chunks, C; values: values of each number of the projection (RecGPT: 8, 8, 8, 6, 5 = 15,360 codes);
@@ -49,67 +51,45 @@ class FSQ:
 
     ordered = False
 
-    def fit(self, X: np.ndarray) -> FSQ:
-        """Train; `notes_` tells of chunks without a number. Raises ValueError for fewer than 3 values."""
-        X = checked(X)
+    def fit(self, X: np.ndarray, checkpoint: Path | str | None = None) -> FSQ:
+        """Train on vectors (n, d), with a checkpoint in a folder if one is given.
+
+        `history_` has the error by epoch; `notes_` mentions chunks without a number. Raises `ValueError` for fewer than
+        3 values.
+        """
+        X = validated(X)
         if min(self.values) < 3:
             raise ValueError(f"FSQ needs at least 3 values for each number of the projection (got {self.values}).")
         numbers = X.shape[1]
-        empty = f"Vectors of {numbers} numbers leave {self.levels - numbers} of {self.levels} codes nothing to tell of."
+        empty = f"Vectors of {numbers} numbers leave {self.levels - numbers} of {self.levels} codes without content."
         self.notes_ = (empty,) * (numbers < self.levels)
-        self.mean_ = X.mean(0)
-        self.scale_ = float((X - self.mean_).std()) or 1.0
-        data = torch.from_numpy((X - self.mean_) / self.scale_)
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(self.seed)
-            self.network_ = Network(self, X.shape[1])
-            self.network_.start(data)
-            self._train(data)
-        self.network_.eval()
+        self._train(X, checkpoint)
         self.sizes_ = (prod(self.values),) * self.levels
         return self
 
-    def _train(self, data: Tensor) -> None:
-        from tqdm.auto import tqdm
+    def _network(self, dim: int) -> nn.Module:
+        return Network(self, dim)
 
-        network, self.history_ = self.network_, []
-        optimiser = torch.optim.Adam(network.parameters(), self.lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.epochs)
-        network.train()
-        for epoch in tqdm(range(self.epochs), "fsq", unit="epoch", disable=not interactive()):
-            total = 0.0
-            for rows in torch.randperm(len(data)).split(self.batch):
-                rounded, _ = network.quantise(data[rows])
-                # any prefix of the slots is to decode, so that a tuple can be read from the left
-                drawn = torch.randint(1, self.levels + 1, rows.shape)
-                shown = torch.where(torch.rand(len(rows)) < 0.5, self.levels, drawn)
-                hidden = torch.arange(self.levels) >= shown[:, None]
-                loss = (network.decode(rounded, hidden) - data[rows]).abs().sum(1).mean()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                total += float(loss.detach()) * len(rows) / len(data)
-            schedule.step()
-            self.history_.append({"epoch": epoch, "reconstruction": total})
+    def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(network.parameters(), self.lr)
 
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:
         """The cell of every chunk: (n, C)."""
-        x = torch.from_numpy((checked(X) - self.mean_) / self.scale_)
-        return torch.cat([self.network_.quantise(some)[1] for some in x.split(8192)]).numpy()
+        parts = self._standardised(X).split(ROWS_AT_ONCE)
+        return torch.cat([self.network_.quantise(part)[1] for part in parts]).numpy()
 
     @torch.no_grad()
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """What the decoder makes of the cells (n, d); chunks without a column are unknown to it."""
+        """The decoder's vectors (n, d) for cells (n, C); chunks without a column are masked."""
         codes = torch.as_tensor(codes, dtype=torch.long)
         known = codes.shape[1]
-        full = torch.nn.functional.pad(codes, (0, self.levels - known))
-        parts = []
-        for some in full.split(8192):
-            rounded = self.network_.grid.indices_to_codes(some)  # (n, C, numbers)
-            hidden = (torch.arange(self.levels) >= known).expand(len(some), -1)
-            parts.append(self.network_.decode(rounded, hidden))
-        return torch.cat(parts).numpy() * self.scale_ + self.mean_
+        full = nn.functional.pad(codes, (0, self.levels - known))
+        masked, parts = torch.arange(self.levels) >= known, []
+        for part in full.split(ROWS_AT_ONCE):
+            rounded = self.network_.grid.indices_to_codes(part)  # (n, C, numbers)
+            parts.append(self.network_.decode(rounded, masked.expand(len(part), -1)))
+        return self._original(torch.cat(parts))
 
 
 class Network(nn.Module):
@@ -134,6 +114,18 @@ class Network(nn.Module):
         self.transformer = nn.TransformerEncoder(layer, settings.depth, enable_nested_tensor=False)
         self.out = nn.Sequential(nn.Linear(settings.levels * hidden, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
+    def loss(self, x: Tensor) -> Loss:
+        """The L1 error of standardised vectors (n, d), summed over features, a mean over rows.
+
+        Half of the rows are decoded from a prefix of random length, so that every prefix of a tuple can be decoded.
+        """
+        rounded, _ = self.quantise(x)
+        drawn = torch.randint(1, self.chunks + 1, x.shape[:1], device=x.device)
+        shown = torch.where(torch.rand(len(x), device=x.device) < 0.5, self.chunks, drawn)
+        masked = torch.arange(self.chunks, device=x.device) >= shown[:, None]  # (n, C)
+        error = (self.decode(rounded, masked) - x).abs().sum(1).mean()
+        return Loss(error, {"reconstruction": error.detach()}, len(x))
+
     def cut(self, x: Tensor) -> Tensor:
         """Chunks (n, C, width) of vectors (n, d)."""
         x = nn.functional.pad(x, (0, self.chunks * self.width - self.dim))
@@ -143,7 +135,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def start(self, data: Tensor) -> None:
-        """The projection's rows are the principal axes of the chunks, scaled so that the grid is filled."""
+        """Set the projection's rows to the principal axes of the chunks of vectors (n, d), scaled to fill the grid."""
         chunks = self.cut(data).reshape(-1, self.width)
         variance, axes = torch.linalg.eigh(chunks.T @ chunks / len(chunks))
         numbers = min(self.project.out_features, self.width)
@@ -155,7 +147,7 @@ class Network(nn.Module):
         rounded, codes = self.grid(self.project(self.cut(x)))
         return rounded, codes.long()
 
-    def decode(self, rounded: Tensor, hidden: Tensor) -> Tensor:
-        """Vectors (n, d) from the slots that are not hidden (n, C)."""
-        known = torch.where(hidden[..., None], self.unknown, self.widen(rounded))  # (n, C, hidden)
+    def decode(self, rounded: Tensor, masked: Tensor) -> Tensor:
+        """Vectors (n, d) from the slots that are not masked (n, C)."""
+        known = torch.where(masked[..., None], self.unknown, self.widen(rounded))  # (n, C, hidden)
         return self.out(self.transformer(known + self.slots).flatten(1))

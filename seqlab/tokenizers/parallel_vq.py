@@ -11,19 +11,21 @@ orthogonality term they become copies of each other, which the report's "shared"
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab.items.vectors import checked
+from seqlab.contracts import Loss
+from seqlab.items.vectors import validated
 from seqlab.layers.mlp import mlp
-from seqlab.runtime.progress import interactive
 from seqlab.tokenizers.clustering import sizes_for
+from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
 
 
 @dataclass
-class ParallelVQ:
+class ParallelVQ(LearnedTokenizer):
     """`z_r = E_r(x)`, `c_r = argmin_k |z_r - e_rk|`, `x ~ Dec(sum_r gate_r(x) e_{r,c_r})`.
 
     levels: experts, C; codes: K per expert, or a tuple with one for each, at most (`clustering.sizes_for`); orthogonal:
@@ -44,81 +46,41 @@ class ParallelVQ:
 
     ordered = False
 
-    def fit(self, X: np.ndarray) -> ParallelVQ:
-        """Train; `history_` has the loss parts by epoch, `notes_` says if there are fewer codes than wanted."""
-        X = checked(X)
-        sizes, fewer = sizes_for(self.codes, self.levels, len(X))
-        self.mean_ = X.mean(0)
-        self.scale_ = float((X - self.mean_).std()) or 1.0
-        data = torch.from_numpy((X - self.mean_) / self.scale_)
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(self.seed)
-            self.network_ = Network(self, sizes, X.shape[1])
-            self._train(data)
-        self.network_.eval()
+    def fit(self, X: np.ndarray, checkpoint: Path | str | None = None) -> ParallelVQ:
+        """Train on vectors (n, d), with a checkpoint in a folder if one is given.
+
+        `history_` has the parts of the loss by epoch; `notes_` mentions levels with fewer codes than wanted.
+        """
+        X = validated(X)
+        self.sizes_, fewer = sizes_for(self.codes, self.levels, len(X))
+        self._train(X, checkpoint)
         self.gate_ = torch.from_numpy(self.gates(X)).mean(0)
         self.notes_ = (*fewer, "The gate differs by item; decoding codes alone uses its mean.")
-        self.sizes_ = sizes
         return self
 
-    def _train(self, data: Tensor) -> None:
-        from tqdm.auto import tqdm
-
-        network, self.history_ = self.network_, []
-        optimiser = torch.optim.AdamW(network.parameters(), self.lr, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.epochs)
-        network.train()
-        with torch.no_grad():
-            network.quantise(network.views(data))  # k-means on all items
-        for epoch in tqdm(range(self.epochs), "parallel_vq", unit="epoch", disable=not interactive()):
-            sums: dict[str, float] = {}
-            for rows in torch.randperm(len(data)).split(self.batch):
-                parts = self.loss(data[rows])
-                optimiser.zero_grad()
-                sum(parts.values()).backward()
-                optimiser.step()
-                for name, value in parts.items():
-                    sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(rows) / len(data)
-            schedule.step()
-            self.history_.append({"epoch": epoch, **sums})
-
-    def loss(self, x: Tensor) -> dict[str, Tensor]:
-        """The weighted parts of the loss of scaled vectors (n, d): sums over features, means over rows."""
-        network = self.network_
-        z = network.views(x)  # (M, n, latent)
-        words, _ = network.quantise(z)
-        mixed = network.mix(z + (words - z).detach(), network.gate(x).softmax(-1))
-        unit = nn.functional.normalize(z, dim=-1)
-        cosine = torch.einsum("anz,bnz->nab", unit, unit) ** 2  # (n, M, M)
-        pairs = max(self.levels * (self.levels - 1), 1)
-        return {
-            "reconstruction": ((network.decoder(mixed) - x) ** 2).sum(1).mean(),
-            "commitment": self.beta * ((z - words.detach()) ** 2).sum((0, 2)).mean(),
-            # times the features, as the other parts are sums over them
-            "orthogonal": self.orthogonal * x.shape[1] * (cosine.sum((1, 2)) - self.levels).mean() / pairs,
-        }
+    def _network(self, dim: int) -> nn.Module:
+        return Network(self, self.sizes_, dim)
 
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Every expert's nearest code: (n, C)."""
-        x = torch.from_numpy((checked(X) - self.mean_) / self.scale_)
-        return torch.cat([self.network_.quantise(self.network_.views(some))[1] for some in x.split(8192)]).numpy()
+        network, parts = self.network_, self._standardised(X).split(ROWS_AT_ONCE)
+        return torch.cat([network.quantise(network.views(part))[1] for part in parts]).numpy()
 
     @torch.no_grad()
     def gates(self, X: np.ndarray) -> np.ndarray:
-        """How much each expert counts for each item: (n, C), rows sum to 1."""
-        x = torch.from_numpy((checked(X) - self.mean_) / self.scale_)
-        return torch.cat([self.network_.gate(some).softmax(-1) for some in x.split(8192)]).numpy()
+        """The weight of each expert for each item: (n, C), rows sum to 1."""
+        parts = self._standardised(X).split(ROWS_AT_ONCE)
+        return torch.cat([self.network_.gate(part).softmax(-1) for part in parts]).numpy()
 
     @torch.no_grad()
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """What the decoder makes of the codewords there are, mixed by the mean gate: (n, d)."""
-        columns = torch.as_tensor(codes, dtype=torch.long).T
-        parts = []
-        for some in columns.split(8192, dim=1):
-            words = torch.stack([book.codebook[one] for book, one in zip(self.network_.books, some, strict=False)])
-            parts.append(self.network_.decoder(self.network_.mix(words, self.gate_[: len(words)])))
-        return torch.cat(parts).numpy() * self.scale_ + self.mean_
+        """The decoder's vectors (n, d) for the codewords, mixed by the mean gate; columns may be missing at the end."""
+        network, parts = self.network_, []
+        for columns in torch.as_tensor(codes, dtype=torch.long).T.split(ROWS_AT_ONCE, dim=1):
+            words = torch.stack([book.codebook[code] for book, code in zip(network.books, columns, strict=False)])
+            parts.append(network.decoder(network.mix(words, self.gate_[: len(words)])))
+        return self._original(torch.cat(parts))
 
 
 class Network(nn.Module):
@@ -128,6 +90,7 @@ class Network(nn.Module):
         from vector_quantize_pytorch import VectorQuantize
 
         super().__init__()
+        self.beta, self.orthogonal = settings.beta, settings.orthogonal
         widths = [dim, *settings.hidden, settings.latent]
         self.experts = nn.ModuleList(mlp(widths) for _ in range(settings.levels))
         self.books = nn.ModuleList(
@@ -141,8 +104,29 @@ class Network(nn.Module):
         self.gate = nn.Linear(dim, settings.levels)
         self.decoder = mlp(widths[::-1])
 
+    @torch.no_grad()
+    def start(self, data: Tensor) -> None:
+        """Initialise the codes by k-means of all vectors (n, d)."""
+        self.quantise(self.views(data))
+
+    def loss(self, x: Tensor) -> Loss:
+        """The loss of standardised vectors (n, d), its parts weighted: sums over features, means over rows."""
+        z = self.views(x)  # (M, n, latent)
+        words, _ = self.quantise(z)
+        mixed = self.mix(z + (words - z).detach(), self.gate(x).softmax(-1))
+        unit = nn.functional.normalize(z, dim=-1)
+        cosine = torch.einsum("anz,bnz->nab", unit, unit) ** 2  # (n, M, M)
+        pairs = max(len(z) * (len(z) - 1), 1)
+        parts = {
+            "reconstruction": ((self.decoder(mixed) - x) ** 2).sum(1).mean(),
+            "commitment": self.beta * ((z - words.detach()) ** 2).sum((0, 2)).mean(),
+            # times the features, as the other parts are sums over them
+            "orthogonal": self.orthogonal * x.shape[1] * (cosine.sum((1, 2)) - len(z)).mean() / pairs,
+        }
+        return Loss(sum(parts.values()), {name: part.detach() for name, part in parts.items()}, len(x))
+
     def views(self, x: Tensor) -> Tensor:
-        """What each expert makes of vectors (n, d): (M, n, latent)."""
+        """Every expert's encoding of vectors (n, d): (M, n, latent)."""
         return torch.stack([expert(x) for expert in self.experts])
 
     def quantise(self, z: Tensor) -> tuple[Tensor, Tensor]:

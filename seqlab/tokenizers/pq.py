@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.items.vectors import checked
+from seqlab.items.vectors import validated
 from seqlab.tokenizers.clustering import kmeans, nearest, sizes_for
 
 
@@ -37,7 +37,7 @@ class PQ:
 
         Raises ValueError for fewer numbers per vector than parts.
         """
-        X = checked(X)
+        X = validated(X)
         if X.shape[1] < self.levels:
             raise ValueError(
                 f"{self.levels} parts need vectors of at least {self.levels} numbers (got {X.shape[1]}); take "
@@ -75,7 +75,7 @@ class PQ:
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """The nearest codeword of every part: (n, C)."""
-        flat = (checked(X) - self.mean_) @ self.rotation_
+        flat = (validated(X) - self.mean_) @ self.rotation_
         return np.stack(
             [nearest(flat[:, part], words) for part, words in zip(self.parts_, self.codewords_, strict=True)],
             1,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.items.vectors import checked
+from seqlab.items.vectors import validated
 from seqlab.tokenizers.clustering import per_level
 
 
@@ -25,7 +25,7 @@ class RandomCodes:
 
     def fit(self, X: np.ndarray) -> RandomCodes:
         """Nothing is learned but what a vector looks like on average."""
-        self.mean_ = checked(X).mean(0)
+        self.mean_ = validated(X).mean(0)
         self.sizes_ = per_level(self.codes, self.levels)
         return self
 

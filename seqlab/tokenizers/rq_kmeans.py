@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlab.items.vectors import checked
+from seqlab.items.vectors import validated
 from seqlab.tokenizers.clustering import kmeans, nearest, sizes_for
 
 
@@ -32,7 +32,7 @@ class RQKMeans:
 
     def fit(self, X: np.ndarray) -> RQKMeans:
         """Cluster, level by level. `notes_` says if there are fewer codes than wanted."""
-        residual = checked(X)
+        residual = validated(X)
         sizes, self.notes_ = sizes_for(self.codes, self.levels, len(residual))
         self.mean_ = residual.mean(0)
         residual = residual - self.mean_
@@ -48,7 +48,7 @@ class RQKMeans:
 
     def encode(self, X: np.ndarray) -> np.ndarray:
         """The nearest codeword of every level in turn: (n, C)."""
-        residual = checked(X) - self.mean_
+        residual = validated(X) - self.mean_
         codes = np.empty((len(residual), self.levels), dtype=np.int64)
         for level, words in enumerate(self.codewords_):
             codes[:, level] = nearest(residual, words)

@@ -17,22 +17,26 @@ Reconstructed: nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqlab.items.vectors import checked
+from seqlab.contracts import Loss
+from seqlab.items.vectors import validated
 from seqlab.layers.mlp import mlp
-from seqlab.runtime.progress import interactive
-from seqlab.tokenizers.clustering import balanced_kmeans, nearest, sizes_for
+from seqlab.optimization.checkpoint import State
+from seqlab.tokenizers.clustering import balanced_kmeans, column_potentials, nearest, sizes_for
+from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
 
 
 @dataclass
-class RQVAE:
+class RQVAE(LearnedTokenizer):
     """`z = Enc(x)`, residual codes of z, `Dec(sum of codewords)`.
 
     codes: K per level, or a tuple with one for each, at most (`clustering.sizes_for`); hidden: widths of the encoder;
@@ -62,133 +66,81 @@ class RQVAE:
 
     ordered = True
 
-    def fit(self, X: np.ndarray, collaborative: np.ndarray | None = None) -> RQVAE:
-        """Train. collaborative: (n, latent) vectors of the same items, from training events alone.
+    def fit(
+        self, X: np.ndarray, collaborative: np.ndarray | None = None, checkpoint: Path | str | None = None
+    ) -> RQVAE:
+        """Train on vectors (n, d), with a checkpoint in a folder if one is given.
 
-        `history_` has one row per epoch: loss parts per item, use of each level (codes chosen / codes), unique
-        tuples / items; `notes_` says if there are fewer codes than wanted. Raises ValueError for vectors that do not
-        fit.
+        collaborative: (n, latent) vectors of the same items, from training events alone. `history_` has one row per
+        epoch: the parts of the loss per item, use of each level (codes chosen / codes), unique tuples / items; `notes_`
+        mentions levels with fewer codes than wanted. Raises `ValueError` for vectors that do not fit.
         """
-        X = checked(X)
-        sizes, self.notes_ = sizes_for(self.codes, self.levels, len(X))
+        X = validated(X)
+        self.sizes_, self.notes_ = sizes_for(self.codes, self.levels, len(X))
         other = self._collaborative(collaborative, len(X))
-        self.mean_ = X.mean(0)
-        self.scale_ = float((X - self.mean_).std()) or 1.0
-        data = torch.from_numpy((X - self.mean_) / self.scale_)
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(self.seed)
-            self.network_ = Network(self, sizes, X.shape[1])
-            self.history_ = self._train(data, other)
-        self.network_.eval()
-        self.sizes_ = sizes
+        self._train(X, checkpoint, *(() if other is None else (other,)))
         return self
 
-    def _collaborative(self, vectors: np.ndarray | None, n: int) -> Tensor | None:
+    def _collaborative(self, vectors: np.ndarray | None, n: int) -> np.ndarray | None:
         if not self.collaborative:
             return None
         if vectors is None:
             raise ValueError("collaborative > 0 needs fit(X, collaborative=vectors), learned from training events.")
-        vectors = checked(vectors)
+        vectors = validated(vectors)
         if vectors.shape != (n, self.latent):
             raise ValueError(
                 f"collaborative vectors must be (items, latent) = ({n}, {self.latent}), got {vectors.shape}; "
                 "set latent to their width."
             )
-        return torch.from_numpy(vectors)
+        return vectors
 
-    def _train(self, data: Tensor, other: Tensor | None) -> list[dict[str, float]]:
-        from tqdm.auto import tqdm
+    def _network(self, dim: int) -> nn.Module:
+        return Network(self, self.sizes_, dim)
 
-        network, history = self.network_, []
-        optimiser = torch.optim.AdamW(network.parameters(), self.lr, weight_decay=1e-4)
-        steps = self.epochs * -(-len(data) // self.batch)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: min(1.0, (step + 1) / 20) * (1 - step / max(steps, 1)) ** 0.5
-        )
-        network.train()
-        if self.start:
-            with torch.no_grad():  # the first pass in training mode starts every level: on all items
-                network.quantise(network.encoder(data))
-        for epoch in tqdm(range(self.epochs), "rq_vae", unit="epoch", disable=not interactive()):
-            groups = self._code_groups() if self.diversity else None
-            sums: dict[str, float] = {}
-            seen = []
-            for rows in torch.randperm(len(data)).split(self.batch):
-                parts, codes = self.loss(data[rows], None if other is None else other[rows], groups)
-                optimiser.zero_grad()
-                sum(parts.values()).backward()
-                optimiser.step()
-                schedule.step()
-                seen.append(codes)
-                for name, value in parts.items():
-                    sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(rows) / len(data)
-            tuples = torch.cat(seen)
-            use = {
-                f"use {level}": len(one.unique()) / size
-                for level, (one, size) in enumerate(zip(tuples.T, network.quantiser.codebook_sizes, strict=True))
-            }
-            history.append({"epoch": epoch, **sums, **use, "unique": len(tuples.unique(dim=0)) / len(data)})
-        return history
+    def _rate(self, step: int, epoch: int, steps: int) -> float:
+        return self.lr * (min(1.0, step / 20) * (1 - (step - 1) / max(steps, 1)) ** 0.5)
 
-    def loss(
-        self, x: Tensor, other: Tensor | None = None, groups: list[Tensor] | None = None
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """The weighted parts of the loss of scaled vectors (n, d), means over rows; and codes (n, C)."""
-        z = self.network_.encoder(x)  # (n, latent)
-        words, codes = self.network_.quantise(z)  # (C, n, latent), (n, C)
-        before = words.detach().cumsum(0) - words.detach()  # what the levels before have explained
-        residual = z - before  # (C, n, latent)
-        error = (self.network_.decoder(z + (words.sum(0) - z).detach()) - x) ** 2  # straight through
-        parts = {
-            "reconstruction": (error.sum(1) if self.reconstruction == "sum" else error.mean(1)).mean(),
-            "commitment": self.beta * ((residual - words.detach()) ** 2).sum((0, 2)).mean(),
-        }
-        if self.diversity:
-            parts["codebook"] = ((residual.detach() - words) ** 2).sum((0, 2)).mean()
-        if other is not None:
-            zq = z + (words.sum(0) - z).detach()
-            here = torch.arange(len(x), device=x.device)
-            parts["collaborative"] = self.collaborative * F.cross_entropy(zq @ other.T, here)
-        if groups is not None:
-            parts["diversity"] = self.diversity * sum(
-                diversity_loss(layer.codebook, groups[level], codes[:, level])
-                for level, layer in enumerate(self.network_.quantiser.layers)
-            )
-        return parts, codes
+    def _batches(self, arrays: tuple[Tensor, ...], device: torch.device) -> Iterator[Any]:
+        """Vectors (n, d), the collaborative vectors (n, latent) or None, and the groups of the codes or None."""
+        groups = [group.to(device) for group in self._code_groups()] if self.diversity else None
+        self.network_.chosen.clear()
+        for rows in torch.randperm(len(arrays[0])).split(self.batch):
+            x, *other = (array[rows].to(device) for array in arrays)
+            yield x, other[0] if other else None, groups
+
+    def _after_epoch(self, state: State) -> dict[str, float]:
+        tuples = torch.cat(self.network_.chosen)
+        use = {f"use {level}": len(column.unique()) / self.sizes_[level] for level, column in enumerate(tuples.T)}
+        return use | {"unique": len(tuples.unique(dim=0)) / len(tuples)}
 
     def _code_groups(self) -> list[Tensor]:
         """The group of every code, of about equal size within a level: (K,) for each level."""
         found = []
         for layer in self.network_.quantiser.layers:
-            words = layer.codebook.detach().numpy()
+            words = layer.codebook.detach().cpu().numpy()
             centres, bonus = balanced_kmeans(words, min(self.groups, len(words)), iterations=3, seed=self.seed)
             found.append(torch.from_numpy(nearest(words, centres, bonus)))
         return found
 
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:
-        """The nearest code of every level in turn (n, C); `sinkhorn` spreads equal tuples."""
-        x = torch.from_numpy((checked(X) - self.mean_) / self.scale_)
-        words, codes = zip(
-            *[self.network_.quantise(self.network_.encoder(some)) for some in x.split(8192)], strict=True
-        )
+        """The nearest code of every level in turn (n, C); with `sinkhorn`, equal tuples get other last codes."""
+        z = torch.cat([self.network_.encoder(part) for part in self._standardised(X).split(ROWS_AT_ONCE)])
+        words, codes = zip(*[self.network_.quantise(part) for part in z.split(ROWS_AT_ONCE)], strict=True)
         codes = torch.cat(codes)
         if self.sinkhorn:
-            before = torch.cat([one[:-1].sum(0) for one in words])
-            residual = torch.cat([self.network_.encoder(some) for some in x.split(8192)]) - before
+            residual = z - torch.cat([one[:-1].sum(0) for one in words])
             codes = _spread(codes, torch.cdist(residual, self.network_.quantiser.layers[-1].codebook) ** 2)
         return codes.numpy()
 
     @torch.no_grad()
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """What the decoder makes of the sum of the codewords there are: (n, d)."""
-        layers = self.network_.quantiser.layers
-        columns = torch.as_tensor(codes, dtype=torch.long).T
-        parts = [
-            self.network_.decoder(sum(layer.codebook[one] for layer, one in zip(layers, some, strict=False)))
-            for some in columns.split(8192, dim=1)
-        ]
-        return torch.cat(parts).numpy() * self.scale_ + self.mean_
+        """The decoder's vectors (n, d) for the sum of the codewords; columns may be missing at the end."""
+        network, parts = self.network_, []
+        for columns in torch.as_tensor(codes, dtype=torch.long).T.split(ROWS_AT_ONCE, dim=1):
+            layers = zip(network.quantiser.layers, columns, strict=False)
+            parts.append(network.decoder(sum(layer.codebook[code] for layer, code in layers)))
+        return self._original(torch.cat(parts))
 
 
 class Network(nn.Module):
@@ -198,6 +150,8 @@ class Network(nn.Module):
         from vector_quantize_pytorch import ResidualVQ
 
         super().__init__()
+        self.settings = settings
+        self.chosen: list[Tensor] = []  # codes (n, C) of each batch of an epoch
         widths = [dim, *settings.hidden, settings.latent]
         self.encoder, self.decoder = mlp(widths), mlp(widths[::-1])
         self.quantiser = ResidualVQ(
@@ -206,6 +160,48 @@ class Network(nn.Module):
             learnable_codebook=settings.diversity > 0, ema_update=settings.diversity == 0,
             threshold_ema_dead_code=settings.revive, commitment_weight=0.0, rotation_trick=False,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def start(self, data: Tensor) -> None:
+        """Initialise the codes by k-means of all vectors (n, d), level by level."""
+        if self.settings.start:
+            self.quantise(self.encoder(data))
+
+    def loss(self, batch: tuple[Tensor, Tensor | None, list[Tensor] | None]) -> Loss:
+        """The sum of the `parts` of a batch, whose codes join `chosen`."""
+        parts, codes = self.parts(*batch)
+        self.chosen.append(codes)
+        return Loss(sum(parts.values()), {name: part.detach() for name, part in parts.items()}, len(codes))
+
+    def parts(
+        self, x: Tensor, other: Tensor | None = None, groups: list[Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The weighted parts of the loss of standardised vectors (n, d), means over rows; and codes (n, C).
+
+        other: collaborative vectors (n, latent); groups: of the codes, for LETTER's diversity.
+        """
+        settings = self.settings
+        z = self.encoder(x)  # (n, latent)
+        words, codes = self.quantise(z)  # (C, n, latent), (n, C)
+        before = words.detach().cumsum(0) - words.detach()  # what the levels before have explained
+        residual = z - before  # (C, n, latent)
+        straight_through = z + (words.sum(0) - z).detach()  # (n, latent)
+        error = (self.decoder(straight_through) - x) ** 2
+        parts = {
+            "reconstruction": (error.sum(1) if settings.reconstruction == "sum" else error.mean(1)).mean(),
+            "commitment": settings.beta * ((residual - words.detach()) ** 2).sum((0, 2)).mean(),
+        }
+        if settings.diversity:
+            parts["codebook"] = ((residual.detach() - words) ** 2).sum((0, 2)).mean()
+        if other is not None:
+            here = torch.arange(len(x), device=x.device)
+            parts["collaborative"] = settings.collaborative * F.cross_entropy(straight_through @ other.T, here)
+        if groups is not None:
+            parts["diversity"] = settings.diversity * sum(
+                diversity_loss(layer.codebook, groups[level], codes[:, level])
+                for level, layer in enumerate(self.quantiser.layers)
+            )
+        return parts, codes
 
     def quantise(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Codewords (C, n, latent), and codes (n, C)."""
@@ -219,15 +215,13 @@ class Network(nn.Module):
 def sinkhorn(distances: Tensor, epsilon: float = 0.003, rounds: int = 50) -> Tensor:
     """Balanced transport of rows to codes: (n, K), rows sum to 1, every code gets n / K (LC-Rec's rule).
 
-    Distances are centred and scaled to [-1, 1]; in logs, for exp(-1 / .003) is no number.
+    Distances are centred and scaled to [-1, 1].
     """
     middle, half = (distances.max() + distances.min()) / 2, (distances.max() - distances.min()) / 2
-    plan = -(distances.double() - middle) / (half.clamp(min=1e-9) * epsilon)
-    share = float(np.log(plan.shape[0] / plan.shape[1]))
-    for _ in range(rounds):
-        plan = plan - plan.logsumexp(0, keepdim=True) + share
-        plan = plan - plan.logsumexp(1, keepdim=True)
-    return plan.exp()
+    cost = (distances.double() - middle) / half.clamp(min=1e-9)
+    first = epsilon * (np.log(cost.shape[0] / cost.shape[1]) - (cost / -epsilon).logsumexp(0))
+    potentials = column_potentials(cost, epsilon, rounds - 1, first)
+    return ((potentials - cost) / epsilon).softmax(1)
 
 
 def _spread(codes: Tensor, distances: Tensor) -> Tensor:
@@ -250,8 +244,12 @@ def _spread(codes: Tensor, distances: Tensor) -> Tensor:
 
 
 def diversity_loss(words: Tensor, group: Tensor, chosen: Tensor) -> Tensor:
-    """LETTER's: the chosen code is to be near another of its group, drawn at random, and not the rest."""
-    same = (group[chosen, None] == group[None]) & (torch.arange(len(words)) != chosen[:, None])  # (n, K)
+    """LETTER's: cross-entropy of another code of the group, drawn at random, for each code that was `chosen` (n,).
+
+    words: (K, latent); group: (K,) of each code.
+    """
+    itself = torch.arange(len(words), device=words.device) == chosen[:, None]
+    same = (group[chosen, None] == group[None]) & ~itself  # (n, K)
     known = same.any(1)
     if not known.any():
         return words.sum() * 0

@@ -14,6 +14,8 @@ from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import How
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
 
 HOWS = get_args(How)
@@ -33,7 +35,7 @@ class SemanticIds(nn.Module):
 
     So is what was done about equal tuples, `resolved`, and the share of the vectors' variance left after 0, 1, ...
     levels, `residual`. ordered: False where the model reads the levels as parallel; resolve: what the model does about
-    equal tuples, if not what `choices` says. Before `adopt` the codes are -1 and `book` raises `RuntimeError`.
+    equal tuples, if not what `choices` says. Before `assign` the codes are -1 and `book` raises `RuntimeError`.
     """
 
     def __init__(self, n_items: int, choices: Choices, ordered: bool = True, resolve: How | None = None) -> None:
@@ -55,8 +57,8 @@ class SemanticIds(nn.Module):
         """Whether there are codes."""
         return int(self.codes[1:].min()) >= 0
 
-    def adopt(self, book: CodeBook) -> None:
-        """Take these semantic IDs. Raises `ValueError` where they do not fit the model's levels or catalogue."""
+    def assign(self, book: CodeBook) -> None:
+        """Set the semantic IDs. Raises `ValueError` where they do not fit the model's levels or catalogue."""
         n_items = len(self.codes) - 1
         fits = len(book.sizes) == len(self.levels) and book.n_items == n_items
         if not fits or any(size > most for size, most in zip(book.sizes, self.levels, strict=True)):
@@ -78,7 +80,10 @@ class SemanticIds(nn.Module):
         codes, kept = self.codes, self._book
         if kept is None or kept[0] is not codes or kept[1] != codes._version:
             if not self.known:
-                raise RuntimeError("this model has no codes yet: call prepare(split), or ids.adopt(codebook).")
+                raise RuntimeError(
+                    "this model has no codes yet: call prepare(model, split) of seqlab.training.fit, or "
+                    "ids.assign(codebook)."
+                )
             if kept is not None and torch.equal(kept[2].codes[1:].cpu(), codes[1:].cpu()):
                 self._keep(replace(kept[2], codes=codes))  # written anew, moved or read back: the same codes
             else:
@@ -100,17 +105,19 @@ class SemanticIds(nn.Module):
         )  # fmt: skip
 
 
-def semantic_ids(split: Split, choices: Choices, letter: bool = False) -> CodeBook:
-    """The semantic IDs that a system's settings ask for, from item text and training events alone.
+def semantic_ids(split: Split, choices: Choices, letter: bool = False, checkpoint: Path | None = None) -> CodeBook:
+    """The semantic IDs by a system's settings, from item text and training events alone.
 
-    Without `vectors`, those of `items.vectors.usual`.
+    checkpoint: a folder; a tokenizer that is trained keeps its checkpoint in `tokenizer` there.
+
+    Without `vectors`, those of `items.vectors.default_source`.
     `letter` adds LETTER's collaborative and diversity terms, of the strengths of its scripts; `ValueError` where the
     tokenizer has no such training.
     """
     from seqlab import tokenizers
-    from seqlab.items.vectors import collaborative, item_vectors, usual
+    from seqlab.items.vectors import collaborative, default_source, item_vectors
 
-    source = choices.vectors or usual(split.log)
+    source = choices.vectors or default_source(split.log)
     own = choices.levels[:-1] if choices.resolve in ("index", "popularity") else choices.levels
     evenly = max(2, int(split.n_items ** (1 / len(own))))  # children per node of a tree with as many leaves as items
     most = max(2, split.n_items // 2)
@@ -121,13 +128,14 @@ def semantic_ids(split: Split, choices: Choices, letter: bool = False) -> CodeBo
         sized(kind, own, tuple(min(size, most) for size in own), tuple(min(size, evenly) for size in own[:-1])),
         **({"collaborative": 0.02, "diversity": 1e-4} if letter else {}),
     )
-    X = item_vectors(split, source)
+    X, folder = item_vectors(split, source), None if checkpoint is None else checkpoint / "tokenizer"
     if letter:
-        tokenizer.fit(X, collaborative(split, tokenizer.latent))
+        tokenizer.fit(X, collaborative(split, tokenizer.latent), folder)
     counts = split.train.item_counts(split.n_items).numpy()
     book = tokenizers.make_codebook(
-        tokenizer, X, resolve=choices.resolve, popularity=counts, vectors=source, most=choices.levels[-1]
-    )
+        tokenizer, X, resolve=choices.resolve, popularity=counts, vectors=source, most=choices.levels[-1],
+        checkpoint=folder,
+    )  # fmt: skip
     return noted(book, own, split.n_items)
 
 

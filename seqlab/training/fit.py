@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from torch import nn
 from seqlab.contracts import name_of
 from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
-from seqlab.optimization.loop import Loop, make_accelerator
+from seqlab.optimization.loop import Loop, epoch_seed, learning_rate, make_accelerator, make_optimizer
 from seqlab.optimization.options import Options
 from seqlab.optimization.state import read_state
 from seqlab.presets import usual_options
@@ -23,11 +25,15 @@ from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.runs.run import Run, load_run, write
 from seqlab.runtime import processes
 from seqlab.runtime.files import exclusive_lock
+from seqlab.runtime.progress import Progress
 from seqlab.runtime.text import listed
 from seqlab.tasks import rank
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
+
+CHECKPOINT = "checkpoint"
+"""The folder of a training's checkpoint, and of those of its stages, in `<out>.partial`."""
 
 
 def fit(
@@ -90,10 +96,15 @@ def fit(
         return _fit(model, split, options, out, resume, seen_filter)
 
 
-def prepare(model: nn.Module, split: Split) -> None:
-    """Let a system that learns something in one look at the training part do so; others are left alone."""
+def prepare(model: nn.Module, split: Split, checkpoint: Path | None = None) -> None:
+    """What a system learns before its main loss: in closed form (`prepare`), or in trained stages (`stages`).
+
+    checkpoint: the folder in which each stage keeps a checkpoint, from which it continues; None: none is kept.
+    """
     if hasattr(model, "prepare"):
         model.prepare(split)
+    if hasattr(model, "stages"):
+        model.stages(split, checkpoint)
 
 
 def _found(out: Path, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> Run:
@@ -118,7 +129,10 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     if processes.index() == 0:
         print(_beginning(model, split, validated), flush=True)
     with processes.propagate_errors():
-        prepare(model, split)
+        checkpoints = None if partial is None else partial / CHECKPOINT
+        if checkpoints is not None and not resume and processes.index() == 0:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        prepare(model, split, checkpoints)
     if processes.count() > 1:  # all begin with what the first has, to the last bit
         first, _ = processes.broadcast(model.state_dict())
         read_state(model, first, "process 0")
@@ -188,19 +202,26 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     """The epochs over the training part of a split."""
     chosen = identity(model, options, split, validation.seen_filter).chosen()
     if options.decay == "none":
-        chosen["options"].pop("epochs", None)  # training may go on for longer than it was begun for
+        chosen["options"].pop("epochs", None)  # a resumed training may have more epochs
     settings = json.dumps(chosen, sort_keys=True)
     accelerator, longest = make_accelerator(options.precision), model.config.max_length
-    train = split.train.to(accelerator.device)
+    train, seed = split.train.to(accelerator.device), options.seed
+    model.to(accelerator.device)
     loop = Loop(
         model,
-        lambda seed, share: train.training_batches(longest, options.tokens, seed, share),
-        split.train.targets_per_epoch(longest),
-        options,
+        lambda epoch, share: train.training_batches(longest, options.tokens, epoch_seed(seed, epoch), share),
+        make_optimizer(model, options),
+        functools.partial(learning_rate, options),
+        options.epochs,
         accelerator,
+        Progress(options.epochs, options.metric),
+        split.train.targets_per_epoch(longest),
+        seed,
+        options.clip,
         validation.measure,
         validation.stop,
-        None if partial is None else Checkpoint(partial / "checkpoint", settings),
+        None if partial is None else Checkpoint(partial / CHECKPOINT, settings),
+        compile=options.compile,
     )
     if len(set(processes.all_gather_text(settings))) > 1:
         raise ValueError("The processes of this training have different data or settings; give all the same.")

@@ -8,7 +8,7 @@ import torch
 
 from seqlab import decoding, figures
 from seqlab.datasets.history import batch_of
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import label
 from seqlab.ranking import check_k
 from seqlab.runtime.modules import device_of
@@ -251,12 +251,15 @@ class BeamSteps(View):
     def pick(self, item: int) -> None:
         """Show an item's prefix, rank and fate at every step."""
         self._followed = int(item)
-        table = figures.table(self.follow(self._followed)).body
-        places = ", ".join(
-            f"rank {ranks[item]:,} without a search in {text(name)}"
+        places = Html(", ").join(
+            Html("rank {:,} without a search in {}").format(ranks[item], text(name))
             for (_, ranks), name in zip(self._exact, self.names, strict=False)
         )
-        self.message.value = Html(f"<h4>{text(self._titles[item], 90)}</h4><div>{places}</div>{table}").markup
+        self.message.value = (
+            Html("<h4>{}</h4><div>{}</div>{}")
+            .format(text(self._titles[item], 90), places, figures.table(self.follow(self._followed)))
+            .markup
+        )
 
     def _draw(self, change: object = None) -> None:
         self._width = self.width.value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab import figures
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.distinctive_words import distinctive_words
@@ -208,15 +208,17 @@ class CodeTree(View):
         self.tree.show(self._render(pressable=True).markup)
         chosen = self._list()
         words = self.words.get(self.path, "") if self.path else "all codes"
-        self.where.value = Html(
-            f"<b>{text(_name(self.path))}</b> {len(chosen):,} item{'s' * (len(chosen) != 1)}: {text(words or '–')}"
-        ).markup
+        self.where.value = (
+            Html("<b>{}</b> {:,} item{}: {}")
+            .format(text(_name(self.path)), len(chosen), "s" * (len(chosen) != 1), text(words or "–"))
+            .markup
+        )
         listed = self.branch(self.path)
-        table = figures.table(listed.head(MAX_LISTED)).body
-        more = f"<div class='quiet'>and {len(listed) - MAX_LISTED:,} more</div>" if len(listed) > MAX_LISTED else ""
-        self.details.value = Html(
-            f"<h4>Items of {text(_name(self.path))}, the most frequent first</h4>{self._other_summary(chosen)}{table}{more}"
-        ).markup
+        more = Html("<div class='quiet'>and {:,} more</div>").format(len(listed) - MAX_LISTED)
+        self.details.value = Html("<h4>Items of {}, the most frequent first</h4>{}{}{}").format(
+            text(_name(self.path)), self._other_summary(chosen), figures.table(listed.head(MAX_LISTED)),
+            more if len(listed) > MAX_LISTED else "",
+        ).markup  # fmt: skip
 
     def _list(self) -> pd.DataFrame:
         """Fill the list of branches; returns the items of the open branch."""
@@ -237,16 +239,15 @@ class CodeTree(View):
         self._filling = False
         return chosen
 
-    def _other_summary(self, chosen: pd.DataFrame) -> str:
-        """The first codes of a branch's items in the other tokenizer, in a sentence (HTML)."""
+    def _other_summary(self, chosen: pd.DataFrame) -> Html:
+        """The first codes of a branch's items in the other tokenizer, as a sentence."""
         if self.other_items is None or not self.path:
-            return ""
+            return Html("")
         counts = chosen["there"].value_counts()
-        return (
-            f"<div>In {text(self.names[1])} these {len(chosen):,} items have {len(counts):,} different first "
-            f"code{'s' * (len(counts) != 1)}; the most frequent, {text(_name((counts.index[0],)))}, has "
-            f"{counts.iloc[0]:,} of them.</div>"
+        listed = Html("{:,} different first code{}; the most frequent, {}, has {:,} of them").format(
+            len(counts), "s" * (len(counts) != 1), text(_name((counts.index[0],))), counts.iloc[0]
         )
+        return Html("<div>In {} these {:,} items have {}.</div>").format(text(self.names[1]), len(chosen), listed)
 
     def item(self, item: int) -> Html:
         """One item's code in each tokenizer, and the items with the longest common prefix."""
@@ -258,10 +259,10 @@ class CodeTree(View):
             shared = (codes.to_numpy() == mine).cumprod(1).sum(1)
             order = [at for at in np.argsort(-shared, kind="stable") if frame.index[at] != item][:8]
             near = frame.iloc[order][["title"]].assign(code=_code_strings(frame.iloc[order]), shared=shared[order])
-            head = f"<h4>{text(name)}: {text(_name(tuple(mine)))}</h4><div class='quiet'>longest common prefix</div>"
-            cards.append(f"<div>{head}{figures.table(near).body}</div>")
+            card = Html("<div><h4>{}: {}</h4><div class='quiet'>longest common prefix</div>{}</div>")
+            cards.append(card.format(text(name), text(_name(tuple(mine))), figures.table(near)))
         title = text(self._titles[item], 90)
-        return Html(f"<h4>{title}</h4><div class='grid'>{''.join(cards)}</div>")
+        return Html("<h4>{}</h4><div class='grid'>{}</div>").format(title, Html("").join(cards))
 
 
 def _default_category(items: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab import figures
 from seqlab.evaluation.comparison import EVERYBODY, Standings
 from seqlab.figures.cost_quality import COSTS
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets import compared_runs, comparison_levels
 from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
@@ -193,9 +193,8 @@ class CompareSystems(View):
         two = comparison_levels.groups(self.slices(best, metric), pair)
         rows = self.users(best, metric, order="most").head(self._count)
         ten = comparison_levels.users(rows, pair, "most", self._several_seeds(best))
-        return Html(
-            f"{self._table(live=False).body}<h4>{text(words)}</h4>{two.body}"
-            f"<h4>The users on whom they differ most</h4>{ten.body}"
+        return Html("{}<h4>{}</h4>{}<h4>The users on whom they differ most</h4>{}").format(
+            self._table(live=False), text(words), two, ten
         )
 
     # rendering

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from seqlab import figures
 from seqlab.evaluation.comparison import EVERYBODY
 from seqlab.evaluation.metrics import INTERVALS
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def all_systems(
 
     left_out: the number of leaderboard rows that are not comparable, in words.
     """
-    table = figures.standings(board, metrics, reference, live, pick)
     key = (
         f"Below each number is its interval; dashes are {plain(reference, 40)}, the reference. {INTERVALS}. "
         "Differences are paired by user: ▲ better and ▼ worse where the interval excludes 0, ○ otherwise. "
@@ -45,7 +44,8 @@ def all_systems(
         )
     if left_out:
         key += f" {left_out} of the leaderboard left out: other data of this name, or another protocol."
-    return Html(f"{_paragraph(protocol)}{table.body}<div class='quiet'>{text(key)}</div>")
+    table = figures.standings(board, metrics, reference, live, pick)
+    return Html("{}{}<div class='quiet'>{}</div>").format(_paragraph(protocol), table, text(key))
 
 
 def groups(frame: pd.DataFrame, pair: Pair, live: bool = False) -> Html:
@@ -56,8 +56,8 @@ def groups(frame: pd.DataFrame, pair: Pair, live: bool = False) -> Html:
         f"For whom {plain(system, 40)} gains or loses: {metric} of both on the same users with 95 % intervals; "
         "▲ and ▼ mark differences whose interval excludes 0; lengths and counts are in quartiles of users."
     )
-    head = _back_header(f"{metric} of {system} beside {reference}, by groups of users") if live else ""
-    return Html(f"{head}{_paragraph(words)}{table.body}")
+    head = _back_header(f"{metric} of {system} beside {reference}, by groups of users") if live else Html("")
+    return head + _paragraph(words) + table
 
 
 def users(frame: pd.DataFrame, pair: Pair, order: Order, several_seeds: bool) -> Html:
@@ -65,7 +65,7 @@ def users(frame: pd.DataFrame, pair: Pair, order: Order, several_seeds: bool) ->
 
     several_seeds: whether a system has more than one seed.
     """
-    return Html(f"{_order_note(pair, order, several_seeds)}{figures.user_differences(frame, *pair).body}")
+    return _order_note(pair, order, several_seeds) + figures.user_differences(frame, *pair)
 
 
 def users_of_group(
@@ -82,20 +82,23 @@ def users_of_group(
     system, reference, metric = pair
     table = figures.user_differences(frame.head(shown), system, reference, metric, picked, live=True)
     names = {"system": plain(system, 40), "reference": plain(reference, 40)}
-    orders = " ".join(
-        f"<button type='button' data-press='order:{one}' aria-pressed='{str(one == order).lower()}'>"
-        f"{text(words.format(**names))}</button>"
+    orders = Html(" ").join(
+        Html("<button type='button' data-press='order:{}' aria-pressed='{}'>{}</button>").format(
+            one, str(one == order).lower(), text(words.format(**names))
+        )
         for one, words in ORDERS.items()
     )
     more = len(frame) - shown
-    rest = f"<button type='button' data-press='more:'>{min(more, step)} of {more:,} more</button>" if more > 0 else ""
+    rest = Html("<button type='button' data-press='more:'>{} of {:,} more</button>").format(min(more, step), more)
     whose = "all users" if group == EVERYBODY else f"{group[0]}: {group[1]}"
     head = _back_header(f"{len(frame):,} users, {whose}; {metric} of {system} and {reference}")
     words = _order_note(pair, order, several_seeds)
-    return Html(f"{head}{words}<div role='group' aria-label='order'>first where {orders}</div>{table.body}{rest}")
+    return Html("{}{}<div role='group' aria-label='order'>first where {}</div>{}{}").format(
+        head, words, orders, table, rest if more > 0 else ""
+    )
 
 
-def _order_note(pair: Pair, order: Order, several_seeds: bool) -> str:
+def _order_note(pair: Pair, order: Order, several_seeds: bool) -> Html:
     system, reference, metric = pair
     first = {
         "system": f"{plain(system, 40)} has the answer nearer to the top",
@@ -109,9 +112,9 @@ def _order_note(pair: Pair, order: Order, several_seeds: bool) -> str:
     )
 
 
-def _back_header(title: str) -> str:
-    return f"<div><button type='button' data-press='back:'>← Back</button> <b>{text(title)}</b></div>"
+def _back_header(title: str) -> Html:
+    return Html("<div><button type='button' data-press='back:'>← Back</button> <b>{}</b></div>").format(text(title))
 
 
-def _paragraph(words: str) -> str:
-    return f"<div>{text(words)}</div>"
+def _paragraph(words: str) -> Html:
+    return Html("<div>{}</div>").format(text(words))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import json
 import os
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.theme import CONFIG, as_html
+from seqlab.figures.html import Html, plotly_html
+from seqlab.figures.theme import CONFIG
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -27,7 +27,7 @@ def in_report() -> bool:
 
 
 class View:
-    """Base of the widgets: `view`, the interactive controls (None in a report), and `still()`, the same without a kernel.
+    """Base of the widgets: `view`, the controls (None in a report), and `still()`, the same without a kernel.
 
     A still is a plotly figure or has `markup` and `_repr_html_`.
     """
@@ -38,14 +38,12 @@ class View:
         raise NotImplementedError
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """In a report the still only, else the interactive view, and the still as text/html for pages without a kernel."""
+        """In a report the still only, else the interactive view, with the still as text/html for other pages."""
         name = type(self).__name__
         if self.view is not None:
             return {**self.view._repr_mimebundle_(), "text/plain": name, "text/html": self._fallback()}
         still = self.still()
-        content = (
-            {"text/html": still._repr_html_()} if hasattr(still, "markup") else {PLOTLY: json.loads(still.to_json())}
-        )
+        content = {"text/html": still.markup} if isinstance(still, Html) else {PLOTLY: json.loads(still.to_json())}
         return {"text/plain": f"{name} (still)", **content}
 
     def _fallback(self) -> str:
@@ -53,8 +51,8 @@ class View:
         try:
             still = self.still()
         except Exception as error:  # an error of the still must not hide the interactive view
-            return f"<p>{html.escape(sentence(error))}</p>"
-        return still._repr_html_() if hasattr(still, "markup") else as_html(still.to_plotly_json())
+            return Html("<p>{}</p>").format(sentence(error))
+        return still.markup if isinstance(still, Html) else plotly_html(still.to_plotly_json())
 
 
 def sentence(error: Exception) -> str:
@@ -126,10 +124,10 @@ class StatusLine:
             try:
                 action(*event)
             except Exception as error:  # Jupyter writes the traceback of a callback to a log only
-                folded = html.escape("".join(traceback.format_exception(error)))
                 self.view.value = (
-                    f"<div role='alert' style='color:#D55E00'>{html.escape(sentence(error))}</div>"
-                    f"<details><summary>Details</summary><pre style='font-size:11px'>{folded}</pre></details>"
+                    Html("<div role='alert'>{}</div><details><summary>Details</summary><pre>{}</pre></details>")
+                    .format(sentence(error), "".join(traceback.format_exception(error)))
+                    .markup
                 )
 
         return run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
 from seqlab.datasets.history import History, typed_history
-from seqlab.figures.tables import Html
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.ranking import check_k
@@ -94,7 +94,7 @@ class HistoryEditor(View):
             edits["with the order reversed"] = original.reversed()
         lists |= {caption: self.ranking(history) for caption, history in edits.items()}
         tables = figures.top_tens(lists)
-        return Html(f"<div>{self._summary()}; arrows are places gained or lost.</div>{tables.body}")
+        return Html("<div>{}; arrows are places gained or lost.</div>{}").format(self._summary(), tables)
 
     @property
     def _original_label(self) -> str:
@@ -104,12 +104,13 @@ class HistoryEditor(View):
     def _edited(self) -> bool:
         return self.history.items.tolist() != self._original.items.tolist()
 
-    def _summary(self) -> str:
-        """The user of the original history, and the number of events read (escaped)."""
+    def _summary(self) -> Html:
+        """The user of the original history, and the number of events read."""
         read, earlier = len(self._original), len(self._original.earlier)
         events = f"{read:,} event{'s' * (read != 1)} read"
         unread = f", {earlier:,} earlier ones not" if earlier else ""
-        return f"<b>User {figures.tables.text(user_label(self._split, self._original.user))}</b>, {events}{unread}"
+        user = text(user_label(self._split, self._original.user))
+        return Html("<b>User {}</b>, {}{}").format(user, events, unread)
 
     def _start(self, history: History) -> None:
         self._original = self.history = history
@@ -200,7 +201,9 @@ class HistoryEditor(View):
         self.events.index = chosen
         edits = sum(original is self._original for original, _ in self._undo_stack)
         count = f"{edits} edit{'s' * (edits != 1)}" if self._edited else "no edit yet"
-        self.message.value = f"{self._summary()}: {count}; arrows compare with {self._original_label}."
+        self.message.value = Html("{}: {}; arrows compare with {}.").format(
+            self._summary(), count, self._original_label
+        )
         now = self.ranking(self.history)
         self.lists.value = figures.top_tens({f"with {self._original_label}": self._first_list(now), "now": now}).markup
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from seqlab import figures
 from seqlab.figures import catalogue_maps
-from seqlab.figures.tables import Html, text
 from seqlab.inspection import projection
-from seqlab.items.vectors import from_model, own
+from seqlab.items.vectors import from_model, validated
 from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
@@ -46,7 +45,7 @@ class ItemMap(View):
         examples: list[int] | None = None,
         selection: Selection | None = None,
     ) -> None:
-        self._vectors = own(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
+        self._vectors = validated(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
         self._titles, self._seed, self.selection = titles_of(split), seed, selection
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
         self._items = split.log.items.assign(**{EVENTS: counts})
@@ -153,13 +152,8 @@ class ItemMap(View):
         """Mark an item and its ten nearest neighbours, and list them."""
         self._picked = int(item)
         near = self.neighbours(self._picked)
-        rows = "".join(
-            f"<tr><td class='n'>{row.cosine:.2f}</td><td>{text(row.title, 70)}</td></tr>" for row in near.itertuples()
-        )
-        self.near.value = Html(
-            f"<h4>{text(self._titles[self._picked], 90)}</h4>"
-            f"<div class='quiet'>nearest by cosine</div><table>{rows}</table>"
-        ).markup
+        listed = [(title, cosine, False) for title, cosine in zip(near["title"], near["cosine"], strict=True)]
+        self.near.value = figures.neighbours(self._titles[self._picked], {"by cosine": listed}).markup
         rings = catalogue_maps.rings(self._map_frame, self._picked, near["item"].tolist())
         with self.figure.batch_update():
             for old, ring in zip(self.figure.data[-2:], rings, strict=True):

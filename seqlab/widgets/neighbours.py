@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.tables import Html, text
+from seqlab import figures
+from seqlab.figures.html import Html
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model
 from seqlab.ranking import check_k
@@ -69,7 +70,8 @@ class Neighbours(View):
 
     def still(self) -> Html:
         """The lists of every item, side by side."""
-        return Html(f"<div class='quiet'>{INTRO}</div>{''.join(map(self._lists, self._items))}")
+        lists = Html("").join(map(self._lists, self._items))
+        return Html("<div class='quiet'>{}</div>{}").format(INTRO, lists)
 
     def _set_items(self, history: History) -> None:
         """Show the selected items if they are few, else the last of a history."""
@@ -79,18 +81,14 @@ class Neighbours(View):
         self._items = (now.items if chosen else history.items.flip(0)).tolist()
         self._items = list(dict.fromkeys(self._items))[:MAX_ITEMS]
 
-    def _lists(self, item: int) -> str:
+    def _lists(self, item: int) -> Html:
         nearest = self.nearest(item)
         shared = set.intersection(*({other for other, _ in listed} for listed in nearest.values()))
-        parts = []
-        for label, listed in nearest.items():
-            rows = "".join(
-                f"<tr{' class=hit' if other in shared and len(nearest) > 1 else ''}><td class='n'>{cosine:.2f}</td>"
-                f"<td>{text(self._titles[other], 60)}</td></tr>"
-                for other, cosine in listed
-            )
-            parts.append(f"<div><b>{text(label)}</b><table>{rows}</table></div>")
-        return f"<h4>Nearest to {text(self._titles[item], 90)}</h4><div class='grid'>{''.join(parts)}</div>"
+        lists = {
+            label: [(self._titles[other], cosine, other in shared and len(nearest) > 1) for other, cosine in listed]
+            for label, listed in nearest.items()
+        }
+        return figures.neighbours(self._titles[item], lists)
 
     def _controls(self) -> Any:
         import ipywidgets

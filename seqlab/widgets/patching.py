@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
 from seqlab.datasets.history import typed_history
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import labels, plain
 from seqlab.inspection import influence, patching
 from seqlab.ranking import check_k
@@ -102,16 +102,16 @@ class Patching(View):
         lines = [*_lines(INTRO), *_lines(self._summary()), *_lines(self._sentence(place, self.patched(*place)))]
         return figures.patched_places(self.grid, place, "<br>".join(lines))
 
-    def caption(self) -> str:
-        """The two users, the watched item, and its log-probabilities (escaped)."""
-        return f"<div>{text(self._summary())}</div>"
+    def caption(self) -> Html:
+        """The two users, the watched item, and its log-probabilities."""
+        return Html("<div>{}</div>").format(text(self._summary()))
 
     def result(self, tap: str, from_end: int) -> Html:
         """The result of one position, as a sentence and a list."""
         place = tap, from_end
         if self.grid[(self.grid["tap"] == tap) & (self.grid["from_end"] == from_end)].empty:
-            return Html(
-                f"<div>{text(tap)} has no position {from_end} from the end that both users have; choose another.</div>"
+            return Html("<div>{} has no position {} from the end that both users have; choose another.</div>").format(
+                text(tap), from_end
             )
         found = self.patched(*place)
         unpatched = influence.rerank(self._model, self.history, self.history, self._k, self._filter)
@@ -119,7 +119,7 @@ class Patching(View):
         titled = {
             name: frame.assign(title=[self._titles[item] for item in frame["item"]]) for name, frame in lists.items()
         }
-        return Html(f"<p>{text(self._sentence(place, found))}</p>{figures.top_tens(titled).body}")
+        return Html("<p>{}</p>{}").format(text(self._sentence(place, found)), figures.top_tens(titled))
 
     def _summary(self) -> str:
         """The same as `caption`, as plain text."""
@@ -210,7 +210,7 @@ class Patching(View):
         self.tap.options = self._taps()
         self.place.max = max(1, int(self.grid["from_end"].max()))
         self.tap.value, self.place.value = tap, from_end
-        self.about.value = Html(self.caption()).markup
+        self.about.value = self.caption().markup
         self._filling = False
         self._show_result()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.figures.html import Html, text
 from seqlab.figures.reasoning_path import MEASURES
-from seqlab.figures.tables import Html, text
 from seqlab.figures.theme import label, plain
 from seqlab.inspection import influence, projection, reasoning_steps, step_states, stopping
 from seqlab.items.vectors import from_model
@@ -159,12 +159,13 @@ class ReasoningSteps(View):
                 frame.assign(title=[self._titles[item] for item in frame["item"]]),
         })  # fmt: skip
         ranks = self.patched_ranks(step, other).query("step == @self.step_ranks.steps")
-        message = "; ".join(
-            f"the next item of {'this' if row.whose.startswith('this') else 'the other'} user, "
-            f"<b>{text(row.title, 60)}</b>: rank {row.before:,.10g} → {row.after:,.10g}"
+        message = Html("; ").join(
+            Html("the next item of {} user, <b>{}</b>: rank {:,.10g} → {:,.10g}").format(
+                "this" if row.whose.startswith("this") else "the other", text(row.title, 60), row.before, row.after
+            )
             for row in ranks.itertuples()
         )
-        return Html(f"<div>{message}.</div>{lists.body}")
+        return Html("<div>{}.</div>{}").format(message, lists)
 
     def show(self, history: History | int) -> None:
         """Show another history, or that of a user of the log."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.figures import user_cards
-from seqlab.figures.tables import Html
+from seqlab.figures.html import Html
 from seqlab.ranking import check_k, top_unseen
 from seqlab.runtime.modules import device_of
 from seqlab.tasks.next_item import full_history
@@ -71,7 +71,7 @@ class UserBrowser(View):
             "answer": self._titles[result.item],
             "rank": float(result.rank),
             "of": split.n_items,
-            "met": bool(result.seen),
+            "seen": bool(result.seen),
         }
 
     def still(self) -> Html:
@@ -80,7 +80,7 @@ class UserBrowser(View):
             return user_cards([self.card(user) for user in self._order[: self._count]])
         selected = set(self.selection.now.users.tolist())
         cards = user_cards([self.card(user) for user in [one for one in self._order if one in selected][: self._count]])
-        return Html(self.selection.still().body + cards.body)
+        return self.selection.still() + cards
 
     def _controls(self) -> Any:
         self.status = StatusLine()
@@ -128,7 +128,7 @@ class UserBrowser(View):
             self._picked(user)
         elif user is None:
             hint = "Pick a user in the list, or press Next." if len(self.list.users) else "The list is empty."
-            self.card_view.value, self._card_user = Html(f"<div>{hint}</div>").markup, None
+            self.card_view.value, self._card_user = Html("<div>{}</div>").format(hint).markup, None
 
     def _picked(self, user: int) -> None:
         self._move_slider(user)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.selection import UNDO_LIMIT
@@ -82,7 +82,7 @@ class UserList(View):
         """The first users as a table."""
         rows = self.frame()
         table = figures.table(rows.head(self._count).rename(columns={"selected": "selected items seen"}), 1)
-        return Html(f"<div>{text(self._summary(len(rows)))}</div>{table.body}")
+        return Html("<div>{}</div>{}").format(text(self._summary(len(rows))), table)
 
     def _update_base(self) -> None:
         """List the users of the current selection."""
@@ -157,7 +157,7 @@ class UserList(View):
         self.listed.options = options
         self._filling = False
         self._select_picked()
-        self.message.value = Html(f"<div class='quiet'>{text(self._summary(len(rows)))}</div>").markup
+        self.message.value = Html("<div class='quiet'>{}</div>").format(text(self._summary(len(rows)))).markup
 
     def _select_picked(self) -> None:
         self._filling = True

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.inspection.edits import edit_search
@@ -66,36 +66,39 @@ class WhatWouldChange(View):
         if edit is None:
             for edit in self._search(self._top[0] if self._item is None else self._item):  # noqa: B007
                 pass
-        return Html(f"<div class='quiet'>{INTRO}</div>{self.result(edit).body}")
+        return Html("<div class='quiet'>{}</div>{}").format(INTRO, self.result(edit))
 
     def result(self, edit: Edit, stopped: bool = False) -> Html:
         """An edit as a sentence, the cost of the search and its certainty, and the list before and after."""
-        shown = f"<p>{self.describe(edit)} {self.search_note(edit, stopped)}</p>"
+        shown = Html("<p>{} {}</p>").format(self.describe(edit), self.search_note(edit, stopped))
         if not edit.dropped:
-            return Html(shown + figures.top_tens({"the list": self._list(self.history)}).body)
+            return shown + figures.top_tens({"the list": self._list(self.history)})
         ranking = influence.rerank(self._model, self.history, edit.history, self._k, self._filter)
         lists = {
             "with the whole history": self._list(self.history),
             f"without {_event_count(edit)}": ranking.assign(title=[self._titles[item] for item in ranking["item"]]),
         }
         events = [self._titles[item] for item in self.history.items.tolist()]
-        dropped = figures.dropped_events(events, edit.dropped)
-        return Html(f"{shown}{figures.top_tens(lists).body}{dropped.body}")
+        return shown + figures.top_tens(lists) + figures.dropped_events(events, edit.dropped)
 
-    def describe(self, edit: Edit) -> str:
-        """The effect of the edit in a sentence (escaped)."""
-        name, who = f"<b>{text(self._titles[edit.item], 90)}</b>", text(user_label(self._split, self.history.user))
-        where, before = f"the top {edit.k} of user {who}", self._rank_label(edit.rank_before)
+    def describe(self, edit: Edit) -> Html:
+        """The effect of the edit in a sentence."""
+        name, before = Html("<b>{}</b>").format(text(self._titles[edit.item], 90)), self._rank_label(edit.rank_before)
+        where = Html("the top {} of user {}").format(edit.k, text(user_label(self._split, self.history.user)))
         if not edit.dropped and edit.found:
-            return f"{name} ({before}) is already {'in' if edit.into else 'out of'} {where}: nothing has to change."
+            place = "in" if edit.into else "out of"
+            return Html("{} ({}) is already {} {}: nothing has to change.").format(name, before, place, where)
         if not edit.dropped:
-            return f"No edit was found that {'brings' if edit.into else 'takes'} {name} ({before}) {_direction(edit)} {where}."
+            moves = "brings" if edit.into else "takes"
+            return Html("No edit was found that {} {} ({}) {} {}.").format(moves, name, before, _direction(edit), where)
         titles = [
-            f"<i>{text(self._titles[int(self.history.items[at])], 40)}</i> (event {at + 1})" for at in edit.dropped
+            Html("<i>{}</i> (event {})").format(text(self._titles[int(self.history.items[at])], 40), at + 1)
+            for at in edit.dropped
         ]
-        moved = f"goes from {before} to {self._rank_label(edit.rank_after)}"
-        outcome = f"{_direction(edit)} {where}" if edit.found else f"which is not yet {_direction(edit)} {where}"
-        return f"Without {', '.join(titles[:-1])}{' and ' * (len(titles) > 1)}{titles[-1]}, {name} {moved}, {outcome}."
+        listed = Html(", ").join(titles[:-1]) + " and " * (len(titles) > 1) + titles[-1]
+        after, direction = self._rank_label(edit.rank_after), _direction(edit)
+        outcome = direction if edit.found else f"which is not yet {direction}"
+        return Html("Without {}, {} goes from {} to {}, {} {}.").format(listed, name, before, after, outcome, where)
 
     def search_note(self, edit: Edit, stopped: bool = False) -> str:
         """Whether a smaller edit may exist, and the cost of the search, in sentences."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
 from seqlab.figures.histories import Measure
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import attention, influence
 from seqlab.ranking import check_k
@@ -48,8 +48,8 @@ class Why(View):
     ) -> None:
         if not hasattr(run.model, "score"):
             raise ValueError(
-                f"{run.system} returns lists without scoring the catalogue, so an event's influence is unknown; choose a "
-                "system that scores, such as sasrec"
+                f"{run.system} returns lists without scoring the catalogue, so an event's influence is unknown; "
+                "choose a system that scores, such as sasrec"
             )
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.ranks.seen_filter
@@ -66,38 +66,42 @@ class Why(View):
 
     def still(self) -> Html:
         """The influence, attention and surprise of every event, and the prediction before the most surprising one."""
-        moment = "" if self.most_surprising is None else self.prediction_before(self.most_surprising).body
-        return Html(f"<div class='quiet'>{INTRO}</div>{self.caption()}{self.measures().body}{moment}")
+        moment = "" if self.most_surprising is None else self.prediction_before(self.most_surprising)
+        return Html("<div class='quiet'>{}</div>{}{}{}").format(INTRO, self.caption(), self.measures(), moment)
 
     @property
     def most_surprising(self) -> int | None:
         """The position (from 0) of the most surprising event; None in a history of one event."""
         return None if self._surprise is None else self._surprise.attrs["position"]
 
-    def caption(self) -> str:
-        """The item, the events with most influence, and whether attention and influence agree (escaped)."""
+    def caption(self) -> Html:
+        """The item, the events with most influence, and whether attention and influence agree."""
         name, probability = text(self._titles[self.item], 90), math.exp(float(self._log_p[self.item]))
         place = f"number {self._top.index(self.item) + 1} of" if self.item in self._top else "not in"
-        message = (
-            f"<b>{name}</b> is {place} the top {len(self._top)} of user "
-            f"{text(user_label(self._split, self.history.user))}, with a probability of {probability:.2%}. "
+        user = text(user_label(self._split, self.history.user))
+        message = Html("<b>{}</b> is {} the top {} of user {}, with a probability of {:.2%}. ").format(
+            name, place, len(self._top), user, probability
         )
         if self._influence is None:
-            return f"<div>{message}There is only one event: add a second to see the influence of each.</div>"
+            message += "There is only one event: add a second to see the influence of each."
+            return Html("<div>{}</div>").format(message)
         values = self._influence["value"]
         best, worst = int(values.idxmax()), int(values.idxmin())
-        message += f"Event {best + 1}, {self._event(best)}, supports it most ({values[best]:+.2f} nats)"
+        message += Html("Event {}, {}, supports it most ({:+.2f} nats)").format(
+            best + 1, self._event(best), values[best]
+        )
         if values[worst] < 0:
-            message += f"; event {worst + 1}, {self._event(worst)}, reduces it most ({values[worst]:+.2f})"
+            message += Html("; event {}, {}, reduces it most ({:+.2f})").format(
+                worst + 1, self._event(worst), values[worst]
+            )
         if self._attention_values is not None:
             _, agree = influence.agreement(self._attention_values, self._influence)
             message += f". The influence of the events and the attention of {self._attention.readout_label()} {agree}"
         peak = self._surprise.set_index("position").loc[self.most_surprising]
-        message += (
-            f". The most most_surprising was event {self.most_surprising + 1}, {self._event(self.most_surprising)}: "
-            f"{peak['value']:.1f} nats, rank {peak['rank']:,.10g}."
+        message += Html(". The most surprising was event {}, {}: {:.1f} nats, rank {:,.10g}.").format(
+            self.most_surprising + 1, self._event(self.most_surprising), peak["value"], peak["rank"]
         )
-        return f"<div>{message}</div>"
+        return Html("<div>{}</div>").format(message)
 
     def measures(self) -> Html:
         """A table of events with influence, attention and surprise."""
@@ -123,12 +127,14 @@ class Why(View):
             "answer": self._titles[target],
             "rank": float(row["rank"]),
             "of": len(self._titles) - 1,
-            "met": target in before.items,
+            "seen": target in before.items,
         }
         probability = math.exp(-row["value"])
         message = (
-            f"The surprise of event {at + 1} is {row['value']:.2f} nats (probability {probability:.2g}). "
-            "All items are ranked here, seen items too."
+            f"Event {at + 1} cost {row['value']:.2f} nats: the model gave it {probability:.2g} of its probability."
+        )
+        return Html("<div>{} All items are ranked here, seen items too.</div>{}").format(
+            message, figures.user_cards([card])
         )
         return Html(f"<div>{message}</div>{figures.user_cards([card]).body}")
 
@@ -163,8 +169,8 @@ class Why(View):
     def _events(self) -> list[str]:
         return [self._titles[item] for item in self.history.items.tolist()]
 
-    def _event(self, at: int) -> str:
-        return f"<b>{text(self._titles[int(self.history.items[at])], 40)}</b>"
+    def _event(self, at: int) -> Html:
+        return Html("<b>{}</b>").format(text(self._titles[int(self.history.items[at])], 40))
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -197,7 +203,7 @@ class Why(View):
         self._filling = False
 
     def _update_caption(self) -> None:
-        self.message.value = Html(f"{self.caption()}{self.measures().body}").markup
+        self.message.value = (self.caption() + self.measures()).markup
 
     def _replace_history(self, history: History) -> None:
         if history.user != self.history.user:

@@ -31,7 +31,7 @@ def measure(n_items: int) -> tuple[float, float]:
     built = time.process_time() - began
     torch.manual_seed(0)
     model = models.build("tiger", n_items).eval()
-    model.ids.adopt(book)
+    model.ids.assign(book)
     items = torch.randint(1, n_items + 1, (USERS, HISTORY), generator=generator)
     parts = (items, items.double(), torch.full((USERS,), HISTORY), torch.arange(USERS))
     batches = [Batch(*(part[first : first + BATCH] for part in parts)) for first in range(0, USERS, BATCH)]

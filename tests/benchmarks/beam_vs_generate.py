@@ -59,7 +59,7 @@ def tiger(layout: str, codes: torch.Tensor):
     model = models.build("tiger", ITEMS, settings).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.08)
-    model.ids.adopt(CodeBook(codes, LEVELS))
+    model.ids.assign(CodeBook(codes, LEVELS))
     return model
 
 

@@ -101,7 +101,7 @@ def test_the_map_is_recoloured_and_an_item_found_by_keyboard(lab, with_parameter
         listed.focus()
         listed.press("ArrowDown")
         near = item_map.locator(".widget-html .sl")
-        expect(near).to_contain_text("nearest by cosine")
+        expect(near).to_contain_text("by cosine")
         expect(near.locator("tr")).to_have_count(10)
         opened.shot("02_item_map")
         opened.no_mishaps()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from seqlab import models, presets
 from seqlab.datasets import leave_one_out
 from seqlab.experiments import leaderboard
+from seqlab.optimization import options
 from seqlab.optimization.options import Options
 from seqlab.runs import identity
 from seqlab.training import fit
@@ -109,7 +110,7 @@ def test_an_option_that_comes_later_renames_no_run(monkeypatch: pytest.MonkeyPat
     split = leave_one_out(chain_log())
     one = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
     later = dataclasses.make_dataclass("Options", [("fresh", int, 5)], bases=(Options,), frozen=True, kw_only=True)
-    for module in (leaderboard, identity, presets):
+    for module in (leaderboard, identity, presets, options):
         monkeypatch.setattr(module, "Options", later)
     again = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
     assert again.options.fresh == 5 and again.folder == one.folder

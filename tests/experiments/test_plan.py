@@ -14,7 +14,7 @@ from seqlab.contracts import Card, Measurement
 from seqlab.experiments import leaderboard, plan
 from seqlab.experiments.plan import Comparison
 from seqlab.optimization.options import Options
-from seqlab.runtime.settings import types_of
+from seqlab.runtime.settings import field_types
 from tests.synthetic import chain_log
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def cards(monkeypatch: pytest.MonkeyPatch, **cards: Card) -> None:
 
 
 def test_every_arm_of_the_plan_has_settings_that_are_valid() -> None:
-    kinds = types_of(Options)
+    kinds = field_types(Options)
     for arm in {arm for one in plan.comparisons() for arm in one.arms} | {arm for arm, *_ in plan.tunings()}:
         system, *words = arm.split(":")
         chosen = dict(word.split("=") for word in words)

@@ -252,7 +252,7 @@ def test_no_title_becomes_markup_in_a_table():
             "answer": HOSTILE[1],
             "rank": 2.5,
             "of": 10,
-            "met": True,
+            "seen": True,
         }
     ]
     ranking = pd.DataFrame({"rank": range(1, 8), "title": HOSTILE, "moved": 1, "was": 2.0, "status": "up"})
@@ -266,12 +266,12 @@ def test_no_title_becomes_markup_in_a_table():
         for tag in ("<script", "<b>bold"):
             assert tag not in shown.markup
         assert "&lt;script&gt;" in shown.markup
-    assert "rank 2.5 of 10" in figures.user_cards(cards).body
+    assert "rank 2.5 of 10" in figures.user_cards(cards)
 
 
 def test_a_verdict_is_a_word_not_only_a_colour():
     rows = [(name, float("nan"), name, "s") for name in ("fine", "look", "trap")]
-    body = figures.smells(pd.DataFrame(rows, columns=["smell", "value", "verdict", "sentence"])).body
+    body = figures.smells(pd.DataFrame(rows, columns=["smell", "value", "verdict", "sentence"]))
     for words in ("✓ fine", "● look", "▲ trap"):
         assert words in body
     assert "nan" not in body
@@ -287,7 +287,7 @@ def test_arrows_say_what_moved():
         (float("nan"), "f", 4, float("nan"), "filtered"),
     ]
     frame = pd.DataFrame(rows, columns=["rank", "title", "was", "moved", "status"])
-    body = figures.top_tens({"now": frame}).body
+    body = figures.top_tens({"now": frame})
     for words in ("▲ 3", "▼ 1", "NEW", "▲ 26", "▼ 14", "was 3", "in the history now"):
         assert words in body
 

@@ -301,7 +301,7 @@ def test_no_edit_moves_a_system_that_ignores_the_history():
 
 
 def test_large_catalogues_are_scored_in_several_passes(monkeypatch):
-    monkeypatch.setattr(next_item, "SCORES_PER_BATCH", 4 * (N + 1))
+    monkeypatch.setattr(next_item, "MAX_SCORES", 4 * (N + 1))
     model, history = MODELS["sasrec"], random_history(3, 6)
     item = order_of(model, history)[0]
     found = smallest_edit(model, history, item, False, 1)

@@ -12,7 +12,7 @@ import torch
 
 from seqlab.datasets.log import make_log
 from seqlab.datasets.splits import leave_one_out
-from seqlab.items.vectors import collaborative, coverage, from_model, item_vectors, own, sentence, texts, tfidf
+from seqlab.items.vectors import collaborative, coverage, from_model, item_vectors, sentence, texts, tfidf, validated
 from seqlab.runtime.text import DataError
 
 torch.set_num_threads(1)
@@ -149,7 +149,7 @@ def test_vectors_of_your_own_are_checked(split):
     good = np.arange(24.0).reshape(12, 2)
     assert np.array_equal(item_vectors(split, good), good.astype(np.float32))
     padded = torch.tensor(np.vstack([np.full((1, 2), np.nan), good]), requires_grad=True)
-    assert np.array_equal(own(padded, 12), good.astype(np.float32))
+    assert np.array_equal(validated(padded, 12), good.astype(np.float32))
     for bad, says in (
         (good[:5], "12 item vectors are needed"),
         (good[:, 0], "must be a table"),
@@ -157,7 +157,7 @@ def test_vectors_of_your_own_are_checked(split):
         (np.full((12, 2), "a"), "must be numbers"),
     ):
         with pytest.raises(DataError, match=says):
-            own(bad, 12)
+            validated(bad, 12)
 
 
 def test_the_table_of_a_trained_system_gives_vectors(split):

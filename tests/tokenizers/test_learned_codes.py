@@ -23,19 +23,21 @@ def fitted():
 
 def test_errors_are_summed_over_features(fitted):
     x = torch.from_numpy((X - fitted.mean_) / fitted.scale_)
-    parts, codes = fitted.loss(x)
+    parts, codes = fitted.network_.parts(x)
     decoded = torch.from_numpy((fitted.decode(codes.numpy()) - fitted.mean_) / fitted.scale_)
     total = ((decoded - x) ** 2).sum() / len(x)
     torch.testing.assert_close(parts["reconstruction"], total, rtol=1e-3, atol=1e-3)
     mean = RQVAE(**SMALL, epochs=0, reconstruction="mean").fit(X)
     summed = RQVAE(**SMALL, epochs=0).fit(X)
-    ratio = summed.loss(x)[0]["reconstruction"].detach() / mean.loss(x)[0]["reconstruction"].detach()
+    ratio = (
+        summed.network_.parts(x)[0]["reconstruction"].detach() / mean.network_.parts(x)[0]["reconstruction"].detach()
+    )
     assert float(ratio) == pytest.approx(24, rel=1e-3)
 
 
 def test_every_level_pays_for_what_the_levels_before_left(fitted):
     x = torch.from_numpy((X - fitted.mean_) / fitted.scale_)
-    parts, codes = fitted.loss(x)
+    parts, codes = fitted.network_.parts(x)
     left, total = fitted.network_.encoder(x).detach(), 0.0
     for layer, column in zip(fitted.network_.quantiser.layers, codes.T, strict=True):
         assert torch.equal(torch.cdist(left, layer.codebook).argmin(1), column)
@@ -48,7 +50,7 @@ def test_the_encoder_gets_the_reconstruction_gradient_once_and_codes_do_not(fitt
     x = torch.from_numpy((X - fitted.mean_) / fitted.scale_)
     network = fitted.network_
     network.zero_grad()
-    fitted.loss(x)[0]["reconstruction"].backward()
+    fitted.network_.parts(x)[0]["reconstruction"].backward()
     got = network.encoder[-1].bias.grad.clone()
     assert not any(layer.codebook.requires_grad for layer in network.quantiser.layers)
     network.zero_grad()
@@ -181,7 +183,7 @@ def test_orthogonal_experts_look_from_different_sides():
     def alike(weight):
         fitted = ParallelVQ(**{**SMALL, "hidden": ()}, epochs=20, orthogonal=weight).fit(X)
         x = torch.from_numpy((X - fitted.mean_) / fitted.scale_)
-        return float(fitted.loss(x)["orthogonal"].detach()) / (weight * 24)
+        return float(fitted.network_.loss(x).parts["orthogonal"]) / (weight * 24)
 
     assert alike(1.0) < 0.5 * alike(1e-6)
 
@@ -204,4 +206,4 @@ def test_gates_are_shares_and_the_reconstruction_uses_them():
     words, _ = network.quantise(network.views(x))
     mixed = sum(gate[:, None] * one for gate, one in zip(torch.from_numpy(gates).T, words, strict=True))
     error = ((network.decoder(mixed) - x) ** 2).sum(1).mean()
-    torch.testing.assert_close(fitted.loss(x)["reconstruction"], error, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fitted.network_.loss(x).parts["reconstruction"], error, rtol=1e-3, atol=1e-3)

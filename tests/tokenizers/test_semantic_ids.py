@@ -59,7 +59,7 @@ def test_training_and_loading_leave_the_doctor_what_it_said(resolve, tmp_path):
 def test_codes_of_ones_own_are_told_by_what_was_done_with_them_not_by_the_settings(tmp_path):
     model = tiger(resolve="index")
     codes = torch.randint(3, (SPLIT.n_items + 1, 3), generator=torch.Generator().manual_seed(0))
-    model.ids.adopt(CodeBook(codes, (3, 3, 3), "mine", residual=(1.0, 0.5)))
+    model.ids.assign(CodeBook(codes, (3, 3, 3), "mine", residual=(1.0, 0.5)))
     said = codebook_report.doctor(model.ids.book)
     assert any(one.startswith("Collisions") and "the largest bucket holds" in one for one in said)
     store.save(model, tmp_path, "tiger", SPLIT.n_items)
@@ -94,7 +94,7 @@ def test_a_run_saved_without_these_facts_loads_and_says_what_its_settings_do(nam
 
 def test_moved_codes_are_the_same_and_changed_ones_are_not():
     ids = SemanticIds(SPLIT.n_items, Choices())
-    ids.adopt(semantic_ids(SPLIT, Choices()))
+    ids.assign(semantic_ids(SPLIT, Choices()))
     name = ids.book.name
     ids.codes.copy_(ids.codes.clone())
     assert ids.book.name == name
@@ -144,6 +144,6 @@ def test_defaults_suit_a_catalogue_of_which_most_items_have_the_same_words(syste
     items["title"] = np.where(items["item"] % 7 == 0, [f"red shoe {one % 9}" for one in items["item"]], "a thing")
     split = leave_one_out(make_log(frame, items=items[items["item"].isin(frame["item"])], title="title"))
     model = models.create(system, split)
-    model.prepare(split)
+    prepare(model, split)
     if model.config.resolve == "index":
         assert codebook_report.summary(model.ids.book)["largest bucket"] == 1

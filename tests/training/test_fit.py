@@ -205,8 +205,8 @@ def test_the_best_epoch_is_kept_not_the_last(monkeypatch):
 
     epoch = Loop._epoch
 
-    def watched(self, state, progress):
-        epoch(self, state, progress)
+    def watched(self, state):
+        epoch(self, state)
         seen.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
 
     monkeypatch.setattr(training, "metrics", worth)
@@ -467,6 +467,88 @@ print(killed)
 """
 
 
+def die_in_epoch(monkeypatch, epoch):
+    """Let the first training of a stage end right after this epoch's checkpoint."""
+    save = Checkpoint.save
+
+    def dying(self, state, *rest):
+        save(self, state, *rest)
+        if state.epoch == epoch:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "save", dying)
+
+
+STAGES = {
+    "famae": ("resid", {"field_epochs": 4, "levels": (4, 4, 16)}),
+    "rq_vae": ("tiger", {"tokenizer": "rq_vae", "levels": (8, 8, 16), "dropout": 0.2}),
+    "fsq": ("recgpt", {"levels": (27, 27), "values": (3, 3, 3), "dropout": 0.2}),
+    "parallel_vq": ("reg4rec", {"levels": (8, 8), "dropout": 0.2}),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_training_killed_in_a_stage_resumes_to_the_same_weights(stage, tmp_path):
+    system, settings = STAGES[stage]
+    brief = dataclasses.replace(OPTIONS, epochs=1)
+
+    def new():
+        return models.build(system, SPLIT.n_items, small(system, **settings), seed=1)
+
+    whole = fit(new(), SPLIT, brief)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        die_in_epoch(patched, 3)
+        fit(new(), SPLIT, brief, tmp_path / "run")
+    assert not (tmp_path / "run.partial" / "checkpoint" / "state.safetensors").exists(), "killed before the main loss"
+    resumed = fit(new(), SPLIT, brief, tmp_path / "run", resume=True)
+    assert same_weights(resumed, whole) and resumed.metrics["test"] == whole.metrics["test"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+
+
+def test_a_stage_killed_by_sigkill_resumes_to_the_same_weights(tmp_path):
+    command = [sys.executable, "-c", STAGE_KILL, str(tmp_path / "run")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    assert ended.returncode == -9, ended.stderr
+    checkpoint = tmp_path / "run.partial" / "checkpoint" / "famae" / "state.safetensors"
+    assert checkpoint.exists()
+    system, settings = STAGES["famae"]
+    runs = [
+        fit(models.build(system, SPLIT.n_items, small(system, **settings), seed=1), SPLIT, OPTIONS, out, resume=True)
+        for out in (None, tmp_path / "run")
+    ]
+    assert same_weights(*runs)
+
+
+STAGE_KILL = """
+import os, signal, sys
+from seqlab.models.semantic_ids.resid import FAMAE
+from tests.training.test_fit import OPTIONS, SPLIT, STAGES, fit, models, small
+
+loss, calls = FAMAE.loss, iter(range(10_000))
+
+def killed(self, batch):
+    if next(calls) == 2:  # in the third epoch: one has one batch
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(self, batch)
+
+FAMAE.loss = killed
+system, settings = STAGES["famae"]
+fit(models.build(system, SPLIT.n_items, small(system, **settings), seed=1), SPLIT, OPTIONS, sys.argv[1])
+"""
+
+
+def test_without_resume_a_stage_starts_again(tmp_path):
+    system, settings = STAGES["famae"]
+    brief = dataclasses.replace(OPTIONS, epochs=1)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+        die_in_epoch(patched, 1)
+        fit(models.build(system, SPLIT.n_items, small(system, **settings)), SPLIT, brief, tmp_path / "run")
+    other = small(system, **settings, field_rate=1e-2)
+    with pytest.raises(ValueError, match="was made with other settings or data"):
+        fit(models.build(system, SPLIT.n_items, other), SPLIT, brief, tmp_path / "run", resume=True)
+    fit(models.build(system, SPLIT.n_items, other), SPLIT, brief, tmp_path / "run")
+
+
 def test_a_folder_that_exists_is_not_written_over(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(FileExistsError, match="exists; choose another folder, or pass resume=True"):
@@ -515,7 +597,7 @@ def test_every_target_is_counted_and_the_loss_is_recorded(straight):
     state = State()
     model = fresh()
     loop = training._loop(model, SPLIT, OPTIONS, None, training._Validation(model, SPLIT, OPTIONS, False))
-    loop._epoch(state, progress.Progress(1, "ndcg@10"))
+    loop._epoch(state)
     assert state.targets == asked
 
 
@@ -529,7 +611,7 @@ def test_the_bar_shows_the_share_of_an_epochs_targets(monkeypatch):
     def bar(total, **_):
         return Bar(n=0, set_postfix_str=lambda *_, **__: None, close=lambda: None, write=print)
 
-    monkeypatch.setattr(progress, "live", lambda: True)
+    monkeypatch.setattr(progress, "interactive", lambda: True)
     monkeypatch.setattr("tqdm.auto.tqdm", bar)
     split = leave_one_out(log_of([list(range(1, 90)) for _ in range(60)], repeats=True))  # histories are cut to 8
     fit(models.build("sasrec", 89, small("sasrec")), split, Options(epochs=1, tokens=16, validate_every=1))

@@ -79,7 +79,7 @@ def tigers(split):
         model = models.build("tiger", split.n_items, settings)
         generator = torch.Generator().manual_seed(seed)
         codes = [torch.randint(size, (split.n_items + 1,), generator=generator) for size in sizes]
-        model.ids.adopt(CodeBook(torch.stack(codes, 1), sizes))
+        model.ids.assign(CodeBook(torch.stack(codes, 1), sizes))
         return fit(model, split, Options(epochs=1, tokens=128, seed=seed))
 
     return trained(0), trained(1)

@@ -124,7 +124,7 @@ def test_an_item_is_found_by_its_title_with_its_code_in_both(tree, books):
 
 
 def test_items_that_share_most_of_a_code_come_first(tree):
-    body = tree.item(1).body
+    body = tree.item(1)
     titles = re.findall(r"<td><bdi>(.*?)</bdi></td><td><bdi>([\d·]+)</bdi></td><td class='n'>(\d)", body)
     mine = [int(shared) for _, code, shared in titles if code.count("·") == 2]
     assert mine[0] == 3  # item 4 has the same tuple

@@ -87,8 +87,8 @@ def test_every_widget_is_tried() -> None:
 def test_a_still_is_drawn_for_every_system_that_fits(name, system, report) -> None:
     still = MADE[name](run(system)).still()
     if hasattr(still, "markup"):
-        assert len(still.body) > 40
-        assert name == "Workbench" or "role='alert'" not in still.body  # there a tab may tell that it does not fit
+        assert len(still) > 40
+        assert name == "Workbench" or "role='alert'" not in still  # there a tab may tell that it does not fit
     else:
         drawn = json.loads(still.to_json())["data"]
         assert drawn and any(size(trace) for trace in drawn)

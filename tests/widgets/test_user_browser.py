@@ -76,10 +76,10 @@ def test_what_cannot_be_read_is_told_and_changes_nothing(run, split, user, live)
 def test_the_editor_begins_with_a_typed_user_in_a_report_too(run, split, report):
     editor = widgets.HistoryEditor(run, split, history=ids(split, [5, 7, 3]))
     assert editor.history.items.tolist() == [5, 7, 3]
-    body = editor.still().body
+    body = editor.still()
     assert "(typed in)" in body and body.count("<table>") == 4
     editor.read(ids(split, [4] * 12))
-    assert len(editor.history) == 8 and "4 earlier ones not" in editor.still().body
+    assert len(editor.history) == 8 and "4 earlier ones not" in editor.still()
 
 
 def test_enter_adds_what_was_searched_for(run, split, user, live):
@@ -139,23 +139,25 @@ def test_a_system_of_lists_has_an_editor_but_no_why(tigers, split, user, live):
     for _ in range(3):
         editor.buttons["Drop"].click()
     assert not editor.status.view.value and "now" in editor.lists.value
-    assert "without the last event" in editor.still().body
+    assert "without the last event" in editor.still()
     for widget in (widgets.Why, widgets.Patching):
         with pytest.raises(ValueError, match="makes lists without scoring"):
             widget(tigers[0], split)
-    assert widgets.WhatWouldChange(tigers[0], split, user).still().body
+    assert widgets.WhatWouldChange(tigers[0], split, user).still()
 
 
 def test_why_tells_what_the_model_says(run, split, history, live):
     why = widgets.Why(run, split, history)
-    assert [item for _, item in why.item_choice.options] == influence.rerank(run.model, history, history)["item"].tolist()
+    assert [item for _, item in why.item_choice.options] == influence.rerank(run.model, history, history)[
+        "item"
+    ].tolist()
     asked = why.item_choice.options[3][1]
     why.item_choice.value = asked
     worth = influence.leave_one_out(run.model, history, asked)["value"]
     best = int(worth.idxmax())
     assert f"Event {best + 1}, " in why.message.value and f"{worth[best]:+.2f} nats" in why.message.value
     assert all(f"<span>{value:+.2f}</span>" in why.message.value for value in worth)
-    assert "Spearman" in why.message.value and why.message.value.count("class='asked'") == 1
+    assert "Spearman" in why.message.value and why.message.value.count("class='marked'") == 1
     why.show(history.drop(0))
     assert why.item == asked and why.item_choice.value == asked and not why.status.view.value
     why.show(typed_history(split, ["Thing 20", "Thing 21"]))
@@ -195,7 +197,7 @@ def test_one_event_alone_is_told_not_failed(run, split, history, live):
     changing = widgets.WhatWouldChange(run, split, one)
     changing.buttons["Take it out"].click()
     assert "No edit was found" in changing.message.value
-    assert widgets.HistoryEditor(run, split, history=ids(split, [5])).still().body.count("<table>") == 1
+    assert widgets.HistoryEditor(run, split, history=ids(split, [5])).still().count("<table>") == 1
 
 
 def test_attention_over_the_parts_of_an_event_is_added_up(split, history, live):
@@ -230,7 +232,7 @@ def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, l
     assert f"from rank 10 to rank {found.rank_after:,.10g}, out of the top 10" in changing.message.value
     assert changing.message.value.count(">dropped<") == len(found.dropped)
     assert f"{found.scored:,} histor" in changing.message.value and "(certain)" in changing.message.value
-    assert changing.message.value.endswith(f"{changing.still().body.split('</div>', 1)[1]}</div>")
+    assert changing.message.value.endswith(f"{changing.still().split('</div>', 1)[1]}</div>")
     enter(changing.picker.search)
     assert "search for one" in changing.status.view.value
     changing.picker.found.value = order[10] if order[10] in dict(map(reversed, changing.picker.found.options)) else None

@@ -107,7 +107,7 @@ def test_users_are_browsed_by_slider_and_buttons(run, split, live):
     assert browser.card_view.value == first
     browser.previous.click()
     assert browser.position.value == 1
-    assert browser.still().body.count("class='card'") == 3
+    assert browser.still().count("class='card'") == 3
 
 
 def test_a_card_tells_what_happened(run, split, live):
@@ -120,7 +120,7 @@ def test_a_card_tells_what_happened(run, split, live):
         titles = ["", *split.log.items["title"]]
         assert card["history"] == [titles[item] for item in history[-10:]]
         assert card["earlier"] == max(0, len(history) - 10)
-        assert card["met"] == (answer in history)
+        assert card["seen"] == (answer in history)
         assert (card["hit"] > 0) == (card["rank"] <= 10)
         assert len(card["recommended"]) == 10
 
@@ -140,7 +140,7 @@ def test_a_card_lists_what_evaluation_ranks_where_seen_items_are_filtered(reques
             assert card["hit"] > 0
         if system == "run":
             assert (card["hit"] > 0) == (card["rank"] <= 20) and card["hit"] in (0, card["rank"])
-    assert any(card["met"] and card["hit"] for card in cards)
+    assert any(card["seen"] and card["hit"] for card in cards)
 
 
 def test_a_list_of_no_length_is_refused(run, tigers, split, live):
@@ -339,7 +339,7 @@ def test_editor_still_holds_three_ready_edits(run, split):
     from seqlab.datasets.history import history_of
 
     editor = widgets.HistoryEditor(run, split, user=max_user(split))
-    body = editor.still().body
+    body = editor.still()
     assert body.count("<table>") == 4
     for words in ("true history", "without the last event", "most influential", "order reversed"):
         assert words in body

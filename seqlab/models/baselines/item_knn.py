@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, NonNegativeFloat, Settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -42,12 +43,12 @@ TINY = {}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings."""
 
-    max_length: int | None = None  # the whole history is summed over
-    neighbours: int = 100  # kept per item
-    shrink: float = 10.0  # users added to the denominator: mistrusts similarities that rest on few
+    max_length: Count | None = None  # the whole history is summed over
+    neighbours: Count = 100  # kept per item
+    shrink: NonNegativeFloat = 10.0  # users added to the denominator: mistrusts similarities that rest on few
 
 
 class ItemKNN(nn.Module):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, NonNegativeFloat, Settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -41,12 +42,12 @@ TINY = {}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings; a first-order chain is `gaps=1, max_length=1`."""
 
-    max_length: int | None = 10  # most recent events read
-    gaps: int = 10  # how many events apart two items may be to count as a transition
-    discount: float = 0.8  # weight of an event of the history against that of the one after it
+    max_length: Count | None = 10  # most recent events read
+    gaps: Count = 10  # how many events apart two items may be to count as a transition
+    discount: NonNegativeFloat = 0.8  # weight of an event of the history against that of the one after it
 
 
 class Markov(nn.Module):

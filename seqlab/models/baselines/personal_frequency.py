@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, NonNegativeFloat, Settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -35,11 +36,11 @@ TINY = {}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings."""
 
-    max_length: int | None = None  # the whole history is counted
-    discount: float = 1.0  # weight of an event against that of the one after it; 1 counts all alike
+    max_length: Count | None = None  # the whole history is counted
+    discount: NonNegativeFloat = 1.0  # weight of an event against that of the one after it; 1 counts all alike
 
 
 class PersonalFrequency(nn.Module):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, Settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -33,10 +34,10 @@ TINY = {}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Nothing to set."""
 
-    max_length: int | None = 1  # no event is read; one keeps the batches small
+    max_length: Count | None = 1  # no event is read; one keeps the batches small
 
 
 class Popularity(nn.Module):

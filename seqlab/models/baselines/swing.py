@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, Settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -42,15 +43,15 @@ TINY = {}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with those of ManCAR's paper beside them."""
 
-    max_length: int | None = None  # most recent items summed over; None: the whole history
-    neighbours: int = 100  # kept per item; paper 100
+    max_length: Count | None = None  # most recent items summed over; None: the whole history
+    neighbours: Count = 100  # kept per item; paper 100
     active: float = 5.0  # mistrusts users who met few items less; paper 5
     common: float = 1.0  # added to what two users share; paper 1
     power: float = 0.3  # how little an active user counts; paper .3
-    users: int | None = None  # of an item that are read at most, drawn at random; paper 10 of each pair of items
+    users: Count | None = None  # of an item that are read at most, drawn at random; paper 10 of each pair of items
 
 
 class Swing(nn.Module):

@@ -28,6 +28,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tracing import KINDS, Layout
 
 CARD = Card(
@@ -53,16 +54,16 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
-    max_length: int = 50  # most recent events read; paper 50, 200 on ml-1m
-    dim: int = 64  # paper 64
-    layers: int = 2  # paper 2
-    heads: int = 2  # paper 2
-    dropout: float = 0.2  # paper .2, .5 on beauty
-    mask: float = 0.2  # probability that an item is masked; paper .2 on ml-1m, .6 on beauty
-    last_only: float = 0.3  # share of rows of which only the last item is masked; RecBole .5
+    max_length: Count = 50  # most recent events read; paper 50, 200 on ml-1m
+    dim: Count = 64  # paper 64
+    layers: Count = 2  # paper 2
+    heads: Count = 2  # paper 2
+    dropout: Share = 0.2  # paper .2, .5 on beauty
+    mask: Share = 0.2  # probability that an item is masked; paper .2 on ml-1m, .6 on beauty
+    last_only: Share = 0.3  # share of rows of which only the last item is masked; RecBole .5
 
 
 class BERT4Rec(nn.Module):

@@ -28,6 +28,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tracing import Tap
 
 CARD = Card(
@@ -50,16 +51,16 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "dropout": 0.0, "negatives": 8}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with those of the authors' tuned runs beside them."""
 
-    max_length: int = 50  # most recent events read; the authors read whole sessions
-    dim: int = 64  # 224 to 512
-    layers: int = 1  # 1
-    dropout: float = 0.3  # .2 to .45
+    max_length: Count = 50  # most recent events read; the authors read whole sessions
+    dim: Count = 64  # 224 to 512
+    layers: Count = 1  # 1
+    dropout: Share = 0.3  # .2 to .45
     loss: Literal[losses.Name, "bpr_max"] = "softmax"  # sampled softmax or bpr_max
-    negatives: int = 2048  # drawn by the sampling losses, shared by the batch; 2048
-    calibration: float = 0.75  # gbce's t
+    negatives: Count = 2048  # drawn by the sampling losses, shared by the batch; 2048
+    calibration: Share = 0.75  # gbce's t
     elu: float = 0.5  # bpr_max: how far below 0 a score may count; .5
     score_penalty: float = 1.0  # bpr_max: weight of the negatives' squared scores; 1.95
 

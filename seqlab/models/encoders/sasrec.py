@@ -26,6 +26,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, Settings, Share
 
 CARD = Card(
     claim="Self-attention beats Markov chains and recurrent nets.",
@@ -54,17 +55,17 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0, "ne
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the 2018 paper's beside them."""
 
-    max_length: int = 50  # most recent events read; paper 50, 200 on ml-1m
-    dim: int = 64  # paper 50
-    layers: int = 2  # paper 2
-    heads: int = 2  # paper 1
-    dropout: float = 0.3  # paper .5, .2 on ml-1m
+    max_length: Count = 50  # most recent events read; paper 50, 200 on ml-1m
+    dim: Count = 64  # paper 50
+    layers: Count = 2  # paper 2
+    heads: Count = 2  # paper 1
+    dropout: Share = 0.3  # paper .5, .2 on ml-1m
     loss: losses.Name = "softmax"  # paper bce
-    negatives: int = 256  # drawn by the sampling losses; paper 1
-    calibration: float = 0.75  # gbce's t
+    negatives: Count = 256  # drawn by the sampling losses; paper 1
+    calibration: Share = 0.75  # gbce's t
 
 
 class SASRec(nn.Module):

@@ -29,6 +29,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
@@ -52,16 +53,16 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings: those of SASRec, and which vectors; ReSID's paper does not give its control's."""
 
-    max_length: int = 50  # most recent events read
-    dim: int = 64
-    layers: int = 2
-    heads: int = 2
-    dropout: float = 0.3
+    max_length: Count = 50  # most recent events read
+    dim: Count = 64
+    layers: Count = 2
+    heads: Count = 2
+    dropout: Share = 0.3
     vectors: str | None = None  # of items.vectors; none: as for codes, tfidf+collaborative, or the latter without words
-    vector_dim: int = 128  # width of the vectors at most; narrower ones are filled up with zeros
+    vector_dim: Count = 128  # width of the vectors at most; narrower ones are filled up with zeros
     ids: bool = True  # false: items are their vectors alone
 
 
@@ -107,10 +108,10 @@ class SASRecSide(nn.Module):
 
     def prepare(self, split: Split) -> None:
         """Look up the item vectors, from item text and training events alone; those given with `adopt` stay."""
-        from seqlab.items.vectors import item_vectors, usual
+        from seqlab.items.vectors import default_source, item_vectors
 
         if not bool(self.items.vectors.any()):
-            self.adopt(item_vectors(split, self.config.vectors or usual(split.log)))
+            self.adopt(item_vectors(split, self.config.vectors or default_source(split.log)))
 
     def adopt(self, vectors: np.ndarray | Tensor) -> None:
         """Take these item vectors (N, d). Raises `ValueError` where they are too wide, too many or not numbers."""

@@ -37,6 +37,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, Settings, Share
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -63,29 +64,29 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them. context=False and teacher=False is reasoning alone."""
 
-    steps: int = 3  # thoughts after the plain encoder's state; paper 1 to 5, by dataset
-    max_length: int = 50  # most recent events read; paper 50
-    dim: int = 64  # paper 256
-    layers: int = 2  # paper 2
-    heads: int = 2  # paper 2
-    dropout: float = 0.3  # paper .5
-    thought_dropout: float | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
+    steps: NonNegativeInt = 3  # thoughts after the plain encoder's state; paper 1 to 5, by dataset
+    max_length: Count = 50  # most recent events read; paper 50
+    dim: Count = 64  # paper 256
+    layers: Count = 2  # paper 2
+    heads: Count = 2  # paper 2
+    dropout: Share = 0.3  # paper .5
+    thought_dropout: Share | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
     context: bool = True  # read neighbours of the last items; paper yes
-    triggers: int = 4  # last items whose neighbours are read; paper 4
-    neighbours: int = 7  # of each of them; paper 7
+    triggers: Count = 4  # last items whose neighbours are read; paper 4
+    neighbours: Count = 7  # of each of them; paper 7
     teacher: bool = True  # the prior over target and neighbours of the last item; paper yes
-    taught: int = 10  # those neighbours; paper 10
+    taught: Count = 10  # those neighbours; paper 10
     prior: float = 0.1  # lambda, the weight of the teacher; paper tuned by dataset
     gamma: float = 1.0  # how flat the teacher is at the last step; paper 1
     rescale: bool = True  # bring a thought to the norm of items; paper yes
-    base: float = 1.0  # temperature of the first step; paper 1
+    base: PositiveFloat = 1.0  # temperature of the first step; paper 1
     growth: float = 2.0  # a: how fast temperatures grow with the step; paper 2
-    epsilon: float = 0.0  # stop below this KL, 0 = never; `model.epsilon.fill_()` sets another; code 1e-4 to .1
-    cuts: int = 4  # histories learned from per user and epoch, cut at random; paper all
-    users: int | None = None  # of an item that the graph reads at most; None: all; paper 10 of each pair of items
+    epsilon: NonNegativeFloat = 0.0  # stop below this KL, 0 = never; `model.epsilon.fill_()` sets it; code 1e-4 to .1
+    cuts: Count = 4  # histories learned from per user and epoch, cut at random; paper all
+    users: Count | None = None  # of an item that the graph reads at most; None: all; paper 10 of each pair of items
 
 
 class ManCAR(nn.Module):

@@ -37,6 +37,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
 from seqlab.tracing import Layout, Tap
 
 CARD = Card(
@@ -62,27 +63,27 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them. steps=0 is the backbone alone."""
 
     backbone: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
     objective: Literal["prl", "erl", "last"] = "prl"  # last: cross-entropy of the last state alone
-    steps: int = 2  # thoughts before the answer; paper 2
+    steps: NonNegativeInt = 2  # thoughts before the answer; paper 2
     reason_positions: bool = True  # paper yes
-    max_length: int = 50  # most recent events read; paper 50
-    dim: int = 64  # paper 256
-    layers: int = 2  # paper 2
-    heads: int = 2  # paper 2; gru4rec has none
-    dropout: float = 0.3  # paper .5
-    thought_dropout: float | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
-    tau: float = 1.0  # temperature of the answer; code .07, swept from .05 to 5
+    max_length: Count = 50  # most recent events read; paper 50
+    dim: Count = 64  # paper 256
+    layers: Count = 2  # paper 2
+    heads: Count = 2  # paper 2; gru4rec has none
+    dropout: Share = 0.3  # paper .5
+    thought_dropout: Share | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
+    tau: PositiveFloat = 1.0  # temperature of the answer; code .07, swept from .05 to 5
     alpha: float = 2.0  # prl: how much hotter each step is than the next; code 5, swept from 1 to 10
     gamma: float = 0.01  # prl: standard deviation of the noise on thoughts; .01
     contrast: float = 1.0  # prl: weight of noisy against clean thoughts; paper 1, 0: no noisy ones
     diversity: float = 0.005  # erl: weight of the divergence between steps; code .05, at which it ran away here
-    share: float = 0.3  # prl: positions of a history from which it thinks, drawn anew each time; paper all
-    compared: int = 128  # erl: positions of a batch at which steps are kept apart; paper all
-    cuts: int = 4  # bert4rec: histories learned from per user and epoch, cut at random; paper all
+    share: Share = 0.3  # prl: positions of a history from which it thinks, drawn anew each time; paper all
+    compared: Count = 128  # erl: positions of a batch at which steps are kept apart; paper all
+    cuts: Count = 4  # bert4rec: histories learned from per user and epoch, cut at random; paper all
 
 
 class ReaRec(nn.Module):

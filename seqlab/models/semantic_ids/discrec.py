@@ -23,18 +23,21 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from seqlab import contracts, decoding
-from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
-from seqlab.datasets.sequences import Batch
+from seqlab.contracts import Card, Measurement, Published
+from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import How
-from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
-from seqlab.tracing import Layout, Tap
+from seqlab.tokenizers.semantic_ids import semantic_ids
+from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
+    from seqlab.tokenizers.codebook import CodeBook
 
 CARD = Card(
     claim="Disentangled codes beat TIGER's.",
@@ -60,62 +63,41 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
     branch: Literal["within_item", "alone", "none"] = "within_item"  # alone: as large, no looks; none: TIGER
     gate: bool = True  # paper yes; no: the branches' mean
     places: bool = True  # the branch knows a code's place in its item; paper yes
-    feed: int = 256  # width of the branch's ReLU layer; paper 1024
-    max_length: int = 20  # most recent items read; paper 20
-    dim: int = 64  # paper 128
-    layers: int = 2  # of the decoder, and of the encoder where there is one; paper 4
-    heads: int = 2  # of the generator; paper 6 of 64. The branch has 2
-    dropout: float = 0.2  # paper .1
-    levels: tuple[int, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
+    feed: Count = 256  # width of the branch's ReLU layer; paper 1024
+    max_length: Count = 20  # most recent items read; paper 20
+    dim: Count = 64  # paper 128
+    layers: Count = 2  # of the decoder, and of the encoder where there is one; paper 4
+    heads: Count = 2  # of the generator; paper 6 of 64. The branch has 2
+    dropout: Share = 0.2  # paper .1
+    levels: tuple[Count, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper LLaMA
     resolve: How = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
-    width: int = 20  # of the beam, at least; a longer list needs a wider one; paper 20
-    cuts: int = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
+    width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 20
+    cuts: Count = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
 
 
-class DiscRec(nn.Module):
+class DiscRec(SemanticIdModel):
     """P(item | history) = product over levels of P(code | codes before it, history), all read through two branches."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__()
-        self.config = config
         encoder = config.layout == "encoder_decoder"
 
         def mix(written: bool) -> Branches:
             return Branches(config, causal=written or not encoder, writes=written)
 
-        self.writer = SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None)
-        self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config)
+        super().__init__(config, n_items, SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None))
 
-    def prepare(self, split: Split) -> None:
-        """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
-        if not self.ids.known:
-            self.ids.adopt(semantic_ids(split, self.config))
-
-    def loss(self, batch: Batch) -> Loss:
-        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        return self.writer.loss(batch, self.ids.codes, self.config.cuts)
-
-    def layout(self, batch: Batch) -> Layout:
-        """What the tokens of the histories are: a start, then the codes of each item."""
-        return self.writer.layout(batch.items)
-
-    def decoder(self, batch: Batch) -> contracts.Decoder:
-        """The model about to write the next item's codes for these users; the histories are read here, once."""
-        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
-
-    def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.recommend(self, batch, k)
+    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
+        """The codes of `config.tokenizer`."""
+        return semantic_ids(split, self.config, checkpoint=checkpoint)
 
 
 class Branches(nn.Module):

@@ -36,11 +36,14 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, noted, semantic_ids
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
 
 CARD = Card(
@@ -71,23 +74,23 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
-    max_length: int = 50  # most recent items read; paper 256
-    dim: int = 64  # paper 768
-    layers: int = 2  # paper 3
-    heads: int = 2  # paper 12
-    dropout: float = 0.2  # paper .1
-    levels: tuple[int, ...] = (15_360, 15_360, 15_360, 15_360)  # codes per slot at most; as the paper
-    values: tuple[int, ...] = (8, 8, 8, 6, 5)  # FSQ's grid, whose product is a slot's codes; as the paper
+    max_length: Count = 50  # most recent items read; paper 256
+    dim: Count = 64  # paper 768
+    layers: Count = 2  # paper 3
+    heads: Count = 2  # paper 12
+    dropout: Share = 0.2  # paper .1
+    levels: tuple[Count, ...] = (15_360, 15_360, 15_360, 15_360)  # codes per slot at most; as the paper
+    values: tuple[Count, ...] = (8, 8, 8, 6, 5)  # FSQ's grid, whose product is a slot's codes; as the paper
     tokenizer: str = "fsq"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     vectors: str | None = None  # of items.vectors; none: tfidf, or collaborative without words; paper MPNet
     resolve: How = "none"  # equal tuples; paper none
     dense: bool = True  # read the raw chunk of the vector beside its code; paper yes
-    chunk: int = 16  # numbers of a vector per slot at most; paper 192
+    chunk: Count = 16  # numbers of a vector per slot at most; paper 192
     per_item: bool = False  # score with a code's probability shared out among the items that have it; paper no
-    width: int = 20  # of the beam that `beams` shows; paper 20
+    width: Count = 20  # of the beam that `beams` shows; paper 20
 
 
 class RecGPT(nn.Module):
@@ -119,23 +122,25 @@ class RecGPT(nn.Module):
         self.ids = SemanticIds(n_items, config)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 
-    def prepare(self, split: Split) -> None:
-        """Tokenize the catalogue with `config.tokenizer` and cut its vectors; what `ids.adopt` and `cut` took stays."""
-        from seqlab.items.vectors import has_words, item_vectors
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Tokenize the catalogue with `config.tokenizer` and cut its vectors, unless `ids.assign` and `cut` have."""
+        from seqlab.items.vectors import item_vectors, words_or_collaborative
         from seqlab.tokenizers import make_codebook
         from seqlab.tokenizers.fsq import FSQ
 
         config = self.config
-        usual = "tfidf" if has_words(split.log) else "collaborative"  # of words alone, if there are any
-        source = config.vectors or usual
+        source = config.vectors or words_or_collaborative(split.log)
+        folder = None if checkpoint is None else checkpoint / "tokenizer"
         if not self.ids.known and config.tokenizer == "fsq":
             X, counts = of_length_1(item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
             grid = FSQ(levels=self.told, values=config.values)
-            most = config.levels[-1]
-            book = make_codebook(grid, X, resolve=config.resolve, popularity=counts, vectors=source, most=most)
-            self.ids.adopt(noted(book, config.levels[: self.told], split.n_items))
+            book = make_codebook(
+                grid, X, resolve=config.resolve, popularity=counts, vectors=source, most=config.levels[-1],
+                checkpoint=folder,
+            )  # fmt: skip
+            self.ids.assign(noted(book, config.levels[: self.told], split.n_items))
         elif not self.ids.known:
-            self.ids.adopt(semantic_ids(split, replace(config, vectors=source)))
+            self.ids.assign(semantic_ids(split, replace(config, vectors=source), checkpoint=checkpoint))
         if self.dense and not bool(self.chunks.any()):
             self.cut(of_length_1(item_vectors(split, source)))
 
@@ -144,9 +149,9 @@ class RecGPT(nn.Module):
 
         Raises `ValueError` for more numbers than the slots hold, and for another number of items.
         """
-        from seqlab.items.vectors import own
+        from seqlab.items.vectors import validated
 
-        x, slots = torch.from_numpy(own(X, len(self.ids.codes) - 1)), self.told
+        x, slots = torch.from_numpy(validated(X, len(self.ids.codes) - 1)), self.told
         if x.shape[1] > slots * self.config.chunk:
             raise ValueError(
                 f"vectors of {x.shape[1]} numbers do not fit {slots} slots of {self.config.chunk}; "

@@ -32,11 +32,14 @@ from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
 from seqlab.layers.transformer import Block
+from seqlab.runtime.settings import Count, PositiveFloat, Settings, Share
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
 
 CARD = Card(
@@ -55,26 +58,26 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the re-implementation's beside some; `order`, `width`, `prune` may change on a trained model."""
 
-    max_length: int = 50  # most recent items read
-    dim: int = 64  # 128
-    layers: int = 2  # of the history; 3. A path has one, as there
-    heads: int = 2
-    dropout: float = 0.2
-    levels: tuple[int, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
+    max_length: Count = 50  # most recent items read
+    dim: Count = 64  # 128
+    layers: Count = 2  # of the history; 3. A path has one, as there
+    heads: Count = 2
+    dropout: Share = 0.2
+    levels: tuple[Count, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
     tokenizer: str = "parallel_vq"  # of seqlab.tokenizers; random_codes is the control
-    vectors: str | None = None  # of items.vectors; none: as items.vectors.usual says
+    vectors: str | None = None  # of items.vectors; none: as items.vectors.default_source
     resolve: How = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
-    temperature: float = 0.1  # of the logits; .1
+    temperature: PositiveFloat = 0.1  # of the logits; .1
     order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all
-    width: int = 20  # of the beam, at least; a longer list needs a wider one
-    prune: float = 0.0  # CORP: share of a step's candidates dropped for disagreement
+    width: Count = 20  # of the beam, at least; a longer list needs a wider one
+    prune: Share = 0.0  # CORP: share of a step's candidates dropped for disagreement
     align: float = 0.0  # weight of the preference term
-    group: int = 8  # paths drawn per position
-    sampled: int = 128  # positions per batch that paths are drawn for
-    horizon: int = 3  # next items that a path is rewarded for
+    group: Count = 8  # paths drawn per position
+    sampled: Count = 128  # positions per batch that paths are drawn for
+    horizon: Count = 3  # next items that a path is rewarded for
     gamma: float = 0.7  # discount of each further one
 
 
@@ -100,16 +103,16 @@ class REG4Rec(nn.Module):
         self.answers = nn.ModuleList(
             nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(slots)
         )
-        self.live, self.chosen = Tap("beam", "user step rank"), Tap("order", "user rank step")
+        self.beam, self.chosen = Tap("beam", "user step rank"), Tap("order", "user rank step")
         initialization.normal(self.table, self.positions, self.slots, self.first)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
         self.ids = SemanticIds(n_items, config, ordered=False)
 
-    def prepare(self, split: Split) -> None:
-        """Tokenize the catalogue with `config.tokenizer`; codes given with `ids.adopt` stay."""
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Tokenize the catalogue with `config.tokenizer`, unless `ids.assign` has set its codes before."""
         if not self.ids.known:
-            self.ids.adopt(semantic_ids(split, self.config))
+            self.ids.assign(semantic_ids(split, self.config, checkpoint=checkpoint))
 
     def states(self, batch: Batch) -> Tensor:
         """The user after every item: (B, T, D)."""
@@ -216,9 +219,9 @@ class REG4Rec(nn.Module):
             parent, slot, code, node, scores, trust = (column.gather(1, keep) for column in columns)
             seen.append(scores)
             walk.go(parent, slot, code)
-        if self.live.active:
+        if self.beam.active:
             most = max(one.shape[1] for one in seen)
-            self.live(torch.stack([F.pad(one, (0, most - one.shape[1]), value=-torch.inf) for one in seen], 1))
+            self.beam(torch.stack([F.pad(one, (0, most - one.shape[1]), value=-torch.inf) for one in seen], 1))
         leaf = torch.where(scores == -torch.inf, -1, book.trie.find(walk.codes))
         return Paths(decoding.Beams(book.trie, leaf, scores), self.chosen(walk.order), tuple(pruned))
 

@@ -17,7 +17,9 @@ not follow for balanced trees: compare anchors=none, all else equal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,25 +27,29 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from seqlab import contracts, decoding, tokenizers
-from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
+from seqlab import tokenizers
+from seqlab.contracts import Card, Loss, Measurement, Published
 from seqlab.datasets import named
 from seqlab.datasets.sequences import Batch
+from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.items.vectors import has_words, item_vectors
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
-from seqlab.runtime.progress import interactive
+from seqlab.optimization.checkpoint import Checkpoint
+from seqlab.optimization.loop import cosine, epoch_seed
+from seqlab.optimization.stage import seeded, train
+from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import How
 from seqlab.tokenizers.rq_kmeans import RQKMeans
-from seqlab.tokenizers.semantic_ids import SemanticIds, noted, sized
-from seqlab.tracing import Layout, Tap
+from seqlab.tokenizers.semantic_ids import noted, sized
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from seqlab.datasets.splits import Split
 
 CARD = Card(
@@ -70,56 +76,35 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
-    max_length: int = 20  # most recent items read; paper 32
-    dim: int = 64  # paper 128
-    layers: int = 2  # paper 4 + 4
-    heads: int = 2  # paper 4
-    dropout: float = 0.2  # of the generator
-    levels: tuple[int, ...] = (32, 32, 64)  # codes at most: branches (fewer if under 10 items each), room; see paper
+    max_length: Count = 20  # most recent items read; paper 32
+    dim: Count = 64  # paper 128
+    layers: Count = 2  # paper 4 + 4
+    heads: Count = 2  # paper 4
+    dropout: Share = 0.2  # of the generator
+    levels: tuple[Count, ...] = (32, 32, 64)  # codes at most: branches (fewer if under 10 items each), room; see paper
     tokenizer: str = "balanced_tree"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     anchors: Literal["aligned", "none"] = "aligned"  # of the tree; paper aligned (GAOQ)
     vectors: str | None = None  # of items.vectors; none: FAMAE's, as in the paper
     resolve: How = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
-    width: int = 20  # of the beam, at least; a longer list needs a wider one; paper 50
-    field_dim: int = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128
-    field_epochs: int = 10  # of FAMAE; a small log needs more, or a higher rate
-    field_rate: float = 1e-3  # paper 1e-3
-    windows: int = 4  # histories that FAMAE learns from, per user and epoch on average; paper all
+    width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 50
+    field_dim: Count = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128
+    field_epochs: NonNegativeInt = 10  # of FAMAE; a small log needs more, or a higher rate
+    field_rate: PositiveFloat = 1e-3  # paper 1e-3
+    windows: Count = 4  # histories that FAMAE learns from, per user and epoch on average; paper all
 
 
-class ReSID(nn.Module):
+class ReSID(SemanticIdModel):
     """P(item | history) = product over levels of P(code | codes before it, history)."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__()
-        self.config = config
-        self.writer = SemanticIdDecoder(config)
-        self.live = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config, resolve=_resolve(config))
+        super().__init__(config, n_items, SemanticIdDecoder(config), _resolve(config))
 
-    def prepare(self, split: Split) -> None:
-        """Train FAMAE and grow the tree, the same for any training seed; codes given with `ids.adopt` stay."""
-        if not self.ids.known:
-            self.ids.adopt(_tokenize(self.config, split))
-
-    def loss(self, batch: Batch) -> Loss:
-        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
-        return self.writer.loss(batch, self.ids.codes)
-
-    def layout(self, batch: Batch) -> Layout:
-        """What the tokens of the histories are: a start, then the codes of each item."""
-        return self.writer.layout(batch.items)
-
-    def decoder(self, batch: Batch) -> contracts.Decoder:
-        """The model about to write the next item's codes for these users; the histories are read here, once."""
-        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
-
-    def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
-        return decoding.recommend(self, batch, k)
+    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
+        """Train FAMAE and grow the tree, the same for every training seed."""
+        return _tokenize(self.config, split, checkpoint)
 
 
 def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
@@ -176,8 +161,16 @@ class FAMAE(nn.Module):
         first = int(self.offsets[field]) + 1
         return F.normalize(self.table.weight[first : first + 1 + self.met[field]], dim=1)
 
-    def loss(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:
-        """Cross-entropy of the hidden fields that have a value: a sum per row, the mean of the rows."""
+    def loss(self, batch: Batch) -> Loss:
+        """`field_loss` of random histories with random fields hidden."""
+        drawn = self.draw(batch)
+        return Loss(self.field_loss(*drawn), count=len(drawn[0]))
+
+    def field_loss(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:
+        """Cross-entropy of the hidden fields that have a value: a sum per row, the mean of the rows.
+
+        items, lengths, hide: as in `forward`.
+        """
         state, truth = self(items, lengths, hide), self.codes[items.gather(1, lengths[:, None] - 1)[:, 0]]
         total, counted = state.sum() * 0, hide & (truth > 0)  # (M, J)
         for field, rows in enumerate(counted.T):
@@ -187,7 +180,7 @@ class FAMAE(nn.Module):
         return total
 
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Random histories that end with their next item, and which of its fields are hidden: what `loss` reads."""
+        """Random histories that end with their next item, and which of its fields are hidden: as in `forward`."""
         ends = batch.cut(self.windows)
         last = ends.lengths[:, None]  # (M, 1) where the next item stands
         items = F.pad(ends.items, (0, 1)).scatter(1, last, ends.last(ends.targets)[:, None])  # (M, T)
@@ -216,20 +209,29 @@ class FAMAE(nn.Module):
         return table[self.offsets + 1 + self.codes[1:]].flatten(1).cpu().numpy()
 
 
-def pretrain(config: Config, split: Split, seed: int = 0) -> FAMAE:
-    """A FAMAE trained on training events alone; the random numbers of whoever calls go on undisturbed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        famae = FAMAE(config, *fields(split))
+def pretrain(config: Config, split: Split, seed: int = 0, checkpoint: Path | None = None) -> FAMAE:
+    """A FAMAE trained on training events alone; torch's random numbers are left as they were.
+
+    checkpoint: a folder; the training continues from the checkpoint there, if there is one, and keeps it new.
+    """
+    kept, sizes, longest = None, fields(split), config.max_length
+    if checkpoint is not None:
+        about = {"system": "resid", "config": asdict(config), "seed": seed, "data": split.log.fingerprint()}
+        kept = Checkpoint(checkpoint, json.dumps(about | {"split": split.how}))
+
+    def batches(epoch: int, device: torch.device) -> Iterable[Batch]:
+        return split.train.to(device).training_batches(longest, 512, epoch_seed(seed, epoch))
+
+    def rate(step: int, epoch: int) -> float:
+        return config.field_rate * cosine(epoch / config.field_epochs)
+
+    with seeded(seed):
+        famae = FAMAE(config, *sizes)
         optimizer = torch.optim.AdamW(famae.parameters(), config.field_rate, weight_decay=1e-5)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.field_epochs, 1))
-        for epoch in tqdm(range(config.field_epochs), "famae", unit="epoch", disable=not interactive()):
-            for batch in split.train.training_batches(config.max_length, 512, seed * 1_000_003 + epoch):
-                famae.loss(*famae.draw(batch)).backward()
-                nn.utils.clip_grad_norm_(famae.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-            schedule.step()
+        train(
+            "FAMAE", famae, batches, optimizer, rate, config.field_epochs,
+            targets=split.train.targets_per_epoch(longest), clip=1.0, checkpoint=kept,
+        )  # fmt: skip
     return famae.eval()
 
 
@@ -238,8 +240,9 @@ def _resolve(config: Config) -> How:
     return "reassign" if config.tokenizer == "balanced_tree" and config.resolve != "none" else config.resolve
 
 
-def _tokenize(config: Config, split: Split) -> CodeBook:
-    """The semantic IDs that the settings ask for, from the item table and training events alone."""
+def _tokenize(config: Config, split: Split, checkpoint: Path | None) -> CodeBook:
+    """The semantic IDs by the settings, from the item table and training events alone."""
+    famae, codes = (None if checkpoint is None else checkpoint / name for name in ("famae", "tokenizer"))
     tree, random = config.tokenizer == "balanced_tree", config.tokenizer == "random_codes"
     own = config.levels[:-1] if tree or config.resolve in ("index", "popularity") else config.levels
     shrink = min(1.0, (split.n_items / 10 / np.prod(own)) ** (1 / len(own)))
@@ -250,11 +253,12 @@ def _tokenize(config: Config, split: Split) -> CodeBook:
     if config.vectors or random:  # the control reads nothing, so nothing is trained for it
         X = np.zeros((split.n_items, 1)) if random else item_vectors(split, config.vectors)
     else:
-        X = pretrain(config, split).vectors()
+        X = pretrain(config, split, checkpoint=famae).vectors()
     counts, source = split.train.item_counts(split.n_items).numpy(), "none" if random else config.vectors or "FAMAE"
     book = tokenizers.make_codebook(
-        tokenizer, X, resolve=_resolve(config), popularity=counts, vectors=source, most=config.levels[-1]
-    )
+        tokenizer, X, resolve=_resolve(config), popularity=counts, vectors=source, most=config.levels[-1],
+        checkpoint=codes,
+    )  # fmt: skip
     told = (f"Mean cosine of steps with one code, from level 1: {np.round(tokenizer.coherence(), 3)}.",) if tree else ()
     book = noted(book, own, split.n_items)
     return replace(book, notes=(*book.notes, *told))

@@ -36,6 +36,7 @@ from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
 from seqlab.ranking import ranks_of, top
 from seqlab.runtime.modules import evaluating
+from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -68,22 +69,22 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Settings, with the paper's beside them."""
 
-    max_length: int = 50  # most recent items read; paper 50
-    dim: int = 64  # paper 512 (T5-small)
-    layers: int = 2  # paper 6 + 6
-    heads: int = 2  # paper 8
-    dropout: float = 0.3  # paper .1
-    semantic: int = 2  # tokens per item besides the collaborative one; paper 4 on Toys
+    max_length: Count = 50  # most recent items read; paper 50
+    dim: Count = 64  # paper 512 (T5-small)
+    layers: Count = 2  # paper 6 + 6
+    heads: Count = 2  # paper 8
+    dropout: Share = 0.3  # paper .1
+    semantic: Count = 2  # tokens per item besides the collaborative one; paper 4 on Toys
     vectors: str | None = None  # of items.vectors, or random; none: tfidf, or collaborative without words
-    features: int = 64  # width of those vectors at most; sentence has 384; paper those of a language model
-    factors: int = 64  # width of the collaborative vectors at most; paper 64
+    features: Count = 64  # width of those vectors at most; sentence has 384; paper those of a language model
+    factors: Count = 64  # width of the collaborative vectors at most; paper 64
     factors_from: str = "collaborative"  # or random: the control
-    hidden: tuple[int, ...] = (128,)  # of the auto-encoder; paper 512, 256, 128
+    hidden: tuple[Count, ...] = (128,)  # of the auto-encoder; paper 512, 256, 128
     alpha: float = 0.7  # weight of the reconstruction; paper .7 on Toys
-    beta: float | None = None  # share of the semantic tokens in the score; none: by validation; paper .1 to 1, by test
+    beta: Share | None = None  # share of the semantic tokens in the score; none: by validation; paper .1 to 1, by test
 
 
 class SETRec(nn.Module):
@@ -244,9 +245,8 @@ def _vectors(split: Split, source: str | None, width: int, seed: int) -> np.ndar
     """Item vectors (N, at most `width` where the source lets one choose), from text and training events alone."""
     import numpy as np
 
-    from seqlab.items.vectors import has_words, item_vectors
+    from seqlab.items.vectors import item_vectors, words_or_collaborative
 
     if source == "random":
         return np.random.default_rng(seed).standard_normal((split.n_items, width), dtype=np.float32)
-    usual = "tfidf" if has_words(split.log) else "collaborative"
-    return item_vectors(split, source or usual, width)
+    return item_vectors(split, source or words_or_collaborative(split.log), width)

@@ -74,9 +74,9 @@ export default { render({ model, el }) {
   };
   const mark = () => {
     const items = wanted();
-    const own = items.size && reported && reported.size === items.size && [...items].every((item) => reported.has(item));
+    const same = reported && reported.size === items.size && [...items].every((item) => reported.has(item));
     reported = null;
-    if (!own) show(items);  // plotly has already marked a lasso of its own
+    if (!items.size || !same) show(items);  // plotly has already marked a lasso of its own
   };
   const report = (points) => {
     const items = Int32Array.from(points, (one) => one.customdata);

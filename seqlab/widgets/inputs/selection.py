@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import titles_of, user_label
 
@@ -127,7 +127,7 @@ class Selection(View):
 
     def still(self) -> Html:
         """The selection as a sentence."""
-        return Html(f"<div role='status'>{text(self.sentence())}</div>")
+        return Html("<div role='status'>{}</div>").format(text(self.sentence()))
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from seqlab.datasets.history import history_of, typed_history
-from seqlab.figures.tables import Html
+from seqlab.figures.html import Html
 from seqlab.items.vectors import from_model, item_vectors
 from seqlab.widgets.code_tree import CodeTree
 from seqlab.widgets.display import StatusLine, in_report
@@ -112,12 +112,12 @@ class LinkedViews:
             *page.questions.stills("Why"),
             *self.tabs.stills(*open_tabs),
         ]
-        return Html("".join(part.body for part in parts))
+        return Html("").join(parts)
 
     def summary(self) -> Html:
         """The selection, the user and all top tens: the HTML beside the interactive view."""
         lists = side_lists(self.runs, self.split, self.subject)
-        return Html(self.selection.still().body + side_by_side([history_list(self.split, self.subject), lists]).body)
+        return self.selection.still() + side_by_side([history_list(self.split, self.subject), lists])
 
     def _subject(
         self, user: int | str | None, typed: str | list[str | int] | None, history: str | list[str | int] | None
@@ -213,4 +213,4 @@ class LinkedViews:
         ).add_class("seqlab-panel")
 
     def _update_header(self) -> None:
-        self.header.value = Html(f"<h3 role='status'>{subject_label(self.split, self.subject)}</h3>").markup
+        self.header.value = Html("<h3 role='status'>{}</h3>").format(subject_label(self.split, self.subject)).markup

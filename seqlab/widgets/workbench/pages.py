@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, models, tracing
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.inspection import influence
 from seqlab.widgets.attention_view import AttentionView
 from seqlab.widgets.beam_steps import BeamSteps, generates_codes
@@ -133,15 +133,19 @@ def side_lists(runs: Runs, split: Split, subject: Subject) -> Html:
 def history_list(split: Split, subject: Subject) -> Html:
     """The user and the items of the history, oldest first."""
     titles, now = titles_of(split), subject.current
-    rows = "".join(f"<li>{text(titles[item], 60)}</li>" for item in now.items.tolist())
-    return Html(f"<h4>{subject_label(split, subject)}</h4><ol class='long' start='{len(now.earlier) + 1}'>{rows}</ol>")
+    rows = Html("").join(Html("<li>{}</li>").format(text(titles[item], 60)) for item in now.items.tolist())
+    return Html("<h4>{}</h4><ol class='long' start='{}'>{}</ol>").format(
+        subject_label(split, subject), len(now.earlier) + 1, rows
+    )
 
 
-def subject_label(split: Split, subject: Subject) -> str:
-    """The user and the number of events (escaped)."""
+def subject_label(split: Split, subject: Subject) -> Html:
+    """The user and the number of events."""
     events, earlier = len(subject.current), len(subject.current.earlier)
     return (
-        f"User {text(user_label(split, subject.original.user))}: {events:,} event{'s' * (events != 1)}"
+        Html("User {}: {:,} event{}").format(
+            text(user_label(split, subject.original.user)), events, "s" * (events != 1)
+        )
         + f" after {earlier:,} earlier ones" * bool(earlier)
         + ", edited" * subject.edited
     )
@@ -250,18 +254,17 @@ def reasons(model: nn.Module) -> bool:
     return hasattr(model, "thoughts")
 
 
-def missing_note(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> str:
-    """The runs that lack an ability, in a sentence (escaped); if none has it, the systems that do."""
+def missing_note(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> Html:
+    """The runs that lack an ability, in a sentence; if none has it, the systems that do."""
     left = [text(label) for label in runs if label not in fitting]
     if not left:
-        return ""
+        return Html("")
     if fitting:
-        return f"Not shown: {', '.join(left)}, as not every system {what}."
+        return Html("Not shown: {}, as not every system {}.").format(Html(", ").join(left), what)
     able = [name for name in models.names() if fits(models.build(name, 4))]
-    return (
-        f"None of these runs {what}. These systems do: {', '.join(able)}. Train one with <code>seqlab leaderboard</code> "
-        "and choose it above."
-    )
+    return Html(
+        "None of these runs {}. {}{}{} would: train one with <code>seqlab leaderboard</code> and choose it above."
+    ).format(what, ", ".join(able[:-1]), " and " * (len(able) > 1), able[-1])
 
 
 def _columns(

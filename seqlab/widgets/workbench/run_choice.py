@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.named import catalog
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.runs.find import Finished, finished_runs
 
@@ -89,7 +89,9 @@ class RunChoice:
         for one, folder in zip(self.runs, [*picked, "", "", ""], strict=False):
             one.options = options
             one.value = folder
-        self.message.value = "" if found else Html(f"<div class='quiet'>{text(self._no_run_message())}</div>").markup
+        self.message.value = (
+            "" if found else Html("<div class='quiet'>{}</div>").format(text(self._no_run_message())).markup
+        )
 
     def _runs_on(self, dataset: str) -> list[Finished]:
         """The runs on a dataset, the best first."""

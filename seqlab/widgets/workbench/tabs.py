@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from seqlab.figures.tables import Html, text
-from seqlab.figures.theme import as_html
+from seqlab.figures.html import Html, plotly_html, text
 from seqlab.widgets.display import Debounce, StatusLine, in_report, sentence
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ class Columns:
                 if label in self.errors
                 else still_html(self.widgets[label].still(), self._least)
             )
-            columns.append(Html(heading(label, 4).body + still.body))
+            columns.append(heading(label, 4) + still)
         return [quiet(self._intro), *([side_by_side(columns, self._least)] if columns else []), quiet(self._missing)]
 
     def _controls(self) -> Any:
@@ -203,18 +202,18 @@ def column(share: int = 1, least: int = MIN_COLUMN_WIDTH) -> dict[str, str]:
 
 
 def heading(words: str, level: int = 3) -> Html:
-    """A heading (the words are escaped)."""
-    return Html(f"<h{level}>{text(words)}</h{level}>")
+    """A heading."""
+    return Html("<h{0}>{1}</h{0}>").format(level, text(words))
 
 
 def quiet(words: str) -> Html:
-    """A sentence of explanation (HTML); empty for no words."""
-    return Html(f"<div class='quiet'>{words}</div>" if words else "")
+    """A sentence of explanation; empty for no words."""
+    return Html("<div class='quiet'>{}</div>").format(words) if words else Html("")
 
 
 def alert(words: str) -> Html:
-    """An error message (escaped)."""
-    return Html(f"<div role='alert' style='color:#D55E00'>{text(words)}</div>")
+    """An error message."""
+    return Html("<div role='alert'>{}</div>").format(text(words))
 
 
 def still_html(still: Any, least: int = MIN_FIGURE_WIDTH) -> Html:
@@ -222,14 +221,16 @@ def still_html(still: Any, least: int = MIN_FIGURE_WIDTH) -> Html:
 
     On a narrow screen a figure keeps `least` pixels, at most `MIN_FIGURE_WIDTH`, and scrolls.
     """
-    if hasattr(still, "body"):
+    if isinstance(still, Html):
         return still
-    wide = f"min-width:{min(least, MIN_FIGURE_WIDTH)}px"
-    return Html(f"<div style='overflow-x:auto'><div style='{wide}'>{as_html(still.to_plotly_json())}</div></div>")
+    return Html("<div class='scroll'><div style='min-width:{}px'>{}</div></div>").format(
+        min(least, MIN_FIGURE_WIDTH), plotly_html(still.to_plotly_json())
+    )
 
 
 def side_by_side(columns: Iterable[Html], least: int = MIN_COLUMN_WIDTH) -> Html:
     """Parts of a page side by side, wrapping below `least` pixels."""
-    cells = "".join(f"<div style='min-width:0'>{one.body}</div>" for one in columns)
-    style = f"display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,{least}px),1fr));gap:6px 30px"
-    return Html(f"<div style='{style}'>{cells}</div>")
+    cells = Html("").join(Html("<div>{}</div>").format(one) for one in columns)
+    return Html(
+        "<div class='beside' style='grid-template-columns:repeat(auto-fit,minmax(min(100%,{}px),1fr))'>{}</div>"
+    ).format(least, cells)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import datasets
-from seqlab.figures.tables import Html, text
+from seqlab.figures.html import Html, style, text
 from seqlab.runs import pins
 from seqlab.runs.find import default_folder, finished_runs
 from seqlab.runs.run import load_run
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
 
 NOTEBOOK = "07_workbench"
-
-STYLE = """<style>
-.seqlab-workbench .widget-hbox, .seqlab-workbench .widget-toggle-buttons { flex-wrap: wrap; }
-.seqlab-workbench .widget-toggle-button.mod-active { font-weight: 600; box-shadow: inset 0 -3px 0 #0072B2; }
-.seqlab-linked { height: 760px; resize: vertical; flex-wrap: nowrap !important; overflow: auto !important;
-  border-bottom: 1px solid rgba(128, 134, 144, .35); }
-.seqlab-linked > * { flex-shrink: 0; }
-</style>"""
-"""Rows of the widgets on it wrap, as their places are narrower here than a page; the linked views have a height to
-scroll in, which can be drawn larger, so that the tabs stay in sight."""
 
 
 class Workbench(View):
@@ -166,7 +156,8 @@ class Workbench(View):
         self._show_progress("")
 
     def _show_progress(self, words: str) -> None:
-        self.progress.value = Html(f"<div role='status' class='quiet'>{text(words)}</div>").markup if words else ""
+        line = Html("<div role='status' class='quiet'>{}</div>").format(text(words))
+        self.progress.value = line.markup if words else ""
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -184,7 +175,7 @@ class Workbench(View):
         self.keep.on_click(guard(lambda _: self._pin()))
         self.body = ipywidgets.VBox([self.views.view], layout={"width": "100%"})
         bar = ipywidgets.HBox([self.name, self.keep, self.pinned], layout={"flex_flow": "row wrap"})
-        parts = [ipywidgets.HTML(STYLE), self.choice.view, bar, self.status.view, self.progress, self.body]
+        parts = [ipywidgets.HTML(str(style())), self.choice.view, bar, self.status.view, self.progress, self.body]
         view = ipywidgets.VBox([*parts, self.status.page], layout={"width": "100%"})
         return view.add_class("seqlab-panel").add_class("seqlab-workbench")
 
@@ -193,8 +184,8 @@ class Workbench(View):
         if not self.name.value.strip():
             raise ValueError("give the file a name")
         path = self.pin(self.name.value.strip())
-        message = f"<div role='status'>Pinned. To make a page of it: <code>seqlab report {text(path)}</code></div>"
-        self.pinned.value = Html(message).markup
+        message = Html("<div role='status'>Pinned. To make a page of it: <code>seqlab report {}</code></div>")
+        self.pinned.value = message.format(text(path)).markup
         self.name.value = _unused_name(self.name.value.strip())
 
     def _fallback(self) -> str:

@@ -43,7 +43,7 @@ def loud(model):
 
 def discrec(**settings):
     model = loud(DiscRec(Config(**(SMALL | {"feed": 24} | settings)), ITEMS))
-    model.ids.adopt(book(sizes=model.config.levels))
+    model.ids.assign(book(sizes=model.config.levels))
     return model
 
 
@@ -234,7 +234,7 @@ def test_codes_travel_with_the_model_and_are_demanded(tmp_path):
     with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
         bare.recommend(batch, 5)
     with pytest.raises(ValueError, match="set levels=5,4,7"):
-        bare.ids.adopt(book(sizes=(5, 4, 7)))
+        bare.ids.assign(book(sizes=(5, 4, 7)))
 
 
 def test_codes_are_made_from_training_events_alone_and_at_random_if_asked():

@@ -43,7 +43,7 @@ def recgpt(items=ITEMS, **settings):
     model = RecGPT(Config(**(sizes | settings)), items)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    model.ids.adopt(book(items=items))
+    model.ids.assign(book(items=items))
     if model.dense:
         model.cut(vectors(items))
     return model.eval()
@@ -129,7 +129,7 @@ def test_the_codes_of_an_item_see_one_another_and_none_of_a_later_item():
     before = model.encode(batch)
     codes = model.ids.codes.clone()
     codes[1, 2] = (codes[1, 2] + 1) % 5  # the last code of item 1, which is the fourth of the history
-    model.ids.adopt(CodeBook(codes, LEVELS))
+    model.ids.assign(CodeBook(codes, LEVELS))
     difference = (model.encode(batch) - before).abs().amax(-1)[0]  # (T, C)
     assert float(difference[:3].max()) == 0 and float(difference[3:].min()) > 1e-4
 
@@ -150,7 +150,7 @@ def test_items_with_equal_tuples_can_all_be_recommended():
     model = recgpt(dense=False)
     codes = model.ids.codes.clone()
     codes[30] = codes[12]
-    model.ids.adopt(CodeBook(codes, LEVELS))
+    model.ids.assign(CodeBook(codes, LEVELS))
     scores = model.score(batch_of(HISTORIES))
     assert torch.equal(scores[:, 30], scores[:, 12])
     assert (model.recommend(batch_of(HISTORIES), ITEMS).items == 30).sum(1).tolist() == [1, 1, 1, 1]
@@ -168,7 +168,7 @@ def test_the_raw_chunk_counts():
 def test_slots_of_one_vocabulary_are_told_apart():
     model, batch = recgpt(dense=False), batch_of(HISTORIES)
     before = model.slot_log_p(batch)
-    model.ids.adopt(CodeBook(model.ids.codes[:, [2, 1, 0]], LEVELS))
+    model.ids.assign(CodeBook(model.ids.codes[:, [2, 1, 0]], LEVELS))
     turned = model.slot_log_p(batch)[:, [2, 1, 0]]  # a model that knows no slots would only turn its answers round
     assert float((turned - before).abs().amax((1, 2)).min()) > 1e-2
 
@@ -178,7 +178,7 @@ def test_a_chunk_holds_the_numbers_its_code_was_made_of():
     tokenizer = FSQ(levels=3, values=(5, 5), epochs=1).fit(X)
     model = recgpt(levels=(25, 25, 25), resolve="none")
     codes = torch.from_numpy(np.vstack([np.zeros((1, 3), int), tokenizer.encode(X)]))
-    model.ids.adopt(CodeBook(codes, (25, 25, 25)))
+    model.ids.assign(CodeBook(codes, (25, 25, 25)))
     model.cut(X)
     same = tokenizer.network_.quantise(model.chunks[1:].mT.flatten(1))[1]  # dealt out, and put together again
     assert torch.equal(same, codes[1:])
@@ -203,7 +203,7 @@ def test_what_was_learnt_moves_to_another_catalogue():
     assert set(missing) == {"ids.codes", "chunks"} and not unexpected
     here.load_state_dict(weights, strict=False)
     batch = batch_of(HISTORIES)
-    there.ids.adopt(CodeBook(here.ids.codes[:18], LEVELS))
+    there.ids.assign(CodeBook(here.ids.codes[:18], LEVELS))
     there.chunks.copy_(here.chunks[:18])
     torch.testing.assert_close(there.score(batch), here.score(batch)[:, :18])
 
@@ -292,9 +292,9 @@ def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do()
     with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
         model.recommend(batch_of(HISTORIES), 5)
     with pytest.raises(ValueError, match="set levels=5,4,7"):
-        model.ids.adopt(book(sizes=(5, 4, 7)))
+        model.ids.assign(book(sizes=(5, 4, 7)))
     with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
-        model.ids.adopt(book(items=39))
+        model.ids.assign(book(items=39))
     split = leave_one_out(log_of(chain_histories(3, users=60), repeats=True))
     with pytest.raises(ValueError, match="set levels=30,30"):
         prepared(split, levels=(20, 20))

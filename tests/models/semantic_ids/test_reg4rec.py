@@ -39,7 +39,7 @@ def reg4rec(codes=None, **settings):
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.5)
-    model.ids.adopt(codes)
+    model.ids.assign(codes)
     return model.eval()
 
 
@@ -303,7 +303,7 @@ def test_codes_travel_with_the_model_and_new_ones_are_noticed(tmp_path):
     save(model, tmp_path, "reg4rec", ITEMS)
     again = load(tmp_path)
     assert torch.equal(again.recommend(batch, 6).items, before.items) and not again.ids.book.ordered
-    model.ids.adopt(book(seed=1))
+    model.ids.assign(book(seed=1))
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.recommend(batch, 6).items, model.recommend(batch, 6).items)
     assert not torch.equal(again.recommend(batch, 6).items, before.items)
@@ -315,11 +315,11 @@ def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do()
         with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
             answer(batch_of(HISTORIES), 5)
     with pytest.raises(ValueError, match="set levels=5,4,7"):
-        model.ids.adopt(book(sizes=(5, 4, 7)))
+        model.ids.assign(book(sizes=(5, 4, 7)))
     with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
-        model.ids.adopt(book(items=39))
+        model.ids.assign(book(items=39))
     with pytest.raises(ValueError, match="set levels=5,4"):
-        model.ids.adopt(book(sizes=(5, 4)))
+        model.ids.assign(book(sizes=(5, 4)))
 
 
 @pytest.mark.parametrize("tokenizer", ["parallel_vq", "random_codes"])

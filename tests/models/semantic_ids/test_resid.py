@@ -52,7 +52,7 @@ def generator(**settings):
         torch.nn.init.normal_(parameter, std=0.5)
     random = torch.Generator().manual_seed(0)
     codes = [torch.randint(size, (ITEMS + 1,), generator=random) for size in LEVELS]
-    model.ids.adopt(CodeBook(torch.stack(codes, 1), LEVELS))
+    model.ids.assign(CodeBook(torch.stack(codes, 1), LEVELS))
     return model.eval()
 
 
@@ -163,7 +163,7 @@ def test_the_loss_is_cross_entropy_of_scaled_cosines_over_the_known_values_of_ev
                 rows = model.table.weight[int(model.offsets[field]) + 2 :][: model.met[field]]
                 cosines = F.cosine_similarity(states[row], rows, dim=1)
                 total = total - (16**0.5 * cosines).log_softmax(0)[value - 1]
-    torch.testing.assert_close(model.loss(items, lengths, hide), total / 3)
+    torch.testing.assert_close(model.field_loss(items, lengths, hide), total / 3)
 
 
 # what comes out

@@ -35,7 +35,7 @@ def tiger(layout="decoder", **settings):
     model = TIGER(Config(**(sizes | {"layout": layout} | settings)), ITEMS)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    model.ids.adopt(book())
+    model.ids.assign(book())
     return model.eval()
 
 
@@ -95,7 +95,7 @@ def test_codes_travel_with_the_model_and_new_ones_are_noticed(tmp_path):
     save(model, tmp_path, "tiger", ITEMS)
     again = load(tmp_path)
     assert torch.equal(again.recommend(batch, 6).items, before.items)
-    model.ids.adopt(book(seed=1))
+    model.ids.assign(book(seed=1))
     assert torch.equal(model.ids.book.codes, book(seed=1).codes)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.recommend(batch, 6).items, model.recommend(batch, 6).items)
@@ -107,11 +107,11 @@ def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do()
     with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
         model.recommend(batch_of(HISTORIES), 5)
     with pytest.raises(ValueError, match="set levels=5,4,7"):
-        model.ids.adopt(book(sizes=(5, 4, 7)))
+        model.ids.assign(book(sizes=(5, 4, 7)))
     with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
-        model.ids.adopt(book(items=39))
+        model.ids.assign(book(items=39))
     with pytest.raises(ValueError, match="set levels=5,4"):
-        model.ids.adopt(book(sizes=(5, 4)))
+        model.ids.assign(book(sizes=(5, 4)))
 
 
 def test_codes_are_made_from_training_events_alone():

@@ -443,10 +443,10 @@ def test_stills_of_users_show_those_of_the_selection(split, run, book, report):
 
     selection = widgets.Selection(split, book)
     selection.select(users=[2, 11])
-    cards = widgets.UserBrowser(run, split, users=5, selection=selection).still().body
+    cards = widgets.UserBrowser(run, split, users=5, selection=selection).still()
     assert cards.count("class='card'") == 2
     assert "2 users" in cards
-    listed = widgets.UserList(split, selection, run).still().body
+    listed = widgets.UserList(split, selection, run).still()
     for user in (2, 11):
         name = f"<bdi>{user_label(split, user)}</bdi>"
         assert name in listed
@@ -482,11 +482,6 @@ def test_hostile_names_stay_text(run, live):
     selection = widgets.Selection(split)
     users = widgets.UserList(split, selection)
     selection.select(users=[int(selection.users[0])])
-    for html in (
-        selection.message.value,
-        users.message.value,
-        users.still().body,
-        json.dumps(selection.still().markup),
-    ):
+    for html in (selection.message.value, users.message.value, users.still(), json.dumps(selection.still().markup)):
         assert "<script" not in html
         assert "<b>" not in html

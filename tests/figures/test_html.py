@@ -1,0 +1,130 @@
+"""Every template escapes: a hostile name stays text wherever it is shown."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+import seqlab
+from seqlab import figures
+from seqlab.figures import html
+from seqlab.figures.histories import Measure
+
+PACKAGE = Path(seqlab.__file__).parent
+HOSTILE = [
+    "<img src=x onerror=alert(1)>", "</style></table><script>alert(2)</script>", "' onmouseover='alert(3)' \" x=\"",
+    "{{ 7*7 }} {% raw %} {# no comment #}", "&lt;b&gt; &amp;", "%s {} {0} %(name)s",
+]  # fmt: skip
+
+
+def standings(name):
+    row = {"kind": "trained", "seeds": 2, "parameters": 5, "seconds": 1.5, "milliseconds": float("nan")}
+    ends = {"": 0.2, " low": 0.1, " high": 0.3, " difference": 0.1, " difference low": 0.05, " difference high": 0.2}
+    row |= {f"{name}{end}": value for end, value in ends.items()}
+    rows = [{"system": name, **row}, {"system": "other", **row}, {"system": "number", **row, "kind": "number"}]
+    return figures.standings(pd.DataFrame(rows), (name,), name, live=True, pick=True)
+
+
+def group_differences(name):
+    sides = {f"{side}{end}": 0.1 for side in "ab" for end in ("", " low", " high")}
+    row = {"slice": name, "group": name, "users": 3, "difference": 0.1, "low": -0.1, "high": 0.2}
+    return figures.group_differences(pd.DataFrame([row | sides]), name, name, name, live=True)
+
+
+def user_differences(name):
+    row = {"user": 1, "name": name, "history_length": 3, "title": name, "a": 1.5, "b": 20.0, "difference": 0.1}
+    return figures.user_differences(pd.DataFrame([row]), name, name, f"{name}@10", picked=1, live=True)
+
+
+def code_tree(name):
+    frame = pd.DataFrame({"level 0": [0, 0, 1], "level 1": [0, 1, 0], "title": name, "group": name, "there": 2})
+    return figures.code_tree(frame, {(0,): name}, group=name, other=name, selected=np.array([1]), pressable=True)
+
+
+def user_cards(name):
+    card = {"user": name, "history": [name], "earlier": 3, "recommended": [name], "hit": 1, "answer": name}
+    return figures.user_cards([card | {"rank": 2.5, "of": 10, "seen": True}])
+
+
+SHOWN = {
+    "code_tree": code_tree,
+    "dropped_events": lambda name: figures.dropped_events([name, name], [1]),
+    "event_measures": lambda name: figures.event_measures([name], [Measure(name, name, {0: 0.5})], 0),
+    "group_differences": group_differences,
+    "neighbours": lambda name: figures.neighbours(name, {name: [(name, 0.5, True)]}),
+    "smells": lambda name: figures.smells(
+        pd.DataFrame([(name, 0.5, name, name)], columns=["smell", "value", "verdict", "sentence"])
+    ),
+    "standings": standings,
+    "table": lambda name: figures.table(pd.DataFrame({"n": [1], name: [name]})),
+    "top_tens": lambda name: figures.top_tens({name: pd.DataFrame({"rank": [1], "title": [name]})}),
+    "user_cards": user_cards,
+    "user_differences": user_differences,
+}
+"""Template -> its HTML with a name everywhere where data are shown."""
+
+
+def elements(shown):
+    """The elements of HTML and their attributes' names, in order, and its words."""
+    page = BeautifulSoup(shown.markup, "html.parser")
+    return [(one.name, sorted(one.attrs)) for one in page.find_all(True)], page.get_text(" ", strip=True)
+
+
+def test_every_template_is_tried() -> None:
+    parts = {"comparison.html.j2", "style.css.j2"}
+    assert {f"{name}.html.j2" for name in SHOWN} == {path.name for path in html.TEMPLATES.iterdir()} - parts
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("template", SHOWN)
+def test_a_hostile_name_is_text_in_every_template(template, name) -> None:
+    made, words = elements(SHOWN[template](name))
+    assert made == elements(SHOWN[template]("x"))[0]
+    assert re.sub(r"\s+", " ", name)[:20] in words
+
+
+def test_text_put_into_html_is_escaped() -> None:
+    part = figures.Html("<b>{}</b>").format(HOSTILE[0])
+    assert part == "<b>&lt;img src=x onerror=alert(1)&gt;</b>" and isinstance(part, figures.Html)
+    assert part + HOSTILE[0] == part + figures.Html("&lt;img src=x onerror=alert(1)&gt;")
+    assert figures.Html(" ").join([part, "<i>"]) == f"{part} &lt;i&gt;"
+    assert part.markup.count("<style>") == 1 and part._repr_html_() == part.markup and "Html(" in repr(part)
+
+
+def modules():
+    return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def test_html_is_made_of_constants_alone() -> None:
+    """Neither an f-string with tags nor `Html` or `Markup` of anything but a constant; templates are the other way."""
+    tags = re.compile(r"<(a|code|details|div|h\d|li|ol|p|pre|section|style|svg|table|td|th|tr|ul)[ >]")
+    wrong = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                constants = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
+                wrong += [f"{path.name}:{node.lineno}"] * bool(tags.search(constants))
+            name = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+            if name in ("Html", "Markup") and path != Path(html.__file__):
+                wrong += [f"{path.name}:{node.lineno}"] * (not isinstance(node.args[0], ast.Constant))
+    assert not wrong
+
+
+def test_what_templates_do_not_escape_is_listed() -> None:
+    safe = {
+        (path.name, one)
+        for path in PACKAGE.rglob("templates/*.j2")
+        for one in re.findall(r"(\w+) *\| *safe|autoescape", path.read_text(encoding="utf-8"))
+    }
+    assert safe == {("report.html.j2", "cells"), ("report.html.j2", "plotly"), ("style.css.j2", "FONT")}
+
+
+def test_short_names_are_not_broken_inside_a_word() -> None:
+    facts = pd.DataFrame({"fact": ["peak_memory_mb"], "value": ["x" * 400]})
+    assert "class='names'" in figures.table(facts)
+    assert "class='names'" not in figures.table(facts[["value"]])
+    assert "class='names'" not in figures.table(pd.DataFrame({"number": [1.5]}))
