@@ -139,7 +139,7 @@ def test_the_words_tell_who_and_what_came_next(steps, split):
 
 
 def test_a_system_that_writes_no_codes_is_refused(run, split):
-    with pytest.raises(ValueError, match="does not write codes"):
+    with pytest.raises(ValueError, match="does not generate codes"):
         widgets.BeamSteps(run, split)
 
 

@@ -141,7 +141,7 @@ def test_a_system_of_lists_has_an_editor_but_no_why(tigers, split, user, live):
     assert not editor.status.view.value and "now" in editor.lists.value
     assert "without the last event" in editor.still()
     for widget in (widgets.Why, widgets.Patching):
-        with pytest.raises(ValueError, match="makes lists without scoring"):
+        with pytest.raises(ValueError, match="returns lists without scoring"):
             widget(tigers[0], split)
     assert widgets.WhatWouldChange(tigers[0], split, user).still()
 
@@ -283,7 +283,7 @@ def test_an_impossible_item_is_told_in_the_widget(run, split, history, live):
     kept = dataclasses.replace(history, earlier=torch.tensor([met]))
     changing = widgets.WhatWouldChange(seen, split, kept)
     changing.status.guard(changing._start_search)(met)
-    assert "the filter keeps it out" in changing.status.view.value and changing.buttons["Cancel"].disabled
+    assert "the seen filter removes it" in changing.status.view.value and changing.buttons["Cancel"].disabled
 
 
 def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
@@ -321,7 +321,7 @@ def test_the_other_user_is_chosen_or_typed(run, split, history, live):
     patching.typed.text.value = "thing 20\nthing 21"
     patching.typed.button.click()
     assert patching.other.items.tolist() == [20, 21] and patching.place.max == 1
-    assert "matched at the end" in patching.about.value and not patching.status.view.value
+    assert "aligned at the end" in patching.about.value and not patching.status.view.value
     patching.show(history.drop(1))
     assert patching.history.items.tolist() == history.drop(1).items.tolist() and len(patching.other) == 2
 

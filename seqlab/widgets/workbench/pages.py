@@ -263,8 +263,8 @@ def missing_note(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Modu
         return Html("Not shown: {}, as not every system {}.").format(Html(", ").join(left), what)
     able = [name for name in models.names() if fits(models.build(name, 4))]
     return Html(
-        "None of these runs {}. {}{}{} would: train one with <code>seqlab leaderboard</code> and choose it above."
-    ).format(what, ", ".join(able[:-1]), " and " * (len(able) > 1), able[-1])
+        "None of these runs {}; these systems do: {}. Train one with <code>seqlab leaderboard</code> and choose it."
+    ).format(what, ", ".join(able))
 
 
 def _columns(

@@ -87,7 +87,7 @@ def test_histories_end_before_the_test_question_in_any_split(live):
         ({"users": [999]}, "no user with a test query with the number 999"),
         ({"codes": (2, 3, 4, 0)}, "one prefix of at most 3 codes"),
         ({"codes": (2, 9)}, "no item has a code that begins with"),
-        ({"items": [1], "users": [1]}, "the others follow from it"),
+        ({"items": [1], "users": [1]}, "not several of them"),
     ],
 )
 def test_what_is_not_there_is_refused_and_changes_nothing(selection, asked, said):
@@ -99,7 +99,7 @@ def test_what_is_not_there_is_refused_and_changes_nothing(selection, asked, said
 
 
 def test_codes_need_a_book(split, report):
-    with pytest.raises(ValueError, match="knows no code book"):
+    with pytest.raises(ValueError, match="has no code book"):
         widgets.Selection(split).select(codes=(1,))
 
 
@@ -107,11 +107,11 @@ def test_it_says_what_is_selected(selection, split):
     assert selection.sentence().startswith("Nothing is selected")
     selection.select(codes=(1, 2))
     users = len(selection.now.users)
-    assert selection.sentence() == f"{len(selection.now.items)} items of branch (1, 2), met by {users} users."
+    assert selection.sentence() == f"{len(selection.now.items)} items of branch (1, 2), seen by {users} users."
     selection.select([12])
-    assert re.match(r"1 item, met by \d+ users", selection.sentence())
+    assert re.match(r"1 item, seen by \d+ users", selection.sentence())
     selection.select(users=[1])
-    assert selection.sentence() == f"User u0 and the {len(histories(split)[1])} items met before the test query."
+    assert selection.sentence() == f"User u0 and the {len(histories(split)[1])} items seen before the test query."
     assert selection.sentence() in selection.message.value
 
 
