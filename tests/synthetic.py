@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,6 +11,7 @@ import torch
 from seqlab import models
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.sequences import Batch, Sequences
+from seqlab.tokenizers import CodeBook
 
 Histories = list[list[int]]
 
@@ -82,6 +85,28 @@ def batch_of(histories: Histories, width: int = 0) -> Batch:
     items = torch.tensor([items + [0] * (width - len(items)) for items in histories])
     times = torch.arange(width, dtype=torch.float64) * (items > 0)
     return Batch(items, times, lengths, torch.arange(1, len(histories) + 1))
+
+
+def with_targets(histories: Histories, targets: list[int]) -> Batch:
+    """Histories as one Batch, each with one target after its last event."""
+    batch = batch_of(histories)
+    last = (batch.lengths - 1).clamp(min=0)[:, None]
+    return replace(batch, targets=torch.zeros_like(batch.items).scatter(1, last, torch.tensor(targets)[:, None]))
+
+
+def random_book(seed: int = 0, items: int = 40, sizes: tuple[int, ...] = (5, 4, 6)) -> CodeBook:
+    """Random codes of items, a few tuples of them equal."""
+    generator = torch.Generator().manual_seed(seed)
+    return CodeBook(torch.stack([torch.randint(size, (items + 1,), generator=generator) for size in sizes], 1), sizes)
+
+
+def enlarged(model: torch.nn.Module, std: float = 0.5) -> torch.nn.Module:
+    """The model in evaluation mode with weights large enough for every token to matter."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=std)
+    return model.eval()
 
 
 def stops_by_hand(probabilities: torch.Tensor, epsilon: float, least: int = 1) -> list[int]:

@@ -180,7 +180,7 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
             "08_compare_systems": {"keep": str(shutil.copytree(Path(runs[0]).parent, tmp_path / "kept"))},
             "90_report_system": {"trained": runs[1]},
         }[path.stem]
-    (report,) = render([path], parameters, out=tmp_path, say=lambda line: None)
+    (report,) = render([path], parameters, out=tmp_path, echo=lambda line: None)
     assert report.error is None
     page = report.html.read_text(encoding="utf-8")
     assert "<b>Thing" not in page
@@ -208,7 +208,7 @@ def test_a_report_of_another_run_than_the_one_that_is_there_is_refused(small_log
     parameters = {"dataset": str(small_log), "settings": small("sasrec"), "epochs": 2}
     before = sorted(Path(small_runs[0]).rglob("*"))
     (report,) = render(
-        [FOLDER / "90_report_system.ipynb"], {**parameters, "out": small_runs[0]}, tmp_path, say=lambda line: None
+        [FOLDER / "90_report_system.ipynb"], {**parameters, "out": small_runs[0]}, tmp_path, echo=lambda line: None
     )
     assert "holds another finished run" in report.error and "epochs 1 instead of 2" in report.error
     assert sorted(Path(small_runs[0]).rglob("*")) == before
@@ -224,7 +224,7 @@ def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, 
         "selection": {"items": items["item_id"].iloc[5:7].tolist()}, "tab": "Neighbours", "other": "", "seed": 3,
     }  # fmt: skip
     pinned = pins.pin(tmp_path / "mine.json", "07_workbench", state, small_runs)
-    (report,) = render([pinned], out=tmp_path / "reports", say=lambda line: None)
+    (report,) = render([pinned], out=tmp_path / "reports", echo=lambda line: None)
     assert report.error is None
     results = json.loads((tmp_path / "reports" / "mine" / "results.json").read_text(encoding="utf-8"))
     del state["dataset"]

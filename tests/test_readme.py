@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from seqlab import cli
-from seqlab.cli.typed_text import joined, pairs
+from seqlab.cli.parsing import join_parameter_words, parse_pairs
 from seqlab.reports.parameters import check
 from tests.test_project import ROOMS
 
@@ -41,11 +41,11 @@ def advised() -> list[str]:
 def test_every_command_that_is_advised_is_one(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shell understands it: the command, its options, and the parameters of the notebook it is about."""
     monkeypatch.chdir(ROOT)
-    words = joined(shlex.split(line, comments=True)[1:])
+    words = join_parameter_words(shlex.split(line, comments=True)[1:])
     command = typer.main.get_command(cli.app).commands[words[0]]
     given = command.make_context(words[0], words[1:]).params
     for path in given.get("notebooks") or ():
-        assert path.suffix == ".json" or check(nbformat.read(path, 4), pairs(given["parameters"] or []))
+        assert path.suffix == ".json" or check(nbformat.read(path, 4), parse_pairs(given["parameters"] or []))
 
 
 def test_the_lines_about_ones_own_data_run(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import typer
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
 from seqlab.cli.listings import datasets, doctor, models
 from seqlab.cli.notebooks import lab, report
+from seqlab.cli.parsing import join_parameter_words
 from seqlab.cli.train import compare, evaluate, fit
-from seqlab.cli.typed_text import joined
 
 app = typer.Typer(
     help="A lab for seeing how a sequential recommender thinks.", no_args_is_help=True,
@@ -38,7 +38,7 @@ def main() -> None:
     import sys
 
     try:
-        app(joined(sys.argv[1:]))
+        app(join_parameter_words(sys.argv[1:]))
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         typer.echo(f"seqlab: {error}", err=True)
         raise SystemExit(2) from None

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from seqlab.cli.options import Dataset, SeenFilter, Settings, reads_files
-from seqlab.cli.typed_text import grid_of, numbers, pairs
+from seqlab.cli.options import Dataset, SeenFilter, Settings, with_load_options
+from seqlab.cli.parsing import parse_grid, parse_pairs, parse_seeds
 
 Arms = Annotated[list[str], typer.Argument(help="which systems; sasrec:layers=3 is one with a setting of its own")]
 Seeds = Annotated[str, typer.Option(help="one or more, 0,1,2")]
 Runs = Annotated[Path, typer.Option(help="where run folders and checkpoints go")]
 
 
-@reads_files
+@with_load_options
 def leaderboard(
     arms: Arms,
     dataset: Dataset = "complete-journey",
@@ -26,15 +26,17 @@ def leaderboard(
     runs: Runs = Path("data/runs"),
     against: Annotated[str | None, typer.Option(help="the arm that the others are compared with, user by user")] = None,
     *,
-    reading: dict[str, str],
+    load_options: dict[str, str],
 ) -> None:
     """Train what the table lacks, with the dataset's presets; can be killed and called again."""
     from seqlab.experiments import leaderboard as board
 
-    given = pairs(settings or [])
+    given = parse_pairs(settings or [])
     path = table or runs / "leaderboard.csv"
     try:
-        rows, gains = board.complete(arms, dataset, numbers(seeds), path, runs, given, seen_filter, against, reading)
+        rows, gains = board.complete(
+            arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options
+        )
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from there.", err=True)
         raise typer.Exit(130) from None
@@ -47,7 +49,7 @@ def leaderboard(
         typer.echo(gains.set_index(["arm", "metric"])[shown].round(4).to_string())
 
 
-@reads_files
+@with_load_options
 def sweep(
     arms: Arms,
     datasets: Annotated[list[str] | None, typer.Option("--dataset", help="as fit takes it; may be repeated")] = None,
@@ -66,7 +68,7 @@ def sweep(
         str | None, typer.Option(help="tcp://... of a Dask cluster to use instead; all its workers must see RUNS")
     ] = None,
     *,
-    reading: dict[str, str],
+    load_options: dict[str, str],
 ) -> None:
     """Train every arm on every dataset with every seed and every choice of a grid, several at a time.
 
@@ -75,11 +77,11 @@ def sweep(
     """
     from seqlab.experiments import sweep as sweeps
 
-    where, given = datasets or ["complete-journey"], pairs(settings or [])
-    choices = grid_of(grid or [], arms)
+    where, given = datasets or ["complete-journey"], parse_pairs(settings or [])
+    choices = parse_grid(grid or [], arms)
     try:
-        swept = sweeps.sweep(arms, where, numbers(seeds), choices, given, runs, table, workers, scheduler, seen_filter,
-                             say=typer.echo, reading=reading)  # fmt: skip
+        swept = sweeps.sweep(arms, where, parse_seeds(seeds), choices, given, runs, table, workers, scheduler, seen_filter,
+                             echo=typer.echo, load_options=load_options)  # fmt: skip
     except KeyboardInterrupt:
         typer.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
@@ -93,7 +95,7 @@ def sweep(
         raise typer.Exit(2)
 
 
-@reads_files
+@with_load_options
 def tune(
     arm: Annotated[str, typer.Argument(help="which system; sasrec:layers=3 is one with a setting of its own")],
     space: Annotated[
@@ -106,7 +108,7 @@ def tune(
     seen_filter: SeenFilter = None,
     runs: Runs = Path("data/runs"),
     *,
-    reading: dict[str, str],
+    load_options: dict[str, str],
 ) -> None:
     """Search the settings that validate best; the test part is not looked at. Can be killed and called again.
 
@@ -116,18 +118,18 @@ def tune(
 
     from seqlab.experiments import tuning
 
-    wanted, given = pairs(space), pairs(settings or [])
+    wanted, given = parse_pairs(space), parse_pairs(settings or [])
     if len(wanted) < len(space):
         raise ValueError("A setting has two spaces; all that is to be tried stands in one.")
     try:
-        tuned = tuning.tune(arm, dataset, wanted, trials, given, seed, runs, seen_filter, typer.echo, reading)
+        tuned = tuning.tune(arm, dataset, wanted, trials, given, seed, runs, seen_filter, typer.echo, load_options)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on with the trial it was at.", err=True)
         raise typer.Exit(130) from None
     system = arm.split(":")[0]
     typer.echo(tuned.trials.sort_values(tuned.trials.columns[-1], ascending=False).to_string())
     again = shlex.join(["seqlab", "leaderboard", tuned.arm, "--dataset", dataset, "--runs", str(runs),
-                        *(word for key, text in reading.items() for word in (f"--{key}", text))])  # fmt: skip
+                        *(word for key, text in load_options.items() for word in (f"--{key}", text))])  # fmt: skip
     typer.echo(f"\nThe best by validation:\n{again}\n\nFor seqlab/presets/{system}.toml:\n{tuned.preset}")
 
 

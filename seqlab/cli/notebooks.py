@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqlab.cli.typed_text import pairs
+from seqlab.cli.parsing import parse_pairs
 
 
 def report(
@@ -29,7 +29,7 @@ def report(
     chosen = notebooks or curated()
     if not chosen:
         raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
-    done = render(chosen, pairs(parameters or []), out, name, jobs, timeout, start_timeout, say=typer.echo)
+    done = render(chosen, parse_pairs(parameters or []), out, name, jobs, timeout, start_timeout, echo=typer.echo)
     typer.echo(f"{out / 'index.html'} lists them.")
     if any(one.error for one in done):
         raise typer.Exit(1)

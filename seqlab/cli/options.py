@@ -14,7 +14,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value: a 
 SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")]
 
 
-def reading_of(
+def load_options_of(
     user: Annotated[str | None, typer.Option(help="the column of users, in a file of yours; else guessed")] = None,
     item: Annotated[str | None, typer.Option(help="the column of items; else guessed")] = None,
     time: Annotated[str | None, typer.Option(help="the column that says when; else guessed")] = None,
@@ -32,16 +32,16 @@ def reading_of(
     return {name: value for name, value in options.items() if value is not None}
 
 
-def reads_files(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the options of `reading_of` after its own; it takes those that were given as `reading`, a dict."""
-    options = inspect.signature(reading_of, eval_str=True).parameters
+def with_load_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of `load_options_of` after its own; it takes those that were given as `load_options`, a dict."""
+    options = inspect.signature(load_options_of, eval_str=True).parameters
     signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "reading"]
+    own = [parameter for name, parameter in signature.parameters.items() if name != "load_options"]
 
     @wraps(command)
     def gathered(**given) -> None:
-        reading = reading_of(**{name: given.pop(name) for name in options})
-        command(**given, reading=reading)
+        load_options = load_options_of(**{name: given.pop(name) for name in options})
+        command(**given, load_options=load_options)
 
     gathered.__signature__ = signature.replace(parameters=[*own, *options.values()])  # what typer reads
     return gathered

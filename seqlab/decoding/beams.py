@@ -1,4 +1,4 @@
-"""What a search asks of a model (Decoder), and what it returns (Beams) with every step it took (Step)."""
+"""The result of a search (Beams), with every step that it took (Step)."""
 
 from __future__ import annotations
 

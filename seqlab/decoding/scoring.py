@@ -1,4 +1,4 @@
-"""Exact scores of the whole catalogue, without a search: the reference that tells a search's errors from a model's."""
+"""Exact scores of the whole catalogue without a search: the reference for the errors of a search."""
 
 from __future__ import annotations
 

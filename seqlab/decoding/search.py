@@ -1,6 +1,6 @@
 """Searches for the best tuples of a trie: beam search, Diverse Beam Search and locally typical sampling.
 
-What a score is. The log-probability of a tuple is the sum over its codes of the model's log-softmax over its whole
+The score. The log-probability of a tuple is the sum over its codes of the model's log-softmax over its whole
 vocabulary of the level: probability the model gives to codes that continue no item is lost, not shared out (as in
 Hugging Face's `generate` with `prefix_allowed_tokens_fn`). With `renormalise=True` every step is divided by its legal
 mass instead, so that the tuples of the catalogue sum to 1: right for models trained on legal codes alone.
@@ -82,8 +82,8 @@ def diverse(
 ) -> Beams:
     """Diverse Beam Search (Vijayakumar et al. 2018, Hamming diversity): `groups` beams of `width / groups` each.
 
-    Groups choose one after the other: a code that earlier groups took n times at the same level costs n `strength`
-    in the choice, never in the score. Groups may share prefixes; a finished tuple belongs to the group that took it
+    Groups choose in turn: a code that earlier groups chose n times at the same level is penalised by n `strength` in
+    the choice, not in the score. Groups may share prefixes; a finished tuple belongs to the group that took it
     first. Returned in the order of their log-probabilities; one group is `beam`. A step costs one decoder step.
     """
     if groups < 1 or width < groups or width % groups:
@@ -155,7 +155,7 @@ def typical(
 
 
 def _root(logits: Tensor, width: int = 1) -> tuple[Tensor, Tensor]:
-    """Everybody starts at the root with log-probability 0: nodes and scores (B, W)."""
+    """The root with log-probability 0 for every user: nodes and scores (B, W)."""
     node = torch.zeros(len(logits), width, dtype=torch.long, device=logits.device)
     return node, node.float()
 

@@ -12,7 +12,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.decoding.generation import recommend
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.codebook import CodeBook
-from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.semantic_ids import SemanticIds
 from seqlab.tracing import Layout, Tap
 
@@ -27,7 +27,9 @@ class SemanticIdModel(nn.Module):
     config.legal_only, where there are such settings: as in `SemanticIdDecoder.loss`.
     """
 
-    def __init__(self, config: Any, n_items: int, writer: SemanticIdDecoder, resolve: How | None = None) -> None:
+    def __init__(
+        self, config: Any, n_items: int, writer: SemanticIdDecoder, resolve: CollisionRule | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.writer = writer
@@ -40,7 +42,7 @@ class SemanticIdModel(nn.Module):
 
     def stages(self, split: Split, checkpoint: Path | None = None) -> None:
         """Make the semantic IDs, unless `ids.assign` has set them before."""
-        if not self.ids.known:
+        if not self.ids.assigned:
             self.ids.assign(self.tokenize(split, checkpoint))
 
     def loss(self, batch: Batch) -> Loss:

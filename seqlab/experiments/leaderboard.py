@@ -20,7 +20,7 @@ from seqlab import models
 from seqlab.datasets import leave_one_out, load
 from seqlab.evaluation import compare, intervals
 from seqlab.optimization.options import Options
-from seqlab.presets import usual_options
+from seqlab.presets import default_options
 from seqlab.runs.identity import find, identity
 from seqlab.runs.run import Run, load_run
 from seqlab.runtime import provenance
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 KEY = ["fingerprint", "split", "system", "seed", "settings", "options", "seen_filter"]
 METRICS = ("recall@10", "ndcg@10")
-AS_WRITTEN = {
+CSV_TYPES = {
     "dtype": dict.fromkeys(["dataset", "fingerprint", "git", "seeds", "arm", "against"], str),
     "keep_default_na": False, "na_values": [""],
 }  # fmt: skip
 """How pandas reads a table: a dataset may be called 007 or NA, a revision 12e34."""
 
-GAIN = ["fingerprint", "split", "seen_filter", "arm", "against", "metric"]
-GAINED = ["dataset", *GAIN, "seeds", "a", "b", "difference", "low", "high", "date", "git"]
+GAIN_KEY = ["fingerprint", "split", "seen_filter", "arm", "against", "metric"]
+GAIN_COLUMNS = ["dataset", *GAIN_KEY, "seeds", "a", "b", "difference", "low", "high", "date", "git"]
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def read(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=["dataset", *KEY])
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, **AS_WRITTEN)
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, **CSV_TYPES)
         table = table if "fingerprint" in table else table.assign(fingerprint="")
         if missing := [column for column in ["dataset", *KEY] if column not in table]:
             raise ValueError(f"its column {missing[0]!r} is missing")
@@ -102,7 +102,7 @@ class Plan:
     key: dict[str, Any]
     folder: Path
 
-    def made(self, split: Split) -> Run:
+    def train_or_load(self, split: Split) -> Run:
         """The run: read if it is finished, else trained, from its checkpoint if it has one. Raises what `fit` does."""
         model = models.create(self.system, split, self.settings, self.options.seed)
         return fit(model, split, self.options, self.folder, resume=True, seen_filter=self.key["seen_filter"])
@@ -122,7 +122,7 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
     if "seed" in changes:
         raise ValueError("The seed is no setting of an arm: it is among the seeds, which all arms have.")
     model = models.create(system, split, settings, seed)
-    options = dataclasses.replace(usual_options(model, split), **(changes | {"seed": seed}))
+    options = dataclasses.replace(default_options(model, split), **(changes | {"seed": seed}))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     below = runs / split.log.name
     folder = find(sorted(below.glob(f"{system}-{seed}-*")), model, options, split, seen_filter)
@@ -133,20 +133,20 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
 
 def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,
              given: dict[str, Any] | None = None, seen_filter: bool | None = None,
-             against: str | None = None, reading: Mapping[str, str] | None = None,
+             against: str | None = None, load_options: Mapping[str, str] | None = None,
              ) -> tuple[pd.DataFrame, pd.DataFrame | None]:  # fmt: skip
     """Train what `path` lacks of these arms and seeds: the rows of these arms, and the gains over one of them.
 
     `dataset`, `reading`: what `datasets.load` takes. `given`: settings and options of all arms, over the preset. Run
     folders go to `runs/<dataset>/<system>-<seed>-<hash of what differs from the defaults>`. The table is rewritten
     whole after every run. The rows have a column "arm" in front. `against`: one of the arms. The gains over it are
-    paired by user, after each user's mean over the seeds; columns GAINED. They are kept in `gains_path(path)`, and
+    paired by user, after each user's mean over the seeds; columns GAIN_COLUMNS. They are kept in `gains_path(path)`, and
     stand where a run's folder is gone. Raises `ValueError` for another arm, `KeyboardInterrupt` where a training was
     interrupted, `FileNotFoundError`, before any training, where a folder is gone and no gain of these rows is kept.
     """
     if against is not None and against not in arms:
         raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
-    split = leave_one_out(load(dataset, **(reading or {})))
+    split = leave_one_out(load(dataset, **(load_options or {})))
     plans = [plan(arm, split, seed, runs, given or {}, seen_filter) for arm in arms for seed in seeds]
     if against is not None:  # hours of training may lie before what could not be compared
         measured = set(keys(read(path)))
@@ -159,7 +159,7 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
             print(f"{what}: in the table already.")
             continue
         print(f"{what} ({one.folder}):", flush=True)
-        run = one.made(split)
+        run = one.train_or_load(split)
         if run.interrupted:
             raise KeyboardInterrupt
         add([row(run, split, one.options)], path)
@@ -185,11 +185,11 @@ def gains_path(path: Path) -> Path:
 
 
 def read_gains(path: Path) -> pd.DataFrame:
-    """The gains that are kept beside the table `path`, columns GAINED; empty where there are none."""
+    """The gains that are kept beside the table `path`, columns GAIN_COLUMNS; empty where there are none."""
     import pandas as pd
 
     own = gains_path(path)
-    kept = pd.read_csv(own, **AS_WRITTEN) if own.exists() else pd.DataFrame(columns=GAINED)
+    kept = pd.read_csv(own, **CSV_TYPES) if own.exists() else pd.DataFrame(columns=GAIN_COLUMNS)
     return kept if "fingerprint" in kept else kept.assign(fingerprint="")
 
 
@@ -201,12 +201,12 @@ def _keep(gains: pd.DataFrame, path: Path) -> None:
     own = gains_path(path)
     with FileLock(own.with_name(f".{own.name}.lock")):
         older = read_gains(path)
-        table = pd.concat([older, gains]).drop_duplicates(GAIN, keep="last") if len(older) else gains
+        table = pd.concat([older, gains]).drop_duplicates(GAIN_KEY, keep="last") if len(older) else gains
         atomic_write(own, table.to_csv(index=False))
 
 
 def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.DataFrame:
-    """What every other arm gains over `against` by the ranks that the runs kept; columns GAINED.
+    """What every other arm gains over `against` by the ranks that the runs kept; columns GAIN_COLUMNS.
 
     Where a run folder is gone, as on another machine, the gains kept beside the table stand if they agree with it.
     """
@@ -223,7 +223,7 @@ def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.Data
                 dataset=split.log.name, fingerprint=split.log.fingerprint(), split=split.how,
                 seen_filter=own[0].key["seen_filter"], arm=own[0].arm, against=against,
                 seeds=_seeds(own), date=told["date"], git=told["git"],
-            )[GAINED]
+            )[GAIN_COLUMNS]
         )  # fmt: skip
     return pd.concat(parts, ignore_index=True)
 
@@ -288,18 +288,18 @@ def arms(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for system, own in table.groupby("system", sort=False):
         pairs = zip(own["settings"], own["options"], strict=True)
         chosen = {pair: json.loads(pair[0]) | json.loads(pair[1]) for pair in pairs}
-        for pair, words in zip(chosen, told_apart(list(chosen.values())), strict=True):
+        for pair, words in zip(chosen, differing_settings(list(chosen.values())), strict=True):
             yield f"{system}{words}", own[(own["settings"] == pair[0]) & (own["options"] == pair[1])]
 
 
-def told_apart(choices: list[dict[str, Any]]) -> list[str]:
+def differing_settings(choices: list[dict[str, Any]]) -> list[str]:
     """For each choice of settings, the words of an arm that tell it from the others, such as ":steps=1"."""
     keys = dict.fromkeys(key for choice in choices for key in choice)
     differ = [key for key in keys if len({json.dumps(choice.get(key), sort_keys=True) for choice in choices}) > 1]
-    return ["".join(f":{as_words({key: choice[key]})}" for key in differ if key in choice) for choice in choices]
+    return ["".join(f":{format_settings({key: choice[key]})}" for key in differ if key in choice) for choice in choices]
 
 
-def as_words(chosen: dict[str, Any]) -> str:
+def format_settings(chosen: dict[str, Any]) -> str:
     """Settings as the words of an arm, "layers=3:epochs=20", which `models.read_as` reads as the same again."""
     texts = {key: ",".join(map(str, one)) if isinstance(one, list | tuple) else one for key, one in chosen.items()}
     return ":".join(f"{key}={'none' if one is None else one}" for key, one in texts.items())

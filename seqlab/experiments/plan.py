@@ -43,10 +43,10 @@ def comparisons() -> list[Comparison]:
         card = models.card(name)
         for one in card.measured or (Measurement(against=card.controls),):
             for dataset, seen_filter in _places(one, card):
-                for against in [in_full(control) for control in one.against] or [None]:
+                for against in [expand_names(control) for control in one.against] or [None]:
                     together = arms.setdefault((dataset, seen_filter, one.seeds or card.seeds, against), {})
                     together |= dict.fromkeys([against] if against else [])  # the control is trained first
-                    together |= dict.fromkeys(in_full(arm) for arm in one.arms or [name])
+                    together |= dict.fromkeys(expand_names(arm) for arm in one.arms or [name])
     datasets = list(dict.fromkeys(dataset for dataset, *_ in arms))
     ordered = sorted(arms.items(), key=lambda pair: datasets.index(pair[0][0]))
     return [Comparison(*where, tuple(together)) for where, together in ordered]
@@ -60,7 +60,7 @@ def tunings() -> list[tuple[str, str, bool]]:
         if not hasattr(models.system(name), "loss"):
             continue
         for one in card.tuned or (Measurement(),):
-            arms = [in_full(arm) for arm in one.arms or [name]]
+            arms = [expand_names(arm) for arm in one.arms or [name]]
             found |= dict.fromkeys((arm, *place) for place in _places(one, card) for arm in arms)
     return list(found)
 
@@ -87,14 +87,14 @@ def complete(folder: Path = Path("data")) -> None:
     leaderboard_page.write(folder)
 
 
-def tune(trials: int, runs: Path = Path("data/runs"), say: Callable[[str], None] = print) -> None:
+def tune(trials: int, runs: Path = Path("data/runs"), echo: Callable[[str], None] = print) -> None:
     """Search learning rate and dropout of every system by so many trials each; raises what `tuning.tune` raises."""
     for arm, dataset, seen_filter in tunings():
-        found = tuning.tune(arm, dataset, SPACE, trials, runs=runs, seen_filter=seen_filter, say=say)
-        say(f"For seqlab/presets/{arm.split(':')[0]}.toml:\n{found.preset}\n")
+        found = tuning.tune(arm, dataset, SPACE, trials, runs=runs, seen_filter=seen_filter, echo=echo)
+        echo(f"For seqlab/presets/{arm.split(':')[0]}.toml:\n{found.preset}\n")
 
 
-def in_full(arm: str) -> str:
+def expand_names(arm: str) -> str:
     """An arm whose names are replaced by what they stand for on the card of its system.
 
     Raises `ValueError` for a word that is neither a setting nor such a name.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
     from seqlab.runtime.pools import Pool
 
-TRIES = 3
+MAX_ATTEMPTS = 3
 """How often a run is begun whose process is killed. The last time nothing runs beside it, which may have been what took
 the memory."""
 
@@ -48,20 +48,20 @@ class Job:
     plan: leaderboard.Plan
     dataset: str
     data: str
-    reading: tuple[tuple[str, str], ...] = ()
+    load_options: tuple[tuple[str, str], ...] = ()
 
     @property
-    def tries(self) -> Path:
+    def attempts_file(self) -> Path:
         """Beside its folder: a line with the process for every time this sweep began it without coming to an end."""
         return self.plan.folder.with_name(f"{self.plan.folder.name}.tries")
 
-    def begun(self) -> int:
+    def attempts(self) -> int:
         """How often that was."""
-        return len(self.tries.read_text(encoding="utf-8").splitlines()) if self.tries.exists() else 0
+        return len(self.attempts_file.read_text(encoding="utf-8").splitlines()) if self.attempts_file.exists() else 0
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """What came of a sweep: the rows of its finished runs, and why the others failed; both by what a run is called."""
 
     table: pd.DataFrame
@@ -79,33 +79,33 @@ def sweep(
     workers: int = 1,
     scheduler: str | None = None,
     seen_filter: bool | None = None,
-    say: Callable[[str], None] = print,
-    reading: Mapping[str, str] | None = None,
-) -> Swept:
+    echo: Callable[[str], None] = print,
+    load_options: Mapping[str, str] | None = None,
+) -> SweepResult:
     """Train every arm with every choice of the grid and every seed on every dataset, and keep a row of each run.
 
     arms: as `seqlab leaderboard` takes them; their own words stand over `grid` and `given`. grid: for some settings (of
     a system or of training) the values to try, in all combinations. given: settings for all. table: a .parquet or .csv,
     by default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `runtime.pools.pool`.
-    reading: how files are read, as `datasets.load` takes it.
+    load_options: how files are read, as `datasets.load` takes it.
 
-    A run that fails does not stop the others. What a killed process was training is begun again, `TRIES` times in all.
+    A run that fails does not stop the others. What a killed process was training is begun again, `MAX_ATTEMPTS` times in all.
     Raises, before anything is trained, `ValueError` for an arm, a setting or a dataset that is none, and for two
     datasets of one name; and what `runtime.pools.pool` raises.
     """
     runs = Path(runs).absolute()
     table = runs / "sweep.parquet" if table is None else Path(table)
     jobs, finished = _planned(
-        arms, datasets, seeds, grid or {}, given or {}, runs, table, seen_filter, dict(reading or {})
+        arms, datasets, seeds, grid or {}, given or {}, runs, table, seen_filter, dict(load_options or {})
     )
     if finished:
         leaderboard.add(finished, table)
     left = [job for job in jobs if not job.plan.folder.exists()]
     done, failed = len(jobs) - len(left), {}
-    say(f"{len(jobs)} runs: {done} finished before, {f'{len(left)} to train' if left else 'nothing to train'}.")
+    echo(f"{len(jobs)} runs: {done} finished before, {f'{len(left)} to train' if left else 'nothing to train'}.")
     with (
         pool(workers, scheduler, runs) if left else contextlib.nullcontext() as run_all,
-        contextlib.closing(_outcomes(left, run_all, say)) as outcomes,  # whatever happens here, the processes end
+        contextlib.closing(_outcomes(left, run_all, echo)) as outcomes,  # whatever happens here, the processes end
     ):
         for job, told in outcomes:
             # a listing asks the file server anew, where `exists` may know of nothing yet
@@ -121,11 +121,11 @@ def sweep(
             else:
                 leaderboard.add([told], table)
                 what = f"ndcg@10 {told['ndcg@10']:.4f}, validation {told['valid ndcg@10']:.4f}, {told['seconds']:.0f} s"
-            say(f"[{done}/{len(jobs)}] {job.label}: {what}")
-    return Swept(_rows(jobs, table), failed)
+            echo(f"[{done}/{len(jobs)}] {job.label}: {what}")
+    return SweepResult(_rows(jobs, table), failed)
 
 
-def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """All combinations of a grid's values. Raises `ValueError` for a setting without any."""
     for key, values in grid.items():
         if not len(values) or "" in values:
@@ -135,7 +135,7 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def _planned(
     arms: Sequence[str], datasets: Sequence[str], seeds: Sequence[int], grid: Mapping[str, Sequence[Any]],
-    given: Mapping[str, Any], runs: Path, table: Path, seen_filter: bool | None, reading: dict[str, str],
+    given: Mapping[str, Any], runs: Path, table: Path, seen_filter: bool | None, load_options: dict[str, str],
 ) -> tuple[list[Job], list[dict[str, Any]]]:  # fmt: skip
     """The runs, each once, and the rows of those that are finished and not in the table."""
     if twice := [key for key in grid if key in given]:
@@ -143,17 +143,17 @@ def _planned(
     known = set(leaderboard.keys(leaderboard.read(table)))
     jobs, finished, prints = {}, [], {}
     for dataset in datasets:
-        split = leave_one_out(load(dataset, **reading))
+        split = leave_one_out(load(dataset, **load_options))
         data = split.log.fingerprint()
         if prints.setdefault(split.log.name, data) != data:
             raise ValueError(f"{dataset} is called {split.log.name!r}, like other data of this sweep: rename its file.")
-        for arm, point, seed in itertools.product(arms, points(grid), seeds):
+        for arm, point, seed in itertools.product(arms, combinations(grid), seeds):
             one = leaderboard.plan(arm, split, seed, runs, {**given, **point}, seen_filter)
             if one.folder in jobs:
                 continue
-            words = leaderboard.as_words({key: value for key, value in point.items() if f":{key}=" not in arm})
+            words = leaderboard.format_settings({key: value for key, value in point.items() if f":{key}=" not in arm})
             label = f"{':'.join(filter(None, [arm, words]))} seed {seed} on {split.log.name}"
-            jobs[one.folder] = Job(label, one, _anywhere(dataset), data, tuple(reading.items()))
+            jobs[one.folder] = Job(label, one, _anywhere(dataset), data, tuple(load_options.items()))
             if one.folder.exists():
                 run = load_run(one.folder, split)
                 if leaderboard.key_of(one.key) not in known:
@@ -178,7 +178,7 @@ def _rows(jobs: list[Job], table: Path) -> pd.DataFrame:
     return rows.set_index(pd.Index([job.label for job in have], name="run", dtype=object))
 
 
-def _outcomes(jobs: list[Job], run_all: Pool, say: Callable[[str], None]) -> Iterator[tuple[Job, Outcome]]:
+def _outcomes(jobs: list[Job], run_all: Pool, echo: Callable[[str], None]) -> Iterator[tuple[Job, Outcome]]:
     """What comes of every run, as it comes. A pool that breaks is followed by another one for what is left.
 
     Who began a run and did not end it may have been killed for what another one did, so nobody is given up for that:
@@ -188,13 +188,13 @@ def _outcomes(jobs: list[Job], run_all: Pool, say: Callable[[str], None]) -> Ite
     _forget(jobs)
     try:
         while left:
-            begun = {folder: job.begun() for folder, job in left.items()}
-            beside = [job for folder, job in left.items() if begun[folder] < TRIES - 1]
+            begun = {folder: job.attempts() for folder, job in left.items()}
+            beside = [job for folder, job in left.items() if begun[folder] < MAX_ATTEMPTS - 1]
             for job, told in run_all(_attempt, beside or [*left.values()][:1]):
                 yield left.pop(job.plan.folder), told
-            again = [job.label for folder, job in left.items() if job.begun() > begun[folder]]
+            again = [job.label for folder, job in left.items() if job.attempts() > begun[folder]]
             if again:
-                say(f"A process was killed. Begun again, from the last checkpoint: {'; '.join(again)}.")
+                echo(f"A process was killed. Begun again, from the last checkpoint: {'; '.join(again)}.")
             elif len(left) == len(begun):
                 raise OSError("The processes end before they begin any run; is there memory for so many?")
     finally:
@@ -203,20 +203,20 @@ def _outcomes(jobs: list[Job], run_all: Pool, say: Callable[[str], None]) -> Ite
 
 def _forget(jobs: list[Job]) -> None:
     for job in jobs:
-        job.tries.unlink(missing_ok=True)
+        job.attempts_file.unlink(missing_ok=True)
 
 
 def _attempt(job: Job) -> Outcome:
     """Train one run, in whatever process this is."""
-    if job.begun() >= TRIES:
-        return f"its process was killed {TRIES} times, at last alone; it may need more memory."
+    if job.attempts() >= MAX_ATTEMPTS:
+        return f"its process was killed {MAX_ATTEMPTS} times, at last alone; it may need more memory."
     try:
-        job.tries.parent.mkdir(parents=True, exist_ok=True)
-        with job.tries.open("a", encoding="utf-8") as file:
+        job.attempts_file.parent.mkdir(parents=True, exist_ok=True)
+        with job.attempts_file.open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
         with _TRAINING, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            split = _split(job.dataset, job.data, job.reading)
-            run = job.plan.made(split)
+            split = _split(job.dataset, job.data, job.load_options)
+            run = job.plan.train_or_load(split)
         if run.interrupted:
             raise KeyboardInterrupt
         told = leaderboard.row(run, split, job.plan.options)
@@ -224,13 +224,13 @@ def _attempt(job: Job) -> Outcome:
         told = " ".join(str(error).split())
     except Exception as error:  # whatever a system may raise: the other runs go on
         told = " ".join(f"{type(error).__name__}: {error}".split())
-    job.tries.unlink(missing_ok=True)
+    job.attempts_file.unlink(missing_ok=True)
     return told
 
 
 @functools.lru_cache(maxsize=1)  # a process gets the runs of one dataset after those of another
-def _split(dataset: str, data: str, reading: tuple[tuple[str, str], ...]) -> Split:
-    split = leave_one_out(load(dataset, **dict(reading)))
+def _split(dataset: str, data: str, load_options: tuple[tuple[str, str], ...]) -> Split:
+    split = leave_one_out(load(dataset, **dict(load_options)))
     if split.log.fingerprint() != data:
         raise ValueError(f"{dataset} does not hold the data that the sweep was planned for; has the file changed?")
     return split

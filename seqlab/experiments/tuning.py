@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """What a search found.
 
     arm: the best settings, as `seqlab leaderboard` takes them; preset: the same as sections of `presets/<system>.toml`.
@@ -56,15 +56,15 @@ def tune(
     seed: int = 0,
     runs: str | Path = "data/runs",
     seen_filter: bool | None = None,
-    say: Callable[[str], None] = print,
-    reading: Mapping[str, str] | None = None,
-) -> Tuned:
+    echo: Callable[[str], None] = print,
+    load_options: Mapping[str, str] | None = None,
+) -> TuningResult:
     """Search `space` by so many trials in all, those of earlier calls with the same arguments among them.
 
     space: for a setting of the system or of training "1e-4..1e-2:log", "16..128" or "a,b,c" (of lists "64,64;128,128").
     given: settings of all trials. seed: of training and of the search. The first trial has the settings in force, those
     of the preset or the defaults, where the space holds them; the others are drawn, numbers to three digits.
-    reading: how a file is read, as `datasets.load` takes it.
+    load_options: how a file is read, as `datasets.load` takes it.
     A trial that fails by its settings (a loss that is not finite, a width that the heads do not divide) counts, and
     is told.
 
@@ -77,7 +77,7 @@ def tune(
     distributions = _distributions(arm, space, given)
     from optuna.trial import TrialState  # now it is known to be there
 
-    split = leave_one_out(load(dataset, **(reading or {})))
+    split = leave_one_out(load(dataset, **(load_options or {})))
 
     def planned(chosen: dict[str, Any]) -> leaderboard.Plan:
         return leaderboard.plan(arm, split, seed, runs, given | chosen, seen_filter)
@@ -92,17 +92,17 @@ def tune(
         whole = [trial for trial in study.trials if trial.params.keys() == space.keys()]  # else killed while drawn
         done = {trial.number: (_tidy(trial.params), trial.value) for trial in whole if trial.state.is_finished()}
         cut_off = [trial for trial in whole if not trial.state.is_finished()]
-        say(f"{trials} trials of {arm} on {split.log.name}, {len(done)} of them finished before.")
+        echo(f"{trials} trials of {arm} on {split.log.name}, {len(done)} of them finished before.")
         while len(done) < trials:
             trial = cut_off.pop(0) if cut_off else _drawn(study, distributions, seed)
             chosen, value = _tidy(trial.params), None
-            say(f"trial {len(done) + 1}/{trials}, {leaderboard.as_words(chosen)}:")
+            echo(f"trial {len(done) + 1}/{trials}, {leaderboard.format_settings(chosen)}:")
             try:
-                run = planned(chosen).made(split)
+                run = planned(chosen).train_or_load(split)
             except OSError:  # no fault of the settings: the trial is made when the command is called again
                 raise
             except Exception as error:
-                say(f"It failed: {' '.join(str(error).split())}")
+                echo(f"It failed: {' '.join(str(error).split())}")
             else:
                 if run.interrupted:
                     raise KeyboardInterrupt
@@ -110,13 +110,13 @@ def tune(
             study.tell(trial.number, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
             done[trial.number] = chosen, value
             if value is not None:
-                say(f"validation {metric} {value:.4f}")
+                echo(f"validation {metric} {value:.4f}")
     if all(value is None for _, value in done.values()):
         raise ValueError(f"Every trial of {arm} failed; try narrower ranges.")
     best, _ = max(done.values(), key=lambda trial: -math.inf if trial[1] is None else trial[1])
     table = pd.DataFrame([chosen | {metric: value} for chosen, value in done.values()], pd.Index(done, name="trial"))
-    words = leaderboard.as_words({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
-    return Tuned(f"{arm}:{words}", _preset(planned(best), split.log.card or split.log.name), table)
+    words = leaderboard.format_settings({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
+    return TuningResult(f"{arm}:{words}", _preset(planned(best), split.log.card or split.log.name), table)
 
 
 def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> dict[str, BaseDistribution]:

@@ -1,7 +1,6 @@
-"""Tidy tables -> plotly figures or escaped HTML. Nothing here knows a model.
+"""Draws tidy tables as plotly figures or escaped HTML, independently of any model.
 
-Names are imported when first used, so that `import seqlab.figures` costs nothing. (No file has the name of a function
-in it: the module would hide the function.)
+Names are imported lazily. No module has the name of a public function, because it would shadow the function.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Attention as a picture: what a model looked at, from which event, and what each event was worth."""
+"""Draws attention maps, with the influence of each event beside them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ def attention(
     tokens: Sequence[str] | None = None,
     rows: Sequence[int | None] | None = None,
 ) -> go.Figure:
-    """One head's attention, a column per event that looks and a row per event looked at; beside it each event's worth.
+    """One head's attention, a column per query event and a row per key event; beside it the influence of each event.
 
     frame: columns query, key, value (positions from 0, oldest first) of one layer and head; influence: columns
-    position, value (`inspection.influence.leave_one_out`); titles: (T,) one per event; top: the attention at the
-    bright end of the scale (None: chosen from the frame). tokens: what the rows and columns are called where they are
-    not the events one by one; rows: the event (from 0) that each of them belongs to, None: none's. Two traces: the
-    heatmap, the bars.
+    position, value (`inspection.influence.leave_one_out`); titles: (T,) one per event; top: the largest attention on
+    the colour scale (None: chosen from the frame). tokens: names of the rows and columns where tokens are not events;
+    rows: the event (from 0) that each token belongs to, or None. Two traces: the heatmap, the bars.
     """
     from plotly.subplots import make_subplots
 
@@ -53,7 +52,7 @@ def attention(
     figure.update_yaxes(tickvals=places, ticktext=_numbered(tokens, rows), range=[count - 0.5, -0.5], row=1, col=1)
     figure.update_yaxes(range=[count - 0.5, -0.5], row=1, col=2)
     figure.update_yaxes(title="looked at", row=1, col=1)
-    top = top if top is not None else bright_end(frame, rows)
+    top = top if top is not None else scale_end(frame, rows)
     finish(figure, "", 300 + ROW * count)
     figure.update_layout(margin={"t": 76, "l": 40}, coloraxis=_colours(top, 1 + 20 / (ROW * count)))
     figure.update_xaxes(showgrid=False, row=1, col=1).update_yaxes(showgrid=False)
@@ -68,7 +67,7 @@ def attention_grid(
     tokens: Sequence[str] | None = None,
     rows: Sequence[int | None] | None = None,
 ) -> go.Figure:
-    """Every layer and head as small multiples, and the worth of each event with the titles: all the sliders reach.
+    """Every layer and head as small multiples, and the influence of each event with the titles.
 
     frame: columns layer, head, query, key, value; influence, titles, tokens, rows: see `attention`; caption: escaped
     words above.
@@ -91,7 +90,7 @@ def attention_grid(
         horizontal_spacing=0.035,
         vertical_spacing=0.09,
     )
-    top = bright_end(frame, rows)
+    top = scale_end(frame, rows)
     for (layer, head), part in frame.groupby(["layer", "head"]):
         _heatmap(figure, part, tokens, rows, int(layer) + 1, int(head) + 1)
     add_bars(figure, influence, titles, 1, heads + 1, rows)
@@ -121,7 +120,7 @@ def attention_grid(
 def _rows(
     titles: Sequence[str], tokens: Sequence[str] | None, rows: Sequence[int | None] | None
 ) -> tuple[Sequence[str], Sequence[int | None], bool]:
-    """What rows are called, the event of each, and whether events have one row each."""
+    """The names of the rows, the event of each, and whether every event has exactly one row."""
     tokens = titles if tokens is None else tokens
     rows = [*range(len(titles)), *[None] * (len(tokens) - len(titles))] if rows is None else rows
     return tokens, rows, [event for event in rows if event is not None] == list(range(len(titles)))
@@ -134,10 +133,10 @@ def _every_fifth(rows: Sequence[int | None]) -> dict[str, list[int]]:
     return {"tickvals": [first[event] for event in shown], "ticktext": [event + 1 for event in shown]}
 
 
-def bright_end(frame: pd.DataFrame, rows: Sequence[int | None] | None = None) -> float:
-    """Where the colour scale ends: the first events can only look at each other, so their weights do not count.
+def scale_end(frame: pd.DataFrame, rows: Sequence[int | None] | None = None) -> float:
+    """The largest value of the colour scale, from the later half of the queries: the first ones have few keys.
 
-    rows: the event of each row, None: none's; only what events are looked at counts then (None: all rows).
+    rows: the event of each row, or None; only keys that belong to an event count (None: all rows).
     """
     late = frame["query"] >= frame["query"].max() / 2
     if rows is not None:
@@ -196,7 +195,7 @@ def _colours(top: float, y: float) -> dict:
 
 
 def _numbered(tokens: Sequence[str], rows: Sequence[int | None], after: bool = False) -> list[str]:
-    """Every row with the number of its event, if it has one; the first of several rows of an event alone."""
+    """Row names with the number of their event, which is written only on the first of several rows."""
     named, before = [], None
     for name, event in zip(_short(tokens), rows, strict=True):
         number = "" if event is None or event == before else event + 1
@@ -206,7 +205,7 @@ def _numbered(tokens: Sequence[str], rows: Sequence[int | None], after: bool = F
 
 
 def _short(tokens: Sequence[str]) -> list[str]:
-    """Names that fit beside an axis; of "title · code 2" the title is cut."""
+    """Names short enough for an axis; of "title · code 2" the title is cut."""
     short = []
     for token in tokens:
         title, _, part = token.rpartition(" · ")

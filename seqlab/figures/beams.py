@@ -1,4 +1,4 @@
-"""A beam search as a picture: which prefixes were kept and dropped at every step."""
+"""Draws a beam search: the prefixes kept and dropped at every step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 KEPT, DROPPED = 8, 4
-"""Prefixes shown per step; how many more there are is told."""
+"""Prefixes shown per step; the others are counted."""
 
 BEST = 10
-"""What is dropped although its item is among so many best ones is coloured: the search's loss."""
+"""A dropped prefix is coloured where its item is among so many best items: the search error."""
 
 BLUE, ORANGE, GREEN, RED = PALETTE[0], PALETTE[4], PALETTE[2], PALETTE[9]
 BOX = 0.82  # of a step's column
@@ -32,12 +32,12 @@ def beam_steps(
     caption: str = "",
     chosen: int = 0,
 ) -> go.Figure:
-    """The search of one user from left to right, a column per code written, the best prefix on top.
+    """The search of one user from left to right, a column per generated code, the best prefix on top.
 
     frame: rows of `Beams.frame` of one user with columns title (of the item a prefix leads to), exact_rank (that item's
-    place without a search) and answer (whether the item that really came next has this prefix). mass: of
-    `Beams.mass`. widths: what `beam_widths` takes, drawn below, with the width `chosen` marked. last: the step shown
-    last, from 0 (None: all). caption: escaped words above. The kinds and number of traces do not depend on the data.
+    place without a search) and answer (whether the target item has this prefix). mass: of `Beams.mass`. widths: the
+    frame of `beam_widths`, drawn below, with the width `chosen` marked. last: the last step shown, from 0 (None: all).
+    caption: escaped text above. The kinds and number of traces do not depend on the data.
     """
     from plotly.subplots import make_subplots
 
@@ -97,19 +97,19 @@ def beam_steps(
 
 
 def _within(frame: pd.DataFrame) -> pd.Series:
-    """The rows that have a box: the best kept and the best dropped of every step."""
+    """The rows drawn as boxes: the best kept and the best dropped prefixes of every step."""
     order = frame.groupby(["level", "state"])["rank"].rank(method="first")
     return order <= np.where(frame["state"] == "live", KEPT, DROPPED)
 
 
 def _places(shown: pd.DataFrame, kept: int) -> pd.Series:
-    """Where each box stands: the kept ones from 0 down, the dropped ones below the line."""
+    """The vertical position of each box: kept ones from 0 down, dropped ones below the dividing line."""
     order = shown.groupby(["level", "state"])["rank"].rank(method="first") - 1
     return order + np.where(shown["state"] == "live", 0, kept + 0.95)
 
 
 def _boxes(figure: go.Figure, shown: pd.DataFrame, places: pd.Series, levels: int) -> list[tuple]:
-    """A box per prefix with its probability as its filled part; returns the words on them."""
+    """Draw a box per prefix, filled in proportion to its probability; returns the text on the boxes."""
     live = (shown["state"] == "live").to_numpy()
     chance = np.exp(shown["log_probability"].to_numpy(dtype=float))
     best = shown.assign(chance=chance).groupby("level")["chance"].transform("max").to_numpy()
@@ -142,20 +142,20 @@ def _boxes(figure: go.Figure, shown: pd.DataFrame, places: pd.Series, levels: in
         sign = f"  <span style='color:{GREEN}'><b>✓</b></span>" if row.answer else ""
         head = f"<b>‹{code}›</b>  {_percent(one)}{sign}"
         if full:
-            said = f"<b>{label(row.title, room - 5)}</b>" if row.state == "live" else label(row.title, room - 2)
-            said = f"{row.rank}. {said}" if row.state == "live" else f"✕ {said}"
+            line = f"<b>{label(row.title, room - 5)}</b>" if row.state == "live" else label(row.title, room - 2)
+            line = f"{row.rank}. {line}" if row.state == "live" else f"✕ {line}"
         else:
             more = f" +{row.items - 1:,}" if row.items > 1 else ""
             more += f", place {row.exact_rank}" if row.state != "live" and row.exact_rank <= BEST else ""
-            said = f"{'→' if row.state == 'live' else '✕'} {label(row.title, room - len(more))}{more}"
+            line = f"{'→' if row.state == 'live' else '✕'} {label(row.title, room - len(more))}{more}"
         if row.state != "live" and row.exact_rank <= BEST:
             colour = RED
-        texts += [(row.level + 0.005, y - 0.19, head, colour), (row.level + 0.005, y + 0.2, said, colour)]
+        texts += [(row.level + 0.005, y - 0.19, head, colour), (row.level + 0.005, y + 0.2, line, colour)]
     return texts
 
 
 def _links(figure: go.Figure, shown: pd.DataFrame, places: pd.Series) -> None:
-    """From every prefix to those that continue it."""
+    """Draw a line from every prefix to those that extend it."""
     place = {(row.level, row.rank): y for row, y in zip(shown.itertuples(), places, strict=True)}
     most = shown[shown["state"] == "live"].groupby("level")["rank"].max()
     for state, colour, dash in (("live", BLUE, "solid"), ("pruned", GREY, "dot")):
@@ -178,7 +178,7 @@ def _links(figure: go.Figure, shown: pd.DataFrame, places: pd.Series) -> None:
 
 
 def _shares(figure: go.Figure, mass: pd.DataFrame, y: float) -> list[tuple]:
-    """A bar per step: of all probability, what is still kept, dropped here, lost here, and gone before."""
+    """Draw a bar per step of the probability mass kept, dropped, illegal, and lost before; returns the text on them."""
     before = 1.0
     parts: dict[str, list] = {name: [] for name in ("kept", "dropped", "illegal", "lost before")}
     texts = []
@@ -224,7 +224,7 @@ def _hover(row: object, levels: int) -> str:
 
 
 def _percent(share: float) -> str:
-    """Two digits that count, also of very little."""
+    """A percentage with two significant digits."""
     if share >= 0.0995 or share <= 0:
         return f"{max(share, 0):.0%}"
     return f"{float(f'{100 * share:.2g}'):.6f}".rstrip("0").rstrip(".") + "%" if share >= 1e-6 else "under 0.0001%"

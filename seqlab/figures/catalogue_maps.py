@@ -1,4 +1,4 @@
-"""The catalogue as a map: an item per dot, coloured by a column, with the nearest neighbours of a chosen item."""
+"""Draws the catalogue as a map: an item per dot, coloured by a column, with the neighbours of a chosen item."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 GROUPS = 10
-"""Categories with a colour of their own; the rest share a grey."""
+"""Categories with a distinct colour; the others share a grey."""
 
 PALE = "rgba(0, 114, 178, 0.28)"
 OTHER = "rgba(128, 134, 144, 0.45)"
 
 
 FAINT = 0.07
-"""Opacity of what is not selected."""
+"""Opacity of items that are not selected."""
 
 
 def item_map(
@@ -32,11 +32,11 @@ def item_map(
 ) -> go.Figure:
     """A dot per item at (x, y), titles on hover, coloured by one column.
 
-    frame: index item; columns x, y, title and whatever it may be coloured by. Numbers get a scale (logarithmic when
-    they are very unequal), words their ten most frequent values and "other". picked and neighbours: items to ring.
-    selected: items that stay in colour while the others go faint; None or none: all stay.
-    There are always thirteen traces, so that a live figure can be updated in place: ten groups, the others (customdata:
-    item ids), the neighbours, the chosen item. Raises `KeyError` for a column that is not there.
+    frame: index item; columns x, y, title and the `color` column. Numbers get a colour scale (logarithmic when they are
+    very unequal), text its ten most frequent values and "other". picked and neighbours: items to ring. selected: items
+    that stay opaque while the others fade; None or none: all stay. There are always thirteen traces, so that a figure
+    can be updated in place: ten groups, the others (customdata: item ids), the neighbours, the chosen item.
+    Raises `KeyError` for a column that is not there.
     """
     import plotly.graph_objects as go
 
@@ -81,7 +81,7 @@ def rings(frame: pd.DataFrame, picked: int | None, neighbours: list[int] | None)
             showlegend=False,
             text=labels(frame.loc[chosen, "title"], 90),
             marker={"size": size, "symbol": symbol, "color": PALETTE[4], "line": {"width": width, "color": PALETTE[4]}},
-            unselected={"marker": {"opacity": 1}},  # a lasso elsewhere leaves them as they are
+            unselected={"marker": {"opacity": 1}},  # a lasso does not fade them
             hovertemplate="<b>%{text}</b><extra></extra>",
         )
         for chosen, size, width, symbol in (
@@ -94,7 +94,7 @@ def rings(frame: pd.DataFrame, picked: int | None, neighbours: list[int] | None)
 def item_map_with_neighbours(
     frame: pd.DataFrame, color: str, examples: dict[int, pd.DataFrame], selected: np.ndarray | None = None
 ) -> go.Figure:
-    """The map, and under it the nearest neighbours of a few items as bars of their cosine: the view without a kernel.
+    """The map, and below it the nearest neighbours of a few items as bars of their cosine: the still of `ItemMap`.
 
     examples: item -> frame with columns item, title, cosine, nearest first (`inspection.projection.neighbours`).
     selected: as in `item_map`.
@@ -159,8 +159,7 @@ def item_map_with_neighbours(
 
 
 def _groups(frame: pd.DataFrame, color: str) -> list[go.Scattergl]:
-    """Eleven traces: numbers use the first alone, words one per frequent value and the last for the rest."""
-
+    """Eleven traces: numbers use only the first, text one per frequent value and the last for the others."""
     size = float(np.clip(240 / np.sqrt(max(len(frame), 1)), 4, 9))
     column = frame[color]
     if _is_number(column):
@@ -204,7 +203,7 @@ def _dots(rows: pd.DataFrame, name: str, marker: dict, color: str) -> go.Scatter
 
 
 def _scale(column: pd.Series, color: str) -> dict:
-    """Colours of a number; on a log scale where the largest is more than thirty times the median."""
+    """A colour scale for numbers; logarithmic where the largest is more than thirty times the median."""
     values = column.fillna(column.min()).to_numpy(dtype=np.float64)
     bar = {"title": {"text": label(color), "side": "right"}, "thickness": 12, "outlinewidth": 0}
     if values.min() >= 0 and values.max() > 30 * max(np.median(values), 1):

@@ -1,4 +1,4 @@
-"""Code books as numbers in pictures: use and residual per level, training, collisions, two tokenizers side by side."""
+"""Draws statistics of code books: use and residual per level, training, collisions, two tokenizers side by side."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     Prefix = tuple[int, ...]
 
-CROWDS = ((1, 1, "alone"), (2, 2, "2"), (3, 5, "3 to 5"), (6, 20, "6 to 20"), (21, np.inf, "more"))
-SHADES = ("#009E73", "#56B4E9", "#E69F00", "#D55E00", "#A63D00")
+GROUP_SIZES = ((1, 1, "alone"), (2, 2, "2"), (3, 5, "3 to 5"), (6, 20, "6 to 20"), (21, np.inf, "more"))
+COLOURS = ("#009E73", "#56B4E9", "#E69F00", "#D55E00", "#A63D00")
 
 
 def code_use(use: pd.DataFrame) -> go.Figure:
-    """How evenly the codes of each level are used: codes sorted by their items, the dashed line is even use.
+    """Items per code of each level, sorted; the dashed line is uniform use.
 
-    use: columns level, code, items; a row for every code, also those of no item.
+    use: columns level, code, items; a row for every code, also for unused ones.
     """
     from plotly.subplots import make_subplots
 
@@ -53,9 +53,9 @@ def code_use(use: pd.DataFrame) -> go.Figure:
 
 
 def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """What each level adds, one colour per tokenizer: variance left, codes used and their perplexity, legal codes.
+    """Residual variance, codes used with their perplexity, and legal codes per level, one colour per tokenizer.
 
-    reports: by the tokenizer's name, what `CodeBook.report` returns.
+    reports: name of a tokenizer -> result of `CodeBook.report`.
     """
     from plotly.subplots import make_subplots
 
@@ -106,7 +106,7 @@ def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
 
 
 def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.Figure:
-    """A tokenizer while it learns, by epoch: its loss parts, and where it tells them use per level and unique tuples.
+    """The training of a tokenizer by epoch: its loss terms and, where recorded, code use per level and unique tuples.
 
     history: a tokenizer's `history_`; empty for one that is not trained by epochs (`rq_kmeans` and other clusterings).
     """
@@ -140,7 +140,7 @@ def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.F
             )
         figure.update_xaxes(title="epoch", row=1, col=column)
     figure.update_yaxes(title="loss parts", type="log", row=1, col=1)
-    below = 56 + 20 * max(len(losses), len(shares))  # each legend under its own panel, which side by side they outgrow
+    below = 56 + 20 * max(len(losses), len(shares))  # a legend under each panel: side by side they would be too wide
     finish(figure, "", 260 + below, legend=True)
     place = {"orientation": "v", "y": -50 / 240, "yanchor": "top", "xanchor": "left"}
     figure.update_layout(legend=place | {"x": 0}, legend2=place | {"x": 0.56}, margin={"t": 20, "b": below})
@@ -150,17 +150,17 @@ def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.F
 
 
 def collisions(books: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """After each level, how many items still share their code so far, and with how many: one panel per tokenizer.
+    """How many items share their prefix after each level, and with how many others: one panel per tokenizer.
 
-    books: by the tokenizer's name, the items with their codes. Items that are not alone after the last level collide.
+    books: name of a tokenizer -> the items with their codes. Items that share their whole code collide.
     """
     from plotly.subplots import make_subplots
 
     figure = make_subplots(1, max(len(books), 1), subplot_titles=labels(books, 60), horizontal_spacing=0.12)
     for column, frame in enumerate(books.values(), 1):
         levels = levels_of(frame)
-        sizes = [_crowd(frame, level + 1) for level in range(levels)]
-        for (low, high, name), colour in zip(CROWDS, SHADES, strict=True):
+        sizes = [_group_sizes(frame, level + 1) for level in range(levels)]
+        for (low, high, name), colour in zip(GROUP_SIZES, COLOURS, strict=True):
             counts = [int(((size >= low) & (size <= high)).sum()) for size in sizes]
             figure.add_bar(
                 x=[count / max(len(frame), 1) for count in counts],
@@ -195,10 +195,10 @@ def two_codebooks(
     words: tuple[Mapping[Prefix, str], Mapping[Prefix, str]] = ({}, {}),
     most: int = 10,
 ) -> go.Figure:
-    """Where the items of one tokenizer's first codes are in another's: a band is as wide as its items are many.
+    """How the items of one tokenizer's first codes are distributed over another's, as a Sankey diagram.
 
-    here, there: the same items with their codes; words: what to write on the first codes of either. The `most` used
-    codes of `here` are shown, and of `there` those that hold most of their items; the rest of `there` is one block.
+    here, there: the same items with their codes; words: text on the first codes of each. The `most` frequent codes of
+    `here` are shown, and of `there` those with most of their items; the other codes of `there` are one block.
     """
     import pandas as pd
     import plotly.graph_objects as go
@@ -212,9 +212,9 @@ def two_codebooks(
     nodes = [("a", code) for code in shown] + [("b", code) for code in (*held, -1)]
     place = {node: at for at, node in enumerate(nodes)}
     tints = [PALETTE[at % len(PALETTE)] if at < len(shown) else INK for at in range(len(nodes))]
-    told = {"a": words[0], "b": words[1]}
+    texts = {"a": words[0], "b": words[1]}
     written = [
-        f"‹{code}› {label(told[side].get((int(code),), ''), 34)}" if code >= 0 else "other codes"
+        f"‹{code}› {label(texts[side].get((int(code),), ''), 34)}" if code >= 0 else "other codes"
         for side, code in nodes
     ]
     flow = go.Sankey(
@@ -253,8 +253,8 @@ def two_codebooks(
     return figure
 
 
-def _crowd(frame: pd.DataFrame, length: int) -> np.ndarray:
-    """With how many items (itself included) each item shares its first codes."""
+def _group_sizes(frame: pd.DataFrame, length: int) -> np.ndarray:
+    """(N,) the number of items, itself included, that have the same first codes as each item."""
     columns = [f"level {level}" for level in range(length)]
     return frame.groupby(columns)[columns[0]].transform("size").to_numpy()
 

@@ -24,7 +24,7 @@ KINDS = {
 
 SYSTEM, REFERENCE, BETTER, WORSE = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[4]
 WIDTH = 132
-"""Width of a drawing in a table, in pixels."""
+"""The width of a drawing in a table, in pixels."""
 
 COSTS = {"parameters": "parameters", "seconds": "s of training", "milliseconds": "ms per user"}
 

@@ -1,4 +1,4 @@
-"""What quality costs: a dot per system, its parameters or seconds against a metric."""
+"""Plots a metric of each system against its cost: parameters, or seconds."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ COSTS = {
     "seconds": "training (seconds)",
     "milliseconds": "recommending (milliseconds per user)",
 }
-"""What a system costs: column -> the name of its axis."""
+"""Column with a cost -> the title of its axis."""
 
 ROOM = 0.2
-"""Beside the outer dots of the plot, room for names, as a share of their distance."""
+"""Padding for names beside the outer dots, as a share of the distance between these."""
 
 
 def cost_and_quality(frame: pd.DataFrame, cost: str, metric: str) -> go.Figure:
-    """One metric with its 95 % interval over what it costs, on a logarithmic axis; up and to the left is better.
+    """One metric with its 95 % interval against a cost on a logarithmic axis; up and to the left is better.
 
-    frame: as `figures.standings` takes it. cost: one of COSTS. What costs nothing stands at 0, left of the axis;
-    systems whose cost is not known are named below. A name that would cover others is told by the pointer alone.
+    frame: the same as for `figures.standings`. cost: one of COSTS. A cost of 0 is drawn left of the axis; systems whose
+    cost is not known are named below. A name that would overlap others is shown on hover only.
     """
     import plotly.graph_objects as go
 
@@ -75,15 +75,15 @@ def cost_and_quality(frame: pd.DataFrame, cost: str, metric: str) -> go.Figure:
     values, shown = [10.0**one for one in exponents], [_power(one) for one in exponents]
     if (known[cost] == 0).any():
         values, shown = [free, *values], ["0", *shown]
-    room = ROOM * max(high - low, 1.0)
+    padding = ROOM * max(high - low, 1.0)
     figure.update_xaxes(
-        type="log", range=[low - room, high + room], tickvals=values, ticktext=shown,
+        type="log", range=[low - padding, high + padding], tickvals=values, ticktext=shown,
         title=f"{COSTS[cost]}, log scale",
     )  # fmt: skip
     figure.update_yaxes(title=f"{metric}, 95 % interval", range=padded(float(bottom), float(top), zero=True))
     finish(figure, "", 400, legend=True)
-    lost = frame.loc[frame[cost].isna(), "system"]
-    note = f"not measured: {', '.join(label(name, 28) for name in lost)}" if len(lost) else ""
+    unknown = frame.loc[frame[cost].isna(), "system"]
+    note = f"not measured: {', '.join(label(name, 28) for name in unknown)}" if len(unknown) else ""
     figure.add_annotation(
         text=_wrapped(note), x=0, xref="paper", y=0, yref="paper", yanchor="top", yshift=-54, xanchor="left",
         showarrow=False, align="left", font={"size": 11},
@@ -101,10 +101,10 @@ def _interval(row: Mapping, metric: str) -> str:
 
 
 def _sides(x, y, low, high, lengths: list[int], last: np.ndarray) -> list[str | None]:
-    """For each dot the side of it where its name covers nothing; None where there is no such side.
+    """For each dot the side where its name overlaps nothing; None where there is no such side.
 
-    x: places on the axis; y, low and high: the dots and their whiskers; lengths: of the names in characters; last:
-    whose names are placed when the others have their place.
+    x: positions on the axis; y, low and high: the dots and their whiskers; lengths: of the names in characters; last:
+    dots whose names are placed after the others.
     """
     if not len(x):
         return []
@@ -123,8 +123,8 @@ def _sides(x, y, low, high, lengths: list[int], last: np.ndarray) -> list[str | 
             "top center": (across[one] - size / 2, at[one] + line / 2),
             "bottom center": (across[one] - size / 2, at[one] - 1.5 * line),
         }
-        for covered in (whiskers,) if last[one] else (whiskers, dots):  # a name over a whisker is better than none
-            others = names + [box for place, box in enumerate(covered) if place != one]
+        for obstacles in (whiskers,) if last[one] else (whiskers, dots):  # a name over a whisker is better than none
+            others = names + [box for place, box in enumerate(obstacles) if place != one]
             free = [
                 (side, (left, bottom, left + size, bottom + line))
                 for side, (left, bottom) in corners.items()
@@ -147,7 +147,7 @@ def _power(exponent: int) -> str:
 
 
 def _wrapped(words: str, most: int = 100) -> str:
-    """Escaped words of a note, broken at commas."""
+    """An escaped note, wrapped at commas."""
     lines = [""]
     for part in words.split(", "):
         if lines[-1] and len(lines[-1]) + len(part) > most:

@@ -1,4 +1,4 @@
-"""The best items of one user, and from which beam width on each of them is found."""
+"""Draws the beam width from which on each of the best items of a user is found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PALE, GREY, NOTHING = "rgba(0, 114, 178, 0.28)", "rgba(128, 134, 144, 0.5)", "rg
 
 
 def beam_widths(frame: pd.DataFrame, chosen: int = 0) -> go.Figure:
-    """The items that are best without a search, and from which beam width on each is found.
+    """The best items by exact score, and the beam width from which on each is found.
 
     frame: columns item, title, exact_rank, width, place (in the list that a beam of this width returns; NaN: not in it)
     and answer; a row per item and width. chosen: a width to mark.
@@ -31,7 +31,7 @@ def beam_widths(frame: pd.DataFrame, chosen: int = 0) -> go.Figure:
 
 
 def draw_widths(figure: go.Figure, frame: pd.DataFrame, row: int, chosen: int) -> None:
-    """A dot where a beam of this width (column) finds this item (row), with the place it gives it."""
+    """Draw a dot where a beam of this width (column) finds this item (row), with its rank in the list."""
     widths = sorted(frame["width"].unique())
     column = {width: at for at, width in enumerate(widths)}
     order = _order(frame)
@@ -54,7 +54,7 @@ def draw_widths(figure: go.Figure, frame: pd.DataFrame, row: int, chosen: int) -
             row=row,
             col=1,
         )
-    # a wider beam can lose an item again: from which width on is it always there?
+    # a wider beam can miss an item that a narrower one finds: the least width from which on none misses it
     missing = frame[~found].groupby("item")["width"].max()
     later = frame["width"] > frame["item"].map(missing).fillna(0)
     least = frame[later].groupby("item")["width"].min()
@@ -79,17 +79,17 @@ def draw_widths(figure: go.Figure, frame: pd.DataFrame, row: int, chosen: int) -
         row=row,
         col=1,
     )
-    figure.data = (*figure.data[:-4], figure.data[-1], *figure.data[-4:-1])  # the mark behind the dots
+    figure.data = (*figure.data[:-4], figure.data[-1], *figure.data[-4:-1])  # the mark is drawn behind the dots
 
 
 def _order(frame: pd.DataFrame) -> pd.Series:
-    """Item -> its row, the best without a search on top."""
+    """Item -> its row, the best by exact score on top."""
     items = frame.drop_duplicates("item").sort_values(["exact_rank", "item"])["item"]
     return items.reset_index(drop=True).reset_index().set_index("item")["index"]
 
 
 def name_widths(figure: go.Figure, frame: pd.DataFrame, row: int) -> None:
-    """The axes of `draw_widths`: titles with their place without a search, and the widths above."""
+    """Label the axes of `draw_widths`: titles with their rank by exact score, and the widths above."""
     widths, order = sorted(frame["width"].unique()), _order(frame)
     one = frame.drop_duplicates("item").set_index("item").loc[order.index]
     names = [

@@ -1,4 +1,4 @@
-"""One history as a picture: what its events are worth, which would have to go, what another user's parts do to it."""
+"""Draws measures of the events of one history, events dropped from it, and patched activations."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 FOR, AGAINST = PALETTE[0], PALETTE[1]
 SMALLEST, LARGEST = 0.1, 1.5
-"""Shares recovered that the colours reach at least, and at most."""
+"""The least and the largest end of the colour scale, as shares recovered."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number per event: its name, its unit, the values by position (an event that has none is left out), a format."""
+    """A number per event: its name, its unit, the values by position (events without one are absent), a format."""
 
     name: str
     unit: str
@@ -33,7 +33,7 @@ class Measure:
 def event_measures(titles: Sequence[str], measures: Sequence[Measure], marked: int | None = None) -> Html:
     """A row per event, oldest first, with a bar per measure; right of the line is above zero.
 
-    titles: (T,); marked: the position of a row that stands out.
+    titles: (T,); marked: the position of a highlighted row.
     """
     width = f"{20 * min(len(measures), 3) / max(len(measures), 1):.0f}"
     scales = [_scale(one) for one in measures]
@@ -45,7 +45,7 @@ def event_measures(titles: Sequence[str], measures: Sequence[Measure], marked: i
 
 
 def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
-    """A history, oldest first, with the events that go struck out (and marked by a word).
+    """A history, oldest first, with the dropped events struck out and labelled.
 
     titles: (T,); dropped: positions from 0.
     """
@@ -53,10 +53,10 @@ def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
 
 
 def patched_places(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:
-    """What every place of every tap recovers of the way to another user's recommendation; two traces: cells, the ring.
+    """How much of another user's recommendation each position of each tap recovers when patched; two traces.
 
-    frame: of `inspection.tracing_grid` (columns tap, kind, from_end, log_probability, recovered); chosen: the tap and
-    the place from the end to ring; caption: escaped words above. Colours end at a share of 1.5 and of -1.
+    frame: of `inspection.tracing_grid` (columns tap, kind, from_end, log_probability, recovered); chosen: the tap
+    and the position from the end to ring; caption: escaped text above. The colour scale ends at shares of -1 and 1.5.
     """
     import plotly.graph_objects as go
 
@@ -100,7 +100,7 @@ def patched_places(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, c
 
 
 def _scale(measure: Measure) -> tuple[float, float]:
-    """Where the zero line is, and how much of the width one unit takes; both in percent."""
+    """The position of the zero line, and the width of one unit; both in percent of the column."""
     low, high = min([0.0, *measure.values.values()]), max([0.0, *measure.values.values()])
     unit = 100 / (high - low or 1.0)
     return (0.0 - low) * unit, unit

@@ -1,4 +1,4 @@
-"""What a log looks like: lengths, popularity, gaps and repeats. Each takes `log.events` (user, item, timestamp)."""
+"""Draws distributions of a log (history lengths, popularity, gaps, repeats) from `log.events`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GAP_TICKS = {
 
 
 def history_lengths(events: pd.DataFrame) -> go.Figure:
-    """How long the histories are: users per length, on a log axis, with the median marked."""
+    """Users per history length, on a log axis, with the median marked."""
     import plotly.graph_objects as go
 
     lengths = events["user"].value_counts().to_numpy()
@@ -51,7 +51,7 @@ def history_lengths(events: pd.DataFrame) -> go.Figure:
 
 
 def popularity(events: pd.DataFrame) -> go.Figure:
-    """Rank and frequency of the items, both on log axes: how much the head of the catalogue draws."""
+    """Frequency of the items by rank, both on log axes."""
     import plotly.graph_objects as go
 
     counts = np.sort(events["item"].value_counts().to_numpy())[::-1]
@@ -123,10 +123,10 @@ def gaps(events: pd.DataFrame) -> go.Figure:
 
 
 def repeats_by_lag(events: pd.DataFrame, longest: int = 50) -> go.Figure:
-    """How often an event brings back the item met `lag` events before: where repeating pays, if it does.
+    """The share of events that repeat the item of `lag` events before, by lag.
 
-    A lag counts to the item's last meeting, so each repeat is counted once. Exact copies of an event (user, item and
-    timestamp) are left out: one event that was logged twice is no repeat.
+    A lag is counted from the last occurrence of the item, so each repeat counts once. Exact copies of an event
+    (user, item and timestamp) are left out: one event that was logged twice is no repeat.
     """
     import plotly.graph_objects as go
 
@@ -142,7 +142,7 @@ def repeats_by_lag(events: pd.DataFrame, longest: int = 50) -> go.Figure:
             hovertemplate="%{x} events ago: %{y:.2%} of all events<extra></extra>",
         )
     )
-    figure.update_xaxes(title="how many events ago the item was last met")
+    figure.update_xaxes(title="how many events ago the item last occurred")
     figure.update_yaxes(title="share of all events", tickformat=".1%", rangemode="tozero")
     finish(figure, "How soon does an item come back?", 340)
     beyond, ever = counts[-1] / len(lag), (lag > 0).mean()
@@ -154,7 +154,7 @@ def repeats_by_lag(events: pd.DataFrame, longest: int = 50) -> go.Figure:
 
 
 def _lags(user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """(E,) how many events of the user ago this event's item was last met; 0 where it is new."""
+    """(E,) the number of events of the user since the last occurrence of the item; 0 where it is new."""
     order = np.lexsort((np.arange(len(user)), item, user))
     again = np.zeros(len(user), bool)
     again[1:] = (user[order][1:] == user[order][:-1]) & (item[order][1:] == item[order][:-1])
@@ -164,7 +164,7 @@ def _lags(user: np.ndarray, item: np.ndarray) -> np.ndarray:
 
 
 def _log_edges(low: int, high: int, bins: int = 36) -> np.ndarray:
-    """Edges of bins for whole numbers, alike on a log scale, none narrower than one."""
+    """Bin edges for whole numbers, even on a log scale, none narrower than one."""
     return np.unique(np.geomspace(low, high + 1, bins).round()) - 0.5
 
 
@@ -185,6 +185,6 @@ def _duration(seconds: float) -> str:
 
 
 def _mark(figure: go.Figure, x: float, text: str) -> None:
-    """A dotted line at x on a log axis, with its meaning above the plot."""
+    """Draw a dotted line at x on a log axis, with a label above the plot."""
     figure.add_vline(x=x, line={"dash": "dot", "color": INK, "width": 1.5})
     figure.add_annotation(x=np.log10(x), y=1, yref="paper", yanchor="bottom", text=text, showarrow=False)

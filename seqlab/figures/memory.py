@@ -1,4 +1,4 @@
-"""What each event of a history is worth to a model, and several such measures on the same events."""
+"""Draws measures of the events of a history, such as their influence, as bars."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ BETWEEN = 112  # pixels between two histories: an axis below, three lines above
 
 
 def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.Figure:
-    """Several measures of the same events side by side, one panel each; histories one under the other.
+    """Several measures of the same events side by side, one panel each; one row of panels per history.
 
-    frame: columns history (its caption; lines are kept), panel (what is measured), unit (the axis), position (from 0,
+    frame: columns history (its caption; line breaks are kept), panel (the measure), unit (the axis), position (from 0,
     oldest first), value; titles: of the events of each history, by its caption.
     """
     from plotly.subplots import make_subplots
@@ -53,7 +53,7 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
 
 
 def _caption(figure: go.Figure, text: str, row: int, column: int, up: int) -> None:
-    """Words above a panel, at its left edge."""
+    """Add text above a panel, left-aligned."""
     panel = figure.get_subplot(row, column)
     figure.add_annotation(
         text=text,
@@ -77,10 +77,10 @@ def add_bars(
     column: int,
     rows: Sequence[int | None] | None = None,
 ) -> None:
-    """A bar per event: to the right it helps, to the left it holds back.
+    """Draw a bar per event, to the right where its value is positive.
 
-    rows: the event that each row of the panel belongs to, None for a row that is none's, where events have several rows
-    each; a bar is as wide as the rows of its event. None: one row per event.
+    rows: the event that each row of the panel belongs to, or None, where events have several rows; a bar is as wide as
+    the rows of its event. None: one row per event.
     """
     import plotly.graph_objects as go
 

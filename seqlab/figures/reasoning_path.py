@@ -1,4 +1,4 @@
-"""One user's latent reasoning: the way over the item map, what each step says, and what the steps are worth."""
+"""Draws the latent reasoning of one user: its path over the item map, the output and the quality of each step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLUE, YELLOW, GREEN, PINK, ORANGE = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[
 DOT = "rgba(128, 134, 144, 0.35)"
 SPOKE = "rgba(0, 114, 178, 0.25)"
 LATER = "#8FB8D3"
-"""Steps after the stop: the pale of the steps that were taken."""
+"""The colour of steps after the stop: a pale form of that of the steps taken."""
 
 MEASURES = {
     "rank": "rank of what came next",
@@ -37,7 +37,7 @@ MEASURES = {
 }
 QUALITY = {"ndcg@10": "ndcg@10, all users", "recall@10": "recall@10, all users"}
 LEAST_KL = 1e-6
-"""A KL below it is drawn here: the axis is logarithmic."""
+"""Smaller KL divergences are drawn at this value, because the axis is logarithmic."""
 
 
 def reasoning_steps(
@@ -54,15 +54,15 @@ def reasoning_steps(
     other: pd.DataFrame | None = None,
     caption: str = "",
 ) -> go.Figure:
-    """One user's steps over the item map; below, what each step says and what the steps are worth to all test users.
+    """One user's steps over the item map; below, measures of each step, and its quality over all test users.
 
-    items: index item; columns x, y, title. path: step, x, y. near: step, rank, item, probability (the items the
-    place of a step is made of). measures: step and the columns of `MEASURES`, each also as "typical <name>" (the
-    median user). curve: of `inspection.stopping.tradeoff`. fixed: of `inspection.stopping.outcomes` the rows where
-    everybody takes the same steps. marks: items to mark, "answer" and "last" (the last one read). stop: the step
-    this user stops at; steps after it are pale. chosen: epsilon, steps, ndcg@10, recall@10 of the threshold that is
-    set. prior: item, weight: where the system's prior pulls the thoughts. other: path of a user whose state was
-    patched. caption: escaped words above. The kinds and number of traces do not depend on the data.
+    items: index item; columns x, y, title. path: step, x, y. near: step, rank, item, probability (the items
+    that determine the position of a step). measures: step and the columns of `MEASURES`, each also as "typical <name>"
+    (the median user). curve: of `inspection.stopping.tradeoff`. fixed: of `inspection.stopping.outcomes` the rows of a
+    fixed number of steps. marks: items to mark, "answer" and "last" (the last one of the history). stop: the step at
+    which this user stops; steps after it are pale. chosen: epsilon, steps, ndcg@10, recall@10 of the threshold that is
+    set. prior: item, weight: of the system's prior over reasoning states. other: the path after a state was patched.
+    caption: escaped text above. The kinds and number of traces do not depend on the data.
     """
     from plotly.subplots import make_subplots
 
@@ -82,17 +82,17 @@ def reasoning_steps(
     for column, name in enumerate(QUALITY, 1):
         _quality(figure, curve, fixed, name, chosen, 4, column)
     finish(figure, "", whole + 130)
-    _frame_the_map(figure, items, path, near, marks, prior, other)
-    _name(figure, items, near, marks, stop)
+    _zoom(figure, items, path, near, marks, prior, other)
+    _annotate(figure, items, near, marks, stop)
     for place, words in enumerate([*MEASURES.values(), *QUALITY.values()]):
         panel_title(figure, words, 2 + place // 2, 1 + place % 2)
     figure.update_layout(hovermode="closest", dragmode="pan", margin={"l": 48, "r": 14, "b": 44})
-    heading(figure, _key(caption, prior, other), up=4)
+    heading(figure, _legend(caption, prior, other), up=4)
     return figure.update_annotations(xshift=-40, selector={"x": 0, "xanchor": "left", "y": 1})
 
 
-def _key(caption: str, prior: pd.DataFrame | None, other: pd.DataFrame | None) -> str:
-    """What the marks mean, in lines short enough for a phone."""
+def _legend(caption: str, prior: pd.DataFrame | None, other: pd.DataFrame | None) -> str:
+    """The legend, in lines short enough for a phone."""
     lines = [
         "A step stands at the mean place of its ten best items,",
         "weighed by probability (thin lines); states are not projected.",
@@ -118,7 +118,7 @@ def _map(
     prior: pd.DataFrame | None,
     other: pd.DataFrame | None,
 ) -> None:
-    """Nine traces, the background first. All are of the kind that stays quick with a large catalogue."""
+    """Nine traces, the background first; all use WebGL, for large catalogues."""
 
     def dots(x, y, marker: dict, words=None, mode: str = "markers", **more) -> None:
         hover = {"hoverinfo": "skip"} if words is None else {"hovertemplate": "%{hovertext}<extra></extra>"}
@@ -155,9 +155,9 @@ def _map(
     dots(spots["x"], spots["y"], ring, words)
     for name, symbol, colour, width in (("last", "diamond-open", INK, 15), ("answer", "star", GREEN, 17)):
         spot = items.loc[[marks[name]]]
-        said = {"last": "the last item read", "answer": "what really came next"}[name]
+        words = {"last": "the last item read", "answer": "what really came next"}[name]
         marker = {"size": width, "symbol": symbol, "color": colour, "line": {"width": 2, "color": colour}}
-        dots(spot["x"], spot["y"], marker, [f"<b>{label(spot['title'].iloc[0], 80)}</b><br>{said}"])
+        dots(spot["x"], spot["y"], marker, [f"<b>{label(spot['title'].iloc[0], 80)}</b><br>{words}"])
     top = near[near["rank"] == 1].set_index("step")["item"]
     best = [f"step {step}, its best item<br><b>{label(items.at[top[step], 'title'], 80)}</b>" for step in path["step"]]
     for way, colours in (
@@ -175,8 +175,8 @@ def _map(
         )  # fmt: skip
 
 
-def _name(figure: go.Figure, items: pd.DataFrame, near: pd.DataFrame, marks: dict[str, int], stop: int) -> None:
-    """Titles beside the best item at the stop, the answer and the last item; dots of this kind cannot show any text."""
+def _annotate(figure: go.Figure, items: pd.DataFrame, near: pd.DataFrame, marks: dict[str, int], stop: int) -> None:
+    """Write titles beside the best item at the stop, the answer and the last item; WebGL dots cannot show any text."""
     best = near.loc[(near["step"] == stop) & (near["rank"] == 1), "item"].iloc[0]
     spread = items.loc[[*near["item"], *marks.values()], "x"]
     for item, colour, up in ((best, ORANGE, 1), (marks["answer"], GREEN, -1), (marks["last"], INK, -1)):
@@ -189,16 +189,16 @@ def _name(figure: go.Figure, items: pd.DataFrame, near: pd.DataFrame, marks: dic
         )  # fmt: skip
 
 
-def _frame_the_map(figure: go.Figure, items, path, near, marks, prior, other) -> None:
-    """Show the part of the map that matters here; the rest is a pan or a double click away."""
+def _zoom(figure: go.Figure, items, path, near, marks, prior, other) -> None:
+    """Show only the part of the map that contains the steps and the marked items."""
     involved = [*near["item"], *marks.values(), *([] if prior is None else prior["item"])]
     ways = [path] if other is None else [path, other]
     bare = {"showticklabels": False, "showgrid": False, "showline": False, "ticks": ""}
     for axis, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
         values = np.concatenate([items.loc[involved, axis], *(way[axis] for way in ways)])
         low, high = float(values.min()), float(values.max())
-        room = 0.08 * (high - low or 1.0)
-        update(range=[low - room, high + room], row=1, col=1, **bare)
+        padding = 0.08 * (high - low or 1.0)
+        update(range=[low - padding, high + padding], row=1, col=1, **bare)
 
 
 def _measure(figure: go.Figure, frame: pd.DataFrame, name: str, row: int, col: int, stop: int, epsilon: float) -> None:
@@ -257,9 +257,9 @@ def _quality(
 
 
 def reasoning_masses(frame: pd.DataFrame) -> go.Figure:
-    """How each step shares out its probability: a bar per step.
+    """The distribution of probability at each step, as a bar per step.
 
-    frame: columns step, part, share; the parts of a step add up to 1, the last part is the rest.
+    frame: columns step, part, share; the parts of a step add up to 1, the last part is the remainder.
     """
     import plotly.graph_objects as go
 

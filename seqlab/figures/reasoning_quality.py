@@ -1,4 +1,4 @@
-"""What the steps of a reasoning system are worth to all users: quality against steps taken, and gains by groups."""
+"""Draws the quality of a reasoning system over all users: against the steps taken, and its gain by groups."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def reasoning_tradeoff(
     """Quality against mean steps over all users: every stop threshold, everybody at one step, and the ceiling.
 
     curve: of `inspection.stopping.tradeoff`; outcomes: of `inspection.stopping.outcomes`; stops: step -> users who
-    stop there under the threshold `epsilon`, which is marked. The best and the worst step of each user are chosen
-    by looking at the answer, and labelled so.
+    stop there under the threshold `epsilon`, which is marked. The best and the worst step of each user are chosen with
+    knowledge of the answer, and labelled so.
     """
     from plotly.subplots import make_subplots
 
@@ -74,17 +74,17 @@ def reasoning_tradeoff(
     finish(figure, "", 620, legend=True)
     if epsilon:
         figure.add_vline(x=epsilon, line={"color": INK, "width": 1.5, "dash": "dash"}, row=2, col=2)
-    said = f"stops, KL below {epsilon:.2g}" if epsilon else "where users stop"
-    for place, words in enumerate(("recall@10", "ndcg@10", said, "mean steps taken")):
+    title = f"stops, KL below {epsilon:.2g}" if epsilon else "where users stop"
+    for place, words in enumerate(("recall@10", "ndcg@10", title, "mean steps taken")):
         panel_title(figure, words, 1 + place // 2, 1 + place % 2)
     figure.update_layout(margin={"l": 48, "r": 14, "b": 44, "t": 130}, legend={"x": 0, "xanchor": "left", "y": 1.08})
     return figure
 
 
 def reasoning_gains(values: dict[str, pd.DataFrame], metric: str = "ndcg@10") -> go.Figure:
-    """What thinking gains over the plain encoder, for groups of users; right of the line it helps.
+    """The gain of reasoning over the encoder without it, for groups of users; right of the line it helps.
 
-    values: by the name of a run, what `inspection.stopping.gains` returns.
+    values: name of a run -> result of `inspection.stopping.gains`.
     """
     figure = results.slices(values)
     low = min(min(frame["low"]) for frame in values.values())

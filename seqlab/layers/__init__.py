@@ -1,1 +1,1 @@
-"""Parts that models are made of; none knows a model."""
+"""Modules and losses that systems are composed of."""

@@ -1,4 +1,4 @@
-"""Softmax attention: one function for all of it, fused unless it is watched, and the multi-head layer around it."""
+"""Softmax attention, fused unless a tap is active, and the multi-head layer around it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqlab.tracing import Tap
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, tap: Tap | None = None, causal: bool = False
 ) -> Tensor:
-    """What queries (..., Q, D) find among keys and values (..., K, D): (..., Q, D).
+    """Scaled dot-product attention of queries (..., Q, D) over keys and values (..., K, D): (..., Q, D).
 
     mask: broadcasts to (..., Q, K), True where a query may attend to a key; None: everywhere. causal: each query
     attends to the keys up to its own place (without a mask only). An active `tap` sees the weights (..., Q, K) and may
@@ -60,7 +60,7 @@ class Attention(nn.Module):
         return query, key, value
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What the queries (B, H, Q, D/H) find: (B, Q, D).
+        """Attention of the queries (B, H, Q, D/H): (B, Q, D).
 
         mask: (B, K), True for positions that are no padding, or (B or 1, Q, K), True where a query may attend to a key.
         """

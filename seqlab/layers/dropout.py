@@ -1,4 +1,4 @@
-"""Dropout whose mask costs one random byte a number instead of one random number."""
+"""Dropout with one random byte per number, which is faster on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class Dropout(nn.Module):
     """`nn.Dropout`, six times as fast on a CPU, where random numbers are drawn one after another.
 
-    The probability is rounded to 1/256 and the rest scaled by what was really kept, so the mean stays the input's.
+    The probability is rounded to 1/256, and the rest scaled by the rounded one, so the mean is that of the input.
     Raises `ValueError` for a probability below 0, or of 1 and above.
     """
 

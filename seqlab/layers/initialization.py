@@ -1,4 +1,4 @@
-"""How embeddings and free parameters begin."""
+"""Initialization of embeddings and free parameters."""
 
 from __future__ import annotations
 

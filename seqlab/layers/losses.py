@@ -1,4 +1,4 @@
-"""Next-item losses over a tied item table, none of which holds logits that nobody reads.
+"""Next-item losses over a tied item table, without the full matrix of logits.
 
 Every loss takes the hidden states that have a target, `hidden (M, D)`, the item table `(N + 1, D)` whose row 0 is
 padding and never scored, and the targets `(M,)` in 1..N; it returns the mean over the M targets.
@@ -17,7 +17,7 @@ Name = Literal["softmax", "sampled_softmax", "bce", "gbce"]
 
 
 def rows_at_once(table: Tensor) -> int:
-    """Rows of logits over `table` that are alive at a time: fewer multiply more slowly, more leave a CPU's cache."""
+    """Rows of logits over `table` per chunk: fewer multiply more slowly, more leave a CPU's cache."""
     if table.device.type == "cpu":
         return min(256, max(64, (1 << 21) // len(table)))
     return max(64, (1 << 27) // len(table))
@@ -48,7 +48,7 @@ EXP_IS_SAFE = 40.0
 
 
 class _ChunkedSoftmax(torch.autograd.Function):
-    """d loss / d logits = softmax - one_hot, so both gradients are summed while the chunk's logits are still warm."""
+    """d loss / d logits = softmax - one_hot, so both gradients are accumulated chunk by chunk."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, padded: Tensor, targets: Tensor, rows: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The generator behind semantic IDs: a Transformer that reads the codes of a history and writes the next item's."""
+"""A Transformer that encodes the codes of a history and generates those of the next item."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seqlab.tracing import Layout
 
 
 class Sizes(Protocol):
-    """What a system's Config says of its generator."""
+    """The settings of a system that the decoder depends on."""
 
     levels: tuple[int, ...]  # codes per level
     max_length: int
@@ -31,13 +31,13 @@ class Sizes(Protocol):
 
 
 class SemanticIdDecoder(nn.Module):
-    """P(code | codes before it, history), level by level, as in TIGER (Rajput et al. 2023); which codes, others say.
+    """P(code | codes before it, history), level by level, as in TIGER (Rajput et al. 2023), for any code book.
 
     encoder: if not, codes follow the history in one causal sequence, which learns from every position in one pass. If
-    so, an encoder reads the history both ways, and a decoder that looks at its states writes (the paper's layout).
-    mix: what the vectors of codes pass before the blocks; none: nothing. `mix(False)` makes it for what is read (and,
-    without an encoder, written), `mix(True)` for what a decoder behind an encoder writes, its first token included. It
-    maps the first n vectors of T items or beams, (B, T, n, D), to as many; with `writing=True`, to the last alone.
+    so, a bidirectional encoder reads the history, and a decoder with cross-attention generates (the paper's).
+    mix: makes a module for the embeddings of codes before the blocks. `mix(False)` makes that of the history (and,
+    without an encoder, of generated codes), `mix(True)` that of the decoder behind an encoder. It maps the
+    first n embeddings of T items or beams, (B, T, n, D), to as many; with `last_only=True`, to (B, T, 1, D).
     """
 
     def __init__(self, sizes: Sizes, encoder: bool = False, mix: Callable[[bool], nn.Module] | None = None) -> None:
@@ -78,7 +78,7 @@ class SemanticIdDecoder(nn.Module):
         return self.dropout(torch.cat([start, x.flatten(1, 2)], 1))
 
     def layout(self, items: Tensor) -> Layout:
-        """What the tokens of histories (B, T) are; without an encoder the last one writes the next code."""
+        """The tokens of histories (B, T); without an encoder the last one is the readout of the next code."""
         start = Layout.of_tokens(torch.zeros_like(items[:, :1]), "start")
         found = start.concat(Layout.of_events(items, self.slots.num_embeddings, "code"))
         last = self.slots.num_embeddings * (items > 0).sum(1, keepdim=True)  # (B, 1)
@@ -86,10 +86,10 @@ class SemanticIdDecoder(nn.Module):
         return replace(found, readout=(place == last) & (not self.encoder))
 
     def teacher_forcing(self, batch: Batch, codes: Tensor, cuts: int = 1) -> tuple[Tensor, Tensor]:
-        """What training reads, with the answers' codes given: states (M, C, D) and the answers, items (M,).
+        """The training pass, with the codes of the targets as input: states (M, C, D) and targets, items (M,).
 
         The state of level c goes through `heads[c]` to that code's logits. codes: (N + 1, C) of the catalogue. With an
-        encoder M is `cuts` answers per row on average, chosen at random; without one, all that `batch.targets` asks.
+        encoder M is `cuts` targets per row on average, chosen at random; without one, all of `batch.targets`.
         """
         return self._from_ends(batch.cut(cuts), codes) if self.encoder else self._from_all(batch, codes)
 
@@ -111,7 +111,7 @@ class SemanticIdDecoder(nn.Module):
         return Loss(total, {name: part.detach() for name, part in parts.items()}, len(items))
 
     def _from_all(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass over a history and its last answer."""
+        """One pass over a history and its last target."""
         has_target = batch.targets > 0  # (B, T)
         items = F.pad(batch.items, (0, 1))  # (B, T + 1)
         items.scatter_(1, batch.lengths[:, None], batch.last(batch.targets)[:, None])
@@ -122,7 +122,7 @@ class SemanticIdDecoder(nn.Module):
         return self.norm(states[has_target]), batch.targets[has_target]
 
     def _from_ends(self, batch: Batch, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """The answers at the ends of histories, each through encoder and decoder."""
+        """The targets at the ends of histories, each through encoder and decoder."""
         memory, mask = self.encode(codes[batch.items], batch.lengths)
         items = batch.last(batch.targets)
         before = self.table(codes[items][:, :-1] + self.offsets[:-1])  # (M, C - 1, D)
@@ -135,19 +135,19 @@ class SemanticIdDecoder(nn.Module):
         return self.cross_norm(x), items
 
     def encode(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The encoder's states (B, 1 + T C, D) of items (B, T, C), and which of them count (None: all)."""
+        """The encoder's states (B, 1 + T C, D) of items (B, T, C), and their padding mask (None: no padding)."""
         x = self.tokens(codes)
         mask = padding_mask(1 + codes.shape[2] * lengths, x.shape[1])
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x), mask
 
-    def decoder(self, codes: Tensor, lengths: Tensor) -> _OneSequence | _BehindEncoder:
-        """About to write, a `decoding.Decoder`; the histories (B, T, C) of `lengths` (B,) are read here, once."""
-        return (_BehindEncoder if self.encoder else _OneSequence)(self, codes, lengths)
+    def decoder(self, codes: Tensor, lengths: Tensor) -> _DecoderOnly | _EncoderDecoder:
+        """A `decoding.Decoder`; the histories (B, T, C) of `lengths` (B,) are encoded here, once."""
+        return (_EncoderDecoder if self.encoder else _DecoderOnly)(self, codes, lengths)
 
 
-class _OneSequence:
+class _DecoderOnly:
     """Codes follow the history in one causal sequence."""
 
     def __init__(self, writer: SemanticIdDecoder, codes: Tensor, lengths: Tensor) -> None:
@@ -176,8 +176,8 @@ class _OneSequence:
         return writer.heads[level + 1](writer.norm(x)), (level + 1, written, after)
 
 
-class _BehindEncoder:
-    """Codes are written by a decoder that looks at the encoder's states."""
+class _EncoderDecoder:
+    """Codes are generated by a decoder with cross-attention to the encoder's states."""
 
     def __init__(self, writer: SemanticIdDecoder, codes: Tensor, lengths: Tensor) -> None:
         self.writer = writer
@@ -186,14 +186,14 @@ class _BehindEncoder:
 
     def start(self) -> tuple[Tensor, Any]:
         first = self.writer.first.expand(len(self.memories[0][0]), 1, -1)  # (B, 1, D)
-        return self._write(0, first, None, self.caches, torch.zeros_like(first[..., 0], dtype=torch.long))
+        return self._step(0, first, None, self.caches, torch.zeros_like(first[..., 0], dtype=torch.long))
 
     def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
         level, written, caches = state
         x = self.writer.table(code + self.writer.offsets[level])  # (B, W, D)
-        return self._write(level + 1, x, written, caches, parent)
+        return self._step(level + 1, x, written, caches, parent)
 
-    def _write(self, level: int, x: Tensor, written: Any, caches: tuple, parent: Tensor) -> tuple[Tensor, Any]:
+    def _step(self, level: int, x: Tensor, written: Any, caches: tuple, parent: Tensor) -> tuple[Tensor, Any]:
         writer, after = self.writer, []
         x, written = _mixed(writer.mix_written, x, written, parent)
         x = writer.dropout(x + writer.slots.weight[level])
@@ -204,9 +204,9 @@ class _BehindEncoder:
 
 
 def _mixed(mix: nn.Module | None, x: Tensor, written: Tensor | None, parent: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The last vectors x (B, W, D) of beams, mixed with what their parents (B, W) have `written` (B, V, n, D).
+    """The last vectors x (B, W, D) of beams, mixed with those before, `written` (B, V, n, D) of their parents (B, W).
 
-    Returns these (B, W, D), and all that the beams have written now (B, W, n + 1, D); None where nothing mixes it.
+    Returns these (B, W, D), and the embeddings of all codes so far (B, W, n + 1, D); None without `mix`.
     """
     if mix is None:
         return x, None
@@ -214,4 +214,4 @@ def _mixed(mix: nn.Module | None, x: Tensor, written: Tensor | None, parent: Ten
     if written is not None:
         user = torch.arange(len(parent), device=parent.device)[:, None]
         x = torch.cat([written[user, parent], x], 2)  # (B, W, n + 1, D)
-    return mix(x, writing=True)[:, :, 0], x
+    return mix(x, last_only=True)[:, :, 0], x

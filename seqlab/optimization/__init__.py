@@ -1,1 +1,1 @@
-"""The epoch loop for any module with a loss: options, checkpoint, processes; it knows no split."""
+"""The epoch loop for any module with a loss: options, checkpoint, processes."""

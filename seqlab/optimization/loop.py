@@ -1,4 +1,4 @@
-"""The epoch loop: gradients, learning rate, one process or several, progress and checkpoints; it knows no split."""
+"""The epoch loop: gradients, learning rate, one process or several, progress and checkpoints."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def preset(system: str, card: str, events: int) -> Preset:
     return Preset(usual.settings, usual.options | scaled)
 
 
-def usual_options(model: nn.Module, split: Split) -> Options:
+def default_options(model: nn.Module, split: Split) -> Options:
     """The options that suit this system on these data (see `presets`), over the defaults."""
     return Options(**preset(name_of(model), split.log.card, split.log.n_events).options)
 

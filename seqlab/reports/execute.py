@@ -1,4 +1,4 @@
-"""One notebook run from top to bottom, in a kernel of this very Python."""
+"""Executes a notebook from top to bottom in a kernel of this Python."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if typing.TYPE_CHECKING:
 
 
 @dataclass
-class Work:
-    """One notebook on its way to a report; `cell` and `started` are what the progress lines tell while it runs."""
+class Job:
+    """A notebook to execute; `cell` and `started` are its progress while it runs."""
 
     path: Path
     name: str
@@ -44,58 +44,58 @@ class Work:
 
 
 def execute(
-    work: Work, aside: Path, here: Path, timeout: float, start_timeout: float, threads: int | None
+    job: Job, folder: Path, working_folder: Path, timeout: float, start_timeout: float, threads: int | None
 ) -> str | None:
-    """Run the notebook in the folder `here` into aside/executed.ipynb; returns what went wrong in one sentence."""
+    """Run the notebook in the working folder and write folder/executed.ipynb; returns an error message or None."""
     import papermill
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_core.utils import run_sync
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    numbers = {index: place for place, index in enumerate(_code_cells(work.notebook, work.given), 1)}
+    numbers = {index: place for place, index in enumerate(_code_cells(job.notebook, job.given), 1)}
 
     def on_cell(cell: NotebookNode, cell_index: int) -> None:
-        work.cell = numbers.get(cell_index, work.cell)
+        job.cell = numbers.get(cell_index, job.cell)
 
     with tempfile.TemporaryDirectory() as specs:
-        _kernelspec(Path(specs), aside.resolve(), work.path.parent, threads)
+        _kernelspec(Path(specs), folder.resolve(), job.path.parent, threads)
         finder = KernelSpecManager(kernel_dirs=[specs], ensure_native_kernel=False)
-        # a socket in a folder only this user can read, named in full: kernel and client have different working folders
+        # a socket in a folder only this user can read; absolute, as kernel and client have different working folders
         private = {"transport": "ipc", "ip": str(Path(specs) / "kernel")} if sys.platform != "win32" else {}
-        work.kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=finder, **private)
+        job.kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=finder, **private)
         try:
             papermill.execute_notebook(
-                _literal(work.path), _literal(aside / "executed.ipynb"), work.given,
+                _literal(job.path), _literal(folder / "executed.ipynb"), job.given,
                 kernel_name="python3", language="python", progress_bar=False,
                 start_timeout=start_timeout, execution_timeout=timeout, iopub_timeout=60,
-                # not papermill's cwd: that moves this whole process, and with it the other threads
-                resources={"metadata": {"path": str(here)}},
-                km=work.kernel, store_widget_state=False, on_cell_start=on_cell,
+                # not papermill's cwd: it changes the working folder of the whole process
+                resources={"metadata": {"path": str(working_folder)}},
+                km=job.kernel, store_widget_state=False, on_cell_start=on_cell,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
-            return f"cell {work.cell} of {work.n_cells}: {one_line(f'{error.ename}: {error.evalue}')}"
+            return f"cell {job.cell} of {job.n_cells}: {one_line(f'{error.ename}: {error.evalue}')}"
         except CellTimeoutError:
-            return f"cell {work.cell} of {work.n_cells} took longer than {timeout:g} s (--timeout sets how long it may)"
+            return f"cell {job.cell} of {job.n_cells} took longer than {timeout:g} s (--timeout sets how long it may)"
         except DeadKernelError:
-            return f"the kernel died in cell {work.cell} of {work.n_cells}, often for want of memory"
+            return f"the kernel died in cell {job.cell} of {job.n_cells}, often for lack of memory"
         except Exception as error:  # a report that cannot run is a failed report, whatever the reason
             return one_line(f"{type(error).__name__}: {error}")
         finally:
             with contextlib.suppress(Exception):
-                run_sync(work.kernel.shutdown_kernel)(now=True)
-    return _stopped_early(aside / "executed.ipynb")
+                run_sync(job.kernel.shutdown_kernel)(now=True)
+    return _stopped_early(folder / "executed.ipynb")
 
 
-def _kernelspec(folder: Path, aside: Path, beside: Path, threads: int | None) -> None:
-    """A kernel named python3 that is this very Python, whatever is installed or the notebook was saved with.
+def _kernelspec(specs: Path, results: Path, notebook_folder: Path, threads: int | None) -> None:
+    """Write the spec of a kernel named python3 that runs this Python, whatever kernel the notebook was saved with.
 
-    It finds the modules in `beside`, the notebook's folder, as it does in JupyterLab.
+    Modules in the notebook's folder can be imported, as in JupyterLab.
     """
     env = {
-        "SEQLAB_NOTEBOOK_DIR": str(beside),
+        "SEQLAB_NOTEBOOK_DIR": str(notebook_folder),
         "SEQLAB_REPORT": "1",
-        "SEQLAB_REPORT_DIR": str(aside),
+        "SEQLAB_REPORT_DIR": str(results),
         "PLOTLY_RENDERER": "plotly_mimetype",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TQDM_DISABLE": "1",
@@ -103,23 +103,23 @@ def _kernelspec(folder: Path, aside: Path, beside: Path, threads: int | None) ->
     }
     if threads is not None and "OMP_NUM_THREADS" not in os.environ:
         env |= {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
-    # jupyter_client fills in ${NAME} here
+    # jupyter_client expands ${NAME}
     env = {key: value.replace("$", "$$") for key, value in env.items()}
     spec = {
         "argv": [
             sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
-            # not by PYTHONPATH: a file there must not stand for a module that the kernel needs to start
+            # not by PYTHONPATH: a file there could shadow a module that the kernel imports as it starts
             "--IPKernelApp.exec_lines="
             "__import__('sys').path.insert(1, __import__('os').environ['SEQLAB_NOTEBOOK_DIR'])",
         ],
         "display_name": "Python 3", "language": "python", "env": env,
     }  # fmt: skip
-    (folder / "python3").mkdir()
-    (folder / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    (specs / "python3").mkdir()
+    (specs / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
 
 
 def _stopped_early(executed: Path) -> str | None:
-    """papermill takes sys.exit() for a good end and leaves the cells after it alone."""
+    """An error message where the notebook ended by sys.exit(), which papermill counts as success."""
     import nbformat
 
     cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
@@ -132,7 +132,7 @@ def _stopped_early(executed: Path) -> str | None:
 
 
 def _code_cells(notebook: NotebookNode, given: Mapping[str, typing.Any] | None = None) -> list[int]:
-    """Where the code cells are; with parameters `given`, in the notebook with papermill's cell put in."""
+    """Indices of the code cells; with parameters `given`, in the notebook with the cell that papermill inserts."""
     places, shift = [], 0
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
@@ -143,11 +143,11 @@ def _code_cells(notebook: NotebookNode, given: Mapping[str, typing.Any] | None =
 
 
 def one_line(text: str) -> str:
-    """A message without colours and breaks, cut where it grows long."""
+    """A message without ANSI colours and line breaks, cut to 300 characters."""
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
     return text if len(text) <= 300 else text[:299] + "…"
 
 
 def _literal(path: Path) -> str:
-    """papermill reads a path as a format string."""
+    """A path with its braces doubled, because papermill formats paths."""
     return str(path).replace("{", "{{").replace("}", "}}")

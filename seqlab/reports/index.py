@@ -1,4 +1,4 @@
-"""The index of a folder of reports, and each report's own folder put in place whole."""
+"""Writes the index of a folder of reports, and replaces the folder of a report atomically."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from seqlab.runtime.files import atomic_write
 
 
 def write_index(out: str | Path) -> Path:
-    """Write reports/index.html from what lies in the folder; returns its path."""
+    """Write index.html from the provenance files in the folder; returns its path."""
     out, rows = Path(out), []
-    for older in out.glob(".*.old"):  # a process was killed while it put a folder in place of this one
-        _mend(older.with_name(older.name[1:].removesuffix(".old")))
+    for backup in out.glob(".*.old"):  # a process was killed while it replaced this folder
+        _recover(backup.with_name(backup.name[1:].removesuffix(".old")))
     for path in sorted(out.glob("[!.]*/provenance.json")):
-        with contextlib.suppress(OSError, ValueError):  # a folder that is being replaced right now, or not ours
+        with contextlib.suppress(OSError, ValueError):  # a folder that is being replaced, or no report
             row = json.loads(path.read_text(encoding="utf-8"))
             rows.append(row | {"numbers": len(json.loads((path.parent / "results.json").read_text(encoding="utf-8")))})
     return atomic_write(out / "index.html", pages.index_page(rows))
 
 
 def replace_folder(place: Path, new: Path) -> None:
-    """Put a whole folder in place of another; if the process is killed meanwhile, `_mend` leaves one of the two."""
-    _mend(place)
-    older = _older(place)
+    """Replace a folder by another; if the process is killed meanwhile, `_recover` restores one of the two."""
+    _recover(place)
+    backup = _backup(place)
     if place.exists():
-        place.rename(older)
+        place.rename(backup)
     new.rename(place)
-    shutil.rmtree(older, ignore_errors=True)
+    shutil.rmtree(backup, ignore_errors=True)
 
 
-def _mend(place: Path) -> None:
+def _recover(place: Path) -> None:
     if place.exists():
-        shutil.rmtree(_older(place), ignore_errors=True)
-    elif _older(place).exists():
-        _older(place).rename(place)
+        shutil.rmtree(_backup(place), ignore_errors=True)
+    elif _backup(place).exists():
+        _backup(place).rename(place)
 
 
-def _older(place: Path) -> Path:
+def _backup(place: Path) -> Path:
     return place.with_name(f".{place.name}.old")

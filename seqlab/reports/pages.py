@@ -23,22 +23,22 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
-    """One self-contained page of an executed notebook; `about` is what provenance.json holds.
+    """One self-contained page of an executed notebook; `about` is the content of provenance.json.
 
-    Figures are drawn by a single copy of plotly.js in the page. A widget shows its still, the text/html that it
-    offers beside its live view. Scripts and styles from other addresses are left out.
+    Figures are drawn by a single copy of plotly.js in the page. A widget is shown as its still, the
+    text/html beside its interactive view. Scripts and styles from other addresses are left out.
     """
     from bs4 import BeautifulSoup
     from nbconvert import HTMLExporter
     from plotly.offline import get_plotlyjs
     from traitlets.config import Config
 
-    notebook = _without_live_outputs(notebook)
+    notebook = _static(notebook)
     kinds = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain"]
     exporter = HTMLExporter(
         template_file=str(TEMPLATES / "cells.html.j2"),
         config=Config({"NbConvertBase": {"display_data_priority": kinds}, "HTMLExporter": {"embed_images": True}}),
-        filters={"clean_prose": _clean},
+        filters={"clean_prose": _sanitized},
         exclude_anchor_links=True,
     )
     resources = {"metadata": {"name": about["name"], "path": about.get("folder", "")}}
@@ -61,29 +61,29 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
 
 
 def index_page(reports: list[dict[str, Any]]) -> str:
-    """The page that lists reports, each what its provenance.json holds and `numbers`, how many it recorded."""
+    """The page that lists reports: for each the content of provenance.json, and `numbers`, the count of its results."""
     failed = sum(not report["ok"] for report in reports)
     return _page("index.html.j2", title="seqlab reports", reports=reports, failed=failed)
 
 
-def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
-    """A copy in which figures are HTML that a page's plotly.js draws, and live widget views are gone."""
+def _static(notebook: NotebookNode) -> NotebookNode:
+    """A copy with figures as HTML for the plotly.js of the page, and without interactive widget views."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            live = data.pop(WIDGET, None) is not None
+            interactive = data.pop(WIDGET, None) is not None
             data.pop("application/javascript", None)
             if PLOTLY in data:
                 data["text/html"] = plotly_html(data.pop(PLOTLY))
-            elif live and "text/html" not in data:
+            elif interactive and "text/html" not in data:
                 data["text/html"] = STILL_MISSING
     return notebook
 
 
-def _clean(html: str) -> str:
-    """Prose as JupyterLab shows it: formatting stays, scripts and handlers go."""
+def _sanitized(html: str) -> str:
+    """Prose without scripts and event handlers; formatting is kept, as in JupyterLab."""
     import bleach
 
     tags = {

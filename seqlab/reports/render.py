@@ -1,7 +1,7 @@
-"""A notebook, run from top to bottom with parameters, becomes one HTML file that opens without a network.
+"""Renders notebooks with parameters into HTML files that open without a network.
 
 reports/index.html                 every report there is
-reports/NAME.html                  the report, whole in itself
+reports/NAME.html                  the report, self-contained
 reports/NAME/results.json          the numbers the notebook recorded (`record`)
 reports/NAME/provenance.json       versions, revision, device, seconds, parameters
 reports/NAME/executed.ipynb        the notebook with its outputs
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqlab.reports import pages
-from seqlab.reports.execute import Work, execute, one_line
+from seqlab.reports.execute import Job, execute, one_line
 from seqlab.reports.index import replace_folder, write_index
 from seqlab.reports.parameters import ParameterError, check, declared
 from seqlab.runs.pins import unpin
@@ -35,12 +35,12 @@ if typing.TYPE_CHECKING:
     from nbformat import NotebookNode
 
 HEARTBEAT = 10.0
-"""Seconds between two lines about notebooks that are still running."""
+"""Seconds between two progress lines about notebooks that are running."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one notebook; `error` is None when it ran to its end."""
+    """The result of rendering one notebook; `error` is None when it ran to its end."""
 
     name: str
     html: Path
@@ -49,7 +49,7 @@ class Report:
 
 
 def curated() -> list[Path]:
-    """The notebooks of the lab: those beside the package, else those in ./notebooks."""
+    """The notebooks of the lab: in the folder beside the package, else in ./notebooks."""
     for folder in (Path(__file__).parents[2] / "notebooks", Path.cwd() / "notebooks"):
         found = sorted(folder.glob("*.ipynb"))
         if found:
@@ -65,57 +65,58 @@ def render(
     jobs: int = 1,
     timeout: float = 1800,
     start_timeout: float = 120,
-    say: Callable[[str], None] = print,
+    echo: Callable[[str], None] = print,
 ) -> list[Report]:
-    """Run notebooks, each in a kernel of this Python and in the working folder, and render what they show.
+    """Run notebooks, each in a kernel of this Python and in the working folder, and render their outputs.
 
-    notebooks: their paths, or those of pinned views (`runs.pins.pin`), which bring a notebook and its parameters.
-    parameters: values for the cell tagged `parameters`, of every notebook given; text is read as the declared type.
-    Paths are relative to the working folder, wherever a notebook lies; modules beside it are found too.
+    notebooks: paths of notebooks, or of pinned views (`runs.pins.pin`): a notebook with its parameters.
+    parameters: values for the cell tagged `parameters` of every notebook; text is converted to the declared type.
+    Paths are relative to the working folder; modules in the folder of a notebook can be imported.
     name: of the report, for one notebook (default: the notebook's). timeout: seconds a cell may take; start_timeout:
-    seconds a kernel may take to start. jobs: notebooks at a time, which then share the processor's cores.
-    say: gets the progress lines.
+    seconds a kernel may take to start. jobs: notebooks that run in parallel and share the cores.
+    echo: is called with each progress line.
 
-    Nothing runs if anything given is wrong: `FileNotFoundError` for a notebook that is not there, `ValueError` for
-    one that cannot be read, for parameters it does not have or of another type, for two reports of one name,
-    `BlockingIOError` where another process is making one of them.
-    A notebook that fails does not stop the others; its report shows how far it came.
+    All arguments are validated before anything runs: raises `FileNotFoundError` for a notebook that does not exist,
+    `ValueError` for one that cannot be read, for parameters it does not have or of another type and for two reports of
+    one name, `BlockingIOError` where another process renders one of them.
+    A notebook that fails does not stop the others; its report has the outputs up to the error.
     """
-    given, here = dict(parameters or {}), Path.cwd()
+    given, working_folder = dict(parameters or {}), Path.cwd()
     out = Path(out)
-    work = [_prepared(Path(path), given, name) for path in notebooks]
-    _names_differ(work, name)
+    queued = [_prepare(Path(path), given, name) for path in notebooks]
+    _check_names(queued, name)
     out.mkdir(parents=True, exist_ok=True)
     import papermill.log  # 1.3 s: once, not in every thread
 
-    # it reads parameters line by line and warns of "unknown" ones that are there; they are checked already
+    # it parses parameters line by line and warns of declared ones as "unknown"; they are validated already
     papermill.log.logger.setLevel(logging.ERROR)
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     reports = []
-    with _held(work, out), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_report, one, out, here, timeout, start_timeout, threads) for one in work]
+    with _locked(queued, out), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(_report, one, out, working_folder, timeout, start_timeout, threads) for one in queued]
         try:
             waiting = set(futures)
             while waiting:
                 done, waiting = concurrent.futures.wait(waiting, HEARTBEAT, concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     reports.append(future.result())
-                    say(f"[{len(reports)}/{len(work)}] {_told(work[futures.index(future)], reports[-1])}")
-                for one in work if not done else ():
+                    line = _progress_line(queued[futures.index(future)], reports[-1])
+                    echo(f"[{len(reports)}/{len(queued)}] {line}")
+                for one in queued if not done else ():
                     if one.running:
-                        say(f"[{len(reports)}/{len(work)}] {_told(one)}")
+                        echo(f"[{len(reports)}/{len(queued)}] {_progress_line(one)}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for one in work:
+            for one in queued:
                 one.kill()
             raise
         finally:
             write_index(out)
-    order = {one.name: place for place, one in enumerate(work)}
+    order = {one.name: place for place, one in enumerate(queued)}
     return sorted(reports, key=lambda report: order[report.name])
 
 
-def _prepared(path: Path, given: dict[str, typing.Any], name: str | None) -> Work:
+def _prepare(path: Path, given: dict[str, typing.Any], name: str | None) -> Job:
     """The notebook at `path`, or that of a pinned view, ready to run with the parameters `given`."""
     import nbformat
 
@@ -130,33 +131,33 @@ def _prepared(path: Path, given: dict[str, typing.Any], name: str | None) -> Wor
         raise FileNotFoundError(f"there is no notebook {path}")
     try:
         notebook = nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat raises many kinds, and all mean this
+    except Exception as error:  # nbformat raises many types
         raise ValueError(f"{path} cannot be read as a notebook ({type(error).__name__})") from error
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = []  # what an earlier run left must not pass for this one's
+            cell.outputs = []  # outputs of an earlier run
     try:
-        checked = check(notebook, given)
+        values = check(notebook, given)
         defaults = {key: value for key, (value, _) in declared(notebook).items()}
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from error
-    return Work(path.resolve(), name or path.stem, notebook, checked, defaults)
+    return Job(path.resolve(), name or path.stem, notebook, values, defaults)
 
 
-def _told(work: Work, report: Report | None = None) -> str:
-    """A progress line: how far a notebook has come, or what became of it."""
+def _progress_line(job: Job, report: Report | None = None) -> str:
+    """A progress line: the cell that runs, or the result."""
     if report is None:
-        return f"{work.name}  cell {work.cell}/{work.n_cells}  {time.monotonic() - work.started:.0f} s"
+        return f"{job.name}  cell {job.cell}/{job.n_cells}  {time.monotonic() - job.started:.0f} s"
     if report.error is None:
-        return f"{work.name}  done, {work.n_cells} cells  {report.seconds:.1f} s  {report.html}"
-    return f"{work.name}  FAILED after {report.seconds:.1f} s: {report.error}"
+        return f"{job.name}  done, {job.n_cells} cells  {report.seconds:.1f} s  {report.html}"
+    return f"{job.name}  FAILED after {report.seconds:.1f} s: {report.error}"
 
 
-def _names_differ(work: list[Work], name: str | None) -> None:
-    if name is not None and len(work) > 1:
+def _check_names(queued: list[Job], name: str | None) -> None:
+    if name is not None and len(queued) > 1:
         raise ValueError("a name is for one report; give one notebook")
     taken: dict[str, Path] = {}
-    for one in work:
+    for one in queued:
         if one.name in taken:
             raise ValueError(f"{taken[one.name]} and {one.path} would both become the report {one.name!r}; render one "
                              "at a time, with a name of its own")  # fmt: skip
@@ -166,59 +167,61 @@ def _names_differ(work: list[Work], name: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _held(work: list[Work], out: Path) -> Iterator[None]:
-    """No other process makes these reports meanwhile."""
-    with contextlib.ExitStack() as held:
-        for one in work:
+def _locked(queued: list[Job], out: Path) -> Iterator[None]:
+    """Lock these reports against other processes."""
+    with contextlib.ExitStack() as stack:
+        for one in queued:
             sentence = f"another process is making the report {one.name!r} in {out}; wait, or give another folder"
-            held.enter_context(exclusive_lock(_working(out, one.name), sentence))
+            stack.enter_context(exclusive_lock(_working(out, one.name), sentence))
         yield
 
 
-def _report(work: Work, out: Path, here: Path, timeout: float, start_timeout: float, threads: int | None) -> Report:
-    """Run and render one notebook aside, then put the result in place of what was there."""
+def _report(
+    job: Job, out: Path, working_folder: Path, timeout: float, start_timeout: float, threads: int | None
+) -> Report:
+    """Run and render one notebook in a temporary folder, which then replaces that of an earlier report."""
     import nbformat
 
     from seqlab.runtime import provenance
 
-    working = _working(out.resolve(), work.name)
-    shutil.rmtree(working, ignore_errors=True)  # of a process that was killed, whose kernel may still write there
+    working = _working(out.resolve(), job.name)
+    shutil.rmtree(working, ignore_errors=True)  # of a killed process, whose kernel may still write there
     working.mkdir()
-    aside = Path(tempfile.mkdtemp(dir=working))
-    work.started, work.running = time.monotonic(), True
+    folder = Path(tempfile.mkdtemp(dir=working))
+    job.started, job.running = time.monotonic(), True
     try:
-        error = execute(work, aside, here, timeout, start_timeout, threads)
-        seconds = round(time.monotonic() - work.started, 1)
-        executed = aside / "executed.ipynb"
-        notebook = nbformat.read(executed, as_version=4) if executed.exists() else work.notebook
-        marker = "papermill-error-cell-tag"  # papermill's own banners; the page has one
+        error = execute(job, folder, working_folder, timeout, start_timeout, threads)
+        seconds = round(time.monotonic() - job.started, 1)
+        executed = folder / "executed.ipynb"
+        notebook = nbformat.read(executed, as_version=4) if executed.exists() else job.notebook
+        marker = "papermill-error-cell-tag"  # banners of papermill; the page has one
         notebook.cells = [cell for cell in notebook.cells if marker not in cell.metadata.get("tags", [])]
-        for key in ("input_path", "output_path"):  # where this machine keeps its files is nobody's business
+        for key in ("input_path", "output_path"):  # paths of this machine
             notebook.metadata.get("papermill", {}).pop(key, None)
         atomic_write(executed, nbformat.writes(notebook))
-        if not (aside / "results.json").exists():
-            atomic_write(aside / "results.json", "{}\n")
+        if not (folder / "results.json").exists():
+            atomic_write(folder / "results.json", "{}\n")
         origin = provenance.describe()
         about = {
-            "name": work.name, "title": _title(notebook) or work.name, "notebook": work.path.name,
+            "name": job.name, "title": _title(notebook) or job.name, "notebook": job.path.name,
             "ok": error is None, "error": error, "seconds": seconds,
-            "parameters": work.defaults | work.given, "given": list(work.given),
+            "parameters": job.defaults | job.given, "given": list(job.given),
             "figures": _count(notebook, pages.PLOTLY), "widgets": _count(notebook, pages.WIDGET),
             **{key: origin[key] for key in ("date", "git", "device", "python", "versions")},
         }  # fmt: skip
         try:
-            page = pages.report_page(notebook, about | {"folder": str(work.path.parent)})
+            page = pages.report_page(notebook, about | {"folder": str(job.path.parent)})
         except Exception as failure:  # an output that no page can show, such as a figure without data
-            told = one_line(f"an output cannot be shown ({type(failure).__name__}: {failure})")
-            about |= {"ok": False, "error": error or told}
-            page = pages.report_page(work.notebook, about)
-        atomic_write(aside / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-        html = atomic_write(out / f"{work.name}.html", page)
-        aside.chmod(0o755)
-        replace_folder(out / work.name, aside)
-        return Report(work.name, html, seconds, about["error"])
+            message = one_line(f"an output cannot be shown ({type(failure).__name__}: {failure})")
+            about |= {"ok": False, "error": error or message}
+            page = pages.report_page(job.notebook, about)
+        atomic_write(folder / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        html = atomic_write(out / f"{job.name}.html", page)
+        folder.chmod(0o755)
+        replace_folder(out / job.name, folder)
+        return Report(job.name, html, seconds, about["error"])
     finally:
-        work.running = False
+        job.running = False
         shutil.rmtree(working, ignore_errors=True)
 
 

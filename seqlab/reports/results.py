@@ -1,4 +1,4 @@
-"""The numbers that a notebook records for its report: results.json."""
+"""Records the results of a notebook in the results.json of its report."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if typing.TYPE_CHECKING:
 
 
 def record(results: Mapping[str, typing.Any]) -> None:
-    """Keep numbers of a running notebook in its report's results.json, beside those recorded before.
+    """Add results of a running notebook to the results.json of its report.
 
     Values are numbers, text, None, lists and dicts of these, NumPy or torch scalars and arrays, or a DataFrame (its
-    rows). A number that is not finite is kept as null. Outside a report nothing is written and a line says so.
+    rows). A number that is not finite becomes null. Outside a report nothing is written, and a message is printed.
     Raises `TypeError` for anything else.
     """
     results = {str(key): _plain(value, str(key)) for key, value in results.items()}
@@ -31,7 +31,7 @@ def record(results: Mapping[str, typing.Any]) -> None:
 
 
 def _plain(value: typing.Any, where: str) -> typing.Any:
-    """`value` as JSON has it."""
+    """`value` in the types of JSON."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqlab.optimization.options import Options
-from seqlab.presets import usual_options
+from seqlab.presets import default_options
 from seqlab.runs.identity import Identity, find, identity, stored_identity
 from seqlab.runs.run import Run, load_run
 
@@ -40,7 +40,7 @@ def default_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunSummary:
     """A run folder: its system, the dataset and the split it was trained on, ndcg@10 on the test part, and epochs."""
 
     folder: Path
@@ -55,7 +55,7 @@ class Finished:
         return f"{self.system}, ndcg@10 {self.ndcg:.4f}{trained} ({self.folder.name})"
 
 
-def finished_runs(below: str | Path) -> list[Finished]:
+def finished_runs(below: str | Path) -> list[RunSummary]:
     """The finished runs in a folder and those below it, by dataset, the best first.
 
     A folder that holds no run, or is being written right now, is passed over; links are not followed.
@@ -72,13 +72,13 @@ def finished_runs(below: str | Path) -> list[Finished]:
                 data = told["provenance"]["data"]
                 system, ndcg = str(told["config"]["system"]), float(told["metrics"]["test"]["ndcg@10"])
                 epochs = int(told["metrics"].get("epochs") or 0)
-                found.append(Finished(Path(place), system, str(data["name"]), str(data["split"]), ndcg, epochs))
+                found.append(RunSummary(Path(place), system, str(data["name"]), str(data["split"]), ndcg, epochs))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # somebody else's files
     return sorted(found, key=lambda run: (run.dataset, -run.ndcg, str(run.folder)))
 
 
-def place(
+def run_folder(
     below: str | Path, model: nn.Module, split: Split, options: Options | None = None, seen_filter: bool | None = None
 ) -> Path | None:
     """Where the run of this training lies below a folder; None where no folder is given ("").
@@ -88,18 +88,18 @@ def place(
     """
     if not str(below):
         return None
-    options = options or usual_options(model, split)
+    options = options or default_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     found = find((run.folder for run in finished_runs(below)), model, options, split, seen_filter)
     return found or Path(below) / split.log.name / identity(model, options, split, seen_filter).folder_name()
 
 
 def load_runs(
-    below: str | Path, split: Split, besides: Iterable[Run] = (), seen_filter: bool | None = None
+    below: str | Path, split: Split, loaded: Iterable[Run] = (), seen_filter: bool | None = None
 ) -> tuple[list[Run], list[str]]:
     """Every finished run below a folder on these data, by system and seed; and what was left out, in sentences.
 
-    besides: runs with a folder that are at hand already. Of runs that are the same one is taken, and of what only
+    loaded: runs with a folder that are in memory already. Of runs that are the same one is taken, and of what only
     counts one whatever its seed and options are, which it does not use. seen_filter: None as in `fit`; runs of the
     other protocol are left out, and runs on other data of the same name. Nothing where no folder is given ("").
     """
@@ -107,7 +107,7 @@ def load_runs(
         return [], []
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     runs, other_data, other_filter = [], 0, 0
-    known = [_defining(stored_identity(run.folder), run) for run in besides]
+    known = [_defining(stored_identity(run.folder), run) for run in loaded]
     for one in finished_runs(below):
         found = _identity(one.folder)
         if found is None or one.dataset != split.log.name or one.split != split.how:

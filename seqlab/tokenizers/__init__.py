@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.tokenizers.codebook import CodeBook
-    from seqlab.tokenizers.resolve import How
+    from seqlab.tokenizers.resolve import CollisionRule
 
 __getattr__, *_ = lazy_loader.attach(
     __name__,
@@ -86,7 +86,7 @@ def make_codebook(
     tokenizer: Any,
     X: np.ndarray,
     *,
-    resolve: How = "index",
+    resolve: CollisionRule = "index",
     popularity: np.ndarray | None = None,
     vectors: str = "",
     most: int | None = None,

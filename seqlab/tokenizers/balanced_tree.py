@@ -126,7 +126,7 @@ class BalancedTree:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """The centre of the node (n, d); of the last one there is, if a tuple leads out of the tree."""
         codes = np.asarray(codes)
-        node, live = np.zeros(len(codes), dtype=np.int64), np.ones(len(codes), dtype=bool)
+        node, inside = np.zeros(len(codes), dtype=np.int64), np.ones(len(codes), dtype=bool)
         vectors = np.repeat(self.mean_[None], len(codes), axis=0)
         for level, column in zip(range(len(self._starts)), codes.T, strict=False):
             starts, wide = self._starts[level], self.sizes_[level]
@@ -136,9 +136,9 @@ class BalancedTree:
             wanted = node * wide + column
             place = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
             child = order[place]
-            live &= (keys[child] == wanted) & (column >= 0) & (column < wide)
-            vectors[live] = self._centres[level][child[live]]
-            node = np.where(live, child, 0)
+            inside &= (keys[child] == wanted) & (column >= 0) & (column < wide)
+            vectors[inside] = self._centres[level][child[inside]]
+            node = np.where(inside, child, 0)
         return vectors
 
     def coherence(self) -> list[float]:
@@ -167,8 +167,9 @@ def _fewer(branches: tuple[int, ...], items: int) -> tuple[tuple[int, ...], tupl
         most -= 1
     if branches == tuple(wanted):
         return branches, ()
-    told, given = (" x ".join(map(str, one)) for one in (wanted, branches))
-    return branches, (f"{told} branches were wanted, there are {given}: no more nodes than the {items:,} items fit.",)
+    wanted_text, made = (" x ".join(map(str, one)) for one in (wanted, branches))
+    note = f"{wanted_text} branches were wanted, there are {made}: no more nodes than the {items:,} items fit."
+    return branches, (note,)
 
 
 def orthonormal(dim: int, count: int, seed: int) -> np.ndarray:

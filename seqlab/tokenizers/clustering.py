@@ -1,4 +1,4 @@
-"""k-means as the tokenizers need it: plain, and balanced (every cluster holds about as many points)."""
+"""k-means for the tokenizers: plain, and balanced (all clusters have about the same size)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
     from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
     from threadpoolctl import threadpool_limits
 
-    enough(len(X), clusters)
+    require_rows(len(X), clusters)
     rng = np.random.default_rng(seed)
     sample = X[np.sort(rng.permutation(len(X))[: INIT_ROWS * clusters])]
     with threadpool_limits(torch.get_num_threads()):
@@ -42,13 +42,13 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
     return np.ascontiguousarray(means.cluster_centers_, dtype=np.float32)
 
 
-def enough(rows: int, clusters: int) -> None:
+def require_rows(rows: int, clusters: int) -> None:
     """ValueError if there are fewer rows than clusters."""
     if rows < clusters:
         raise ValueError(f"{clusters} codes need at least {clusters} different items to start from (got {rows}).")
 
 
-def per_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
+def sizes_by_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
     """How many codes each level gets: `codes` is a number for all, or one for each.
 
     Raises `ValueError` for another count of numbers than `levels`, and for a number below 1.
@@ -59,18 +59,18 @@ def per_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
     return sizes
 
 
-def sizes_for(codes: int | Sequence[int], levels: int, rows: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """`per_level`, with no more codes than rows to learn them from, and a note if they are fewer than wanted.
+def feasible_sizes(codes: int | Sequence[int], levels: int, rows: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """`sizes_by_level`, with no more codes than rows to learn them from, and a note if they are fewer than wanted.
 
     A level with more codes than there are rows would only number them: it gets half as many codes as there are rows.
     """
-    wanted, most = per_level(codes, levels), max(min(2, rows), rows // 2)
+    wanted, most = sizes_by_level(codes, levels), max(min(2, rows), rows // 2)
     sizes = tuple(most if size > rows else size for size in wanted)
     if sizes == wanted:
         return sizes, ()
-    told, given = (" x ".join(map(str, one)) for one in (wanted, sizes))
+    wanted_text, made = (" x ".join(map(str, one)) for one in (wanted, sizes))
     return sizes, (
-        f"{told} codes were wanted, there are {given}: a level has half as many codes as the {rows:,} items.",
+        f"{wanted_text} codes were wanted, there are {made}: a level has half as many codes as the {rows:,} items.",
     )
 
 
@@ -87,8 +87,8 @@ def balanced_kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int)
 
     The best balanced assignment is a power diagram: nearest centre after a bonus for unpopular ones. The
     bonuses are the dual variables of that transport problem, found by Sinkhorn rounds at falling
-    temperatures; so a new point is placed by the same rule, whoever comes with it. Equal points stay
-    together, so balance can be imperfect.
+    temperatures; so a new point is assigned by the same rule, whatever the other points are. Equal points
+    share a cluster, so balance can be imperfect.
     """
     X = np.ascontiguousarray(X, dtype=np.float32)
     if len(X) > BALANCED_ROWS:

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,18 +14,15 @@ from torch import Tensor
 from seqlab.tokenizers.lattice import Lattice
 from seqlab.tokenizers.trie import Trie
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CodeBook:
     """A tuple of C codes for every item.
 
     codes: (N + 1, C) int64, row 0 is padding and holds zeros. sizes: codes per level. name: the tokenizer and
-    its settings. resolved: what was done about equal tuples, "index", "reassign", "popularity" or "none" (see
+    its settings. resolved: the rule for equal tuples, "index", "reassign", "popularity" or "none" (see
     resolve.py). vectors: what was tokenized. ordered: False if the levels are parallel (none refines
-    another). notes: what happened, as sentences. residual: share of the vectors' variance left after 0, 1,
+    another). notes: sentences on how the codes were made. residual: share of the vectors' variance left after 0, 1,
     ... levels (empty = unknown).
     """
 
@@ -87,7 +83,7 @@ class CodeBook:
         )
 
     def save(self, path: Path | str) -> None:
-        """One .safetensors file, the rest as JSON in its header. Written whole or not at all."""
+        """One .safetensors file, the rest as JSON in its header. An atomic write."""
         from safetensors.torch import save_file
 
         path = Path(path)
@@ -102,13 +98,13 @@ class CodeBook:
 
     @classmethod
     def load(cls, path: Path | str) -> CodeBook:
-        """What `save` wrote. Raises ValueError if the file holds no code book."""
+        """Read the file of `save`. Raises ValueError if the file holds no code book."""
         from safetensors import safe_open
 
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get("codebook")
             if about is None:
                 raise ValueError(f"{path} holds no code book (safetensors, but not written by CodeBook.save).")
-            told = json.loads(about)
-            told |= {key: tuple(told[key]) for key in ("sizes", "notes", "residual")}
-            return cls(codes=file.get_tensor("codes"), **told)
+            fields = json.loads(about)
+            fields |= {key: tuple(fields[key]) for key in ("sizes", "notes", "residual")}
+            return cls(codes=file.get_tensor("codes"), **fields)

@@ -103,11 +103,11 @@ def summary(book: CodeBook) -> dict[str, float | int | str]:
 
 
 def doctor(book: CodeBook) -> list[str]:
-    """What is wrong with a code book, a sentence each, and what to try; empty if nothing is."""
-    table, told = report(book), summary(book)
+    """Problems of a code book with remedies, a sentence each; empty if there are none."""
+    table, totals = report(book), summary(book)
     indexed = book.resolved in ("index", "popularity") and book.levels > 1
-    content = book.levels - indexed  # levels that say something about an item
-    # an extra column makes every tuple unique: look at what the content tells apart
+    content = book.levels - indexed  # levels made from the vectors
+    # an extra column makes every tuple unique: count the tuples of the content levels
     tuples = int(table["prefixes"].iloc[content - 1])
     share = tuples / book.n_items
     if book.n_items > 1 and (share <= COLLAPSED or tuples == 1):
@@ -116,29 +116,29 @@ def doctor(book: CodeBook) -> list[str]:
             "vectors first (do they differ?), then sum the reconstruction error over the features instead of "
             "averaging it, start the codes from k-means, and revive dead ones."
         ]
-    said = []
+    findings = []
     for level, row in table.iloc[:content].iterrows():
         if row["used"] < LITTLE_USED * min(row["codes"], book.n_items):
-            said.append(
+            findings.append(
                 f"Low use: level {level} uses {row['used']:.0f} of {row['codes']:.0f} codes (perplexity "
                 f"{row['perplexity']:.0f}). Try fewer codes, a start from k-means, or reviving dead codes."
             )
     if share < COLLIDING:
-        kept = f"the largest bucket holds {told['largest bucket']:,}"
+        kept = f"the largest bucket holds {totals['largest bucket']:,}"
         if indexed:
-            kept = f"an extra column of {book.sizes[-1]:,} codes tells them apart"
-        said.append(
+            kept = f"an extra column of {book.sizes[-1]:,} codes distinguishes them"
+        findings.append(
             f"Collisions: there are {share:.1%} as many tuples as items; {kept}. Try another level, more "
             "codes, a balanced last level, or resolve='reassign'."
         )
-    crowded = told["colliding before the last level"]
+    crowded = totals["colliding before the last level"]
     if indexed and crowded > IN_DISGUISE:
-        said.append(
-            f"Atomic ids in disguise: {crowded:.0%} of the items need the last column, which says nothing "
-            "about them. Try another level or more codes."
+        findings.append(
+            f"Atomic ids in disguise: {crowded:.0%} of the items need the last column, which has no "
+            "meaning. Try another level or more codes."
         )
     if content > 1 and table["decided"].iloc[content - 1] >= DECIDED:
-        said.append(
+        findings.append(
             f"Last level decided: for {table['decided'].iloc[content - 1]:.0%} of the items the codes before "
             f"level {content - 1} leave one legal code, so under the trie it teaches nothing. Try one level "
             "less, or fewer codes a level."
@@ -147,7 +147,7 @@ def doctor(book: CodeBook) -> list[str]:
         copies = shared_information(book)[:content, :content]
         if float(copies.max()) > COPIED:
             pair = divmod(int(copies.argmax()), content)
-            said.append(
+            findings.append(
                 f"Copies: levels {min(pair)} and {max(pair)} share {copies.max():.0%} of their information. "
                 "Try a stronger orthogonality term, or fewer levels."
             )
@@ -155,11 +155,11 @@ def doctor(book: CodeBook) -> list[str]:
     falls = [1 - after / before if before > 1e-6 else 1.0 for before, after in pairwise(left)]
     idle = [level for level, fall in enumerate(falls) if level and fall < USELESS]
     if idle:
-        said.append(
+        findings.append(
             f"Nothing explained: after level {', '.join(map(str, idle))} as much variance of the vectors "
             f"is left as before ({left[idle[0]]:.0%}). Try fewer levels, or train longer."
         )
-    return said
+    return findings
 
 
 def shared_information(book: CodeBook, seed: int = 0) -> Tensor:

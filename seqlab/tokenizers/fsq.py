@@ -126,7 +126,7 @@ class Network(nn.Module):
         error = (self.decode(rounded, masked) - x).abs().sum(1).mean()
         return Loss(error, {"reconstruction": error.detach()}, len(x))
 
-    def cut(self, x: Tensor) -> Tensor:
+    def chunk(self, x: Tensor) -> Tensor:
         """Chunks (n, C, width) of vectors (n, d)."""
         x = nn.functional.pad(x, (0, self.chunks * self.width - self.dim))
         if self.deal:
@@ -136,7 +136,7 @@ class Network(nn.Module):
     @torch.no_grad()
     def start(self, data: Tensor) -> None:
         """Set the projection's rows to the principal axes of the chunks of vectors (n, d), scaled to fill the grid."""
-        chunks = self.cut(data).reshape(-1, self.width)
+        chunks = self.chunk(data).reshape(-1, self.width)
         variance, axes = torch.linalg.eigh(chunks.T @ chunks / len(chunks))
         numbers = min(self.project.out_features, self.width)
         self.project.bias.zero_()
@@ -144,7 +144,7 @@ class Network(nn.Module):
 
     def quantise(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Rounded projections (n, C, numbers), with a gradient, and codes (n, C)."""
-        rounded, codes = self.grid(self.project(self.cut(x)))
+        rounded, codes = self.grid(self.project(self.chunk(x)))
         return rounded, codes.long()
 
     def decode(self, rounded: Tensor, masked: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Loss
 from seqlab.items.vectors import validated
 from seqlab.layers.mlp import mlp
-from seqlab.tokenizers.clustering import sizes_for
+from seqlab.tokenizers.clustering import feasible_sizes
 from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
 
 
@@ -28,8 +28,8 @@ from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
 class ParallelVQ(LearnedTokenizer):
     """`z_r = E_r(x)`, `c_r = argmin_k |z_r - e_rk|`, `x ~ Dec(sum_r gate_r(x) e_{r,c_r})`.
 
-    levels: experts, C; codes: K per expert, or a tuple with one for each, at most (`clustering.sizes_for`); orthogonal:
-    weight of the mean squared cosine between experts' outputs; revive: as in rq_vae.
+    levels: experts, C; codes: K per expert at most, or a tuple with one for each (`clustering.feasible_sizes`);
+    orthogonal: weight of the mean squared cosine between experts' outputs; revive: as in rq_vae.
     """
 
     levels: int = 4
@@ -52,7 +52,7 @@ class ParallelVQ(LearnedTokenizer):
         `history_` has the parts of the loss by epoch; `notes_` mentions levels with fewer codes than wanted.
         """
         X = validated(X)
-        self.sizes_, fewer = sizes_for(self.codes, self.levels, len(X))
+        self.sizes_, fewer = feasible_sizes(self.codes, self.levels, len(X))
         self._train(X, checkpoint)
         self.gate_ = torch.from_numpy(self.gates(X)).mean(0)
         self.notes_ = (*fewer, "The gate differs by item; decoding codes alone uses its mean.")

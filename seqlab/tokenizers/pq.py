@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqlab.items.vectors import validated
-from seqlab.tokenizers.clustering import kmeans, nearest, sizes_for
+from seqlab.tokenizers.clustering import feasible_sizes, kmeans, nearest
 
 
 @dataclass
 class PQ:
     """`c_l = argmin_k |(x R)_l - e_lk|`; a vector is the codewords side by side, rotated back.
 
-    levels: parts, C; codes: K per part, or a tuple with one for each, at most (`clustering.sizes_for`); rotations:
+    levels: parts, C; codes: K per part, or a tuple with one for each, at most (`clustering.feasible_sizes`); rotations:
     rounds of "codewords for this rotation, then the rotation for these codewords" (0 = the rotation that spreads the
     variance evenly, learned no further).
     """
@@ -43,7 +43,7 @@ class PQ:
                 f"{self.levels} parts need vectors of at least {self.levels} numbers (got {X.shape[1]}); take "
                 f"{X.shape[1]} levels, or other vectors."
             )
-        sizes, self.notes_ = sizes_for(self.codes, self.levels, len(X))
+        sizes, self.notes_ = feasible_sizes(self.codes, self.levels, len(X))
         self.mean_ = X.mean(0)
         X = X - self.mean_
         self.rotation_, self.parts_ = _even_parts(X, self.levels)

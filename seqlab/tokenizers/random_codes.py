@@ -1,4 +1,4 @@
-"""Random codes: the control; what a generator reaches with these it does not owe to their meaning."""
+"""Random codes, the control of semantic IDs: a generator's quality with them does not come from their meaning."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqlab.items.vectors import validated
-from seqlab.tokenizers.clustering import per_level
+from seqlab.tokenizers.clustering import sizes_by_level
 
 
 @dataclass
 class RandomCodes:
-    """Uniform codes by row number; the vectors are counted and not read.
+    """Uniform codes by row number; only the number of vectors matters.
 
     levels: C; codes: K per level, or a tuple of one for each.
     """
@@ -24,9 +24,9 @@ class RandomCodes:
     ordered = False
 
     def fit(self, X: np.ndarray) -> RandomCodes:
-        """Nothing is learned but what a vector looks like on average."""
+        """Only the mean vector is learned."""
         self.mean_ = validated(X).mean(0)
-        self.sizes_ = per_level(self.codes, self.levels)
+        self.sizes_ = sizes_by_level(self.codes, self.levels)
         return self
 
     def encode(self, X: np.ndarray) -> np.ndarray:
@@ -37,5 +37,5 @@ class RandomCodes:
         )
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """The mean vector: these codes say nothing."""
+        """The mean vector, whatever the codes."""
         return np.repeat(self.mean_[None], len(codes), axis=0)

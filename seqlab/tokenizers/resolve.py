@@ -1,4 +1,4 @@
-"""What is done about items with equal tuples: the choice that every generative number depends on."""
+"""Rules for items with equal tuples: every result of a generative system depends on the choice."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-How = Literal["index", "reassign", "popularity", "none"]
+CollisionRule = Literal["index", "reassign", "popularity", "none"]
 
 
 def resolve(
     codes: np.ndarray,
     sizes: tuple[int, ...],
-    how: How = "index",
+    how: CollisionRule = "index",
     *,
     vectors: np.ndarray | None = None,
     decode: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -21,10 +21,10 @@ def resolve(
     most: int | None = None,
     seed: int = 0,
 ) -> tuple[np.ndarray, tuple[int, ...], str]:
-    """Tuples (n, C) made unique, or not: new codes, new sizes, and a sentence that says what was done.
+    """Tuples (n, C) made unique, or not: new codes, new sizes, and a sentence on it.
 
     how: "index" appends a column (also where none is needed: C + 1 levels) that numbers the items of a tuple,
-        in random order (the order of item numbers often tells who came first, and would leak); "popularity"
+        in random order (item numbers often follow the time of the first event, which would leak); "popularity"
         numbers them from the most popular, by counts `popularity` (n,) of training events (MMGRec);
         "reassign" moves all but the nearest item of a tuple to the nearest free codes of the last level,
         chosen together (needs `vectors` (n, d) and the tokenizer's `decode`; a prefix with more items than
@@ -33,8 +33,8 @@ def resolve(
         nearest tuples with the same prefix that have room, as far as there is any (needs `decode`).
     Raises ValueError for another `how` or what is missing for it.
     """
-    if how not in get_args(How):
-        raise ValueError(f"collisions are resolved by one of {', '.join(get_args(How))} (got {how!r}).")
+    if how not in get_args(CollisionRule):
+        raise ValueError(f"collisions are resolved by one of {', '.join(get_args(CollisionRule))} (got {how!r}).")
     codes = np.asarray(codes, dtype=np.int64)
     groups = _groups(codes)
     colliding = int((np.bincount(groups)[groups] > 1).sum())
@@ -59,7 +59,7 @@ def resolve(
         order = order[np.argsort(-np.asarray(popularity)[order], kind="stable")]
     place = _place_in_group(groups, order)
     if most is not None and (surplus := place >= most).any():
-        codes = _spread(codes, sizes[-1], groups, surplus, most, decode)
+        codes = _move_surplus(codes, sizes[-1], groups, surplus, most, decode)
         place = _place_in_group(_groups(codes), order)
         moved = f" {surplus.sum():,} beyond {most:,} items of a tuple moved to the nearest tuples with room."
     size = int(place.max()) + 1
@@ -67,7 +67,7 @@ def resolve(
     return (
         np.column_stack([codes, place]),
         (*sizes, size),
-        f"Collisions told apart by an extra column of {size:,} codes, by {by}: {before}.{moved}",
+        f"Collisions distinguished by an extra column of {size:,} codes, by {by}: {before}.{moved}",
     )
 
 
@@ -89,7 +89,7 @@ def _place_in_group(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
     return place
 
 
-def _spread(
+def _move_surplus(
     codes: np.ndarray, size: int, groups: np.ndarray, surplus: np.ndarray, most: int, decode: Callable | None
 ) -> np.ndarray:
     """Codes (n, C) in which the `surplus` (n,) of a tuple has another last code, one with fewer than `most` items."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from seqlab.items.vectors import validated
-from seqlab.tokenizers.clustering import kmeans, nearest, sizes_for
+from seqlab.tokenizers.clustering import feasible_sizes, kmeans, nearest
 
 
 @dataclass
 class RQKMeans:
     """`c_l = argmin_k |r_l - e_lk|`, `r_{l+1} = r_l - e_{l,c_l}`; a vector is the sum of its codewords.
 
-    levels: C; codes: K per level, or a tuple with one for each, at most (`clustering.sizes_for`); iterations: most
+    levels: C; codes: K per level, or a tuple with one for each, at most (`clustering.feasible_sizes`); iterations: most
     Lloyd steps per level; batch: rows per step of MiniBatchKMeans, 0 = whole steps, which are faster up to some 100,000
     items.
     """
@@ -33,7 +33,7 @@ class RQKMeans:
     def fit(self, X: np.ndarray) -> RQKMeans:
         """Cluster, level by level. `notes_` says if there are fewer codes than wanted."""
         residual = validated(X)
-        sizes, self.notes_ = sizes_for(self.codes, self.levels, len(residual))
+        sizes, self.notes_ = feasible_sizes(self.codes, self.levels, len(residual))
         self.mean_ = residual.mean(0)
         residual = residual - self.mean_
         self.codewords_: list[np.ndarray] = []  # C x (K, d)

@@ -31,7 +31,7 @@ from seqlab.contracts import Loss
 from seqlab.items.vectors import validated
 from seqlab.layers.mlp import mlp
 from seqlab.optimization.checkpoint import State
-from seqlab.tokenizers.clustering import balanced_kmeans, column_potentials, nearest, sizes_for
+from seqlab.tokenizers.clustering import balanced_kmeans, column_potentials, feasible_sizes, nearest
 from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
 
 
@@ -39,7 +39,7 @@ from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
 class RQVAE(LearnedTokenizer):
     """`z = Enc(x)`, residual codes of z, `Dec(sum of codewords)`.
 
-    codes: K per level, or a tuple with one for each, at most (`clustering.sizes_for`); hidden: widths of the encoder;
+    codes: K per level at most, or a tuple with one for each (`clustering.feasible_sizes`); hidden: encoder widths;
     latent: width of the codes; beta: weight of the commitment. reconstruction "mean", start=False (no k-means) and
     revive=0 are there to show the collapse they cause. revive: a code chosen less often than this per batch, on a
     running average, moves to some item's residual. sinkhorn: the last code of items with equal tuples is assigned by
@@ -76,7 +76,7 @@ class RQVAE(LearnedTokenizer):
         mentions levels with fewer codes than wanted. Raises `ValueError` for vectors that do not fit.
         """
         X = validated(X)
-        self.sizes_, self.notes_ = sizes_for(self.codes, self.levels, len(X))
+        self.sizes_, self.notes_ = feasible_sizes(self.codes, self.levels, len(X))
         other = self._collaborative(collaborative, len(X))
         self._train(X, checkpoint, *(() if other is None else (other,)))
         return self
@@ -130,7 +130,7 @@ class RQVAE(LearnedTokenizer):
         codes = torch.cat(codes)
         if self.sinkhorn:
             residual = z - torch.cat([one[:-1].sum(0) for one in words])
-            codes = _spread(codes, torch.cdist(residual, self.network_.quantiser.layers[-1].codebook) ** 2)
+            codes = _separate(codes, torch.cdist(residual, self.network_.quantiser.layers[-1].codebook) ** 2)
         return codes.numpy()
 
     @torch.no_grad()
@@ -224,7 +224,7 @@ def sinkhorn(distances: Tensor, epsilon: float = 0.003, rounds: int = 50) -> Ten
     return ((potentials - cost) / epsilon).softmax(1)
 
 
-def _spread(codes: Tensor, distances: Tensor) -> Tensor:
+def _separate(codes: Tensor, distances: Tensor) -> Tensor:
     """Items with equal tuples get last codes by `sinkhorn`, of those that no other item of the prefix has."""
     codes = codes.clone()
     _, tuples, counts = torch.unique(codes, dim=0, return_inverse=True, return_counts=True)

@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Trie:
-    """Which codes may follow a prefix, and which items a prefix stands for.
+    """The legal continuations of a prefix of codes, and the items of a prefix.
 
     Nodes are integers in order of level, then of their codes: the root is 0, the children of a node have
-    consecutive numbers, and so have all nodes of one level. -1 stands for "no such prefix" and stays -1.
+    consecutive numbers, and so have all nodes of one level. -1 means "no such prefix"; its children are -1.
     The items below a node are consecutive in `order`. So everything is CSR: a few flat tensors, no pointers.
 
     levels: C, codes per item. sizes: codes per level. starts[l]: the first node of level l (root: level 0),

@@ -20,7 +20,7 @@ from seqlab.optimization.checkpoint import Checkpoint, State
 from seqlab.optimization.loop import Loop, epoch_seed, learning_rate, make_accelerator, make_optimizer
 from seqlab.optimization.options import Options
 from seqlab.optimization.state import read_state
-from seqlab.presets import usual_options
+from seqlab.presets import default_options
 from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.runs.run import Run, load_run, write
 from seqlab.runtime import processes
@@ -46,7 +46,7 @@ def fit(
 ) -> Run:
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
-    Without `options` those of the preset are taken (see `usual_options`).
+    Without `options` those of the preset are taken (see `default_options`).
     `out` is written whole at the end; until then `<out>.partial` holds the last checkpoint, from which `resume=True`
     goes on to the same weights as an uninterrupted run (same machine, seed and number of processes). A finished run in
     `out` is loaded by `resume=True` if it is the one that this call would make. Ctrl-C stops training and goes on with
@@ -69,7 +69,7 @@ def fit(
     `FloatingPointError` where the loss is not finite (the last checkpoint is kept); `ConnectionAbortedError` where
     another process stopped.
     """
-    options = options or usual_options(model, split)
+    options = options or default_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     for part, queries in (("validation", split.valid), ("test", split.test)):
         if not len(queries):
@@ -84,12 +84,12 @@ def fit(
     with contextlib.ExitStack() as held:
         with processes.propagate_errors():  # the first looks, and holds the folder, for all
             if processes.index() == 0 and not out.exists():  # a finished run may lie where nobody can write
-                held.enter_context(_alone(out))
+                held.enter_context(_lock(out))
         _, finished = processes.broadcast({}, "finished" if out.exists() else "")
         if finished:
             if resume:
                 with processes.propagate_errors():
-                    return _found(out, model, split, options, seen_filter)
+                    return _finished_run(out, model, split, options, seen_filter)
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
             )
@@ -107,16 +107,16 @@ def prepare(model: nn.Module, split: Split, checkpoint: Path | None = None) -> N
         model.stages(split, checkpoint)
 
 
-def _found(out: Path, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> Run:
-    """The finished run in `out`. Raises `ValueError` where it is not the one that this training would be."""
+def _finished_run(out: Path, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> Run:
+    """The finished run in `out`. Raises `ValueError` where its settings or data differ from this training."""
     try:
         found = stored_identity(out)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{out} is no finished run ({error}); choose another folder.") from error
     if differ := differences(found, identity(model, options, split, seen_filter, found.version)):
         raise ValueError(
-            f"{out} holds another finished run: {listed(differ, 6)}. Choose another folder, or ask for the run that is "
-            "there."
+            f"{out} holds another finished run: {listed(differ, 6)}. Choose another folder, or the settings of that "
+            "run."
         )
     return load_run(out, split)
 
@@ -127,7 +127,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     started = time.perf_counter()
     validated = _sample(split, options.validate_users)
     if processes.index() == 0:
-        print(_beginning(model, split, validated), flush=True)
+        print(_start_message(model, split, validated), flush=True)
     with processes.propagate_errors():
         checkpoints = None if partial is None else partial / CHECKPOINT
         if checkpoints is not None and not resume and processes.index() == 0:
@@ -175,13 +175,13 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
 
 
 class _Validation:
-    """Measures an epoch, keeps the best one in the state, and stops where none has been better for long enough."""
+    """Validation after an epoch, the best weights, and early stopping."""
 
     def __init__(self, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> None:
         self.model, self.split, self.options, self.seen_filter = model, split, options, seen_filter
 
     def measure(self, state: State) -> dict[str, float]:
-        """The metric of the epoch that ended, where it is its turn."""
+        """The metric after an epoch that is validated (see `Options.validate_every`), else nothing."""
         metric = self.options.metric
         if state.epoch % self.options.validate_every and state.epoch != self.options.epochs:
             return {}
@@ -228,14 +228,14 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     return loop
 
 
-def _beginning(model: nn.Module, split: Split, validated: Split) -> str:
-    """What is about to be done, before the first seconds that show nothing."""
+def _start_message(model: nn.Module, split: Split, validated: Split) -> str:
+    """The first line of output, before the silent first seconds."""
     text = f"{name_of(model)} on {split.log.name}: {split.n_users:,} users, {split.n_items:,} items"
     if hasattr(model, "loss"):
         text += f", {split.train.targets_per_epoch(model.config.max_length):,} targets an epoch"
     if len(validated.valid) < len(split.valid):
         text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"
-    return text + (". Preparing what it reads." if hasattr(model, "prepare") else ".")
+    return text + (". Preparing its inputs." if hasattr(model, "prepare") else ".")
 
 
 def _sample(split: Split, users: int | None) -> Split:
@@ -246,11 +246,11 @@ def _sample(split: Split, users: int | None) -> Split:
     return dataclasses.replace(split, valid=split.valid.select(drawn))
 
 
-def _alone(out: Path) -> contextlib.AbstractContextManager:
-    """This process alone writes the run folder `out`; where another one does, or nobody can, it is said at once."""
+def _lock(out: Path) -> contextlib.AbstractContextManager:
+    """An exclusive lock on the run folder `out`; raises `BlockingIOError` or `OSError` at once where there is none."""
     return exclusive_lock(out, f"Another training is writing {out}; wait for it, or choose another folder.")
 
 
 def _partial(out: Path) -> Path:
-    """Where a run lies until it is finished."""
+    """The folder of an unfinished run."""
     return out.with_name(out.name + ".partial")

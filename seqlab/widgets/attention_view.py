@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqlab import figures
-from seqlab.figures.attention_maps import bright_end
+from seqlab.figures.attention_maps import scale_end
 from seqlab.figures.theme import label
 from seqlab.inspection import attention, influence
 from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
@@ -118,7 +118,7 @@ class AttentionView(View):
     def _figure(self) -> go.Figure:
         frame = self._attention.frame(self._by)
         one = frame[(frame["layer"] == self.layer.value - 1) & (frame["head"] == self.head.value - 1)]
-        top = bright_end(frame, self._attention.events_of_rows(self._by))
+        top = scale_end(frame, self._attention.events_of_rows(self._by))
         return figures.attention(one, self._influence, self._history_titles(), top, **self._row_options())
 
     def _choose(self, change: object) -> None:

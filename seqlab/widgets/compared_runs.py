@@ -125,7 +125,7 @@ def _distinguishing_labels(variants: list[dict[str, Any]]) -> list[str]:
     for key in dict.fromkeys(key for values in variants for key in values):
         if (distinct := len({repr([values.get(one) for one in [*keys, key]]) for values in variants})) > most:
             keys, most = [*keys, key], distinct
-    return leaderboard.told_apart([{key: values[key] for key in keys if key in values} for values in variants])
+    return leaderboard.differing_settings([{key: values[key] for key in keys if key in values} for values in variants])
 
 
 def _options(run: Run) -> dict[str, Any] | None:
@@ -136,7 +136,7 @@ def _options(run: Run) -> dict[str, Any] | None:
 def _non_defaults(values: dict[str, Any], defaults: Any) -> str:
     """The settings that differ from the defaults, in words."""
     defaults = json.loads(json.dumps(dataclasses.asdict(defaults)))
-    return leaderboard.as_words({
+    return leaderboard.format_settings({
         key: value for key, value in values.items()
         if key != "seed" and json.loads(json.dumps(value)) != defaults.get(key)
     }).replace(":", ", ") or "the defaults"  # fmt: skip

@@ -55,7 +55,7 @@ def inference(split: datasets.Split, encoder_alone: bool) -> dict[str, float]:
         @torch.no_grad()
         def action() -> None:
             for batch in batches:
-                model.thoughts(batch) if encoder_alone else model.recommend(batch, 10)
+                model.reasoning_states(batch) if encoder_alone else model.recommend(batch, 10)
 
         return action
 

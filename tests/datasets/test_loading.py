@@ -210,10 +210,10 @@ def test_a_file_called_like_a_dataset_inherits_nothing_of_its_card(tmp_path):
         assert (log.name, log.card) == (name, "")
         model = models.create(system, split)
         assert model.config == models.build(system, split.n_items).config
-        usual = presets.usual_options(model, split)
+        usual = presets.default_options(model, split)
         assert vectors.coverage(log).loc["short_text", "read"]
         same = replace(split, log=replace(log, card=name))
-        assert presets.usual_options(model, same) != usual
+        assert presets.default_options(model, same) != usual
         assert models.create(system, same).config != model.config
     assert not vectors.coverage(same.log).loc["short_text", "read"]
     assert k_core(same.log, 2, 2).card == "amazon-beauty"

@@ -161,7 +161,7 @@ def test_arms_are_told_apart_and_compared_with_one_of_them_user_by_user(chained:
 def test_the_words_that_tell_arms_apart_are_read_as_the_settings_they_came_from() -> None:
     chosen = [{"levels": (8, 8)}, {"levels": (16, 8, 8), "vectors": "tfidf"}, {"dense": False}]
     configs = [models.configure("recgpt", one) for one in chosen]
-    words = leaderboard.told_apart([dataclasses.asdict(config) for config in configs])
+    words = leaderboard.differing_settings([dataclasses.asdict(config) for config in configs])
     read = [dict(word.split("=") for word in one.removeprefix(":").split(":")) for one in words]
     assert [models.configure("recgpt", one) for one in read] == configs
 

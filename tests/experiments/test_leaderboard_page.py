@@ -10,10 +10,10 @@ import pytest
 
 from seqlab import models
 from seqlab.experiments import leaderboard_page
-from seqlab.experiments.leaderboard import GAINED, arms, read, read_gains
+from seqlab.experiments.leaderboard import GAIN_COLUMNS, arms, read, read_gains
 
 DATA = Path(__file__).parents[2] / "data"
-NO_GAINS = pd.DataFrame(columns=GAINED)
+NO_GAINS = pd.DataFrame(columns=GAIN_COLUMNS)
 
 
 def test_the_committed_page_is_made_of_table_cards_and_claims(tmp_path: Path) -> None:

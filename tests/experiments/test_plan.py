@@ -77,9 +77,9 @@ def test_arms_with_one_control_under_one_protocol_are_measured_together(monkeypa
 
 
 def test_a_name_that_is_on_no_card_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plan.in_full("sasrec:brief:epochs=20") == "sasrec:dropout=0.0156:learning_rate=0.00248:epochs=20"
+    assert plan.expand_names("sasrec:brief:epochs=20") == "sasrec:dropout=0.0156:learning_rate=0.00248:epochs=20"
     with pytest.raises(ValueError, match="'sasrec:breif': 'breif' is no key=value, and no name on the card of sasrec"):
-        plan.in_full("sasrec:breif")
+        plan.expand_names("sasrec:breif")
 
 
 def test_what_is_missing_is_measured_and_then_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +98,10 @@ def test_what_is_missing_is_measured_and_then_nothing_is(tmp_path: Path, monkeyp
 
 
 def test_an_interrupted_training_ends_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = leaderboard.Plan.made
-    monkeypatch.setattr(leaderboard.Plan, "made", lambda *about: dataclasses.replace(made(*about), interrupted=True))
+    made = leaderboard.Plan.train_or_load
+    monkeypatch.setattr(
+        leaderboard.Plan, "train_or_load", lambda *about: dataclasses.replace(made(*about), interrupted=True)
+    )
     monkeypatch.setattr(leaderboard, "load", lambda name: dataclasses.replace(chain_log(), name=name))
     cards(monkeypatch, markov=Card("A floor."))
     with pytest.raises(KeyboardInterrupt):
@@ -111,10 +113,10 @@ def test_every_trained_system_is_tuned_alike(monkeypatch: pytest.MonkeyPatch, tm
 
     def tune(arm: str, dataset: str, space: dict, trials: int, **rest):
         asked.append((arm, dataset, rest["seen_filter"], trials, space))
-        return plan.tuning.Tuned(arm, "[x]", None)
+        return plan.tuning.TuningResult(arm, "[x]", None)
 
     monkeypatch.setattr(plan.tuning, "tune", tune)
-    plan.tune(5, tmp_path, say=lambda line: None)
+    plan.tune(5, tmp_path, echo=lambda line: None)
     assert {name.split(":")[0] for name, *_ in asked} == {
         name for name in models.names() if hasattr(models.system(name), "loss")
     }

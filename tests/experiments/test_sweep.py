@@ -141,12 +141,12 @@ def test_sweep_and_leaderboard_share_what_is_finished(
     sweep.sweep(["popularity"], [log], runs=runs)
     never_trains()
     before = {name: written(folder) for name, folder in finished(runs).items()}
-    swept = sweep.sweep(["markov", "popularity"], [log], runs=runs, say=said.append)
+    swept = sweep.sweep(["markov", "popularity"], [log], runs=runs, echo=said.append)
     assert said == ["2 runs: 2 finished before, nothing to train."] and len(swept.table) == 2 and not swept.failed
     board, _ = leaderboard.complete(["popularity", "markov"], str(log), [0], tmp_path / "board.csv", runs)
     assert len(board) == 2 and before == {name: written(folder) for name, folder in finished(runs).items()}
     (runs / "sweep.parquet").unlink()
-    again = sweep.sweep(["markov", "popularity"], [log], runs=runs, say=said.append)
+    again = sweep.sweep(["markov", "popularity"], [log], runs=runs, echo=said.append)
     pd.testing.assert_frame_equal(again.table, swept.table)
 
 
@@ -156,7 +156,7 @@ def test_a_killed_process_is_replaced_and_its_run_goes_on_to_the_same_numbers(
     said: list[str] = []
     monkeypatch.delenv("OMP_NUM_THREADS")
     killer = Killer(tmp_path / "runs")
-    swept = sweep.sweep(["sasrec"], [log], [0, 1], given=TINY, runs=tmp_path / "runs", workers=2, say=said.append)
+    swept = sweep.sweep(["sasrec"], [log], [0, 1], given=TINY, runs=tmp_path / "runs", workers=2, echo=said.append)
     assert killer.victim and not swept.failed and len(swept.table) == 2
     assert any(line.startswith("A process was killed. Begun again, from the last checkpoint: ") for line in said)
     assert (swept.table["threads"] == 1).all()
@@ -186,10 +186,10 @@ def test_a_run_that_kills_its_process_is_given_up_and_nobody_else(
             pools.append(len(jobs))
             for two in zip(jobs[::2], [*jobs[1::2], None], strict=False):
                 doing = [job for job in two if job is not None]
-                if any("gaps=3" in job.label and job.begun() < sweep.TRIES for job in doing):
+                if any("gaps=3" in job.label and job.attempts() < sweep.MAX_ATTEMPTS for job in doing):
                     for job in doing:
-                        job.tries.parent.mkdir(parents=True, exist_ok=True)
-                        job.tries.write_text("a process\n" * (job.begun() + 1), encoding="utf-8")
+                        job.attempts_file.parent.mkdir(parents=True, exist_ok=True)
+                        job.attempts_file.write_text("a process\n" * (job.attempts() + 1), encoding="utf-8")
                     return  # the pool is lost, and with it the other one
                 yield from ((job, function(job)) for job in doing)
 
@@ -227,14 +227,14 @@ def test_a_worker_that_sees_another_disk_or_other_data_is_told(
 def test_an_arm_that_fails_leaves_the_others_and_gives_exit_code_2(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    made = leaderboard.Plan.made
+    made = leaderboard.Plan.train_or_load
 
     def faulty(self, split):
         if self.arm == "popularity":
             raise KeyError("a fault in a system")
         return made(self, split)
 
-    monkeypatch.setattr(leaderboard.Plan, "made", faulty)
+    monkeypatch.setattr(leaderboard.Plan, "train_or_load", faulty)
     plan = leaderboard.plan("markov", leave_one_out(load(log)), 0, tmp_path / "runs", {})
     arms = ["markov", "popularity", "sasrec:learning_rate=1e30:tokens=64", "markov:gaps=1"]
     with fit._alone(plan.folder):
@@ -247,20 +247,20 @@ def test_an_arm_that_fails_leaves_the_others_and_gives_exit_code_2(
     for says in ("Another training is writing", "KeyError: 'a fault in a system'", "The loss is not finite"):
         assert says in printed.err
     assert len(leaderboard.read(tmp_path / "runs" / "sweep.parquet")) == 1
-    monkeypatch.setattr(leaderboard.Plan, "made", made)
+    monkeypatch.setattr(leaderboard.Plan, "train_or_load", made)
     assert code_of("sweep", "markov", "popularity", "--dataset", log, "--runs", tmp_path / "runs") == 0
 
 
 def test_ctrl_c_keeps_what_is_done(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    made = leaderboard.Plan.made
+    made = leaderboard.Plan.train_or_load
 
     def pressed(self, split):
         run = made(self, split)
         return dataclasses.replace(run, interrupted=self.options.seed == 1)
 
-    monkeypatch.setattr(leaderboard.Plan, "made", pressed)
+    monkeypatch.setattr(leaderboard.Plan, "train_or_load", pressed)
     words = ["sweep", "markov", "--dataset", log, "--seeds", "0,1,2", "--runs", tmp_path / "runs"]
     assert code_of(*words) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
@@ -331,7 +331,7 @@ def test_a_sweep_killed_mid_way_goes_on_without_repeating_anything(log: Path, tm
         time.sleep(0.1)
     before = {name: written(folder) for name, folder in finished(runs).items()}
     assert 1 <= len(leaderboard.read(table)) <= len(before) < 4
-    swept = sweep.sweep(arms, [log], [0, 1], given=given, runs=runs, table=table, say=said.append)
+    swept = sweep.sweep(arms, [log], [0, 1], given=given, runs=runs, table=table, echo=said.append)
     assert said[0] == f"4 runs: {len(before)} finished before, {4 - len(before)} to train."
     assert len(swept.table) == 4 and not swept.failed
     assert before == {name: written(folder) for name, folder in finished(runs).items() if name in before}

@@ -41,13 +41,13 @@ class Sealed(dict):
 def test_the_best_by_validation_is_found_and_nothing_else_is_looked_at(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = leaderboard.Plan.made
+    made = leaderboard.Plan.train_or_load
 
     def sealed(self, split):
         run = made(self, split)
         return dataclasses.replace(run, metrics=Sealed(run.metrics))
 
-    monkeypatch.setattr(leaderboard.Plan, "made", sealed)
+    monkeypatch.setattr(leaderboard.Plan, "train_or_load", sealed)
     space = {"learning_rate": "1e-6,3e-2", "dim": "2..32:log"}
     given = {key: value for key, value in QUICK.items() if key != "dim"} | {"heads": "1"}
     tuned = tune("sasrec:dropout=0.1", log, space, 8, given, runs=tmp_path / "runs")
@@ -80,7 +80,7 @@ def test_a_search_killed_mid_way_ends_as_if_it_had_not_been(log: Path, tmp_path:
     with study.open("ab") as file:
         file.write(b'{"op_code":6,"work')  # as by a process that dies while it writes
     said = []
-    tuned = tune("sasrec", log, SPACE, trials, given, runs=runs, say=said.append)
+    tuned = tune("sasrec", log, SPACE, trials, given, runs=runs, echo=said.append)
     assert said[0] == f"4 trials of sasrec on log, {len(before)} of them finished before."
     assert before == {name: written(folder) for name, folder in finished(runs).items() if name in before}
     assert len(finished(runs)) == trials and not list(runs.glob("*/*.partial"))
@@ -120,7 +120,7 @@ def test_a_trial_that_fails_counts_and_a_full_disk_does_not(
 ) -> None:
     said, space = [], {"dim": "8,9", "learning_rate": "1e-3..1e-2"}  # two heads do not divide 9
     given = {key: value for key, value in QUICK.items() if key != "dim"}
-    tuned = tune("sasrec", log, space, 6, given, runs=tmp_path / "runs", say=said.append)
+    tuned = tune("sasrec", log, space, 6, given, runs=tmp_path / "runs", echo=said.append)
     assert (tuned.trials["ndcg@10"].isna() == (tuned.trials["dim"] == "9")).all()
     assert 0 < sum(line.startswith("It failed: ") for line in said) < 6 and ":dim=8:" in tuned.arm
     with pytest.raises(ValueError, match="Every trial of sasrec failed"):

@@ -36,8 +36,8 @@ def search(width, renormalise=False, keep=1000):
     return decoding.beam(Fixed(logits), CodeBook(codes, SIZES).trie, width, renormalise, keep)
 
 
-def told(beams):
-    """The rows of a search with what the picture needs beside them."""
+def frame_of(beams):
+    """The rows of a search with the columns that the figure needs."""
     frame = beams.frame()
     titles = [HOSTILE[item % len(HOSTILE)] for item in frame["item"]]
     answer = [prefix == (0, 0, 0)[: len(prefix)] for prefix in frame["prefix"]]
@@ -51,7 +51,7 @@ def boxes(figure):
 
 def test_a_box_for_each_of_the_best_kept_and_dropped_prefixes_of_every_step():
     beams = search(6)
-    figure = figures.beam_steps(told(beams), beams.mass())
+    figure = figures.beam_steps(frame_of(beams), beams.mass())
     at = pd.DataFrame(boxes(figure), columns=["level", "y"])
     for level in range(3):
         places = at.loc[at["level"] == level, "y"].tolist()
@@ -60,25 +60,25 @@ def test_a_box_for_each_of_the_best_kept_and_dropped_prefixes_of_every_step():
         assert all(place > 6 for place in places[6:])
 
 
-def test_what_has_no_box_is_counted():
+def test_prefixes_without_a_box_are_counted():
     beams = search(20)
-    figure = figures.beam_steps(told(beams), beams.mass())
+    figure = figures.beam_steps(frame_of(beams), beams.mass())
     live = beams.frame().query("level == 2 and state == 'live'")
     assert any(f"and {len(live) - 8} more kept" in text for trace in figure.data if trace.text for text in trace.text)
 
 
 def test_later_steps_are_hidden_until_they_are_reached():
     beams = search(6)
-    whole = figures.beam_steps(told(beams), beams.mass())
-    first = figures.beam_steps(told(beams), beams.mass(), last=0)
+    whole = figures.beam_steps(frame_of(beams), beams.mass())
+    first = figures.beam_steps(frame_of(beams), beams.mass(), last=0)
     assert {x for x, _ in boxes(first)} == {0}
     assert {x for x, _ in boxes(whole)} == {0, 1, 2}
     assert first.layout.xaxis.range == whole.layout.xaxis.range
 
 
-def test_the_filled_part_is_the_probability_beside_the_best_of_the_step():
+def test_boxes_are_filled_in_proportion_to_the_best_of_the_step():
     beams = search(6)
-    frame = told(beams)
+    frame = frame_of(beams)
     figure = figures.beam_steps(frame, beams.mass())
     filled = figure.data[1]
     first = [x for x, base in zip(filled.x, filled.base, strict=True) if base == 0]
@@ -89,7 +89,7 @@ def test_the_filled_part_is_the_probability_beside_the_best_of_the_step():
 @pytest.mark.parametrize("renormalise", [False, True])
 def test_the_shares_of_every_step_add_up_to_all_probability(renormalise):
     beams = search(4, renormalise)
-    figure = figures.beam_steps(told(beams), beams.mass())
+    figure = figures.beam_steps(frame_of(beams), beams.mass())
     parts = {trace.hovertemplate.split(":")[0]: np.array(trace.customdata) for trace in figure.data if trace.customdata}
     assert np.allclose(sum(parts.values()), 1, atol=1e-5)
     mass = beams.mass()
@@ -99,9 +99,9 @@ def test_the_shares_of_every_step_add_up_to_all_probability(renormalise):
     assert ("shared out" in texts) == renormalise
 
 
-def test_lines_lead_from_a_prefix_to_those_that_continue_it():
+def test_lines_connect_a_prefix_to_its_extensions():
     beams = search(5)
-    frame = told(beams)
+    frame = frame_of(beams)
     lines = next(one for one in figures.beam_steps(frame, beams.mass()).data if one.type == "scatter")
     ends = [at for at, x in enumerate(lines.x) if x is None]
     starts = [0, *(at + 1 for at in ends[:-1])]
@@ -111,9 +111,9 @@ def test_lines_lead_from_a_prefix_to_those_that_continue_it():
         assert (lines.y[start], lines.y[end - 1]) == pytest.approx((row.parent - 1, row.rank - 1))
 
 
-def test_the_way_to_what_came_next_and_a_loss_of_the_search_are_marked():
+def test_prefixes_of_the_target_and_search_errors_are_marked():
     beams = search(3)
-    frame = told(beams)
+    frame = frame_of(beams)
     texts = [text for trace in figures.beam_steps(frame, beams.mass()).data if trace.text for text in trace.text]
     place = frame.groupby(["level", "state"]).cumcount()
     shown = frame[place < np.where(frame["state"] == "live", 8, 4)]
@@ -125,7 +125,7 @@ def test_the_way_to_what_came_next_and_a_loss_of_the_search_are_marked():
 
 def test_a_search_that_dropped_nothing_has_nothing_grey():
     beams = search(1000)
-    figure = figures.beam_steps(told(beams), beams.mass())
+    figure = figures.beam_steps(frame_of(beams), beams.mass())
     assert not any("dropped, the best first" in text for trace in figure.data if trace.text for text in trace.text)
     assert all(math.isfinite(y) for _, y in boxes(figure))
 
@@ -139,7 +139,7 @@ def found():
     return pd.DataFrame(rows, columns=["item", "title", "exact_rank", "width", "place", "answer"])
 
 
-def test_widths_tell_from_where_on_each_item_is_found():
+def test_the_least_width_that_finds_an_item_is_named():
     figure = figures.beam_widths(found())
     words = next(trace for trace in figure.data if trace.mode == "text")
     assert list(words.text) == ["W ≥ 1", "W ≥ 2", "W ≥ 3", "at none"]
@@ -151,9 +151,9 @@ def test_widths_tell_from_where_on_each_item_is_found():
     assert figure.layout.yaxis.ticktext[1].endswith("✓  2")
 
 
-def test_a_live_picture_can_be_redrawn_at_any_step_width_and_user():
+def test_traces_are_the_same_for_every_step_width_and_user():
     pictures = [
-        figures.beam_steps(told(search(width)), search(width).mass(), found(), last, "words", 2)
+        figures.beam_steps(frame_of(search(width)), search(width).mass(), found(), last, "words", 2)
         for width, last in ((1, 0), (5, 1), (1000, None))
     ]
     assert len({tuple(trace.type for trace in one.data) for one in pictures}) == 1
@@ -162,7 +162,7 @@ def test_a_live_picture_can_be_redrawn_at_any_step_width_and_user():
 
 def test_no_title_becomes_markup():
     beams = search(6)
-    for figure in (figures.beam_steps(told(beams), beams.mass(), found()), figures.beam_widths(found())):
+    for figure in (figures.beam_steps(frame_of(beams), beams.mass(), found()), figures.beam_widths(found())):
         text = json.dumps(figure.to_plotly_json(), default=lambda array: array.tolist(), ensure_ascii=False)
         for tag in ("<script", "<b>bold"):
             assert tag not in text

@@ -1,4 +1,4 @@
-"""Figures of code books: every item is in a branch, what is left out is counted, titles and words stay text."""
+"""Figures of code books: every item is in a branch or counted as left out, and text is escaped."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def words(frame):
 
 
 def tree(*arguments, **options):
-    """The tree as a document: what a reader of the page sees."""
+    """The tree as a parsed document."""
     return BeautifulSoup(figures.code_tree(*arguments, **options).markup, "html.parser")
 
 
@@ -111,7 +111,7 @@ def test_the_colours_of_a_branch_are_as_broad_as_the_groups_in_it():
     assert not bare.select(".kind, .parts")
 
 
-def test_a_branch_says_how_much_of_a_selection_it_holds():
+def test_a_branch_shows_its_share_of_a_selection():
     frame = coded()
     first = int(frame["level 0"].mode()[0])
     selected = frame.index[(frame["level 0"] == first) | (frame.index <= 20)].to_numpy()
@@ -135,14 +135,14 @@ def test_branches_are_buttons_where_they_can_be_pressed():
     assert not still.select("button")
 
 
-def test_where_items_are_in_the_other_tokenizer_is_told_beside_them():
+def test_the_codes_in_the_other_tokenizer_are_listed_beside_the_items():
     page = tree(coded().assign(there=7), {}, other="rq_vae")
-    told = [row.find_all(recursive=False)[-1].text for row in page.select(".row")]
-    assert "rq_vae" in told[0]
-    assert all(one.startswith("‹7› ") for one in told[1:])
+    cells = [row.find_all(recursive=False)[-1].text for row in page.select(".row")]
+    assert "rq_vae" in cells[0]
+    assert all(one.startswith("‹7› ") for one in cells[1:])
 
 
-def test_use_has_a_bar_for_every_code_also_for_dead_ones():
+def test_use_has_a_bar_for_every_code_also_for_unused_ones():
     use = pd.DataFrame({"level": [0, 0, 0, 1, 1], "code": [0, 1, 2, 0, 1], "items": [1, 5, 0, 3, 3]})
     figure = figures.code_use(use)
     assert [list(trace.y) for trace in figure.data] == [[5, 1, 0], [3, 3]]
@@ -166,7 +166,7 @@ def test_levels_start_from_all_the_variance_and_leave_out_what_is_unknown():
     assert residuals[0].name == "&lt;b&gt;a"
 
 
-def test_training_shows_losses_and_use_apart_or_says_that_there_is_none():
+def test_training_shows_losses_and_use_or_a_message_without_epochs():
     history = [{"epoch": at, "reconstruction": 2.0, "use 0": 0.5, "use 1": 0.25, "unique": 0.1} for at in range(3)]
     figure = figures.code_training(history)
     assert [(trace.name, trace.xaxis) for trace in figure.data] == [
@@ -186,7 +186,7 @@ def test_collisions_count_every_item_once_per_level():
     assert np.allclose(np.sum([trace.x for trace in figure.data], axis=0), 1)
 
 
-def test_bands_between_two_tokenizers_carry_the_items_of_the_shown_codes():
+def test_flows_between_two_tokenizers_count_the_items_of_the_shown_codes():
     here, there = coded(seed=0), coded(seed=1)
     flow = figures.two_codebooks(here, there.sample(frac=1, random_state=0), ("a", "b"), most=4).data[0]
     assert sum(flow.link.value) == here["level 0"].value_counts().iloc[:4].sum()

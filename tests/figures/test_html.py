@@ -87,6 +87,11 @@ def test_a_hostile_name_is_text_in_every_template(template, name) -> None:
     assert re.sub(r"\s+", " ", name)[:20] in words
 
 
+def test_a_line_of_text_has_no_direction_marks_and_a_card_its_rank() -> None:
+    assert html.text("a\nb\u202ec") == "<bdi>a bc</bdi>" and html.text("x" * 99, 3) == "<bdi>xx…</bdi>"
+    assert "rank 2.5 of 10" in user_cards("x")
+
+
 def test_text_put_into_html_is_escaped() -> None:
     part = figures.Html("<b>{}</b>").format(HOSTILE[0])
     assert part == "<b>&lt;img src=x onerror=alert(1)&gt;</b>" and isinstance(part, figures.Html)

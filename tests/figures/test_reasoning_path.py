@@ -1,4 +1,4 @@
-"""One user's reasoning as a picture: steps where they belong, and titles that stay text."""
+"""The figure of one user's reasoning: the coordinates of the steps, and escaped titles."""
 
 import json
 
@@ -11,8 +11,8 @@ from seqlab.figures.reasoning_path import BLUE, LATER, MEASURES
 HOSTILE = ["<script>alert(1)</script>", "<b>bold</b> & co", "שלום", "", "x" * 300, "a\nb\u202ec"]
 
 
-def told(steps=2, stop=1, prior=False, other=False, seed=0):
-    """What the picture of one user takes."""
+def example(steps=2, stop=1, prior=False, other=False, seed=0):
+    """The arguments of the figure of one user."""
     random = np.random.default_rng(seed)
     items = pd.DataFrame(random.normal(size=(30, 2)), columns=["x", "y"], index=range(1, 31))
     items["title"] = [HOSTILE[item % len(HOSTILE)] for item in items.index]
@@ -44,20 +44,20 @@ def told(steps=2, stop=1, prior=False, other=False, seed=0):
 
 
 def dots(figure, where="step 0, its"):
-    """The trace whose dots say this."""
+    """The trace whose hover texts contain this."""
     return next(one for one in figure.data if one.hovertext and any(where in words for words in one.hovertext))
 
 
-def test_steps_stand_on_their_places_and_those_after_the_stop_are_pale():
-    data = told(steps=3, stop=1)
+def test_steps_are_at_their_coordinates_and_pale_after_the_stop():
+    data = example(steps=3, stop=1)
     trace = dots(figures.reasoning_steps(**data))
     assert np.allclose(trace.x, data["path"]["x"]) and np.allclose(trace.y, data["path"]["y"])
     assert list(trace.text) == ["0", "1", "2", "3"]
     assert list(trace.marker.color) == [BLUE, BLUE, LATER, LATER]
 
 
-def test_thin_lines_lead_from_each_step_taken_to_the_items_its_place_is_made_of():
-    data = told(steps=3, stop=1)
+def test_thin_lines_connect_each_step_to_its_best_items():
+    data = example(steps=3, stop=1)
     spokes = figures.reasoning_steps(**data).data[1]
     starts, ends = np.array(spokes.x[0::3]), np.array(spokes.x[1::3])
     taken = data["near"].query("step <= 1")
@@ -66,8 +66,8 @@ def test_thin_lines_lead_from_each_step_taken_to_the_items_its_place_is_made_of(
     assert np.isnan(np.array(spokes.x[2::3])).all()
 
 
-def test_the_items_at_the_stop_what_came_next_and_the_prior_are_marked():
-    data = told(stop=2, prior=True)
+def test_the_items_at_the_stop_the_target_and_the_prior_are_marked():
+    data = example(stop=2, prior=True)
     figure = figures.reasoning_steps(**data)
     ringed = dots(figure, "at step 2")
     assert np.allclose(ringed.x, data["items"].loc[data["near"].query("step == 2")["item"], "x"])
@@ -77,18 +77,18 @@ def test_the_items_at_the_stop_what_came_next_and_the_prior_are_marked():
     assert np.allclose(prior.x, data["items"].loc[[2, 8], "x"])
     assert prior.marker.size[0] > prior.marker.size[1]
     assert "prior" in figure.layout.annotations[-1].text
-    assert "prior" not in figures.reasoning_steps(**told()).layout.annotations[-1].text
+    assert "prior" not in figures.reasoning_steps(**example()).layout.annotations[-1].text
 
 
 def test_three_items_are_named_beside_their_dots():
-    data = told(stop=1)
+    data = example(stop=1)
     named = [one for one in figures.reasoning_steps(**data).layout.annotations if one.xref == "x" and one.yref == "y"]
     assert [(one.x, one.y) for one in named] == [tuple(data["items"].loc[item, ["x", "y"]]) for item in (4, 7, 9)]
     assert named[1].text == "&lt;b&gt;bold&lt;/b&gt; &amp; co"
 
 
-def test_all_that_matters_is_inside_the_map_at_first():
-    data = told(prior=True, other=True)
+def test_all_marked_items_are_in_the_first_view_of_the_map():
+    data = example(prior=True, other=True)
     data["other"] = data["other"].assign(x=40.0)
     figure = figures.reasoning_steps(**data)
     involved = data["items"].loc[[*data["near"]["item"], 7, 9, 2, 8]]
@@ -98,12 +98,12 @@ def test_all_that_matters_is_inside_the_map_at_first():
     assert low < involved["y"].min() and high > involved["y"].max()
 
 
-def test_the_figure_says_what_the_places_are():
-    assert "states are not projected" in figures.reasoning_steps(**told()).layout.annotations[-1].text
+def test_the_legend_explains_the_positions():
+    assert "states are not projected" in figures.reasoning_steps(**example()).layout.annotations[-1].text
 
 
 def test_the_threshold_is_a_line_across_the_kl():
-    data = told()
+    data = example()
     figure = figures.reasoning_steps(**data)
     line = next(one for one in figure.data if one.hovertemplate and "stops below" in one.hovertemplate and len(one.x))
     assert set(line.y) == {data["chosen"]["epsilon"]}
@@ -111,17 +111,17 @@ def test_the_threshold_is_a_line_across_the_kl():
     assert [(one.x[0], one.y[0]) for one in chosen] == [(1.5, 0.2), (1.5, 0.4)]
 
 
-def test_a_live_picture_can_be_redrawn_for_any_user_stop_and_patch():
+def test_traces_are_the_same_for_every_user_stop_and_patch():
     pictures = [
-        figures.reasoning_steps(**told(*settings))
+        figures.reasoning_steps(**example(*settings))
         for settings in ((2, 1), (2, 2, True), (0, 0, False, True), (5, 3, True, True, 4))
     ]
     assert len({tuple(one.type for one in picture.data) for picture in pictures}) == 1
     assert len({len(one.layout.annotations) for one in pictures}) == 1
 
 
-def test_a_kl_of_nothing_has_a_place_on_its_axis():
-    data = told()
+def test_a_kl_of_zero_is_drawn_on_the_logarithmic_axis():
+    data = example()
     data["measures"]["kl"] = [np.nan, 0.0, 0.0]
     data["chosen"]["epsilon"] = 0.0
     figure = figures.reasoning_steps(**data)
@@ -129,7 +129,7 @@ def test_a_kl_of_nothing_has_a_place_on_its_axis():
     assert figure.layout.yaxis5.range[0] < figure.layout.yaxis5.range[1]
 
 
-def test_the_parts_of_a_step_fill_its_bar():
+def test_the_shares_of_a_step_add_up_to_its_bar():
     rows = [(step, part, share) for step in (0, 1) for part, share in (("<b>next</b>", 0.2), ("rest", 0.8))]
     figure = figures.reasoning_masses(pd.DataFrame(rows, columns=["step", "part", "share"]))
     assert figure.layout.barmode == "stack"
@@ -140,7 +140,7 @@ def test_the_parts_of_a_step_fill_its_bar():
 def test_no_title_becomes_markup():
     rows = [(0, "<b>bold", 1.0)]
     for figure in (
-        figures.reasoning_steps(**told(prior=True, other=True)),
+        figures.reasoning_steps(**example(prior=True, other=True)),
         figures.reasoning_masses(pd.DataFrame(rows, columns=["step", "part", "share"])),
     ):
         text = json.dumps(figure.to_plotly_json(), default=lambda array: array.tolist(), ensure_ascii=False)

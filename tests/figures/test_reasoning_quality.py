@@ -40,7 +40,7 @@ def test_users_are_counted_at_their_stops():
     assert list(bars.text) == ["0", "30", "10"]
 
 
-def test_a_system_that_takes_no_steps_still_has_a_picture():
+def test_a_system_without_steps_has_a_figure():
     still = curve().iloc[:1].assign(steps=0.0)
     figure = figures.reasoning_tradeoff(still, outcomes().query("way == 'step 0'"), {0: 12})
     assert next(one for one in figure.data if one.type == "bar").y[0] == 1

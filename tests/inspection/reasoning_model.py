@@ -25,7 +25,7 @@ class ReasoningModel(nn.Module):
         self.config = type("Config", (), {"max_length": max_length, "steps": steps})()
         self.items = nn.Embedding.from_pretrained(torch.randn(n_items + 1, dim, generator=generator), padding_idx=0)
         self.turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator)).Q
-        self.thought = nn.ModuleList(Tap("thought", "user dim") for _ in range(steps + 1))
+        self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(steps + 1))
         self.answer = answer
         self.passes = 0
 
@@ -33,13 +33,13 @@ class ReasoningModel(nn.Module):
     def temperatures(self):
         return 0.7 * 1.5 ** torch.arange(self.config.steps, -1, -1)
 
-    def thoughts(self, batch, steps=None):
+    def reasoning_states(self, batch, steps=None):
         self.passes += 1
         valid = (batch.items > 0)[..., None]
-        state = self.thought[0]((self.items(batch.items) * valid).sum(1) / valid.sum(1))
+        state = self.step_taps[0]((self.items(batch.items) * valid).sum(1) / valid.sum(1))
         states = [state]
         for step in range(self.config.steps if steps is None else steps):
-            state = self.thought[step + 1](0.6 * state + 0.4 * state @ self.turn)
+            state = self.step_taps[step + 1](0.6 * state + 0.4 * state @ self.turn)
             states.append(state)
         return torch.stack(states, 1)
 
@@ -47,7 +47,7 @@ class ReasoningModel(nn.Module):
         return states @ self.items.weight.T
 
     def score(self, batch):
-        return self.step_scores(self.thoughts(batch))[:, self.answer]
+        return self.step_scores(self.reasoning_states(batch))[:, self.answer]
 
     def recommend(self, batch, k):
         return top(self.score(batch), k)

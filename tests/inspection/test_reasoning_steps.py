@@ -34,7 +34,7 @@ def test_each_step_ranks_as_a_model_that_scores_with_it(split, step, part):
 def test_certainty_covers_the_whole_catalogue_under_each_steps_temperature(found, model, split):
     for row in found.frame.itertuples():
         batch = split.test.batch((split.test.user == row.user).nonzero()[:, 0], model.config.max_length)
-        scores = model.step_scores(model.thoughts(batch))[0, :, 1:].double()
+        scores = model.step_scores(model.reasoning_states(batch))[0, :, 1:].double()
         probabilities = [(scores[step] / model.temperatures[step]).softmax(0) for step in range(STEPS + 1)]
         now = probabilities[row.step]
         assert row.entropy == pytest.approx(float(-(now * now.log()).sum()), abs=1e-5)

@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize("least", [1, 2])
 def test_stops_equal_those_of_a_loop_over_users(found, model, split, least):
     batch = split.test.batch(torch.arange(len(split.test)), model.config.max_length)
-    scores = model.step_scores(model.thoughts(batch))[:, :, 1:]
+    scores = model.step_scores(model.reasoning_states(batch))[:, :, 1:]
     probabilities = (scores / model.temperatures[:, None]).softmax(-1)
     for epsilon in stopping.thresholds(found):
         assert found.stops(epsilon, least).tolist() == stops_by_hand(probabilities.detach(), epsilon, least)

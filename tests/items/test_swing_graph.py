@@ -20,8 +20,8 @@ SMALL_PARTS = pytest.mark.parametrize("at_once", [300, 1 << 22])
 
 
 def take(road, monkeypatch, at_once=1 << 22):
-    monkeypatch.setattr(module, "TABLE", 1 << 13 if road == "table" else 0)
-    monkeypatch.setattr(module, "AT_ONCE", at_once)
+    monkeypatch.setattr(module, "DENSE_LIMIT", 1 << 13 if road == "table" else 0)
+    monkeypatch.setattr(module, "CHUNK", at_once)
 
 
 def by_hand(split, active=5.0, common=1.0, power=0.3):
@@ -157,7 +157,7 @@ def test_renaming_the_items_renames_the_graph():
 
 
 def test_a_large_graph_is_made_once(alone, monkeypatch):
-    monkeypatch.setattr(module, "WORTH_KEEPING", 10)
+    monkeypatch.setattr(module, "CACHED_EVENTS", 10)
     split = leave_one_out(log_of(crowd(0)))
     first = swing(split, keep=5)
     assert len(list(alone.glob("graphs/*.safetensors"))) == 1
@@ -182,7 +182,7 @@ def test_settings_that_mean_nothing_are_refused(settings):
 
 def test_work_of_hours_is_said_before_it_starts(monkeypatch):
     take("pairs", monkeypatch)
-    monkeypatch.setattr(module, "PAIRS_AT_MOST", 100)
+    monkeypatch.setattr(module, "MAX_PAIRS", 100)
     split = leave_one_out(log_of(crowd(0)))
     with pytest.raises(DataError, match=r"would take hours.*users="):
         swing(split)

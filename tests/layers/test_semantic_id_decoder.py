@@ -44,10 +44,10 @@ class Sums(torch.nn.Module):
         super().__init__()
         self.weights = torch.nn.Parameter(torch.empty(len(LEVELS), len(LEVELS)))
 
-    def forward(self, x, writing=False):
+    def forward(self, x, last_only=False):
         n = x.shape[2]
         mixed = torch.einsum("mn,btnd->btmd", self.weights[:n, :n].tril(), x)
-        return mixed[:, :, -1:] if writing else mixed
+        return mixed[:, :, -1:] if last_only else mixed
 
 
 def writer(encoder=False, mixed=False):

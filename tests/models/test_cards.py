@@ -16,7 +16,7 @@ from seqlab import cli, models, tasks
 from seqlab.datasets import catalog, leave_one_out
 from seqlab.evaluation.metrics import METRIC_NAMES
 from seqlab.experiments import leaderboard_page, plan
-from seqlab.experiments.leaderboard import GAINED, read
+from seqlab.experiments.leaderboard import GAIN_COLUMNS, read
 from seqlab.models import baselines
 from seqlab.optimization.options import Options
 from seqlab.training.fit import fit
@@ -49,7 +49,7 @@ def test_what_the_card_names_is_there(name: str) -> None:
         assert set(one.datasets) <= known
     assert set(card.control_names) <= set(card.controls)
     for control in card.controls:
-        assert plan.in_full(control).split(":")[0] in models.names()
+        assert plan.expand_names(control).split(":")[0] in models.names()
     assert all("=" in words and "=" not in key for key, words in card.named.items())
 
 
@@ -96,7 +96,7 @@ def test_a_file_alone_is_measured_against_its_controls_on_the_default_dataset(la
 
 def test_a_file_alone_has_its_claim_on_the_page(last_item: None) -> None:
     table = read(ROOT / "data" / "leaderboard.csv")
-    page = leaderboard_page.page(table, pd.DataFrame(columns=GAINED), {"sasrec": "Held."})
+    page = leaderboard_page.page(table, pd.DataFrame(columns=GAIN_COLUMNS), {"sasrec": "Held."})
     assert "| last_item | The last item once more beats popularity. | popularity | Not measured yet. |\n" in page
 
 

@@ -21,7 +21,7 @@ from seqlab.runs.store import load, save
 from seqlab.tasks import next_item, rank
 from seqlab.tokenizers import CodeBook
 from seqlab.training.fit import fit, prepare
-from tests.synthetic import batch_of, chain_log, cycle_log, log_of, small
+from tests.synthetic import batch_of, chain_log, cycle_log, enlarged, log_of, small
 
 torch.set_num_threads(1)
 
@@ -177,13 +177,18 @@ def test_a_system_that_only_lists_tells_what_ties_with_the_last_item(name):
     assert whole.tied.shape == (4, 0)
 
 
-@every_system
-def test_a_score_depends_on_neither_padding_nor_company(name):
-    model = ready(name)
-    together = answers(model, batch_of(HISTORIES))
-    torch.testing.assert_close(answers(model, batch_of(HISTORIES, width=8)), together, atol=1e-5, rtol=1e-5)
-    alone = torch.cat([answers(model, batch_of([history])) for history in HISTORIES])
-    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize(("name", "settings"), [
+    *((name, {}) for name in SYSTEMS), ("rearec", {"backbone": "bert4rec"}), ("rearec", {"backbone": "gru4rec"}),
+    ("mancar", {"epsilon": 0.3}), ("reg4rec", {"order": "random", "prune": 0.4}), ("reg4rec", {"order": "fixed"}),
+    ("tiger", {"layout": "encoder_decoder"}), ("discrec", {"layout": "encoder_decoder"}),
+])  # fmt: skip
+def test_a_score_depends_on_neither_padding_nor_other_users(name, settings):
+    """Also for an empty history, and with weights large enough for every token to matter."""
+    model, histories = enlarged(ready(name, **settings)), [*HISTORIES, []]
+    expected = answers(model, batch_of(histories))
+    torch.testing.assert_close(answers(model, batch_of(histories, width=8)), expected, atol=1e-4, rtol=1e-4)
+    single = torch.cat([answers(model, batch_of([history], width=1)) for history in histories])
+    torch.testing.assert_close(single, expected, atol=1e-4, rtol=1e-4)
 
 
 @every_system

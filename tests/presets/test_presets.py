@@ -7,7 +7,7 @@ import pytest
 from seqlab import models, presets
 from seqlab.datasets import catalog, leave_one_out, load
 from seqlab.optimization.options import Options
-from seqlab.presets import usual_options
+from seqlab.presets import default_options
 from tests.synthetic import chain_log, log_of
 
 
@@ -29,7 +29,7 @@ def test_presets_belong_to_systems_that_are_trained_and_suit_any_log() -> None:
 @pytest.mark.parametrize("system", models.names())
 def test_every_system_has_options_for_any_log(system: str) -> None:
     split = leave_one_out(chain_log())
-    options = usual_options(models.create(system, split, models.module(system).TINY), split)
+    options = default_options(models.create(system, split, models.module(system).TINY), split)
     assert 1 <= options.validate_every <= options.epochs
 
 
@@ -40,7 +40,7 @@ def test_a_file_called_like_a_named_dataset_gets_nothing_of_its_preset(tmp_path)
     assert split.log.name == "ml-1m" and split.log.card == ""
     usual = presets.preset("tiger", "", split.log.n_events)
     assert usual != presets.preset("tiger", "ml-1m", split.log.n_events)
-    assert usual_options(models.create("tiger", split), split).epochs == usual.options["epochs"]
+    assert default_options(models.create("tiger", split), split).epochs == usual.options["epochs"]
     assert models.create("tiger", split).config.dim == models.configure("tiger", usual.settings).dim
 
 

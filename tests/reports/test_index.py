@@ -1,4 +1,4 @@
-"""The index lists whole reports, whenever the process that makes them is killed."""
+"""The index lists complete reports, also after the process was killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seqlab.reports.render import render
 
 def test_a_process_killed_between_two_folders_loses_neither(notebook, tmp_path: Path) -> None:
     path = notebook("page", "import seqlab; seqlab.record({'n': 1})")
-    (report,) = render([path], out=tmp_path / "reports", say=lambda line: None)
+    (report,) = render([path], out=tmp_path / "reports", echo=lambda line: None)
     place = report.html.with_suffix("")
     place.rename(place.with_name(".page.old"))  # where it was killed
     index = write_index(place.parent).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A notebook becomes one page that opens offline, and whatever goes wrong is told."""
+"""A notebook becomes one page that opens offline; every failure has an error message."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Widget:
         return {"application/vnd.jupyter.widget-view+json": view, "text/html": "<b>its still</b>"}
 Widget()
 """
-GREETING = "import seqlab\nseqlab.record({'said': word * times})"
-PARAMETERS = 'word = "a"  # what to say\ntimes = 1  # how often\nshare = 0.5  # of what\nnames = ["x"]  # of whom'
+GREETING = "import seqlab\nseqlab.record({'words': word * times})"
+PARAMETERS = 'word = "a"  # the text\ntimes = 1  # how often\nshare = 0.5  # of what\nnames = ["x"]  # of whom'
 
 
 def render(path: Path | list[Path], parameters: dict | None = None, **options) -> list[reports.Report]:
     paths = path if isinstance(path, list) else [path]
-    return reports.render(paths, parameters, out=paths[0].parent / "reports", say=lambda line: None, **options)
+    return reports.render(paths, parameters, out=paths[0].parent / "reports", echo=lambda line: None, **options)
 
 
 @pytest.mark.browser
@@ -73,7 +73,7 @@ display(HTML(figure.to_html(full_html=False, include_plotlyjs=False)))
 
 
 @pytest.mark.browser
-def test_no_control_of_a_page_leads_outside(notebook, offline) -> None:
+def test_no_control_of_a_page_opens_another_site(notebook, offline) -> None:
     """Not those of our figures, of a plain one that asks to be uploaded, nor of one that came as markup."""
     (report,) = render(notebook("leading", LEADING, kernel="python3"))
     assert report.error is None
@@ -88,14 +88,14 @@ def test_no_control_of_a_page_leads_outside(notebook, offline) -> None:
     assert opened.page.url.endswith("/index.html") and not opened.outside and not opened.windows
 
 
-def test_results_and_provenance_lie_beside_the_page(notebook) -> None:
+def test_results_and_provenance_are_written_beside_the_page(notebook) -> None:
     path = notebook("greet", GREETING, parameters=PARAMETERS)
     (report,) = render(path, {"word": "007", "times": "2"})
     beside = report.html.with_suffix("")
-    assert json.loads((beside / "results.json").read_text()) == {"said": "007007"}
-    told = json.loads((beside / "provenance.json").read_text())
-    assert told["ok"] and told["parameters"]["word"] == "007" and told["parameters"]["share"] == 0.5
-    assert told["versions"]["torch"] and str(path.parent) not in json.dumps(told)
+    assert json.loads((beside / "results.json").read_text()) == {"words": "007007"}
+    about = json.loads((beside / "provenance.json").read_text())
+    assert about["ok"] and about["parameters"]["word"] == "007" and about["parameters"]["share"] == 0.5
+    assert about["versions"]["torch"] and str(path.parent) not in json.dumps(about)
     kept = nbformat.read(beside / "executed.ipynb", as_version=4)
     assert "widgets" not in kept.metadata
 
@@ -112,16 +112,16 @@ def pinned(notebook, monkeypatch, tmp_path):
     return pin(run.parents[1] / "pins" / "a view.json", "show", {"user": "007 <b>"}, [run])
 
 
-def test_a_pinned_view_becomes_the_same_page_where_it_was_carried(pinned, tmp_path) -> None:
+def test_a_pinned_view_renders_after_its_folder_has_moved(pinned, tmp_path) -> None:
     carried = shutil.move(tmp_path / "carried", tmp_path / "another machine")
-    (report,) = reports.render([carried / "pins" / pinned.name], out=tmp_path / "reports", say=lambda line: None)
+    (report,) = reports.render([carried / "pins" / pinned.name], out=tmp_path / "reports", echo=lambda line: None)
     assert report.error is None and report.name == "a view"
     results = json.loads((report.html.with_suffix("") / "results.json").read_text())
     assert results == {"user": "007 <b>", "runs": [str(carried / "runs" / "sasrec")]}
 
 
 def test_a_pin_of_other_weights_of_none_or_of_a_foreign_notebook_is_refused(pinned, tmp_path) -> None:
-    told = json.loads(pinned.read_text())
+    view = json.loads(pinned.read_text())
     assert "carried" not in pinned.read_text()  # nothing of this machine
     weights = pinned.parents[1] / "runs" / "sasrec" / "model.safetensors"
     weights.write_bytes(b"others")
@@ -130,14 +130,14 @@ def test_a_pin_of_other_weights_of_none_or_of_a_foreign_notebook_is_refused(pinn
     weights.unlink()
     with pytest.raises(ValueError, match="which is not there; bring it"):
         render(pinned)
-    for content, said in [
-        (json.dumps(told | {"notebook": "../evil", "runs": {}}), "no notebook of this lab"),
+    for content, message in [
+        (json.dumps(view | {"notebook": "../evil", "runs": {}}), "no notebook of this lab"),
         (json.dumps({"notebook": "show"}), "is no pinned view"),
         ("[", "is no pinned view"),
-        (json.dumps(told | {"parameters": {"usr": ""}, "runs": {}}), "Did you mean 'user'"),
+        (json.dumps(view | {"parameters": {"usr": ""}, "runs": {}}), "Did you mean 'user'"),
     ]:
         pinned.write_text(content)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             render(pinned)
     with pytest.raises(ValueError, match="no finished run"):
         pin(tmp_path / "x.json", "show", {}, [tmp_path])
@@ -160,7 +160,7 @@ def test_a_pinned_file_is_found_wherever_the_view_and_the_shell_are(pinned, monk
     def shown(dataset: str, given: dict | None = None) -> str:
         pin(view, "show", {"dataset": dataset})
         monkeypatch.chdir(tmp_path)
-        (report,) = reports.render([view], given, out=tmp_path / "reports", say=lambda line: None)
+        (report,) = reports.render([view], given, out=tmp_path / "reports", echo=lambda line: None)
         monkeypatch.chdir(shop.parent)
         return json.loads((report.html.with_suffix("") / "results.json").read_text())["dataset"]
 
@@ -179,7 +179,7 @@ seqlab.record({"read": pathlib.Path(read).read_text(), "beside": beside.WORD, "f
 """
 
 
-def test_paths_are_those_of_the_shell_for_every_notebook(notebook, monkeypatch, tmp_path) -> None:
+def test_paths_are_relative_to_the_working_folder_for_every_notebook(notebook, monkeypatch, tmp_path) -> None:
     """Parameters that are read and written, of notebooks in two folders; modules are found beside each."""
     paths = []
     for name in ("first", "second"):
@@ -195,24 +195,24 @@ def test_paths_are_those_of_the_shell_for_every_notebook(notebook, monkeypatch, 
     monkeypatch.chdir(here)
     for path in paths:
         (path.parent / "log.csv").write_text("another one")
-        (report,) = reports.render([path], {"read": "log.csv", "kept": f"runs/{path.stem}"}, say=lambda line: None)
+        (report,) = reports.render([path], {"read": "log.csv", "kept": f"runs/{path.stem}"}, echo=lambda line: None)
         assert report.error is None
         results = json.loads((here / "reports" / path.stem / "results.json").read_text())
         assert results == {"read": "the shell's", "beside": path.stem, "folder": str(here)}
         assert (here / "runs" / path.stem).is_dir() and not (path.parent / "runs").exists()
 
 
-def test_a_file_that_is_not_there_is_looked_for_where_the_shell_is(notebook, monkeypatch, tmp_path) -> None:
+def test_a_missing_file_is_named_relative_to_the_working_folder(notebook, monkeypatch, tmp_path) -> None:
     path = notebook("look", "from seqlab import datasets; datasets.load(dataset)", parameters='dataset = ""')
     here = tmp_path / "where I am"
     here.mkdir()
     monkeypatch.chdir(here)
-    (report,) = reports.render([path], {"dataset": "lgo.csv"}, say=lambda line: None)
+    (report,) = reports.render([path], {"dataset": "lgo.csv"}, echo=lambda line: None)
     assert "relative to 'where I am'" in report.error
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"wrod": "x"}, "Did you mean 'word'?"),
         ({"word;print(1)": "x"}, "there is no parameter"),
@@ -223,9 +223,9 @@ def test_a_file_that_is_not_there_is_looked_for_where_the_shell_is(notebook, mon
         ({"names": [1]}, "each member text"),
     ],
 )
-def test_wrong_parameters_stop_before_anything_runs(notebook, given: dict, said: str) -> None:
+def test_wrong_parameters_stop_before_anything_runs(notebook, given: dict, message: str) -> None:
     path = notebook("greet", GREETING, parameters=PARAMETERS)
-    with pytest.raises(ParameterError, match=re.escape(said)):
+    with pytest.raises(ParameterError, match=re.escape(message)):
         render(path, given)
     assert not (path.parent / "reports").exists()
 
@@ -242,13 +242,13 @@ def test_a_failing_notebook_is_listed_and_stops_no_other(notebook) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "message"),
     [("import time; time.sleep(60)", "took longer than 2 s"), ("import sys; sys.exit(0)", "left the notebook"),
      ("import os; os._exit(1)", "kernel died")],
 )  # fmt: skip
-def test_what_papermill_lets_pass_is_a_failure(notebook, cell: str, said: str) -> None:
+def test_failures_that_papermill_ignores_are_reported(notebook, cell: str, message: str) -> None:
     (report,) = render(notebook("strange", cell, "print(1)"), timeout=2)
-    assert report.error is not None and said in report.error
+    assert report.error is not None and message in report.error
 
 
 def test_an_output_that_cannot_be_shown_fails_its_own_report_only(notebook) -> None:
@@ -283,7 +283,7 @@ def test_a_report_replaces_the_older_one_and_leaves_nothing_else(notebook) -> No
     assert sorted(entry.name for entry in report.html.parent.iterdir()) == ["again", "again.html", "index.html"]
 
 
-def test_whenever_a_report_is_killed_what_is_there_is_whole(notebook) -> None:
+def test_reports_are_complete_whenever_the_process_is_killed(notebook) -> None:
     """SIGKILL for the whole process, at random moments; the next one goes on as if it had not been."""
     path = notebook("killed", "import seqlab, time; time.sleep(0.5); seqlab.record({'n': 1})", FIGURE)
     (first,) = render(path)
@@ -307,7 +307,7 @@ def test_whenever_a_report_is_killed_what_is_there_is_whole(notebook) -> None:
     assert sorted(entry.name for entry in out.iterdir()) == ["index.html", "killed", "killed.html"]
 
 
-def test_two_processes_do_not_make_one_report(notebook) -> None:
+def test_two_processes_cannot_render_one_report(notebook) -> None:
     path = notebook("slow", "import time; time.sleep(60)")
     out = path.parent / "reports"
     command = [sys.executable, "-m", "seqlab", "report", str(path), "--out", str(out)]

@@ -1,4 +1,4 @@
-"""What a notebook records is kept as JSON has it, or refused."""
+"""Recorded results are converted to JSON, or refused."""
 
 from __future__ import annotations
 

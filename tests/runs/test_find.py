@@ -13,7 +13,7 @@ from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.experiments import leaderboard
 from seqlab.optimization.options import Options
-from seqlab.presets import usual_options
+from seqlab.presets import default_options
 from seqlab.runs import find
 from seqlab.training.fit import fit
 from seqlab.widgets import CompareSystems
@@ -34,8 +34,8 @@ def shelf(split, tmp_path_factory):
     """A small run as the command line makes it, one of other options by a name of its own, and a floor."""
     below = tmp_path_factory.mktemp("runs")
     every = {key: value for key, value in dataclasses.asdict(BRIEF).items() if key != "seed"}
-    leaderboard.plan(ARM, split, 0, below, every).made(split)
-    leaderboard.plan("popularity", split, 0, below, {}).made(split)
+    leaderboard.plan(ARM, split, 0, below, every).train_or_load(split)
+    leaderboard.plan("popularity", split, 0, below, {}).train_or_load(split)
     fit(models.create("sasrec", split, SMALL), split, dataclasses.replace(BRIEF, epochs=2), below / "longer")
     return below
 
@@ -45,13 +45,13 @@ def of(split, settings=SMALL):
 
 
 def test_a_run_of_the_command_line_is_found_by_what_it_is(split, shelf, tmp_path) -> None:
-    found = find.place(shelf, of(split), split, BRIEF)
+    found = find.run_folder(shelf, of(split), split, BRIEF)
     assert found.parent == shelf / split.log.name and found.is_dir()
     moved = shutil.copytree(found, tmp_path / "kept" / "whatever")
-    assert find.place(tmp_path / "kept", of(split), split, BRIEF) == moved
-    assert find.place(shelf, of(split), split, dataclasses.replace(BRIEF, epochs=2)) == shelf / "longer"
-    assert find.place("", of(split), split, BRIEF) is None
-    assert find.place(shelf, models.create("popularity", split), split).is_dir()
+    assert find.run_folder(tmp_path / "kept", of(split), split, BRIEF) == moved
+    assert find.run_folder(shelf, of(split), split, dataclasses.replace(BRIEF, epochs=2)) == shelf / "longer"
+    assert find.run_folder("", of(split), split, BRIEF) is None
+    assert find.run_folder(shelf, models.create("popularity", split), split).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_a_run_of_the_command_line_is_found_by_what_it_is(split, shelf, tmp_path
 )
 def test_a_run_that_differs_is_another(split, shelf, settings, changes, seen_filter) -> None:
     model = of(split, SMALL | settings)
-    place = find.place(shelf, model, split, dataclasses.replace(BRIEF, **changes), seen_filter)
+    place = find.run_folder(shelf, model, split, dataclasses.replace(BRIEF, **changes), seen_filter)
     assert place.parent == shelf / split.log.name and not place.exists()
 
 
 def test_other_data_of_the_same_name_is_no_place_to_find_a_run(shelf) -> None:
     other = leave_one_out(chain_log(seed=1, users=30))
-    assert not find.place(shelf, of(other), other, BRIEF).exists()
+    assert not find.run_folder(shelf, of(other), other, BRIEF).exists()
     note = f"Left out: 3 finished runs below {shelf} on other data of this name."
     assert find.load_runs(shelf, other) == ([], [note])
 
@@ -80,8 +80,8 @@ def test_all_runs_on_the_data_are_opened_each_once(split, shelf, tmp_path) -> No
     runs, notes = find.load_runs(kept, split)
     assert [run.system for run in runs] == ["popularity", "sasrec", "sasrec"]
     assert notes == [f"Left out: 1 finished run below {kept} with the other seen filter."]
-    at_hand = [fit(of(split), split, BRIEF, find.place(kept, of(split), split, BRIEF), resume=True)]
-    rest, _ = find.load_runs(kept, split, besides=at_hand)
+    at_hand = [fit(of(split), split, BRIEF, find.run_folder(kept, of(split), split, BRIEF), resume=True)]
+    rest, _ = find.load_runs(kept, split, loaded=at_hand)
     assert [run.system for run in rest] == ["popularity", "sasrec"] and rest[1].metrics["epochs"] == 2
     (kept / "again" / "config.json").write_text(json.dumps({"system": "sasrec", "config": []}))
     assert len(find.load_runs(kept, split)[0]) == 3
@@ -99,8 +99,8 @@ def test_runs_that_are_compared_are_told_by_their_own_options(split, shelf) -> N
 
 def test_the_options_of_a_run_are_those_it_was_made_with(split, shelf) -> None:
     assert find.options_of(shelf / "longer") == dataclasses.replace(BRIEF, epochs=2)
-    floor = find.place(shelf, models.create("popularity", split), split)
-    assert find.options_of(floor) == usual_options(models.create("popularity", split), split)
+    floor = find.run_folder(shelf, models.create("popularity", split), split)
+    assert find.options_of(floor) == default_options(models.create("popularity", split), split)
 
 
 def test_runs_nobody_named_a_folder_for_lie_in_the_project(monkeypatch, tmp_path) -> None:

@@ -260,7 +260,7 @@ def full_disk(folder):
 
 def taken(folder):
     """The folder is being written by another training."""
-    with training._alone(folder / "taken") if processes.index() == 0 else contextlib.nullcontext():
+    with training._lock(folder / "taken") if processes.index() == 0 else contextlib.nullcontext():
         return said(lambda: fit(fresh(), SPLIT, OPTIONS, folder / "taken"))
 
 

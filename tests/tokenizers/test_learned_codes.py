@@ -169,7 +169,7 @@ def test_fsq_cells_are_a_mixed_radix_number_and_all_chunks_share_them():
     cell = (rounded * torch.tensor([2, 2]) + torch.tensor([2, 2])).round().long()  # 0..4 and 0..3
     assert torch.equal(cell[..., 0] + 5 * cell[..., 1], codes)
     assert cell.amax((0, 1)).tolist() == [4, 3] and cell.amin((0, 1)).tolist() == [0, 0]
-    assert torch.equal(fitted.network_.cut(x)[:, 1, :3], x[:, 1::3][:, :3])
+    assert torch.equal(fitted.network_.chunk(x)[:, 1, :3], x[:, 1::3][:, :3])
     with pytest.raises(ValueError, match="at least 3 values"):
         FSQ(values=(2, 2)).fit(X)
 

@@ -13,7 +13,7 @@ from seqlab.datasets.log import make_log
 from seqlab.optimization.options import Options
 from seqlab.runs import store
 from seqlab.tokenizers import CodeBook, codebook_report
-from seqlab.tokenizers.semantic_ids import SemanticIds, grid, semantic_ids
+from seqlab.tokenizers.semantic_ids import SemanticIds, fsq_grid, semantic_ids
 from seqlab.training.fit import fit, prepare
 from tests.synthetic import chain_log, small
 
@@ -23,7 +23,7 @@ SPLIT = leave_one_out(chain_log(3, items=60, users=120))
 
 
 @dataclass(frozen=True)
-class Choices:
+class CodeSettings:
     levels: tuple[int, ...] = (6, 6, 60)
     tokenizer: str = "rq_kmeans"
     vectors: str | None = None
@@ -93,8 +93,8 @@ def test_a_run_saved_without_these_facts_loads_and_says_what_its_settings_do(nam
 
 
 def test_moved_codes_are_the_same_and_changed_ones_are_not():
-    ids = SemanticIds(SPLIT.n_items, Choices())
-    ids.assign(semantic_ids(SPLIT, Choices()))
+    ids = SemanticIds(SPLIT.n_items, CodeSettings())
+    ids.assign(semantic_ids(SPLIT, CodeSettings()))
     name = ids.book.name
     ids.codes.copy_(ids.codes.clone())
     assert ids.book.name == name
@@ -104,34 +104,34 @@ def test_moved_codes_are_the_same_and_changed_ones_are_not():
 
 @pytest.mark.parametrize("tokenizer", ["rq_kmeans", "pq", "random_codes"])
 def test_uneven_levels_are_made_as_they_are_set(tokenizer):
-    book = semantic_ids(SPLIT, Choices((14, 8, 3), tokenizer, resolve="reassign"))
+    book = semantic_ids(SPLIT, CodeSettings((14, 8, 3), tokenizer, resolve="reassign"))
     assert book.sizes == (14, 8, 3)
     assert [int(column.max()) for column in book.codes[1:].T] == [13, 7, 2]
     assert not [note for note in book.notes if "settings allow" in note]
-    indexed = semantic_ids(SPLIT, Choices((14, 4, 60), tokenizer))
+    indexed = semantic_ids(SPLIT, CodeSettings((14, 4, 60), tokenizer))
     assert indexed.sizes[:2] == (14, 4) and indexed.resolved == "index"
 
 
 def test_a_grid_for_all_levels_refuses_uneven_ones():
     with pytest.raises(ValueError, match="FSQ has one grid for all levels, so it cannot make levels of 12, 8, 3 codes"):
-        semantic_ids(SPLIT, Choices((12, 8, 3), "fsq", resolve="none"))
-    book = semantic_ids(SPLIT, Choices((31, 31, 60), "fsq"))
+        semantic_ids(SPLIT, CodeSettings((12, 8, 3), "fsq", resolve="none"))
+    book = semantic_ids(SPLIT, CodeSettings((31, 31, 60), "fsq"))
     assert book.sizes[:2] == (30, 30) and "there are 30 x 30" in book.notes[-1]  # 6 x 5
-    assert [int(np.prod(grid(size))) for size in (3, 5, 64, 240, 1000)] == [3, 5, 64, 240, 512]
+    assert [int(np.prod(fsq_grid(size))) for size in (3, 5, 64, 240, 1000)] == [3, 5, 64, 240, 512]
     with pytest.raises(ValueError, match="at least 3 codes"):
-        grid(2)
+        fsq_grid(2)
 
 
 def test_fewer_codes_than_the_settings_allow_are_told():
     levels = (256, 256, 60)
-    book = semantic_ids(SPLIT, Choices(levels))
+    book = semantic_ids(SPLIT, CodeSettings(levels))
     assert book.sizes[:2] == (30, 30)
     told = "The settings allow 256 x 256 codes; there are 30 x 30, as suits 60 items and the tokenizer."
     assert book.notes[-1] == told
     model = models.build("tiger", SPLIT.n_items, small("tiger", levels=levels))
     prepare(model, SPLIT)
     assert model.ids.book.notes[-1] == told
-    tree = semantic_ids(SPLIT, replace(Choices(levels), tokenizer="balanced_tree"))
+    tree = semantic_ids(SPLIT, replace(CodeSettings(levels), tokenizer="balanced_tree"))
     assert "The settings allow 256 x 256 codes; there are 7 x" in tree.notes[-1]
 
 

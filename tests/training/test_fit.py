@@ -367,7 +367,7 @@ def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
     def refused(*_, **__):
         raise PermissionError("read-only file system")
 
-    monkeypatch.setattr(training, "_alone", refused)
+    monkeypatch.setattr(training, "_lock", refused)
     assert fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, epochs=1), out, resume=True).folder == out
     with pytest.raises(FileExistsError, match="choose another folder"):
         fit(fresh(), SPLIT, OPTIONS, out)

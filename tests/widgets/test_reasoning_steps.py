@@ -83,7 +83,7 @@ def test_a_patched_state_is_the_other_users(steps, thinker, split):
     longest = thinker.model.config.max_length
     batch = history.batch_of([history.history_of(split, other, longest=longest)], longest)
     with torch.no_grad(), tracing.watch(thinker.model, "thought") as trace:
-        thinker.model.thoughts(batch)
+        thinker.model.reasoning_states(batch)
     theirs = trace["thought"].values[:, 0]  # (S + 1, D)
     after = steps.patched(1, other).states
     before = steps._states.states

@@ -82,11 +82,11 @@ class Recurrence(nn.Module):
         """x: (B, T, D), right-padded. Returns (B, T, D)."""
         if not self.gates.active:
             return self.hidden(self.cell(x)[0])
-        _, gates = self._in_the_open(x)
-        states, _ = self._in_the_open(x, self.gates(gates))
+        _, gates = self._unfused(x)
+        states, _ = self._unfused(x, self.gates(gates))
         return self.hidden(states)
 
-    def _in_the_open(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _unfused(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
         cell = self.cell
         from_input = F.linear(x, cell.weight_ih_l0, cell.bias_ih_l0).unflatten(-1, (3, -1))  # (B, T, 3, D)
         memory = torch.zeros_like(x[:, 0])

@@ -6,7 +6,7 @@ Here the item table is an id's embedding plus a learned projection of the item v
 
 Confirmed: nothing of how the paper's control mixes its fields; only that it is given them (its Table 4).
 Changed on purpose: item vectors of `items.vectors`, the same that tokenizers get, instead of tables of fields; any
-others by `adopt`. The rest is this lab's SASRec with the softmax over the whole catalogue.
+others by `assign`. The rest is this lab's SASRec with the softmax over the whole catalogue.
 Reconstructed: the sum of id and projection, without a bias, on both sides (input and output) of one tied table; vectors
 divided by their root mean square, and a projection that starts as large as the ids.
 Held against: plain sasrec on the same split. In ReSID's paper the fields lift SASRec on Musical Instruments, which is
@@ -107,13 +107,13 @@ class SASRecSide(nn.Module):
         initialization.normal(self.positions)
 
     def prepare(self, split: Split) -> None:
-        """Look up the item vectors, from item text and training events alone; those given with `adopt` stay."""
+        """Look up the item vectors, from item text and training events alone; those given with `assign` stay."""
         from seqlab.items.vectors import default_source, item_vectors
 
         if not bool(self.items.vectors.any()):
-            self.adopt(item_vectors(split, self.config.vectors or default_source(split.log)))
+            self.assign(item_vectors(split, self.config.vectors or default_source(split.log)))
 
-    def adopt(self, vectors: np.ndarray | Tensor) -> None:
+    def assign(self, vectors: np.ndarray | Tensor) -> None:
         """Take these item vectors (N, d). Raises `ValueError` where they are too wide, too many or not numbers."""
         from seqlab.items.vectors import fill
 

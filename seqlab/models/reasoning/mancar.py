@@ -1,17 +1,17 @@
-"""ManCAR: thoughts that stay near items which go with a user's last ones, and stop when they agree.
+"""ManCAR: latent reasoning held near the graph neighbours of a user's last items, with adaptive stopping.
 
 Paper: "ManCAR: Manifold-Constrained Latent Reasoning with Adaptive Test-Time Computation for Sequential
 Recommendation", 2026 (arXiv 2602.20093). The neighbours of the last items in a Swing graph are read beside the
-history, and a teacher that spreads its mass over them, step by step more on the target, keeps every step's prediction
+history. A teacher distributes its mass over them, step by step more on the target, and keeps every step's prediction
 near them.
 
-Confirmed against the paper: the graph's weights; context without positions, history and context read both ways,
-thoughts causal; a thought's token is phi * r / |r| * (mean norm of items) + its reasoning position; temperatures
+Confirmed against the paper: the graph's weights; context without positions, history and context bidirectional,
+reasoning steps causal; a step's token is phi * r / |r| * (mean norm of items) + its reasoning position; temperatures
 base * t^a; teacher exp(-rank / (gamma (T' - t + 1))) over target and neighbours; the sum of cross-entropy and
 lambda KL(teacher || step) over steps; the stop at KL(p_{t-1} || p_t) < epsilon.
 Changed on purpose, where the released code differs: the output table is the live input table (code: a copy of it,
 renewed once an epoch, without gradient); missing neighbours and the target among them get no mass of the teacher, and
-later ones move up (code: they do); who stops leaves the batch (code: all steps are made, one is picked); epsilon is
+later ones move up (code: they do); stopped users leave the batch (code: all steps are made, one is picked); epsilon is
 to be chosen on validation, `inspection.stopping.choose_threshold` (code: eleven rows on test); the graph samples no
 users; no noisy branch.
 Also: LayerNorm instead of RMSNorm, items scaled by sqrt(dim) as in SASRec, right padding, `cuts` random histories per
@@ -90,7 +90,7 @@ class Config(Settings):
 
 
 class ManCAR(nn.Module):
-    """`r_0` = f(history, context), `r_{t+1}` = f(history, context, thoughts up to r_t); the score is `r . E_i`."""
+    """`r_0` = f(history, context), `r_{t+1}` = f(history, context, steps up to r_t); the score is `r . E_i`."""
 
     near: Tensor
     epsilon: Tensor
@@ -108,7 +108,7 @@ class ManCAR(nn.Module):
             Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
-        self.thought = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
+        self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
         initialization.normal(self.items, self.positions, self.reason)
         kept = max(config.neighbours, config.taught)
@@ -116,7 +116,7 @@ class ManCAR(nn.Module):
         self.register_buffer("epsilon", torch.tensor(config.epsilon, dtype=torch.float32))
 
     def prepare(self, split: Split) -> None:
-        """Take the neighbours of every item from the Swing graph of the training histories."""
+        """Set the neighbours of every item from the Swing graph of the training histories."""
         from seqlab.items.swing_graph import swing
 
         found = swing(split, self.near.shape[1], users=self.config.users).neighbours
@@ -124,27 +124,27 @@ class ManCAR(nn.Module):
 
     @property
     def temperatures(self) -> Tensor:
-        """What divides the scores of each step before they become probabilities: (S + 1,), `base * t^growth`."""
+        """The softmax temperature of each step: (S + 1,), `base * t^growth`."""
         return self.config.base * torch.arange(1, self.config.steps + 2, device=self.near.device) ** self.config.growth
 
     def context(self, batch: Batch) -> Tensor:
-        """The items read beside the history: (B, triggers * neighbours), 0 = none, those of the last item first."""
-        self._needs_graph()
+        """The context items of each history: (B, triggers * neighbours), 0 = none, those of the last item first."""
+        self._require_graph()
         back = torch.arange(self.config.triggers, device=batch.items.device)
         at = batch.lengths[:, None] - 1 - back  # (B, triggers)
         last = batch.items.gather(1, at.clamp(min=0)) * (at >= 0)
         return self.near[last, : self.config.neighbours].flatten(1)
 
-    def _think(
+    def _states(
         self, batch: Batch, steps: int, taps: Sequence[Tap] | None, keep_going: Callable | None = None
     ) -> Tensor:
         """The states (B, steps + 1, D) at the end of each history; see `layers.reasoning.reason`."""
         end = (batch.lengths - 1).clamp(min=0)[:, None]  # (B, 1)
         places = torch.arange(batch.items.shape[1], device=end.device)
-        real, scale = places <= end, self.config.dim**0.5  # (B, T): a first place also where there are no items
+        real, scale = places <= end, self.config.dim**0.5  # (B, T): one position also where there are no items
         x = self.items(batch.items) * scale + self.positions(places)  # (B, T, D)
         if self.config.context:
-            beside = self.context(batch)  # after the history: without positions it does not matter where
+            beside = self.context(batch)  # after the history: it has no positions, so the order is free
             x = torch.cat([x, self.items(beside) * scale], 1)  # (B, T + C, D)
             real = torch.cat([real, beside > 0], 1)
         encoder, norm = Stack(self.blocks, self.norm), self.items.weight.detach()[1:].norm(dim=1).mean() * scale
@@ -157,9 +157,9 @@ class ManCAR(nn.Module):
         return states[:, 0]  # (B, S + 1, D)
 
     def layout(self, batch: Batch) -> Layout:
-        """What the tokens are that `score` reads: events, their neighbours, thoughts; the last of these answers.
+        """The tokens of `score`: events, their neighbours, reasoning steps; the last step is the readout.
 
-        Who stops early makes fewer thoughts: the last ones do not pass.
+        A user who stops early makes fewer steps: the last ones do not pass.
         """
         steps, found = self.config.steps, Layout.of_events(batch.items)
         if self.config.context:
@@ -171,34 +171,34 @@ class ManCAR(nn.Module):
         answers = torch.arange(len(found), device=batch.items.device) == len(found) - 1
         return replace(found, readout=answers.expand_as(found.readout))
 
-    def thoughts(self, batch: Batch, steps: int | None = None) -> Tensor:
-        """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D). Nobody stops.
+    def reasoning_states(self, batch: Batch, steps: int | None = None) -> Tensor:
+        """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D), without stopping.
 
         Raises `ValueError` for more steps than there are.
         """
         steps = self.config.steps if steps is None else steps
         if not 0 <= steps <= self.config.steps:
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
-        return self.reasoning(self._think(batch, steps, self.thought))
+        return self.reasoning(self._states(batch, steps, self.step_taps))
 
     def step_scores(self, states: Tensor) -> Tensor:
-        """Every step's scores of the catalogue, (B, S + 1, N + 1), from `thoughts` (B, S + 1, D)."""
+        """Every step's scores of the catalogue, (B, S + 1, N + 1), from `reasoning_states` (B, S + 1, D)."""
         return states @ self.items.weight.T
 
     def score(self, batch: Batch) -> Tensor:
         """By the last state, or, where epsilon is above 0, by the one at which each user stopped: (B, N + 1).
 
-        Who has stopped is out of the batch for the steps that follow.
+        A user who has stopped is out of the batch for the steps that follow.
         """
         keep_going = self.stopping(float(self.epsilon)) if float(self.epsilon) > 0 else None
-        states = self.reasoning(self._think(batch, self.config.steps, self.thought, keep_going))
+        states = self.reasoning(self._states(batch, self.config.steps, self.step_taps, keep_going))
         return states[:, -1] @ self.items.weight.T  # (B, N + 1)
 
     def stopping(self, epsilon: float) -> Callable[[int, Tensor], Tensor]:
-        """Which of the users that still reason go on: those with KL(p_{t-1} || p_t) not below epsilon.
+        """`keep_going` of `reason`: the users with KL(p_{t-1} || p_t) not below epsilon continue.
 
         With logits h . E_i and log-sums z, `KL(p || q) = (h_p - h_q) . E_p[E_i] - z_p + z_q`: one softmax a step, in
-        chunks. It costs two products with the catalogue, so of large ones more than the thought that it may save.
+        chunks. It costs two products with the catalogue, so with a large catalogue more than the step that it may save.
         """
         table, temperatures, before = self.items.weight[1:], self.temperatures, None
         rows = losses.rows_at_once(table)
@@ -231,14 +231,14 @@ class ManCAR(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """The sum over steps of cross-entropy and lambda KL(teacher || step), each at its temperature."""
         whole = batch.cut(self.config.cuts)
-        states, truth = self._think(whole, self.config.steps, None), whole.last(whole.targets)  # (M, S + 1, D), (M,)
+        states, truth = self._states(whole, self.config.steps, None), whole.last(whole.targets)  # (M, S + 1, D), (M,)
         scaled = states / self.temperatures[:, None]
         table, parts = self.items.weight, {}
         for step in range(self.config.steps + 1):
             parts[f"step {step}"] = losses.softmax(scaled[:, step].contiguous(), table, truth)
         total = torch.stack(list(parts.values())).sum()
         if self.config.teacher:
-            support, shares = self.teach(whole, truth)  # (M, K), (M, S + 1, K)
+            support, shares = self.teacher(whole, truth)  # (M, K), (M, S + 1, K)
             # KL = sum q log q - sum q log p, and -log p_i = CE + (h . E_target - h . E_i): no second softmax
             logits = torch.einsum("msd,mkd->msk", scaled, table[support])
             away = logits[..., 0] - (shares * logits).sum(-1) + torch.xlogy(shares, shares).sum(-1)  # (M, S + 1)
@@ -246,13 +246,13 @@ class ManCAR(nn.Module):
             total = total + self.config.prior * parts["prior"]
         return Loss(total, {name: part.detach() for name, part in parts.items()}, len(truth))
 
-    def teach(self, batch: Batch, truth: Tensor) -> tuple[Tensor, Tensor]:
+    def teacher(self, batch: Batch, truth: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's items (B, 1 + taught), the target `truth` (B,) first, and its shares (B, S + 1, 1 + taught).
 
         Rank 0 is the target, 1, 2, .. the other neighbours of the last item. Those that are missing, and the target
         once more, have a share of 0 and no rank.
         """
-        self._needs_graph()
+        self._require_graph()
         near = self.near[batch.last(batch.items), : self.config.taught]  # (B, taught)
         real = (near > 0) & (near != truth[:, None])
         real = torch.cat([torch.ones_like(real[:, :1]), real], 1)  # (B, 1 + taught)
@@ -261,6 +261,6 @@ class ManCAR(nn.Module):
         shares = logits.masked_fill(~real[:, None], -torch.inf).softmax(-1)
         return torch.cat([truth[:, None], near], 1), shares
 
-    def _needs_graph(self) -> None:
+    def _require_graph(self) -> None:
         if int(self.near[0, 0]) < 0:
             raise RuntimeError("mancar has no graph yet: call prepare(split).")

@@ -1,21 +1,21 @@
-"""ReaRec: a sequence encoder thinks before it recommends: its last state is fed back as a token, step after step.
+"""ReaRec: a sequence encoder with latent reasoning: its last state is fed back as a token, step after step.
 
 Paper: Tang et al., "Think Before Recommend: Unleashing the Latent Reasoning Power for Sequential Recommendation",
-2025 (arXiv 2503.22675). Reasoning position vectors tell thinking from reading. ERL answers with the mean of all states
-and keeps them apart; PRL answers with the last, and asks less of the earlier ones: soft first, sharp at the end.
+2025 (arXiv 2503.22675). Reasoning position vectors distinguish reasoning steps from events. ERL scores with the mean of
+all states and keeps them different; PRL scores with the last, and trains earlier ones at higher temperatures.
 
 Confirmed against the paper and the authors' code: token s + 1 is r_s plus its reasoning position, after dropout, and
-sees the history and the thoughts before it (BERT4Rec: history both ways, thoughts causal); ERL's mean; PRL's
-temperatures tau alpha^(S - s), and its contrast, where a thought made under noise must pick the clean one among those
-of the batch by dot products / tau; full softmax over the catalogue. The paper where the code departs from it: PRL adds
+attends to the history and the steps before it (BERT4Rec: history bidirectional, steps causal); ERL's mean; PRL's
+temperatures tau alpha^(S - s), and its contrast, where a noisy state must pick the clean one among those of the
+batch by dot products / tau; full softmax over the catalogue. The paper where the code departs from it: PRL adds
 up the losses of all steps (code: the last, and the mean of the others); ERL subtracts the sum of KL(p_i || p_j) over
 i < j, with gradients to both sides (code: the mean over ordered pairs, the second side detached).
 Changed on purpose: backbones as in this library, without a norm on what enters, so that steps=0 is SASRec; tau 1, not
 .07, as logits are not normalised and learn their scale, and alpha 2; noise from the first batch on (code: after 2
-epochs), and on thoughts alone: clean and noisy ones share one reading of the history. All positions of a history are
-learnt from in one pass; PRL thinks from a random `share` of them, with one noisy twin per history, so that no negative
-of the contrast is of one's own history; ERL compares its steps at `compared` positions: the same means, more noise.
-Reconstructed: whether the contrast adds up over steps (it does here); the GRU's thoughts (one more step of its cells).
+epochs), and on steps alone: clean and noisy ones share the encoded history. One pass trains on all positions of a
+history; PRL reasons at a random `share` of them, with one noisy twin per history, so that no negative of the contrast
+is from the same history; ERL compares its steps at `compared` positions: the same means, more noise.
+Reconstructed: whether the contrast adds up over steps (it does here); the GRU's steps (one more of its cells).
 Held against: other data than any here, split by time (`CARD`): only the gain over SASRec compares.
 """
 
@@ -87,7 +87,7 @@ class Config(Settings):
 
 
 class ReaRec(nn.Module):
-    """`r_0` = encoder(history), `r_{s+1}` = encoder(history, thoughts up to `r_s + p_s`); the score is `r . E_i`."""
+    """`r_0` = encoder(history), `r_{s+1}` = encoder(history, steps up to `r_s + p_s`); the score is `r . E_i`."""
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class ReaRec(nn.Module):
         if config.reason_positions and config.steps:
             self.reason = nn.Parameter(torch.empty(config.steps, dim))
             initialization.normal(self.reason)
-        self.thought = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
+        self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
         initialization.normal(self.items)
 
@@ -124,12 +124,12 @@ class ReaRec(nn.Module):
 
     @property
     def temperatures(self) -> Tensor:
-        """What divides the scores of each step before they become probabilities: (S + 1,)."""
+        """The softmax temperature of each step: (S + 1,)."""
         left = torch.arange(self.config.steps, -1, -1, device=self.items.weight.device)  # S - s
         return self.config.tau * (self.config.alpha if self.config.objective == "prl" else 1.0) ** left
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """What the encoder reads: tokens (B, T, D), which of them count (B, T), and each one's last place (B, 1)."""
+        """Input tokens (B, T, D), their padding mask (B, T), and the last position of each history (B, 1)."""
         places = torch.arange(batch.items.shape[1], device=batch.items.device)
         x = self.items(batch.items) * self.config.dim**0.5  # (B, T, D)
         if self.config.backbone != "gru4rec":
@@ -138,11 +138,11 @@ class ReaRec(nn.Module):
         return self.dropout(x), places <= end, end
 
     def encode(self, batch: Batch) -> Tensor:
-        """The state after every event, before any thought: (B, T, D)."""
+        """The state after every event, before any reasoning step: (B, T, D)."""
         x, real, end = self.embed(batch)
         return self.encoder.prefill(x, end, real)[0]
 
-    def thoughts(self, batch: Batch, steps: int | None = None) -> Tensor:
+    def reasoning_states(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D).
 
         Raises `ValueError` for more steps than there are.
@@ -152,13 +152,15 @@ class ReaRec(nn.Module):
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
         x, real, end = self.embed(batch)
         first, cache = self.encoder.prefill_last(x, end, real)
-        states = reason(self.encoder, first, cache, steps, self.reason, dropout=self.thought_dropout, taps=self.thought)
+        states = reason(
+            self.encoder, first, cache, steps, self.reason, dropout=self.thought_dropout, taps=self.step_taps
+        )
         return self.reasoning(states[:, 0])
 
     def layout(self, batch: Batch) -> Layout:
-        """What the tokens are that `score` reads: events, then thoughts; the last answers, or (ERL) it and all before.
+        """The tokens of `score`: events, then reasoning steps; the readout is the last, or (ERL) it and all before.
 
-        The first state, which is no thought, is that of the last event.
+        The first state r_0 is that of the last event.
         """
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
@@ -171,7 +173,7 @@ class ReaRec(nn.Module):
         return replace(found, readout=torch.zeros_like(found.readout)).concat(thoughts)
 
     def step_scores(self, states: Tensor) -> Tensor:
-        """Every step's scores of the catalogue, (B, S + 1, N + 1), from `thoughts` (B, S + 1, D)."""
+        """Every step's scores of the catalogue, (B, S + 1, N + 1), from `reasoning_states` (B, S + 1, D)."""
         return states @ self.items.weight.T
 
     def answer(self, states: Tensor) -> Tensor:
@@ -179,7 +181,7 @@ class ReaRec(nn.Module):
         return states.mean(1) if self.config.objective == "erl" else states[:, -1]
 
     def score(self, batch: Batch) -> Tensor:
-        return self.answer(self.thoughts(batch)) @ self.items.weight.T  # (B, N + 1)
+        return self.answer(self.reasoning_states(batch)) @ self.items.weight.T  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)
@@ -191,10 +193,10 @@ class ReaRec(nn.Module):
             batch = batch.cut(config.cuts)
         has_target = batch.targets > 0  # (B, T)
         x, real, end = self.embed(batch)
-        at, chosen = (end, has_target.gather(1, end)) if both_ways else self._places(has_target)  # (B, W)
+        at, chosen = (end, has_target.gather(1, end)) if both_ways else self._reasoning_positions(has_target)  # (B, W)
         noise, lines = 0.0, at
         if twin := config.objective == "prl" and config.contrast > 0 and config.steps > 0:
-            lines = torch.cat([at, at[:, :1]], 1)  # (B, W + 1): one more line of thought, made under noise
+            lines = torch.cat([at, at[:, :1]], 1)  # (B, W + 1): one more position, with noise
             noise = config.gamma * (torch.arange(lines.shape[1], device=at.device) == at.shape[1])[:, None]
         states, cache = self.encoder.prefill(x, end if both_ways else lines, real)
         row = torch.arange(len(at), device=at.device)[:, None]
@@ -210,8 +212,8 @@ class ReaRec(nn.Module):
             states[has_target], batch.targets[has_target], *made, [part[chosen[:, 0]] for part in pair]
         )
 
-    def _places(self, has_target: Tensor) -> tuple[Tensor, Tensor]:
-        """The places to think about, (B, W), and which of them have a target: a share at random, or all."""
+    def _reasoning_positions(self, has_target: Tensor) -> tuple[Tensor, Tensor]:
+        """The positions to reason at, (B, W), and which of them have a target: a random share, or all."""
         users, length = has_target.shape
         if self.config.objective != "prl":  # one softmax per position, however many steps
             return torch.arange(length, device=has_target.device).expand(users, -1), has_target
@@ -219,7 +221,7 @@ class ReaRec(nn.Module):
         width = math.ceil(wanted)
         draw, at = torch.rand(users, length, device=has_target.device).masked_fill(~has_target, -1.0).topk(width, 1)
         chosen = draw >= 0
-        # of 1.2 places the second is taken in a fifth of the histories; the first history thinks in any case
+        # of 1.2 positions the second is taken in a fifth of the histories; the first history always has both
         chosen[1:, -1] &= torch.rand(users - 1, device=has_target.device) < wanted - (width - 1)
         return at, chosen
 
@@ -229,8 +231,8 @@ class ReaRec(nn.Module):
     def _progressive(
         self, first: Tensor, first_truth: Tensor, thoughts: Tensor, truth: Tensor, pair: Sequence[Tensor]
     ) -> Loss:
-        """PRL: the cross-entropies of first states (M', D) and of thoughts (M, S + 1, D), and the contrast of a pair:
-        noisy and clean thoughts (B', S + 1, D) and whose they are (B',)."""
+        """PRL: the cross-entropies of first states (M', D) and of states (M, S + 1, D), and the contrast of `pair`:
+        noisy and clean states (B', S + 1, D) and their users (B',)."""
         temperatures, later = self.temperatures, range(1, self.config.steps + 1)
         parts = {"step 0": self._softmax(first, first_truth, temperatures[0])}
         for step in later:
@@ -244,13 +246,13 @@ class ReaRec(nn.Module):
         return Loss(total, {name: part.detach() for name, part in parts.items()}, len(first_truth))
 
     def _ensemble(self, thoughts: Tensor, truth: Tensor) -> Loss:
-        """The cross-entropy of what answers, made of thoughts (M, S + 1, D); ERL: less the steps' divergence."""
+        """The cross-entropy of the readout of states (M, S + 1, D); ERL: less the divergence between steps."""
         total = self._softmax(self.answer(thoughts), truth, self.temperatures[-1])
         if self.config.objective == "last" or not self.config.steps:
             return Loss(total, count=len(truth))
         compared = torch.randperm(len(thoughts), device=thoughts.device)[: self.config.compared]
         logits = thoughts[compared] @ self.items.weight[1:].T / self.config.tau  # (C, S + 1, N)
-        parts = {"ensemble": total.detach(), "diversity": spread(logits.log_softmax(-1))}
+        parts = {"ensemble": total.detach(), "diversity": pairwise_kl(logits.log_softmax(-1))}
         total = total - self.config.diversity * parts["diversity"]
         return Loss(total, parts | {"diversity": parts["diversity"].detach()}, len(truth))
 
@@ -258,7 +260,7 @@ class ReaRec(nn.Module):
 def contrast(noisy: Tensor, clean: Tensor, users: Tensor, tau: float) -> Tensor:
     """InfoNCE: each noisy state (M, D) must pick its clean one (M, D) by dot product / tau, among other users' ones.
 
-    Other states of the same user (`users`, (M,)) are neither right nor wrong: they are left out.
+    Other states of the same user (`users`, (M,)) are no negatives: they are masked.
     """
     logits = noisy @ clean.T / tau  # (M, M)
     itself = torch.arange(len(users), device=users.device)
@@ -266,7 +268,7 @@ def contrast(noisy: Tensor, clean: Tensor, users: Tensor, tau: float) -> Tensor:
     return F.cross_entropy(logits.masked_fill(own, -torch.inf), itself)
 
 
-def spread(log_p: Tensor) -> Tensor:
+def pairwise_kl(log_p: Tensor) -> Tensor:
     """The sum of KL(p_i || p_j) over steps i < j, its mean over rows: log_p (M, S + 1, N) of the steps."""
     cross = torch.einsum("min,mjn->mij", log_p.exp(), log_p)  # (M, S + 1, S + 1)
     return (cross.diagonal(dim1=1, dim2=2)[..., None] - cross).triu(1).sum((1, 2)).mean()
@@ -274,13 +276,13 @@ def spread(log_p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Recurrent:
-    """GRU layers as an encoder that can think: a thought is one more step from the cache at its place."""
+    """GRU layers as an `Encoder`: a reasoning step is one more step from the cache at its position."""
 
     layers: Sequence[nn.GRU]
     dropout: Dropout
 
     def prefill(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Every state of x (B, T, D): (B, T, D), and each layer's cache at the places `at` (B, W)."""
+        """Every state of x (B, T, D): (B, T, D), and each layer's cache at the positions `at` (B, W)."""
         row, cache = torch.arange(len(x), device=x.device)[:, None], []
         for layer in self.layers:
             x = layer(x)[0]

@@ -29,7 +29,7 @@ from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.runtime.settings import Count, Settings, Share
-from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.semantic_ids import semantic_ids
 from seqlab.tracing import Tap
 
@@ -67,7 +67,7 @@ class Config(Settings):
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
-    branch: Literal["within_item", "alone", "none"] = "within_item"  # alone: as large, no looks; none: TIGER
+    branch: Literal["within_item", "alone", "none"] = "within_item"  # alone: as large, without attention; none: TIGER
     gate: bool = True  # paper yes; no: the branches' mean
     places: bool = True  # the branch knows a code's place in its item; paper yes
     feed: Count = 256  # width of the branch's ReLU layer; paper 1024
@@ -79,7 +79,7 @@ class Config(Settings):
     levels: tuple[Count, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper LLaMA
-    resolve: How = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
+    resolve: CollisionRule = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
     width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 20
     cuts: Count = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
 
@@ -103,8 +103,8 @@ class DiscRec(SemanticIdModel):
 class Branches(nn.Module):
     """Each code as it is (semantic), each among the codes of its item (collaborative), and the gate between the two.
 
-    `causal`: among those before it. What is read of a history and what is written pass taps of their own, "gates" and
-    "written gates"; `writes`: all that comes here is written.
+    causal: only codes before it. The history and the generated codes have separate taps, "gates" and "written gates".
+    writes: all codes are generated ones.
     """
 
     def __init__(self, config: Config, causal: bool, writes: bool = False) -> None:
@@ -123,23 +123,23 @@ class Branches(nn.Module):
         )  # as small as the embeddings it is mixed with
         nn.init.zeros_(self.feed[-1].bias)
         self.dropout = Dropout(config.dropout)
-        looks = torch.ones(codes, codes)
-        looks = torch.eye(codes) if config.branch == "alone" else looks.tril() if causal else looks
-        self.register_buffer("looks", looks.bool(), persistent=False)  # (query, key)
-        self.writing = _taps("written ", "beam")
-        self.reading = self.writing if writes else _taps("", "event")
+        mask = torch.ones(codes, codes)
+        mask = torch.eye(codes) if config.branch == "alone" else mask.tril() if causal else mask
+        self.register_buffer("mask", mask.bool(), persistent=False)  # (query, key)
+        self.decode_taps = _taps("written ", "beam")
+        self.prefill_taps = self.decode_taps if writes else _taps("", "event")
 
-    def forward(self, x: Tensor, writing: bool = False) -> Tensor:
-        """The first n codes of T items or beams, x (B, T, n, D), mixed: (B, T, n, D); if `writing`, the last alone."""
+    def forward(self, x: Tensor, last_only: bool = False) -> Tensor:
+        """The first n codes of T items or beams, x (B, T, n, D), mixed: (B, T, n, D); `last_only`: (B, T, 1, D)."""
         n = x.shape[2]
-        wanted = slice(n - 1 if writing else 0, n)
-        taps = self.writing if writing else self.reading
+        wanted = slice(n - 1 if last_only else 0, n)
+        taps = self.decode_taps if last_only else self.prefill_taps
         y = self.before_attention(x + self.places[:n])
         query, key, value = (
             part.unflatten(-1, (2, -1)).transpose(2, 3)  # (B, T, H, n, D/H)
             for part in self.project_in(y).chunk(3, dim=-1)
         )
-        mixed = attend(query[..., wanted, :], key, value, self.looks[wanted, :n], taps["weights"])  # (B, T, H, n, D/H)
+        mixed = attend(query[..., wanted, :], key, value, self.mask[wanted, :n], taps["weights"])  # (B, T, H, n, D/H)
         y = y[:, :, wanted] + mixed.transpose(2, 3).flatten(3)  # (B, T, n, D)
         collaborative = self.dropout(self.feed(self.before_feed(y)))
         both = taps["branches"](torch.stack([x[:, :, wanted], collaborative], 3))  # (B, T, n, 2, D)

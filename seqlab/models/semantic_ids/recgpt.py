@@ -37,8 +37,8 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Settings, Share
-from seqlab.tokenizers.resolve import How
-from seqlab.tokenizers.semantic_ids import SemanticIds, noted, semantic_ids
+from seqlab.tokenizers.resolve import CollisionRule
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids, with_size_note
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Config(Settings):
     values: tuple[Count, ...] = (8, 8, 8, 6, 5)  # FSQ's grid, whose product is a slot's codes; as the paper
     tokenizer: str = "fsq"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     vectors: str | None = None  # of items.vectors; none: tfidf, or collaborative without words; paper MPNet
-    resolve: How = "none"  # equal tuples; paper none
+    resolve: CollisionRule = "none"  # equal tuples; paper none
     dense: bool = True  # read the raw chunk of the vector beside its code; paper yes
     chunk: Count = 16  # numbers of a vector per slot at most; paper 192
     per_item: bool = False  # score with a code's probability shared out among the items that have it; paper no
@@ -100,8 +100,8 @@ class RecGPT(nn.Module):
         super().__init__()
         self.config = config
         dim, slots, self.vocabulary = config.dim, len(config.levels), max(config.levels)
-        self.told = slots - (config.resolve in ("index", "popularity"))  # slots that tell of the vector: no index does
-        self.dense = config.dense and config.tokenizer != "random_codes"  # a control must not read what it controls for
+        self.content_slots = slots - (config.resolve in ("index", "popularity"))  # without the index
+        self.dense = config.dense and config.tokenizer != "random_codes"  # the control reads no vectors
         self.table = nn.Embedding(self.vocabulary + 1, dim)  # shared by the slots; the last row is padding
         self.positions = nn.Embedding(config.max_length, dim)
         self.slots = nn.Embedding(slots, dim)
@@ -123,7 +123,7 @@ class RecGPT(nn.Module):
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 
     def stages(self, split: Split, checkpoint: Path | None = None) -> None:
-        """Tokenize the catalogue with `config.tokenizer` and cut its vectors, unless `ids.assign` and `cut` have."""
+        """Tokenize the catalogue and split its vectors, unless `ids.assign` and `set_chunks` were called."""
         from seqlab.items.vectors import item_vectors, words_or_collaborative
         from seqlab.tokenizers import make_codebook
         from seqlab.tokenizers.fsq import FSQ
@@ -131,27 +131,27 @@ class RecGPT(nn.Module):
         config = self.config
         source = config.vectors or words_or_collaborative(split.log)
         folder = None if checkpoint is None else checkpoint / "tokenizer"
-        if not self.ids.known and config.tokenizer == "fsq":
-            X, counts = of_length_1(item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
-            grid = FSQ(levels=self.told, values=config.values)
+        if not self.ids.assigned and config.tokenizer == "fsq":
+            X, counts = normalized(item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
+            grid = FSQ(levels=self.content_slots, values=config.values)
             book = make_codebook(
                 grid, X, resolve=config.resolve, popularity=counts, vectors=source, most=config.levels[-1],
                 checkpoint=folder,
             )  # fmt: skip
-            self.ids.assign(noted(book, config.levels[: self.told], split.n_items))
-        elif not self.ids.known:
+            self.ids.assign(with_size_note(book, config.levels[: self.content_slots], split.n_items))
+        elif not self.ids.assigned:
             self.ids.assign(semantic_ids(split, replace(config, vectors=source), checkpoint=checkpoint))
         if self.dense and not bool(self.chunks.any()):
-            self.cut(of_length_1(item_vectors(split, source)))
+            self.set_chunks(normalized(item_vectors(split, source)))
 
-    def cut(self, X: np.ndarray) -> None:
-        """Deal the vectors (N, d) out to the slots as FSQ does: slot j of C reads the numbers j, j + C, ...
+    def set_chunks(self, X: np.ndarray) -> None:
+        """Split the vectors (N, d) over the slots as FSQ does: slot j of C has the numbers j, j + C, ...
 
         Raises `ValueError` for more numbers than the slots hold, and for another number of items.
         """
         from seqlab.items.vectors import validated
 
-        x, slots = torch.from_numpy(validated(X, len(self.ids.codes) - 1)), self.told
+        x, slots = torch.from_numpy(validated(X, len(self.ids.codes) - 1)), self.content_slots
         if x.shape[1] > slots * self.config.chunk:
             raise ValueError(
                 f"vectors of {x.shape[1]} numbers do not fit {slots} slots of {self.config.chunk}; "
@@ -162,7 +162,7 @@ class RecGPT(nn.Module):
         self.chunks[1:, :slots] = x.unflatten(1, (-1, slots)).mT.to(self.chunks)  # (N, C, chunk)
 
     def encode(self, batch: Batch) -> Tensor:
-        """The states after every item, one per slot: (B, T, C, D). They have seen that item and those before."""
+        """The states after every item, one per slot: (B, T, C, D). They depend on that item and those before."""
         items = batch.items
         codes = self.ids.book.codes[items].masked_fill(items[..., None] == 0, self.vocabulary)  # (B, T, C)
         x = self.code_part(self.norm_code(self.table(codes)))  # (B, T, C, D)
@@ -177,7 +177,7 @@ class RecGPT(nn.Module):
         return x.unflatten(1, (items.shape[1], -1))  # (B, T, C, D)
 
     def layout(self, batch: Batch) -> Layout:
-        """What the tokens are that the blocks read: the codes of each item; those of the last one answer."""
+        """The tokens: the codes of each item; those of the last one are the readout."""
         return Layout.of_events(batch.items, self.slots.num_embeddings, "code")
 
     def loss(self, batch: Batch) -> Loss:
@@ -195,7 +195,7 @@ class RecGPT(nn.Module):
         return self.written(logits.float().log_softmax(-1))
 
     def slot_scores(self, batch: Batch) -> Tensor:
-        """What each code adds to the score of an item that has it, a log-probability, slot by slot: (B, C, K)."""
+        """The score of each code, a log-probability that is summed over the slots of an item: (B, C, K)."""
         log_p = self.slot_log_p(batch)
         if not self.config.per_item:
             return log_p
@@ -210,21 +210,21 @@ class RecGPT(nn.Module):
         return top(self.score(batch), k)
 
     def decoder(self, batch: Batch) -> contracts.Decoder:
-        """The model about to write the next item's codes for these users, which it knows all at once."""
+        """The decoder of the next item's codes, whose slots are independent given the history."""
         return _Slots(self.slot_scores(batch))
 
 
-def of_length_1(X: np.ndarray) -> np.ndarray:
-    """The rows' directions: items of rare words have short rows, which would share the cells around 0.
+def normalized(X: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1: items of rare words have short rows, which would share the cells around 0.
 
-    Rows of nothing but rounding errors, of items without a word that others have, stay short.
+    Rows shorter than .001 are rounding errors, of items without a word that others have: they are not scaled.
     """
     length = np.linalg.norm(X, axis=1, keepdims=True)
     return X / np.where(length < 1e-3, 1, length)
 
 
 class _Slots:
-    """What is written changes nothing that follows: the slots are independent given the history."""
+    """A decoder whose logits do not depend on the codes before: the slots are independent given the history."""
 
     def __init__(self, scores: Tensor) -> None:
         self.scores = scores  # (B, C, K)

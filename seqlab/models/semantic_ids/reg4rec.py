@@ -1,4 +1,4 @@
-"""REG4Rec: an item is a set of parallel codes; a path of reasoning steps fills them in, the surest slot first.
+"""REG4Rec: an item is a set of parallel codes; a path of reasoning steps fills them in, the most confident slot first.
 
 Paper: Xing et al., "REG4Rec: Reasoning-Enhanced Generative Model for Large-Scale Recommendation Systems", 2025
 (arXiv 2508.15308). Codes of parallel experts have no order, so there are many paths to an item: the model picks its
@@ -33,7 +33,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
 from seqlab.layers.transformer import Block
 from seqlab.runtime.settings import Count, PositiveFloat, Settings, Share
-from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Tap
 
@@ -69,7 +69,7 @@ class Config(Settings):
     levels: tuple[Count, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
     tokenizer: str = "parallel_vq"  # of seqlab.tokenizers; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: as items.vectors.default_source
-    resolve: How = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
+    resolve: CollisionRule = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
     temperature: PositiveFloat = 0.1  # of the logits; .1
     order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all
     width: Count = 20  # of the beam, at least; a longer list needs a wider one
@@ -111,7 +111,7 @@ class REG4Rec(nn.Module):
 
     def stages(self, split: Split, checkpoint: Path | None = None) -> None:
         """Tokenize the catalogue with `config.tokenizer`, unless `ids.assign` has set its codes before."""
-        if not self.ids.known:
+        if not self.ids.assigned:
             self.ids.assign(semantic_ids(split, self.config, checkpoint=checkpoint))
 
     def states(self, batch: Batch) -> Tensor:
@@ -124,8 +124,8 @@ class REG4Rec(nn.Module):
             x = block(x)
         return self.norm(x)
 
-    def said(self, slot: Tensor, code: Tensor) -> Tensor:
-        """The token of a code (...) filled into a slot (...): (..., D)."""
+    def slot_token(self, slot: Tensor, code: Tensor) -> Tensor:
+        """The token of a code (...) in a slot (...): (..., D)."""
         return self.table(slot * self.radix + code) + self.slots(slot)
 
     def log_p(self, hidden: Tensor) -> Tensor:
@@ -136,11 +136,11 @@ class REG4Rec(nn.Module):
 
     def teacher_forcing(self, state: Tensor, codes: Tensor, order: Tensor) -> Tensor:
         """Whole paths at once, codes (M, C) filled in by `order` (M, C) from states (M, D): `log_p` (M, S, C, K)."""
-        said = self.said(order, codes.gather(1, order))[:, :-1]  # (M, S - 1, D)
-        return self.log_p(self.path(self.dropout(torch.cat([(state + self.first)[:, None], said], 1))))
+        tokens = self.slot_token(order, codes.gather(1, order))[:, :-1]  # (M, S - 1, D)
+        return self.log_p(self.path(self.dropout(torch.cat([(state + self.first)[:, None], tokens], 1))))
 
     def loss(self, batch: Batch) -> Loss:
-        """Cross-entropy of the open slots, summed over steps; with `align`, also the preference for rewarded paths."""
+        """Cross-entropy of the open slots, summed over steps; with `align`, also a policy gradient."""
         has_target = batch.targets > 0
         state, truth = self.states(batch)[has_target], self.ids.codes[batch.targets[has_target]]  # (M, D), (M, C)
         order = torch.rand(truth.shape, device=truth.device).argsort(1)
@@ -149,26 +149,26 @@ class REG4Rec(nn.Module):
         log_p = self.teacher_forcing(state, truth, order)
         error = -log_p.gather(3, truth[:, None, :, None].expand(-1, log_p.shape[1], -1, 1))[..., 0]  # (M, S, C)
         now = F.one_hot(order, truth.shape[1])  # (M, S, C) the slot filled in at each step
-        asks = now if self.config.order == "fixed" else now.flip(1).cumsum(1).flip(1)  # or all that are open
-        steps = ((error * asks).sum(2) / asks.sum(2)).mean(0)  # (S,)
+        open_slots = now if self.config.order == "fixed" else now.flip(1).cumsum(1).flip(1)  # or all that are open
+        steps = ((error * open_slots).sum(2) / open_slots.sum(2)).mean(0)  # (S,)
         parts = {f"step {step}": part.detach() for step, part in enumerate(steps)}
         if not self.config.align:
             return Loss(steps.sum(), parts)
-        preference, reward = self._prefer(batch, state, has_target)
+        preference, reward = self._policy_gradient(batch, state, has_target)
         return Loss(steps.sum() + self.config.align * preference, parts | {"reward": reward})
 
-    def _prefer(self, batch: Batch, state: Tensor, has_target: Tensor) -> tuple[Tensor, Tensor]:
+    def _policy_gradient(self, batch: Batch, state: Tensor, has_target: Tensor) -> tuple[Tensor, Tensor]:
         """The policy gradient of paths drawn, their rewards relative to their group's; and the mean reward."""
         picked = torch.randperm(len(state), device=state.device)[: self.config.sampled]
         row, place = (column[picked] for column in has_target.nonzero(as_tuple=True))
         state = state[picked].repeat_interleave(self.config.group, 0)  # (P G, D)
         with torch.no_grad():
-            codes = self.follow(state)[0]  # (P G, C)
+            codes = self.rollout(state)[0]  # (P G, C)
         ahead = F.pad(batch.targets, (0, self.config.horizon - 1))  # of this training history, never beyond it
         ahead = ahead.unfold(1, self.config.horizon, 1)[row, place]  # (P, horizon)
         reward = self.reward(codes.unflatten(0, (len(row), -1)), ahead)  # (P, G)
         advantage = (reward - reward.mean(1, keepdim=True)) / (reward.std(1, keepdim=True, correction=0) + 1e-4)
-        return -(advantage.flatten() * self.follow(state, codes)[2]).mean(), reward.mean()
+        return -(advantage.flatten() * self.rollout(state, codes)[2]).mean(), reward.mean()
 
     def reward(self, codes: Tensor, ahead: Tensor) -> Tensor:
         """Of paths (P, G, C): sum over the items `ahead` (P, horizon), 0 = none, of gamma**j (equal + share equal)."""
@@ -176,15 +176,15 @@ class REG4Rec(nn.Module):
         discount = self.config.gamma ** torch.arange(ahead.shape[1], device=ahead.device) * (ahead > 0)  # (P, horizon)
         return ((same.amin(-1) + same.mean(-1)) * discount[:, None]).sum(-1)
 
-    def follow(self, state: Tensor, codes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def rollout(self, state: Tensor, codes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """A path from each state (M, D), to `codes` (M, C) or drawn: codes, order (M, C), log-probability (M,)."""
-        walk, total = _Walk(self, state), 0.0
+        paths, total = _PartialPaths(self, state), 0.0
         for _ in self.config.levels:
-            slot, log_p = walk.next_slot()  # (M, 1), (M, 1, K)
+            slot, log_p = paths.next_slot()  # (M, 1), (M, 1, K)
             code = torch.multinomial(log_p[:, 0].exp(), 1) if codes is None else codes.gather(1, slot)
             total = total + log_p.gather(2, code[..., None])[:, 0, 0]
-            walk.go(torch.zeros_like(slot), slot, code)
-        return walk.codes[:, 0], walk.order[:, 0], total
+            paths.extend(torch.zeros_like(slot), slot, code)
+        return paths.codes[:, 0], paths.order[:, 0], total
 
     @torch.no_grad()
     def paths(self, batch: Batch, width: int | None = None) -> Paths:
@@ -196,12 +196,12 @@ class REG4Rec(nn.Module):
         if not 0 <= self.config.prune < 1:
             raise ValueError(f"prune={self.config.prune} is no share of a step's candidates: 0 or more, below 1.")
         width, book, slots = width or self.config.width, self.ids.book, len(self.config.levels)
-        walk, lattice = _Walk(self, batch.last(self.states(batch))), book.lattice
-        first = walk.log_p  # (B, 1, C, K)
+        paths, lattice = _PartialPaths(self, batch.last(self.states(batch))), book.lattice
+        first = paths.log_p  # (B, 1, C, K)
         scores = trust = first.new_zeros(len(batch), 1)
         node, seen, pruned = torch.zeros_like(scores, dtype=torch.long), [], []
         for step in range(slots):
-            slot, log_p = walk.next_slot()
+            slot, log_p = paths.next_slot()
             codes, nodes = lattice.edges(node, slot)  # (B, W, F)
             codes = codes.clamp(min=0)
             total = (scores[..., None] + log_p.gather(2, codes)).masked_fill(nodes < 0, -torch.inf)
@@ -214,16 +214,16 @@ class REG4Rec(nn.Module):
             columns = parent, slot.gather(1, parent), codes, nodes, best, agree  # (B, W') each
             ranked = agree.argsort(dim=1, descending=True, stable=True)
             gone = [column.gather(1, ranked[:, width:]) for column in columns]
-            pruned.append(_fill(walk.codes, *gone[:3]).masked_fill((gone[4] == -torch.inf)[..., None], -2))
+            pruned.append(_fill(paths.codes, *gone[:3]).masked_fill((gone[4] == -torch.inf)[..., None], -2))
             keep = ranked[:, :width].sort(1).values  # in the order of their scores
             parent, slot, code, node, scores, trust = (column.gather(1, keep) for column in columns)
             seen.append(scores)
-            walk.go(parent, slot, code)
+            paths.extend(parent, slot, code)
         if self.beam.active:
             most = max(one.shape[1] for one in seen)
             self.beam(torch.stack([F.pad(one, (0, most - one.shape[1]), value=-torch.inf) for one in seen], 1))
-        leaf = torch.where(scores == -torch.inf, -1, book.trie.find(walk.codes))
-        return Paths(decoding.Beams(book.trie, leaf, scores), self.chosen(walk.order), tuple(pruned))
+        leaf = torch.where(scores == -torch.inf, -1, book.trie.find(paths.codes))
+        return Paths(decoding.Beams(book.trie, leaf, scores), self.chosen(paths.order), tuple(pruned))
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         """By a beam at least as wide as the list; scores are log-probabilities of the paths."""
@@ -235,14 +235,14 @@ class REG4Rec(nn.Module):
         state, known = batch.last(self.states(batch)), self.ids.book.codes
         scores = [state.new_full((len(batch), 1), -torch.inf)]
         for codes in known[1:].split(max(1, 8192 // len(batch))):  # (n, C)
-            found = self.follow(state.repeat_interleave(len(codes), 0), codes.repeat(len(batch), 1))
+            found = self.rollout(state.repeat_interleave(len(codes), 0), codes.repeat(len(batch), 1))
             scores.append(found[2].view(len(batch), -1))
         return torch.cat(scores, 1)
 
 
 @dataclass(frozen=True)
 class Paths:
-    """What a search found: its `beams`, the `order` (B, W, C) in which each filled in its slots, and what it pruned.
+    """The result of a search: its `beams`, the `order` (B, W, C) of their slots, and the pruned paths.
 
     pruned: per step (B, P, C) the codes of dropped paths, -1 where a slot was open, -2 where there was none.
     """
@@ -251,41 +251,41 @@ class Paths:
     order: Tensor
     pruned: tuple[Tensor, ...]
 
-    def lost(self, codes: Tensor) -> Tensor:
+    def pruned_at(self, codes: Tensor) -> Tensor:
         """At which steps pruning dropped a path that led to `codes` (B, C): (B, C) bool."""
         return torch.stack([((one == -1) | (one == codes[:, None])).all(-1).any(-1) for one in self.pruned], 1)
 
 
-class _Walk:
-    """Paths under way: the codes (B, W, C) filled in, -1 elsewhere, the order so far, and what the slots look like."""
+class _PartialPaths:
+    """Partial paths: the codes (B, W, C) filled in, -1 elsewhere, the order so far, and the logits of the slots."""
 
     def __init__(self, model: REG4Rec, state: Tensor) -> None:
         self.model, config = model, model.config
         none = state.new_zeros(len(state), config.heads, 0, config.dim // config.heads)
-        self.past = KVCache(none, none, None)
+        self.cache = KVCache(none, none, None)
         self.codes = torch.full((len(state), 1, len(config.levels)), -1, device=state.device)
         self.order = self.codes[..., :0]  # (B, W, S)
-        self._write((state + model.first)[:, None], self.order.new_zeros(len(state), 1))
+        self._step((state + model.first)[:, None], self.order.new_zeros(len(state), 1))
 
     def next_slot(self) -> tuple[Tensor, Tensor]:
         """The slot (B, W) that each path fills in now, and the log-probabilities of its codes (B, W, K)."""
         place = torch.arange(self.codes.shape[-1], device=self.codes.device)
         worth = {"confidence": self.log_p.amax(-1), "fixed": -place.float().expand_as(self.codes)}
-        # chance, but the same for the same codes: neither company nor width changes a path
+        # pseudo-random, by the codes alone: other users in the batch and the width do not change a path
         mixed = ((self.codes + 2) * (place * 7919 + 104729)).sum(-1, keepdim=True) * 48271 + place * 69621
         worth["random"] = (mixed * 16807 % 2147483647).float()
         slot = worth[self.model.config.order].masked_fill(self.codes >= 0, -torch.inf).argmax(-1)
         return slot, _of(self.log_p, slot)
 
-    def go(self, parent: Tensor, slot: Tensor, code: Tensor) -> None:
-        """Go on with the paths `parent` (B, W), each filling in a slot."""
+    def extend(self, parent: Tensor, slot: Tensor, code: Tensor) -> None:
+        """Continue the paths `parent` (B, W) with `code` (B, W) in `slot` (B, W)."""
         self.codes = _fill(self.codes, parent, slot, code)
         self.order = torch.cat([_rows(self.order, parent), slot[..., None]], -1)
         if self.order.shape[-1] < self.codes.shape[-1]:
-            self._write(self.model.said(slot, code), parent)
+            self._step(self.model.slot_token(slot, code), parent)
 
-    def _write(self, x: Tensor, parent: Tensor) -> None:
-        x, self.past = decode_step(self.model.path, self.model.dropout(x), self.past, parent, self.model.written)
+    def _step(self, x: Tensor, parent: Tensor) -> None:
+        x, self.cache = decode_step(self.model.path, self.model.dropout(x), self.cache, parent, self.model.written)
         self.log_p = self.model.log_p(x)  # (B, W, C, K)
 
 

@@ -43,9 +43,9 @@ from seqlab.optimization.loop import cosine, epoch_seed
 from seqlab.optimization.stage import seeded, train
 from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
 from seqlab.tokenizers.codebook import CodeBook
-from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.rq_kmeans import RQKMeans
-from seqlab.tokenizers.semantic_ids import noted, sized
+from seqlab.tokenizers.semantic_ids import resized, with_size_note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ class Config(Settings):
     tokenizer: str = "balanced_tree"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     anchors: Literal["aligned", "none"] = "aligned"  # of the tree; paper aligned (GAOQ)
     vectors: str | None = None  # of items.vectors; none: FAMAE's, as in the paper
-    resolve: How = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
+    resolve: CollisionRule = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
     width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 50
     field_dim: Count = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128
     field_epochs: NonNegativeInt = 10  # of FAMAE; a small log needs more, or a higher rate
@@ -108,7 +108,7 @@ class ReSID(SemanticIdModel):
 
 
 def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
-    """Names of the J fields, codes (N + 1, J), and how many values of each are met in training: the first ones.
+    """Names of the J fields, codes (N + 1, J), and how many values of each occur in training: the first ones.
 
     Field 0 is the item. A column is one if its values have three items or more on average; a list ("Comedy|Drama",
     "17 4 2") is a field per place, up to four. Without such columns: k-means codes of the text, if any. 0: unknown.
@@ -125,20 +125,20 @@ def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
         X = item_vectors(split, "tfidf")
         places = RQKMeans(3, max(2, min(64, split.n_items // 8))).fit(X).encode(X).T  # (3, N)
         found |= {f"text {place}": pd.Series(codes, items.index) for place, codes in enumerate(places, 1)}
-    counts, codes, met = pd.Series(split.train.item_counts(split.n_items)[1:].numpy(), items.index), [], []
+    counts, codes, n_seen = pd.Series(split.train.item_counts(split.n_items)[1:].numpy(), items.index), [], []
     for value in found.values():
         often = counts.groupby(value).sum().drop("", errors="ignore").sort_values(ascending=False, kind="stable")
         codes.append(often.index.get_indexer(value) + 1)
-        met.append(int((often > 0).sum()))
-    return tuple(found), F.pad(torch.from_numpy(np.stack(codes, 1)), (0, 0, 1, 0)), met
+        n_seen.append(int((often > 0).sum()))
+    return tuple(found), F.pad(torch.from_numpy(np.stack(codes, 1)), (0, 0, 1, 0)), n_seen
 
 
 class FAMAE(nn.Module):
-    """Field-aware masked auto-encoder: names the hidden fields of the last item of a history."""
+    """Field-aware masked auto-encoder: predicts the masked fields of the last item of a history."""
 
-    def __init__(self, config: Config, names: tuple[str, ...], codes: Tensor, met: list[int]) -> None:
+    def __init__(self, config: Config, names: tuple[str, ...], codes: Tensor, n_seen: list[int]) -> None:
         super().__init__()
-        self.names, self.met, self.windows, dim = names, met, config.windows, config.field_dim
+        self.names, self.n_seen, self.windows, dim = names, n_seen, config.windows, config.field_dim
         sizes = codes.amax(0) + 2  # a field's mask, nothing, its values
         self.register_buffer("codes", codes)  # (N + 1, J)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes)  # (J,) where each field's mask is
@@ -156,14 +156,14 @@ class FAMAE(nn.Module):
             x = block(x, ago >= 0)
         return F.normalize(self.norm(x[ago == 0]), dim=1) * x.shape[2] ** 0.5
 
-    def answers(self, field: int) -> Tensor:
-        """The directions of a field's values seen in training, behind a row that is never a target: (1 + met, D)."""
+    def value_directions(self, field: int) -> Tensor:
+        """The directions of a field's values seen in training, behind a row that is never a target: (1 + seen, D)."""
         first = int(self.offsets[field]) + 1
-        return F.normalize(self.table.weight[first : first + 1 + self.met[field]], dim=1)
+        return F.normalize(self.table.weight[first : first + 1 + self.n_seen[field]], dim=1)
 
     def loss(self, batch: Batch) -> Loss:
         """`field_loss` of random histories with random fields hidden."""
-        drawn = self.draw(batch)
+        drawn = self.mask_fields(batch)
         return Loss(self.field_loss(*drawn), count=len(drawn[0]))
 
     def field_loss(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:
@@ -175,11 +175,11 @@ class FAMAE(nn.Module):
         total, counted = state.sum() * 0, hide & (truth > 0)  # (M, J)
         for field, rows in enumerate(counted.T):
             if bool(rows.any()):
-                one = losses.softmax(state[rows], self.answers(field), truth[rows, field])
+                one = losses.softmax(state[rows], self.value_directions(field), truth[rows, field])
                 total = total + one * rows.float().mean()
         return total
 
-    def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def mask_fields(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Random histories that end with their next item, and which of its fields are hidden: as in `forward`."""
         ends = batch.cut(self.windows)
         last = ends.lengths[:, None]  # (M, 1) where the next item stands
@@ -193,7 +193,7 @@ class FAMAE(nn.Module):
         truth, found = self.codes[items.gather(1, lengths[:, None] - 1), 0], []  # (M, 1)
         for hidden in (len(self.names), 1):
             hide = torch.arange(len(self.names), device=items.device) < hidden
-            scores = self(items, lengths, hide.expand(len(items), -1)) @ self.answers(0).T  # (M, 1 + met)
+            scores = self(items, lengths, hide.expand(len(items), -1)) @ self.value_directions(0).T  # (M, 1 + seen)
             scores[:, 0] = -torch.inf
             found.append(float(((scores > scores.gather(1, truth)).sum(1) < 10).float().mean()))
         return found
@@ -202,10 +202,9 @@ class FAMAE(nn.Module):
     def vectors(self) -> np.ndarray:
         """The embeddings of each item's fields side by side: (N, J D)."""
         table = self.table.weight.clone()
-        for begin, met, end in zip(self.offsets + 2, self.met, self.offsets + 2 + self.codes.amax(0), strict=True):
-            table[begin + met : end] += table[begin : begin + max(met, 1)].mean(
-                0
-            )  # unmet: still the noise of the start
+        for begin, seen, end in zip(self.offsets + 2, self.n_seen, self.offsets + 2 + self.codes.amax(0), strict=True):
+            mean = table[begin : begin + max(seen, 1)].mean(0)
+            table[begin + seen : end] += mean  # of unseen values, which are still their initial noise
         return table[self.offsets + 1 + self.codes[1:]].flatten(1).cpu().numpy()
 
 
@@ -232,11 +231,11 @@ def pretrain(config: Config, split: Split, seed: int = 0, checkpoint: Path | Non
             "FAMAE", famae, batches, optimizer, rate, config.field_epochs,
             targets=split.train.targets_per_epoch(longest), clip=1.0, checkpoint=kept,
         )  # fmt: skip
-    return famae.eval()
+    return famae
 
 
-def _resolve(config: Config) -> How:
-    """What is done about equal tuples: a tree numbers its leaves itself, so what is still equal is moved."""
+def _resolve(config: Config) -> CollisionRule:
+    """The rule for equal tuples: a tree numbers its leaves itself, so what is still equal is moved."""
     return "reassign" if config.tokenizer == "balanced_tree" and config.resolve != "none" else config.resolve
 
 
@@ -244,10 +243,10 @@ def _tokenize(config: Config, split: Split, checkpoint: Path | None) -> CodeBook
     """The semantic IDs by the settings, from the item table and training events alone."""
     famae, codes = (None if checkpoint is None else checkpoint / name for name in ("famae", "tokenizer"))
     tree, random = config.tokenizer == "balanced_tree", config.tokenizer == "random_codes"
-    own = config.levels[:-1] if tree or config.resolve in ("index", "popularity") else config.levels
-    shrink = min(1.0, (split.n_items / 10 / np.prod(own)) ** (1 / len(own)))
-    fewer = tuple(max(2, int(size * shrink)) for size in own)
-    tokenizer = sized(tokenizers.create(config.tokenizer), own, fewer, fewer)
+    content = config.levels[:-1] if tree or config.resolve in ("index", "popularity") else config.levels
+    shrink = min(1.0, (split.n_items / 10 / np.prod(content)) ** (1 / len(content)))
+    fewer = tuple(max(2, int(size * shrink)) for size in content)
+    tokenizer = resized(tokenizers.create(config.tokenizer), content, fewer, fewer)
     if tree:
         tokenizer = replace(tokenizer, anchors=config.anchors)
     if config.vectors or random:  # the control reads nothing, so nothing is trained for it
@@ -259,6 +258,8 @@ def _tokenize(config: Config, split: Split, checkpoint: Path | None) -> CodeBook
         tokenizer, X, resolve=_resolve(config), popularity=counts, vectors=source, most=config.levels[-1],
         checkpoint=codes,
     )  # fmt: skip
-    told = (f"Mean cosine of steps with one code, from level 1: {np.round(tokenizer.coherence(), 3)}.",) if tree else ()
-    book = noted(book, own, split.n_items)
-    return replace(book, notes=(*book.notes, *told))
+    book = with_size_note(book, content, split.n_items)
+    if not tree:
+        return book
+    cosines = np.round(tokenizer.coherence(), 3)
+    return replace(book, notes=(*book.notes, f"Mean cosine of steps with one code, from level 1: {cosines}."))

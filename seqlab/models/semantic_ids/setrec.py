@@ -5,13 +5,13 @@ Paper: Lin et al., "Order-agnostic Identifier for Large Language Model-based Gen
 item's set in one step, and every item is scored by how well its tokens match: no codebook, no beam, no ties.
 
 Confirmed against the authors' code: the collaborative token is a projection of a frozen vector, the n semantic ones
-come from an auto-encoder of the item's text trained along; tokens of an item share their position; a token sees those
-of earlier items and itself, a query sees the whole history and itself; cross-entropy over all items per query, their
-mean, plus alpha times the reconstruction; score (1 - beta) s_cf + beta (sum of the semantic s).
+come from an auto-encoder of the item's text trained along; tokens of an item share their position; a token
+attends to those of earlier items and itself, a query to the whole history and itself; cross-entropy over all items per
+query, their mean, plus alpha times the reconstruction; score (1 - beta) s_cf + beta (sum of the semantic s).
 Changed on purpose: a small Transformer from scratch instead of T5 or Qwen, so no instruction before the history; it
 learns from every position of a history in one pass; scores are divided by sqrt(dim), as tokens are read and matched
 at one scale; the collaborative vectors are factors of training co-occurrence (the authors' are SASRec's: give them to
-`adopt`, trained on the training part); no bias in their projection, so padding and items without training events have
+`assign`, from the training part); no bias in their projection, so padding and items without training events have
 no collaborative token; the queries' mask is 0 / -inf (their T5 adds 1 to the logit of itself, and so hides nothing);
 beta is chosen on validation after training (their script sweeps it on the test users and keeps the best row).
 Reconstructed: the auto-encoder's activations (GELU); the vectors' scale.
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 BETAS = tuple(step / 10 for step in range(11))
-QUESTIONS_AT_ONCE = 256
+QUERIES_AT_ONCE = 256
 
 CARD = Card(
     claim="Sets of tokens without an order beat sequences of codes.",
@@ -112,14 +112,14 @@ class SETRec(nn.Module):
         self.register_buffer("beta", torch.tensor(0.5 if config.beta is None else config.beta))
 
     def prepare(self, split: Split) -> None:
-        """Take the item vectors that the settings ask for; those given with `adopt` stay."""
+        """Set the item vectors that the settings name, unless `assign` was called before."""
         if bool(self.content[0, 0].isnan()):
             config = self.config
-            self.adopt(_vectors(split, config.vectors, config.features, 0),
+            self.assign(_vectors(split, config.vectors, config.features, 0),
                        _vectors(split, config.factors_from, config.factors, 1))  # fmt: skip
 
-    def adopt(self, content: np.ndarray | Tensor, collaborative: np.ndarray | Tensor) -> None:
-        """Take these vectors of the items 1..N, (N, features) and (N, factors) at most.
+    def assign(self, content: np.ndarray | Tensor, collaborative: np.ndarray | Tensor) -> None:
+        """Set the vectors of the items 1..N, (N, features) and (N, factors) at most.
 
         The collaborative ones must come from the training part alone. Raises `ValueError` (a `DataError`) where
         they do not fit.
@@ -132,7 +132,9 @@ class SETRec(nn.Module):
     def tokens(self) -> Tensor:
         """The sets of all items: (N + 1, C, D), the collaborative token first; padding has zeros."""
         if bool(self.content[0, 0].isnan()):
-            raise RuntimeError("setrec has no item vectors yet: call prepare(split), or adopt(content, collaborative).")
+            raise RuntimeError(
+                "setrec has no item vectors yet: call prepare(split), or assign(content, collaborative)."
+            )
         semantic = self.tokenizer(self.content).unflatten(1, (self.config.semantic, -1))  # (N + 1, C - 1, D)
         tokens = torch.cat([self.project(self.collaborative)[:, None], semantic], 1)
         real = torch.arange(len(tokens), device=tokens.device) > 0
@@ -146,15 +148,15 @@ class SETRec(nn.Module):
         users, length = batch.items.shape
         at = self.positions.weight[:length, None]  # (T, 1, D)
         history = (tokens[batch.items] + at).flatten(1, 2)  # (B, T C, D)
-        asking = (self.queries + self.positions(place + 1)[:, :, None]).flatten(1, 2)  # (1 or B, Q C, D)
-        x = self.dropout(torch.cat([history, asking.expand(users, -1, -1)], 1))  # (B, T C + Q C, D)
-        seen = sees(length, tokens.shape[1], place)
+        queries = (self.queries + self.positions(place + 1)[:, :, None]).flatten(1, 2)  # (1 or B, Q C, D)
+        x = self.dropout(torch.cat([history, queries.expand(users, -1, -1)], 1))  # (B, T C + Q C, D)
+        seen = attention_mask(length, tokens.shape[1], place)
         for block in self.blocks:
             x = block(x, seen)
         return self.norm(x[:, history.shape[1] :]).unflatten(1, (place.shape[1], -1))
 
     def layout(self, batch: Batch) -> Layout:
-        """What the tokens are that `score` reads: each item's set, the collaborative part first, and the queries."""
+        """The tokens of `score`: each item's set, the collaborative part first, and the queries."""
         slots = len(self.queries)
         queries = Layout.of_tokens(batch.items.new_zeros(len(batch), slots), "query", readout=True)
         history = Layout.of_events(batch.items, slots, "part")
@@ -182,7 +184,7 @@ class SETRec(nn.Module):
         return (sets * weights[:, None]).flatten(1) @ tokens.flatten(1).T  # (B, N + 1)
 
     def weights(self, beta: float | Tensor) -> Tensor:
-        """How much each slot counts: (C,)."""
+        """The weight of each slot in the score: (C,)."""
         semantic = torch.as_tensor(beta, dtype=self.queries.dtype, device=self.queries.device)
         return torch.cat([(1 - semantic)[None], semantic.expand(self.config.semantic)])
 
@@ -205,7 +207,7 @@ class SETRec(nn.Module):
         gains = dict.fromkeys(betas, 0.0)
         with evaluating(self):
             tokens = self.tokens()
-            for rows, batch in queries.batches(self.config.max_length, 1 << 15, QUESTIONS_AT_ONCE):
+            for rows, batch in queries.batches(self.config.max_length, 1 << 15, QUERIES_AT_ONCE):
                 answers = queries.item[rows][:, None]
                 sets = self._next(batch, tokens)
                 collaborative = sets[:, 0] @ tokens[:, 0].T  # (B, N + 1)
@@ -228,11 +230,11 @@ class SETRec(nn.Module):
         return self.generated(sets) / math.sqrt(self.config.dim)
 
 
-def sees(length: int, slots: int, place: Tensor) -> Tensor:
-    """Who may look at whom among T items of C tokens and the queries at `place` (1 or B, Q): (1 or B, L, L) bool.
+def attention_mask(length: int, slots: int, place: Tensor) -> Tensor:
+    """The attention mask of T items of C tokens and the queries at `place` (1 or B, Q): (1 or B, L, L) bool.
 
-    L = T C + Q C, the history first. A token sees the tokens of earlier items and itself, not its siblings; a query
-    sees the tokens of all items up to its place and itself, no other query. Padding on the right is so never seen.
+    L = T C + Q C, the history first. A token attends to the tokens of earlier items and itself, not to others of
+    its item; a query to the tokens of all items up to its position and itself. Padding on the right is masked.
     """
     item = torch.arange(length, device=place.device).repeat_interleave(slots)  # (T C,)
     at = torch.cat([item.expand(len(place), -1), (place + 1).repeat_interleave(slots, 1)], 1)  # (B, L)

@@ -24,7 +24,7 @@ from seqlab.contracts import Card, Measurement, Published
 from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.runtime.settings import Count, Settings, Share
-from seqlab.tokenizers.resolve import How
+from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.semantic_ids import semantic_ids
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Config(Settings):
     levels: tuple[Count, ...] = (256, 256, 256, 256)  # codes per level at most; paper 3 x 256 and an index
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper Sentence-T5
-    resolve: How = "index"  # equal tuples; paper index
+    resolve: CollisionRule = "index"  # equal tuples; paper index
     letter: bool = False  # rq_vae with LETTER's collaborative and diversity terms
     legal_only: bool = False  # train and score with legal codes alone (MSCGRec); paper no
     width: Count = 20  # of the beam, at least; a longer list needs a wider one

@@ -47,7 +47,7 @@ class LinkedViews:
         self._longest = max(max_events(run.model) for run in runs.values())
         self.subject = self._subject(user, typed, history)
         self._first = self.subject.original.user
-        books = [run.model.ids.book for run in runs.values() if hasattr(run.model, "ids") and run.model.ids.known]
+        books = [run.model.ids.book for run in runs.values() if hasattr(run.model, "ids") and run.model.ids.assigned]
         self.selection = Selection(split, books[0] if books else None)
         selected = self._parse_selection(selection or {})
         self.selection.select(**selected)
@@ -57,7 +57,7 @@ class LinkedViews:
             f"the item vectors of {able[0]}" if able else "co-occurrence in the histories (no run has item vectors)"
         )
         self.map = ItemMap(vectors, split, seed=seed, selection=self.selection)
-        names = [label for label, run in runs.items() if hasattr(run.model, "ids") and run.model.ids.known][:2]
+        names = [label for label, run in runs.items() if hasattr(run.model, "ids") and run.model.ids.assigned][:2]
         self.tree = None
         if books:
             path = selected.get("codes", ())

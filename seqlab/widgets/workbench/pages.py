@@ -251,7 +251,7 @@ def scores(model: nn.Module) -> bool:
 
 def reasons(model: nn.Module) -> bool:
     """Whether a system reasons in steps."""
-    return hasattr(model, "thoughts")
+    return hasattr(model, "reasoning_states")
 
 
 def missing_note(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> Html:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from seqlab.datasets.named import catalog
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
-from seqlab.runs.find import Finished, finished_runs
+from seqlab.runs.find import RunSummary, finished_runs
 
 if TYPE_CHECKING:
     from seqlab.widgets.display import StatusLine
@@ -47,7 +47,7 @@ class RunChoice:
         ]
         self.button = ipywidgets.Button(description="Open these runs", icon="folder-open", layout={"width": "auto"})
         self.message = ipywidgets.HTML()
-        self._found: list[Finished] = []
+        self._found: list[RunSummary] = []
         self._dataset_names = {dataset: name}
         self._scan(dataset)
         self._fill_runs(chosen)
@@ -93,7 +93,7 @@ class RunChoice:
             "" if found else Html("<div class='quiet'>{}</div>").format(text(self._no_run_message())).markup
         )
 
-    def _runs_on(self, dataset: str) -> list[Finished]:
+    def _runs_on(self, dataset: str) -> list[RunSummary]:
         """The runs on a dataset, the best first."""
         return [run for run in self._found if run.dataset == self._dataset_names.get(dataset, dataset)]
 

@@ -27,7 +27,7 @@ def model(vectors=None, **settings):
     torch.manual_seed(0)
     sizes = {"dim": 16, "layers": 1, "heads": 2, "max_length": 8, "dropout": 0.0, "vector_dim": 6}
     made = models.build("sasrec_side", ITEMS, sizes | settings)
-    made.adopt(np.random.default_rng(0).normal(size=(ITEMS, 4)) if vectors is None else vectors)
+    made.assign(np.random.default_rng(0).normal(size=(ITEMS, 4)) if vectors is None else vectors)
     return made.eval()
 
 
@@ -108,7 +108,7 @@ def test_vectors_are_made_from_training_events_alone_and_given_ones_stay():
         prepare(made, leave_one_out(log))
         found.append(made.items.vectors)
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
-    made.adopt(np.eye(log.n_items))
+    made.assign(np.eye(log.n_items))
     given = made.items.vectors.clone()
     prepare(made, leave_one_out(log))
     assert torch.equal(made.items.vectors, given)
@@ -152,7 +152,7 @@ def test_an_item_never_trained_on_is_found_by_its_words():
     split = leave_one_out(log_of(histories, repeats=True))
     assert not bool((split.train.items % 2 == 0).any())
     made = models.build("sasrec_side", 10, {"dim": 16, "layers": 1, "dropout": 0.0, "max_length": 8, "ids": False})
-    made.adopt(vectors)
+    made.assign(vectors)
     run = fit(made, split, Options(epochs=40, tokens=128, learning_rate=1e-2, warmup=5, patience=40))
     with torch.no_grad():
         scores = run.model.score(batch_of([[1, 3]]))

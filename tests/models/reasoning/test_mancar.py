@@ -18,7 +18,7 @@ from seqlab.models.reasoning.mancar import Config, ManCAR
 from seqlab.runs import store
 from seqlab.tasks import rank
 from seqlab.training import fit
-from tests.synthetic import batch_of, chain_histories, log_of, random_histories, stops_by_hand
+from tests.synthetic import batch_of, chain_histories, log_of, random_histories, stops_by_hand, with_targets
 
 torch.set_num_threads(1)
 
@@ -45,18 +45,10 @@ def mancar(scale=0.3, **settings):
     return model.eval()
 
 
-def asked(histories, answers):
-    """Histories and the answer of each, as evaluation would ask."""
-    batch = batch_of(histories)
-    targets = torch.zeros_like(batch.items)
-    targets[torch.arange(len(batch)), (batch.lengths - 1).clamp(min=0)] = torch.tensor(answers)
-    return replace(batch, targets=targets)
-
-
 def test_the_targets_share_grows_as_the_card_computed():
     model = mancar()
     model.near[1] = torch.arange(2, 12)
-    support, shares = model.teach(batch_of([[3, 1]]), torch.tensor([20]))
+    support, shares = model.teacher(batch_of([[3, 1]]), torch.tensor([20]))
     assert support.tolist() == [[20, *range(2, 12)]]
     assert [round(one, 2) for one in shares[0, :, 0].tolist()] == [0.20, 0.24, 0.29, 0.40, 0.63]
     torch.testing.assert_close(shares[0, 1, 3], math.exp(-3 / 4) / sum(torch.arange(11).neg().div(4).exp()))
@@ -66,7 +58,7 @@ def test_the_targets_share_grows_as_the_card_computed():
 def test_neither_missing_neighbours_nor_the_target_once_more_get_mass():
     model = mancar()
     model.near[1] = torch.tensor([2, 0, 9, 4, 0, 0, 0, 0, 0, 0])
-    support, shares = model.teach(batch_of([[1], [1], [LONELY]]), torch.tensor([9, 20, 20]))
+    support, shares = model.teacher(batch_of([[1], [1], [LONELY]]), torch.tensor([9, 20, 20]))
     assert not bool(shares[:, :, 1:].masked_select((support == 0)[:, None, 1:]).any())
     for gamma, one in zip((5, 4, 3, 2, 1), shares[0], strict=True):  # target 9: others 2 and 4 at ranks 1 and 2
         expected = torch.tensor([0, -1, -2]).div(gamma).softmax(0)
@@ -80,10 +72,10 @@ def test_neither_missing_neighbours_nor_the_target_once_more_get_mass():
 @pytest.mark.parametrize("flags", FLAGS, ids=str)
 def test_the_loss_is_its_formula_written_out(flags):
     model, answers = mancar(prior=0.3, growth=1.0, **flags), [4, 20, 9, 2, 7]
-    batch = asked(HISTORIES, answers)
+    batch = with_targets(HISTORIES, answers)
     loss = model.loss(batch)
-    scores = model.step_scores(model.thoughts(batch))[..., 1:]  # (B, S + 1, N)
-    support, shares = model.teach(batch, torch.tensor(answers))
+    scores = model.step_scores(model.reasoning_states(batch))[..., 1:]  # (B, S + 1, N)
+    support, shares = model.teacher(batch, torch.tensor(answers))
     expected = 0.0
     for row, answer in enumerate(answers):
         for step in range(5):
@@ -106,17 +98,17 @@ def test_learning_cuts_histories_before_an_answer_and_sees_nothing_after_it():
     model, history = mancar(cuts=99), [3, 7, 7, 1, 5, 2]
     batch = batch_of([history[:-1], [4, 9]])
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
-    alone = [model.loss(asked([history[:end]], [history[end]])).total for end in range(1, 6)]
-    alone.append(model.loss(asked([[4]], [9])).total)
+    alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
+    alone.append(model.loss(with_targets([[4]], [9])).total)
     torch.testing.assert_close(model.loss(replace(batch, targets=targets)).total, torch.stack(alone).mean())
 
 
 def test_the_item_table_learns_as_input_and_as_output():
     model = mancar(context=False, teacher=False, rescale=False)
-    model.loss(asked([[3, 7]], [4])).total.backward()
+    model.loss(with_targets([[3, 7]], [4])).total.backward()
     assert bool((model.items.weight.grad[1:].abs().amax(1) > 0).all()), "every item is an output, live"
     read = mancar(steps=0, teacher=False)
-    grown = torch.autograd.grad(read.thoughts(batch_of([[3, 7]])).sum(), read.items.weight)[0].abs().amax(1) > 0
+    grown = torch.autograd.grad(read.reasoning_states(batch_of([[3, 7]])).sum(), read.items.weight)[0].abs().amax(1) > 0
     near = set(read.near[[3, 7], :7].flatten().tolist()) - {0}
     assert set(grown.nonzero()[:, 0].tolist()) == near | {3, 7}
 
@@ -127,22 +119,22 @@ def test_context_is_the_neighbours_of_the_last_items_without_a_place():
     assert context.shape == (5, 6)
     assert context[0].tolist() == [*model.near[1, :3].tolist(), *model.near[7, :3].tolist()]
     assert context[3].tolist() == [0] * 6 and context[1].tolist() == [0] * 6  # no items; no neighbours
-    plain = model.thoughts(batch_of(HISTORIES)).detach()
+    plain = model.reasoning_states(batch_of(HISTORIES)).detach()
     model.near = torch.cat([model.near[:, [2, 0, 1]], model.near[:, 3:]], 1)
-    torch.testing.assert_close(model.thoughts(batch_of(HISTORIES)), plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.reasoning_states(batch_of(HISTORIES)), plain, atol=1e-5, rtol=1e-5)
     model.near[1, 0] = 22 if model.near[1, 0] != 22 else 23
-    assert float((model.thoughts(batch_of(HISTORIES)) - plain).detach()[0].abs().max()) > 1e-3
+    assert float((model.reasoning_states(batch_of(HISTORIES)) - plain).detach()[0].abs().max()) > 1e-3
     without = mancar(context=False)
-    before = without.thoughts(batch_of(HISTORIES))
+    before = without.reasoning_states(batch_of(HISTORIES))
     without.near.zero_()
-    assert torch.equal(without.thoughts(batch_of(HISTORIES)), before)
+    assert torch.equal(without.reasoning_states(batch_of(HISTORIES)), before)
 
 
 def test_history_and_context_look_both_ways_and_nobody_at_padding_or_at_later_thoughts():
     model, batch = mancar(triggers=2, neighbours=3), batch_of(HISTORIES)
     beside = model.context(batch) > 0
     with seqlab.watch(model, "attention") as trace:
-        model.thoughts(batch)
+        model.reasoning_states(batch)
     weights = trace["attention"].values  # of the last pass: (layer, B, H, T + C + S, T + C + S)
     assert weights.shape == (2, 5, 2, 7 + 6 + 4, 7 + 6 + 4)
     real = torch.cat([batch.items > 0, beside], 1)
@@ -159,28 +151,17 @@ def test_history_and_context_look_both_ways_and_nobody_at_padding_or_at_later_th
 
 def test_a_thought_is_brought_to_the_norm_of_items_scaled_by_phi():
     model, batch = mancar(steps=1, context=False), batch_of(HISTORIES[:3])
-    states, fed = model.thoughts(batch), []
+    states, fed = model.reasoning_states(batch), []
     model.blocks[0].before_attention.register_forward_hook(lambda _, inputs, __: fed.append(inputs[0]))
-    model.thoughts(batch)
+    model.reasoning_states(batch)
     norm = model.items.weight[1:].norm(dim=1).mean() * 4  # items are read times sqrt(dim)
     expected = model.phi * states[:, 0] / states[:, 0].norm(dim=1, keepdim=True) * norm + model.reason[0]
     torch.testing.assert_close(fed[-1][:, 0], expected)
     plain = mancar(steps=1, context=False, rescale=False)
-    states, fed = plain.thoughts(batch), []
+    states, fed = plain.reasoning_states(batch), []
     plain.blocks[0].before_attention.register_forward_hook(lambda _, inputs, __: fed.append(inputs[0]))
-    plain.thoughts(batch)
+    plain.reasoning_states(batch)
     torch.testing.assert_close(fed[-1][:, 0], states[:, 0] + plain.reason[0])
-
-
-@pytest.mark.parametrize("epsilon", [0.0, 0.3])
-def test_neither_padding_nor_company_changes_a_score(epsilon):
-    model = mancar(epsilon=epsilon)
-    together = model.score(batch_of(HISTORIES))
-    assert together.isfinite().all()
-    torch.testing.assert_close(model.score(batch_of(HISTORIES, width=8)), together, atol=1e-4, rtol=1e-4)
-    for row, history in enumerate(HISTORIES):
-        alone = model.score(batch_of([history], width=1))[0]
-        torch.testing.assert_close(alone, together[row], atol=1e-4, rtol=1e-4)
 
 
 def crowd():
@@ -189,7 +170,7 @@ def crowd():
 
 def middling(model, batch):
     """An epsilon at which users stop at different steps, and where they stop: by all steps, one by one."""
-    scores = model.step_scores(model.thoughts(batch))[..., 1:]
+    scores = model.step_scores(model.reasoning_states(batch))[..., 1:]
     p = (scores / model.temperatures[:, None]).softmax(-1).double()
     moved = (p[:, :-1] * (p[:, :-1] / p[:, 1:]).log()).sum(-1)
     values = moved.detach().flatten().sort().values
@@ -202,7 +183,7 @@ def test_who_stops_has_the_scores_of_the_step_chosen_from_all_steps(watched):
     model, batch = mancar(growth=0.0), crowd()  # equal temperatures: it is the states that differ
     epsilon, stops = middling(model, batch)
     assert len(stops.unique()) >= 3
-    every = model.step_scores(model.thoughts(batch))
+    every = model.step_scores(model.reasoning_states(batch))
     model.epsilon.fill_(epsilon)
     if watched:
         with seqlab.watch(model) as trace:
@@ -211,7 +192,7 @@ def test_who_stops_has_the_scores_of_the_step_chosen_from_all_steps(watched):
     else:
         found = model.score(batch)
     torch.testing.assert_close(found, every[torch.arange(40), stops], atol=1e-4, rtol=1e-4)
-    assert torch.equal(model.thoughts(batch), mancar(growth=0.0).thoughts(batch)), (
+    assert torch.equal(model.reasoning_states(batch), mancar(growth=0.0).reasoning_states(batch)), (
         "thoughts are all there whatever epsilon is"
     )
 
@@ -237,10 +218,10 @@ def test_who_has_stopped_costs_nothing_more():
 
 def test_another_users_thought_changes_the_steps_after_it_and_the_ranking():
     model, batch = mancar(), batch_of(HISTORIES)
-    plain = model.thoughts(batch)
+    plain = model.reasoning_states(batch)
     for step in range(5):
-        with seqlab.patch(model, {f"thought.{step}": lambda state: state.roll(1, 0)}):
-            changed = model.thoughts(batch)
+        with seqlab.patch(model, {f"step_taps.{step}": lambda state: state.roll(1, 0)}):
+            changed = model.reasoning_states(batch)
             assert float((model.score(batch) - plain[:, -1] @ model.items.weight.T).detach().abs().amax(1).min()) > 1e-4
         assert torch.equal(changed[:, :step], plain[:, :step])
         assert float((changed - plain).detach()[:, step:].abs().amax(2).min()) > 1e-4
@@ -248,11 +229,11 @@ def test_another_users_thought_changes_the_steps_after_it_and_the_ranking():
 
 def test_fewer_steps_are_the_first_of_all_and_more_are_refused():
     model, batch = mancar(), batch_of(HISTORIES)
-    torch.testing.assert_close(model.thoughts(batch, 2), model.thoughts(batch)[:, :3])
-    assert mancar(steps=0).thoughts(batch).shape == (5, 1, 16)
-    assert mancar(steps=0).loss(asked(HISTORIES, [1, 2, 3, 4, 5])).total.isfinite()
+    torch.testing.assert_close(model.reasoning_states(batch, 2), model.reasoning_states(batch)[:, :3])
+    assert mancar(steps=0).reasoning_states(batch).shape == (5, 1, 16)
+    assert mancar(steps=0).loss(with_targets(HISTORIES, [1, 2, 3, 4, 5])).total.isfinite()
     with pytest.raises(ValueError, match="built for 4 steps"):
-        model.thoughts(batch, 5)
+        model.reasoning_states(batch, 5)
 
 
 def prepared(histories, **settings):
@@ -300,7 +281,7 @@ def test_who_stops_in_the_batch_is_who_the_table_of_steps_says(tmp_path):
 
 
 def test_half_precision_learns_and_stops_nearly_the_same():
-    model, batch = mancar(scale=0.1), asked([one or [1] for one in HISTORIES], [4, 9, 17, 3, 22])
+    model, batch = mancar(scale=0.1), with_targets([one or [1] for one in HISTORIES], [4, 9, 17, 3, 22])
     whole = float(model.loss(batch).total.detach())
     with torch.autocast("cpu", torch.bfloat16):
         half = model.loss(batch).total
@@ -317,7 +298,7 @@ def test_half_precision_learns_and_stops_nearly_the_same():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_a_gpu_answers_and_learns_the_same():
-    model, batch = mancar(), asked([one or [1] for one in HISTORIES], [4, 9, 17, 3, 22])
+    model, batch = mancar(), with_targets([one or [1] for one in HISTORIES], [4, 9, 17, 3, 22])
     score, loss = model.score(batch), model.loss(batch).total
     model, batch = model.cuda(), batch.to("cuda")
     torch.testing.assert_close(model.score(batch).cpu(), score, atol=1e-4, rtol=1e-4)

@@ -14,22 +14,15 @@ from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.items import vectors as item_vectors
 from seqlab.models.semantic_ids.recgpt import Config, RecGPT
-from seqlab.runs import store
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.fsq import FSQ
 from seqlab.training import fit
-from tests.synthetic import batch_of, chain_histories, log_of
+from tests.synthetic import batch_of, chain_histories, enlarged, log_of, random_book, with_targets
 
 torch.set_num_threads(1)
 
 HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10], []]
 ITEMS, LEVELS = 40, (5, 4, 5)
-
-
-def book(seed=0, items=ITEMS, sizes=LEVELS):
-    """Random tuples, a few of them equal."""
-    generator = torch.Generator().manual_seed(seed)
-    return CodeBook(torch.stack([torch.randint(size, (items + 1,), generator=generator) for size in sizes], 1), sizes)
 
 
 def vectors(items=ITEMS, dim=12):
@@ -41,29 +34,11 @@ def recgpt(items=ITEMS, **settings):
     torch.manual_seed(0)
     sizes = {"dim": 16, "layers": 2, "heads": 2, "max_length": 8, "dropout": 0.0, "levels": LEVELS, "chunk": 4}
     model = RecGPT(Config(**(sizes | settings)), items)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    model.ids.assign(book(items=items))
+    enlarged(model)
+    model.ids.assign(random_book(items=items, sizes=LEVELS))
     if model.dense:
-        model.cut(vectors(items))
+        model.set_chunks(vectors(items))
     return model.eval()
-
-
-def asked(history, item):
-    """One history and its answer, as evaluation would ask."""
-    batch = batch_of([history])
-    targets = torch.zeros_like(batch.items)
-    targets[0, max(len(history) - 1, 0)] = item
-    return replace(batch, targets=targets)
-
-
-@torch.no_grad()
-def test_a_score_is_minus_the_loss_of_that_answer():
-    model = recgpt()
-    scores = model.score(batch_of(HISTORIES))
-    for row, history in enumerate(HISTORIES[:3]):
-        for item in range(1, ITEMS + 1, 3):
-            assert float(scores[row, item]) == pytest.approx(-float(model.loss(asked(history, item)).total), abs=2e-5)
 
 
 @torch.no_grad()
@@ -110,8 +85,8 @@ def test_a_wide_beam_is_exact_and_a_narrow_one_finds_legal_tuples_with_their_own
 def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
     model, history = recgpt(), [3, 7, 7, 1, 5, 2]
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
-    alone = [model.loss(asked(history[:end], history[end])).total for end in range(1, 6)]
-    alone.append(model.loss(asked([4], 9)).total)
+    alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
+    alone.append(model.loss(with_targets([[4]], [9])).total)
     loss = model.loss(replace(batch_of([history[:-1], [4, 9]]), targets=targets))
     torch.testing.assert_close(loss.total, torch.stack(alone).mean())
     torch.testing.assert_close(sum(loss.parts.values()), loss.total)
@@ -132,28 +107,6 @@ def test_the_codes_of_an_item_see_one_another_and_none_of_a_later_item():
     model.ids.assign(CodeBook(codes, LEVELS))
     difference = (model.encode(batch) - before).abs().amax(-1)[0]  # (T, C)
     assert float(difference[:3].max()) == 0 and float(difference[3:].min()) > 1e-4
-
-
-@torch.no_grad()
-def test_neither_padding_nor_company_changes_a_score():
-    model = recgpt()
-    together = model.score(batch_of(HISTORIES))
-    assert together[:, 1:].isfinite().all()
-    torch.testing.assert_close(model.score(batch_of(HISTORIES, width=8)), together, atol=1e-5, rtol=1e-5)
-    for row, history in enumerate(HISTORIES):
-        alone = model.score(batch_of([history], width=1))[0]
-        torch.testing.assert_close(alone, together[row], atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_items_with_equal_tuples_can_all_be_recommended():
-    model = recgpt(dense=False)
-    codes = model.ids.codes.clone()
-    codes[30] = codes[12]
-    model.ids.assign(CodeBook(codes, LEVELS))
-    scores = model.score(batch_of(HISTORIES))
-    assert torch.equal(scores[:, 30], scores[:, 12])
-    assert (model.recommend(batch_of(HISTORIES), ITEMS).items == 30).sum(1).tolist() == [1, 1, 1, 1]
 
 
 @torch.no_grad()
@@ -179,20 +132,20 @@ def test_a_chunk_holds_the_numbers_its_code_was_made_of():
     model = recgpt(levels=(25, 25, 25), resolve="none")
     codes = torch.from_numpy(np.vstack([np.zeros((1, 3), int), tokenizer.encode(X)]))
     model.ids.assign(CodeBook(codes, (25, 25, 25)))
-    model.cut(X)
+    model.set_chunks(X)
     same = tokenizer.network_.quantise(model.chunks[1:].mT.flatten(1))[1]  # dealt out, and put together again
     assert torch.equal(same, codes[1:])
     indexed_model = RecGPT(Config(levels=(25, 25, 25, 2), chunk=4, dim=16, heads=2, resolve="index"), ITEMS)
-    indexed_model.cut(X)
+    indexed_model.set_chunks(X)
     assert torch.equal(indexed_model.chunks[:, :3], model.chunks)
     assert not indexed_model.chunks[:, 3].any()  # the index is no part of the vector
 
 
 def test_vectors_that_do_not_fit_say_what_to_set():
     with pytest.raises(ValueError, match="vectors of 13 numbers do not fit 3 slots of 4; set chunk=5"):
-        recgpt().cut(vectors(dim=13))
+        recgpt().set_chunks(vectors(dim=13))
     with pytest.raises(ValueError, match="40 item vectors are needed"):
-        recgpt().cut(vectors(items=39))
+        recgpt().set_chunks(vectors(items=39))
 
 
 @torch.no_grad()
@@ -249,32 +202,11 @@ def test_the_length_of_a_vector_of_words_says_nothing(monkeypatch):
     assert len(one.ids.codes[1:].unique(dim=0)) > 1 and bool(one.chunks[1:].any())
 
 
-def test_codes_and_chunks_are_made_from_training_events_alone():
-    histories = chain_histories(3, users=60)
-    answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
-    trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
-    made = [prepared(leave_one_out(log_of(rows, repeats=True))) for rows in (histories, answers, trained)]
-    assert made[0].ids.book.vectors == "collaborative"  # there are no words
-    for name in ("ids.codes", "chunks"):
-        one, same, other = (model.state_dict()[name] for model in made)
-        assert torch.equal(one, same) and not torch.equal(one, other)
-        assert bool(one[1:].any())
-
-
 def test_what_was_adopted_is_not_made_again():
     model, split = recgpt(items=24), titled(chain_histories(3, users=40), lambda item: "wood")
     codes, chunks = model.ids.codes.clone(), model.chunks.clone()
     fit.prepare(model, split)
     assert torch.equal(model.ids.codes, codes) and torch.equal(model.chunks, chunks)
-
-
-@torch.no_grad()
-def test_codes_and_chunks_travel_with_the_model(tmp_path):
-    model, batch = recgpt(), batch_of(HISTORIES)
-    store.save(model, tmp_path, "recgpt", ITEMS)
-    again = store.load(tmp_path)
-    assert torch.equal(again.score(batch), model.score(batch))
-    assert torch.equal(decoding.generate(again, batch).node, decoding.generate(model, batch).node)
 
 
 @torch.no_grad()
@@ -287,14 +219,7 @@ def test_a_watched_model_answers_the_same_and_shows_its_slots():
     torch.testing.assert_close(trace["codes"].values.exp().sum(-1), torch.ones(4, 3))
 
 
-def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do():
-    model = models.build("recgpt", ITEMS, {"levels": LEVELS})
-    with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
-        model.recommend(batch_of(HISTORIES), 5)
-    with pytest.raises(ValueError, match="set levels=5,4,7"):
-        model.ids.assign(book(sizes=(5, 4, 7)))
-    with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
-        model.ids.assign(book(items=39))
+def test_a_grid_with_more_codes_than_the_levels_is_refused():
     split = leave_one_out(log_of(chain_histories(3, users=60), repeats=True))
     with pytest.raises(ValueError, match="set levels=30,30"):
         prepared(split, levels=(20, 20))

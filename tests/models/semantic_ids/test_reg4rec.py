@@ -6,14 +6,11 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import decoding, models
-from seqlab.datasets import leave_one_out
+from seqlab import decoding
 from seqlab.models.semantic_ids.reg4rec import Config, REG4Rec
-from seqlab.runs.store import load, save
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.lattice import Lattice
-from seqlab.training.fit import prepare
-from tests.synthetic import batch_of, chain_histories, log_of
+from tests.synthetic import batch_of, random_book, with_targets
 
 torch.set_num_threads(1)
 
@@ -24,15 +21,9 @@ ORDERS = ["confidence", "random", "fixed"]
 every_order = pytest.mark.parametrize("order", ORDERS)
 
 
-def book(seed=0, items=ITEMS, sizes=LEVELS):
-    """Random tuples, a few of them equal."""
-    generator = torch.Generator().manual_seed(seed)
-    return CodeBook(torch.stack([torch.randint(size, (items + 1,), generator=generator) for size in sizes], 1), sizes)
-
-
 def reg4rec(codes=None, **settings):
     """A small model whose matrices are large enough for every token to matter, more than any bias does."""
-    codes = codes or book()
+    codes = codes or random_book(sizes=LEVELS)
     torch.manual_seed(0)
     sizes = {"dim": 16, "layers": 1, "heads": 2, "max_length": 8, "dropout": 0.0, "temperature": 2.0}
     model = REG4Rec(Config(**(sizes | {"levels": codes.sizes} | settings)), codes.n_items)
@@ -45,13 +36,6 @@ def reg4rec(codes=None, **settings):
 
 def states(model, batch):
     return batch.last(model.states(batch)).detach()
-
-
-def asked(history, item):
-    batch = batch_of([history])
-    targets = torch.zeros_like(batch.items)
-    targets[0, max(len(history) - 1, 0)] = item
-    return replace(batch, targets=targets)
 
 
 class Ordered:
@@ -79,7 +63,7 @@ class Ordered:
 
 
 def test_the_lattice_knows_what_items_allow_in_every_order():
-    codes = book(items=15, sizes=(3, 2, 3)).codes
+    codes = random_book(items=15, sizes=(3, 2, 3)).codes
     lattice, items = Lattice(codes, 3), codes[1:]
     seen = {}
 
@@ -102,9 +86,9 @@ def test_the_lattice_knows_what_items_allow_in_every_order():
 
 @every_order
 def test_steps_from_the_cache_score_as_the_training_pass_does(order):
-    model, codes = reg4rec(order=order), book(seed=1).codes[1:]
+    model, codes = reg4rec(order=order), random_book(seed=1, sizes=LEVELS).codes[1:]
     state = states(model, batch_of(HISTORIES)).repeat_interleave(10, 0)
-    walked, slots, total = model.follow(state, codes)
+    walked, slots, total = model.rollout(state, codes)
     assert torch.equal(walked, codes)
     assert slots.sort(1).values.eq(torch.arange(3)).all()
     log_p = model.teacher_forcing(state, codes, slots)  # (M, S, C, K)
@@ -115,7 +99,7 @@ def test_steps_from_the_cache_score_as_the_training_pass_does(order):
 def test_confidence_fills_in_the_open_slot_it_is_surest_of():
     model = reg4rec()
     state = states(model, batch_of(HISTORIES)).repeat_interleave(10, 0)
-    codes, slots, _ = model.follow(state, book(seed=1).codes[1:])
+    codes, slots, _ = model.rollout(state, random_book(seed=1, sizes=LEVELS).codes[1:])
     sure = model.teacher_forcing(state, codes, slots).detach().amax(-1)  # (M, S, C)
     for row in range(len(codes)):
         opened = {0, 1, 2}
@@ -155,22 +139,9 @@ def test_whatever_the_order_the_probabilities_of_all_tuples_sum_to_one(order):
     torch.testing.assert_close(decoding.scores(model, batch_of(HISTORIES)).exp().sum(1), torch.ones(4))
 
 
-@every_order
-def test_neither_padding_nor_company_changes_a_path(order):
-    model = reg4rec(order=order, prune=0.4)
-    together, exact = model.recommend(batch_of(HISTORIES), 5), decoding.scores(model, batch_of(HISTORIES))
-    torch.testing.assert_close(decoding.scores(model, batch_of(HISTORIES, width=8)), exact, atol=1e-5, rtol=1e-5)
-    for row, history in enumerate(HISTORIES):
-        alone = model.recommend(batch_of([history], width=8), 5)
-        assert torch.equal(alone.items[0], together.items[row])
-        torch.testing.assert_close(
-            decoding.scores(model, batch_of([history], width=1))[0], exact[row], atol=1e-5, rtol=1e-5
-        )
-
-
 @pytest.mark.parametrize("order", ["confidence", "fixed"])
 def test_the_loss_asks_every_open_slot_or_in_a_fixed_order_the_next(order):
-    model, batch = reg4rec(order=order), asked([3, 7, 7, 1], 9)
+    model, batch = reg4rec(order=order), with_targets([[3, 7, 7, 1]], [9])
     truth, state = model.ids.codes[9], states(model, batch)
     torch.manual_seed(5)
     loss = model.loss(batch)
@@ -189,8 +160,8 @@ def test_the_loss_asks_every_open_slot_or_in_a_fixed_order_the_next(order):
 def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
     model, history = reg4rec(order="fixed"), [3, 7, 7, 1, 5, 2]
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
-    alone = [model.loss(asked(history[:end], history[end])).total for end in range(1, 6)]
-    alone.append(model.loss(asked([4], 9)).total)
+    alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
+    alone.append(model.loss(with_targets([[4]], [9])).total)
     batch = replace(batch_of([history[:-1], [4, 9]]), targets=targets)
     torch.testing.assert_close(model.loss(batch).total, torch.stack(alone).mean())
 
@@ -221,7 +192,7 @@ def test_pruning_drops_what_agrees_least_with_the_first_step_and_says_whom_it_lo
     assert not torch.equal(found.beams.codes, reg4rec(prune=0.0).paths(batch, 4).beams.codes)
     for item in range(1, ITEMS + 1):
         codes = model.ids.codes[item]
-        lost = found.lost(codes.expand(4, -1))
+        lost = found.pruned_at(codes.expand(4, -1))
         by_hand = [
             [any(all(a in (-1, b) for a, b in zip(path, codes.tolist(), strict=True)) for path in step[user].tolist())
              for step in found.pruned] for user in range(4)
@@ -254,7 +225,7 @@ def test_the_preference_term_alone_makes_rewarded_paths_come_more_often():
     batch.targets[torch.arange(3), batch.lengths - 1] = torch.tensor([12, 3, 30])
     rewards = []
     for _ in range(50):
-        preference, reward = model._prefer(batch, model.states(batch)[batch.targets > 0], batch.targets > 0)
+        preference, reward = model._policy_gradient(batch, model.states(batch)[batch.targets > 0], batch.targets > 0)
         model.zero_grad()
         preference.backward()
         with torch.no_grad():
@@ -267,12 +238,12 @@ def test_the_preference_term_alone_makes_rewarded_paths_come_more_often():
 
 
 def test_drawn_paths_come_as_often_as_the_model_says():
-    model = reg4rec(book(sizes=(2, 3)))
+    model = reg4rec(random_book(sizes=(2, 3)))
     state = states(model, batch_of([[3, 7]])).expand(4000, -1)
     torch.manual_seed(0)
-    codes = model.follow(state)[0]
+    codes = model.rollout(state)[0]
     for one in torch.cartesian_prod(torch.arange(2), torch.arange(3)):
-        expected = float(model.follow(state[:1], one[None])[2].detach().exp())
+        expected = float(model.rollout(state[:1], one[None])[2].detach().exp())
         assert float((codes == one).all(1).float().mean()) == pytest.approx(expected, abs=0.03)
 
 
@@ -283,60 +254,17 @@ def test_codes_that_a_slot_does_not_have_get_no_probability():
         assert bool(log_p[:, slot, size:].eq(-torch.inf).all()) and bool(log_p[:, slot, :size].isfinite().all())
 
 
-def test_a_watched_model_answers_the_same_and_shows_beams_and_orders():
+def test_a_share_of_candidates_beyond_all_of_them_is_refused():
+    with pytest.raises(ValueError, match=r"prune=1\.0 is no share"):
+        reg4rec(prune=1.0).recommend(batch_of(HISTORIES), 3)
+
+
+def test_a_watched_search_records_the_orders_and_the_attention_of_paths():
     model, batch = reg4rec(), batch_of(HISTORIES)
     found = model.paths(batch, 20)
     with seqlab.watch(model) as trace:
-        watched = model.recommend(batch, 7)
-    torch.testing.assert_close(watched.scores, found.beams.items(7)[1])
-    assert trace["beam"].values.shape == (4, 3, 20)
-    torch.testing.assert_close(trace["beam"].values[:, 2], found.beams.scores)
+        model.recommend(batch, 7)
     assert torch.equal(trace["order"].values.long(), found.order)
     weights = trace["written path attention"].values  # of the last step
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert weights.shape[-1] == 3  # the state and two codes, nothing else
-
-
-def test_codes_travel_with_the_model_and_new_ones_are_noticed(tmp_path):
-    model, batch = reg4rec(), batch_of(HISTORIES)
-    before = model.recommend(batch, 6)
-    save(model, tmp_path, "reg4rec", ITEMS)
-    again = load(tmp_path)
-    assert torch.equal(again.recommend(batch, 6).items, before.items) and not again.ids.book.ordered
-    model.ids.assign(book(seed=1))
-    again.load_state_dict(model.state_dict())
-    assert torch.equal(again.recommend(batch, 6).items, model.recommend(batch, 6).items)
-    assert not torch.equal(again.recommend(batch, 6).items, before.items)
-
-
-def test_without_codes_or_with_others_than_it_was_built_for_it_says_what_to_do():
-    model = models.build("reg4rec", ITEMS, {"levels": LEVELS})
-    for answer in (model.recommend, lambda batch, _: decoding.scores(model, batch)):
-        with pytest.raises(RuntimeError, match="no codes yet: call prepare"):
-            answer(batch_of(HISTORIES), 5)
-    with pytest.raises(ValueError, match="set levels=5,4,7"):
-        model.ids.assign(book(sizes=(5, 4, 7)))
-    with pytest.raises(ValueError, match=r"39 items .* built for 40 items"):
-        model.ids.assign(book(items=39))
-    with pytest.raises(ValueError, match="set levels=5,4"):
-        model.ids.assign(book(sizes=(5, 4)))
-
-
-@pytest.mark.parametrize("tokenizer", ["parallel_vq", "random_codes"])
-def test_codes_are_made_from_training_events_alone_and_random_ones_from_nothing(tokenizer):
-    histories = chain_histories(3, users=60)
-    answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
-    trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
-    codes = []
-    for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
-        settings = {"tokenizer": tokenizer, "resolve": "none", "levels": (8, 8, 8)}
-        model = models.build("reg4rec", log.n_items, settings)
-        prepare(model, leave_one_out(log))
-        codes.append(model.ids.codes)
-        assert int(model.ids.codes.min()) == 0 and not model.ids.book.ordered
-    assert torch.equal(codes[0], codes[1]) and torch.equal(codes[0], codes[2]) == (tokenizer == "random_codes")
-
-
-def test_a_share_of_candidates_beyond_all_of_them_is_refused():
-    with pytest.raises(ValueError, match=r"prune=1\.0 is no share"):
-        reg4rec(prune=1.0).recommend(batch_of(HISTORIES), 3)

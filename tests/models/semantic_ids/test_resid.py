@@ -8,14 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import seqlab
-from seqlab import decoding, models
+from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.models.semantic_ids import resid
-from seqlab.models.semantic_ids.resid import FAMAE, Config, ReSID, fields, pretrain
-from seqlab.runs import store
-from seqlab.tokenizers import CodeBook
+from seqlab.models.semantic_ids.resid import FAMAE, Config, fields, pretrain
 from seqlab.training import fit
 from tests.synthetic import batch_of, chain_histories, log_of
 
@@ -42,25 +39,6 @@ def famae(items=10, seed=0, met=None):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
-
-
-def generator(**settings):
-    torch.manual_seed(0)
-    sizes = {"dim": 16, "layers": 2, "heads": 2, "max_length": 8, "dropout": 0.0, "levels": LEVELS}
-    model = ReSID(Config(**(sizes | settings)), ITEMS)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    random = torch.Generator().manual_seed(0)
-    codes = [torch.randint(size, (ITEMS + 1,), generator=random) for size in LEVELS]
-    model.ids.assign(CodeBook(torch.stack(codes, 1), LEVELS))
-    return model.eval()
-
-
-def asked(histories, answers):
-    """Histories and the answer to each, as evaluation would ask."""
-    batch = batch_of(histories)
-    targets = torch.zeros_like(batch.items).scatter(1, batch.lengths[:, None] - 1, torch.tensor(answers)[:, None])
-    return replace(batch, targets=targets)
 
 
 # what becomes a field
@@ -108,7 +86,7 @@ def test_one_to_all_fields_of_the_last_item_are_hidden_each_number_as_often():
     model = famae()
     batch = batch_of([[1, 2, 3, 4]] * 2000)
     torch.manual_seed(0)
-    _, _, hide = model.draw(replace(batch, targets=batch.items))
+    _, _, hide = model.mask_fields(replace(batch, targets=batch.items))
     share = torch.bincount(hide.sum(1), minlength=4) / len(hide)
     torch.testing.assert_close(share, torch.tensor([0, 1 / 3, 1 / 3, 1 / 3]), atol=0.03, rtol=0)
     torch.testing.assert_close(hide.float().mean(0), torch.full((3,), 2 / 3), atol=0.03, rtol=0)
@@ -119,7 +97,7 @@ def test_what_is_drawn_is_a_history_and_the_item_that_really_came_next():
     whole = batch_of([items[:-1] for items in histories])
     following = batch_of([items[1:] for items in histories])
     torch.manual_seed(0)
-    items, lengths, _ = famae().draw(replace(whole, targets=following.items))
+    items, lengths, _ = famae().mask_fields(replace(whole, targets=following.items))
     drawn = {tuple(row[:length]) for row, length in zip(items.tolist(), lengths.tolist(), strict=True)}
     assert drawn == {tuple(one[:end]) for one in histories for end in range(2, len(one) + 1)}
     assert bool((items > 0).sum(1).eq(lengths).all())
@@ -160,7 +138,7 @@ def test_the_loss_is_cross_entropy_of_scaled_cosines_over_the_known_values_of_ev
         for field in range(3):
             value = int(model.codes[last, field])
             if hide[row, field] and value:  # item 4 has no shop: nothing to guess
-                rows = model.table.weight[int(model.offsets[field]) + 2 :][: model.met[field]]
+                rows = model.table.weight[int(model.offsets[field]) + 2 :][: model.n_seen[field]]
                 cosines = F.cosine_similarity(states[row], rows, dim=1)
                 total = total - (16**0.5 * cosines).log_softmax(0)[value - 1]
     torch.testing.assert_close(model.field_loss(items, lengths, hide), total / 3)
@@ -211,20 +189,6 @@ def test_pretraining_is_the_same_every_time_and_leaves_random_numbers_alone():
     np.testing.assert_array_equal(one, pretrain(QUICK, split).vectors())
 
 
-def test_codes_are_made_from_training_events_alone():
-    histories = chain_histories(3, users=60)
-    answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
-    trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
-    codes = []
-    for log in (log_of(rows, repeats=True) for rows in (histories, answers, trained)):
-        model = models.build("resid", log.n_items, {"field_epochs": 2, "field_dim": 16})
-        fit.prepare(model, leave_one_out(log))
-        codes.append(model.ids.codes)
-        assert model.ids.book.vectors == "FAMAE"
-        assert len(model.ids.codes[1:].unique(dim=0)) == log.n_items
-    assert torch.equal(codes[0], codes[1]) and not torch.equal(codes[0], codes[2])
-
-
 def prepared(split, **settings):
     model = models.build("resid", split.n_items, {"field_epochs": 2, "field_dim": 16} | settings)
     fit.prepare(model, split)
@@ -270,31 +234,3 @@ def test_an_item_never_trained_on_is_filed_by_its_fields_and_still_has_a_tuple_o
 
 
 # the generator
-
-
-def test_the_loss_is_minus_the_exact_score():
-    model = generator()
-    scores = decoding.scores(model, batch_of(HISTORIES))
-    for item in range(1, ITEMS - 1, 3):
-        answers = [item, item + 1, item + 2]
-        loss = model.loss(asked(HISTORIES[:3], answers))
-        torch.testing.assert_close(loss.total.detach(), -scores[range(3), answers].mean(), atol=2e-5, rtol=0)
-        torch.testing.assert_close(sum(loss.parts.values()), loss.total.detach())
-
-
-def test_a_watched_list_is_the_same_and_shows_the_beam():
-    model, batch = generator(), batch_of(HISTORIES)
-    with seqlab.watch(model) as trace:
-        watched = model.recommend(batch, 7)
-    torch.testing.assert_close(watched.scores, model.recommend(batch, 7).scores)
-    assert trace["beam"].values.shape == (4, 3, 20)
-    torch.testing.assert_close(trace["beam"].values[:, 2], decoding.generate(model, batch).scores)
-
-
-def test_given_codes_stay_and_travel_with_the_model(tmp_path):
-    model, batch = generator(), batch_of(HISTORIES)
-    before = model.ids.codes.clone()
-    fit.prepare(model, leave_one_out(log_of(chain_histories(0, items=ITEMS), repeats=True)))
-    assert torch.equal(model.ids.codes, before)
-    store.save(model, tmp_path, "resid", ITEMS)
-    assert torch.equal(store.load(tmp_path).recommend(batch, 6).items, model.recommend(batch, 6).items)

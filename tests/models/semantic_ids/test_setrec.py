@@ -11,11 +11,11 @@ import seqlab
 from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
-from seqlab.models.semantic_ids.setrec import BETAS, Config, SETRec, sees
+from seqlab.models.semantic_ids.setrec import BETAS, Config, SETRec, attention_mask
 from seqlab.runs import store
 from seqlab.tasks import rank
 from seqlab.training import fit
-from tests.synthetic import batch_of, chain_histories, log_of, random_histories
+from tests.synthetic import batch_of, chain_histories, log_of, random_histories, with_targets
 
 torch.set_num_threads(1)
 
@@ -34,20 +34,13 @@ def setrec(items=ITEMS, **settings):
     factors = random_vectors[::-1].copy()
     factors[COLD - 1] = 0
     if items == ITEMS:
-        model.adopt(random_vectors, factors)
+        model.assign(random_vectors, factors)
     return model.eval()
-
-
-def asked(history, item):
-    batch = batch_of([history])
-    targets = torch.zeros_like(batch.items)
-    targets[0, max(len(history) - 1, 0)] = item
-    return replace(batch, targets=targets)
 
 
 def test_who_sees_whom_is_the_rule_said_token_by_token():
     length, slots, place = 3, 2, torch.tensor([[0, 2], [-1, 1]])
-    seen = sees(length, slots, place)
+    seen = attention_mask(length, slots, place)
     assert seen.shape == (2, 10, 10)
     for row in range(2):
         tokens = [("item", t) for t in range(length) for _ in range(slots)]
@@ -83,8 +76,8 @@ def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
     model, history = setrec(), [3, 7, 7, 1, 5, 2]
     batch = batch_of([history[:-1], [4, 9]])
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
-    alone = [model.loss(asked(history[:end], history[end])).total for end in range(1, 6)]
-    alone.append(model.loss(asked([4], 9)).total)
+    alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
+    alone.append(model.loss(with_targets([[4]], [9])).total)
     torch.testing.assert_close(model.loss(replace(batch, targets=targets)).total, torch.stack(alone).mean())
 
 
@@ -106,13 +99,13 @@ def test_the_loss_is_cross_entropy_of_each_query_over_all_items_and_the_reconstr
 
 def test_what_is_learnt_of_the_next_items_reaches_the_tokenizer():
     model = setrec(alpha=0.0)
-    model.loss(asked([3, 7], 4)).total.backward()
+    model.loss(with_targets([[3, 7]], [4])).total.backward()
     assert all(float(weight.grad.abs().max()) > 0 for weight in (*model.tokenizer.parameters(), model.project.weight))
 
 
 def test_items_share_a_position_and_the_next_item_has_the_one_after():
     model = setrec()
-    model.loss(asked([3, 7], 4)).total.backward()
+    model.loss(with_targets([[3, 7]], [4])).total.backward()
     assert (model.positions.weight.grad.abs().amax(1) > 0).tolist() == [True] * 3 + [False] * 6
 
 
@@ -195,8 +188,8 @@ def test_given_vectors_stay_and_those_that_do_not_fit_are_refused():
     assert torch.equal(model.content, before)
     torch.testing.assert_close(before[1:].square().mean(), torch.tensor(1.0))
     with pytest.raises(ValueError, match="have 9 numbers, the model takes features=7"):
-        model.adopt(np.ones((ITEMS, 9)), random_vectors)
+        model.assign(np.ones((ITEMS, 9)), random_vectors)
     with pytest.raises(ValueError, match="24 item vectors are needed"):
-        model.adopt(random_vectors[:5], random_vectors)
+        model.assign(random_vectors[:5], random_vectors)
     with pytest.raises(RuntimeError, match="no item vectors yet: call prepare"):
         setrec(items=5).score(batch_of([[1]]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def pairs(given: list[str]) -> dict[str, str]:
+def parse_pairs(given: list[str]) -> dict[str, str]:
     """key=value texts as a dict."""
     for text in given:
         if "=" not in text:
@@ -11,7 +11,7 @@ def pairs(given: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in given)
 
 
-def numbers(text: str) -> list[int]:
+def parse_seeds(text: str) -> list[int]:
     """Seeds, 0,1,2."""
     try:
         return [int(number) for number in text.split(",")]
@@ -19,13 +19,13 @@ def numbers(text: str) -> list[int]:
         raise ValueError(f"{text!r} are no seeds; they look like 0,1,2.") from None
 
 
-def grid_of(given: list[str], arms: list[str]) -> dict[str, list[str]]:
+def parse_grid(given: list[str], arms: list[str]) -> dict[str, list[str]]:
     """key=32,64 texts as lists."""
     from seqlab import models as systems
     from seqlab.runtime.settings import field_types, split_values
 
     grid: dict[str, list[str]] = {}
-    for key, text in (pair for one in given for pair in pairs([one]).items()):
+    for key, text in (pair for one in given for pair in parse_pairs([one]).items()):
         if key in grid:
             raise ValueError(f"{key!r} is in the grid twice; all its values stand together, {key}=32,64.")
         for arm in arms:
@@ -33,7 +33,7 @@ def grid_of(given: list[str], arms: list[str]) -> dict[str, list[str]]:
     return grid
 
 
-def joined(words: list[str]) -> list[str]:
+def join_parameter_words(words: list[str]) -> list[str]:
     """`-p name value`, as papermill has it, is `-p name=value` to typer."""
     words, joined = list(words), []
     while words:
