@@ -109,7 +109,7 @@ def teacher_prior(model: nn.Module, history: History, answer: int, step: int) ->
     import pandas as pd
 
     require_reasoning(model)
-    if not hasattr(model, "teach") or not model.config.teacher:
+    if not hasattr(model, "teacher") or not model.config.teacher:
         return None
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     items, shares = model.teacher(batch, torch.tensor([answer], device=batch.items.device))

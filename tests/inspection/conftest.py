@@ -4,7 +4,7 @@ import pytest
 
 from seqlab.datasets import leave_one_out
 from seqlab.inspection import reasoning_steps
-from tests.inspection.reasoning_model import ReasoningModel
+from tests.inspection.small_models import ReasoningModel
 from tests.synthetic import random_log
 
 

@@ -9,7 +9,7 @@ from seqlab.datasets import leave_one_out
 from seqlab.inspection import influence
 from seqlab.inspection.attention import attention_of, has_attention
 from seqlab.training import fit
-from tests.inspection.reasoning_model import history_of_items
+from tests.inspection.small_models import history_of_items
 from tests.synthetic import chain_log, small
 
 torch.set_num_threads(1)

@@ -10,8 +10,7 @@ from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.inspection import influence, patched, patching, tracing_grid
 from seqlab.training.fit import prepare
-from tests.inspection.reasoning_model import history_of_items
-from tests.models.semantic_ids.test_tiger import tiger
+from tests.inspection.small_models import history_of_items, tiger
 from tests.synthetic import chain_log
 
 torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from seqlab.evaluation import metrics
 from seqlab.inspection import reasoning_steps, step_states, stopping
 from seqlab.tasks import next_item, rank
 from seqlab.training import fit
-from tests.inspection.reasoning_model import STEPS, ReasoningModel
+from tests.inspection.small_models import STEPS, ReasoningModel
 from tests.synthetic import random_log, small
 
 torch.set_num_threads(1)

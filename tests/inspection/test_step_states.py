@@ -6,7 +6,7 @@ import torch
 
 from seqlab.datasets.history import history_of
 from seqlab.inspection import step_states
-from tests.inspection.reasoning_model import STEPS
+from tests.inspection.small_models import STEPS
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,7 @@ import torch
 
 from seqlab.evaluation import compare
 from seqlab.inspection import stopping
-from tests.inspection.reasoning_model import STEPS
+from tests.inspection.small_models import STEPS
 from tests.synthetic import stops_by_hand
 
 torch.set_num_threads(1)
