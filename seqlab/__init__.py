@@ -1,6 +1,6 @@
 """seqlab: a lab for seeing how a sequential recommender thinks.
 
-Everything here is imported when it is first used, so that `import seqlab` costs nothing.
+Submodules are imported when they are first used, so `import seqlab` is fast.
 """
 
 from pkgutil import iter_modules
@@ -18,6 +18,6 @@ HOMES = {
     "reports.results": ["record"],
     "reports.render": ["render"],
 }
-"""The names that the package gives, by the module they live in."""
+"""The public names of the package, by the module that defines them."""
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, [one.name for one in iter_modules(__path__)], HOMES)

@@ -1,4 +1,4 @@
-"""What a system may offer, as protocols: the file that an author reads first. Below them, the card of its file."""
+"""The protocols of systems, and the card of a system's file; authors read this file first."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loss:
-    """A training objective: `total` is minimised, `parts` are its named terms (unweighted, detached) for the eye.
+    """A training objective: `total` is minimised; `parts` are its named terms (unweighted, detached) for display.
 
-    `total` is a mean over `count` answers, by which several processes weigh their shares of a batch; None: over all
-    targets of the batch.
+    total: a mean over `count` targets (None: all targets of the batch), by which several processes weight their means.
     """
 
     total: Tensor
@@ -27,10 +26,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best items first: items (B, k) int64, scores (B, k); item 0 with score -inf where fewer than k exist.
+    """The best items first: items (B, k) int64 and scores (B, k); item 0 with score -inf where there are fewer than k.
 
-    No ranking is wider than the catalogue. Equal scores are a tie, in whatever order its items stand.
-    tied: (B, M) the items beyond the list that tie with its last one, 0 = none; None: not known.
+    k is at most the number of items. Items with equal scores tie; their order has no meaning.
+    tied: (B, M) further items that tie with the last one of the list, 0 = none; None: unknown.
     """
 
     items: Tensor
@@ -40,15 +39,15 @@ class Ranking:
 
 @runtime_checkable
 class Recommender(Protocol):
-    """What a system offers. It is an `nn.Module` built as `System(config, n_items)`.
+    """A system: an `nn.Module` that is built as `System(config, n_items)` and recommends items.
 
-    Next to `recommend` it has what its kind needs:
-    `loss(batch) -> Loss` if it is trained by gradient; `calibrate(split, seen_filter) -> None` if something is chosen
-    on validation after that, and kept in buffers; `prepare(split) -> None` if it first learns something from the
-    training part in one look (counts, a graph, a codebook) and keeps it in buffers; `score(batch) -> (B, N + 1)` if
-    it can score the whole catalogue (column 0 is padding; a fresh tensor, which the caller may write to). Systems
-    without `score` are evaluated by their lists: one that fills in `Ranking.tied` need not make a longer list
-    to learn where the tie of the last item ends.
+    Optional methods:
+    `prepare(split) -> None` computes buffers from the training part before training (counts, a graph, a codebook);
+    `loss(batch) -> Loss` is for training by gradient descent;
+    `calibrate(split, seen_filter) -> None` chooses buffers on the validation part after training;
+    `score(batch) -> (B, N + 1)` scores all items (column 0 is padding) in a new tensor, which the caller may modify.
+    A system without `score` is evaluated by its lists. If it fills in `Ranking.tied`, no longer list is made to find
+    where a tie ends.
     """
 
     config: Any
@@ -57,51 +56,48 @@ class Recommender(Protocol):
 
 
 class Decoder(Protocol):
-    """A model about to write the next item's codes for the B users of one batch.
+    """Autoregressive decoding of the next item's codes, for the B users of a batch.
 
-    The state is the model's own affair (its key/value cache); a search only hands it back. Logits are over the whole
-    vocabulary of a level; what is legal is the trie's affair.
+    The state is the model's KV cache; a search passes it on unread. Logits cover the whole vocabulary of a level; the
+    search masks illegal codes.
     """
 
     def start(self) -> tuple[Tensor, Any]:
-        """Logits of the first code (B, 1, K_0), and the state that goes with them."""
+        """Prefill: the logits of the first code (B, 1, K_0), and the state."""
         ...
 
     def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
-        """Beam w of user b continues beam `parent[b, w]` of `state` with `code[b, w]`, both (B, W).
+        """Decode step: beam w of user b extends beam `parent[b, w]` of `state` by `code[b, w]`, both (B, W).
 
-        Returns the logits of the following code (B, W, K) and their state; `state` itself stays as it was.
+        Returns the logits of the next code (B, W, K) and the new state; `state` is not modified.
         """
         ...
 
 
 class Identifiers(Protocol):
-    """What code tuples are legal: those of a catalogue's items, as prefixes with a number (a node); 0 is the empty one.
-
-    A `Trie` keeps it.
-    """
+    """The legal code tuples of a catalogue, as a prefix tree; node 0 is the empty prefix. `Trie` implements it."""
 
     def children(self, node: Tensor, level: int) -> Tensor:
-        """Which codes of `level` continue the prefixes `node` (...): (..., K) bool."""
+        """Whether each code of `level` is legal after the prefixes `node` (...): (..., K) bool."""
         ...
 
     def step(self, node: Tensor, code: Tensor) -> Tensor:
-        """The prefixes `node` (...) continued by legal codes (...): (...)."""
+        """The nodes (...) after extending the prefixes `node` (...) by legal codes (...)."""
         ...
 
 
 class GeneratesCodes(Protocol):
-    """A system that writes an item's codes one after another.
+    """A system that generates the codes of an item one after another.
 
-    config.width: of the beam, at least; config.legal_only, where there is one: whether the probabilities are those
-    among legal codes alone. ids: the `SemanticIds` of the catalogue.
+    config.width: the minimum beam width. config.legal_only (optional): whether probabilities are normalised over legal
+    codes only. ids: the `SemanticIds` of the catalogue.
     """
 
     config: Any
     ids: Any
 
     def decoder(self, batch: Batch) -> Decoder:
-        """The model about to write the next item's codes for these users; the histories are encoded here, once."""
+        """A decoder of the next item's codes for these users; it encodes the histories once."""
         ...
 
 
@@ -186,5 +182,5 @@ class Card:
 
 
 def name_of(model: nn.Module) -> str:
-    """The name of a system is that of its file."""
+    """The name of a system: the name of its file."""
     return type(model).__module__.rpartition(".")[2]

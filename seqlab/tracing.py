@@ -1,7 +1,7 @@
-"""See and change what passes inside a model, without editing it.
+"""Record and replace intermediate tensors of a model, without editing the model.
 
-A model puts a `Tap`, an identity module, at every place worth looking. `watch` records what passes the taps,
-`patch` replaces it. Nobody watching costs one empty loop per tap.
+A model passes a tensor through a `Tap`, an identity module. `watch` records the tensors of the taps, `patch` replaces
+them (activation patching). An unwatched tap costs one empty loop.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ AXES = (
     "query_slot", "key_slot", "query_step", "key_step", "gate", "expert", "interest", "branch", "level", "rank", "item",
     "code", "layer", "pass", "dim",
 )  # fmt: skip
-"""The names an axis may have. `event`: the events of the batch, one by one; `token`: what `Layout` describes; `slot`:
-the codes (or vectors) of one item; `step`: thoughts, or steps of a path; `query_` and `key_`: the two sides of
-attention."""
+"""The names of tensor dimensions. `event`: the events of the batch; `token`: the tokens that `Layout` describes;
+`slot`: the codes (or vectors) of one item; `step`: reasoning steps, or steps of a path; `query_` and `key_`: the two
+sides of attention."""
 
 
 class Tap(nn.Module):
-    """Marks a tensor as worth looking at.
+    """An identity module whose tensor can be recorded (`watch`) and replaced (`patch`).
 
-    `kind` is the name a `Trace` collects it under ("attention", "hidden", "gates"); `axes` names its dimensions, by
-    words of `AXES`, e.g. `"user head query_event key_event"`. Raises `ValueError` for another word.
+    kind: the name under which a `Trace` collects it ("attention", "hidden", "gates"). axes: a name of `AXES` for each
+    dimension, such as "user head query_event key_event"; raises `ValueError` for another name.
     """
 
     def __init__(self, kind: str, axes: str) -> None:
@@ -39,17 +39,17 @@ class Tap(nn.Module):
         self.kind = kind
         self.axes = tuple(axes.split())
         if unknown := [axis for axis in self.axes if axis not in AXES]:
-            raise ValueError(f"no axis is called {unknown[0]!r}; there are: {', '.join(AXES)}.")
+            raise ValueError(f"there is no axis {unknown[0]!r}. There are: {', '.join(AXES)}.")
         self._hooks: list[Callable[[Tensor], Tensor]] = []
 
     @property
     def active(self) -> bool:
-        """Whether anybody watches or patches; a module may take a faster road when nobody does."""
+        """Whether the tap is watched or patched; a module may use a fused kernel when it is not."""
         return bool(self._hooks)
 
     def forward(self, x: Tensor) -> Tensor:
-        for visit in self._hooks:
-            x = visit(x)
+        for hook in self._hooks:
+            x = hook(x)
         return x
 
     def extra_repr(self) -> str:
@@ -61,14 +61,14 @@ KINDS = ("padding", "start", "event", "code", "part", "neighbour", "thought", "q
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What each token is that a model's blocks read, for every row of a batch: all tensors are (B, L).
+    """What each input token of a model represents, for every row of a batch; all tensors are (B, L).
 
-    kind: a place in `KINDS`. An "event" is a whole event; "code" and "part" are one of several tokens of an event (a
-    code, a vector); a "neighbour" is an item that is read beside the history; a "query" stands for the item that is
-    asked for. item: the item that the token tells of, 0 = none. slot: which of the tokens of one event, or of the
-    thoughts or queries, from 0; -1 where there is but one. position: the event of the batch that the token belongs to,
-    from 0; -1 = none. readout: whether the recommendation is made of the token's state (bool; all False where another
-    part of the model makes it).
+    kind: an index of `KINDS`. An "event" token is a whole event; a "code" or "part" token is one of several tokens of
+    an event (a code, a vector); a "neighbour" is an item beside the history; a "query" stands for the item to predict.
+    item: the item of the token, 0 = none. slot: the index among the tokens of one event, or among the thoughts or
+    queries, from 0; -1 for a single one. position: the event of the batch that the token belongs to, from 0; -1 = none.
+    readout: whether the prediction is computed from the state of this token (bool; all False if another part of the
+    model predicts).
     """
 
     item: Tensor
@@ -79,7 +79,7 @@ class Layout:
 
     @classmethod
     def of_events(cls, items: Tensor, parts: int = 1, kind: str = "event") -> Layout:
-        """Events (B, T), right-padded, each as so many tokens in a row; the tokens of the last event answer."""
+        """Right-padded events (B, T), each as `parts` consecutive tokens; the last event is the readout."""
         users, length = items.shape
         position = torch.arange(length, device=items.device).expand(users, -1)
         last = ((items > 0).sum(1, keepdim=True) - 1).clamp(min=0)
@@ -91,9 +91,9 @@ class Layout:
 
     @classmethod
     def of_tokens(cls, items: Tensor, kind: str, readout: bool = False, empty: str | None = None) -> Layout:
-        """Tokens (B, L) that belong to no event, with the items that they tell of (0 = none).
+        """Tokens (B, L) that belong to no event, with their items (0 = none).
 
-        empty: the kind of those that tell of none (None: the same).
+        empty: the kind of the tokens without an item (None: `kind`).
         """
         kinds = torch.where(items > 0, KINDS.index(kind), KINDS.index(empty or kind))
         width = items.shape[1]
@@ -102,34 +102,34 @@ class Layout:
         return cls(items, slot.expand_as(items), kinds, none, torch.full_like(items, readout, dtype=torch.bool))
 
     def concat(self, other: Layout) -> Layout:
-        """These tokens and others behind them."""
+        """These tokens followed by others, along L."""
         return Layout(*(torch.cat([getattr(one, field.name) for one in (self, other)], 1) for field in fields(self)))
 
     def truncate(self, length: int) -> Layout:
-        """The first `length` tokens; if the one that readout is cut off, the last one left readout."""
+        """The first `length` tokens; if the readout is cut off, the last remaining token becomes the readout."""
         cut = self.select(torch.arange(min(length, len(self)), device=self.item.device))
         lost = self.readout.any(1) & ~cut.readout.any(1)  # (B,)
         last = torch.arange(len(cut), device=lost.device) == len(cut) - 1
         return replace(cut, readout=cut.readout | (lost[:, None] & last))
 
     def select(self, tokens: Tensor) -> Layout:
-        """These tokens of every row, by place (L',)."""
+        """The tokens with these indices (L',), of every row."""
         return Layout(*(getattr(self, field.name)[:, tokens] for field in fields(self)))
 
     def cpu(self) -> Layout:
-        """The same on the CPU."""
+        """A copy on the CPU."""
         return Layout(*(getattr(self, field.name).cpu() for field in fields(self)))
 
     def __len__(self) -> int:
-        """L, the tokens of a row."""
+        """L, the number of tokens per row."""
         return self.item.shape[1]
 
     def labels(self, titles: Sequence[str], row: int = 0) -> list[str]:
-        """What to call the tokens of one row: titles (N + 1) by item."""
-        words, columns = [], (self.item, self.slot, self.kind)
+        """A label for each token of one row; titles: (N + 1), by item."""
+        labels, columns = [], (self.item, self.slot, self.kind)
         for item, slot, kind in zip(*(column[row].tolist() for column in columns), strict=True):
             number = "" if slot < 0 else f" {slot + 1}"
-            words.append({
+            labels.append({
                 "event": titles[item],
                 "code": f"{titles[item]} · code{number}",
                 "part": f"{titles[item]} · part{number}",
@@ -137,14 +137,14 @@ class Layout:
                 "thought": f"thought{number}",
                 "query": f"next item?{number and f' · part{number}'}",
             }.get(KINDS[kind], KINDS[kind]))  # fmt: skip
-        return words
+        return labels
 
 
 class Record:
-    """What passed the taps of one kind during the last forward pass.
+    """The tensors of all taps of one kind in the last forward pass.
 
-    `values` has the taps' own axes; with more than one tap it has a leading axis `layer`, one entry per tap in the
-    order of the forward pass. `taps` names the modules behind the layers.
+    values: a tensor with the axes of the tap; of several taps, stacked along a leading axis `layer` in the order of the
+    forward pass. taps: the module path of each tap.
     """
 
     def __init__(self, kind: str, axes: tuple[str, ...], values: Tensor, taps: tuple[str, ...]) -> None:
@@ -155,7 +155,7 @@ class Record:
         return f"Record({self.kind}: {shape})"
 
     def frame(self) -> pd.DataFrame:
-        """A tidy table: one column per axis holding the index along it (from 0), and `value`."""
+        """A tidy table: one column per axis with the index along it (from 0), and `value`."""
         import pandas as pd
 
         index = pd.MultiIndex.from_product([range(size) for size in self.values.shape], names=list(self.axes))
@@ -163,22 +163,22 @@ class Record:
 
 
 class Trace(Mapping[str, Record]):
-    """The records of one watched forward pass, by kind ("attention") or by the tap's own name ("blocks.0.tap")."""
+    """The records of one watched forward pass, by kind ("attention") or by module path ("blocks.0.tap")."""
 
     def __init__(self) -> None:
-        self._passed: dict[str, tuple[Tap, Tensor]] = {}
+        self._recorded: dict[str, tuple[Tap, Tensor]] = {}
 
-    def _write(self, name: str, tap: Tap, value: Tensor) -> None:
-        self._passed.pop(name, None)  # the order of the last forward pass
-        self._passed[name] = (tap, value.detach().float().cpu())
+    def _record(self, name: str, tap: Tap, value: Tensor) -> None:
+        self._recorded.pop(name, None)  # keep the order of the last forward pass
+        self._recorded[name] = (tap, value.detach().float().cpu())
 
     def __getitem__(self, key: str) -> Record:
-        if key in self._passed:
-            tap, value = self._passed[key]
+        if key in self._recorded:
+            tap, value = self._recorded[key]
             return Record(tap.kind, tap.axes, value, (key,))
-        found = {name: (tap, value) for name, (tap, value) in self._passed.items() if tap.kind == key}
+        found = {name: (tap, value) for name, (tap, value) in self._recorded.items() if tap.kind == key}
         if not found:
-            raise KeyError(f"nothing of kind {key!r} passed; this model showed: {', '.join(self) or 'nothing'}")
+            raise KeyError(f"nothing of kind {key!r} was recorded. Recorded: {', '.join(self) or 'nothing'}")
         names = tuple(found)
         first = found[names[0]][0]
         values = [value for _, value in found.values()]
@@ -187,7 +187,7 @@ class Trace(Mapping[str, Record]):
         return Record(key, ("layer", *first.axes), torch.stack(values), names)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(tap.kind for tap, _ in self._passed.values()))
+        return iter(dict.fromkeys(tap.kind for tap, _ in self._recorded.values()))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -197,45 +197,45 @@ class Trace(Mapping[str, Record]):
 
 
 def taps(model: nn.Module) -> dict[str, Tap]:
-    """Every tap of a model by its module path, the name that `watch` and `patch` know it by."""
+    """Every tap of a model, by its module path."""
     return {name: module for name, module in model.named_modules() if isinstance(module, Tap)}
 
 
 @contextmanager
 def watch(model: nn.Module, *kinds: str) -> Iterator[Trace]:
-    """Record what passes the taps of `model` (of these kinds only, when any are named) while the block runs.
+    """Record the tensors at the taps of `model` (of these kinds; none: of all kinds) while the block runs.
 
-    The trace holds the last forward pass: copies on the CPU in float32.
+    The trace holds float32 copies on the CPU of the last forward pass.
     """
     trace, undo = Trace(), []
     for name, tap in taps(model).items():
         if kinds and tap.kind not in kinds:
             continue
 
-        def see(x: Tensor, name: str = name, tap: Tap = tap) -> Tensor:
-            trace._write(name, tap, x)
+        def record(x: Tensor, name: str = name, tap: Tap = tap) -> Tensor:
+            trace._record(name, tap, x)
             return x
 
-        tap._hooks.append(see)
-        undo.append((tap, see))
+        tap._hooks.append(record)
+        undo.append((tap, record))
     try:
         yield trace
     finally:
-        for tap, see in undo:
-            tap._hooks.remove(see)
+        for tap, record in undo:
+            tap._hooks.remove(record)
 
 
 @contextmanager
 def patch(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """Replace what passes a tap while the block runs: activation patching.
+    """Replace the tensors at taps while the block runs (activation patching).
 
-    `changes` maps a tap's name (see `taps`) to a function from the tensor that arrives to the one that goes on.
-    Patches see a tap before the watchers do, so a trace shows the patched value. Raises `KeyError` for an unknown tap.
+    changes: by module path (see `taps`), a function from the tensor to its replacement. A trace records the replaced
+    tensor. Raises `KeyError` for an unknown tap.
     """
     known, undo = taps(model), []
     for name in changes:
         if name not in known:
-            raise KeyError(f"no tap is called {name!r}; this model has: {', '.join(known) or 'none'}")
+            raise KeyError(f"there is no tap {name!r}. This model has: {', '.join(known) or 'none'}")
     for name, change in changes.items():
         known[name]._hooks.insert(0, change)
         undo.append((known[name], change))

@@ -1,4 +1,4 @@
-"""Small logs, histories and batches that tests share; all are made from their arguments alone."""
+"""Small synthetic logs, histories and batches for tests, determined by their arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Histories = list[list[int]]
 
 
 def log_of(histories: Histories, times: list[list[float]] | None = None, **options) -> InteractionLog:
-    """User 1, 2, .. met these items; without times, one event per second."""
+    """Users 1, 2, .. with these items; without times, one event per second."""
     rows = [
         (user, item, float(position) if times is None else times[user - 1][position])
         for user, items in enumerate(histories, 1)
@@ -27,14 +27,14 @@ def log_of(histories: Histories, times: list[list[float]] | None = None, **optio
 
 
 def cycle_log(users: int = 20, items: int = 10) -> InteractionLog:
-    """Everybody goes round the same circle of items, each from another place: the next item is certain."""
+    """A cycle of items from different starting points: the next item is deterministic."""
     return log_of(
         [[(start + step) % items + 1 for step in range(items + 3 + start % 3)] for start in range(users)], repeats=True
     )
 
 
 def chain_histories(seed: int = 0, users: int = 80, items: int = 24, faithful: float = 0.85) -> Histories:
-    """Every item has one follower that comes next most of the time; otherwise any item comes."""
+    """A Markov chain: each item has one successor with probability `faithful`, else a uniformly random item follows."""
     random = np.random.default_rng(seed)
     follower = random.permutation(items)
     histories = []
@@ -48,19 +48,19 @@ def chain_histories(seed: int = 0, users: int = 80, items: int = 24, faithful: f
 
 
 def chain_log(seed: int = 0, **sizes) -> InteractionLog:
-    """`chain_histories` as a log in which items come back."""
+    """`chain_histories` as a log with repeats."""
     return log_of(chain_histories(seed, **sizes), repeats=True)
 
 
 def random_histories(seed: int, users: int = 12, items: int = 9, longest: int = 12) -> Histories:
-    """No order at all; the first user meets every item, so that ids stay as they are."""
+    """Uniformly random items; the first user has every item, so that ids keep their numbers."""
     random = np.random.default_rng(seed)
     first = (random.permutation(items) + 1).tolist()
     return [first] + [random.integers(1, items + 1, random.integers(1, longest + 1)).tolist() for _ in range(users - 1)]
 
 
 def random_log(seed: int, moments: int | None = None, **options) -> InteractionLog:
-    """`random_histories` as a log; with `moments` their times are so many different ones, with many ties."""
+    """`random_histories` as a log; moments: the number of distinct times (None: no ties)."""
     histories = random_histories(seed)
     if moments is None:
         return log_of(histories, **options)
@@ -70,7 +70,7 @@ def random_log(seed: int, moments: int | None = None, **options) -> InteractionL
 
 
 def sequences_of(histories: Histories) -> Sequences:
-    """Histories (which may be empty) as Sequences; the time of an event is its place among all."""
+    """Histories (possibly empty) as Sequences; the time of an event is its index among all events."""
     flat = [item for items in histories for item in items]
     offsets = np.cumsum([0] + [len(items) for items in histories])
     return Sequences(
@@ -79,7 +79,7 @@ def sequences_of(histories: Histories) -> Sequences:
 
 
 def batch_of(histories: Histories, width: int = 0) -> Batch:
-    """Histories as one Batch, padded to `width` at least; one event per second."""
+    """Histories as one Batch, padded to at least `width`; one event per second."""
     lengths = torch.tensor([len(items) for items in histories])
     width = max(width, int(lengths.max()))
     items = torch.tensor([items + [0] * (width - len(items)) for items in histories])
@@ -109,16 +109,24 @@ def enlarged(model: torch.nn.Module, std: float = 0.5) -> torch.nn.Module:
     return model.eval()
 
 
+def coded(name: str, **settings) -> torch.nn.Module:
+    """A small system of 40 items with random codes, whose weights are large enough for every token to matter."""
+    sizes = {"dim": 16, "layers": 2, "levels": (5, 4, 6)}
+    model = enlarged(models.build(name, 40, small(name, **(sizes | settings))))
+    model.ids.assign(random_book())
+    return model
+
+
 def stops_by_hand(probabilities: torch.Tensor, epsilon: float, least: int = 1) -> list[int]:
     """For each row (S + 1, N) of probabilities the first step t >= least with KL(p_{t-1} || p_t) < epsilon, else S."""
     found = []
     for row in probabilities.double():
-        moved = (row[:-1] * (row[:-1] / row[1:]).log()).sum(-1).tolist()  # KL(p_{t-1} || p_t) stands at t - 1
+        moved = (row[:-1] * (row[:-1] / row[1:]).log()).sum(-1).tolist()  # KL(p_{t-1} || p_t) at index t - 1
         below = [at for at in range(least, len(row)) if moved[at - 1] < epsilon]
         found.append(below[0] if below else len(row) - 1)
     return found
 
 
 def small(name: str, **settings) -> dict[str, object]:
-    """The TINY settings of a system, under these."""
+    """The TINY settings of a system, overridden by `settings`."""
     return models.module(name).TINY | settings

@@ -27,10 +27,10 @@ class Scores(nn.Module):
 class Lists(nn.Module):
     def __init__(self, rows):
         super().__init__()
-        self.inner, self.asked = Scores(rows), []
+        self.inner, self.calls = Scores(rows), []
 
     def recommend(self, batch, k):
-        self.asked.append((batch.user.tolist(), k))
+        self.calls.append((batch.user.tolist(), k))
         return self.inner.recommend(batch, k)
 
 
@@ -52,7 +52,7 @@ def test_top_leaves_the_scores_as_they_were():
     st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 3), st.integers(-3 * BLOCK, 5 * BLOCK), st.booleans(),
     st.sampled_from([1, BLOCK]),
 )  # fmt: skip
-def test_the_highest_of_many_columns_are_those_of_topk(seed, k, rows, more, coarse, blocks_of_blocks):
+def test_topk_equals_torch_topk(seed, k, rows, more, coarse, blocks_of_blocks):
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(rows, max(k, 4 * BLOCK * k * blocks_of_blocks + more), generator=generator)
     if coarse:  # many ties, and columns that take no part
@@ -64,7 +64,7 @@ def test_the_highest_of_many_columns_are_those_of_topk(seed, k, rows, more, coar
 
 
 @pytest.mark.parametrize("kind", [Scores, Lists])
-def test_top_unseen_leaves_out_what_was_met(kind):
+def test_top_unseen_removes_seen_items(kind):
     model = kind([[0.0, 5.0, 4.0, 3.0, 2.0, 1.0]] * 2)
     batch = batch_of([[1, 3], [2]])
     assert top_unseen(model, batch, 2).items.tolist() == [[2, 4], [1, 3]]
@@ -76,10 +76,13 @@ def test_top_unseen_leaves_out_what_was_met(kind):
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=60), min_size=1, max_size=4), st.integers(1, 45))
-def test_lists_without_what_was_met_are_those_of_the_scores(met, k):
-    generator = torch.Generator().manual_seed(len(met) + k)
-    rows = torch.randn(len(met), 41, generator=generator).tolist()
-    batch, seen = batch_of([[1]] * len(met)), torch.nn.utils.rnn.pad_sequence([torch.tensor(m) for m in met], True)
+def test_lists_without_seen_items_equal_those_of_scores(histories, k):
+    generator = torch.Generator().manual_seed(len(histories) + k)
+    rows = torch.randn(len(histories), 41, generator=generator).tolist()
+    batch, seen = (
+        batch_of([[1]] * len(histories)),
+        torch.nn.utils.rnn.pad_sequence([torch.tensor(m) for m in histories], True),
+    )
     scored, listed = (top_unseen(kind(rows), batch, k, seen) for kind in (Scores, Lists))
     assert torch.equal(listed.items, scored.items)
     assert torch.equal(listed.scores, scored.scores)
@@ -88,9 +91,9 @@ def test_lists_without_what_was_met_are_those_of_the_scores(met, k):
         assert torch.equal(flat.items, one.items) and torch.equal(flat.scores, one.scores)
 
 
-def test_only_who_met_too_much_is_asked_again():
+def test_only_users_with_too_many_seen_items_get_a_longer_list():
     model = Lists([[-float(item) for item in range(1000)]] * 2)  # the items 1, 2, 3, .. are the best for both
     batch, seen = batch_of([[1], [1]]), torch.zeros(2, 30, dtype=torch.long)
     seen[1] = torch.arange(1, 31)
     assert top_unseen(model, batch, 2, seen).items.tolist() == [[1, 2], [31, 32]]
-    assert model.asked == [([1, 2], 8), ([2], 16), ([2], 32)]
+    assert model.calls == [([1, 2], 8), ([2], 16), ([2], 32)]

@@ -25,7 +25,7 @@ class Doubling(nn.Module):
 MODEL, X = Doubling(), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
 
 
-def visitors():
+def hooks():
     return sum(len(tap._hooks) for tap in taps(MODEL).values())
 
 
@@ -50,13 +50,13 @@ def test_the_frame_has_a_row_per_number_and_a_column_per_axis():
     assert row["value"].tolist() == [12.0]
 
 
-def test_only_the_kinds_asked_for_and_only_the_last_pass_are_kept():
+def test_only_the_chosen_kinds_and_the_last_pass_are_recorded():
     with seqlab.watch(MODEL, "end") as trace:
         MODEL(X)
         MODEL(10 * X)
         assert not MODEL.layers[0].active and MODEL.end.active
     assert list(trace) == ["end"] and torch.equal(trace["end"].values, 40 * X.sum(1))
-    with pytest.raises(KeyError, match="nothing of kind 'hidden' passed; this model showed: end"):
+    with pytest.raises(KeyError, match=r"nothing of kind 'hidden' was recorded\. Recorded: end"):
         trace["hidden"]
 
 
@@ -83,22 +83,22 @@ def test_nested_watches_and_patches_each_end_by_themselves():
         MODEL(2 * X)
     assert torch.equal(outer["end"].values, 8 * X.sum(1))
     assert torch.equal(inner["end"].values, 4 * X.sum(1) + 1)
-    assert visitors() == 0
+    assert hooks() == 0
 
 
 def test_an_error_leaves_nothing_behind():
     with pytest.raises(RuntimeError, match="stop"), seqlab.watch(MODEL), seqlab.patch(MODEL, {"end": torch.neg}):
         raise RuntimeError("stop")
-    assert visitors() == 0
+    assert hooks() == 0
 
 
 def test_an_unknown_tap_is_named_with_those_there_are_and_changes_nothing():
-    complaint = r"no tap is called 'layers\.7'; this model has: layers\.0, layers\.1, end"
+    complaint = r"there is no tap 'layers\.7'. This model has: layers\.0, layers\.1, end"
     with pytest.raises(KeyError, match=complaint), seqlab.patch(MODEL, {"end": torch.neg, "layers.7": torch.neg}):
         pass
-    assert visitors() == 0
+    assert hooks() == 0
 
 
 def test_an_axis_has_a_name_of_the_closed_set():
-    with pytest.raises(ValueError, match="no axis is called 'position'; there are: user, event, token"):
+    with pytest.raises(ValueError, match=r"there is no axis 'position'\. There are: user, event, token"):
         Tap("hidden", "user position dim")

@@ -1,4 +1,4 @@
-"""The shell's face of the lab. Every command is a few lines over a function you can call yourself."""
+"""The command line. Every command is a few lines over a public function."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ app = typer.Typer(
 
 
 @app.callback()
-def alone(context: typer.Context) -> None:
+def refuse_torchrun(context: typer.Context) -> None:
     import os
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "fit":
         raise ValueError(
-            f"torchrun is for `fit`; `{context.invoked_subcommand}` would do its work once in every process. "
-            "Many runs at a time are what `sweep` is for."
+            f"torchrun is for `fit`; `{context.invoked_subcommand}` would run once in every process. "
+            "For several runs at a time use `sweep`."
         )
 
 
 COMMANDS = (fit, evaluate, compare, report, models, datasets, leaderboard, sweep, tune, plan, doctor, lab)
-"""As --help lists them."""
+"""In the order of --help."""
 for command in COMMANDS:
     app.command()(command)
 
 
 def main() -> None:
-    """The command `seqlab`: errors that a person can mend are one sentence on stderr and exit code 2."""
+    """The command `seqlab`: errors that a user can correct are one sentence on stderr and exit code 2."""
     import sys
 
     try:

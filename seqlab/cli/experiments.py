@@ -1,4 +1,4 @@
-"""Many trainings: the leaderboard, a sweep, a search of settings, and the plan of them all."""
+"""Commands for many trainings: leaderboard, sweep, tune, plan."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 from seqlab.cli.options import Dataset, SeenFilter, Settings, with_load_options
 from seqlab.cli.parsing import parse_grid, parse_pairs, parse_seeds
 
-Arms = Annotated[list[str], typer.Argument(help="which systems; sasrec:layers=3 is one with a setting of its own")]
+Arms = Annotated[list[str], typer.Argument(help="systems, with settings if need be: sasrec:layers=3")]
 Seeds = Annotated[str, typer.Option(help="one or more, 0,1,2")]
-Runs = Annotated[Path, typer.Option(help="where run folders and checkpoints go")]
+Runs = Annotated[Path, typer.Option(help="the folder of run folders and checkpoints")]
 
 
 @with_load_options
@@ -22,23 +22,23 @@ def leaderboard(
     seeds: Seeds = "0",
     settings: Settings = None,
     seen_filter: SeenFilter = None,
-    table: Annotated[Path | None, typer.Option(help="the table to add to; else RUNS/leaderboard.csv")] = None,
+    table: Annotated[Path | None, typer.Option(help="the table; by default RUNS/leaderboard.csv")] = None,
     runs: Runs = Path("data/runs"),
-    against: Annotated[str | None, typer.Option(help="the arm that the others are compared with, user by user")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="the arm that the others are compared with, paired by user")
+    ] = None,
     *,
     load_options: dict[str, str],
 ) -> None:
-    """Train what the table lacks, with the dataset's presets; can be killed and called again."""
-    from seqlab.experiments import leaderboard as board
+    """Train the runs that the table lacks, with the presets of the dataset. The command can be killed and repeated."""
+    from seqlab.experiments.leaderboard import complete
 
     given = parse_pairs(settings or [])
     path = table or runs / "leaderboard.csv"
     try:
-        rows, gains = board.complete(
-            arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options
-        )
+        rows, gains = complete(arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options)
     except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on from there.", err=True)
+        typer.echo("Stopped. The same command continues from there.", err=True)
         raise typer.Exit(130) from None
     shown = ["arm", "seed", "users", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
     typer.echo(rows[shown].to_string(index=False))
@@ -55,35 +55,35 @@ def sweep(
     datasets: Annotated[list[str] | None, typer.Option("--dataset", help="as fit takes it; may be repeated")] = None,
     seeds: Seeds = "0",
     grid: Annotated[
-        list[str] | None, typer.Option(help="key=32,64: values to try, in all combinations; 64,64;128,128 of lists")
+        list[str] | None, typer.Option(help="key=32,64: values, tried in all combinations; lists: key=64,64;128,128")
     ] = None,
     settings: Settings = None,
     seen_filter: SeenFilter = None,
     runs: Runs = Path("data/runs"),
     table: Annotated[
-        Path | None, typer.Option(help="of the results, .parquet or .csv; else RUNS/sweep.parquet")
+        Path | None, typer.Option(help="the table, .parquet or .csv; by default RUNS/sweep.parquet")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="processes; several have one thread, or OMP_NUM_THREADS")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes; several use one thread each, or OMP_NUM_THREADS")] = 1,
     scheduler: Annotated[
-        str | None, typer.Option(help="tcp://... of a Dask cluster to use instead; all its workers must see RUNS")
+        str | None, typer.Option(help="tcp://... of a Dask cluster whose workers share the folder RUNS")
     ] = None,
     *,
     load_options: dict[str, str],
 ) -> None:
-    """Train every arm on every dataset with every seed and every choice of a grid, several at a time.
+    """Train every arm on every dataset with every seed and every combination of a grid, several at a time.
 
-    Run folders are those of `leaderboard`: what is finished is not trained again, what was killed goes on from its
-    checkpoint. A run that fails does not stop the others; it is told at the end, with exit code 2.
+    Run folders are those of `leaderboard`: finished runs are not trained again, killed ones continue from their
+    checkpoint. A run that fails does not stop the others; failures are listed at the end, with exit code 2.
     """
     from seqlab.experiments import sweep as sweeps
 
-    where, given = datasets or ["complete-journey"], parse_pairs(settings or [])
+    datasets, given = datasets or ["complete-journey"], parse_pairs(settings or [])
     choices = parse_grid(grid or [], arms)
     try:
-        swept = sweeps.sweep(arms, where, parse_seeds(seeds), choices, given, runs, table, workers, scheduler, seen_filter,
-                             echo=typer.echo, load_options=load_options)  # fmt: skip
+        swept = sweeps.sweep(arms, datasets, parse_seeds(seeds), choices, given, runs, table, workers, scheduler,
+                             seen_filter, echo=typer.echo, load_options=load_options)  # fmt: skip
     except KeyboardInterrupt:
-        typer.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+        typer.echo("Stopped. Finished runs are kept; the same command continues from there.", err=True)
         raise typer.Exit(130) from None
     if len(swept.table):
         shown = ["recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "valid ndcg@10", "seconds"]
@@ -97,12 +97,10 @@ def sweep(
 
 @with_load_options
 def tune(
-    arm: Annotated[str, typer.Argument(help="which system; sasrec:layers=3 is one with a setting of its own")],
-    space: Annotated[
-        list[str], typer.Option(help="key=1e-4..1e-2:log, key=16..128 or key=a,b,c: where to search; may be repeated")
-    ],
+    arm: Annotated[str, typer.Argument(help="a system, with settings if need be: sasrec:layers=3")],
+    space: Annotated[list[str], typer.Option(help="key=1e-4..1e-2:log, key=16..128 or key=a,b,c; may be repeated")],
     dataset: Dataset = "complete-journey",
-    trials: Annotated[int, typer.Option(min=1, help="in all, with those finished before")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="in all, including those finished before")] = 20,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="of training and of the search")] = 0,
     seen_filter: SeenFilter = None,
@@ -110,21 +108,21 @@ def tune(
     *,
     load_options: dict[str, str],
 ) -> None:
-    """Search the settings that validate best; the test part is not looked at. Can be killed and called again.
+    """Search the settings with the best validation metric. The command can be killed and repeated.
 
-    Each trial is a run folder as `leaderboard` and `sweep` make them.
+    The test part is not used. Each trial is a run folder, as of `leaderboard` and `sweep`.
     """
     import shlex
 
     from seqlab.experiments import tuning
 
-    wanted, given = parse_pairs(space), parse_pairs(settings or [])
-    if len(wanted) < len(space):
-        raise ValueError("A setting has two spaces; all that is to be tried stands in one.")
+    spaces, given = parse_pairs(space), parse_pairs(settings or [])
+    if len(spaces) < len(space):
+        raise ValueError("A setting has two spaces; give it one.")
     try:
-        tuned = tuning.tune(arm, dataset, wanted, trials, given, seed, runs, seen_filter, typer.echo, load_options)
+        tuned = tuning.tune(arm, dataset, spaces, trials, given, seed, runs, seen_filter, typer.echo, load_options)
     except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on with the trial it was at.", err=True)
+        typer.echo("Stopped. The same command continues with the unfinished trial.", err=True)
         raise typer.Exit(130) from None
     system = arm.split(":")[0]
     typer.echo(tuned.trials.sort_values(tuned.trials.columns[-1], ascending=False).to_string())
@@ -134,17 +132,17 @@ def tune(
 
 
 def plan(
-    missing: Annotated[bool, typer.Option("--missing", help="list what the leaderboard lacks")] = False,
-    train: Annotated[bool, typer.Option("--train", help="train that (hours), and write its page")] = False,
-    tune: Annotated[bool, typer.Option("--tune", help="search settings of every system (hours)")] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="list the runs that the leaderboard lacks")] = False,
+    train: Annotated[bool, typer.Option("--train", help="train those runs (hours), and write the page")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="search the settings of every system (hours)")] = False,
     trials: Annotated[int, typer.Option(min=1, help="of each search")] = 3,
     folder: Annotated[Path, typer.Option(help="where leaderboard.csv, claims.csv and runs/ are")] = Path("data"),
 ) -> None:
-    """What the cards of all systems ask the leaderboard to measure; listed, or done."""
+    """List the measurements that the cards of all systems name, or make them."""
     from seqlab.experiments import plan as plans
 
     if missing + train + tune > 1:
-        raise ValueError("--missing, --train and --tune are three tasks; choose one.")
+        raise ValueError("--missing, --train and --tune exclude each other; choose one.")
     try:
         if train:
             plans.complete(folder)
@@ -154,5 +152,5 @@ def plan(
             lines = plans.missing(folder / "leaderboard.csv", folder / "runs") if missing else plans.comparisons()
             typer.echo("\n".join(map(str, lines)) or "Nothing is missing.")
     except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on from there.", err=True)
+        typer.echo("Stopped. The same command continues from there.", err=True)
         raise typer.Exit(130) from None

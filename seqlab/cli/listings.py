@@ -1,4 +1,4 @@
-"""What there is: the systems, the named datasets, and this machine."""
+"""Commands that list the systems, the named datasets, and the software and hardware of this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 
 def models() -> None:
-    """The systems, and what can be set."""
+    """List the systems with their papers and settings."""
     from seqlab import models as systems
 
     for row in systems.table().to_dict("records"):
@@ -15,7 +15,7 @@ def models() -> None:
 
 
 def datasets() -> None:
-    """The named datasets, their terms, and whether they are at hand."""
+    """List the named datasets with their licences, and whether they are on this machine."""
     from seqlab.datasets import catalog
 
     for row in catalog().itertuples(index=False):
@@ -24,7 +24,7 @@ def datasets() -> None:
 
 
 def doctor() -> None:
-    """What is installed, on what machine, and what will be slow here."""
+    """Show versions, hardware, and what will be slow on this machine."""
     from seqlab.runtime.doctor import examine
 
     for line in examine():

@@ -1,4 +1,4 @@
-"""Notebooks: rendered to HTML reports, or opened in JupyterLab."""
+"""Commands for notebooks: render them to HTML reports, open them in JupyterLab."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seqlab.cli.parsing import parse_pairs
 
 def report(
     notebooks: Annotated[
-        list[Path] | None, typer.Argument(help="which, or a pinned view (a .json file); by default the curated set")
+        list[Path] | None, typer.Argument(help="notebooks or pins (.json); by default the curated notebooks")
     ] = None,
     parameters: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value, or two words: name value")

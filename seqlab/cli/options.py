@@ -1,4 +1,4 @@
-"""Options that several commands have, each declared once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -17,31 +17,29 @@ SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of th
 def load_options_of(
     user: Annotated[str | None, typer.Option(help="the column of users, in a file of yours; else guessed")] = None,
     item: Annotated[str | None, typer.Option(help="the column of items; else guessed")] = None,
-    time: Annotated[str | None, typer.Option(help="the column that says when; else guessed")] = None,
+    time: Annotated[str | None, typer.Option(help="the column of times; else guessed")] = None,
     title: Annotated[str | None, typer.Option(help="the column of titles; else guessed")] = None,
-    sep: Annotated[
-        str | None, typer.Option(help="what separates the columns, where the file's ending does not tell")
-    ] = None,
+    sep: Annotated[str | None, typer.Option(help="the separator of columns; else by the file's suffix")] = None,
     encoding: Annotated[str | None, typer.Option(help="of a file that is not UTF-8, such as cp1251")] = None,
     bad: Annotated[
         str | None, typer.Option(help="rows without a user, an item or a time: refuse (the default), or drop")
     ] = None,
 ) -> dict[str, str]:
-    """Those options that say how to read a file and were given, as `datasets.load` takes them."""
+    """The given options for reading a file, as `datasets.load` takes them."""
     options = {"user": user, "item": item, "time": time, "title": title, "sep": sep, "encoding": encoding, "bad": bad}
     return {name: value for name, value in options.items() if value is not None}
 
 
 def with_load_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the options of `load_options_of` after its own; it takes those that were given as `load_options`, a dict."""
+    """The command with the options of `load_options_of` added; it takes the given ones as `load_options`, a dict."""
     options = inspect.signature(load_options_of, eval_str=True).parameters
     signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "load_options"]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "load_options"]
 
     @wraps(command)
-    def gathered(**given) -> None:
+    def wrapped(**given) -> None:
         load_options = load_options_of(**{name: given.pop(name) for name in options})
         command(**given, load_options=load_options)
 
-    gathered.__signature__ = signature.replace(parameters=[*own, *options.values()])  # what typer reads
-    return gathered
+    wrapped.__signature__ = signature.replace(parameters=[*parameters, *options.values()])  # read by typer
+    return wrapped

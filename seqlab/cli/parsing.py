@@ -1,10 +1,10 @@
-"""What a person types in a shell, as values: key=value, 0,1,2, grids, and `-p name value`."""
+"""Parsing of command-line text: key=value, seeds, grids, and `-p name value`."""
 
 from __future__ import annotations
 
 
 def parse_pairs(given: list[str]) -> dict[str, str]:
-    """key=value texts as a dict."""
+    """key=value texts as a dict. Raises `ValueError` for another text."""
     for text in given:
         if "=" not in text:
             raise ValueError(f"{text!r} is no key=value.")
@@ -12,7 +12,7 @@ def parse_pairs(given: list[str]) -> dict[str, str]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds, 0,1,2."""
+    """Seeds such as 0,1,2. Raises `ValueError` for another text."""
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
@@ -20,21 +20,21 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_grid(given: list[str], arms: list[str]) -> dict[str, list[str]]:
-    """key=32,64 texts as lists."""
+    """key=32,64 texts as lists of values. Raises `ValueError` for a key that is given twice."""
     from seqlab import models as systems
     from seqlab.runtime.settings import field_types, split_values
 
     grid: dict[str, list[str]] = {}
     for key, text in (pair for one in given for pair in parse_pairs([one]).items()):
         if key in grid:
-            raise ValueError(f"{key!r} is in the grid twice; all its values stand together, {key}=32,64.")
+            raise ValueError(f"{key!r} is in the grid twice; give all its values at once, {key}=32,64.")
         for arm in arms:
             grid[key] = split_values(field_types(systems.module(arm.split(":")[0]).Config).get(key), text, key)
     return grid
 
 
 def join_parameter_words(words: list[str]) -> list[str]:
-    """`-p name value`, as papermill has it, is `-p name=value` to typer."""
+    """The words of a command with `-p name value`, as papermill takes it, written as `-p name=value` for typer."""
     words, joined = list(words), []
     while words:
         word = words.pop(0)

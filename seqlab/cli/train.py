@@ -1,4 +1,4 @@
-"""Train one system; evaluate and compare finished runs."""
+"""Commands for single runs: fit, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqlab.cli.parsing import parse_pairs
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
-Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they are no longer where they were")]
+Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they were moved")]
 
 
 @with_load_options
@@ -21,10 +21,10 @@ def fit(
     system: Annotated[str, typer.Argument(help="which system (seqlab models)")],
     out: Annotated[Path, typer.Option(help="the run folder to write")],
     dataset: Dataset = "complete-journey",
-    epochs: Annotated[int | None, typer.Option(help="at most so many epochs")] = None,
+    epochs: Annotated[int | None, typer.Option(help="the maximum number of epochs")] = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
-    resume: Annotated[bool, typer.Option(help="go on from the checkpoint in OUT.partial")] = False,
+    resume: Annotated[bool, typer.Option(help="continue from the checkpoint in OUT.partial")] = False,
     seen_filter: SeenFilter = None,
     *,
     load_options: dict[str, str],
@@ -35,7 +35,7 @@ def fit(
     given = parse_pairs(settings or [])
     if out.exists() and not resume:
         raise ValueError(f"{out} exists; choose another folder, or pass --resume.")
-    typer.echo(f"Reading {dataset}.")  # the first seconds are those of imports
+    typer.echo(f"Reading {dataset}.")  # before the slow imports
     from seqlab import models
     from seqlab.datasets import leave_one_out, load
     from seqlab.presets import default_options
@@ -43,12 +43,12 @@ def fit(
     from seqlab.training.fit import fit
 
     given |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-    own, changes = models.separate(system, given)  # raises before the data are read
+    chosen, changes = models.separate(system, given)  # raises before the data are read
     log = load(dataset, **load_options)
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
     split = leave_one_out(log)
-    model = models.create(system, split, own, seed)
+    model = models.create(system, split, chosen, seed)
     options = dataclasses.replace(default_options(model, split), **changes)
     run = fit(model, split, options, out, resume, seen_filter)
     if processes.index() == 0:
@@ -65,7 +65,7 @@ def evaluate(
     *,
     load_options: dict[str, str],
 ) -> None:
-    """Rank the test answers of a finished run again: metrics with 95 % intervals."""
+    """Evaluate a finished run on its test part again: metrics with 95 % intervals."""
     from seqlab import evaluation, tasks
     from seqlab.runs.run import load_run
 
@@ -84,7 +84,7 @@ def compare(
     *,
     load_options: dict[str, str],
 ) -> None:
-    """What run A gains over run B, user by user: differences with paired 95 % intervals."""
+    """Differences of metrics between run A and run B, paired by user, with 95 % intervals."""
     from seqlab import evaluation
     from seqlab.runs.run import load_run
 
@@ -95,7 +95,7 @@ def compare(
 
 
 def _split_of(run: Path, dataset: str | None, load_options: dict[str, str]) -> Split:
-    """The data of a finished run, read from where they were, or those named in their place."""
+    """The data of a finished run, from their stored path, or from `dataset`."""
     import json
 
     from seqlab.datasets import catalog, leave_one_out, load, reload
@@ -108,5 +108,5 @@ def _split_of(run: Path, dataset: str | None, load_options: dict[str, str]) -> S
     if data.get("origin"):
         return leave_one_out(reload(data["origin"]))
     if data["name"] not in {*catalog()["name"]}:
-        raise ValueError(f"{run} does not say where its data, {data['name']!r}, lie: name the file with --dataset.")
+        raise ValueError(f"{run} does not store the path of its data, {data['name']!r}: name the file with --dataset.")
     return leave_one_out(load(data["name"]))

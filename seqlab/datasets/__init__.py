@@ -1,7 +1,6 @@
 """Named datasets or your own log -> InteractionLog -> Split -> Sequences -> Batch.
 
-Names are imported when first used, so that `import seqlab.datasets` costs nothing. (The module behind
-`catalog()` is called named.py: a module of the function's name would hide the function.)
+Names are imported when they are first used, so `import seqlab.datasets` is fast.
 """
 
 import lazy_loader

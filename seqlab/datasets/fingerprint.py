@@ -1,4 +1,4 @@
-"""What a log holds as one sha256: equal prints, equal training and evaluation."""
+"""The fingerprint of a log: a SHA-256 hash of all that training and evaluation can read."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import text_of
+from seqlab.datasets.columns import to_text
 
 
 def fingerprint(
     events: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame, ties: str, repeats: bool, version: int = 2
 ) -> str:
-    """sha256 (hex) of the parts of a log; what each version covers is said at `InteractionLog.fingerprint`."""
+    """SHA-256 (hex) of the parts of a log; `InteractionLog.fingerprint` describes the versions."""
     if version == 1:
-        return _print_of_events(events, users, items).hexdigest()
+        return _hash_events(events, users, items).hexdigest()
     if version != 2:
-        raise ValueError(f"fingerprints have the versions 1 and 2 (got {version!r}).")
-    digest = hashlib.sha256(f"2 {ties} {repeats} {_print_of_events(events, users, items).hexdigest()}".encode())
+        raise ValueError(f"the version of a fingerprint is 1 or 2 (got {version!r}).")
+    digest = hashlib.sha256(f"2 {ties} {repeats} {_hash_events(events, users, items).hexdigest()}".encode())
     further = events.columns.difference(["user", "item", "timestamp"], sort=False)
     for table in (events[further], users, items):
         digest.update(f"{table.shape}".encode())
@@ -28,8 +28,8 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def _print_of_events(events: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame):
-    """The hash, version 1, of users, items and times in their order."""
+def _hash_events(events: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame):
+    """The hash of version 1: users, items and times in their order."""
     digest = hashlib.sha256(f"{len(users)} {len(items)} {len(events)}".encode())
     times = events["timestamp"].to_numpy(np.float64)
     for values in (
@@ -42,9 +42,9 @@ def _print_of_events(events: pd.DataFrame, users: pd.DataFrame, items: pd.DataFr
 
 
 def _add_column(digest, values: pd.Series) -> None:
-    """Add a column by what its values are, however pandas stores them: numbers where all are, else texts.
+    """Add the values of a column, whatever its dtype: as numbers if all are numbers, else as texts.
 
-    1, 1.0 and "1" are one value, and a missing one is "": a file tells no more.
+    1, 1.0 and "1" are equal, and a missing value equals "", because a text file does not distinguish them.
     """
     if values.dtype.kind in "iuf":
         _add_numbers(digest, values.fillna(0).to_numpy(), values.notna().to_numpy(bool))
@@ -56,9 +56,9 @@ def _add_column(digest, values: pd.Series) -> None:
             codes, unique = pd.factorize(values)
         except TypeError:  # lists and the like
             codes, unique = pd.factorize(values.map(str))
-    texts = text_of(pd.Series(unique).infer_objects()).to_numpy(object)
-    same, texts = pd.factorize(np.append(texts, ""))  # missing, code -1, is the last
-    codes, used = pd.factorize(same[codes])  # numbered as they come, which depends on nothing else
+    texts = to_text(pd.Series(unique).infer_objects()).to_numpy(object)
+    same, texts = pd.factorize(np.append(texts, ""))  # code -1 (missing) indexes the last
+    codes, used = pd.factorize(same[codes])  # renumber by first occurrence
     texts = texts[used]
     known = texts != ""
     some = pd.Series(texts[known])
@@ -73,7 +73,7 @@ def _add_column(digest, values: pd.Series) -> None:
 
 
 def _are_numbers(texts: pd.Series) -> bool:
-    """Whether these texts are numbers as Python writes them, 2 or 2.0 or 2.5: 007 and 1.50 are none."""
+    """Whether all texts are numbers in Python's notation (2, 2.0, 2.5); 007 and 1.50 are texts."""
     numbers = pd.to_numeric(texts, errors="coerce")
     if numbers.isna().any():
         return False
@@ -82,15 +82,15 @@ def _are_numbers(texts: pd.Series) -> bool:
 
 
 def _add_numbers(digest, numbers: np.ndarray, known: np.ndarray) -> None:
-    """Add numbers, 0 where they are not known: as int64 where all are whole, else as float64."""
+    """Add numbers, 0 where they are missing: as int64 if all are whole, else as float64."""
     whole = (np.abs(numbers) < 2**53) & (numbers == np.floor(numbers)) if numbers.dtype.kind == "f" else True
-    values = numbers.astype("<i8") if np.all(whole) else numbers.astype("<f8") + 0.0  # + 0.0: one zero
+    values = numbers.astype("<i8") if np.all(whole) else numbers.astype("<f8") + 0.0  # -0.0 becomes 0.0
     digest.update(f"numbers {values.dtype.str}".encode() + np.packbits(known).tobytes())
     digest.update(values.data)
 
 
 def _add_text(digest, texts) -> None:
-    """Add texts so that no others add the same: how many, their lengths, then the texts."""
+    """Add texts with their number and lengths, so that different lists differ."""
     parts = [str(text).encode("utf-8", "surrogatepass") for text in texts]
     digest.update(np.array([len(parts), *map(len, parts)], "<i8").tobytes())
     digest.update(b"".join(parts))

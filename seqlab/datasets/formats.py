@@ -1,6 +1,6 @@
-"""The official files of the benchmarks -> (events, items): MovieLens zips and Amazon review json.gz.
+"""Readers of official benchmark files -> (events, items): MovieLens zips and Amazon review json.gz.
 
-Archives are read in memory, member by member: nothing is unpacked to disk. Only DataError leaves here.
+Archives are read in memory; nothing is unpacked to disk. The only exception raised is `DataError`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RATING = ["user_id", "item_id", "rating", "timestamp"]
 
 
 def movielens_1m(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """ml-1m.zip: `ratings.dat` and `movies.dat` (fields between ::, Latin-1 titles)."""
+    """ml-1m.zip: `ratings.dat` and `movies.dat` (separated by ::, titles in Latin-1)."""
     ratings = _fields(_member(paths[0], "ratings.dat").replace(b"::", b"\t"), "\t", RATING, f"{paths[0]}: ratings.dat")
     movies = _fields(
         _member(paths[0], "movies.dat").replace(b"::", b"\t"),
@@ -57,7 +57,7 @@ def movielens_1m(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def movielens_100k(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """ml-100k.zip: `u.data` (tabs) and `u.item` (bars, Latin-1, one 0/1 column per genre)."""
+    """ml-100k.zip: `u.data` (tab-separated) and `u.item` (bar-separated, Latin-1, one 0/1 column per genre)."""
     ratings = _fields(_member(paths[0], "u.data"), "\t", RATING, f"{paths[0]}: u.data")
     names = ["item_id", "title", "released", "video", "imdb", *GENRES_100K]
     movies = _fields(_member(paths[0], "u.item"), "|", names, f"{paths[0]}: u.item", "latin-1")
@@ -70,7 +70,7 @@ def movielens_100k(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def amazon_2014(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """reviews_X_5.json.gz (one JSON object per line) and, if given, meta_X.json.gz (Python literals)."""
+    """reviews_X_5.json.gz (JSON lines) and, optionally, meta_X.json.gz (lines of Python literals)."""
     events = _reviews(paths[0])
     return events, _described(paths[1], set(events["item_id"])) if len(paths) > 1 else None
 
@@ -78,7 +78,7 @@ def amazon_2014(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
 def amazon_2018(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """X_5.json.gz and meta_X.json.gz (JSON lines); items without a title and second reviews are dropped."""
     if len(paths) < 2:
-        raise DataError(f"{paths[0]}: its meta_... file must lie beside it: this benchmark keeps titled items only.")
+        raise DataError(f"{paths[0]}: the meta_... file is missing beside it; this benchmark needs item titles.")
     events = _reviews(paths[0])
     items = _described(paths[1], set(events["item_id"]))
     items = items[items["title"].str.strip() != ""]
@@ -95,33 +95,35 @@ READERS = {
 
 
 def _member(path: Path, name: str) -> bytes:
-    """The bytes of the member of that name (in any folder) of a zip; DataError for one not to be trusted."""
+    """The bytes of the zip member of that name (in any folder). Raises `DataError` for an unsafe archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 parts = info.filename.replace("\\", "/").split("/")
                 if ".." in parts or parts[0] == "" or ":" in parts[0]:
                     raise DataError(
-                        f"{path}: the archive holds a path that leaves its folder ({info.filename!r}); "
-                        "this is not the official file. Get it again from its source."
+                        f"{path}: the archive has a member outside its folder ({info.filename!r}), so it is not the "
+                        "official file. Download it again."
                     )
             found = [info for info in archive.infolist() if info.filename.split("/")[-1] == name]
             if len(found) != 1:
                 raise DataError(
-                    f"{path}: the archive holds {len(found)} files called {name}, not one; "
-                    "this is not the official file."
+                    f"{path}: the archive has {len(found)} members called {name} instead of one, so it is not the "
+                    "official file. Download it again."
                 )
             if found[0].file_size > LARGEST:
-                raise DataError(f"{path}: {name} would unpack to {found[0].file_size:,} bytes; refused.")
+                raise DataError(
+                    f"{path}: {name} has {found[0].file_size:,} bytes unpacked, so it is not the official file."
+                )
             return archive.read(found[0])
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: this is no whole zip archive ({error}). Get it again from its source.") from error
+        raise DataError(f"{path}: this is not a complete zip archive ({error}). Download it again.") from error
 
 
 def _fields(text: bytes, sep: str, names: list[str], where: str, encoding: str = "utf-8") -> pd.DataFrame:
-    """Rows without a header as text columns of these names."""
+    """A delimited text without a header, as text columns with these names."""
     try:
         frame = pd.read_csv(
             io.BytesIO(text),
@@ -146,7 +148,7 @@ def _with_year(movies: pd.DataFrame) -> pd.DataFrame:
 
 
 def _lines(path: Path):
-    """(line number, parsed object) of a json.gz with one object per line; 2014 metadata: Python literals."""
+    """(line number, object) of a json.gz with one JSON object or Python literal per line."""
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -154,19 +156,19 @@ def _lines(path: Path):
                 if line.strip():
                     one = json.loads(line) if "'" not in line[:2] else ast.literal_eval(line.strip())
                     if not isinstance(one, dict):
-                        raise DataError(f"{path}: line {number} is no object with named fields.")
+                        raise DataError(f"{path}: line {number} is not an object with named fields.")
                     yield number, one
     except DataError:
         raise
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(
-            f"{path}: this is no whole gzip file ({error}); it may have been cut short after line "
-            f"{number:,}. Get it again."
+            f"{path}: this is not a complete gzip file ({error}); it may be truncated after line {number:,}. "
+            "Download it again."
         ) from error
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise DataError(
-            f"{path}: line {number + ('json' not in type(error).__module__):,} or the one after it is not "
-            f"in the official format ({str(error)[:200]})."
+            f"{path}: line {number + ('json' not in type(error).__module__):,} or the next one is not in the official "
+            f"format ({str(error)[:200]})."
         ) from error
 
 
@@ -180,7 +182,7 @@ def _reviews(path: Path) -> pd.DataFrame:
             times.append(float(review["unixReviewTime"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(
-                f"{path}: line {number:,} lacks a proper reviewerID, asin or unixReviewTime ({error!r})."
+                f"{path}: line {number:,} has no valid reviewerID, asin or unixReviewTime ({error!r})."
             ) from error
     return pd.DataFrame({"user_id": users, "item_id": items, "timestamp": times}).astype(
         {"user_id": "category", "item_id": "category"}
@@ -188,7 +190,7 @@ def _reviews(path: Path) -> pd.DataFrame:
 
 
 def _described(path: Path, wanted: set) -> pd.DataFrame:
-    """item_id, title, brand, category, price of the wanted items; the first description of each."""
+    """item_id, title, brand, category and price of the wanted items, from the first description of each."""
     rows = {}
     for _, item in _lines(path):
         asin = str(item.get("asin", ""))

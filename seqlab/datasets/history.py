@@ -1,4 +1,4 @@
-"""One user's history as a model reads it, and how an edit changes it."""
+"""Histories of single users, edits of them, and histories of typed items."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class History:
-    """What a model reads of one user: items and times (T,), oldest first, and the ids `earlier` than it reads.
+    """The history of one user: items and times (T,), oldest first, and the `earlier` items that are not read.
 
-    An edit gives a new History. Moments stay where they are: moving an event changes which item came when.
+    An edit returns a new History. Times keep their positions: `move` and `reversed` reorder the items only.
     """
 
     user: int
@@ -31,47 +31,47 @@ class History:
         return len(self.items)
 
     def last(self, count: int) -> History:
-        """Its `count` most recent events; those before join the `earlier` ones."""
+        """The `count` most recent events; the items before them are added to `earlier`."""
         first = max(0, len(self) - count)
         earlier = torch.cat([self.earlier, self.items[:first]])
         return replace(self, items=self.items[first:], times=self.times[first:], earlier=earlier)
 
     def drop(self, *at: int) -> History:
-        """Without the events `at` (from 0). Raises `ValueError` if none would be left."""
+        """Without the events at these positions (from 0). Raises `ValueError` if none would be left."""
         kept = torch.ones(len(self), dtype=torch.bool)
-        kept[[self._place(one) for one in at]] = False
+        kept[[self._position(one) for one in at]] = False
         if not bool(kept.any()):
             raise ValueError(
-                f"{'this is the only event' if len(self) == 1 else 'these are all events'}; a model needs one to go on"
+                f"{'this is the only event' if len(self) == 1 else 'these are all events'}; a model needs at least one"
             )
         return replace(self, items=self.items[kept], times=self.times[kept])
 
     def move(self, at: int, to: int) -> History:
-        """Event `at` comes to stand at `to`; those between make room."""
+        """Move the item at position `at` to position `to`."""
         order = list(range(len(self)))
-        order.insert(self._place(to), order.pop(self._place(at)))
+        order.insert(self._position(to), order.pop(self._position(at)))
         return replace(self, items=self.items[torch.tensor(order)])
 
     def add(self, item: int) -> History:
-        """One more event at the end, at the moment of the last."""
+        """Append an event with the time of the last one."""
         return replace(
             self, items=torch.cat([self.items, torch.tensor([item])]), times=torch.cat([self.times, self.times[-1:]])
         )
 
     def reversed(self) -> History:
-        """The same items, the last one first."""
+        """The items in reverse order."""
         return replace(self, items=self.items.flip(0))
 
-    def _place(self, at: int) -> int:
+    def _position(self, at: int) -> int:
         if not 0 <= at < len(self):
             raise ValueError(f"there is no event {at}; the history has {len(self)}")
         return at
 
 
 def history_of(split: Split, user: int, part: str = "test", longest: int | None = None) -> History:
-    """The history that `part` asks this user about, cut to its `longest` most recent events (None: all of them).
+    """The history of a user's query in `part` ("valid" or "test"), cut to the `longest` most recent events (None: all).
 
-    Raises `ValueError` for a user who is not asked.
+    Raises `ValueError` for a user without a query.
     """
     queries = {"valid": split.valid, "test": split.test}[part]
     rows = (queries.user == user).nonzero()[:, 0]
@@ -84,29 +84,30 @@ def history_of(split: Split, user: int, part: str = "test", longest: int | None 
 
 
 def typed_history(split: Split, typed: str | list[str | int], longest: int | None = None) -> History:
-    """The history of somebody who is not in the log, user 0, from what a person typed: `datasets.typed_items`.
+    """A history of user 0 (not in the log) from typed ids or titles: see `datasets.typed_items`.
 
-    Its events lie one typical gap of the log apart (the median of all gaps in training) and end when training does,
-    for models that look at times; a log without times gives unknown ones (NaN). Cut to its `longest` most recent
-    events (None: all of them). Raises `DataError` for an entry that is unknown or could be several items.
+    The last event has the time of the last training event; the gaps are the median gap in training (NaN for a log
+    without times). Cut to the `longest` most recent events (None: all). Raises `DataError` for an entry that is unknown
+    or ambiguous.
     """
-
     items = torch.tensor(typed_items(split.log, typed))
     times, users = split.train.times.cpu(), split.train.users.cpu()
     times, order = times.sort(stable=True)
-    users, order = users[order].sort(stable=True)  # then every user's events are oldest first, whatever the log's order
+    users, order = users[order].sort(stable=True)  # every user's events oldest first, whatever the order of the log
     gaps = times[order].diff()[users.diff() == 0]
     gaps, known = gaps[~gaps.isnan()], times[~times.isnan()]
     end, gap = known.max() if len(known) else torch.nan, gaps.median() if len(gaps) else 0.0
-    moments = end - gap * torch.arange(len(items) - 1, -1, -1, dtype=torch.float64)
-    return History(0, items, moments, items[:0]).last(len(items) if longest is None else longest)
+    times = end - gap * torch.arange(len(items) - 1, -1, -1, dtype=torch.float64)
+    return History(0, items, times, items[:0]).last(len(items) if longest is None else longest)
 
 
 def batch_of(histories: list[History], longest: int | None = None) -> Batch:
-    """Histories as one Batch, each cut to its `longest` most recent events."""
-    cut = [history.items if longest is None else history.items[-longest:] for history in histories]
-    moments = [history.times if longest is None else history.times[-longest:] for history in histories]
+    """Histories as one Batch, each cut to its `longest` most recent events (None: all)."""
+    first = 0 if longest is None else -longest
+    items, times = (
+        [part[first:] for part in parts] for parts in zip(*((h.items, h.times) for h in histories), strict=True)
+    )
     pad = torch.nn.utils.rnn.pad_sequence
-    lengths = torch.tensor([len(items) for items in cut])
+    lengths = torch.tensor([len(row) for row in items])
     user = torch.tensor([history.user for history in histories])
-    return Batch(pad(cut, batch_first=True), pad(moments, batch_first=True), lengths, user)
+    return Batch(pad(items, batch_first=True), pad(times, batch_first=True), lengths, user)

@@ -1,19 +1,20 @@
-"""The items of a log as a table: one row each with its label, its title, and all else that is known of it as text."""
+"""The item table of a log: one row per item with its id, its title, and all other columns as text."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import WHOLE, absent, loosely, rows_where, select_column, text_of
-from seqlab.datasets.ids import ROUNDED, ROUNDED_IDS, refuse
+from seqlab.datasets.columns import INTEGER, canonical_ids, describe_rows, is_missing, select_column, to_text
+from seqlab.datasets.ids import SCIENTIFIC, SCIENTIFIC_IDS, raise_for
 from seqlab.runtime.text import DataError, listed
 
 
 def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=None) -> tuple[pd.DataFrame, list[str]]:
-    """The item table (index 1..N): item_id, title (falls back to the id), then every other column as text.
+    """The item table (index 1..N): item_id, title (the id where it is missing), then every other column as text.
 
-    `items` None gives ids alone. DataError for an item with more than one row.
+    items: the source's table of items (None: the table has ids only); key, title: its columns. Returns the table and
+    notes. Raises `DataError` for an item with several rows, or if no key is an id of the log.
     """
     table = pd.DataFrame({"item_id": labels}, index=pd.RangeIndex(1, len(labels) + 1, name="item"))
     names = pd.Series(labels, index=table.index).map(str).astype("str")
@@ -24,8 +25,8 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
     twice = keys.duplicated(keep=False) & (keys != "")
     if twice.any():
         raise DataError(
-            f"{where}: column {key!r} describes {keys[twice].nunique():,} items more than once: "
-            f"{rows_where(twice, row_numbers)}. Keep one row per item."
+            f"{where}: column {key!r} contains {keys[twice].nunique():,} items more than once: "
+            f"{describe_rows(twice, row_numbers)}. Keep one row per item."
         )
     if title is not None:
         titles = select_column(items, title, where)
@@ -37,45 +38,44 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
     if (found < 0).all():
         raise DataError(
             f"{where}: none of the ids in column {key!r} (such as {listed(keys[:3])}) occurs in the log "
-            f"(such as {listed(names[:3])}). Name the column that both share.{close}"
+            f"(such as {listed(names[:3])}). Name the column that both tables share.{close}"
         )
     if (found < 0).any():
-        notes.append(f"{where}: {(found < 0).sum():,} items have no row; their id stands for the title.{close}")
+        notes.append(f"{where}: {(found < 0).sum():,} items have no row; their title is their id.{close}")
     if unused:
-        notes.append(f"{where}: {unused:,} rows describe items without an event and are left out.")
+        notes.append(f"{where}: {unused:,} rows of items without events are left out.")
 
     def aligned(values: pd.Series) -> np.ndarray:
-        text = text_of(values).to_numpy(object)
+        text = to_text(values).to_numpy(object)
         return np.where(found >= 0, text[found], "") if len(text) else np.full(len(found), "", object)
 
-    shown = pd.Series(aligned(titles) if title is not None else "", index=table.index, dtype="str")
-    table["title"] = shown.where(shown.str.strip() != "", names)
+    text = pd.Series(aligned(titles) if title is not None else "", index=table.index, dtype="str")
+    table["title"] = text.where(text.str.strip() != "", names)
     for column in items.columns:
         if column not in (key, title):
-            kept = f"{column} (source)" if str(column) in table.columns else str(column)
-            table[kept] = pd.Series(aligned(select_column(items, column, where)), index=table.index, dtype="str")
+            target = f"{column} (source)" if str(column) in table.columns else str(column)
+            table[target] = pd.Series(aligned(select_column(items, column, where)), index=table.index, dtype="str")
     return table, notes
 
 
 def _close_keys(names: pd.Series, keys: pd.Series) -> str:
-    """A sentence on how many names would have a row if they, or the keys, were written alike."""
-    loose = loosely(names.reset_index(drop=True))
-    would = int(loose.isin(loosely(keys[keys != ""].reset_index(drop=True))).sum())
-    told = f" {would:,} of them would have one but for outer blanks, invisible characters, accents or a number's zeros."
-    return told if would else ""
+    """A sentence with the number of names that equal a key in canonical form, or ""."""
+    canonical = canonical_ids(names.reset_index(drop=True))
+    count = int(canonical.isin(canonical_ids(keys[keys != ""].reset_index(drop=True))).sum())
+    return f" {count:,} match but for blanks, invisible characters, accents or zeros of numbers." if count else ""
 
 
 def _keys(values: pd.Series, where: str, row_numbers) -> tuple[pd.Series, list[str]]:
-    """The key column as text that matches the labels of number_ids; rows without a key match nothing."""
-    keys = text_of(values).reset_index(drop=True)
-    rounded = keys.str.fullmatch(ROUNDED).to_numpy(bool)
+    """The key column as text, in the form of the labels of `number_ids` ("" = no key), and notes."""
+    keys = to_text(values).reset_index(drop=True)
+    rounded = keys.str.fullmatch(SCIENTIFIC).to_numpy(bool)
     column = f"{where}: column {values.name!r}"
-    refuse(keys, rounded, np.arange(len(keys)), column, row_numbers, *ROUNDED_IDS)
-    blank = absent(keys)
-    if not blank.all() and keys[~blank].str.fullmatch(WHOLE + r"(?:\.0*)?").all():
+    raise_for(keys, rounded, np.arange(len(keys)), column, row_numbers, *SCIENTIFIC_IDS)
+    blank = is_missing(keys)
+    if not blank.all() and keys[~blank].str.fullmatch(INTEGER + r"(?:\.0*)?").all():
         keys = keys.str.replace(r"\.0*$", "", regex=True)
     if not blank.any():
         return keys, []
-    rows = rows_where(blank, row_numbers)
-    note = f"{column} names no item in {rows}; they describe none."
+    rows = describe_rows(blank, row_numbers)
+    note = f"{column} has no id in {rows}; these rows are left out."
     return keys.mask(blank, ""), [note]

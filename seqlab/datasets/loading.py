@@ -1,4 +1,4 @@
-"""A dataset by its name, or a folder or file of yours -> InteractionLog: found here, in a package, or downloaded."""
+"""Loads a dataset by name, or from your folder or file; named ones are found locally, in a package, or downloaded."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from seqlab.datasets.log import InteractionLog, make_log
-from seqlab.datasets.named import Card, OfficialFile, card, cards, places, prepared
+from seqlab.datasets.named import Card, OfficialFile, card, cards, folders, prepared_folder
 from seqlab.datasets.reading import read, read_folder
 from seqlab.runtime.cache import cache_folder
 from seqlab.runtime.text import DataError, listed
 
-UNPINNED = "no checksum of this file is known for certain, and seqlab downloads nothing it cannot check"
+UNPINNED = "its card has no checksum, without which seqlab downloads nothing"
 
 
 def load(
@@ -37,13 +37,12 @@ def load(
 
     name: a name in `catalog()`; a folder, in $SEQLAB_DATA or elsewhere, with interactions.tsv.gz;
         or a CSV, TSV or Parquet file.
-    user, item, time, title, items, sep, encoding, bad, order, repeats, ties: as in `read`, for a file of yours; a
-        folder takes order, repeats and ties alone. None: found, or the default.
-    A named dataset is looked for in $SEQLAB_DATA/<name>/, then in the local cache ($SEQLAB_CACHE or the
-    platform's), then downloaded from its official address if its checksum is pinned. Its counts are checked
-    against its card.
-    Raises DataError that says where to put which file, or what is wrong with the data; ValueError for an argument that
-    a named dataset or a folder does not take.
+    user, item, time, title, items, sep, encoding, bad, order, repeats, ties: as in `read`, for a file; a folder takes
+        only order, repeats and ties. None: guessed, or the default.
+    A named dataset is searched in $SEQLAB_DATA/<name>/, then in the local cache ($SEQLAB_CACHE or that of the
+    platform), then downloaded from its official address if its card has a checksum. Its counts must equal its card's.
+    Raises `DataError` for a missing file (with where to put it) and for bad data, and `ValueError` for an argument
+    that a named dataset or a folder does not take.
     """
     columns = {"user": user, "item": item, "time": time, "title": title, "items": items, "sep": sep,
                "encoding": encoding, "bad": bad}  # fmt: skip
@@ -53,22 +52,23 @@ def load(
     if text in cards():
         if given:
             raise ValueError(
-                f"{text} is a named dataset and is read as its card says, without {_options(given)}; "
-                "give the path of a file to read it in another way."
+                f"{text} is a named dataset, which does not take {_options(given)}. "
+                "Pass the path of a file to read it with these."
             )
-        return replace(_checked(_named(cards()[text]), cards()[text]), card=text, origin={"dataset": text})
+        one = cards()[text]
+        return replace(_with_card_counts(_load_named(one), one), card=text, origin={"dataset": text})
     mine = Path(os.environ["SEQLAB_DATA"]) / text if os.environ.get("SEQLAB_DATA") else Path(text)
     path = mine if text and Path(text).name == text and mine.is_dir() else Path(text)
     if text and path.is_dir():
         if wrong := [key for key in given if key in columns]:
             raise ValueError(
-                f"{path} is a folder, whose files have columns of fixed names, without {_options(wrong)}; "
-                "give the path of the file in it to read it in another way."
+                f"{path} is a folder, whose files have fixed column names; it does not take {_options(wrong)}. "
+                "Pass the path of the file in it to read it with these."
             )
         return read_folder(path, **given)
     if text and (path.exists() or path.suffix or len(path.parts) > 1):
         return read(path, **given)
-    card(text)  # raises: names the nearest
+    card(text)  # raises
     raise AssertionError("unreachable")
 
 
@@ -77,10 +77,10 @@ def _options(names) -> str:
 
 
 def reload(origin: dict) -> InteractionLog:
-    """Read a log again, with the arguments it was read with: `reload(log.origin)`.
+    """Read a log again with the same arguments: `reload(log.origin)`.
 
-    Nothing says that the files are as they were: compare the fingerprints. Raises ValueError for what is no origin,
-    and what `load` and `read` raise.
+    The files may have changed: compare the fingerprints. Raises `ValueError` for an invalid origin, and the errors of
+    `load` and `read`.
     """
     given = dict(origin) if isinstance(origin, dict) else {}
     if given.keys() == {"dataset"}:
@@ -90,29 +90,28 @@ def reload(origin: dict) -> InteractionLog:
     known = list(inspect.signature(reader).parameters)[1:]
     if not isinstance(path, str) or not given.keys() <= set(known):
         raise ValueError(
-            f"{origin!r} does not say what a log was read from: a dataset, or a path and arguments of "
-            f"{reader.__name__}."
+            f"{origin!r} is not the origin of a log, which has a dataset, or a path and arguments of {reader.__name__}."
         )
     return reader(path, **given)
 
 
-def _named(one: Card) -> InteractionLog:
+def _load_named(one: Card) -> InteractionLog:
     if one.package:
         from seqlab.datasets.complete_journey import complete_journey
 
         return complete_journey(one.name, cache_folder())
-    if (folder := prepared(one)) is not None:
+    if (folder := prepared_folder(one)) is not None:
         return read_folder(folder, one.name, ties=one.ties, order=one.order, repeats=one.repeats)
     return _from_official(one, _fetch(one))
 
 
 def _from_official(one: Card, paths: list[Path]) -> InteractionLog:
-    """The log of the official files: their reader, sorted by time, then the k-core the benchmark takes."""
+    """The log of the official files, sorted by time and reduced to the k-core of the benchmark."""
     from seqlab.datasets.formats import READERS
 
     events, items = READERS[one.format](paths)
     titled = "title" if items is not None else None
-    # official files are in no order a user could rely on, so the time decides here
+    # the order of official files is arbitrary, so events are sorted by time
     log = make_log(
         events.reset_index(drop=True),
         user="user_id",
@@ -135,31 +134,31 @@ def _from_official(one: Card, paths: list[Path]) -> InteractionLog:
 
 
 def _fetch(one: Card, base_url: str | None = None) -> list[Path]:
-    """The official files of a card, found here or downloaded into the cache; checksums are checked.
+    """The official files of a card, found locally or downloaded into the cache, with verified checksums.
 
-    Files that are not needed are used where they lie already. base_url replaces the official address.
+    Optional files are used only if they exist locally. base_url replaces the official address.
     """
     import pooch
 
     paths = []
     for part in one.official:
-        found = next((place / part.file for place in places(one) if (place / part.file).is_file()), None)
+        found = next((folder / part.file for folder in folders(one) if (folder / part.file).is_file()), None)
         if found is not None:
-            _check(found, part)
+            _verify_checksum(found, part)
             paths.append(found)
         elif part.needed:
             hand = (
-                f"Fetch {part.url} by hand and put it at "
-                + " or ".join(str(place / part.file) for place in places(one))
+                f"Download {part.url} by hand to "
+                + " or ".join(str(folder / part.file) for folder in folders(one))
                 + (
                     ""
                     if os.environ.get("SEQLAB_DATA")
-                    else f" (or set SEQLAB_DATA to a folder of yours that has {one.name}/{part.file})"
+                    else f" (or set SEQLAB_DATA to a folder that contains {one.name}/{part.file})"
                 )
-                + f". Or put a ready {one.name}/interactions.tsv.gz there. Terms: {one.licence}"
+                + f", or put a prepared {one.name}/interactions.tsv.gz there. Terms: {one.licence}"
             )
             if not part.checksum:
-                raise DataError(f"{one.name}: {part.file} is not on this machine and {UNPINNED}. {hand}")
+                raise DataError(f"{one.name}: {part.file} is not on this machine, and {UNPINNED}. {hand}")
             url = part.url if base_url is None else f"{base_url}/{part.file}"
             try:
                 paths.append(
@@ -167,17 +166,17 @@ def _fetch(one: Card, base_url: str | None = None) -> list[Path]:
                 )
             except ValueError as error:
                 raise DataError(
-                    f"{one.name}: what came from {url} is not the file its card describes: its checksum is "
-                    f"not {part.checksum}. Nothing was kept. {hand}"
+                    f"{one.name}: the download from {url} is not the file of the card (its checksum is not "
+                    f"{part.checksum}) and was deleted. {hand}"
                 ) from error
-            except OSError as error:  # requests' own errors are OSErrors
+            except OSError as error:  # also the errors of requests
                 reason = " ".join(str(error).split())[:200]
                 raise DataError(f"{one.name}: {url} could not be downloaded ({reason}). {hand}") from error
     return paths
 
 
-def _check(path: Path, part: OfficialFile) -> None:
-    """DataError if a file has another checksum than the card's."""
+def _verify_checksum(path: Path, part: OfficialFile) -> None:
+    """Raise `DataError` if the checksum of a file differs from the card's."""
     if not part.checksum:
         return
     import pooch
@@ -186,18 +185,18 @@ def _check(path: Path, part: OfficialFile) -> None:
     if pooch.file_hash(str(path), alg=kind) != wanted:
         raise DataError(
             f"{path}: its checksum is not {part.checksum}, so it is not the official file. Delete it and "
-            f"fetch it again from {part.url}"
+            f"download it again from {part.url}"
         )
 
 
-def _checked(log: InteractionLog, one: Card) -> InteractionLog:
-    """The log, if it has the counts of its card."""
-    wanted = {"users": one.users, "items": one.items, "events": one.events}
-    has = {"users": log.n_users, "items": log.n_items, "events": log.n_events}
-    off = [f"{has[what]:,} {what} instead of {wanted[what]:,}" for what in wanted if has[what] != wanted[what]]
-    if off:
+def _with_card_counts(log: InteractionLog, one: Card) -> InteractionLog:
+    """The log; raises `DataError` if its counts differ from its card's."""
+    expected = {"users": one.users, "items": one.items, "events": one.events}
+    actual = {"users": log.n_users, "items": log.n_items, "events": log.n_events}
+    differ = [f"{actual[key]:,} {key} instead of {expected[key]:,}" for key in expected if actual[key] != expected[key]]
+    if differ:
         raise DataError(
-            f"{one.name}: this is not the dataset its card describes: {', '.join(off)}. Replace the file, "
+            f"{one.name}: this is not the dataset of its card: {', '.join(differ)}. Replace the file, "
             "or load it as your own data by its path."
         )
     return log

@@ -1,4 +1,4 @@
-"""InteractionLog: which user interacted with which item, when; checked once, so that nothing downstream has to."""
+"""InteractionLog: a validated table of which user interacted with which item, and when."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from seqlab.datasets.columns import select_column
-from seqlab.datasets.event_order import repeated, run_backwards, share_rising, ties_with_previous
+from seqlab.datasets.event_order import count_repeats, out_of_order, rising_share, ties_previous
 from seqlab.datasets.fingerprint import fingerprint
 from seqlab.datasets.ids import number_ids
 from seqlab.datasets.item_table import item_table
-from seqlab.datasets.timestamps import seconds
+from seqlab.datasets.timestamps import unix_seconds
 from seqlab.runtime.text import DataError
 
 __all__ = ["DataError", "InteractionLog", "make_log"]
@@ -32,18 +32,17 @@ class InteractionLog:
 
     events: user int64 1..U, item int64 1..N, timestamp float64 (unix seconds, NaN = unknown), then the
             source's other columns; grouped by user, oldest first.
-    users:  index 1..U; column user_id, the label as given.
-    items:  index 1..N; columns item_id (the label as given), title (never missing), then free text columns.
-    ties:   "source": events with one timestamp keep the source's order; "shuffle": that order means nothing
-            and was drawn at random (seeded).
-    repeats: a user may meet an item again, so by default nothing seen is filtered from recommendations.
-    source_ties_sorted: among neighbours of one user with one timestamp, the share whose item labels rise in
-            the source's order (NaN without ties): 0.5 is chance, near 1 the file was sorted by item.
+    users:  index 1..U; column user_id, the original id.
+    items:  index 1..N; columns item_id (the original id), title (never missing), then other text columns.
+    ties:   "source": events with equal timestamps keep the source's order; "shuffle": that order has no meaning
+            and is random (seeded).
+    repeats: whether users repeat items, so that by default seen items are not filtered from recommendations.
+    source_ties_sorted: among consecutive events of one user and timestamp, the share whose item label is larger than
+            the previous one in the source (NaN without ties): 0.5 is chance, near 1 the source was sorted by item.
     notes:  sentences on what was detected, dropped (with counts) or repaired.
-    card:   the named dataset that this is ("ml-1m"), whose card holds presets and unread columns; "": one's own data,
-            whatever its file is called.
-    origin: what `datasets.reload` needs to read the log again: {"dataset": name}, or {"path": absolute path} and the
-            arguments it was read with; None for a log that no file holds as it is (of a frame, or a selection).
+    card:   the name of a named dataset ("ml-1m"), whose card has presets and unread columns; "": your own data.
+    origin: the arguments of `datasets.reload`: {"dataset": name}, or {"path": absolute path} and the arguments of the
+            reader; None for a log that is not the content of a file (of a frame, or a selection).
     """
 
     events: pd.DataFrame
@@ -73,19 +72,19 @@ class InteractionLog:
         return len(self.events)
 
     def fingerprint(self, version: int = 2) -> str:
-        """sha256 (hex) of what the log holds: equal prints, equal training and evaluation. The name does not count.
+        """SHA-256 (hex) of the content of the log: equal fingerprints, equal training and evaluation.
 
-        version 2: all that a system may read: users, items and times in their order, labels, item table and further
-            columns with their names, and how ties and repeats are taken. How pandas stores a column does not count.
-        version 1: users, items and times alone, for runs and rows that were written with it.
+        version 2: all that a system may read: users, items and times in their order, ids, item table and further
+            columns with their names, `ties` and `repeats`; neither the name of the log nor the dtype of a column.
+        version 1: users, items and times only, for runs and leaderboard rows that were written with it.
         """
         return fingerprint(self.events, self.users, self.items, self.ties, self.repeats, version)
 
     def select(self, rows, note: str) -> InteractionLog:
-        """Keep some events: users and items left without one go, the others are renumbered in their order.
+        """Keep some events and the users and items that occur in them, renumbered in their order.
 
-        rows: boolean mask (E,) or integer positions over `events` (their order is not changed). `note` is a
-        sentence that joins the notes. The card stays, the origin does not. DataError if nothing is left.
+        rows: boolean mask (E,) or integer positions in `events`, whose order is kept. note: a sentence that is added to
+        the notes. The card is kept, the origin is None. Raises `DataError` if no event is left.
         """
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else np.sort(rows.astype(np.int64))
@@ -100,7 +99,7 @@ class InteractionLog:
         return replace(self, events=events, users=users, items=items, notes=(*self.notes, note), origin=None)
 
     def summary(self) -> pd.DataFrame:
-        """What the log holds, as a table with columns fact and value (text)."""
+        """Statistics of the log: a table with columns fact and value (text)."""
         lengths = np.bincount(self.events["user"], minlength=self.n_users + 1)[1:]
         counts = np.bincount(self.events["item"], minlength=self.n_items + 1)[1:]
         times = self.events["timestamp"].to_numpy()
@@ -117,8 +116,8 @@ class InteractionLog:
             "events per item": f"median {np.median(counts):g}, most {counts.max():,}",
             "from, to": span,
             "events without a timestamp": f"{(~known).sum():,}",
-            "equal timestamps": "order of the source" if self.ties == "source" else "order means nothing: shuffled",
-            "repeats": "items come back: seen ones stay candidates" if self.repeats else "seen items are filtered",
+            "equal timestamps": "order of the source" if self.ties == "source" else "order has no meaning: shuffled",
+            "repeats": "users repeat items: seen items stay candidates" if self.repeats else "seen items are filtered",
             "item text": ", ".join(str(column) for column in self.items.columns[1:]),
         }
         return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
@@ -155,22 +154,21 @@ def make_log(
     notes: tuple[str, ...] = (),
     seed: int = 0,
 ) -> InteractionLog:
-    """Check a table of events, number its users and items 1.., and put every user's events oldest first.
+    """Validate a table of events, number its users and items from 1, and sort the events of each user by time.
 
-    user, item, time: names of columns. time None: the source keeps no time (then order must be "source").
-    items: item table whose key column is also called `item`; title: its column with the words people read
-        (without `items`, a column of `frame`).
-    order: "time" sorts each user's events by time, keeping the source's order at equal times; "source" keeps
-        the source's order throughout, and timestamps may then be missing; where they run backwards, a note says so.
-    repeats None: detected (more than 1 % of events bring back an item of the same user; exact copies are no repeats).
+    user, item, time: column names. time None: the source has no times (then order must be "source").
+    items: item table whose key column is also called `item`; title: its column of titles (without `items`, a column of
+        `frame`).
+    order: "time" sorts each user's events by time, stable for equal times; "source" keeps the source's order, and
+        timestamps may be missing; a note counts the events out of order.
+    repeats None: detected (more than 1 % of events repeat an item of the same user; exact duplicates do not count).
     tie_key: column (dropped afterwards) by which the source may be sorted at equal times, if not the item.
-    Users and items are numbered in the order of their sorted labels, which tells nothing of popularity or
-    time; labels that are exactly 1..N keep their numbers. DataError for anything that is not a log.
+    Users and items are numbered by `ids.number_ids`. Raises `DataError` for a table that is not a log.
     """
     if order not in ORDERS or ties not in TIES:
-        raise ValueError(f"order is one of {ORDERS} and ties one of {TIES}, not {order!r} and {ties!r}")
+        raise ValueError(f"order must be one of {ORDERS} and ties one of {TIES} (got {order!r} and {ties!r})")
     if not len(frame):
-        raise DataError(f"{where}: there are no rows; a log needs a user, an item and a time per row.")
+        raise DataError(f"{where}: there are no rows. A log needs a user, an item and a time per row.")
     all_notes = list(notes)
     user_of, user_labels, more_notes = number_ids(select_column(frame, user, where), where, row_numbers)
     all_notes += more_notes
@@ -178,33 +176,33 @@ def make_log(
     all_notes += more_notes
     if time is None and order == "time":
         raise DataError(
-            f"{where}: no column says when. Name it with time=..., or pass order='source' if each user's "
+            f"{where}: there is no column of times. Name it with time=..., or pass order='source' if each user's "
             "rows are already oldest first."
         )
     times = np.full(len(frame), np.nan)
     if time is not None:
-        times, more_notes = seconds(
+        times, more_notes = unix_seconds(
             select_column(frame, time, where), where, row_numbers, may_be_missing=order == "source"
         )
         all_notes += more_notes
     if len(item_labels) == 1:
         raise DataError(
-            f"{where}: column {item!r} holds one item alone ({item_labels[0]}); there is nothing to rank. "
+            f"{where}: column {item!r} contains a single item ({item_labels[0]}), so there is nothing to rank. "
             "Is this the right column?"
         )
     lengths = np.bincount(user_of)[1:]
     if lengths.max() == 1:
         raise DataError(
-            f"{where}: every user in column {user!r} has one event, so there is no history to learn from. "
+            f"{where}: every user in column {user!r} has a single event, so there is no history to learn from. "
             "Is this the right column?"
         )
     if (lengths == 1).any():
         all_notes.append(f"{(lengths == 1).sum():,} users have a single event; they are kept.")
 
     rows = np.lexsort((times, user_of)) if order == "time" else np.argsort(user_of, kind="stable")
-    tied = ties_with_previous(user_of[rows], times[rows])
+    tied = ties_previous(user_of[rows], times[rows])
     measured = item_of if tie_key is None else number_ids(select_column(frame, tie_key, where), where, row_numbers)[0]
-    rising = share_rising(measured[rows], tied)
+    rising = rising_share(measured[rows], tied)
     if ties == "shuffle":
         group = np.cumsum(~tied)
         rows = rows[np.lexsort((np.random.default_rng(seed).random(len(rows)), group))]
@@ -215,47 +213,47 @@ def make_log(
     from_frame = title if items is None else None
     for column in frame.columns:
         if column not in (user, item, time, tie_key, from_frame):
-            kept = f"{column} (source)" if str(column) in events.columns else str(column)
-            events[kept] = select_column(frame, column, where).iloc[rows].to_numpy()
-    back = run_backwards(events["user"].to_numpy(), events["timestamp"].to_numpy())
+            target = f"{column} (source)" if str(column) in events.columns else str(column)
+            events[target] = select_column(frame, column, where).iloc[rows].to_numpy()
+    back = out_of_order(events["user"].to_numpy(), events["timestamp"].to_numpy())
     if back.any():
         all_notes.append(
-            f"{back.sum():,} events of {events['user'][back].nunique():,} users are earlier than the event before "
-            "them: times run backwards there, and the order of the source is kept (order='source')."
+            f"{back.sum():,} events of {events['user'][back].nunique():,} users are earlier than the previous event: "
+            "the order of the source is kept (order='source')."
         )
-    again, copies = repeated(events, len(item_labels))
+    again, copies = count_repeats(events, len(item_labels))
     if copies:
         all_notes.append(
-            f"{copies:,} events repeat another exactly (user, item and timestamp); they are kept, and do not count as "
-            "items that come back."
+            f"{copies:,} events are exact duplicates (user, item and timestamp); they are kept, and do not count as "
+            "repeats."
         )
     if repeats is None:
         share = again / (len(events) - copies)
         repeats = share > 0.01
         all_notes.append(
-            f"{share:.1%} of events bring back an item of the same user: "
+            f"{share:.1%} of events repeat an item of the same user: "
             f"repeats={repeats} (seen items {'stay candidates' if repeats else 'are filtered'})."
         )
         if again and np.isnan(times).any():
-            all_notes.append("Without timestamps, copies of one event cannot be distinguished from repeats.")
+            all_notes.append("Without timestamps, duplicates cannot be distinguished from repeats.")
     elif again and not repeats:
         all_notes.append(
-            f"{again:,} events bring back an item the user already had; they are kept, though seen items "
-            "are filtered from recommendations (repeats=False)."
+            f"{again:,} events repeat an item of the same user; they are kept, but seen items are filtered from "
+            "recommendations (repeats=False)."
         )
     users = pd.DataFrame({"user_id": user_labels}, index=pd.RangeIndex(1, len(user_labels) + 1, name="user"))
-    for place in (where, items_where):  # notes travel into reports: a file's name is enough there
+    for place in (where, items_where):  # reports show notes, so paths are reduced to file names
         all_notes = [note.replace(place, PurePath(place).name) for note in all_notes]
     return InteractionLog(events, users, table, str(name), ties, bool(repeats), rising, tuple(all_notes))
 
 
 def _items(frame, items, item, title, labels, item_of, where, items_where, item_row_numbers):
-    """The item table from its own table, from a title column of the events, or from the ids alone."""
+    """The item table from the source's item table, from a title column of the events, or from the ids only."""
     if items is not None or title is None:
         return item_table(labels, items, item, title, items_where, item_row_numbers)
     titles = select_column(frame, title, where)
     first = np.unique(item_of, return_index=True)[1]
-    own = pd.DataFrame({"item": labels, "title": titles.iloc[first].to_numpy()})
+    described = pd.DataFrame({"item": labels, "title": titles.iloc[first].to_numpy()})
     several = pd.DataFrame({"item": item_of, "title": titles.to_numpy()}).drop_duplicates()["item"].duplicated().any()
-    table, all_notes = item_table(labels, own, "item", "title", where)
-    return table, all_notes + (["Some items have several titles; the first one is shown."] if several else [])
+    table, notes = item_table(labels, described, "item", "title", where)
+    return table, notes + (["Some items have several titles; the first one is used."] if several else [])

@@ -1,4 +1,4 @@
-"""The named datasets, a card each (cards/*.toml): what they hold, under which terms, and where they may lie."""
+"""The named datasets: their cards (cards/*.toml) with contents and licence, and the folders they are searched in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqlab.runtime.text import DataError, did_you_mean
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file at its official address; checksum "md5:..." or "sha256:...", "" = unknown: not downloaded."""
+    """A file at its official address. checksum: "md5:..." or "sha256:..."; "": unknown, so it is not downloaded."""
 
     file: str
     url: str
@@ -27,12 +27,11 @@ class OfficialFile:
 
 @dataclass(frozen=True)
 class Card:
-    """What there is to know about a named dataset before loading it; one cards/*.toml each.
+    """The facts about a named dataset, from its cards/*.toml.
 
-    order and ties: see `make_log`; users, items, events: the counts a load is held against; columns: name ->
-    meaning; format: the reader of the official files (see formats.py) and core: the k-core taken (0 = none);
-    package: the Python package the data come with; unread: text columns that item vectors leave out unless they are
-    named.
+    order, ties, repeats: see `make_log`. users, items, events: the counts that a load must have. columns: name ->
+    meaning. format: the reader of the official files (see formats.py). core: the k of the k-core (0 = none). package:
+    the Python package that contains the data. unread: text columns that item vectors leave out by default.
     """
 
     name: str
@@ -72,22 +71,22 @@ def cards() -> dict[str, Card]:
 
 
 def card(name: str) -> Card:
-    """The card of a named dataset; DataError with the nearest name if there is none."""
+    """The card of a named dataset. Raises `DataError` with the closest name if there is none."""
     if name not in cards():
         raise DataError(
             f"there is no dataset called {name!r}.{did_you_mean(name, cards())} "
-            f"The named ones: {', '.join(cards())}. A file or a folder of yours works too."
+            f"There are: {', '.join(cards())}. The path of a file or a folder works too."
         )
     return cards()[name]
 
 
 def unread(card: str) -> tuple[str, ...]:
-    """Text columns that a card (`log.card`) says item vectors should not read by default."""
+    """The text columns that item vectors leave out by default; card: `log.card`."""
     return cards()[card].unread if card in cards() else ()
 
 
 def catalog() -> pd.DataFrame:
-    """One row per named dataset: counts, terms, and where a load would take it from (column `have`)."""
+    """One row per named dataset: counts, licence, source, and where a load would find it (column `have`)."""
     rows = [
         {
             "name": one.name,
@@ -111,26 +110,24 @@ def catalog() -> pd.DataFrame:
 def _have(one: Card) -> str:
     if one.package:
         return f"with the package {one.package}"
-    if prepared(one) is not None:
+    if prepared_folder(one) is not None:
         return "on this machine"
     needed = [part for part in one.official if part.needed]
-    if all(any((place / part.file).is_file() for place in places(one)) for part in needed):
+    if all(any((folder / part.file).is_file() for folder in folders(one)) for part in needed):
         return "on this machine"
     return "by download" if all(part.checksum for part in needed) else "by hand"
 
 
-def places(one: Card) -> list[Path]:
-    """The folders a dataset may lie in, first choice first."""
-    mine = [Path(os.environ["SEQLAB_DATA"]) / one.name] if os.environ.get("SEQLAB_DATA") else []
-    return [*mine, cache_folder() / one.name]
+def folders(one: Card) -> list[Path]:
+    """The folders that are searched for a dataset, in order."""
+    data = [Path(os.environ["SEQLAB_DATA"]) / one.name] if os.environ.get("SEQLAB_DATA") else []
+    return [*data, cache_folder() / one.name]
 
 
-def prepared(one: Card) -> Path | None:
-    """The first folder with a ready interactions.tsv[.gz]."""
-    return next(
-        (place for place in places(one) for ending in ("", ".gz") if (place / f"interactions.tsv{ending}").is_file()),
-        None,
-    )
+def prepared_folder(one: Card) -> Path | None:
+    """The first folder with an interactions.tsv or interactions.tsv.gz; None without one."""
+    names = ("interactions.tsv", "interactions.tsv.gz")
+    return next((folder for folder in folders(one) if any((folder / name).is_file() for name in names)), None)
 
 
 def catalog_markdown() -> str:

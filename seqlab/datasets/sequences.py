@@ -1,4 +1,4 @@
-"""Histories as flat tensors, and batches gathered from them."""
+"""Histories as flat tensors, queries about them, and padded batches of both."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What a Recommender reads: `B` histories of at most `T` events, padded on the right with 0.
+    """The input of a system: `B` histories of at most `T` events, right-padded with 0.
 
     items: (B, T) int64 item ids, 0 = padding.
     times: (B, T) float64 unix seconds, NaN = unknown, 0 at padding.
-    lengths: (B,) int64 real events per history.
+    lengths: (B,) int64 events per history, without padding.
     user: (B,) int64.
-    targets: (B, T) int64 the item that came next after each position, 0 = none; None when nothing is asked.
+    targets: (B, T) int64 the next item after each position, 0 = none; None for a batch without targets.
     """
 
     items: Tensor
@@ -28,36 +28,32 @@ class Batch:
     targets: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(
-            *(
-                None if tensor is None else tensor.to(device)
-                for tensor in (self.items, self.times, self.lengths, self.user, self.targets)
-            )
-        )
+        targets = None if self.targets is None else self.targets.to(device)
+        return Batch(*(part.to(device) for part in (self.items, self.times, self.lengths, self.user)), targets)
 
     def last(self, x: Tensor) -> Tensor:
-        """`x` (B, T, ...) at the last real position of each history: (B, ...); position 0 where there is none."""
+        """`x` (B, T, ...) at the last event of each history: (B, ...); at position 0 for an empty history."""
         return x[torch.arange(len(x), device=x.device), (self.lengths - 1).clamp(min=0)]
 
     def select(self, rows: Tensor) -> Batch:
-        """Some of the histories, by index or mask."""
+        """Some of the histories, by index or boolean mask."""
         targets = None if self.targets is None else self.targets[rows]
         return Batch(self.items[rows], self.times[rows], self.lengths[rows], self.user[rows], targets)
 
     def cut(self, cuts: int) -> Batch:
-        """Histories cut at random right before an answer, `cuts` per row on average: each a row, asked at its end.
+        """Random prefixes of the histories, `cuts` per row on average, each with a target at its last position only.
 
-        For systems that read a history both ways, and so can learn from one position of it at a time.
+        For bidirectional systems, which can learn from one position of a history at a time.
         """
-        row, place = (self.targets > 0).nonzero(as_tuple=True)
+        row, end = (self.targets > 0).nonzero(as_tuple=True)
         drawn = torch.randperm(len(row), device=row.device)[: cuts * len(self)]
-        row, place = row[drawn], place[drawn]
-        width = int(place.max()) + 1
-        steps = torch.arange(width, device=row.device)
-        real, end = steps <= place[:, None], steps == place[:, None]  # (M, T)
-        items, targets = self.items[row, :width] * real, self.targets[row, :width] * end
-        times = self.times[row, :width].masked_fill(~real, 0.0)
-        return Batch(items, times, place + 1, self.user[row], targets)
+        row, end = row[drawn], end[drawn]
+        width = int(end.max()) + 1
+        positions = torch.arange(width, device=row.device)
+        valid, last = positions <= end[:, None], positions == end[:, None]  # (M, T)
+        items, targets = self.items[row, :width] * valid, self.targets[row, :width] * last
+        times = self.times[row, :width].masked_fill(~valid, 0.0)
+        return Batch(items, times, end + 1, self.user[row], targets)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -65,7 +61,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Sequences:
-    """All histories end to end: user `u` (1-based) owns events `offsets[u-1]` to `offsets[u]`, oldest first.
+    """All histories concatenated: user `u` (from 1) has the events `offsets[u-1]` to `offsets[u]`, oldest first.
 
     items: (E,) int64; times: (E,) float64 unix seconds, NaN = unknown; offsets: (U + 1,) int64.
     """
@@ -76,7 +72,7 @@ class Sequences:
 
     @property
     def lengths(self) -> Tensor:
-        """Events of each user: (U,)."""
+        """The number of events of each user: (U,)."""
         return self.offsets.diff()
 
     @property
@@ -96,32 +92,31 @@ class Sequences:
         return self.items[self.offsets[user - 1] : self.offsets[user]]
 
     def item_counts(self, n_items: int) -> Tensor:
-        """How often each item occurs: (N + 1,)."""
+        """The number of events of each item: (N + 1,)."""
         return torch.bincount(self.items, minlength=n_items + 1)
 
     def targets_per_epoch(self, max_length: int | None) -> int:
-        """How many targets `training_batches` has in an epoch."""
-        targets = (self.lengths - 1).clamp(min=0, max=max_length)
-        return int(targets.sum())
+        """The number of targets of `training_batches` in an epoch."""
+        return int((self.lengths - 1).clamp(min=0, max=max_length).sum())
 
     def gather(self, start: Tensor, lengths: Tensor, user: Tensor) -> Batch:
-        """Read the events `start .. start + lengths` of each row into a padded Batch."""
+        """A padded Batch of the events [start, start + lengths) of each row; start, lengths, user: (B,)."""
         width = int(lengths.max()) if len(lengths) else 0
-        steps = torch.arange(max(width, 1), device=self.items.device)
-        real = steps < lengths[:, None]  # (B, T)
-        at = (start[:, None] + steps).clamp(max=max(len(self.items) - 1, 0))
-        items = self.items[at].masked_fill(~real, 0) if len(self.items) else torch.zeros_like(at)
-        times = self.times[at].masked_fill(~real, 0.0) if len(self.items) else torch.zeros_like(at, dtype=torch.float64)
-        return Batch(items, times, lengths, user)
+        positions = torch.arange(max(width, 1), device=self.items.device)
+        valid = positions < lengths[:, None]  # (B, T)
+        at = (start[:, None] + positions).clamp(max=max(len(self.items) - 1, 0))
+        if not len(self.items):
+            return Batch(torch.zeros_like(at), torch.zeros_like(at, dtype=torch.float64), lengths, user)
+        return Batch(self.items[at].masked_fill(~valid, 0), self.times[at].masked_fill(~valid, 0.0), lengths, user)
 
     def training_batches(
-        self, max_length: int | None, tokens: int, seed: int, share: tuple[int, int] = (0, 1)
+        self, max_length: int | None, tokens: int, seed: int, shard: tuple[int, int] = (0, 1)
     ) -> Iterator[Batch]:
-        """One epoch: a random crop of every history, in batches of like lengths, in random order.
+        """One epoch: a random crop of every history, in batches of similar lengths, in random order.
 
-        A crop has up to `max_length` inputs (None: all) and the item after each of them as target. A batch holds as
-        many rows as fit into `tokens` positions (one row at least), so little of it is padding. `share` (i, n): of
-        every batch the rows i, i + n, .. alone, which may be none; the n shares together are the batches of (0, 1).
+        A crop has up to `max_length` inputs (None: all), each with the next item as target. A batch has as many rows as
+        fit into `tokens` padded positions (at least one row). shard (i, n): only the rows i, i + n, .. of every batch
+        (possibly none), for process i of n.
         """
         generator = torch.Generator().manual_seed(seed)
         lengths = self.lengths.cpu()
@@ -132,22 +127,22 @@ class Sequences:
         slack = lengths[rows] - 1 - crop
         shift = (torch.rand(len(rows), generator=generator) * (slack + 1)).long().clamp(max=slack)
         start = self.offsets.cpu()[rows] + shift
-        order = torch.argsort(crop + torch.rand(len(rows), generator=generator))  # like lengths, random within
+        order = torch.argsort(crop + torch.rand(len(rows), generator=generator))  # by length, random for equal ones
         cuts = _token_budget(crop[order], tokens)
         for which in torch.randperm(len(cuts) - 1, generator=generator).tolist():
-            chosen = order[cuts[which] : cuts[which + 1]][share[0] :: share[1]]
+            chosen = order[cuts[which] : cuts[which + 1]][shard[0] :: shard[1]]
             columns = [tensor[chosen].to(self.items.device) for tensor in (start, crop, rows + 1)]
             inputs = self.gather(*columns)
-            following = self.gather(columns[0] + 1, columns[1], columns[2])
-            yield replace(inputs, targets=following.items)
+            targets = self.gather(columns[0] + 1, columns[1], columns[2])
+            yield replace(inputs, targets=targets.items)
 
 
 @dataclass(frozen=True)
 class Queries:
-    """ "These events of this user happened: which item came next?", once per row.
+    """Next-item queries: the history of a user and the item that comes next, one query per row.
 
-    user, item: (Q,) int64 who is asked about and the answer; start, end: (Q,) int64 the history in `sequences`,
-    `[start, end)`, which never reaches the answer nor, where times are known and ties mean nothing, its own moment.
+    user: (Q,) int64. item: (Q,) int64, the answer. start, end: (Q,) int64, the history `[start, end)` in `sequences`.
+    The history ends before the answer and, if the order of ties has no meaning, before the time of the answer.
     """
 
     sequences: Sequences
@@ -163,11 +158,11 @@ class Queries:
         return Queries(self.sequences.to(device), *(t.to(device) for t in (self.user, self.item, self.start, self.end)))
 
     def select(self, rows: Tensor) -> Queries:
-        """Some of the queries, by index or mask."""
+        """Some of the queries, by index or boolean mask."""
         return Queries(self.sequences, self.user[rows], self.item[rows], self.start[rows], self.end[rows])
 
     def batch(self, rows: Tensor, max_length: int | None = None) -> Batch:
-        """The histories of these rows, each cut to its `max_length` most recent events (None: all of them)."""
+        """The histories of these rows, each cut to the `max_length` most recent events (None: all)."""
         end = self.end[rows]
         lengths = end - self.start[rows]
         if max_length is not None:
@@ -177,24 +172,24 @@ class Queries:
         return replace(batch, targets=final * self.item[rows, None])
 
     def batches(
-        self, max_length: int | None, tokens: int, rows_at_most: int, share: tuple[int, int] = (0, 1)
+        self, max_length: int | None, tokens: int, rows_at_most: int, shard: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[Tensor, Batch]]:
-        """Every query once, as (rows, Batch), in batches of like lengths under both limits.
+        """All queries as (rows, Batch), in batches of similar lengths, of up to `tokens` positions and `rows_at_most`.
 
-        `share` (i, n): the batches i, i + n, .. alone, each with the company it has anyhow.
+        shard (i, n): only the batches i, i + n, .., for process i of n.
         """
         lengths = self.end - self.start
         if max_length is not None:
             lengths = lengths.clamp(max=max_length)
         order = torch.argsort(lengths, stable=True)
         cuts = _token_budget(lengths[order].cpu(), tokens, rows_at_most)
-        for first, after in islice(pairwise(cuts), share[0], None, share[1]):
+        for first, after in islice(pairwise(cuts), shard[0], None, shard[1]):
             rows = order[first:after]
             yield rows, self.batch(rows, max_length)
 
 
 def _token_budget(lengths: Tensor, tokens: int, rows_at_most: int | None = None) -> list[int]:
-    """Cut ascending `lengths` into runs whose size times longest member stays within `tokens`: the cuts."""
+    """Boundaries of batches of ascending `lengths`, with rows x longest length of at most `tokens`."""
     cuts, total = [0], len(lengths)
     widths = lengths.clamp(min=1)
     while cuts[-1] < total:

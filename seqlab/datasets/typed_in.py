@@ -1,4 +1,4 @@
-"""Items as a person types or pastes them: ids or titles, in any mix."""
+"""Finds the items that a person types or pastes, as ids or titles in any mix."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from seqlab.datasets.columns import as_seen
+from seqlab.datasets.columns import normalize_text
 from seqlab.runtime.text import DataError, listed
 
 if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
 
 SEPARATORS = "\t;,"
-"""What may stand between entries of one line; the first of these that a line has divides it."""
+"""Separators of the entries of a line; a line is split at the first of these that it contains."""
 
-PIECES = 6
-"""Between how many separators of one line a title may lie and still be known; with more it needs its own line."""
+MAX_PIECES = 6
+"""A title with separators in it is found within a line if they split it into at most this many pieces."""
 
-SHOWN = 60
-"""Characters of an entry or a title that a complaint shows."""
+MAX_SHOWN = 60
+"""Maximum length of an entry or a title in a message, in characters."""
 
 _LINES = re.compile(r"\r\n|\r|\n")
 
 
 def typed_items(log: InteractionLog, typed: str | Iterable[str | int]) -> list[int]:
-    """The items (1..N) that a text, or a list of entries, names: in its order, repeats kept.
+    """The items (1..N) of a text or a list of entries, in its order, with repetitions.
 
-    A text has one entry per line, or several between tabs, semicolons or commas. An entry is looked for as an id of
-    the source, then as a whole title, then as the beginning, at last as a part of one title alone; case, spacing and
-    invisible characters do not count. A line, or neighbours on it, that are a whole name are read as one entry, so
-    titles may contain commas. Blank lines and places mean nothing; everything else is found or refused: `DataError`
-    names the first entry that is unknown or could be several items, its line, and the nearest titles.
+    A text has one entry per line, or several separated by tabs, semicolons or commas. An entry is matched as an id of
+    the source, then as a whole title, then as the beginning, and last as a part of a single title, ignoring case,
+    spacing and invisible characters. Neighbouring pieces of a line that form a whole title are one entry, so titles may
+    contain commas. Blank entries are skipped. Raises `DataError` for the first entry that is unknown or ambiguous, with
+    its line and the closest titles.
     """
     names = _Names(log)
     if isinstance(typed, str):
@@ -40,27 +40,27 @@ def typed_items(log: InteractionLog, typed: str | Iterable[str | int]) -> list[i
     else:
         items = [names.entry(str(entry), f"entry {number}") for number, entry in enumerate(typed, 1)]
     if not items:
-        raise DataError("nothing is typed in: give an id or a title per line.")
+        raise DataError("the text is empty. Type an id or a title per line.")
     return items
 
 
 class _Names:
-    """Ids and titles of a catalogue, as written and as compared."""
+    """The ids and titles of a catalogue, unchanged and normalised."""
 
     def __init__(self, log: InteractionLog) -> None:
         self.ids, self.titles = list(map(str, log.items["item_id"])), list(map(str, log.items["title"]))
         self.keys = list(map(_key, self.titles))
-        readings = (self.ids, self.titles, list(map(_key, self.ids)), self.keys)  # the most literal first
+        forms = (self.ids, self.titles, list(map(_key, self.ids)), self.keys)  # in the order of preference
         self.whole: list[dict[str, list[int]]] = []
-        for names in readings:
+        for names in forms:
             items: dict[str, list[int]] = {}
             for item, name in enumerate(names, 1):
                 items.setdefault(name, []).append(item)
-            items.pop("", None)  # what shows nothing matches nothing
+            items.pop("", None)
             self.whole.append(items)
 
     def line(self, text: str, number: int, advice: str = "") -> list[int]:
-        """The items of one line: one entry if it is a name as it stands, else its parts, else a part of one name."""
+        """The items of one line: a whole name, else separated entries, else a part of a single title."""
         whole = self._exactly(text)
         if not whole and not _key(re.sub(f"[{SEPARATORS}]", " ", text)):
             return []
@@ -78,17 +78,17 @@ class _Names:
         return [item for part in parts for item in self.line(part, number, advice)]
 
     def _parts(self, text: str, separator: str) -> list[str]:
-        """A line divided, but for neighbours that together are a whole name."""
+        """A line split at the separator, except inside a whole name."""
         pieces, parts, at = text.split(separator), [], 0
         while at < len(pieces):
-            ends = range(min(at + PIECES, len(pieces)), at, -1)
+            ends = range(min(at + MAX_PIECES, len(pieces)), at, -1)
             end = next((end for end in ends if self._exactly(separator.join(pieces[at:end]))), at + 1)
             parts.append(separator.join(pieces[at:end]))
             at = end
         return parts
 
     def entry(self, text: str, where: str, advice: str = "") -> int:
-        """The one item of this name; `DataError` for none or several."""
+        """The only item of this name. Raises `DataError` if there is none or more than one."""
         found = self._exactly(text) or self._within(text)
         if len(found) == 1:
             return found[0]
@@ -97,17 +97,17 @@ class _Names:
                 f"{where}: {_short(text)} could be any of {len(found):,} items: {self._show(found)}. "
                 "Type more of the title, or the id."
             )
-        key = _key(text)[:SHOWN]
-        pieces = {key[at : at + 3] for at in range(len(key) - 2)}  # comparing with every title takes seconds
+        key = _key(text)[:MAX_SHOWN]
+        trigrams = {key[at : at + 3] for at in range(len(key) - 2)}  # to compare with few titles only, for speed
         likely = {
-            name[:SHOWN]: item for item, name in enumerate(self.keys, 1) if any(piece in name for piece in pieces)
+            name[:MAX_SHOWN]: item for item, name in enumerate(self.keys, 1) if any(part in name for part in trigrams)
         }
         near = difflib.get_close_matches(key, likely, 3, 0.5)
-        nearest = f" The nearest: {self._show([likely[name] for name in near])}." if near else ""
-        raise DataError(f"{where}: {_short(text)} is no id and in no title of the catalogue.{nearest}{advice}")
+        closest = f" The closest: {self._show([likely[name] for name in near])}." if near else ""
+        raise DataError(f"{where}: {_short(text)} is not an id or part of a title of the catalogue.{closest}{advice}")
 
     def _exactly(self, text: str) -> list[int]:
-        """Items of this id or title, by the most literal reading that any has."""
+        """The items with this id or title, in the first form of `whole` that has any."""
         key = _key(text)
         for names, name in zip(self.whole, (text.strip(), text, key, key), strict=True):
             if name in names:
@@ -117,18 +117,18 @@ class _Names:
     def _within(self, text: str) -> list[int]:
         """Items whose title begins with the text; where none does, those whose title contains it."""
         key = _key(text)
-        holding = [item for item, name in enumerate(self.keys, 1) if key in name] if key else []
-        return [item for item in holding if self.keys[item - 1].startswith(key)] or holding
+        matches = [item for item, name in enumerate(self.keys, 1) if key in name] if key else []
+        return [item for item in matches if self.keys[item - 1].startswith(key)] or matches
 
     def _show(self, items: list[int]) -> str:
         return listed([f"{_short(self.titles[item - 1])} (id {_short(self.ids[item - 1])})" for item in items], 3)
 
 
 def _key(text: str) -> str:
-    """A name as it is compared: one case, single spaces, accents composed, no characters that show nothing."""
-    return as_seen(text.casefold())
+    """A name in the form that is compared: case-folded, and `normalize_text`."""
+    return normalize_text(text.casefold())
 
 
 def _short(text: str) -> str:
-    """A name in quotes for a sentence: on one line, escapes instead of what would steer the text around it."""
-    return repr(text if len(text) <= SHOWN else text[: SHOWN - 1] + "…")
+    """A name for a message: quoted, shortened, control characters escaped."""
+    return repr(text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…")

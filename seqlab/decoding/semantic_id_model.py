@@ -1,4 +1,4 @@
-"""A system that generates the semantic ID of the next item with a `SemanticIdDecoder`: all but its codes."""
+"""Base classes of systems with semantic IDs: the making of the codes, and generation by a `SemanticIdDecoder`."""
 
 from __future__ import annotations
 
@@ -13,37 +13,45 @@ from seqlab.decoding.generation import recommend
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import CollisionRule
-from seqlab.tokenizers.semantic_ids import SemanticIds
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 
-class SemanticIdModel(nn.Module):
-    """P(item | history) = product over levels of P(code | codes before it, history) (TIGER, Rajput et al. 2023).
+class TokenizedModel(nn.Module):
+    """A system that reads items as codes, its buffer `ids`; a stage before its training makes them."""
 
-    A system defines `tokenize`. resolve: how equal tuples are treated, if not as `config.resolve` says. config.cuts and
-    config.legal_only, where there are such settings: as in `SemanticIdDecoder.loss`.
-    """
-
-    def __init__(
-        self, config: Any, n_items: int, writer: SemanticIdDecoder, resolve: CollisionRule | None = None
-    ) -> None:
+    def __init__(self, config: Any, n_items: int, ordered: bool = True, resolve: CollisionRule | None = None) -> None:
+        """ordered, resolve: as in `SemanticIds`."""
         super().__init__()
         self.config = config
-        self.writer = writer
-        self.beam = Tap("beam", "user level rank")
-        self.ids = SemanticIds(n_items, config, resolve=resolve)
+        self.ids = SemanticIds(n_items, config, ordered, resolve)
 
     def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
-        """The semantic IDs of the catalogue. checkpoint: the folder in which trained stages keep their checkpoints."""
-        raise NotImplementedError
+        """The codes of `config.tokenizer`. checkpoint: the folder in which trained stages keep their checkpoints."""
+        return semantic_ids(split, self.config, getattr(self.config, "letter", False), checkpoint)
 
     def stages(self, split: Split, checkpoint: Path | None = None) -> None:
         """Make the semantic IDs, unless `ids.assign` has set them before."""
         if not self.ids.assigned:
             self.ids.assign(self.tokenize(split, checkpoint))
+
+
+class SemanticIdModel(TokenizedModel):
+    """P(item | history) = product over levels of P(code | codes before it, history) (TIGER, Rajput et al. 2023).
+
+    resolve: as in `SemanticIds`. Settings that some systems have: `cuts` and `legal_only`, as in
+    `SemanticIdDecoder.loss`.
+    """
+
+    def __init__(
+        self, config: Any, n_items: int, writer: SemanticIdDecoder, resolve: CollisionRule | None = None
+    ) -> None:
+        super().__init__(config, n_items, resolve=resolve)
+        self.writer = writer
+        self.beam = Tap("beam", "user level rank")
 
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""

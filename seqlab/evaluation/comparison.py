@@ -1,4 +1,4 @@
-"""Systems side by side on the same queries: their means, paired differences, groups of users, single users."""
+"""Comparison of several systems on the same queries: means, paired differences, groups of users, single users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from seqlab.evaluation.metrics import bounds, groups_of, per_user, resampled
+from seqlab.evaluation.metrics import bounds, check_comparable, groups_of, per_user, resampled
 from seqlab.ranking import check_k, top_unseen
 from seqlab.runtime.modules import device_of
 
@@ -22,19 +22,18 @@ if TYPE_CHECKING:
     from seqlab.evaluation.outcome import Ranks
 
 Order = Literal["system", "reference", "most"]
-"""Whose users come first: those for whom the system is better, the reference, or the larger difference either way."""
+"""Order of users: those for whom the system is better first, or the reference, or the largest absolute difference."""
 
 EVERYBODY = ("everybody", "all users")
-"""The slice and the group of all users."""
+"""The slice and the group that contain all users."""
 
 
 class Standings:
-    """Several systems on the same queries. Of several runs of a system (its seeds) each user's mean is taken first.
+    """Several systems on the same queries; several runs of a system (its seeds) are averaged per user first.
 
-    systems: by label, the ranks of one run or of each seed. metrics: of `evaluation.per_user`, such as "ndcg@10".
-    frame: one row per user, ascending: user, item (the answer), history_length, seen, item_count. Raises `ValueError`
-    for systems that did not answer the same queries under the same seen filter, naming the two, and for a metric that
-    is none.
+    systems: by label, the ranks of one run or of each seed. metrics: columns of `evaluation.per_user`, such as
+    "ndcg@10". frame: one row per user, ascending: user, item (the answer), history_length, seen, item_count. Raises
+    `ValueError` for an unknown metric, and as `check_comparable` does.
     """
 
     def __init__(
@@ -47,14 +46,13 @@ class Standings:
         import pandas as pd
 
         seeds = {label: ranks if isinstance(ranks, list) else [ranks] for label, ranks in systems.items()}
-        _one_protocol(seeds)
+        check_comparable(seeds)
         self.metrics, self._samples, self._seed = tuple(metrics), samples, seed
         frames = {label: [one.frame.sort_values("user") for one in some] for label, some in seeds.items()}
         self.seeds = {label: len(some) for label, some in seeds.items()}
         first = next(iter(seeds.values()))[0]
         self.seen_filter, self.n_items = first.seen_filter, first.n_items
-        about = next(iter(frames.values()))[0].drop(columns="rank")
-        self.frame = about.reset_index(drop=True)
+        self.frame = next(iter(frames.values()))[0].drop(columns="rank").reset_index(drop=True)
         self._each = {label: np.stack([one["rank"] for one in some]) for label, some in frames.items()}  # (seeds, Q)
         self.ranks = pd.DataFrame({label: ranks.mean(0) for label, ranks in self._each.items()})
         cutoffs = [name.partition("@")[2] for name in self.metrics]
@@ -63,25 +61,25 @@ class Standings:
         for label, ranks in self._each.items():
             found = [per_user(one, cutoffs) for one in ranks]
             if unknown := [name for name in self.metrics if name not in found[0]]:
-                raise ValueError(f"{unknown[0]!r} is no metric of a user; they look like recall@10, ndcg@5 or mrr@20.")
+                raise ValueError(f"there is no metric {unknown[0]!r}. Metrics are recall@k, ndcg@k and mrr@k.")
             self._values[label] = (sum(found) / len(found))[list(self.metrics)].to_numpy()
         self._stacked = np.hstack(list(self._values.values()))  # (Q, systems * metrics)
         self._column = {label: place * len(self.metrics) for place, label in enumerate(self._values)}
         self._drawn: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
     def table(self, reference: str) -> pd.DataFrame:
-        """Means, and what each system gains over `reference` on the same users, with 95 % intervals (`metrics`).
+        """The mean of each system, and its paired difference to `reference`, with 95 % intervals.
 
         Columns system, metric, mean, low, high, difference, difference low, difference high.
         """
         import pandas as pd
 
         (drawn, extra), parts, count = self._means(EVERYBODY), [], len(self.metrics)
-        beside = drawn[:, self._column[reference] :][:, :count]
+        of_reference = drawn[:, self._column[reference] :][:, :count]
         for label, values in self._values.items():
-            mine = drawn[:, self._column[label] :][:, :count]
-            low, high = bounds(mine, extra)
-            least, most = bounds(mine - beside, extra, -1.0)
+            of_system = drawn[:, self._column[label] :][:, :count]
+            low, high = bounds(of_system, extra)
+            least, most = bounds(of_system - of_reference, extra, -1.0)
             gain = (values - self._values[reference]).mean(0)
             columns = {"mean": values.mean(0), "low": low, "high": high, "difference": gain}
             columns |= {"difference low": least, "difference high": most}
@@ -89,7 +87,7 @@ class Standings:
         return pd.concat(parts, ignore_index=True)
 
     def groups(self) -> dict[str, pd.Series]:
-        """By the name of a slice, which of its groups each row of `frame` falls into; everybody is a slice too."""
+        """The group of each row of `frame`, by the name of a slice; all users are the first slice."""
         import pandas as pd
 
         slice_, group = EVERYBODY
@@ -100,9 +98,9 @@ class Standings:
     ) -> pd.DataFrame:
         """One metric of two systems for groups of users, and the paired difference, with 95 % intervals.
 
-        also: more groups, as `groups()` gives its own; rows that are NaN are in no group. Columns slice, group, users,
-        a (of `system`), a low, a high, b (of `reference`), b low, b high, difference, low, high; groups without users
-        are left out. The first call draws the users of every group (a second per 10,000 users), the next ones do not.
+        also: further slices, in the form of `groups()`; rows with NaN are in no group. Columns slice, group, users, a
+        (of `system`), a low, a high, b (of `reference`), b low, b high, difference, low, high; empty groups are left
+        out. The first call resamples every group (about a second per 10,000 users); later calls reuse the samples.
         """
         import pandas as pd
 
@@ -129,9 +127,9 @@ class Standings:
     def _means(
         self, group: tuple[str, str], rows: np.ndarray | None = None, keep: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What `resampled` gives of every column over the users of a group, (samples, systems * metrics), drawn once.
+        """`resampled` for the users of a group: (samples, systems * metrics) and (samples,), cached.
 
-        One draw for all systems: the difference of two columns is then the paired one, whatever the reference.
+        All systems share the weights, so the difference of two columns is a paired difference.
         """
         if keep and group in self._drawn:
             return self._drawn[group]
@@ -143,35 +141,34 @@ class Standings:
     def users(
         self, system: str, reference: str, metric: str, group: pd.Series | None = None, order: Order = "system"
     ) -> pd.DataFrame:
-        """The users of a group, those first whom `system` serves better than `reference` (or as `order` says).
+        """The users of a group, sorted by the difference of the metric between `system` and `reference` (see `Order`).
 
-        group: True for its rows of `frame` (None: all). Users with the same difference of the metric are sorted by how
-        many times as far from the top one system has the answer. Columns user, item, history_length, a (rank in
-        `system`), b (rank in `reference`), difference.
+        group: a boolean mask over the rows of `frame` (None: all). Users with equal differences are sorted by the ratio
+        of the two ranks. Columns user, item, history_length, a (rank in `system`), b (rank in `reference`), difference.
         """
         at = self.metrics.index(metric)
         rows = self.frame[["user", "item", "history_length"]].assign(
             a=self.ranks[system], b=self.ranks[reference],
             difference=self._values[system][:, at] - self._values[reference][:, at],
-            times=np.log(self.ranks[reference] / self.ranks[system]),
+            ratio=np.log(self.ranks[reference] / self.ranks[system]),
         )  # fmt: skip
         rows = rows if group is None else rows[group.to_numpy()]
         if order == "most":
-            keys = [rows["difference"].abs(), rows["times"].abs()]
+            keys = [rows["difference"].abs(), rows["ratio"].abs()]
         else:
             sign = 1 if order == "system" else -1
-            keys = [sign * rows["difference"], sign * rows["times"]]
-        first = np.lexsort([rows["user"], -keys[1], -keys[0]])
-        return rows.iloc[first].drop(columns="times").reset_index(drop=True)
+            keys = [sign * rows["difference"], sign * rows["ratio"]]
+        sorted_rows = np.lexsort([rows["user"], -keys[1], -keys[0]])
+        return rows.iloc[sorted_rows].drop(columns="ratio").reset_index(drop=True)
 
     def found(self, system: str, k: int = 10) -> np.ndarray:
-        """The users in whose first k the answer stands, in half of the seeds at least: ascending."""
+        """The users whose answer is in the top k for at least half of the seeds, ascending."""
         return self.frame["user"].to_numpy()[(self._each[system] <= check_k(k)).mean(0) >= 0.5]
 
     def curves(self, most: int = 20) -> pd.DataFrame:
         """recall@k of every system for every k up to `most`: columns system, k, recall.
 
-        No further than that: what a system that only recommends did not list shares one rank.
+        Larger k are not meaningful: the items that a system without `score` did not list share one rank.
         """
         import pandas as pd
 
@@ -184,41 +181,16 @@ class Standings:
 
 @torch.no_grad()
 def seconds_per_user(model: nn.Module, split: Split, seen_filter: bool, users: int = 64, k: int = 10) -> float:
-    """Seconds that the k best items of one user take, in a batch of `users` test users: the better of two tries.
+    """Seconds per user for the k best items, in a batch of `users` test users: the minimum of two runs after a warm-up.
 
-    On this machine, with the threads that are set; a smaller batch goes before, uncounted.
+    Measured on this machine, on the device of the model and with the current number of threads.
     """
-    count, tries = min(users, len(split.test)), []
+    count, seconds = min(users, len(split.test)), []
     rows = torch.arange(count) * len(split.test) // count
     for some in (rows[:8], rows, rows):
         batch = split.test.batch(some, model.config.max_length).to(device_of(model))
         began = time.perf_counter()
         ranking = top_unseen(model, batch, k) if seen_filter else model.recommend(batch, k)
-        ranking.items.cpu()  # a GPU answers before it is done
-        tries.append((time.perf_counter() - began) / len(some))
-    return min(tries[1:])
-
-
-def _one_protocol(systems: Mapping[str, list[Ranks]]) -> None:
-    """Refuse to put systems with different queries into one table."""
-    if not systems:
-        raise ValueError("There is nothing to compare: give the ranks of a system.")
-    known, first = next((label, some[0]) for label, some in systems.items())
-    queries = first.frame.sort_values("user")[["user", "item"]].to_numpy()
-    for label, some in systems.items():
-        for one in some:
-            if one.seen_filter != first.seen_filter or one.n_items != first.n_items:
-                how = [_protocol(ranks) for ranks in (one, first)]
-                raise ValueError(
-                    f"{label!r} was ranked among {how[0]}, {known!r} among {how[1]}: numbers of two protocols do not "
-                    "belong in one table. Evaluate one of them again."
-                )
-            if not np.array_equal(one.frame.sort_values("user")[["user", "item"]].to_numpy(), queries):
-                raise ValueError(
-                    f"{label!r} and {known!r} did not answer the same queries: numbers of two splits or datasets do "
-                    "not belong in one table. Evaluate both on one split."
-                )
-
-
-def _protocol(ranks: Ranks) -> str:
-    return f"{ranks.n_items:,} items with seen items {'filtered' if ranks.seen_filter else 'kept'}"
+        ranking.items.cpu()  # waits for a GPU
+        seconds.append((time.perf_counter() - began) / len(some))
+    return min(seconds[1:])

@@ -1,9 +1,9 @@
-"""From ranks to numbers with intervals: metrics, slices, and comparisons of two runs on the same users.
+"""Metrics, slices and paired comparisons of ranks, with 95 % intervals over users.
 
-Intervals are Gaffke's (2005; see Learned-Miller and Thomas, arXiv 1905.06208): a Bayesian bootstrap over users, with
-one more user at the bound of the metric, 0 for the lower end and 1 for the upper one (-1 and 1 for a difference). For
-recall they are Clopper and Pearson's. They hold their 95 % where hits are few, and no hit at all still says how many
-there may be; of many users the one more is too little to be seen. `tests/benchmarks/interval_coverage.py` measures it.
+The intervals are those of Gaffke (2005; see Learned-Miller and Thomas, arXiv 1905.06208): a Bayesian bootstrap over
+users with one additional user at the bound of the metric (lower end 0, upper end 1; for a difference -1 and 1). For
+recall they equal Clopper-Pearson intervals. They keep their coverage where hits are few or absent; with many users the
+additional user has no visible effect. `tests/benchmarks/interval_coverage.py` measures the coverage.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ import numpy as np
 from seqlab.ranking import check_k
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from seqlab.evaluation.outcome import Ranks
 
 CUTOFFS = (1, 5, 10, 20)
 INTERVALS = "95 % intervals over users: Bayesian bootstrap with one more user at the bound (Gaffke 2005)"
-"""What the intervals are, in a line to print beside them."""
+"""The method of the intervals, as a line to print beside them."""
 
 METRIC_NAMES = tuple(f"{name}@{k}" for k in CUTOFFS for name in ("recall", "ndcg", "mrr"))
 
 
 def per_user(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFrame:
-    """Recall, NDCG and MRR at each cutoff for every query: one row each, columns like "ndcg@10".
+    """Recall, NDCG and MRR at each cutoff: one row per query, columns such as "ndcg@10".
 
-    With one right answer Recall@k equals the hit rate HR@k, NDCG@k is 1 / log2(rank + 1), MRR@k is 1 / rank, each 0
-    when the rank is beyond k. `ranks` (Q,) start at 1 and may be halves (ties). Raises `ValueError` for a cutoff
-    below 1.
+    ranks: (Q,), from 1, with halves for ties. With one relevant item, Recall@k is the hit rate HR@k, NDCG@k is
+    1 / log2(rank + 1) and MRR@k is 1 / rank, each 0 for a rank beyond k. Raises `ValueError` for a cutoff below 1.
     """
     import pandas as pd
 
@@ -46,11 +47,12 @@ def per_user(ranks: np.ndarray, cutoffs: tuple[int, ...] = CUTOFFS) -> pd.DataFr
 
 
 def metrics(ranks: Ranks) -> dict[str, float]:
-    """Means over all queries, and what the top-10 lists hold.
+    """Means of `per_user` over all queries, and three statistics of the top-10 lists.
 
-    coverage@10: share of the catalogue in some top-10 list; popularity_bias@10: mean training count of a recommended
-    item over that of a training event's item (1 = recommends what people consume); novelty@10: mean -log2 of the
-    recommended items' share of training events, in bits (items never seen in training count as seen half a time).
+    coverage@10: the share of the catalogue that is in at least one top-10 list. popularity_bias@10: the mean training
+    count of a recommended item over that of the item of a training event (1 = as popular as consumption). novelty@10:
+    the mean self-information -log2(share of training events) of recommended items, in bits; items without training
+    events count as half an event.
     """
     numbers = per_user(ranks.frame["rank"].to_numpy()).mean().to_dict()
     shown = ranks.exposure.numpy().astype(np.float64)
@@ -64,7 +66,7 @@ def metrics(ranks: Ranks) -> dict[str, float]:
 
 
 def intervals(ranks: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Each metric's mean with its 95 % interval over users: index metric, columns mean, low, high."""
+    """The mean of each metric with its 95 % interval over users: index metric, columns mean, low, high."""
     import pandas as pd
 
     values = per_user(ranks.frame["rank"].to_numpy())
@@ -73,46 +75,63 @@ def intervals(ranks: Ranks, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
 
 
 def compare(a: Ranks | list[Ranks], b: Ranks | list[Ranks], samples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Metric of `a` minus metric of `b` on the same users, with the paired 95 % interval.
+    """The metrics of `a` minus those of `b` on the same users, with the paired 95 % interval.
 
-    Of several runs of a side (its seeds) each user's mean is taken first: the interval is that of the users, for these
-    seeds. It has a width even where no user differs: another one might. Index metric, columns a, b, difference, low,
-    high. Raises `ValueError` where two runs did not answer the same queries or not under the same seen filter.
+    Several runs (the seeds) of a side are averaged per user first, so the interval is over users, for these seeds. It
+    has a positive width even if no user differs. Index metric, columns a, b, difference, low, high. Raises `ValueError`
+    as `check_comparable` does.
     """
     import pandas as pd
 
-    sides = [side if isinstance(side, list) else [side] for side in (a, b)]
-    frames = [one.frame.sort_values("user") for side in sides for one in side]
-    queries = [frame[["user", "item"]].to_numpy() for frame in frames]
-    same = all(np.array_equal(one, queries[0]) for one in queries[1:])
-    if not same or len({one.seen_filter for side in sides for one in side}) > 1:
-        raise ValueError("These runs cannot be compared: they answered other queries, or under another seen filter.")
-    found = [per_user(frame["rank"].to_numpy()) for frame in frames]
-    of_a, of_b = (sum(some) / len(some) for some in (found[: len(sides[0])], found[len(sides[0]) :]))
+    sides = {label: side if isinstance(side, list) else [side] for label, side in (("a", a), ("b", b))}
+    check_comparable(sides)
+    of_a, of_b = (
+        sum(per_user(one.frame.sort_values("user")["rank"].to_numpy()) for one in side) / len(side)
+        for side in sides.values()
+    )
     gain = (of_a - of_b).to_numpy()
     low, high = bootstrap(gain, samples, seed, least=-1.0)
     means = {"a": of_a.mean().to_numpy(), "b": of_b.mean().to_numpy(), "difference": gain.mean(0)}
     return pd.DataFrame({**means, "low": low, "high": high}, index=of_a.columns)
 
 
-def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """One metric by history length, by popularity of the answer, and by repeat or exploration, with intervals.
+def check_comparable(systems: Mapping[str, list[Ranks]]) -> None:
+    """Raise `ValueError`, naming two systems, unless all ranked the same queries, catalogue size and seen filter."""
+    if not systems:
+        raise ValueError("There is nothing to compare: pass the ranks of at least one system.")
+    reference, first = next((label, runs[0]) for label, runs in systems.items())
+    queries = first.frame.sort_values("user")[["user", "item"]].to_numpy()
+    for label, runs in systems.items():
+        for one in runs:
+            if one.seen_filter != first.seen_filter or one.n_items != first.n_items:
+                raise ValueError(
+                    f"{label!r} and {reference!r} cannot be compared: the protocols differ ({one.candidates}; "
+                    f"{first.candidates}). Evaluate one of them again."
+                )
+            if not np.array_equal(one.frame.sort_values("user")[["user", "item"]].to_numpy(), queries):
+                raise ValueError(
+                    f"{label!r} and {reference!r} cannot be compared: their queries differ, as those of two splits or "
+                    "datasets do. Evaluate both on one split."
+                )
 
-    Columns slice, group, users, mean, low, high; groups without users are left out. Lengths and counts are cut at
-    their quartiles.
+
+def slices(ranks: Ranks, metric: str = "ndcg@10", samples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """One metric by history length, popularity of the answer, and repeat or exploration, with 95 % intervals.
+
+    Columns slice, group, users, mean, low, high. Lengths and counts are grouped by quartile; empty groups are left out.
     """
     value = per_user(ranks.frame["rank"].to_numpy())[[metric]].to_numpy()
     return by_group(value, groups_of(ranks.frame), samples, seed)
 
 
 def groups_of(frame: pd.DataFrame) -> dict[str, pd.Series]:
-    """The groups that each row of a frame of ranks falls into: by the name of a slice, a categorical of Q rows."""
+    """The group of each row of `Ranks.frame`: by the name of a slice, a categorical of Q rows."""
     import pandas as pd
 
     return {
         "history length": quartiles(frame["history_length"], "events"),
         "popularity of the answer": quartiles(frame["item_count"], "training events"),
-        "repeat or new": pd.Series(np.where(frame["seen"], "met before", "new to the user"), dtype="category"),
+        "repeat or new": pd.Series(np.where(frame["seen"], "seen before", "new to the user"), dtype="category"),
     }
 
 
@@ -121,8 +140,8 @@ def by_group(
 ) -> pd.DataFrame:
     """The mean of a value (Q, 1) in every group of each categorical of Q rows, with its 95 % interval.
 
-    least: what a value may be at least, as in `bootstrap`. Columns slice, group, users, mean, low, high; groups without
-    users are left out.
+    least: the lower bound of a value, as in `bootstrap`. Columns slice, group, users, mean, low, high; empty groups are
+    left out.
     """
     import pandas as pd
 
@@ -138,7 +157,7 @@ def by_group(
 
 
 def quartiles(values: pd.Series, unit: str) -> pd.Series:
-    """Which quarter of the users each value falls into, labelled with its bounds."""
+    """The quartile of each value, as a categorical with labels such as "3-10 events"."""
     import pandas as pd
 
     edges = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).round().astype(int))
@@ -152,35 +171,34 @@ def quartiles(values: pd.Series, unit: str) -> pd.Series:
 
 
 def bootstrap(values: np.ndarray, samples: int, seed: int, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % interval of the mean of each column: values (Q, M), between `least` and 1, give low and high, (M,) each.
+    """The 95 % interval (low, high), (M,) each, of the column means of values (Q, M) between `least` and 1.
 
-    least: 0 for a metric, -1 for the difference of two.
+    least: 0 for a metric, -1 for a difference of two.
     """
     return bounds(*resampled(values, samples, seed), least)
 
 
 def bounds(means: np.ndarray, extra: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of 95 % intervals, (M,) each, of what `resampled` gives: means (samples, M) and extra (samples,).
+    """The 95 % interval (low, high), (M,) each, from the output of `resampled`: means (samples, M), extra (samples,).
 
-    The extra user has the `least` value for the lower end, the most, 1, for the upper one.
+    The additional user has the value `least` for the lower end and 1 for the upper end.
     """
     extra = extra.reshape(-1, *[1] * (means.ndim - 1))
     return np.quantile(means + least * extra, 0.025, axis=0), np.quantile(means + extra, 0.975, axis=0)
 
 
 def resampled(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The means of users with random weights: values (Q, M) give (samples, M), and the weight of one user more.
+    """Randomly weighted means of values (Q, M): (samples, M), and the weight (samples,) of one additional user.
 
-    Weights are uniform over all that sum to 1 (Dirichlet's); that of the extra user, (samples,), has no value yet: see
-    `bounds`. One seed draws the same weights for any values. Those of a few samples at a time keep the memory at a few
-    times that of the values.
+    The weights of the Q + 1 users are Dirichlet(1, .., 1); `bounds` adds the additional user's value. They depend on
+    the seed and Q only. Samples are drawn in chunks, so that memory stays a few times that of the values.
     """
     generator = np.random.default_rng(seed)
     count = len(values)
     means, extra = np.empty((samples, values.shape[1])), np.empty(samples)
-    at_once = max(1, (1 << 22) // count)
-    for first in range(0, samples, at_once):
-        drawn = slice(first, min(first + at_once, samples))
+    chunk = max(1, (1 << 22) // count)
+    for first in range(0, samples, chunk):
+        drawn = slice(first, min(first + chunk, samples))
         weights = generator.standard_exponential((drawn.stop - first, count + 1))
         total = weights.sum(1)
         means[drawn] = weights[:, :count] @ values / total[:, None]

@@ -1,4 +1,4 @@
-"""What an evaluation saw: one row per query, and how the numbers were made."""
+"""The result of an evaluation: one row per query, and the protocol."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranks:
-    """What an evaluation saw.
+    """The rank of the answer of every query.
 
     frame: one row per query: user, item (the answer), rank (1 = best, ties at their mean), history_length,
     seen (whether the answer is in the user's history), item_count (training events of the answer).
-    exposure: (N + 1,) how many top-10 lists each item stood in (where items tie for the last places, which of them
-    stand there is arbitrary); train_counts: (N + 1,) its training events.
-    seen_filter: whether items of the user's history were kept out of the ranking (the answer never is).
+    exposure: (N + 1,) the number of top-10 lists that contain each item (among items that tie for the last places the
+    choice is arbitrary). train_counts: (N + 1,) the training events of each item.
+    seen_filter: whether items of the user's history were removed from the ranking (the answer never is).
     """
 
     frame: pd.DataFrame
@@ -30,6 +30,10 @@ class Ranks:
 
     @property
     def protocol(self) -> str:
-        """How the numbers were made, in a line to print beside them."""
-        shown = "seen items filtered" if self.seen_filter else "seen items kept"
-        return f"full ranking of {self.n_items:,} items, {shown}, ties at mean rank, {len(self.frame):,} users"
+        """The protocol of the evaluation, as a line to print beside its numbers."""
+        return f"full ranking of {self.candidates}, ties at mean rank, {len(self.frame):,} users"
+
+    @property
+    def candidates(self) -> str:
+        """The ranked items in words: their number, and whether seen ones are filtered."""
+        return f"{self.n_items:,} items, seen items {'filtered' if self.seen_filter else 'kept'}"

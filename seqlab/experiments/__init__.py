@@ -1,1 +1,1 @@
-"""Many trainings: the plan of what to measure, leaderboard, sweeps, tuning."""
+"""Experiments of many trainings: the plan of measurements, the leaderboard, sweeps, tuning."""

@@ -1,9 +1,9 @@
-"""The leaderboard as a page to read, `data/leaderboard.md`: what was measured, beside what was published and claimed.
+"""The leaderboard as a Markdown page, `data/leaderboard.md`: measured and published results, and the papers' claims.
 
     python -c 'from seqlab.experiments import leaderboard_page; leaderboard_page.write()'
 
-makes it from `data/leaderboard.csv`, the gains beside it, the systems' cards and `data/claims.csv`, which says what was
-found of the claims on the cards.
+writes it from `data/leaderboard.csv`, the gains beside it, the systems' cards and `data/claims.csv`, which holds what
+was found of the claims on the cards.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ HEAD = """\
 # The leaderboard
 
 Made from `leaderboard.csv`, `leaderboard_gains.csv`, the systems' cards and `claims.csv` by `make leaderboard`, which
-also trains what is missing; a test holds it equal to them. Every item of the catalogue is ranked, ties at their mean
-rank; only numbers of one table compare. An arm is what `seqlab leaderboard` takes; the words behind a system tell its
-arms apart, and all else is in its row of the CSV. Intervals are over users, at 95 %; of several seeds from the lowest
-end to the highest. How many trials an arm had is told in `LOG.md`: it differs. *Published* rows were not measured
-here."""
+also trains what is missing; a test keeps it equal to them. Every item of the catalogue is ranked, ties at their mean
+rank. Compare only numbers of one table. An arm is written as `seqlab leaderboard` takes it: a system and the settings
+in which its arms differ; all other settings are in the CSV. Intervals are over users, at 95 %; those of several seeds
+reach from the lowest end to the highest. Arms had different numbers of tuning trials, which are in `LOG.md`.
+*Published* rows were not measured here."""
 
 GAINS = """\
 Gains, the metrics of the same users subtracted, after each user's mean over the seeds:"""
@@ -37,7 +37,7 @@ CLAIMS = """\
 
 
 def write(folder: Path = Path("data")) -> None:
-    """Make the page anew in a folder with the table and what was found of the claims."""
+    """Write the page in a folder with `leaderboard.csv`, its gains and `claims.csv`."""
     import pandas as pd
 
     found = pd.read_csv(folder / "claims.csv", keep_default_na=False).set_index("system")["found"].to_dict()
@@ -47,27 +47,18 @@ def write(folder: Path = Path("data")) -> None:
 
 
 def page(table: pd.DataFrame, gains: pd.DataFrame, found: dict[str, str]) -> str:
-    """The page as Markdown. gains: those that `leaderboard.complete` keeps.
+    """The page as Markdown.
 
-    found: by system, in the order of the page, what measuring said of its claim; other systems follow.
+    gains: those that `leaderboard.complete` stores. found: by system, in the order of the page, the result for its
+    claim; other systems follow.
     """
     parts = [HEAD, CLAIMS, _grid(["system", "its claim", "its control here", "found"], _claims(found))]
-    for (dataset, split, seen_filter), own in table.groupby(["dataset", "split", "seen_filter"]):
+    heads = ["arm", "seeds", "recall@10", "95 %", "ndcg@10", "95 %", "ndcg@10 of validation", "parameters", "minutes"]
+    for (dataset, split, seen_filter), measured in table.groupby(["dataset", "split", "seen_filter"]):
         title = f"## {dataset}, {split}, seen items {'filtered' if seen_filter else 'kept'}"
-        heads = [
-            "arm",
-            "seeds",
-            "recall@10",
-            "95 %",
-            "ndcg@10",
-            "95 %",
-            "ndcg@10 of validation",
-            "parameters",
-            "minutes",
-        ]
-        rows = [*_measured(own), *_published(dataset, split, bool(seen_filter))]
+        rows = [*_measured(measured), *_published(dataset, split, bool(seen_filter))]
         rows.sort(key=lambda row: row[4], reverse=True)
-        parts += [title, _grid(heads, rows), _provenance(own)]
+        parts += [title, _grid(heads, rows), _provenance(measured)]
         same = (gains["dataset"] == dataset) & (gains["split"] == split) & (gains["seen_filter"] == seen_filter)
         parts += _gained(gains[same])
     return "\n\n".join(parts) + "\n"
@@ -81,54 +72,54 @@ def _claims(found: dict[str, str]) -> list[list[str]]:
 
 def _measured(table: pd.DataFrame) -> list[list[str]]:
     rows = []
-    for arm, own in leaderboard.arms(table):
-        row = [f"`{arm}`", str(len(own))]
+    for arm, runs in leaderboard.arms(table):
+        row = [f"`{arm}`", str(len(runs))]
         for metric in leaderboard.METRICS:
-            low, high = own[f"{metric} low"].min(), own[f"{metric} high"].max()
-            row += [_number(own[metric].mean()), "not known" if isnan(low) else f"{_number(low)} to {_number(high)}"]
-        valid, minutes = own["valid ndcg@10"].mean(), own["seconds"].mean() / 60
-        rows.append([*row, _number(valid), f"{own['parameters'].iloc[0]:,.0f}", f"{minutes:,.1f}"])
+            low, high = runs[f"{metric} low"].min(), runs[f"{metric} high"].max()
+            row += [_number(runs[metric].mean()), "not known" if isnan(low) else f"{_number(low)} to {_number(high)}"]
+        valid, minutes = runs["valid ndcg@10"].mean(), runs["seconds"].mean() / 60
+        rows.append([*row, _number(valid), f"{runs['parameters'].iloc[0]:,.0f}", f"{minutes:,.1f}"])
     return rows
 
 
 def _gained(gains: pd.DataFrame) -> list[str]:
-    """The gains under one protocol, a row for each pair of arms; nothing where there are none."""
+    """The gains under one protocol as a table with a row for each pair of arms; [] where there are none."""
     rows = []
-    for (arm, against, seeds), own in gains.groupby(["arm", "against", "seeds"], sort=False):
-        told = [_gain(own.set_index("metric").loc[name]) for name in leaderboard.METRICS]
-        rows.append([f"`{arm}`", f"`{against}`", seeds.replace(" ", ", "), *told])
+    for (arm, against, seeds), pair in gains.groupby(["arm", "against", "seeds"], sort=False):
+        differences = [_gain(pair.set_index("metric").loc[name]) for name in leaderboard.METRICS]
+        rows.append([f"`{arm}`", f"`{against}`", seeds.replace(" ", ", "), *differences])
     heads = ["arm", "over", "seeds", *leaderboard.METRICS]
     return [GAINS, _grid(heads, rows)] if rows else []
 
 
 def _gain(of: pd.Series) -> str:
-    """A difference with its interval, signs first: +.0026 [.0005, .0048]."""
+    """A difference with its sign and its interval: +.0026 [.0005, .0048]."""
     low, high = (("-" if end < 0 else "") + _number(abs(end)) for end in (of["low"], of["high"]))
     return f"{'-' if of['difference'] < 0 else '+'}{_number(abs(of['difference']))} [{low}, {high}]"
 
 
 def _published(dataset: str, split: str, seen_filter: bool) -> list[list[str]]:
-    """What the literature has under one protocol, a row for each result, in the columns of `_measured`."""
+    """The published results under one protocol, a row for each, in the columns of `_measured`."""
     rows = []
     for name in models.names():
         for one in models.card(name).published:
             if (one.dataset, one.split, one.seen_filter) == (dataset, split, seen_filter):
-                told = f"*published:* {', '.join(filter(None, (name, one.variant)))}, {one.source}. {one.differs}"
-                shown = [_number(one.values[metric]) if metric in one.values else "" for metric in leaderboard.METRICS]
-                rows.append([told.strip(), "", shown[0], "", shown[1], "", "", "", ""])
+                label = f"*published:* {', '.join(filter(None, (name, one.variant)))}, {one.source}. {one.differs}"
+                recall, ndcg = (_number(one.values[name]) if name in one.values else "" for name in leaderboard.METRICS)
+                rows.append([label.strip(), "", recall, "", ndcg, "", "", "", ""])
     return rows
 
 
 def _provenance(table: pd.DataFrame) -> str:
-    def several(column: str) -> str:
+    def unique(column: str) -> str:
         return ", ".join(sorted({str(one) for one in table[column].dropna()}))
 
     first, last = table["date"].str[:10].min(), table["date"].str[:10].max()
     days = first if first == last else f"{first} to {last}"
     return (
-        f"{table['users'].max():,} users; {days}; {several('device')}, threads {several('threads')}, "
-        f"torch {several('torch')}, seqlab {several('seqlab')} (revisions in the CSV). Minutes are those of a "
-        "machine with other work to do."
+        f"{table['users'].max():,} users; {days}; {unique('device')}, threads {unique('threads')}, "
+        f"torch {unique('torch')}, seqlab {unique('seqlab')} (revisions in the CSV). The minutes are "
+        "those of a machine that also did other work."
     )
 
 

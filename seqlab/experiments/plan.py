@@ -1,4 +1,4 @@
-"""What the cards of all systems ask for: which arms to measure and to tune, on which datasets, against what."""
+"""The plan of experiments, from the cards of all systems: arms to measure and to tune, datasets, controls."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from seqlab.contracts import Card
 
 SPACE = {"learning_rate": "1e-3..8e-3:log", "dropout": "0..0.6"}
-"""What is tuned for every system alike."""
+"""The search space of every system."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms that `leaderboard.complete` measures together; against: one of them, or None: they are not compared."""
+    """Arms that one call of `leaderboard.complete` measures. against: one of them, or None for no comparison."""
 
     dataset: str
     seen_filter: bool
@@ -37,23 +37,23 @@ class Comparison:
 
 
 def comparisons() -> list[Comparison]:
-    """What `make leaderboard` measures, dataset by dataset: arms with one protocol, seeds and control are together."""
+    """The measurements of `make leaderboard`, by dataset; arms with equal protocol, seeds and control are in one."""
     arms: dict[tuple, dict[str, None]] = {}
     for name in models.names():
         card = models.card(name)
         for one in card.measured or (Measurement(against=card.controls),):
             for dataset, seen_filter in _places(one, card):
                 for against in [expand_names(control) for control in one.against] or [None]:
-                    together = arms.setdefault((dataset, seen_filter, one.seeds or card.seeds, against), {})
-                    together |= dict.fromkeys([against] if against else [])  # the control is trained first
-                    together |= dict.fromkeys(expand_names(arm) for arm in one.arms or [name])
+                    group = arms.setdefault((dataset, seen_filter, one.seeds or card.seeds, against), {})
+                    group |= dict.fromkeys([against] if against else [])  # the control is trained first
+                    group |= dict.fromkeys(expand_names(arm) for arm in one.arms or [name])
     datasets = list(dict.fromkeys(dataset for dataset, *_ in arms))
     ordered = sorted(arms.items(), key=lambda pair: datasets.index(pair[0][0]))
-    return [Comparison(*where, tuple(together)) for where, together in ordered]
+    return [Comparison(*key, tuple(group)) for key, group in ordered]
 
 
 def tunings() -> list[tuple[str, str, bool]]:
-    """What `make tune` searches settings for: arm, dataset, seen filter; systems that only count are left out."""
+    """The searches of `make tune`: arm, dataset, seen filter. Systems without a loss have none."""
     found: dict[tuple[str, str, bool], None] = {}
     for name in models.names():
         card = models.card(name)
@@ -66,21 +66,24 @@ def tunings() -> list[tuple[str, str, bool]]:
 
 
 def missing(table: Path, runs: Path) -> list[str]:
-    """What `complete` would train: a line for each arm and seed that the table lacks. Reads the data."""
-    have, splits, lines = {*leaderboard.keys(leaderboard.read(table))}, {}, {}
+    """What `complete` would train: a line for each arm and seed that the table lacks. It loads the data."""
+    measured, splits, lines = {*leaderboard.keys(leaderboard.read(table))}, {}, {}
     for one in comparisons():
         if one.dataset not in splits:
             splits[one.dataset] = leave_one_out(load(one.dataset))
         for arm in one.arms:
             for seed in one.seeds:
                 run = leaderboard.plan(arm, splits[one.dataset], seed, runs, {}, one.seen_filter)
-                if (key := leaderboard.key_of(run.key)) not in have:
+                if (key := leaderboard.key_of(run.key)) not in measured:
                     lines[key] = f"{_protocol(one)}: {arm} seed {seed}"
     return list(lines.values())
 
 
 def complete(folder: Path = Path("data")) -> None:
-    """Train what `folder/leaderboard.csv` lacks of all comparisons, and write the page; raises what its parts raise."""
+    """Train the runs of all comparisons that `folder/leaderboard.csv` lacks, and write the page.
+
+    Raises what `leaderboard.complete` raises.
+    """
     for one in comparisons():
         leaderboard.complete(list(one.arms), one.dataset, list(one.seeds), folder / "leaderboard.csv", folder / "runs",
                              seen_filter=one.seen_filter, against=one.against)  # fmt: skip
@@ -88,16 +91,16 @@ def complete(folder: Path = Path("data")) -> None:
 
 
 def tune(trials: int, runs: Path = Path("data/runs"), echo: Callable[[str], None] = print) -> None:
-    """Search learning rate and dropout of every system by so many trials each; raises what `tuning.tune` raises."""
+    """Search learning rate and dropout of every system with `trials` trials each. Raises what `tuning.tune` raises."""
     for arm, dataset, seen_filter in tunings():
         found = tuning.tune(arm, dataset, SPACE, trials, runs=runs, seen_filter=seen_filter, echo=echo)
         echo(f"For seqlab/presets/{arm.split(':')[0]}.toml:\n{found.preset}\n")
 
 
 def expand_names(arm: str) -> str:
-    """An arm whose names are replaced by what they stand for on the card of its system.
+    """An arm with the names of its system's card (`Card.named`) replaced by their settings.
 
-    Raises `ValueError` for a word that is neither a setting nor such a name.
+    Raises `ValueError` for a word that is neither key=value nor such a name.
     """
     system, *words = arm.split(":")
     named = models.card(system).named
@@ -111,7 +114,7 @@ def _protocol(one: Comparison) -> str:
 
 
 def _places(one: Measurement, card: Card) -> Iterator[tuple[str, bool]]:
-    """The datasets of a measurement, each with whether seen items are removed there."""
+    """The datasets of a measurement, each with its seen filter."""
     chosen = card.seen_filter if one.seen_filter is None else one.seen_filter
     for dataset in one.datasets or card.homes:
         yield dataset, not dataset_card(dataset).repeats if chosen is None else chosen

@@ -1,9 +1,9 @@
-"""Many runs at once: arms x datasets x seeds x a grid of settings, on the processes of this machine or of a cluster.
+"""A sweep: runs of arms x datasets x seeds x a grid of settings, on processes of this machine or of a cluster.
 
     seqlab sweep sasrec gru4rec --dataset amazon-beauty --seeds 0,1 --grid dim=32,64 --workers 4
 
-What is true lies in the run folders, which are those of `seqlab leaderboard`: a finished run is never trained again,
-whoever made it, and one that was killed goes on from its checkpoint. After every run its row joins the table.
+The state of a sweep is in its run folders, which are those of `seqlab leaderboard`: a finished run is never trained
+again, and a killed one continues from its checkpoint. After every run its row is added to the table.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from seqlab.runtime.pools import Pool
 
 MAX_ATTEMPTS = 3
-"""How often a run is begun whose process is killed. The last time nothing runs beside it, which may have been what took
-the memory."""
+"""How often a run is started whose process is killed. No other run is active at its last attempt, since others may
+have taken the memory."""
 
-Outcome = dict[str, Any] | str
-"""What comes of a run: its row for the table, or the sentence that says why there is none."""
+RowOrError = dict[str, Any] | str
+"""The result of a run: its row of the table, or the reason why it failed."""
 
-_TRAINING = threading.Lock()  # random numbers and standard output belong to the process: one run of it at a time
+_TRAINING = threading.Lock()  # a process trains one run at a time: its runs share random state and standard output
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: its name, its plan, and where its data come from, with their fingerprint."""
+    """One run of a sweep: its label, its plan, and its dataset with the fingerprint of its data."""
 
     label: str
     plan: leaderboard.Plan
@@ -52,17 +52,17 @@ class Job:
 
     @property
     def attempts_file(self) -> Path:
-        """Beside its folder: a line with the process for every time this sweep began it without coming to an end."""
+        """A file beside the run folder with one line, the process id, for every attempt that has not ended."""
         return self.plan.folder.with_name(f"{self.plan.folder.name}.tries")
 
     def attempts(self) -> int:
-        """How often that was."""
+        """The number of attempts that have not ended."""
         return len(self.attempts_file.read_text(encoding="utf-8").splitlines()) if self.attempts_file.exists() else 0
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What came of a sweep: the rows of its finished runs, and why the others failed; both by what a run is called."""
+    """The results of a sweep: rows of finished runs, and reasons why others failed; both by the label of the run."""
 
     table: pd.DataFrame
     failed: dict[str, str]
@@ -82,20 +82,20 @@ def sweep(
     echo: Callable[[str], None] = print,
     load_options: Mapping[str, str] | None = None,
 ) -> SweepResult:
-    """Train every arm with every choice of the grid and every seed on every dataset, and keep a row of each run.
+    """Train every arm with every combination of the grid and every seed on every dataset; store a row of each run.
 
-    arms: as `seqlab leaderboard` takes them; their own words stand over `grid` and `given`. grid: for some settings (of
-    a system or of training) the values to try, in all combinations. given: settings for all. table: a .parquet or .csv,
-    by default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `runtime.pools.pool`.
-    load_options: how files are read, as `datasets.load` takes it.
+    arms: as `seqlab leaderboard` takes them; their settings replace those of `grid` and `given`. grid: for some
+    settings or training options, the values to combine. given: settings of all runs. table: a .parquet or .csv, by
+    default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `runtime.pools.pool`.
+    load_options: as `datasets.load` takes them.
 
-    A run that fails does not stop the others. What a killed process was training is begun again, `MAX_ATTEMPTS` times in all.
-    Raises, before anything is trained, `ValueError` for an arm, a setting or a dataset that is none, and for two
-    datasets of one name; and what `runtime.pools.pool` raises.
+    A run that fails does not stop the others. A run whose process was killed is started again, `MAX_ATTEMPTS` times in
+    all. Raises, before any training, `ValueError` for an unknown arm, setting or dataset and for two datasets of one
+    name, and what `runtime.pools.pool` raises.
     """
     runs = Path(runs).absolute()
     table = runs / "sweep.parquet" if table is None else Path(table)
-    jobs, finished = _planned(
+    jobs, finished = _plan_jobs(
         arms, datasets, seeds, grid or {}, given or {}, runs, table, seen_filter, dict(load_options or {})
     )
     if finished:
@@ -105,47 +105,47 @@ def sweep(
     echo(f"{len(jobs)} runs: {done} finished before, {f'{len(left)} to train' if left else 'nothing to train'}.")
     with (
         pool(workers, scheduler, runs) if left else contextlib.nullcontext() as run_all,
-        contextlib.closing(_outcomes(left, run_all, echo)) as outcomes,  # whatever happens here, the processes end
+        contextlib.closing(_results(left, run_all, echo)) as results,  # its processes end whatever is raised here
     ):
-        for job, told in outcomes:
-            # a listing asks the file server anew, where `exists` may know of nothing yet
-            if not isinstance(told, str) and job.plan.folder not in job.plan.folder.parent.glob("*"):
-                told = (
-                    f"a worker finished it, but {job.plan.folder} is not to be seen from here: all workers need the "
+        for job, result in results:
+            # a listing is not cached by network file systems, unlike `exists`
+            if not isinstance(result, str) and job.plan.folder not in job.plan.folder.parent.glob("*"):
+                result = (
+                    f"a worker finished it, but {job.plan.folder} does not exist on this machine: all workers need the "
                     "same folder of runs (a shared file system)."
                 )
             done += 1
-            if isinstance(told, str):
-                failed[job.label] = told
-                what = f"FAILED, {told}"
+            if isinstance(result, str):
+                failed[job.label] = result
+                message = f"FAILED, {result}"
             else:
-                leaderboard.add([told], table)
-                what = f"ndcg@10 {told['ndcg@10']:.4f}, validation {told['valid ndcg@10']:.4f}, {told['seconds']:.0f} s"
-            echo(f"[{done}/{len(jobs)}] {job.label}: {what}")
+                leaderboard.add([result], table)
+                message = "ndcg@10 {ndcg@10:.4f}, validation {valid ndcg@10:.4f}, {seconds:.0f} s".format_map(result)
+            echo(f"[{done}/{len(jobs)}] {job.label}: {message}")
     return SweepResult(_rows(jobs, table), failed)
 
 
 def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """All combinations of a grid's values. Raises `ValueError` for a setting without any."""
+    """All combinations of a grid's values. Raises `ValueError` for a setting without values."""
     for key, values in grid.items():
         if not len(values) or "" in values:
             raise ValueError(f"The grid has no value for {key!r}, or an empty one; it looks like {key}=32,64.")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _planned(
+def _plan_jobs(
     arms: Sequence[str], datasets: Sequence[str], seeds: Sequence[int], grid: Mapping[str, Sequence[Any]],
     given: Mapping[str, Any], runs: Path, table: Path, seen_filter: bool | None, load_options: dict[str, str],
 ) -> tuple[list[Job], list[dict[str, Any]]]:  # fmt: skip
-    """The runs, each once, and the rows of those that are finished and not in the table."""
+    """The runs, each once, and the rows of finished runs that the table lacks."""
     if twice := [key for key in grid if key in given]:
-        raise ValueError(f"{twice[0]!r} is in the grid and set for all; say it once.")
+        raise ValueError(f"{twice[0]!r} is in the grid and set for all runs; set it once.")
     known = set(leaderboard.keys(leaderboard.read(table)))
-    jobs, finished, prints = {}, [], {}
+    jobs, finished, fingerprints = {}, [], {}
     for dataset in datasets:
         split = leave_one_out(load(dataset, **load_options))
         data = split.log.fingerprint()
-        if prints.setdefault(split.log.name, data) != data:
+        if fingerprints.setdefault(split.log.name, data) != data:
             raise ValueError(f"{dataset} is called {split.log.name!r}, like other data of this sweep: rename its file.")
         for arm, point, seed in itertools.product(arms, combinations(grid), seeds):
             one = leaderboard.plan(arm, split, seed, runs, {**given, **point}, seen_filter)
@@ -153,7 +153,7 @@ def _planned(
                 continue
             words = leaderboard.format_settings({key: value for key, value in point.items() if f":{key}=" not in arm})
             label = f"{':'.join(filter(None, [arm, words]))} seed {seed} on {split.log.name}"
-            jobs[one.folder] = Job(label, one, _anywhere(dataset), data, tuple(load_options.items()))
+            jobs[one.folder] = Job(label, one, _absolute(dataset), data, tuple(load_options.items()))
             if one.folder.exists():
                 run = load_run(one.folder, split)
                 if leaderboard.key_of(one.key) not in known:
@@ -161,55 +161,54 @@ def _planned(
     return list(jobs.values()), finished
 
 
-def _anywhere(dataset: str) -> str:
-    """A path of one's own as a process in another folder needs it; a name stays one."""
+def _absolute(dataset: str) -> str:
+    """A path as an absolute one, for processes in another working folder; the name of a dataset stays a name."""
     path = Path(dataset)
     return str(path.absolute()) if path.exists() and (path.suffix or len(path.parts) > 1) else dataset
 
 
 def _rows(jobs: list[Job], table: Path) -> pd.DataFrame:
-    """The rows of those runs that are in the table, each with what its run is called, in the order of the runs."""
+    """The rows of those runs that are in the table, indexed by label, in the order of the runs."""
     import pandas as pd
 
     found = leaderboard.read(table)
-    place = {key: row for row, key in enumerate(leaderboard.keys(found))}
-    have = [job for job in jobs if leaderboard.key_of(job.plan.key) in place]
-    rows = found.iloc[[place[leaderboard.key_of(job.plan.key)] for job in have]]
-    return rows.set_index(pd.Index([job.label for job in have], name="run", dtype=object))
+    row_of = {key: row for row, key in enumerate(leaderboard.keys(found))}
+    rows = {job.label: row_of[key] for job in jobs if (key := leaderboard.key_of(job.plan.key)) in row_of}
+    return found.iloc[list(rows.values())].set_index(pd.Index(rows, name="run", dtype=object))
 
 
-def _outcomes(jobs: list[Job], run_all: Pool, echo: Callable[[str], None]) -> Iterator[tuple[Job, Outcome]]:
-    """What comes of every run, as it comes. A pool that breaks is followed by another one for what is left.
+def _results(jobs: list[Job], run_all: Pool, echo: Callable[[str], None]) -> Iterator[tuple[Job, RowOrError]]:
+    """The result of every run, as soon as it is known. A pool that breaks is followed by another one for the rest.
 
-    Who began a run and did not end it may have been killed for what another one did, so nobody is given up for that:
-    the last try, alone, tells. Raises `OSError` where processes end before they begin any run.
+    A run that was started and did not end may have been killed for the memory of another run. So a run fails for this
+    only at its last attempt, when no other run is active. Raises `OSError` where processes end before they start a run.
     """
     left = {job.plan.folder: job for job in jobs}
-    _forget(jobs)
+    _delete_attempts(jobs)
     try:
         while left:
-            begun = {folder: job.attempts() for folder, job in left.items()}
-            beside = [job for folder, job in left.items() if begun[folder] < MAX_ATTEMPTS - 1]
-            for job, told in run_all(_attempt, beside or [*left.values()][:1]):
-                yield left.pop(job.plan.folder), told
-            again = [job.label for folder, job in left.items() if job.attempts() > begun[folder]]
+            before = {folder: job.attempts() for folder, job in left.items()}
+            parallel = [job for folder, job in left.items() if before[folder] < MAX_ATTEMPTS - 1]
+            for job, result in run_all(_attempt, parallel or [*left.values()][:1]):
+                yield left.pop(job.plan.folder), result
+            again = [job.label for folder, job in left.items() if job.attempts() > before[folder]]
             if again:
-                echo(f"A process was killed. Begun again, from the last checkpoint: {'; '.join(again)}.")
-            elif len(left) == len(begun):
-                raise OSError("The processes end before they begin any run; is there memory for so many?")
+                echo(f"A process was killed. Started again from the last checkpoint: {'; '.join(again)}.")
+            elif len(left) == len(before):
+                raise OSError("The processes end before they start any run; is there enough memory for all of them?")
     finally:
-        _forget(jobs)
+        _delete_attempts(jobs)
 
 
-def _forget(jobs: list[Job]) -> None:
+def _delete_attempts(jobs: list[Job]) -> None:
     for job in jobs:
         job.attempts_file.unlink(missing_ok=True)
 
 
-def _attempt(job: Job) -> Outcome:
-    """Train one run, in whatever process this is."""
+def _attempt(job: Job) -> RowOrError:
+    """Train one run in this process."""
     if job.attempts() >= MAX_ATTEMPTS:
-        return f"its process was killed {MAX_ATTEMPTS} times, at last alone; it may need more memory."
+        return f"its process was killed {MAX_ATTEMPTS} times, at last without other runs; it may need more memory."
     try:
         job.attempts_file.parent.mkdir(parents=True, exist_ok=True)
         with job.attempts_file.open("a", encoding="utf-8") as file:
@@ -219,16 +218,16 @@ def _attempt(job: Job) -> Outcome:
             run = job.plan.train_or_load(split)
         if run.interrupted:
             raise KeyboardInterrupt
-        told = leaderboard.row(run, split, job.plan.options)
+        result = leaderboard.row(run, split, job.plan.options)
     except (ValueError, OSError, FloatingPointError) as error:
-        told = " ".join(str(error).split())
-    except Exception as error:  # whatever a system may raise: the other runs go on
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+        result = " ".join(str(error).split())
+    except Exception as error:  # a fault of a system does not stop the other runs
+        result = " ".join(f"{type(error).__name__}: {error}".split())
     job.attempts_file.unlink(missing_ok=True)
-    return told
+    return result
 
 
-@functools.lru_cache(maxsize=1)  # a process gets the runs of one dataset after those of another
+@functools.lru_cache(maxsize=1)  # the runs are sorted by dataset
 def _split(dataset: str, data: str, load_options: tuple[tuple[str, str], ...]) -> Split:
     split = leave_one_out(load(dataset, **dict(load_options)))
     if split.log.fingerprint() != data:

@@ -1,16 +1,16 @@
-"""The settings of a system that validate best on a dataset: a search by Optuna's TPE whose trials are run folders.
+"""Search for the settings of a system with the best validation metric, by Optuna's TPE; trials are run folders.
 
     seqlab tune sasrec --dataset amazon-beauty --trials 20 --space learning_rate=1e-4..1e-2:log --space dim=32,64,128
 
-Only validation is looked at: the folders, which `seqlab leaderboard` and `seqlab sweep` share, hold test metrics too,
-but nothing here reads them. The study is a file beside the folders, a line of JSON for every event: a search that was
-killed goes on from it, with the trial it was at. No sampler is kept, every trial draws by its own number.
+The search uses validation metrics only. The run folders, which `seqlab leaderboard` and `seqlab sweep` share, hold test
+metrics too, which are not read here. The study is a file beside the folders with a line of JSON for every event. A
+search that was killed continues from it with the unfinished trial. The state of the sampler is not stored: every trial
+has a sampler with a seed of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import math
@@ -24,6 +24,7 @@ from seqlab import models
 from seqlab.datasets import leave_one_out, load
 from seqlab.experiments import leaderboard
 from seqlab.optimization.options import Options
+from seqlab.runs.identity import options_defaults, settings_defaults
 from seqlab.runtime.files import atomic_write, exclusive_lock
 from seqlab.runtime.settings import field_types, split_values, validate
 
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a search found.
+    """The result of a search.
 
     arm: the best settings, as `seqlab leaderboard` takes them; preset: the same as sections of `presets/<system>.toml`.
-    trials: a row per trial (index its number) with its settings and, in the last column, what it reached of the
-    validation metric, NaN where it failed.
+    trials: a row per trial (index: its number) with its settings and, in the last column, its validation metric, NaN
+    where it failed.
     """
 
     arm: str
@@ -59,23 +60,22 @@ def tune(
     echo: Callable[[str], None] = print,
     load_options: Mapping[str, str] | None = None,
 ) -> TuningResult:
-    """Search `space` by so many trials in all, those of earlier calls with the same arguments among them.
+    """Search `space` by `trials` trials in all, including those of earlier calls with the same arguments.
 
     space: for a setting of the system or of training "1e-4..1e-2:log", "16..128" or "a,b,c" (of lists "64,64;128,128").
-    given: settings of all trials. seed: of training and of the search. The first trial has the settings in force, those
-    of the preset or the defaults, where the space holds them; the others are drawn, numbers to three digits.
-    load_options: how a file is read, as `datasets.load` takes it.
-    A trial that fails by its settings (a loss that is not finite, a width that the heads do not divide) counts, and
-    is told.
+    given: settings of all trials. seed: of training and of the search. load_options: as `datasets.load` takes them.
+    The first trial has the settings of the preset or the defaults, where the space contains them; the others are
+    sampled, numbers rounded to three digits. A trial that fails by its settings (a loss that is not finite, a width
+    that the heads do not divide) counts as a trial.
 
-    Raises `ValueError` for a setting or a space that is none, and where every trial fails, `ImportError` without
-    Optuna, `BlockingIOError` where another process is at the same study, `OSError` where a folder cannot be written.
+    Raises `ValueError` for an unknown setting, an invalid space, and where every trial fails; `ImportError` without
+    Optuna; `BlockingIOError` where another process has the study open; `OSError` where a folder cannot be written.
     """
     import pandas as pd
 
     space, given, runs = dict(space), dict(given or {}), Path(runs)
     distributions = _distributions(arm, space, given)
-    from optuna.trial import TrialState  # now it is known to be there
+    from optuna.trial import TrialState  # after `_distributions`, which raises if Optuna is missing
 
     split = leave_one_out(load(dataset, **(load_options or {})))
 
@@ -88,18 +88,18 @@ def tune(
     name = f"{plan.system}-{seed}-{hashlib.sha256(about.encode()).hexdigest()[:8]}.study"
     with _study(plan.folder.with_name(name)) as study:
         if not study.trials:
-            study.enqueue_trial(_in_force(plan, distributions))
-        whole = [trial for trial in study.trials if trial.params.keys() == space.keys()]  # else killed while drawn
-        done = {trial.number: (_tidy(trial.params), trial.value) for trial in whole if trial.state.is_finished()}
-        cut_off = [trial for trial in whole if not trial.state.is_finished()]
+            study.enqueue_trial(_current_values(plan, distributions))
+        complete = [trial for trial in study.trials if trial.params.keys() == space.keys()]  # else killed in `ask`
+        done = {trial.number: (_rounded(trial.params), trial.value) for trial in complete if trial.state.is_finished()}
+        unfinished = [trial for trial in complete if not trial.state.is_finished()]
         echo(f"{trials} trials of {arm} on {split.log.name}, {len(done)} of them finished before.")
         while len(done) < trials:
-            trial = cut_off.pop(0) if cut_off else _drawn(study, distributions, seed)
-            chosen, value = _tidy(trial.params), None
+            trial = unfinished.pop(0) if unfinished else _new_trial(study, distributions, seed)
+            chosen, value = _rounded(trial.params), None
             echo(f"trial {len(done) + 1}/{trials}, {leaderboard.format_settings(chosen)}:")
             try:
                 run = planned(chosen).train_or_load(split)
-            except OSError:  # no fault of the settings: the trial is made when the command is called again
+            except OSError:  # not caused by the settings: the next call repeats the trial
                 raise
             except Exception as error:
                 echo(f"It failed: {' '.join(str(error).split())}")
@@ -120,7 +120,7 @@ def tune(
 
 
 def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> dict[str, BaseDistribution]:
-    """What each setting is drawn from. Raises `ValueError` for one that is none, or is set already."""
+    """The distribution of each setting. Raises `ValueError` for an unknown one and one that is set for all trials."""
     try:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
     except ImportError as error:
@@ -134,11 +134,11 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
     found: dict[str, BaseDistribution] = {}
     for key, text in space.items():
         if key in given or any(word.startswith(f"{key}=") for word in words):
-            raise ValueError(f"{key!r} is in the space and set for all trials; say it once.")
+            raise ValueError(f"{key!r} is in the space and set for all trials; choose one.")
         if key in ("seed", "metric"):
             raise ValueError(f"{key!r} is no setting to search: it would change what the trials are compared by.")
         if key not in config | options:
-            models.configure(system, {key: text}, also=options)  # says what it may have meant
+            models.configure(system, {key: text}, also=options)  # raises with the nearest name
         kind = (config | options)[key]
         if match := re.fullmatch(r"(.+?)\.\.(.+?)(:log)?", text):
             low, high = (validate(kind, end, key) for end in match.group(1, 2))
@@ -154,8 +154,8 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
     return found
 
 
-def _in_force(plan: leaderboard.Plan, distributions: dict[str, BaseDistribution]) -> dict[str, Any]:
-    """What a plan without a search has for the settings of the space; those that lie outside of it are left out."""
+def _current_values(plan: leaderboard.Plan, distributions: dict[str, BaseDistribution]) -> dict[str, Any]:
+    """The values of a plan without a search for the settings of the space, without those outside the space."""
     from optuna.distributions import CategoricalDistribution
 
     kinds = field_types(models.module(plan.system).Config) | field_types(Options)
@@ -174,23 +174,23 @@ def _in_force(plan: leaderboard.Plan, distributions: dict[str, BaseDistribution]
 
 @contextlib.contextmanager
 def _study(path: Path) -> Iterator[optuna.Study]:
-    """The study that lies in `path`, or a new one; this process alone is at it."""
+    """The study in the file `path`, or a new one, under an exclusive lock."""
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with exclusive_lock(path, f"Another process is at the study {path}; wait for it.") as lock:
+    with exclusive_lock(path, f"Another process has the study {path} open; wait for it.") as lock:
         if path.exists():
             written = path.read_bytes()
-            whole = written[: written.rfind(b"\n") + 1]  # a last line that a killed process left half written goes
-            if whole != written:
-                atomic_write(path, whole)
+            lines = written[: written.rfind(b"\n") + 1]  # without a last line that a killed process did not finish
+            if lines != written:
+                atomic_write(path, lines)
         storage = JournalStorage(JournalFileBackend(str(path), lock))
         yield optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
 
 
-def _drawn(study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int) -> optuna.Trial:
-    """A new trial; what it draws hangs on its number and the trials before it alone, so it may follow a kill."""
+def _new_trial(study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int) -> optuna.Trial:
+    """A new trial. Its values depend only on its number and the trials before it, also after a kill."""
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
@@ -199,16 +199,15 @@ def _drawn(study: optuna.Study, distributions: dict[str, BaseDistribution], seed
     return study.ask(distributions)
 
 
-def _tidy(drawn: dict[str, Any]) -> dict[str, Any]:
-    return {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in drawn.items()}
+def _rounded(params: dict[str, Any]) -> dict[str, Any]:
+    return {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in params.items()}
 
 
 def _preset(plan: leaderboard.Plan, dataset: str) -> str:
-    """What of a plan differs from the defaults, as a preset has it."""
+    """The settings and options of a plan that differ from the defaults, as sections of a preset."""
     blocks = []
-    for part, default in (("settings", models.configure(plan.system, {})), ("options", Options())):
-        usual = json.loads(json.dumps(dataclasses.asdict(default)))
-        differ = {key: value for key, value in json.loads(plan.key[part]).items() if value != usual[key]}
+    for part, defaults in (("settings", settings_defaults(plan.system)), ("options", options_defaults())):
+        differ = {key: value for key, value in json.loads(plan.key[part]).items() if value != defaults[key]}
         lines = [f"{key} = {json.dumps('none' if value is None else value)}" for key, value in differ.items()]
         blocks += ["\n".join([f"[{dataset}.{part}]", *lines])] if lines else []
     return "\n\n".join(blocks)

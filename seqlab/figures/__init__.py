@@ -8,7 +8,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "log_portraits": ["history_lengths", "popularity", "gaps", "repeats_by_lag"],
+        "log_distributions": ["history_lengths", "popularity", "gaps", "repeats_by_lag"],
         "html": ["Html"],
         "tables": ["neighbours", "smells", "table", "top_tens", "user_cards"],
         "results": ["scoreboard", "differences", "slices", "training_curve"],
@@ -16,8 +16,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cost_quality": ["cost_and_quality"],
         "recall_at_k": ["recall_curves"],
         "attention_maps": ["attention", "attention_grid"],
-        "memory": ["influences"],
-        "histories": ["event_measures", "dropped_events", "patched_places"],
+        "influence_bars": ["influences"],
+        "histories": ["event_measures", "dropped_events", "patching_heatmap"],
         "catalogue_maps": ["item_map", "item_map_with_neighbours"],
         "code_trees": ["code_tree"],
         "codebooks": ["code_use", "code_levels", "code_training", "collisions", "two_codebooks"],

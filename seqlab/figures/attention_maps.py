@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.memory import add_bars
+from seqlab.figures.influence_bars import add_bars
 from seqlab.figures.theme import FAINT, SCALE, finish, heading, label, labels
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ def beam_steps(
         figure = make_subplots(
             2, 1, row_heights=[tall / whole, (below - 112) / whole], vertical_spacing=112 / whole, shared_xaxes=False
         )
-    places = _places(shown, kept)
+    places = _positions(shown, kept)
     texts = _boxes(figure, shown, places, levels)
     texts += _shares(figure, mass[mass["level"] <= last], rows - 1.25)
     _links(figure, shown, places)
@@ -102,7 +102,7 @@ def _within(frame: pd.DataFrame) -> pd.Series:
     return order <= np.where(frame["state"] == "live", KEPT, DROPPED)
 
 
-def _places(shown: pd.DataFrame, kept: int) -> pd.Series:
+def _positions(shown: pd.DataFrame, kept: int) -> pd.Series:
     """The vertical position of each box: kept ones from 0 down, dropped ones below the dividing line."""
     order = shown.groupby(["level", "state"])["rank"].rank(method="first") - 1
     return order + np.where(shown["state"] == "live", 0, kept + 0.95)

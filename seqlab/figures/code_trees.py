@@ -37,7 +37,7 @@ def code_tree(
     group: str = "",
     other: str = "",
     selected: np.ndarray | None = None,
-    pressable: bool = False,
+    buttons: bool = False,
 ) -> Html:
     """The branches below one prefix, from left to right: their codes, the next codes, and the items they stand for.
 
@@ -45,7 +45,7 @@ def code_tree(
     its shares of the items) and "there" (the item's first code in the `other` tokenizer). words: text of a branch, by
     its prefix. path: the prefix whose branches are shown; picked: a prefix to outline, which is then never left out.
     The largest branches are shown, the others are one row, "... more". selected: items; each branch then shows its
-    share of them. pressable: branches are buttons whose `data-press` is their prefix, "3.17", for
+    share of them. buttons: branches are buttons whose `data-press` is their prefix, "3.17", for
     `widgets.inputs.clickable_html`. Raises `KeyError` for a prefix that no item has.
     """
     tree = _Tree(frame, words, group, picked, selected)
@@ -60,7 +60,7 @@ def code_tree(
     return render(
         "code_tree.html.j2", tree=tree, branches=branches, below=below, path=path, levels=levels, two=two,
         codes=len(np.unique(tree.codes[below, depth])), example=branches[0][1][0].items[0], group=group, other=other,
-        picked=tuple(picked), tag="button" if pressable else "div", most=TITLES, columns=_grid(columns),
+        picked=tuple(picked), tag="button" if buttons else "div", most=TITLES, columns=_grid(columns),
         left=_grid("22fr 78fr" if two else "25fr 75fr"), code=_code, count=_count,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.code_trees import levels_of
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels, message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,16 +111,11 @@ def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.F
     history: a tokenizer's `history_`; empty for one that is not trained by epochs (`rq_kmeans` and other clusterings).
     """
     import pandas as pd
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     frame = pd.DataFrame(history)
     if not len(frame):
-        figure = go.Figure().add_annotation(
-            text="This tokenizer is not trained by epochs: it clusters once.", showarrow=False, font={"size": 14}
-        )
-        figure.update_xaxes(visible=False).update_yaxes(visible=False)
-        return finish(figure, "", 120)
+        return message("This tokenizer is not trained by epochs: it clusters once.")
     shares = [name for name in frame.columns if name.startswith("use ") or name == "unique"]
     losses = [name for name in frame.columns if name not in (*shares, "epoch")]
     figure = make_subplots(1, 2 if shares else 1, horizontal_spacing=0.12)

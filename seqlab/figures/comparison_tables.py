@@ -1,7 +1,7 @@
 """Compares systems in HTML tables: all systems, two by groups of users, and two user by user.
 
-With `live` the tables hold buttons, whose `data-press` has the row of the pressed one in the given frame: "system:ROW",
-"cell:ROW:METRIC", "group:ROW", "user:ROW".
+With `buttons`, the `data-press` of each button has its row in the given frame: "system:ROW", "cell:ROW:METRIC",
+"group:ROW", "user:ROW".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COSTS = {"parameters": "parameters", "seconds": "s of training", "milliseconds":
 
 
 def standings(
-    frame: pd.DataFrame, metrics: tuple[str, ...], reference: str, live: bool = False, pick: bool = False
+    frame: pd.DataFrame, metrics: tuple[str, ...], reference: str, buttons: bool = False, pick: bool = False
 ) -> Html:
     """The table of all systems: each metric with its 95 % interval and its paired difference to `reference`.
 
@@ -53,10 +53,10 @@ def standings(
             "system": row["system"], "kind": row["kind"], "is_reference": is_reference, "tags": tags, "costs": costs,
             "metrics": shown,
         })  # fmt: skip
-    return _table("standings", rows=rows, metrics=list(most.items()), reference=reference, live=live, pick=pick)
+    return _table("standings", rows=rows, metrics=list(most.items()), reference=reference, buttons=buttons, pick=pick)
 
 
-def group_differences(frame: pd.DataFrame, system: str, reference: str, metric: str, live: bool = False) -> Html:
+def group_differences(frame: pd.DataFrame, system: str, reference: str, metric: str, buttons: bool = False) -> Html:
     """One metric of two systems for groups of users, and the paired difference, each with its 95 % interval.
 
     frame: the result of `evaluation.Standings.slices`.
@@ -78,12 +78,12 @@ def group_differences(frame: pd.DataFrame, system: str, reference: str, metric: 
         })  # fmt: skip
     return _table(
         "group_differences", rows=rows, names=(system, reference), signs=signs, metric=metric, most=most, ends=ends,
-        live=live,
+        buttons=buttons,
     )  # fmt: skip
 
 
 def user_differences(
-    frame: pd.DataFrame, system: str, reference: str, metric: str, picked: int | None = None, live: bool = False
+    frame: pd.DataFrame, system: str, reference: str, metric: str, picked: int | None = None, buttons: bool = False
 ) -> Html:
     """Users with the rank of their next item in two systems.
 
@@ -92,7 +92,7 @@ def user_differences(
     """
     return _table(
         "user_differences", rows=frame.to_dict("records"), names=(system, reference), metric=metric, picked=picked,
-        k=int(metric.partition("@")[2]), live=live,
+        k=int(metric.partition("@")[2]), buttons=buttons,
     )  # fmt: skip
 
 

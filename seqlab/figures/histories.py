@@ -52,7 +52,7 @@ def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
     return render("dropped_events.html.j2", titles=titles, dropped=dropped)
 
 
-def patched_places(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:
+def patching_heatmap(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:
     """How much of another user's recommendation each position of each tap recovers when patched; two traces.
 
     frame: of `inspection.tracing_grid` (columns tap, kind, from_end, log_probability, recovered); chosen: the tap

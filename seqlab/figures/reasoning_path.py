@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.theme import (
-    FAINT,
-    INK,
-    PALETTE,
-    finish,
-    heading,
-    label,
-    labels,
-    logarithmic,
-    panel_title,
-    whiskers,
-)  # fmt: skip
+from seqlab.figures import theme
+from seqlab.figures.theme import FAINT, INK, PALETTE, finish, label, labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,9 +75,9 @@ def reasoning_steps(
     _zoom(figure, items, path, near, marks, prior, other)
     _annotate(figure, items, near, marks, stop)
     for place, words in enumerate([*MEASURES.values(), *QUALITY.values()]):
-        panel_title(figure, words, 2 + place // 2, 1 + place % 2)
+        theme.panel_text(figure, f"<b>{words}</b>", 2 + place // 2, 1 + place % 2)
     figure.update_layout(hovermode="closest", dragmode="pan", margin={"l": 48, "r": 14, "b": 44})
-    heading(figure, _legend(caption, prior, other), up=4)
+    theme.heading(figure, _legend(caption, prior, other), up=4)
     return figure.update_annotations(xshift=-40, selector={"x": 0, "xanchor": "left", "y": 1})
 
 
@@ -160,10 +150,7 @@ def _map(
         dots(spot["x"], spot["y"], marker, [f"<b>{label(spot['title'].iloc[0], 80)}</b><br>{words}"])
     top = near[near["rank"] == 1].set_index("step")["item"]
     best = [f"step {step}, its best item<br><b>{label(items.at[top[step], 'title'], 80)}</b>" for step in path["step"]]
-    for way, colours in (
-        (other, None),
-        (path, [BLUE if step <= stop else LATER for step in path["step"]]),
-    ):
+    for way, colours in ((other, None), (path, [BLUE if step <= stop else LATER for step in path["step"]])):
         shown = way if way is not None else path.iloc[:0]
         dots(
             shown["x"], shown["y"],
@@ -228,7 +215,7 @@ def _measure(figure: go.Figure, frame: pd.DataFrame, name: str, row: int, col: i
         axis = {"type": "log", "range": [np.log10(max(values.max(), 9)) + 0.12, -0.12], "dtick": 1}
     elif name == "kl":
         values = np.maximum(np.concatenate([rows[name], rows[f"typical {name}"], [epsilon]]), LEAST_KL)
-        axis = logarithmic(values.min() / 2, values.max() * 2)
+        axis = theme.logarithmic(values.min() / 2, values.max() * 2)
     figure.update_yaxes(row=row, col=col, **axis)
 
 
@@ -243,7 +230,7 @@ def _quality(
     )  # fmt: skip
     figure.add_scatter(
         x=same["steps"], y=same["mean"], mode="markers", marker={"size": 8, "color": BLUE},
-        error_y=whiskers(same, BLUE),
+        error_y=theme.whiskers(same, BLUE),
         hovertemplate="everybody at step %{x}: %{y:.4f}<extra></extra>", row=row, col=col,
     )  # fmt: skip
     figure.add_scatter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seqlab.figures import results
-from seqlab.figures.theme import INK, PALETTE, finish, labels, logarithmic, padded, panel_title, whiskers
+from seqlab.figures.theme import INK, PALETTE, finish, labels, logarithmic, padded, panel_text, whiskers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ def reasoning_tradeoff(
         figure.add_vline(x=epsilon, line={"color": INK, "width": 1.5, "dash": "dash"}, row=2, col=2)
     title = f"stops, KL below {epsilon:.2g}" if epsilon else "where users stop"
     for place, words in enumerate(("recall@10", "ndcg@10", title, "mean steps taken")):
-        panel_title(figure, words, 1 + place // 2, 1 + place % 2)
+        panel_text(figure, f"<b>{words}</b>", 1 + place // 2, 1 + place % 2)
     figure.update_layout(margin={"l": 48, "r": 14, "b": 44, "t": 130}, legend={"x": 0, "xanchor": "left", "y": 1.08})
     return figure
 

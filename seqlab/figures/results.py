@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels, padded
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels, message, padded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,15 +98,10 @@ def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
 
     frame: columns epoch, loss and the metric, NaN where it was not measured (a DataFrame of `run.history`).
     """
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     if not len(frame):
-        figure = go.Figure().add_annotation(
-            text="This system is not trained by epochs: it counts once.", showarrow=False, font={"size": 14}
-        )
-        figure.update_xaxes(visible=False).update_yaxes(visible=False)
-        return finish(figure, "", 120)
+        return message("This system is not trained by epochs: it counts once.")
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
     for column, (name, colour) in enumerate({"loss": PALETTE[4], metric: PALETTE[0]}.items(), 1):
         measured = frame.dropna(subset=[name])

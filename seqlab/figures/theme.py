@@ -114,13 +114,22 @@ def padded(low: float, high: float, zero: bool = False) -> list[float]:
     return [low - padding, high + padding]
 
 
-def panel_title(figure: go.Figure, text: str, row: int, col: int, up: int = 3) -> None:
-    """Add the escaped name of a panel above it, left-aligned."""
+def panel_text(figure: go.Figure, text: str, row: int, col: int, up: int = 3) -> None:
+    """Add escaped text `up` pixels above a panel, left-aligned."""
     panel = figure.get_subplot(row, col)
     figure.add_annotation(
-        text=f"<b>{text}</b>", x=panel.xaxis.domain[0], xref="paper", xanchor="left", y=panel.yaxis.domain[1],
-        yref="paper", yanchor="bottom", yshift=up, showarrow=False, font={"size": 11.5},
+        text=text, x=panel.xaxis.domain[0], xref="paper", xanchor="left", y=panel.yaxis.domain[1], yref="paper",
+        yanchor="bottom", yshift=up, showarrow=False, align="left", font={"size": 11.5},
     )  # fmt: skip
+
+
+def message(text: str) -> go.Figure:
+    """A sentence in place of a plot that has no data."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure().add_annotation(text=text, showarrow=False, font={"size": 14})
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    return finish(figure, "", 120)
 
 
 def whiskers(rows: pd.DataFrame, colour: str) -> dict:

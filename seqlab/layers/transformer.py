@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from seqlab.layers.attention import Attention
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mlp import mlp
 from seqlab.tracing import Tap
 
 
@@ -30,7 +31,7 @@ class Block(nn.Module):
         self.before_attention = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, causal, over)
         self.before_feed_forward = nn.LayerNorm(dim)
-        self.feed_forward = nn.Sequential(nn.Linear(dim, widen * dim), nn.GELU(), nn.Linear(widen * dim, dim))
+        self.feed_forward = mlp((dim, widen * dim, dim), nn.GELU)
         self.dropout = Dropout(dropout)
         self.hidden = Tap("hidden", f"user {over} dim")
 

@@ -1,4 +1,4 @@
-"""One file = one published system: its card, its Config, its class. A file put here is found by its name."""
+"""Published systems, one per file: its card, its Config, its class. Functions here find them by name."""
 
 from __future__ import annotations
 
@@ -24,32 +24,30 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """The systems there are: the names of the files in the folders below this one."""
+    """The names of all systems, which are the names of the files in the folders below this one."""
     return sorted(_files())
 
 
 def _files() -> dict[str, str]:
-    """The module of each system. Raises `TypeError` for a name that stands in two folders."""
+    """The module of each system, by name. Raises `TypeError` for a name in two folders."""
     found: dict[str, str] = {}
     for folder in pkgutil.iter_modules(__path__, f"{__name__}."):
         for file in pkgutil.iter_modules(importlib.import_module(folder.name).__path__):
             if file.name in found:
-                raise TypeError(
-                    f"{found[file.name]} and {folder.name}.{file.name} have one name; a system needs its own."
-                )
+                raise TypeError(f"{found[file.name]} and {folder.name}.{file.name} have the same name; rename one.")
             found[file.name] = f"{folder.name}.{file.name}"
     return found
 
 
 def module(name: str) -> types.ModuleType:
-    """The file of a system. Raises `ValueError` with the nearest name for an unknown one."""
+    """The module of a system. Raises `ValueError` with the nearest name for an unknown one."""
     if name not in names():
         raise ValueError(f"there is no system {name!r}.{did_you_mean(name, names())} There are: {', '.join(names())}.")
     return importlib.import_module(_files()[name])
 
 
 def system(name: str) -> type[nn.Module]:
-    """The Recommender class of a file: the one class defined there that can `recommend`."""
+    """The class of a system: the only one in its file with `recommend`. Raises `TypeError` for none or several."""
     file = module(name)
     found = [
         member
@@ -62,7 +60,7 @@ def system(name: str) -> type[nn.Module]:
 
 
 def card(name: str) -> Card:
-    """The facts about a system that its file declares. Raises `TypeError` for a file without a `CARD`."""
+    """The card of a system. Raises `TypeError` for a file without a `CARD`."""
     from seqlab.contracts import Card
 
     found = getattr(module(name), "CARD", None)
@@ -105,17 +103,17 @@ def separate(name: str, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 
 
 def build(name: str, n_items: int, settings: dict[str, Any] | None = None, seed: int = 0) -> nn.Module:
-    """A new, untrained system for a catalogue of `n_items`; `seed` draws its first weights."""
+    """A new, untrained system for a catalogue of `n_items`. seed: of the initial weights."""
     import torch
 
     config = configure(name, settings or {})
-    with torch.random.fork_rng(devices=[]):  # nobody else's random numbers change
+    with torch.random.fork_rng(devices=[]):  # the global random state stays as it was
         torch.manual_seed(seed)
         return system(name)(config, n_items)
 
 
 def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed: int = 0) -> nn.Module:
-    """A new system for a split: the preset for its data (see `presets`) under the given settings."""
+    """A new, untrained system for a split. settings: those that replace the preset's for its data (see `presets`)."""
     from seqlab.presets import preset
 
     settings = {} if settings is None else settings
@@ -125,7 +123,7 @@ def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed
 
 
 def table() -> pd.DataFrame:
-    """Every system: its family, its paper, the first line of its file, its settings and their defaults."""
+    """A row per system: family, paper, the first line of its file, settings with their defaults."""
     import pandas as pd
 
     rows = []

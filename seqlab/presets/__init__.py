@@ -1,4 +1,4 @@
-"""Settings that suit a system, by dataset. <system>.toml has a section per dataset and one for all other logs."""
+"""Presets: tuned settings of a system by dataset. <system>.toml has a section per dataset and one for other logs."""
 
 from __future__ import annotations
 
@@ -17,51 +17,52 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 EVENTS = 200_000
-"""The events of a log for which the epochs of [default] are meant."""
+"""The size of a log, in events, for which the epochs of [default] are set."""
 
-SPAN = 5
-"""How many times as many epochs, or as few, [default] has at most for logs of another size."""
+MAX_FACTOR = 5
+"""The largest factor by which the epochs of [default] are multiplied or divided for a log of another size."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of a system and options of its training that stand over their defaults."""
+    """Settings of a system and training options that replace the defaults."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
 
 def preset(system: str, card: str, events: int) -> Preset:
-    """What suits `system` on a log of so many events that came with this dataset's card ("" for one's own).
+    """The preset of `system` for a log of so many `events`. card: the name of its dataset's card, "" without one.
 
-    The section of a dataset stands alone. Without one, [default] holds, which trains 200,000 events in minutes. Its
-    epochs follow the size of the log, so that the number of steps stays about the same: up to five times as many for a
-    smaller one, down to a fifth for a larger one.
+    It is the section of the dataset, if there is one, else [default], which trains 200,000 events in minutes. The
+    epochs of [default] are scaled by the size of the log, so that the number of steps stays about the same: at most
+    five times as many for a smaller log, and at least a fifth for a larger one.
     """
     found = sections(system)
     if card in found:
         return found[card]
-    usual = found.get("default", Preset())
-    more = min(max(EVENTS / max(events, 1), 1 / SPAN), SPAN)
-    counts = {name: usual.options[name] for name in ("epochs", "validate_every") if name in usual.options}
-    scaled = {name: max(1, round(count * more)) for name, count in counts.items()}
-    return Preset(usual.settings, usual.options | scaled)
+    default = found.get("default", Preset())
+    factor = min(max(EVENTS / max(events, 1), 1 / MAX_FACTOR), MAX_FACTOR)
+    counts = {name: default.options[name] for name in ("epochs", "validate_every") if name in default.options}
+    scaled = {name: max(1, round(count * factor)) for name, count in counts.items()}
+    return Preset(default.settings, default.options | scaled)
 
 
 def default_options(model: nn.Module, split: Split) -> Options:
-    """The options that suit this system on these data (see `presets`), over the defaults."""
+    """The options of the preset for this system on these data (see `preset`), else the defaults of `Options`."""
     return Options(**preset(name_of(model), split.log.card, split.log.n_events).options)
 
 
 def sections(system: str) -> dict[str, Preset]:
-    """By dataset, and for "default", all that is known to suit a system; nothing for one without a file."""
+    """The presets of a system by dataset and for "default"; {} for a system without a file."""
     return {name: Preset(**section) for name, section in tomllib.loads(_text(system)).items()}
 
 
 def systems() -> list[str]:
-    """The systems that have presets."""
-    here = files(__name__).iterdir()
-    return sorted(entry.name.removesuffix(".toml") for entry in here if entry.name.endswith(".toml"))
+    """The names of the systems with presets."""
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in files(__name__).iterdir() if entry.name.endswith(".toml")
+    )
 
 
 @cache

@@ -1,1 +1,1 @@
-"""The run folder: what defines a run, how one is written, read and found."""
+"""Run folders: what identifies a run, and how runs are written, read and found."""

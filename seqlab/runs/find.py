@@ -1,4 +1,4 @@
-"""Finished runs on disk: found, told apart without loading any of them, and opened together."""
+"""Finished runs on disk: search in folders, identity without loading the weights, and loading several runs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 
     from seqlab.datasets.splits import Split
 
-DEPTH = 4
-"""Folders below the one asked about in which runs are looked for."""
+MAX_DEPTH = 4
+"""How many levels of folders below a folder are searched for runs."""
 
 
 def default_folder() -> Path:
-    """Where runs lie for which nobody named a folder: `data/runs` of the project, wherever its notebooks run.
+    """The default folder of runs: `data/runs` of the project, both from its root and from its notebooks.
 
-    That is the one in the working folder (where the working folder is called notebooks, in the one above it). Where
-    there is none, it is that of the checkout which this package is used from, and in an installed package that of the
-    working folder again.
+    The project is the working folder, or its parent where the working folder is called notebooks. Where that has no
+    `data/runs` and this package is used from a checkout, the project is the checkout.
     """
     here, checkout = Path.cwd(), Path(__file__).parents[2]
     project = here.parent if here.name == "notebooks" else here
@@ -41,7 +40,7 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run folder: its system, the dataset and the split it was trained on, ndcg@10 on the test part, and epochs."""
+    """A finished run without its weights: folder, system, training data, split, test ndcg@10 and number of epochs."""
 
     folder: Path
     system: str
@@ -56,35 +55,35 @@ class RunSummary:
 
 
 def finished_runs(below: str | Path) -> list[RunSummary]:
-    """The finished runs in a folder and those below it, by dataset, the best first.
+    """The finished runs in a folder and the folders below it, sorted by dataset and from the highest ndcg@10.
 
-    A folder that holds no run, or is being written right now, is passed over; links are not followed.
+    Folders without a run and unfinished runs are skipped; symbolic links are not followed.
     """
     found = []
     for place, folders, files in os.walk(below):
-        if len(Path(place).relative_to(below).parts) >= DEPTH:
+        if len(Path(place).relative_to(below).parts) >= MAX_DEPTH:
             folders.clear()
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".partial"))
         if {"provenance.json", "config.json", "metrics.json", "model.safetensors"} <= set(files):
             folders.clear()
             try:
-                told = {name: _read(Path(place) / f"{name}.json") for name in ("provenance", "config", "metrics")}
-                data = told["provenance"]["data"]
-                system, ndcg = str(told["config"]["system"]), float(told["metrics"]["test"]["ndcg@10"])
-                epochs = int(told["metrics"].get("epochs") or 0)
+                stored = {name: _read(Path(place) / f"{name}.json") for name in ("provenance", "config", "metrics")}
+                data, metrics = stored["provenance"]["data"], stored["metrics"]
+                system, ndcg = str(stored["config"]["system"]), float(metrics["test"]["ndcg@10"])
+                epochs = int(metrics.get("epochs") or 0)
                 found.append(RunSummary(Path(place), system, str(data["name"]), str(data["split"]), ndcg, epochs))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                continue  # somebody else's files
+                continue  # other files
     return sorted(found, key=lambda run: (run.dataset, -run.ndcg, str(run.folder)))
 
 
 def run_folder(
     below: str | Path, model: nn.Module, split: Split, options: Options | None = None, seen_filter: bool | None = None
 ) -> Path | None:
-    """Where the run of this training lies below a folder; None where no folder is given ("").
+    """The folder of this training below another folder; None where that is "".
 
-    That is the folder of the finished run which is this one, whatever it is called, else
-    `<dataset>/<system>-<seed>-<hash>`, as `seqlab leaderboard` calls it. options, seen_filter: None as in `fit`.
+    It is the folder of the finished run with this identity, whatever its name, else `<dataset>/<system>-<seed>-<hash>`
+    as in `seqlab leaderboard`. options, seen_filter: None as in `fit`.
     """
     if not str(below):
         return None
@@ -97,11 +96,11 @@ def run_folder(
 def load_runs(
     below: str | Path, split: Split, loaded: Iterable[Run] = (), seen_filter: bool | None = None
 ) -> tuple[list[Run], list[str]]:
-    """Every finished run below a folder on these data, by system and seed; and what was left out, in sentences.
+    """Load the finished runs on these data below a folder, sorted by system and seed; with notes on those left out.
 
-    loaded: runs with a folder that are in memory already. Of runs that are the same one is taken, and of what only
-    counts one whatever its seed and options are, which it does not use. seen_filter: None as in `fit`; runs of the
-    other protocol are left out, and runs on other data of the same name. Nothing where no folder is given ("").
+    loaded: runs with a folder that are in memory already; they are not loaded again. Of runs with equal identity one is
+    loaded; systems without a loss do not use seed and options, which are then no part of it. seen_filter: None as in
+    `fit`; runs with another seen filter are left out, and so are runs on other data of this name. below: "" = nothing.
     """
     if not str(below):
         return [], []
@@ -121,20 +120,20 @@ def load_runs(
             if (same := _defining(found, run)) not in known:
                 known.append(same)
                 runs.append((run.system, found.options["seed"], run))
-    said = {"on other data of this name": other_data, "with the other seen filter": other_filter}
+    left_out = {"on other data of this name": other_data, "with the other seen filter": other_filter}
     notes = [f"Left out: {count} finished run{'s' * (count != 1)} below {below} {why}."
-             for why, count in said.items() if count]  # fmt: skip
+             for why, count in left_out.items() if count]  # fmt: skip
     return [run for *_, run in sorted(runs, key=lambda one: one[:2])], notes
 
 
 def options_of(folder: str | Path) -> Options:
-    """The options that a finished run was trained with."""
+    """The training options of a finished run."""
     known, stored = {field.name for field in dataclasses.fields(Options)}, stored_identity(Path(folder)).options
     return Options(**{key: value for key, value in stored.items() if key in known})
 
 
 def _identity(folder: Path) -> Identity | None:
-    """That of a finished run; None for somebody else's files."""
+    """The identity of a finished run; None for other files."""
     try:
         return stored_identity(folder)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -142,7 +141,7 @@ def _identity(folder: Path) -> Identity | None:
 
 
 def _defining(found: Identity, run: Run) -> Identity:
-    """What makes a run another one than the next: of a system without a loss neither the seed nor the options."""
+    """The identity, without seed and options for a system that has no loss."""
     return found if hasattr(run.model, "loss") else dataclasses.replace(found, options={})
 
 

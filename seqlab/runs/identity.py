@@ -1,4 +1,4 @@
-"""What defines a run. A run that is found must match all of it; the name of its folder is only a hint."""
+"""The identity of a run: the fields that a stored run must match to be found. Its folder name is only a hint."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Identity:
-    """One training: the system, its settings, the options with the seed, and the data with their split.
+    """What identifies a training: the system, its settings, the options with the seed, the data and their split.
 
-    settings, options: JSON values. fingerprint: that of `version` of the log (see `InteractionLog.fingerprint`).
+    settings, options: JSON values. fingerprint: of the log, in this `version` (see `InteractionLog.fingerprint`).
     """
 
     system: str
@@ -37,25 +37,25 @@ class Identity:
     fingerprint: str
     version: int
 
-    def chosen(self) -> dict[str, Any]:
-        """All that defines the run, but of settings and options those alone that differ from the defaults.
+    def non_defaults(self) -> dict[str, Any]:
+        """The identity, with only those settings and options that differ from the defaults.
 
-        A field that is added later with a default that changes nothing leaves this as it is.
+        So it does not change when a field is added whose default keeps the old behaviour.
         """
         return {
-            "system": self.system, "settings": _beyond(self.settings, _default_settings(self.system)),
-            "options": _beyond(self.options, _default_options()), "seen_filter": self.seen_filter,
+            "system": self.system, "settings": _changed(self.settings, settings_defaults(self.system)),
+            "options": _changed(self.options, options_defaults()), "seen_filter": self.seen_filter,
             "split": self.split, "fingerprint": self.fingerprint,
         }  # fmt: skip
 
     def folder_name(self) -> str:
-        """sasrec-0-1f2e3d4c: the system, the seed, and a hash of `chosen`."""
-        digest = hashlib.sha256(json.dumps(self.chosen(), sort_keys=True).encode()).hexdigest()[:8]
+        """The system, the seed and a hash of `non_defaults`, such as sasrec-0-1f2e3d4c."""
+        digest = hashlib.sha256(json.dumps(self.non_defaults(), sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.system}-{self.options['seed']}-{digest}"
 
 
 def identity(model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int = 2) -> Identity:
-    """What training this model so would be."""
+    """The identity of the training of a model with these options."""
     return Identity(
         name_of(model), _json(dataclasses.asdict(model.config)), _json(dataclasses.asdict(options)), bool(seen_filter),
         split.how, split.log.name, split.log.fingerprint(version), version,
@@ -63,24 +63,24 @@ def identity(model: nn.Module, options: Options, split: Split, seen_filter: bool
 
 
 def stored_identity(folder: Path) -> Identity:
-    """That of a finished run. A field that did not exist when it was made has its default.
+    """The identity of a finished run. A field that did not exist when the run was written has its default.
 
-    Raises `OSError`, `ValueError` or `KeyError` where the folder holds none.
+    Raises `OSError`, `ValueError` or `KeyError` for a folder without a run.
     """
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     system, data = described["system"], origin["data"]
     return Identity(
-        system, _default_settings(system) | described["config"], _default_options() | origin["options"],
+        system, settings_defaults(system) | described["config"], options_defaults() | origin["options"],
         origin["evaluation"]["seen_filter"], data["split"], data["name"], data["fingerprint"],
         data.get("fingerprint_version", 1),
     )  # fmt: skip
 
 
 def differences(found: Identity, wanted: Identity) -> list[str]:
-    """In what a run that was found is not the one that is wanted: "dim 16 instead of 64", ...
+    """The differences of a stored run from the wanted one, such as "dim 16 instead of 64".
 
-    Fingerprints must be of one version.
+    The two fingerprints must be of one version.
     """
     if found.system != wanted.system:
         return [f"the system {found.system} instead of {wanted.system}"]
@@ -99,13 +99,13 @@ def differences(found: Identity, wanted: Identity) -> list[str]:
 
 
 def find(folders: Iterable[Path], model: nn.Module, options: Options, split: Split, seen_filter: bool) -> Path | None:
-    """The first of these folders that holds a finished run of this training, whatever the folder is called."""
-    wanted: dict[int, Identity] = {}  # by version: a fingerprint reads the whole log
+    """The first of these folders with a finished run of this training, whatever the name of the folder."""
+    wanted: dict[int, Identity] = {}  # by version, since computing a fingerprint reads the whole log
     for folder in folders:
         try:
             found = stored_identity(folder)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # somebody else's files
+            continue  # other files
         if found.version not in wanted:
             wanted[found.version] = identity(model, options, split, seen_filter, found.version)
         if not differences(found, wanted[found.version]):
@@ -113,19 +113,20 @@ def find(folders: Iterable[Path], model: nn.Module, options: Options, split: Spl
     return None
 
 
-def _default_settings(system: str) -> dict[str, Any]:
-    # a system that lives outside the package has a Config without defaults known here
+def settings_defaults(system: str) -> dict[str, Any]:
+    """The default settings of a system as JSON values; {} for one that is not in the package."""
     return _json(dataclasses.asdict(models.configure(system, {}))) if system in models.names() else {}
 
 
-def _default_options() -> dict[str, Any]:
+def options_defaults() -> dict[str, Any]:
+    """The default options as JSON values."""
     return _json(dataclasses.asdict(Options()))
 
 
-def _beyond(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in defaults or value != defaults[key]}
 
 
 def _json(values: dict[str, Any]) -> dict[str, Any]:
-    """Values as they come back from a file: lists for tuples."""
+    """Values as `json` reads them from a file: lists for tuples."""
     return json.loads(json.dumps(values))

@@ -1,10 +1,10 @@
-"""Pins: a live view kept as a small JSON file, from which `seqlab report` makes the same page again.
+"""Pins: the state of a notebook as a small JSON file, from which `seqlab report` makes the same page again.
 
     {"notebook": "07_workbench", "parameters": {"dataset": "../log.csv", "user": "A1", ...},
      "runs": {"../data/runs/sasrec": "9f3c..."}}
 
-Runs and a dataset that is a file are named from the pin on, so that a folder holding them can be carried to another
-machine; what lies there must be the very weights that were pinned.
+Runs and datasets that are files have paths relative to the pin, so that a folder with all of them can be copied to
+another machine. The weights of the runs must be those that were pinned, by their SHA-256.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from seqlab.runtime.files import atomic_write
 def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: Iterable[str | Path] = ()) -> Path:
     """Write the pin of one state of a notebook of the lab; returns its path.
 
-    parameters: literals for the cell tagged `parameters`, without `runs`; its `dataset` may be a path, from the working
-    folder on. runs: the run folders that are open. Raises `ValueError` for a run that was never written to a folder,
-    and for what JSON cannot hold.
+    parameters: literals for the cell tagged `parameters`, without `runs`; `dataset` may be a path relative to the
+    working folder. runs: the run folders that are open. Raises `ValueError` for a folder without a finished run, and
+    for values that JSON does not have.
     """
     path, kept, parameters = Path(path).resolve(), {}, dict(parameters)
     if is_file(parameters.get("dataset"), Path.cwd()):
@@ -35,22 +35,22 @@ def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: It
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"{folder} holds no finished run, so a report could not open it; fit one with out=...")
         kept[Path(os.path.relpath(folder, path.parent)).as_posix()] = fingerprint(folder)
-    told = {"notebook": notebook, "parameters": parameters, "runs": kept}
-    text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    content = {"notebook": notebook, "parameters": parameters, "runs": kept}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     return atomic_write(path, text)
 
 
 def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
-    """The notebook and the parameters of a pin; where runs were open, `runs` is the list of their folders.
+    """The notebook and the parameters of a pin; where runs were open, the parameter `runs` lists their folders.
 
-    A dataset that is a file, and the folders, are whole paths. Raises `ValueError` for a file that is no pin, and for a
-    run that is not there or not the one that was pinned.
+    A dataset that is a file, and the folders, are absolute paths. Raises `ValueError` for a file that is no pin, and
+    for a run that is missing or has other weights.
     """
     path = Path(path).resolve()
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        notebook, parameters, runs = str(told["notebook"]), dict(told["parameters"]), dict(told["runs"])
+        content = json.loads(path.read_text(encoding="utf-8"))
+        notebook, parameters, runs = str(content["notebook"]), dict(content["parameters"]), dict(content["runs"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no pinned view: it holds no notebook, parameters and runs.") from error
     if is_file(parameters.get("dataset"), path.parent):
@@ -59,7 +59,7 @@ def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
     for relative, weights in runs.items():
         folder = Path(os.path.normpath(path.parent / relative))
         if not os.path.isfile(folder / "model.safetensors"):  # is_file() raises for a name no system could have
-            raise ValueError(f"{path} needs the run {folder}, which is not there; bring it, or edit the pin.")
+            raise ValueError(f"{path} needs the run {folder}, which is missing; bring it, or edit the pin.")
         if fingerprint(folder) != weights:
             raise ValueError(f"{folder} holds other weights than those that were pinned in {path}.")
         folders.append(str(folder))
@@ -67,7 +67,7 @@ def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
 
 
 def is_file(dataset: object, folder: Path) -> bool:
-    """Whether a dataset, as `datasets.load` takes it, is a file or a folder seen from `folder`, and not a name."""
+    """Whether a dataset, as `datasets.load` takes it, is a path (relative to `folder`) and not a name."""
     if not isinstance(dataset, str) or not dataset or dataset in {*catalog()["name"]}:
         return False
     path = Path(dataset)
@@ -78,6 +78,6 @@ def is_file(dataset: object, folder: Path) -> bool:
 
 
 def fingerprint(run: Path) -> str:
-    """SHA-256 of a run's weights."""
+    """The SHA-256 of the weights of a run."""
     with (run / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A finished training: the model and what is known about it, in memory and as a folder."""
+"""A finished training, in memory and as a folder: the model, its metrics and its history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained system and what is known about it; on disk, a folder (see `load_run`).
+    """A trained system with its metrics; on disk, a folder (see `load_run`).
 
     history: one row per epoch (epoch, loss, seconds, and the validation metric where it was measured).
     metrics: {"test": ..., "valid": ..., "seconds": ..., "targets_per_second": ..., "epochs": ..., "best_epoch": ...}.
@@ -46,9 +46,9 @@ class Run:
 
 
 def load_run(folder: str | Path, split: Split) -> Run:
-    """Read the run that `fit` wrote to `folder`, for the split it was trained on.
+    """Read the run that `fit` wrote to `folder`. split: that of the training.
 
-    Raises `ValueError` when the run was made from other data, `FileNotFoundError` when the folder is no finished run.
+    Raises `ValueError` for a run on other data, `FileNotFoundError` for a folder that is no finished run.
     """
     import pandas as pd
 
@@ -73,7 +73,7 @@ def load_run(folder: str | Path, split: Split) -> Run:
 
 
 def write(run: Run, split: Split, options: Options, partial: Path) -> None:
-    """Fill the folder under its temporary name, then rename it."""
+    """Write a run to its temporary folder `partial`, then rename that to `run.folder`."""
     origin = provenance.describe() | {
         "options": dataclasses.asdict(options),
         "data": {"name": split.log.name, "card": split.log.card, "origin": split.log.origin, "split": split.how,

@@ -1,4 +1,4 @@
-"""A model in a folder: written as config.json and model.safetensors, read back with a stranger's files in mind."""
+"""A model as a folder, config.json and model.safetensors; reading treats the files as untrusted."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
-"""Endings of files that may be read by running what they hold."""
+UNSAFE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
+"""Suffixes of files that other programs read with pickle, which can run code."""
 
-
-HARMLESS = 1 << 30
-"""Bytes that may be built from a description before its weights are read, however few those are."""
+MAX_EXTRA_BYTES = 1 << 30
+"""By how many bytes a model, as config.json describes it, may be larger than its weights."""
 
 RENAMED = {"recgpt": {".attention.inner.": ".attention."}}
-"""By system, parts of parameters' names in runs written before, and what they are called."""
+"""By system, parts of the parameter names of older runs, and the names they have now."""
 
 
 def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
-    """Write `config.json` and `model.safetensors`: all that `load` needs to build the model again."""
+    """Write `config.json` and `model.safetensors`, from which `load` builds the model again."""
     from safetensors.torch import save_file
 
     described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
@@ -44,8 +43,8 @@ def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
 def load(folder: str | Path) -> nn.Module:
     """Build the model that `save` (or `fit`) wrote to `folder`, in evaluation mode on the CPU.
 
-    Raises `FileNotFoundError` where a file is missing, `ValueError` where the files do not fit together or one of them
-    could hold code, or leads out of the folder.
+    Raises `FileNotFoundError` for a missing file, `ValueError` for files that do not fit together, that can hold code,
+    or that are links out of the folder.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -55,10 +54,10 @@ def load(folder: str | Path) -> nn.Module:
         if not (folder / needed).is_file():
             raise FileNotFoundError(f"{folder} is not a finished run: {needed} is missing.")
     for path in folder.iterdir():
-        if path.suffix in PICKLES:
-            raise ValueError(f"{path} can hold code, which seqlab never writes and never runs; take it away.")
+        if path.suffix in UNSAFE_SUFFIXES:
+            raise ValueError(f"{path} can hold code, which seqlab never writes and never runs; remove it.")
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{path} is a link to another place; a run is read from its own folder alone.")
+            raise ValueError(f"{path} is a link to another place; all files of a run must be in its folder.")
     weights = folder / "model.safetensors"
     try:
         state = load_file(weights)
@@ -66,33 +65,33 @@ def load(folder: str | Path) -> nn.Module:
         raise ValueError(f"{weights} cannot be read: {error}.") from error
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = dataclasses.asdict(models.configure(described["system"], described["config"]))  # numbers for text
-        what = described["system"], described["n_items"], config
-        _must_fit(*what, weights.stat().st_size, len(state))
-        model = models.build(*what)
-    except Exception as error:  # a stranger's numbers may upset any constructor
+        config = dataclasses.asdict(models.configure(described["system"], described["config"]))
+        described = described["system"], described["n_items"], config
+        _check_size(*described, weights.stat().st_size, len(state))
+        model = models.build(*described)
+    except Exception as error:  # a constructor may raise anything for untrusted numbers
         raise ValueError(f"{folder / 'config.json'} describes no system: {error or type(error).__name__}.") from error
-    for old, new in RENAMED.get(described["system"], {}).items():
+    for old, new in RENAMED.get(described[0], {}).items():
         state = {name.replace(old, new): tensor for name, tensor in state.items()}
     read_state(model, state, folder)
     return model.eval()
 
 
-def _must_fit(system: str, n_items: int, config: dict[str, Any], size: int, tensors: int) -> None:
-    """Raise `ValueError` where a stranger's numbers would build far more than the weights hold, in bytes or tensors."""
+def _check_size(system: str, n_items: int, config: dict[str, Any], size: int, tensors: int) -> None:
+    """Raise `ValueError` for a configuration whose model would be far larger than the weights, in bytes or tensors."""
     depth = max([config.get("layers", 0), *(len(one) for one in config.values() if isinstance(one, tuple))])
-    if depth > tensors:  # each layer or level has some of its own, and takes its time to build
+    if depth > tensors:  # every layer or level has at least one tensor
         raise ValueError(f"it promises {depth:,} layers or levels, but the weights have {tensors:,} tensors")
     largest = max((abs(one) for one in _numbers(config)), default=0)
-    if 4 * largest * max(n_items, largest) > HARMLESS:
-        with torch.device("meta"):  # builds for nothing, but takes seconds to import
+    if 4 * largest * max(n_items, largest) > MAX_EXTRA_BYTES:
+        with torch.device("meta"):  # allocates nothing, but takes seconds to import
             promised = sum(tensor.nbytes for tensor in models.build(system, n_items, config).state_dict().values())
-        if promised > size + HARMLESS:
+        if promised > size + MAX_EXTRA_BYTES:
             raise ValueError(f"it promises {promised:,} bytes of weights, but they have {size:,}")
 
 
 def _numbers(value: Any) -> Iterator[int]:
-    """All whole numbers in a configuration."""
+    """All integers in a configuration."""
     if isinstance(value, int):
         yield value
     elif isinstance(value, dict | list | tuple):

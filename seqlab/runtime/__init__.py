@@ -1,1 +1,1 @@
-"""Files, cache, settings, errors, processes, pools, progress, provenance: nothing of recommenders."""
+"""Files, cache, settings, text, processes, pools, progress, provenance; nothing about recommenders."""

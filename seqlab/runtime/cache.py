@@ -1,4 +1,4 @@
-"""Where seqlab keeps what it downloads, and what is slow to compute and small to keep."""
+"""The cache folder: downloads, and small results that are slow to compute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def cache_folder() -> Path:
-    """$SEQLAB_CACHE, or the platform's cache folder. It may be emptied at any time."""
+    """$SEQLAB_CACHE, or the cache folder of the platform. Its content may be deleted at any time."""
     if os.environ.get("SEQLAB_CACHE"):
         return Path(os.environ["SEQLAB_CACHE"])
     import pooch
@@ -25,10 +25,9 @@ def cache_folder() -> Path:
 def cached(
     kind: str, settings: tuple, content: Iterable[np.ndarray | str], make: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """The arrays that `make` gives, kept in the cache folder `kind` under a hash of settings and content.
+    """The arrays that `make` returns, cached in the folder `kind` under a hash of settings and content.
 
-    Written aside, then renamed: nobody reads half a file. A spoiled file is made anew; a cache that cannot be written
-    is no error.
+    Files are written atomically. A damaged file is computed again; a cache that cannot be written is not an error.
     """
     import numpy as np
     from safetensors import SafetensorError
@@ -42,7 +41,7 @@ def cached(
     try:
         return load_file(path)
     except (OSError, SafetensorError):
-        pass  # not there, or spoiled
+        pass  # missing or damaged
     made = {name: np.ascontiguousarray(array) for name, array in make().items()}
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:

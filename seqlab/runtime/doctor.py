@@ -1,4 +1,4 @@
-"""What this machine is, and what will be slow on it."""
+"""`seqlab doctor`: the versions and the hardware of this machine, and what will be slow on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PACKAGES = ("torch", "pandas", "numpy", "plotly", "ipywidgets", "jupyterlab", "p
 
 
 def examine() -> list[str]:
-    """One line each: versions, device, threads, memory, data, browser; then what will be slow, and why."""
+    """Lines of text: versions, device, threads, memory, data folders, browser; then what will be slow, and why."""
     import platform
 
     import torch
@@ -26,30 +26,22 @@ def examine() -> list[str]:
     lines.append(f"threads: {torch.get_num_threads()} of {os.cpu_count()} cores")
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         lines.append(f"memory: {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB")
-    rate = _product_rate(torch.float32)
-    lines.append(f"float32 products: {rate:,.0f} GFLOP/s")
+    rate = _matmul_rate(torch.float32)
+    lines.append(f"float32 matrix products: {rate:,.0f} GFLOP/s")
     data = os.environ.get("SEQLAB_DATA")
     lines.append(f"SEQLAB_DATA: {data or 'not set'}; cache: {cache_folder()}")
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     lines.append(f"Chromium: {browser or 'not found; the browser tests will be skipped'}")
-    return lines + [f"slow: {sentence}" for sentence in _slow(gpu, rate)]
-
-
-def _slow(gpu: bool, rate: float) -> list[str]:
-    import torch
-
-    told = []
     if not gpu:
-        told.append("no GPU: an epoch of SASRec on amazon-beauty takes about 10 s, on ml-1m about a minute.")
-        half = _product_rate(torch.bfloat16)
+        lines.append("slow: no GPU. An epoch of SASRec takes about 10 s on amazon-beauty, a minute on ml-1m.")
+        half = _matmul_rate(torch.bfloat16)
         if half < rate:
-            told.append(f"bf16 runs at {half / rate:.2f} times the speed of float32 here; leave precision='no'.")
-    told.append("the first UMAP of a session compiles for 15 s or more; its coordinates are then kept.")
-    return told
+            lines.append(f"slow: bf16 has {half / rate:.2f} times the speed of float32 here; keep precision='no'.")
+    return [*lines, "slow: the first UMAP of a session compiles for 15 s or more. Its coordinates are then cached."]
 
 
-def _product_rate(dtype) -> float:
-    """GFLOP/s of a product of the size training does."""
+def _matmul_rate(dtype) -> float:
+    """GFLOP/s of a matrix product of a size that is common in training."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

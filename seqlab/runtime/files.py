@@ -1,4 +1,4 @@
-"""Writing that is whole or not there, and that nobody disturbs."""
+"""Atomic writes and exclusive locks of files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def atomic_write(path: Path, content: str | bytes) -> Path:
-    """Write a text or bytes aside, then rename: a reader sees the old file or the new one, never half of it.
+    """Write text or bytes to a temporary file, then rename it: readers see the old file or the new one.
 
-    Returns the path. Raises `OSError` where it cannot be written; nothing is left behind then.
+    Returns the path. Raises `OSError`, and leaves no temporary file, if the file cannot be written.
     """
     with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=".", delete=False) as file:
         try:
@@ -32,10 +32,10 @@ def atomic_write(path: Path, content: str | bytes) -> Path:
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: Path, sentence: str) -> Iterator[FileLock]:
-    """This process alone is at `path`; raises `BlockingIOError` with the sentence where another one is, at once.
+def exclusive_lock(path: Path, message: str) -> Iterator[FileLock]:
+    """Hold the lock file `<path>.lock`. Raises `BlockingIOError(message)` at once if another process holds it.
 
-    The lock, on `<path>.lock`, is the system's: it ends with the process that holds it, however that ends.
+    The operating system releases the lock when the process ends, even when it is killed.
     """
     from filelock import FileLock, Timeout
 
@@ -48,4 +48,4 @@ def exclusive_lock(path: Path, sentence: str) -> Iterator[FileLock]:
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
-        raise BlockingIOError(sentence) from error
+        raise BlockingIOError(message) from error

@@ -1,4 +1,4 @@
-"""The device of a module, and evaluation mode for a while."""
+"""The device of a module, and evaluation mode as a context manager."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's tensors live (CPU for a model that has none)."""
+    """The device of the model's tensors; the CPU for a model without tensors."""
     tensor = next(model.parameters(), None)
     if tensor is None:
         tensor = next(model.buffers(), torch.empty(0))
@@ -19,7 +19,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside a `with`, and the mode of before after it, also after an error."""
+    """Put the model into evaluation mode; its previous mode returns at the end, also after an error."""
     was_training = model.training
     model.eval()
     try:

@@ -1,7 +1,7 @@
-"""Collective operations among the processes of one training; with a single process each returns its input.
+"""Collective operations among the processes of one training; a single process gets its input back.
 
-`torchrun` starts them, Accelerate connects them (gloo between CPUs, NCCL between GPUs). Every process must call each
-operation at the same place. Where one fails, or has ended, the others raise instead of waiting.
+`torchrun` starts the processes, Accelerate connects them (gloo between CPUs, NCCL between GPUs). All processes must
+call the same operations in the same order. If one fails or ends, the others raise instead of waiting.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from torch import Tensor
 from torch import distributed as dist
 
 TIMEOUT = datetime.timedelta(hours=2)
-"""Timeout of a collective operation. A process that has ended is noticed at once."""
+"""Timeout of a collective operation. A process that has ended is detected at once."""
 
 INTERRUPTED = "KeyboardInterrupt"
 
 
 def start() -> None:
-    """Connect the processes that torchrun started, if any; each waits for the last."""
+    """Connect the processes that torchrun started, if any. Each waits until all are connected."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return
     from accelerate.state import PartialState
 
     device = torch.accelerator.current_accelerator(check_available=True)
-    PartialState(cpu=device is None or device.type == "mps", timeout=TIMEOUT)  # by itself it connects no CPUs
+    PartialState(cpu=device is None or device.type == "mps", timeout=TIMEOUT)  # CPUs only on request
     atexit.register(PartialState().destroy_process_group)
 
 
 def count() -> int:
-    """How many processes train together."""
+    """The number of processes (world size)."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def index() -> int:
-    """Which of them this one is, from 0. Process 0 writes and reports."""
+    """The rank of this process, from 0. Process 0 writes files and reports."""
     return dist.get_rank() if count() > 1 else 0
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """The sum of `x` over the processes, bit for bit the same in each; `x` may be overwritten."""
+    """The sum of `x` over the processes, bit-identical in each; `x` may be overwritten."""
     if count() == 1:
         return x
     summed = x.to(_device())
@@ -57,42 +57,41 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 
 def broadcast(tensors: dict[str, Tensor], text: str = "") -> tuple[dict[str, Tensor], str]:
-    """The tensors (any shapes; returned on the CPU) and the text of process 0, in every process."""
+    """The tensors (any shapes) and the text of process 0, in every process; the tensors are on the CPU."""
     if count() == 1:
         return tensors, text
     shapes = [[name, str(t.dtype).removeprefix("torch."), list(t.shape)] for name, t in tensors.items()]
     text, shapes = json.loads(all_gather_text(json.dumps([text, shapes]) if index() == 0 else "")[0])
     shared = {}
     for name, kind, shape in shapes:
-        own = tensors[name] if index() == 0 else torch.empty(shape, dtype=getattr(torch, kind))
-        data = own.detach().contiguous().reshape(-1).view(torch.uint8).to(_device())
+        local = tensors[name] if index() == 0 else torch.empty(shape, dtype=getattr(torch, kind))
+        data = local.detach().contiguous().reshape(-1).view(torch.uint8).to(_device())
         with _connection_errors():
             dist.broadcast(data, 0)
-        shared[name] = data.cpu().view(own.dtype).reshape(shape)
+        shared[name] = data.cpu().view(local.dtype).reshape(shape)
     return shared, text
 
 
 def all_gather_text(text: str) -> list[str]:
-    """The texts of all processes, in their order."""
+    """The texts of all processes, by rank."""
     if count() == 1:
         return [text]
     data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else torch.empty(0, dtype=torch.uint8)
     sizes = torch.zeros(count(), dtype=torch.long)
     sizes[index()] = len(data)
     sizes = all_reduce_sum(sizes)
-    page = torch.zeros(count(), int(sizes.max()), dtype=torch.uint8)
-    page[index(), : len(data)] = data
-    return [
-        bytes(line[:size].tolist()).decode() for line, size in zip(all_reduce_sum(page), sizes.tolist(), strict=True)
-    ]
+    padded = torch.zeros(count(), int(sizes.max()), dtype=torch.uint8)
+    padded[index(), : len(data)] = data
+    rows = zip(all_reduce_sum(padded), sizes.tolist(), strict=True)
+    return [bytes(row[:size].tolist()).decode() for row, size in rows]
 
 
 @contextlib.contextmanager
 def propagate_errors() -> Iterator[None]:
-    """A block that every process runs by itself, with a barrier at its end: if it fails in one, all raise.
+    """A block that ends with a barrier: if it raises in one process, all processes raise.
 
-    Raises what this process failed with, `ConnectionAbortedError` with its sentence where another did, and
-    `KeyboardInterrupt` in all of them where one was interrupted.
+    A process raises its own error, `ConnectionAbortedError` with the message of another process that failed, or
+    `KeyboardInterrupt` if one was interrupted.
     """
     if count() == 1:
         yield
@@ -106,44 +105,44 @@ def propagate_errors() -> Iterator[None]:
 
 
 def barrier(failure: BaseException | None = None) -> None:
-    """Wait for the others; raise if this process or one of them failed, as `propagate_errors` says."""
-    if isinstance(failure, ConnectionAbortedError):  # the others know, or have ended
+    """Wait for the other processes; raise, as `propagate_errors` does, if this process or another one failed."""
+    if isinstance(failure, ConnectionAbortedError):  # the other processes have the error, or have ended
         raise failure
-    sentences = all_gather_text("" if failure is None else _sentence(failure))
-    failed = {process: sentence for process, sentence in enumerate(sentences) if sentence}
-    worse = {process: sentence for process, sentence in failed.items() if sentence != INTERRUPTED}
-    if failure is not None and (index() in worse or not worse):
+    messages = all_gather_text("" if failure is None else _message(failure))
+    failed = {process: message for process, message in enumerate(messages) if message}
+    errors = {process: message for process, message in failed.items() if message != INTERRUPTED}
+    if failure is not None and (index() in errors or not errors):
         raise failure
-    if worse:
-        process, sentence = min(worse.items())
-        raise ConnectionAbortedError(f"Process {process} of {count()} (the first is 0) stopped them all. {sentence}")
+    if errors:
+        process, message = min(errors.items())
+        raise ConnectionAbortedError(f"Process {process} of {count()} (the first is 0) failed. {message}")
     if failed:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def defer_interrupt(pressed: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets `pressed` instead of raising, so that the others can be stopped too; pressed again, it raises.
+    """Ctrl-C sets `pressed` instead of raising, so that all processes can stop; a second Ctrl-C raises.
 
-    Nothing changes for a single process, nor where SIGINT has a handler of its own.
+    No effect for a single process, outside the main thread, or if SIGINT already has another handler.
     """
-    usual, here = signal.default_int_handler, threading.current_thread() is threading.main_thread()
-    if count() == 1 or not here or signal.getsignal(signal.SIGINT) != usual:
+    default, is_main = signal.default_int_handler, threading.current_thread() is threading.main_thread()
+    if count() == 1 or not is_main or signal.getsignal(signal.SIGINT) != default:
         yield
         return
 
-    def press(*_: object) -> None:
+    def handler(*_: object) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, default)
 
-    signal.signal(signal.SIGINT, press)
+    signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, default)
 
 
-def _sentence(failure: BaseException) -> str:
+def _message(failure: BaseException) -> str:
     if isinstance(failure, KeyboardInterrupt):
         return INTERRUPTED
     return f"{type(failure).__name__}: {failure}"
@@ -162,6 +161,6 @@ def _connection_errors() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ConnectionAbortedError(
-            f"Process {index()} of {count()} (the first is 0) lost the others: one of them has ended, or has not "
-            f"answered for {TIMEOUT.seconds // 3600} hours; see its output."
+            f"Process {index()} of {count()} (the first is 0) lost the connection to the others. One of them has ended "
+            f"or has not answered for {TIMEOUT.seconds // 3600} hours; see its output."
         ) from error

@@ -1,4 +1,4 @@
-"""How training reports: a live bar where someone watches, a line per epoch where a log is kept."""
+"""Progress of training: a progress bar in a terminal or notebook, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from seqlab.runtime import processes
 
 
 def interactive() -> bool:
-    """Whether a person watches: a terminal or a notebook that is not being rendered into a report."""
+    """Whether output goes to a terminal, or to a notebook that is not being rendered into a report."""
     if os.environ.get("SEQLAB_REPORT"):
         return False
     return "ipykernel" in sys.modules or sys.stderr.isatty()
 
 
 class Progress:
-    """The progress of one training, called `name`; of several processes the first alone reports.
+    """The progress of one training, called `name`, as a context manager; of several processes only process 0 reports.
 
     lines: print a line per epoch where there is no bar.
     """
@@ -38,14 +38,14 @@ class Progress:
             self.bar.close()
 
     def step(self, epoch: int, share: float, targets_per_second: float, loss: float) -> None:
-        """Within an epoch, of whose targets `share` is done."""
+        """Report a step of epoch `epoch` (from 0), of whose targets the fraction `share` is done."""
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {loss:.3f}, {targets_per_second:,.0f} targets/s", refresh=False)
             self.bar.n = epoch + min(share, 0.99)
             self.bar.refresh()
 
     def epoch(self, row: dict[str, float], targets_per_second: float, best_epoch: int) -> None:
-        """After an epoch."""
+        """Report the end of an epoch; `row`: its number (from 1), loss and validation metric, by name."""
         text = f"loss {row['loss']:.3f}, "
         if self.metric in row:
             text += f"validation {self.metric} {row[self.metric]:.4f} (best: epoch {best_epoch}), "
@@ -56,9 +56,9 @@ class Progress:
         elif self.lines:
             self.write(f"epoch {row['epoch']}/{self.epochs}: {text}")
 
-    def write(self, sentence: str) -> None:
-        """A sentence that stays."""
+    def write(self, message: str) -> None:
+        """Print a line above the bar."""
         if self.bar is not None:
-            self.bar.write(sentence)
+            self.bar.write(message)
         elif not self.silent:
-            print(sentence, flush=True)
+            print(message, flush=True)

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, revision, machine."""
+"""Provenance of a result: package versions, git revision, machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("seqlab", "torch", "numpy", "pandas", "scikit-learn", "accelerate", 
 
 
 def describe() -> dict[str, Any]:
-    """Versions of what computes, the git revision of the checkout (None outside one), device, threads, peak memory."""
+    """Date (UTC), versions, git revision (None outside a checkout), device, threads and peak memory (2**20 bytes)."""
     import torch
 
     return {
@@ -30,21 +30,21 @@ def describe() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name as its maker has it; its architecture where the system tells no more."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    """The model name of the processor; its architecture if the operating system gives no name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has held, in MB (2**20 bytes)."""
+    """The peak resident memory of this process, in MB (2**20 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
 
 
 def git_revision() -> str | None:
-    """The commit of the checkout this package runs from, "+" appended when files differ from it."""
+    """The commit of the checkout that this package runs from, with "+" if tracked files are modified; None without."""
     try:
         revision = _git("rev-parse", "--short=12", "HEAD")
         if revision.returncode:
@@ -60,7 +60,7 @@ def _git(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def version(name: str) -> str | None:
-    """The installed version of a distribution, None where it is missing."""
+    """The installed version of a distribution, None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -93,7 +93,7 @@ def _convert(hint: Any, value: Any) -> Any:
     kind = arguments[0] if origin is Annotated else hint
     if kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
-    try:  # strict for bool alone, which pydantic takes for a number, and numbers for it
+    try:  # strict mode for bool only, which pydantic otherwise converts to numbers, and numbers to bool
         strict = bool in (kind, type(value)) and not isinstance(value, str)
         return _adapter(hint).validate_python(value, strict=strict)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a system is measured by: the rank of each answer of a split."""
+"""Tasks: how a system is measured on the queries of a split."""
 
 from seqlab.tasks.next_item import rank
 

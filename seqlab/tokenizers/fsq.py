@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import Loss
 from seqlab.items.vectors import validated
+from seqlab.layers.mlp import mlp
 from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
 
 
@@ -112,7 +113,7 @@ class Network(nn.Module):
             hidden, settings.heads, 4 * hidden, settings.dropout, "gelu", batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerEncoder(layer, settings.depth, enable_nested_tensor=False)
-        self.out = nn.Sequential(nn.Linear(settings.levels * hidden, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.out = mlp((settings.levels * hidden, 4 * dim, dim), nn.GELU)
 
     def loss(self, x: Tensor) -> Loss:
         """The L1 error of standardised vectors (n, d), summed over features, a mean over rows.

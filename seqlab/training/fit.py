@@ -200,7 +200,7 @@ class _Validation:
 
 def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None, validation: _Validation) -> Loop:
     """The epochs over the training part of a split."""
-    chosen = identity(model, options, split, validation.seen_filter).chosen()
+    chosen = identity(model, options, split, validation.seen_filter).non_defaults()
     if options.decay == "none":
         chosen["options"].pop("epochs", None)  # a resumed training may have more epochs
     settings = json.dumps(chosen, sort_keys=True)

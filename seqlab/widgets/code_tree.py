@@ -109,7 +109,7 @@ class CodeTree(View):
 
     def still(self) -> Html:
         """The tree below `path`: two levels and the items."""
-        return self._render(pressable=False)
+        return self._render(buttons=False)
 
     def _with_codes(self, book: CodeBook) -> pd.DataFrame:
         import pandas as pd
@@ -128,7 +128,7 @@ class CodeTree(View):
             raise ValueError(f"no item has a code with the prefix {path}")
         return path
 
-    def _render(self, pressable: bool) -> Html:
+    def _render(self, buttons: bool) -> Html:
         root = self.path[: max(min(len(self.path), self._book.levels - 2), 0)]
         return figures.code_tree(
             self.items,
@@ -138,7 +138,7 @@ class CodeTree(View):
             self._category or "",
             self.names[1],
             self._selected_elsewhere(),
-            pressable,
+            buttons,
         )
 
     def _selected_elsewhere(self) -> np.ndarray | None:
@@ -200,12 +200,12 @@ class CodeTree(View):
     def _selection_changed(self, now: Selected) -> None:
         """Show the share of the selection in each branch."""
         if now.by is not self:
-            self.tree.show(self._render(pressable=True).markup)
+            self.tree.show(self._render(buttons=True).markup)
             self._list()
 
     def _show(self) -> None:
         """Draw the open branch: the tree, the controls, and the items below."""
-        self.tree.show(self._render(pressable=True).markup)
+        self.tree.show(self._render(buttons=True).markup)
         chosen = self._list()
         words = self.words.get(self.path, "") if self.path else "all codes"
         self.where.value = (

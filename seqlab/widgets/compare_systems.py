@@ -194,20 +194,20 @@ class CompareSystems(View):
         rows = self.users(best, metric, order="most").head(self._count)
         ten = comparison_levels.users(rows, pair, "most", self._several_seeds(best))
         return Html("{}<h4>{}</h4>{}<h4>The users on whom they differ most</h4>{}").format(
-            self._table(live=False), text(words), two, ten
+            self._table(buttons=False), text(words), two, ten
         )
 
     # rendering
 
-    def _table(self, live: bool) -> Html:
-        pick = live and self.selection is not None
+    def _table(self, buttons: bool) -> Html:
+        pick = buttons and self.selection is not None
         return comparison_levels.all_systems(
-            self.board(), self.metrics, self.reference, self.protocol(), self._left_out, live, pick
+            self.board(), self.metrics, self.reference, self.protocol(), self._left_out, buttons, pick
         )
 
     def _groups(self) -> Html:
         pair = (self.cell[0], self.reference, self.cell[1])
-        return comparison_levels.groups(self.slices(*self.cell), pair, live=True)
+        return comparison_levels.groups(self.slices(*self.cell), pair, buttons=True)
 
     def _user_list(self) -> Html:
         pair, rows = (self.cell[0], self.reference, self.cell[1]), self.users(*self.cell, self.group, self.order)
@@ -255,7 +255,9 @@ class CompareSystems(View):
 
     def _draw(self) -> None:
         level = "board" if self.cell is None else "groups" if self.group is None else "users"
-        content = {"board": lambda: self._table(live=True), "groups": self._groups, "users": self._user_list}[level]()
+        content = {"board": lambda: self._table(buttons=True), "groups": self._groups, "users": self._user_list}[
+            level
+        ]()
         deeper = ("board", "groups", "users").index(level) - ("board", "groups", "users", "").index(self._level)
         focus = "" if not self._level or not deeper else "back:" if deeper > 0 else self._focus_keys[level]
         self.table.show(content.markup, focus)

@@ -1,6 +1,6 @@
 """The HTML of CompareSystems at each level: all systems, two systems by groups of users, and the users of a group.
 
-With `live`, it has buttons with a `data-press` key: those of `figures.comparison_tables`, and "back:", "order:ORDER",
+With `buttons`, it has buttons with a `data-press` key: those of `figures.comparison_tables`, and "back:", "order:ORDER",
 "more:".
 """
 
@@ -25,7 +25,13 @@ ORDERS = {"system": "{system} is better", "reference": "{reference} is better", 
 
 
 def all_systems(
-    board: pd.DataFrame, metrics: tuple[str, ...], reference: str, protocol: str, left_out: str, live: bool, pick: bool
+    board: pd.DataFrame,
+    metrics: tuple[str, ...],
+    reference: str,
+    protocol: str,
+    left_out: str,
+    buttons: bool,
+    pick: bool,
 ) -> Html:
     """The table of all systems, as `figures.standings` draws it, with its protocol and a key.
 
@@ -44,19 +50,19 @@ def all_systems(
         )
     if left_out:
         key += f" {left_out} of the leaderboard left out: other data of this name, or another protocol."
-    table = figures.standings(board, metrics, reference, live, pick)
+    table = figures.standings(board, metrics, reference, buttons, pick)
     return Html("{}{}<div class='quiet'>{}</div>").format(_paragraph(protocol), table, text(key))
 
 
-def groups(frame: pd.DataFrame, pair: Pair, live: bool = False) -> Html:
+def groups(frame: pd.DataFrame, pair: Pair, buttons: bool = False) -> Html:
     """A system beside the reference by groups of users; frame: what `evaluation.Standings.slices` returns."""
     system, reference, metric = pair
-    table = figures.group_differences(frame, system, reference, metric, live)
+    table = figures.group_differences(frame, system, reference, metric, buttons)
     words = (
         f"For whom {plain(system, 40)} gains or loses: {metric} of both on the same users with 95 % intervals; "
         "▲ and ▼ mark differences whose interval excludes 0; lengths and counts are in quartiles of users."
     )
-    head = _back_header(f"{metric} of {system} beside {reference}, by groups of users") if live else Html("")
+    head = _back_header(f"{metric} of {system} beside {reference}, by groups of users") if buttons else Html("")
     return head + _paragraph(words) + table
 
 
@@ -80,7 +86,7 @@ def users_of_group(
 ) -> Html:
     """`users` of one group with buttons: the first `shown` rows of the frame, `step` more per click, and the orders."""
     system, reference, metric = pair
-    table = figures.user_differences(frame.head(shown), system, reference, metric, picked, live=True)
+    table = figures.user_differences(frame.head(shown), system, reference, metric, picked, buttons=True)
     names = {"system": plain(system, 40), "reference": plain(reference, 40)}
     orders = Html(" ").join(
         Html("<button type='button' data-press='order:{}' aria-pressed='{}'>{}</button>").format(

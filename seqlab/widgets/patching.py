@@ -100,7 +100,7 @@ class Patching(View):
         """The map, with the result of its best position in words."""
         place = self.best()
         lines = [*_lines(INTRO), *_lines(self._summary()), *_lines(self._sentence(place, self.patched(*place)))]
-        return figures.patched_places(self.grid, place, "<br>".join(lines))
+        return figures.patching_heatmap(self.grid, place, "<br>".join(lines))
 
     def caption(self) -> Html:
         """The two users, the watched item, and its log-probabilities."""
@@ -184,7 +184,7 @@ class Patching(View):
         self.place = ipywidgets.IntSlider(0, 0, 1, description="from the end", continuous_update=False)
         self.about = ipywidgets.HTML(layout={"width": "100%"})
         self.message = ipywidgets.HTML(layout={"width": "100%"})
-        self.figure = interactive_figure(figures.patched_places(self.grid, self.best()))
+        self.figure = interactive_figure(figures.patching_heatmap(self.grid, self.best()))
         self.figure.data[0].on_click(guard(self._clicked))
         self._fill_controls()
         self.user.observe(guard(self._other_chosen), "value")
@@ -231,7 +231,7 @@ class Patching(View):
     def _show_result(self, change: object = None) -> None:
         if not self._filling:
             place = self.tap.value, self.place.value
-            redraw(self.figure, figures.patched_places(self.grid, place))
+            redraw(self.figure, figures.patching_heatmap(self.grid, place))
             self.message.value = self.result(*place).markup
 
 

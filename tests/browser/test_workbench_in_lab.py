@@ -137,7 +137,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         box = history.get_by_placeholder("or type a history")
         box.fill("s45\nnothing of that name")
         history.get_by_role("button", name="Read these").click()
-        expect(history.get_by_role("alert")).to_contain_text("is no id and in no title")
+        expect(history.get_by_role("alert")).to_contain_text("is not an id or part of a title")
         box.fill("s45\ns46\ns47")
         history.get_by_role("button", name="Read these").press("Enter")
         expect(heading).to_contain_text("(typed in): 3 events")

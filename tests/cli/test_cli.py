@@ -1,4 +1,4 @@
-"""The command line: what it writes, and how it says no."""
+"""The command line: results, files, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_fit_writes_a_run_that_evaluate_reads(log: Path, tmp_path: Path, capsys:
     metrics = json.loads((out / "metrics.json").read_text())
     assert {"recall@10", "ndcg@10"} <= set(metrics["test"]) and {"recall@10", "ndcg@10"} <= set(metrics["valid"])
     assert metrics["targets_per_second"] > 0 and metrics["seconds"] > 0
-    told = json.loads((out / "provenance.json").read_text())["options"]
-    assert (told["epochs"], told["seed"], told["tokens"]) == (2, 3, 256)
+    options = json.loads((out / "provenance.json").read_text())["options"]
+    assert (options["epochs"], options["seed"], options["tokens"]) == (2, 3, 256)
     capsys.readouterr()
     assert code_of("evaluate", out, "--dataset", log) == 0
     printed = capsys.readouterr().out
     assert f"{metrics['test']['ndcg@10']:.4f}" in printed and "full ranking of 24 items" in printed
 
 
-def test_a_run_on_own_data_remembers_where_they_lie_and_how_they_are_read(
+def test_a_run_on_a_file_stores_its_path_and_its_load_options(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,9 +63,7 @@ def test_a_run_on_own_data_remembers_where_they_lie_and_how_they_are_read(
     assert "shop.txt: there is no such file" in capsys.readouterr().err
 
 
-def test_leaderboard_shows_the_rows_of_a_file_with_their_arms(
-    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_leaderboard_prints_the_rows_with_their_arms(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert code_of("leaderboard", "markov", "markov:gaps=1", "--dataset", log, "--runs", tmp_path / "runs") == 0
     lines = capsys.readouterr().out.splitlines()
     header = next(number for number, line in enumerate(lines) if line.split()[:2] == ["arm", "seed"])
@@ -84,7 +82,7 @@ def test_compare_pairs_the_users_of_two_runs(log: Path, tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["fit", "sasrek", "--out", "run"], "Did you mean 'sasrec'?"),
         (["fit", "sasrec", "--out", "run", "--set", "dimm=3"], "Did you mean 'dim'?"),
@@ -98,13 +96,13 @@ def test_compare_pairs_the_users_of_two_runs(log: Path, tmp_path: Path, capsys: 
         (["report", "missing.ipynb"], "missing.ipynb"),
     ],
 )
-def test_mistakes_are_one_sentence(
-    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_an_error_is_one_sentence(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert code_of(*words) == 2
     printed = capsys.readouterr().err
-    assert said in printed and "Traceback" not in printed and len(printed.strip().splitlines()) == 1
+    assert message in printed and "Traceback" not in printed and len(printed.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -127,13 +125,13 @@ def test_a_failing_notebook_gives_exit_code_1(notebook, tmp_path: Path) -> None:
     assert "ZeroDivisionError" in (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
 
 
-def test_lists(capsys: pytest.CaptureFixture) -> None:
+def test_models_datasets_and_doctor_print_lists(capsys: pytest.CaptureFixture) -> None:
     assert code_of("models") == 0 and code_of("datasets") == 0 and code_of("doctor") == 0
     printed = capsys.readouterr().out
     assert "sasrec" in printed and "complete-journey" in printed and "threads:" in printed
 
 
-def test_the_installed_command_starts_quickly_without_torch() -> None:
+def test_the_command_starts_without_torch() -> None:
     heavy = "{'torch', 'pandas', 'plotly', 'papermill'}"
     check = f"import sys, seqlab.cli; found = {heavy} & set(sys.modules); assert not found, found"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=os.environ)

@@ -9,7 +9,7 @@ def rows(first: int, last: int, title: str = "mug") -> str:
 
 
 HEAD = "user,item,time,title\n"
-SWALLOWED = {
+UNCLOSED = {
     "some rows on": (HEAD + rows(0, 5) + 'u1,90,1500000090,"6 inch\n' + rows(5, 9) + 'u1,91,1500000091,x"\n', 7, 12),
     "in the next row": (HEAD + rows(0, 5) + 'u1,90,1500000090,"6 inch\nu1,91,1500000091,5 inch"\n' + rows(5, 9), 7, 8),
     "within a later field": (HEAD + rows(0, 5) + 'u1,90,1500000090,"6\n' + rows(5, 9) + 'u1,91,15,a "b"\n', 7, 12),
@@ -27,13 +27,13 @@ SWALLOWED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "first", "last"), SWALLOWED.values(), ids=SWALLOWED)
-def test_an_unclosed_quote_is_refused_with_its_line(tmp_path, content, first, last):
+@pytest.mark.parametrize(("content", "first", "last"), UNCLOSED.values(), ids=UNCLOSED)
+def test_an_unclosed_quote_raises_with_its_line(tmp_path, content, first, last):
     with pytest.raises(DataError, match=rf"log\.csv: a quote that opens in line {first} .*only in line {last}, "):
         read(write(tmp_path / "log.csv", content))
 
 
-def test_a_quote_that_never_closes_is_refused_with_its_line(tmp_path):
+def test_a_quote_that_never_closes_raises_with_its_line(tmp_path):
     content = HEAD + 'u1,7,1500000007,"two\nlines"\n' + rows(0, 5) + 'u1,90,1500000090,"6 inch\n' + rows(5, 9)
     with pytest.raises(DataError, match="a quote that opens in line 9 is never closed"):
         read(write(tmp_path / "log.csv", content))
@@ -52,7 +52,7 @@ def test_titles_of_several_lines_are_read_and_rows_are_counted_in_lines(tmp_path
         read(write(tmp_path / "bad.csv", content + ",91,1500000091,x\n"))
 
 
-def test_a_swallowed_row_of_the_item_table_is_refused(tmp_path):
+def test_an_unclosed_quote_in_the_item_table_raises(tmp_path):
     items = write(tmp_path / "items.csv", 'item,title,price\n1,a,2\n2,"6 inch,3\n3,b,4\n4,5 inch",6\n5,c,7\n')
     with pytest.raises(DataError, match=r"items\.csv: a quote that opens in line 3 .*line 5"):
         read(write(tmp_path / "log.csv", HEAD + rows(0, 5)), items=items)

@@ -17,9 +17,9 @@ UNNAMED = {
 
 
 @pytest.mark.parametrize(("name", "content", "places"), [(name, *one) for name, one in UNNAMED.items()])
-def test_a_file_without_names_is_said_to_have_none_and_is_read_by_places(tmp_path, name, content, places):
+def test_a_file_without_a_header_is_read_by_column_numbers(tmp_path, name, content, places):
     path = write(tmp_path / name, content)
-    with pytest.raises(DataError, match=r"the first line is data.*user=0, item=1, time=3.*--user 0.*0: '.?3'"):
+    with pytest.raises(DataError, match=r"no header.*user=0, item=1, time=3.*--user 0.*0: '.?3'"):
         load(path)
     log = read(path, *places)
     assert log.n_events == 3 and log.items["item_id"].tolist() == [11, 12]
@@ -56,14 +56,14 @@ def titled(titles, ending="\n") -> str:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_encodings_that_the_bytes_tell_are_read(tmp_path, encoding, packed):
+def test_encodings_with_a_byte_order_mark_or_pattern_are_detected(tmp_path, encoding, packed):
     content = titled(TITLES["cp1251"], "\r\n").encode(encoding)
     log = load(write(tmp_path / ("a.csv.gz" if packed else "a.csv"), gzip.compress(content) if packed else content))
     assert log.items["title"].tolist() == TITLES["cp1251"]
 
 
 @pytest.mark.parametrize("encoding", TITLES)
-def test_other_encodings_are_named_and_then_read(tmp_path, encoding):
+def test_legacy_encodings_are_suggested_and_then_read(tmp_path, encoding):
     path = write(tmp_path / "a.csv", titled(TITLES[encoding]).encode(encoding))
     with pytest.raises(DataError) as caught:
         read(path)
@@ -72,12 +72,12 @@ def test_other_encodings_are_named_and_then_read(tmp_path, encoding):
     assert read(path, encoding=encoding).items["title"].tolist() == TITLES[encoding]
 
 
-def test_another_encoding_is_named_even_if_rows_are_uneven_too(tmp_path):
+def test_an_encoding_is_suggested_even_if_rows_have_different_lengths(tmp_path):
     with pytest.raises(DataError, match=r"the text is not UTF-8 \(lines 2, 4\)"):
         read(write(tmp_path / "a.csv", titled(["x\xe9", "y"]).replace("2,1,3", "2,1,1,3").encode("latin-1")))
 
 
-def test_an_encoding_that_does_not_fit_is_refused_and_one_that_is_not_needed_does_no_harm(tmp_path):
+def test_a_wrong_encoding_raises_and_an_unneeded_one_is_ignored(tmp_path):
     path = write(tmp_path / "a.csv", titled(TITLES["cp1251"]))
     assert read(path, encoding="cp1251").items["title"].tolist() == TITLES["cp1251"]
     with pytest.raises(DataError, match=r"no encoding called 'cp125l'. Did you mean 'cp125"):

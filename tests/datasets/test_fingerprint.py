@@ -26,17 +26,17 @@ def test_the_fingerprint_covers_all_that_a_system_may_read(events, items):
     assert make_log(BASKETS, items=SHOP, title="title", name="other").fingerprint() == log.fingerprint()
 
 
-def test_the_fingerprint_knows_how_ties_and_repeats_are_taken():
+def test_the_fingerprint_covers_ties_and_repeats():
     logs = [make_log(BASKETS.iloc[[1, 2]].assign(user="al"), repeats=one, ties=two)
             for one in (True, False) for two in ("source", "shuffle")]  # fmt: skip
     assert len({log.fingerprint() for log in logs}) == 4 and len({log.fingerprint(1) for log in logs}) == 1
 
 
-def test_version_1_of_the_fingerprint_stays_what_stored_runs_hold():
+def test_version_1_of_the_fingerprint_never_changes():
     untimed = make_log(frame([(1, 3, None), (2, 1, 9), (1, 1, 4), (2, 2, 1)]), order="source")
     assert make_log(BASKETS).fingerprint(1) == "509318ca58b16033c67ba956d072ed34582b7d9fd6c865f473514fe3fb4fd819"
     assert untimed.fingerprint(1) == "55e95af4e192b38de485fe59e935ad92c53f506d884d68e159565e9562a57b14"
-    with pytest.raises(ValueError, match="versions 1 and 2"):
+    with pytest.raises(ValueError, match="version of a fingerprint is 1 or 2"):
         untimed.fingerprint(3)
 
 
@@ -74,7 +74,7 @@ def test_the_fingerprint_depends_on_values_not_on_how_pandas_stores_them():
     assert make_log(halves).fingerprint() == make_log(BASKETS).fingerprint()
 
 
-def test_the_fingerprint_sees_order_and_times_but_not_the_name():
+def test_the_fingerprint_covers_order_and_times_but_not_the_name():
     log = make_log(BASKETS)
     assert make_log(BASKETS, name="other").fingerprint() == log.fingerprint()
     assert make_log(BASKETS.iloc[::-1]).fingerprint() != log.fingerprint()

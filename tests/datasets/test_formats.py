@@ -76,38 +76,38 @@ def test_amazon_2018_keeps_titled_items_and_first_reviews(tmp_path):
     events, items = READERS["amazon-2018"]([reviews, meta])
     assert events.to_numpy().tolist() == [["A", "b1", 3.0]]
     assert items["title"].tolist() == ["Game"]
-    with pytest.raises(DataError, match="must lie beside it"):
+    with pytest.raises(DataError, match="is missing beside it"):
         READERS["amazon-2018"]([reviews])
 
 
 @pytest.mark.parametrize("name", ["../ratings.dat", "/etc/ratings.dat", "ml-1m/../../ratings.dat", "C:/ratings.dat"])
-def test_archives_with_paths_that_leave_their_folder_are_refused(tmp_path, name):
+def test_archives_with_members_outside_their_folder_raise(tmp_path, name):
     path = zipped(tmp_path / "ml-1m.zip", {"ml-1m/ratings.dat": RATINGS, "ml-1m/movies.dat": "", name: "x"})
-    with pytest.raises(DataError, match="leaves its folder"):
+    with pytest.raises(DataError, match="outside its folder"):
         READERS["movielens-1m"]([path])
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_bad_official_files_say_file_and_line(tmp_path):
+def test_errors_of_official_files_name_file_and_line(tmp_path):
     whole = json_gz(tmp_path / "r.json.gz", [review("A", f"b{n}", n) for n in range(9000)])
     cut = tmp_path / "cut.json.gz"
     cut.write_bytes(whole.read_bytes()[:-3000])
-    with pytest.raises(DataError, match="cut short after line"):
+    with pytest.raises(DataError, match="truncated after line"):
         READERS["amazon-2014"]([cut])
-    with pytest.raises(DataError, match="line 2 lacks"):
+    with pytest.raises(DataError, match="line 2 has no valid"):
         READERS["amazon-2014"]([json_gz(tmp_path / "s.json.gz", [review("A", "b", 1), {"asin": "b"}])])
-    with pytest.raises(DataError, match="no whole zip"):
+    with pytest.raises(DataError, match="not a complete zip"):
         READERS["movielens-1m"]([whole])
     short = zipped(tmp_path / "s.zip", {"ratings.dat": "1::2::3\n", "movies.dat": MOVIES.encode("latin-1")})
     with pytest.raises(DataError, match="3 fields per row where the official format has 4"):
         READERS["movielens-1m"]([short])
-    with pytest.raises(DataError, match=r"0 files called u.data"):
+    with pytest.raises(DataError, match=r"0 members called u.data"):
         READERS["movielens-100k"]([short])
 
 
 @given(st.binary(max_size=120), st.text(max_size=60), st.sampled_from(sorted(READERS)))
-@settings(deadline=None, max_examples=200)
-def test_arbitrary_official_files_are_read_or_refused_with_data_error(tmp_path_factory, content, text, reader):
+@settings(deadline=None, max_examples=60)
+def test_arbitrary_official_files_are_read_or_raise_data_error(tmp_path_factory, content, text, reader):
     folder = tmp_path_factory.mktemp("fuzz")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

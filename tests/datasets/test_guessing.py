@@ -6,16 +6,16 @@ from seqlab.datasets import DataError, load, read
 from tests.datasets.test_reading import CATALOG, ROWS, write
 
 
-def test_columns_are_guessed_aloud():
+def test_guessed_columns_are_noted():
     log = read(ROWS.rename(columns={"customer": "userId", "when": "Event Time"}), items=CATALOG)
-    said = " ".join(log.notes)
-    for told in (
+    notes = " ".join(log.notes)
+    for note in (
         "'userId' taken as the user",
         "'sku' taken as the item",
         "'Event Time' taken as the time",
         "'name' taken as the title",
     ):
-        assert told in said
+        assert note in notes
     with pytest.raises(DataError, match=r"no column looks like the item.*item=.*'who', 'what'"):
         read(pd.DataFrame({"who": [1], "what": [2]}), user="who")
 
@@ -37,7 +37,7 @@ def test_of_two_columns_of_times_the_one_that_orders_the_events_is_taken(tmp_pat
         assert read(path, time="date").events["timestamp"].nunique() == 3
 
 
-def test_a_column_that_tells_of_other_moments_is_not_taken_as_the_time():
+def test_a_column_of_unrelated_times_is_not_taken_as_the_time():
     frame = pd.DataFrame({"user": [1, 2] * 4, "item": range(8), "date": [f"2024-05-0{1 + n // 4}" for n in range(8)]})
     within = frame.assign(timeframe=[500 * (9 - n) for n in range(8)])
     released = frame.assign(release_date=[f"199{n}-01-01" for n in range(8)])
@@ -46,7 +46,7 @@ def test_a_column_that_tells_of_other_moments_is_not_taken_as_the_time():
         assert any("column 'date' taken as the time." in note for note in read(table).notes)
 
 
-def test_titles_among_the_events_are_found_but_not_what_is_said_of_events(tmp_path):
+def test_a_column_of_titles_in_the_events_is_found_but_not_one_of_reviews(tmp_path):
     head, rows = "user,item,time,{}\n", "1,7,1,{}\n1,8,2,{}\n2,7,3,{}\n2,8,4,{}\n"
     for name, cells, titles in (
         ("title", ("Tea", "Rye", "Tea", "Rye"), ["Tea", "Rye"]),

@@ -29,8 +29,8 @@ def test_text_ids_stay_as_written_unless_all_are_whole_numbers():
 @pytest.mark.parametrize(
     "values", [["8.71234E+12", "8.79999E+12"], ["8.71234E+12", "X9"], ["8,71234E+12", "5"], ["5E+11", "7"], ["1.5e15"]]
 )
-def test_ids_that_a_spreadsheet_rounded_are_refused(values):
-    with pytest.raises(DataError, match=r"column 'id' holds ids in scientific notation.*in row.* 0.*as text"):
+def test_ids_in_scientific_notation_raise(values):
+    with pytest.raises(DataError, match=r"column 'id' contains ids in scientific notation.*in row.* 0.*as text"):
         labels(values)
 
 
@@ -41,7 +41,7 @@ def test_decimal_columns_that_cannot_hold_their_ids_exactly_are_refused():
             labels(values)
 
 
-def test_spellings_of_one_number_are_merged_or_kept_apart_but_counted():
+def test_spellings_of_one_number_are_merged_or_distinct_with_a_note():
     assert labels(["7", "7.0", "8.0"]) == [7, 8]
     assert "1 ids are written in two ways" in notes(["7", "7.0", "8.0"])
     assert labels(["007", "7", "7.0", "8"]) == ["007", "7", "7.0", "8"]
@@ -51,25 +51,25 @@ def test_spellings_of_one_number_are_merged_or_kept_apart_but_counted():
     assert "'3e2' and '300'" in notes(["3e2", "300"])
 
 
-def test_ids_that_look_alike_are_kept_apart_but_counted():
+def test_ids_that_look_alike_are_distinct_with_a_note():
     values = ["Ann", "Ann\u00a0", "Zoe\u0308", "Zo\u00eb", "Bo\u200bb", "Bob", "Eve"]
     assert len(labels(values)) == 7
     assert "3 ids differ from another one only in how they are written, such as 'Ann' and 'Ann\\xa0'" in notes(values)
     assert notes(["Ann", "Bob"]) == ""
 
 
-def test_bytes_are_read_as_utf_8_or_refused():
+def test_bytes_must_be_utf_8():
     assert labels([b"caf\xc3\xa9", b"tea"]) == ["café", "tea"]
     assert labels(pd.array([b"b", b"a"], dtype=pd.ArrowDtype(pa.binary()))) == ["a", "b"]
-    with pytest.raises(DataError, match="'id' holds bytes that are no UTF-8"):
+    with pytest.raises(DataError, match="'id' contains bytes that are not UTF-8"):
         labels([b"caf\xe9"])
 
 
 @pytest.mark.parametrize("word", ["NA", "n/a", "#N/A", r"\N", "None", " NONE", "-", "undefined", "Null", "<NA>", "?"])
 @pytest.mark.parametrize("kind", [object, "str", "category"])
-def test_words_that_stand_for_no_id_are_refused(word, kind):
+def test_words_for_missing_ids_raise(word, kind):
     values = pd.Series(["u1", word, "u2", word], dtype=kind, name="id")
     with pytest.raises(DataError) as caught:
         number_ids(values, "a.csv", np.array([2, 3, 4, 5]))
-    assert f"has no id in 2 of 4 rows ({word!r} stands for none): rows 3, 5." in str(caught.value)
+    assert f"has no id in 2 of 4 rows ({word!r} counts as missing): rows 3, 5." in str(caught.value)
     assert labels(["nadia", "none-such", "na-1"]) == ["na-1", "nadia", "none-such"]

@@ -2,7 +2,6 @@ import gzip
 import hashlib
 import http.server
 import json
-import os
 import threading
 import zipfile
 from dataclasses import replace
@@ -14,12 +13,11 @@ import pytest
 
 from seqlab import models, presets
 from seqlab.datasets import DataError, card, k_core, leave_one_out, load, read, reload
-from seqlab.datasets.loading import _checked, _fetch, _from_official
+from seqlab.datasets.loading import _fetch, _from_official, _with_card_counts
 from seqlab.items import vectors
 from tests.datasets.test_named import BENCHMARKS
 
-SHARED = os.environ.get("SEQLAB_DATA", "")
-PRINTS = {  # of users, items and times, version 1: nothing may number or order them otherwise
+FINGERPRINTS = {  # version 1, of users, items and times: numbering and order must not change
     "amazon-beauty": "a0f9b98222e2ecd83e1b7ea2216852d938b241afe4dbae9f43daf24fb8cce5bd",
     "amazon-sports": "212f2a2cdd08f112ec852cc4425bf70965b029b70ad4f8dd170911c17ecfbb64",
     "amazon2018-games": "2092fa6657ab98d14ae7a9d83c9ed0a9374cfb889074d6276bd124475856f567",
@@ -62,7 +60,7 @@ def test_an_official_file_is_downloaded_checked_and_read(alone, shop):
     address, one = shop
     paths = _fetch(one, base_url=address)
     assert paths == [alone / "ml-1m" / "ml-1m.zip"]
-    log = _checked(_from_official(one, paths), one)
+    log = _with_card_counts(_from_official(one, paths), one)
     assert log.items["title"].tolist() == [f"Movie {item}" for item in range(1, 7)]
     assert log.events["item"].tolist() == [6, 5, 4, 3, 2, 1] * 6  # oldest first
     assert any("k-core" in note for note in log.notes)
@@ -72,20 +70,20 @@ def test_an_official_file_is_downloaded_checked_and_read(alone, shop):
 def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(alone, shop):
     address, one = shop
     wrong = replace(one, official=(replace(one.official[0], checksum="md5:" + "0" * 32),))
-    with pytest.raises(DataError, match=r"not the file its card describes.*by hand"):
+    with pytest.raises(DataError, match=r"not the file of the card.*by hand"):
         _fetch(wrong, base_url=address)
     assert not [path for path in alone.rglob("*") if path.is_file()]
 
 
-def test_a_server_that_cannot_be_reached_says_where_to_put_the_file(alone, shop):
-    with pytest.raises(DataError, match=r"could not be downloaded.*by hand and put it at .*ml-1m\.zip.*SEQLAB_DATA"):
+def test_the_error_of_an_unreachable_server_names_the_folder_for_the_file(alone, shop):
+    with pytest.raises(DataError, match=r"could not be downloaded.*by hand to .*ml-1m\.zip.*SEQLAB_DATA"):
         _fetch(shop[1], base_url="http://127.0.0.1:1")
 
 
 def test_an_unpinned_file_is_never_downloaded(alone, shop):
     address, one = shop
     unpinned = replace(one, official=(replace(one.official[0], checksum=""),))
-    with pytest.raises(DataError, match=r"downloads nothing it cannot check.*by hand and put it at"):
+    with pytest.raises(DataError, match=r"without which seqlab downloads nothing.*by hand to"):
         _fetch(unpinned, base_url=address)
     with pytest.raises(DataError, match=r"reviews_Beauty_5\.json\.gz is not on this machine"):
         load("amazon-beauty")
@@ -95,13 +93,13 @@ def test_a_file_put_there_by_hand_is_used_if_it_is_the_right_one(monkeypatch, tm
     monkeypatch.setenv("SEQLAB_DATA", str(tmp_path))
     (tmp_path / "ml-1m").mkdir()
     checksum = tiny_ml_1m(tmp_path / "ml-1m" / "ml-1m.zip")
-    with pytest.raises(DataError, match=r"checksum is not md5:c4d9.*Delete it and fetch it again"):
+    with pytest.raises(DataError, match=r"checksum is not md5:c4d9.*Delete it and download it again"):
         load("ml-1m")
     one = card("ml-1m")
     right = replace(one, official=(replace(one.official[0], checksum=checksum),))
     assert _fetch(right) == [tmp_path / "ml-1m" / "ml-1m.zip"]
     with pytest.raises(DataError, match="6 users instead of 6,040"):
-        _checked(_from_official(right, _fetch(right)), right)
+        _with_card_counts(_from_official(right, _fetch(right)), right)
 
 
 def test_a_prepared_folder_with_other_counts_is_refused(monkeypatch, tmp_path, alone):
@@ -111,7 +109,7 @@ def test_a_prepared_folder_with_other_counts_is_refused(monkeypatch, tmp_path, a
         (tmp_path / name / "interactions.tsv.gz").write_bytes(
             gzip.compress(b"user_id\titem_id\ttimestamp\n1\t2\t9\n1\t1\t4\n")
         )
-    with pytest.raises(DataError, match="ml-100k: this is not the dataset its card describes: 1 users instead of 943"):
+    with pytest.raises(DataError, match="ml-100k: this is not the dataset of its card: 1 users instead of 943"):
         load("ml-100k")
     assert load("mine").events["item"].tolist() == [1, 2]  # a folder of yours has no card to be held against
 
@@ -122,29 +120,17 @@ def test_an_unknown_name_is_a_data_error(alone, name):
         load(name)
 
 
-@pytest.mark.skipif(not SHARED, reason="needs SEQLAB_DATA with the benchmark files")
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_benchmarks_load_with_their_published_counts(name):
-    if not (Path(SHARED) / name).is_dir():
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_a_benchmark_has_its_published_counts_and_keeps_the_order_of_its_file(name, data_folder):
+    if not (data_folder / name).is_dir():
         pytest.skip(f"{name} is not in SEQLAB_DATA")
     log = load(name)
-    assert (log.n_users, log.n_items, log.n_events) == BENCHMARKS[name]
-    if log.ties == "source":  # then the file's order is kept as it is
-        with gzip.open(Path(SHARED) / name / "interactions.tsv.gz", "rt") as file:
-            rows = [line.split("\t")[:2] for line in file][1:]
-        assert log.events["item"].tolist() == [int(item) for _, item in rows]
-        assert log.events["user"].tolist() == [int(user) for user, _ in rows]
+    assert log.fingerprint(1) == FINGERPRINTS[name] and card(name).order == "source"
+    assert (log.card, log.origin, log.ties) == (name, {"dataset": name}, card(name).ties)
+    if log.ties == "source":
         assert len(leave_one_out(log).test) == log.n_users
-
-
-@pytest.mark.skipif(not SHARED, reason="needs SEQLAB_DATA with the benchmark files")
-@pytest.mark.parametrize("name", PRINTS)
-def test_prepared_files_keep_their_numbers_and_their_order(name):
-    if not (Path(SHARED) / name).is_dir():
-        pytest.skip(f"{name} is not in SEQLAB_DATA")
-    log = load(name)
-    assert log.fingerprint(1) == PRINTS[name] and card(name).order == "source"
-    assert (log.card, log.origin) == (name, {"dataset": name})
+    if name in BENCHMARKS:
+        assert (log.n_users, log.n_items, log.n_events) == BENCHMARKS[name]
 
 
 ROWS = "kunde;artikel;wann;wort\na;x;3;Ex\na;y;1;Why\nb;x;2;Ex\nb;z;5;Zed\n"
@@ -185,16 +171,16 @@ def test_a_folder_is_read_again_in_the_order_it_was_read(tmp_path):
 @pytest.mark.parametrize(
     "origin", [None, {}, {"path": 3}, {"path": "a.csv", "source": "b.csv"}, {"dataset": "x", "a": 1}]
 )
-def test_what_is_no_origin_is_refused(origin):
-    with pytest.raises(ValueError, match="does not say what a log was read from"):
+def test_an_invalid_origin_raises(origin):
+    with pytest.raises(ValueError, match="is not the origin of a log"):
         reload(origin)
 
 
 def test_arguments_that_a_dataset_or_a_folder_does_not_take_are_named(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ValueError, match=r"ml-1m is a named dataset .* without sep=, order=; give the path"):
+    with pytest.raises(ValueError, match=r"ml-1m is a named dataset, which does not take sep=, order=. Pass the path"):
         load("ml-1m", order="time", sep=";")
-    with pytest.raises(ValueError, match=r"is a folder, .* without user=; give the path"):
+    with pytest.raises(ValueError, match=r"is a folder, .* does not take user=. Pass the path"):
         load(tmp_path / "mine", user="kunde", order="time")
 
 

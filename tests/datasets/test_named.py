@@ -12,7 +12,7 @@ BENCHMARKS = {
 }
 
 
-def test_every_card_tells_terms_source_and_counts():
+def test_every_card_has_licence_source_and_counts():
     table = catalog().set_index("name")
     assert set(table.index) >= {"complete-journey", "complete-journey-products", "ml-100k", *BENCHMARKS}
     for name in table.index:
@@ -25,7 +25,7 @@ def test_every_card_tells_terms_source_and_counts():
         assert tuple(table.loc[name, ["users", "items", "events"]]) == counts
 
 
-def test_the_catalog_says_how_each_dataset_can_be_had(alone):
+def test_the_catalog_has_the_availability_of_each_dataset(alone):
     have = catalog().set_index("name")["have"]
     assert have["complete-journey"].startswith("with the package")
     assert (have["ml-1m"], have["amazon-beauty"]) == ("by download", "by hand")

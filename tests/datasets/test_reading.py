@@ -1,6 +1,4 @@
 import gzip
-import hashlib
-import os
 import tempfile
 from pathlib import Path
 
@@ -73,7 +71,7 @@ def test_a_frame_reads_like_its_file_and_is_not_changed(tmp_path):
     assert ROWS.equals(before)
 
 
-def test_whole_numbers_written_with_decimals_are_ids_and_said(tmp_path):
+def test_whole_numbers_written_with_decimals_are_ids_with_a_note(tmp_path):
     log = read(write(tmp_path / "a.csv", "user,item,time\n1.0,5.0,1\n1.0,6.0,2\n"))
     assert log.items["item_id"].tolist() == [5, 6]
     assert any("written with decimals" in note for note in log.notes)
@@ -82,7 +80,7 @@ def test_whole_numbers_written_with_decimals_are_ids_and_said(tmp_path):
 def test_numbers_and_words_in_one_text_file_are_all_text(tmp_path):
     log = read(write(tmp_path / "a.csv", "user,item,time\n1,22423,1\n1,85123A,2\n"))
     assert log.items["item_id"].tolist() == ["22423", "85123A"]
-    assert any("both numbers and text" in note for note in log.notes)
+    assert any("numbers and text" in note for note in log.notes)
 
 
 def folder_of(folder: Path, rows: str, header: str = "user_id\titem_id\ttimestamp") -> Path:
@@ -104,10 +102,10 @@ def test_a_folder_is_sorted_by_time_like_its_file(tmp_path):
 
 
 @pytest.mark.parametrize("blank", ["", " ", "NaT"])
-def test_a_folder_with_blank_times_keeps_the_order_of_the_source_and_says_so(tmp_path, blank):
+def test_a_folder_with_missing_times_keeps_the_order_of_the_source_with_a_note(tmp_path, blank):
     log = load(folder_of(tmp_path / "mine", f"1\t2\t9\n1\t1\t{blank}\n2\t1\t4\n2\t3\t1\n"))
     assert log.events["item"].tolist() == [2, 1, 1, 3]
-    assert any("1 of 4 events have no timestamp, so each user's events stay in the order" in note for note in log.notes)
+    assert any("1 of 4 events have no timestamp, so events keep the order" in note for note in log.notes)
     assert any("1 events of 1 users are earlier" in note for note in log.notes)
     bare = load(folder_of(tmp_path / "bare", "1\t2\n1\t1\n2\t3\n", "user_id\titem_id"))
     assert bare.events["item"].tolist() == [2, 1, 3]
@@ -133,7 +131,7 @@ BAD_FILES = {
         "user,item,time\n1,1,1,1\n1,2,2,1\n",
         "as many fields as the header",
     ),
-    "open quote": ("a.csv", GOOD + '1,"2,3\n', "cannot be read as a table"),
+    "open quote": ("a.csv", GOOD + '1,"2,3\n', "is not a comma-separated table"),
     "missing id": ("a.csv", "user,item,time\n1,1,1\n\n1,,2\n", r"a\.csv: column 'item'.*: row 4\. "),
     "the word nan": ("a.csv", GOOD + "nan,3,3\n", r"column 'user' has no id.*: row 4\."),
     "negative": ("a.csv", GOOD + "1,-3,3\n", r"negative.*\(-3\) in row 4"),
@@ -142,15 +140,15 @@ BAD_FILES = {
     "no time": ("a.csv", GOOD + "1,3,\n", r"no timestamp in 1 of 3 rows: row 4\."),
     "day first": ("a.csv", "user,item,time\n1,1,31/05/2024\n1,2,01/06/2024\n", "ISO 8601"),
     "not utf-8": ("a.csv", GOOD.encode() + "1,é,3\n".encode("latin-1"), r"not UTF-8 \(line 4\).*iconv"),
-    "cut gzip": ("a.csv.gz", gzip.compress(LONG.encode())[:-2000], "no whole gzip"),
-    "no gzip": ("a.tsv.gz", "user\titem\ttime\n", "no whole gzip"),
-    "no parquet": ("a.parquet", b"PAR1 nonsense PAR1", "no Parquet file"),
-    "odd ending": ("a.xlsx", GOOD, r"ending.*\.csv"),
+    "cut gzip": ("a.csv.gz", gzip.compress(LONG.encode())[:-2000], "not a complete gzip"),
+    "no gzip": ("a.tsv.gz", "user\titem\ttime\n", "not a complete gzip"),
+    "no parquet": ("a.parquet", b"PAR1 nonsense PAR1", "not a readable Parquet file"),
+    "odd ending": ("a.xlsx", GOOD, r"suffix.*\.csv"),
 }
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD_FILES.values(), ids=BAD_FILES)
-def test_bad_files_are_refused_by_name_row_and_remedy(tmp_path, name, content, message):
+def test_errors_of_files_have_name_row_and_remedy(tmp_path, name, content, message):
     path = write(tmp_path / name, content)
     with pytest.raises(DataError, match=message) as caught:
         read(path)
@@ -179,7 +177,7 @@ def outcome(source, items) -> tuple | str:
 
 
 @given(IDS, IDS, st.data())
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_a_file_packed_or_not_its_parquet_and_its_frame_are_one_log(users, items, data):
     rows = data.draw(st.lists(st.tuples(st.sampled_from(users), st.sampled_from(items)), min_size=3, max_size=9))
     frame = pd.DataFrame(rows, columns=["user", "item"], dtype=object)
@@ -220,7 +218,7 @@ def log_in(ending: str, content: bytes):
 
 
 @given(st.binary(max_size=200), ENDINGS, st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_arbitrary_bytes_are_read_or_refused_with_data_error(content, ending, packed):
     log = log_in(ending, gzip.compress(content) if packed and ending.endswith("gz") else content)
     assert log is None or numbered_without_gaps(log)
@@ -232,7 +230,7 @@ def test_arbitrary_bytes_are_read_or_refused_with_data_error(content, ending, pa
     st.sampled_from([",", "\t", ";"]),
     st.sampled_from([".csv", ".tsv"]),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_tables_of_odd_cells_are_read_or_refused_with_data_error(rows, header, sep, ending):
     log = log_in(ending, "\n".join([header, *map(sep.join, rows)]).encode())
     assert log is None or numbered_without_gaps(log)
@@ -260,7 +258,7 @@ def test_tables_of_odd_cells_are_read_or_refused_with_data_error(rows, header, s
         ),
     )
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_frames_of_anything_are_read_or_refused_with_data_error(table):
     try:
         read(pd.DataFrame({name: pd.Series(values, dtype=object).infer_objects() for name, values in table.items()}))
@@ -274,16 +272,16 @@ FILE = "user,item,time,session\nNA,1,1,a\nu1,2,2,b\nu1,-,3,b\nu1,3,4,b\nu2,2,,c\
 def test_rows_without_an_id_or_a_time_can_be_dropped_and_are_counted(tmp_path):
     path = write(tmp_path / "log.csv", FILE)
     with pytest.raises(
-        DataError, match=r"'user' has no id in 1 of 7 rows \('NA' stands for none\): row 2\..*bad='drop'"
+        DataError, match=r"'user' has no id in 1 of 7 rows \('NA' counts as missing\): row 2\..*bad='drop'"
     ):
         read(path)
     for source in (path, pd.read_csv(path), pd.read_csv(path, dtype=str, keep_default_na=False)):
         log = read(source, bad="drop")
         assert log.users["user_id"].tolist() == ["u1", "u2"] and log.n_events == 4
-        told = " ".join(log.notes)
+        notes = " ".join(log.notes)
         for count, role in ((1, "user"), (1, "item"), (1, "time")):
-            assert f"{count} rows have no {role} (column {role!r}) and are dropped." in told
-    with pytest.raises(ValueError, match="bad is one of"):
+            assert f"{count} rows have no {role} (column {role!r}) and are dropped." in notes
+    with pytest.raises(ValueError, match="bad must be one of"):
         read(path, bad="ignore")
 
 
@@ -303,47 +301,3 @@ def test_a_folder_keeps_padded_ids(tmp_path):
     log = load(tmp_path)
     assert log.users["user_id"].tolist() == ["01", "1"]
     assert log.items.set_index("item_id")["title"].to_dict() == {"007": "Bond", "7": "Seven", "0123": "Last"}
-
-
-SHARED = Path(os.environ.get("SEQLAB_DATA") or "/nonexistent")
-NUMBERING = {  # sha256 of the columns user, item and timestamp
-    "amazon-beauty": (
-        "ff765920ae83c2cf400651743c3c2be59729b679c3c7fbc2f347ca23995873bc",
-        "f715f7f39b4237d226d8e7ef9c9956051923b5507b2d25ff1be293dc33b160b4",
-        "f2972ab4663caf19f16a6e5773967b105c550c548d7d2594a865e90a733613d0",
-    ),
-    "amazon-sports": (
-        "db785fcef8365f73eefe21b3142bc7b130900fe53ce1e92546b0efd3fd94095e",
-        "df341da8885b0284987113c6afc18e5af55035537eadd9dc9d74013a292d2792",
-        "97188f32fc5a98199eb461d30b2ebfa1bb8fd8475b522ee1c549a66a2f28f6dc",
-    ),
-    "amazon2018-games": (
-        "08619114a29b48f261a316df6ec3b7e83f876b7d17e654b250bf061357227448",
-        "750f375ee65a09eb2aabde408c99324c7611c112045a44d0dc2de1ca5b428078",
-        "c1d7b01f2735ab8515adb10042ca26dea5cb9d38d66a7f16fd74a9b912dda41f",
-    ),
-    "ml-100k": (
-        "2015807a6ab85183f14ebde7a6624ba6a00bd54b69d1942df4dd03eeea93ca49",
-        "30a4af4a1d3dfad1f8eebf22934ce70d21c475090bb35c25e2d050a581f8f28e",
-        "637d00f9f706d96ad4825b1469850933c66738385667741376a054e6c7b9ec98",
-    ),
-    "ml-1m": (
-        "315efa589b02af48ee01a3bd53150d153e5a03ecb3ba2bbf85f3dfe576247d4b",
-        "ca5bb15e973cbbd81e9a8478c2a095fe91534f2cade3a69fd251cbb80eabead9",
-        "4fe6e2c411a244e4ee4363b9d77d794f9dfda6987dd532930b35d899a46353a9",
-    ),
-}
-
-
-def numbering(log) -> tuple[str, ...]:
-    columns = {"user": "<i8", "item": "<i8", "timestamp": "<f8"}
-    return tuple(
-        hashlib.sha256(log.events[name].to_numpy(kind).tobytes()).hexdigest() for name, kind in columns.items()
-    )
-
-
-@pytest.mark.parametrize("name", NUMBERING)
-def test_named_datasets_keep_their_numbering(name):
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"{name} is not in SEQLAB_DATA")
-    assert numbering(load(name)) == NUMBERING[name]

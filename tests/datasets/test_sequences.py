@@ -29,7 +29,7 @@ def rows_of(batch):
 
 @some
 @given(histories, st.data())
-def test_gather_reads_exactly_the_events_asked_for(lists, data):
+def test_gather_returns_exactly_the_requested_events(lists, data):
     sequences = sequences_of(lists)
     total = len(sequences.items)
     spans = data.draw(st.lists(st.tuples(st.integers(0, total), st.integers(0, 12)), min_size=1, max_size=8))
@@ -44,18 +44,18 @@ def test_gather_reads_exactly_the_events_asked_for(lists, data):
 
 @some
 @given(histories, st.integers(1, 12), st.integers(1, 60), st.integers(0, 5))
-def test_an_epoch_asks_every_user_once_for_what_came_next(lists, max_length, tokens, seed):
+def test_an_epoch_has_one_crop_per_user_with_next_item_targets(lists, max_length, tokens, seed):
     sequences = sequences_of(lists)
-    met = []
+    users = []
     for batch in sequences.training_batches(max_length, tokens, seed):
         assert batch.items.numel() <= tokens or len(batch) == 1
         for user, items, times, targets in rows_of(batch):
-            met.append(user)
+            users.append(user)
             whole = lists[user - 1]
             first = int(times[0]) - int(sequences.offsets[user - 1])  # the time of an event is its place
             assert len(items) == min(max_length, len(whole) - 1)
             assert items == whole[first : first + len(items)] and targets == whole[first + 1 : first + 1 + len(items)]
-    assert sorted(met) == [user for user, items in enumerate(lists, 1) if len(items) >= 2]
+    assert sorted(users) == [user for user, items in enumerate(lists, 1) if len(items) >= 2]
 
 
 def test_crops_reach_every_part_of_a_long_history_and_change_with_the_seed():
@@ -80,11 +80,11 @@ def test_batches_come_in_another_order_every_epoch():
 
 @some
 @given(histories, st.integers(1, 8), st.integers(1, 40), st.integers(1, 4), st.integers(0, 3))
-def test_shares_hold_every_row_of_a_batch_once(lists, max_length, tokens, count, seed):
+def test_shards_hold_every_row_of_a_batch_once(lists, max_length, tokens, count, seed):
     sequences = sequences_of(lists)
     whole = list(sequences.training_batches(max_length, tokens, seed))
-    shares = [list(sequences.training_batches(max_length, tokens, seed, (index, count))) for index in range(count)]
-    for batch, *parts in zip(whole, *shares, strict=True):  # as many steps for everybody, also for who has no rows
+    shards = [list(sequences.training_batches(max_length, tokens, seed, (index, count))) for index in range(count)]
+    for batch, *parts in zip(whole, *shards, strict=True):  # as many steps for everybody, also for who has no rows
         sizes = [len(part) for part in parts]
         assert max(sizes) - min(sizes) <= 1
         rows = sorted(row for part in parts for row in rows_of(part))
@@ -104,36 +104,36 @@ def test_the_token_budget_cuts_as_few_runs_as_it_may(lengths, tokens, most):
             assert rows + 1 > limit or (rows + 1) * max(lengths[after], 1) > tokens
 
 
-def test_shares_of_questions_are_whole_batches():
+def test_shards_of_queries_are_whole_batches():
     sequences = sequences_of([[1] * length for length in range(1, 30)])
     user = torch.arange(1, 30)
     queries = Queries(sequences, user, user, sequences.offsets[:-1], sequences.offsets[1:])
     whole = [rows.tolist() for rows, _ in queries.batches(8, 40, 6)]
-    shares = [[rows.tolist() for rows, _ in queries.batches(8, 40, 6, (index, 3))] for index in range(3)]
-    assert len(whole) > 3 and [whole[index::3] for index in range(3)] == shares
+    shards = [[rows.tolist() for rows, _ in queries.batches(8, 40, 6, (index, 3))] for index in range(3)]
+    assert len(whole) > 3 and [whole[index::3] for index in range(3)] == shards
 
 
 @some
 @given(histories, st.none() | st.integers(1, 8), st.integers(1, 50))
-def test_questions_are_asked_once_each_with_their_latest_events(lists, max_length, tokens):
+def test_batches_hold_every_query_once_with_its_latest_events(lists, max_length, tokens):
     lists = [[1, 2], *lists]
     sequences = sequences_of(lists)
     user = torch.tensor([user for user, items in enumerate(lists, 1) if len(items) > 1])
     at = sequences.offsets[user] - 1
     queries = Queries(sequences, user, sequences.items[at], sequences.offsets[user - 1], at)
-    asked = []
+    rows_found = []
     for rows, batch in queries.batches(max_length, tokens, 4):
         assert len(rows) == len(batch) <= 4
         assert torch.equal(batch.user, queries.user[rows])
         for row, (who, items, _, targets) in zip(rows.tolist(), rows_of(batch), strict=True):
-            asked.append(row)
+            rows_found.append(row)
             before = lists[who - 1][:-1]
             assert items == (before if max_length is None else before[-max_length:])
             assert targets == [0] * (len(items) - 1) + [lists[who - 1][-1]]
-    assert sorted(asked) == list(range(len(queries)))
+    assert sorted(rows_found) == list(range(len(queries)))
 
 
-def test_last_reads_the_last_real_position():
+def test_last_takes_the_last_position_before_the_padding():
     batch = batch_of([[4, 5, 6], [7], [8, 9]], width=5)
     assert batch.last(batch.items).tolist() == [6, 7, 9]
     assert batch.last(batch.items[:, :, None].expand(-1, -1, 2)).shape == (3, 2)

@@ -30,12 +30,12 @@ def shuffled_users(n_users=300, n_items=100, length=8, seed=0):
     ]
 
 
-def test_random_histories_smell_of_nothing_but_leave_one_outs_clock():
+def test_random_histories_have_no_smell_but_the_time_leak_of_leave_one_out():
     found = table(leave_one_out(log_of(shuffled_users())))
     assert found.loc[found["verdict"] != "fine"].index.tolist() == ["training after the query"]
 
 
-def test_a_split_by_time_does_not_train_after_its_questions():
+def test_a_split_by_time_has_no_time_leak():
     random = np.random.default_rng(1)
     rows = [(user, int(random.integers(1, 50)), day) for user in range(1, 60) for day in range(30)]
     for ties in ("source", "shuffle"):
@@ -63,7 +63,7 @@ def test_ids_numbered_in_reading_order_are_a_trap():
     assert found.loc["answers never trained on", ["value", "verdict"]].tolist() == [1.0, "look"]
 
 
-def test_copies_and_repeats_are_measured_on_the_answers():
+def test_repeats_and_copies_of_the_last_item_are_measured():
     rows = [(user, item, step) for user in range(1, 51) for step, item in enumerate([user, user + 1, 3, 3])]
     found = table(leave_one_out(log_of(rows, repeats=False)))
     assert found.loc["copy the last item", ["value", "verdict"]].tolist() == [1.0, "trap"]
@@ -72,20 +72,15 @@ def test_copies_and_repeats_are_measured_on_the_answers():
     assert kept.loc["repeats", "verdict"] == "fine" and kept.loc["copy the last item", "verdict"] == "look"
 
 
-def test_exact_copies_are_counted():
+def test_exact_duplicates_are_counted_and_are_not_repeats():
     rows = shuffled_users(50)
     found = table(leave_one_out(log_of(rows + rows[:40])))
     assert found.loc["exact duplicates", "value"] == pytest.approx(40 / 440)
     assert found.loc["exact duplicates", "verdict"] == "trap"
-
-
-def test_copies_are_no_repeats():
-    rows = shuffled_users(50)
-    found = table(leave_one_out(log_of(rows + rows[:40])))
     assert found.loc["repeats", ["value", "verdict"]].tolist() == [0.0, "fine"]
 
 
-def test_times_that_run_backwards_are_a_trap_with_their_share_and_users():
+def test_times_out_of_order_are_a_trap_with_their_share_and_users():
     rows = [(user, item, user * 100 - at % 4) for at, (user, item, _) in enumerate(shuffled_users(30))]  # 3 up, 1 down
     found = table(leave_one_out(log_of(rows, order="source")))
     assert found.loc["times run backwards", "value"] == pytest.approx(6 / 7)
@@ -109,13 +104,13 @@ def test_one_user_with_most_events_is_named(events, verdict):
     assert verdict == "fine" or f"User 'guest' has {events / (2400 + events):.1%} of all events" in found["sentence"]
 
 
-def test_a_few_users_with_equal_shares_do_not_smell():
+def test_a_few_users_with_equal_shares_are_fine():
     for users in (2, 3, 4, 6):
         found = table(leave_one_out(log_of(shuffled_users(users))))
         assert found.loc["one user with most events", "verdict"] == "fine"
 
 
-def test_one_item_that_everybody_takes_is_seen():
+def test_a_very_popular_item_is_reported():
     rows = shuffled_users(100) + [(user, 1, 10**6 + step) for user in range(1, 101) for step in range(8)]
     found = table(leave_one_out(log_of(rows, repeats=True)))
     assert found.loc["popularity", "verdict"] == "look" and found.loc["popularity", "value"] > 0.4
@@ -126,7 +121,7 @@ def test_cold_items_are_never_trained_on():
     assert found.loc["answers never trained on", "value"] == 1.0
 
 
-def test_without_times_what_cannot_be_measured_is_not_called_fine():
+def test_without_times_unknown_smells_are_not_fine():
     rows = [(user, item, None) for user, item, _ in shuffled_users(50)]
     found = table(leave_one_out(log_of(rows, order="source")))
     unknown = found[found["value"].isna()]
@@ -136,7 +131,7 @@ def test_without_times_what_cannot_be_measured_is_not_called_fine():
     assert (unknown["verdict"] == "look").all()
 
 
-def test_importing_the_room_costs_nothing():
+def test_importing_the_package_imports_no_heavy_library():
     heavy = "import sys, seqlab.datasets; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -169,7 +169,7 @@ def test_a_ranking_has_all_items_found_that_tie_with_its_last(items, width, k, s
 def test_a_list_of_beams_counts_from_1(wrong):
     found = beam(Written(1, (3, 2)), Trie(codes_of(5, (3, 2)), (3, 2)), 4)
     for ask in (found.items, found.ranking, lambda k: best_items(lambda width: found, k, 4)):
-        with pytest.raises(ValueError, match=rf"^k counts from 1 \(got {wrong}\)$"):
+        with pytest.raises(ValueError, match=rf"^k must be a whole number of at least 1 \(got {wrong}\)$"):
             ask(wrong)
 
 

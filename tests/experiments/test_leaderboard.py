@@ -1,4 +1,4 @@
-"""The table of measurements: nothing is run twice, nothing of it is lost."""
+"""The leaderboard: no run is repeated, no row is lost."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def test_a_row_per_system_and_seed_with_interval_and_provenance(chained: None, t
     assert table["ndcg@10"].is_monotonic_decreasing
 
 
-def test_what_is_in_the_table_is_not_run_again(chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_the_table_is_not_repeated(chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table.csv"
     leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
     before = path.read_bytes()
-    monkeypatch.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was run again"))
+    monkeypatch.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was trained again"))
     leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
     assert path.read_bytes() == before
 
@@ -59,7 +59,7 @@ def test_rows_of_other_runs_survive_and_the_same_run_replaces_its_row(chained: N
     assert not list(tmp_path.glob("*.new"))
 
 
-def test_a_row_for_every_choice_that_differs(chained: None, tmp_path: Path) -> None:
+def test_a_row_for_every_setting_and_protocol_that_differs(chained: None, tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
     leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gaps": "1"})
@@ -71,7 +71,7 @@ def test_a_row_for_every_choice_that_differs(chained: None, tmp_path: Path) -> N
         leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs", {"gap": "1"})
 
 
-def test_other_data_under_the_same_name_are_measured_anew_and_their_rows_shown(tmp_path: Path) -> None:
+def test_other_data_of_the_same_name_get_their_own_rows(tmp_path: Path) -> None:
     path, shown = tmp_path / "table.csv", []
     for week, seed in ((1, 0), (2, 1)):
         file = tmp_path / f"week{week}" / "log.csv"
@@ -83,7 +83,7 @@ def test_other_data_under_the_same_name_are_measured_anew_and_their_rows_shown(t
 
 
 @pytest.mark.parametrize("name", ["007", "NA", "12e34"])
-def test_a_dataset_may_be_called_as_a_number_is_written(name: str, tmp_path: Path) -> None:
+def test_the_name_of_a_dataset_may_look_like_a_number(name: str, tmp_path: Path) -> None:
     chain_log().events.to_csv(tmp_path / f"{name}.csv", index=False)
     where = [tmp_path / "table.csv", tmp_path / "runs"]
     for _ in range(2):
@@ -92,7 +92,7 @@ def test_a_dataset_may_be_called_as_a_number_is_written(name: str, tmp_path: Pat
     assert {*leaderboard.read_gains(where[0])["dataset"]} == {name}
 
 
-def test_a_run_is_found_by_what_it_is_and_not_by_its_folder(
+def test_a_run_is_found_by_its_identity_and_not_by_its_folder(
     chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaderboard.complete(["markov"], "chains", [0], tmp_path / "first.csv", tmp_path / "runs")
@@ -101,16 +101,16 @@ def test_a_run_is_found_by_what_it_is_and_not_by_its_folder(
     stored = json.loads((folder.with_name("markov-0-named-otherwise") / "provenance.json").read_text())
     del stored["options"]["validate_users"]  # an option that came later
     (folder.with_name("markov-0-named-otherwise") / "provenance.json").write_text(json.dumps(stored))
-    monkeypatch.setattr(fit, "_fit", lambda *anything: pytest.fail("it was run again"))
+    monkeypatch.setattr(fit, "_fit", lambda *anything: pytest.fail("it was trained again"))
     table, _ = leaderboard.complete(["markov"], "chains", [0], tmp_path / "second.csv", tmp_path / "runs")
     assert table["seed"].tolist() == [0]
 
 
-def test_an_option_that_comes_later_renames_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_option_renames_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     split = leave_one_out(chain_log())
     one = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
     later = dataclasses.make_dataclass("Options", [("fresh", int, 5)], bases=(Options,), frozen=True, kw_only=True)
-    for module in (leaderboard, identity, presets, options):
+    for module in (identity, presets, options):
         monkeypatch.setattr(module, "Options", later)
     again = leaderboard.plan("sasrec:dim=16:epochs=3", split, 1, Path("runs"), {})
     assert again.options.fresh == 5 and again.folder == one.folder
@@ -118,7 +118,7 @@ def test_an_option_that_comes_later_renames_no_run(monkeypatch: pytest.MonkeyPat
     assert other.folder != one.folder
 
 
-def test_a_row_from_before_a_setting_existed_stands_for_its_default(
+def test_a_row_older_than_a_setting_has_its_default(
     chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "table.csv"
@@ -129,13 +129,13 @@ def test_a_row_from_before_a_setting_existed_stands_for_its_default(
         del kept[name]
         table.loc[0, column] = json.dumps(kept)
     table.to_csv(path, index=False)
-    monkeypatch.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was run again"))
+    monkeypatch.setattr(leaderboard, "fit", lambda *anything, **named: pytest.fail("it was trained again"))
     again, _ = leaderboard.complete(["markov"], "chains", [0], path, tmp_path / "runs")
     assert len(again) == 1 and json.loads(again.loc[0, "settings"])["discount"] == 0.8
     assert json.loads(again.loc[0, "options"])["validate_every"] == 1
 
 
-def test_arms_are_told_apart_and_compared_with_one_of_them_user_by_user(chained: None, tmp_path: Path) -> None:
+def test_arms_are_distinct_and_compared_with_one_of_them_paired_by_user(chained: None, tmp_path: Path) -> None:
     arms, where = ["markov", "markov:gaps=1", "popularity"], (tmp_path / "table.csv", tmp_path / "runs")
     table, gains = leaderboard.complete(arms, "chains", [0, 1], *where, against="popularity")
     gaps = [json.loads(text).get("gaps", 0) for text in table["settings"]]
@@ -158,7 +158,7 @@ def test_arms_are_told_apart_and_compared_with_one_of_them_user_by_user(chained:
         leaderboard.complete(["markov:gaps"], "chains", [0], *where)
 
 
-def test_the_words_that_tell_arms_apart_are_read_as_the_settings_they_came_from() -> None:
+def test_the_differing_settings_of_arms_convert_to_the_same_settings() -> None:
     chosen = [{"levels": (8, 8)}, {"levels": (16, 8, 8), "vectors": "tfidf"}, {"dense": False}]
     configs = [models.configure("recgpt", one) for one in chosen]
     words = leaderboard.differing_settings([dataclasses.asdict(config) for config in configs])
@@ -166,7 +166,7 @@ def test_the_words_that_tell_arms_apart_are_read_as_the_settings_they_came_from(
     assert [models.configure("recgpt", one) for one in read] == configs
 
 
-def test_a_row_whose_run_is_gone_cannot_be_compared(chained: None, tmp_path: Path) -> None:
+def test_a_row_without_its_run_folder_cannot_be_compared(chained: None, tmp_path: Path) -> None:
     where = (tmp_path / "table.csv", tmp_path / "runs")
     leaderboard.complete(["markov", "popularity"], "chains", [0], *where)
     shutil.rmtree(where[1])
@@ -174,7 +174,7 @@ def test_a_row_whose_run_is_gone_cannot_be_compared(chained: None, tmp_path: Pat
         leaderboard.complete(["markov", "popularity"], "chains", [0], *where, against="markov")
 
 
-def test_gains_stand_where_their_runs_are_gone_while_the_table_says_the_same(
+def test_stored_gains_replace_missing_run_folders_while_they_agree_with_the_table(
     chained: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arms, where = ["markov", "popularity"], (tmp_path / "table.csv", tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""The page of the leaderboard: what was measured and what was published, each under its own protocol."""
+"""The page of the leaderboard: measured and published results, by protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATA = Path(__file__).parents[2] / "data"
 NO_GAINS = pd.DataFrame(columns=GAIN_COLUMNS)
 
 
-def test_the_committed_page_is_made_of_table_cards_and_claims(tmp_path: Path) -> None:
+def test_the_committed_page_equals_table_cards_and_claims(tmp_path: Path) -> None:
     for name in ("leaderboard.csv", "leaderboard_gains.csv", "claims.csv"):
         (tmp_path / name).write_bytes((DATA / name).read_bytes())
     leaderboard_page.write(tmp_path)
@@ -25,7 +25,7 @@ def test_the_committed_page_is_made_of_table_cards_and_claims(tmp_path: Path) ->
     )
 
 
-def test_what_was_found_is_told_once_and_of_systems_that_are_here() -> None:
+def test_claims_are_unique_and_of_systems_of_the_package() -> None:
     claims = pd.read_csv(DATA / "claims.csv", keep_default_na=False)
     assert claims.columns.tolist() == ["system", "found"]
     assert claims["system"].is_unique and {*claims["system"]} <= {*models.names()}
@@ -57,7 +57,7 @@ def test_every_gain_is_the_difference_of_two_arms_of_the_table(table: pd.DataFra
 
 
 def test_every_figure_of_the_claims_is_in_the_tables(table: pd.DataFrame, gains: pd.DataFrame) -> None:
-    """Differences with their intervals stand among the gains, other figures are some arm's NDCG@10."""
+    """Differences with their intervals are among the gains, other figures are NDCG@10 of an arm."""
     claims = pd.read_csv(DATA / "claims.csv", keep_default_na=False)
     for found in claims["found"]:
         named_here = [name for name in table["dataset"].unique() if name in found]
@@ -88,7 +88,7 @@ def test_seeds_of_an_arm_share_a_row_with_their_mean_and_widest_interval(table: 
     assert cells[4:6] == [f"{mean:.4f}"[1:], f"{low:.4f}"[1:] + " to .6000"]
 
 
-def test_published_numbers_stand_only_under_their_own_protocol(table: pd.DataFrame) -> None:
+def test_published_numbers_are_listed_only_under_their_protocol(table: pd.DataFrame) -> None:
     page = leaderboard_page.page(table, NO_GAINS, {"sasrec": "a | b"})
     for seen, filtered in (("filtered", True), ("kept", False)):
         shown = [line for line in lines(page, "amazon-beauty", seen) if "*published:*" in line]

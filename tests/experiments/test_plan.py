@@ -34,12 +34,12 @@ def test_every_arm_of_the_plan_has_settings_that_are_valid() -> None:
         models.configure(system, {key: value for key, value in chosen.items() if key not in kinds}, also=kinds)
 
 
-def test_every_gain_that_is_kept_is_asked_for_by_a_card() -> None:
+def test_every_stored_gain_is_measured_by_a_card() -> None:
     kept = leaderboard.read_gains(ROOT / "data" / "leaderboard.csv")
-    asked = {(one.dataset, one.seen_filter, " ".join(map(str, one.seeds)), one.against, arm)
+    measured = {(one.dataset, one.seen_filter, " ".join(map(str, one.seeds)), one.against, arm)
              for one in plan.comparisons() for arm in one.arms}  # fmt: skip
     columns = ["dataset", "seen_filter", "seeds", "against", "arm"]
-    assert len(kept) and {*kept[columns].itertuples(index=False, name=None)} <= asked
+    assert len(kept) and {*kept[columns].itertuples(index=False, name=None)} <= measured
 
 
 def test_the_makefile_names_no_system() -> None:
@@ -47,7 +47,7 @@ def test_the_makefile_names_no_system() -> None:
     assert not [name for name in models.names() if re.search(rf"\b{name}\b", makefile)]
 
 
-def test_a_card_that_asks_for_nothing_is_measured_on_its_homes_against_its_controls(
+def test_a_card_without_measurements_is_measured_on_its_homes_against_its_controls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cards(
@@ -82,7 +82,7 @@ def test_a_name_that_is_on_no_card_is_refused(monkeypatch: pytest.MonkeyPatch) -
         plan.expand_names("sasrec:breif")
 
 
-def test_what_is_missing_is_measured_and_then_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_runs_are_measured_and_then_none_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (plan, leaderboard):
         monkeypatch.setattr(module, "load", lambda name: dataclasses.replace(chain_log(), name=name))
     cards(monkeypatch, markov=Card("A floor.", controls=("popularity",), seeds=(0, 1)))
@@ -97,7 +97,7 @@ def test_what_is_missing_is_measured_and_then_nothing_is(tmp_path: Path, monkeyp
     assert "| markov | A floor. |  | It is. |" in page and "| `markov` | `popularity` | 0, 1 |" in page
 
 
-def test_an_interrupted_training_ends_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = leaderboard.Plan.train_or_load
     monkeypatch.setattr(
         leaderboard.Plan, "train_or_load", lambda *about: dataclasses.replace(made(*about), interrupted=True)
@@ -109,15 +109,15 @@ def test_an_interrupted_training_ends_the_whole(tmp_path: Path, monkeypatch: pyt
 
 
 def test_every_trained_system_is_tuned_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = []
+    calls = []
 
     def tune(arm: str, dataset: str, space: dict, trials: int, **rest):
-        asked.append((arm, dataset, rest["seen_filter"], trials, space))
+        calls.append((arm, dataset, rest["seen_filter"], trials, space))
         return plan.tuning.TuningResult(arm, "[x]", None)
 
     monkeypatch.setattr(plan.tuning, "tune", tune)
     plan.tune(5, tmp_path, echo=lambda line: None)
-    assert {name.split(":")[0] for name, *_ in asked} == {
+    assert {name.split(":")[0] for name, *_ in calls} == {
         name for name in models.names() if hasattr(models.system(name), "loss")
     }
-    assert [one[:3] for one in asked] == plan.tunings() and all(one[3:] == (5, plan.SPACE) for one in asked)
+    assert [one[:3] for one in calls] == plan.tunings() and all(one[3:] == (5, plan.SPACE) for one in calls)

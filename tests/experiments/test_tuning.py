@@ -1,4 +1,4 @@
-"""The search for settings: by validation alone, every trial once, whatever is killed."""
+"""The search for settings: by validation metrics only, every trial once, whatever is killed."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Sealed(dict):
     """Metrics of a run whose test part nobody may open."""
 
     def __getitem__(self, part: str) -> dict:
-        assert part != "test", "the test part was looked at"
+        assert part != "test", "the test part was read"
         return super().__getitem__(part)
 
 
-def test_the_best_by_validation_is_found_and_nothing_else_is_looked_at(
+def test_the_best_by_validation_is_found_and_the_test_part_is_not_read(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = leaderboard.Plan.train_or_load
@@ -55,14 +55,14 @@ def test_the_best_by_validation_is_found_and_nothing_else_is_looked_at(
     assert tuned.trials.loc[best, "learning_rate"] == "3e-2"  # the other rate learns nothing
     assert tuned.trials["dim"].between(2, 32).all() and tuned.trials["dim"].nunique() > 3
     one = leaderboard.plan(tuned.arm, leave_one_out(load(log)), 0, tmp_path / "runs", {})
-    told = json.loads((one.folder / "metrics.json").read_text())  # the arm is the run of that trial
-    assert told["valid"]["ndcg@10"] == tuned.trials["ndcg@10"].max()
+    metrics = json.loads((one.folder / "metrics.json").read_text())  # the arm is the run of that trial
+    assert metrics["valid"]["ndcg@10"] == tuned.trials["ndcg@10"].max()
     block = tomllib.loads(tuned.preset)["log"]
     assert json.dumps(dataclasses.asdict(models.configure("sasrec", block["settings"]))) == one.key["settings"]
     assert Options(**block["options"]) == one.options
 
 
-def test_a_search_killed_mid_way_ends_as_if_it_had_not_been(log: Path, tmp_path: Path) -> None:
+def test_a_killed_search_continues_to_the_same_result(log: Path, tmp_path: Path) -> None:
     runs, trials = tmp_path / "runs", 4
     given = TINY | {"epochs": "12"}
     start = "import sys; from seqlab.cli import main; sys.argv[0] = 'seqlab'; main()"
@@ -79,9 +79,9 @@ def test_a_search_killed_mid_way_ends_as_if_it_had_not_been(log: Path, tmp_path:
     (study,) = runs.glob("*/*.study")
     with study.open("ab") as file:
         file.write(b'{"op_code":6,"work')  # as by a process that dies while it writes
-    said = []
-    tuned = tune("sasrec", log, SPACE, trials, given, runs=runs, echo=said.append)
-    assert said[0] == f"4 trials of sasrec on log, {len(before)} of them finished before."
+    lines = []
+    tuned = tune("sasrec", log, SPACE, trials, given, runs=runs, echo=lines.append)
+    assert lines[0] == f"4 trials of sasrec on log, {len(before)} of them finished before."
     assert before == {name: written(folder) for name, folder in finished(runs).items() if name in before}
     assert len(finished(runs)) == trials and not list(runs.glob("*/*.partial"))
     events = [json.loads(line) for line in study.read_text(encoding="utf-8").splitlines()]
@@ -91,7 +91,7 @@ def test_a_search_killed_mid_way_ends_as_if_it_had_not_been(log: Path, tmp_path:
     assert tuned.arm == calm.arm
 
 
-def test_finished_trials_are_not_made_again_and_more_go_on_from_them(
+def test_finished_trials_are_not_repeated_and_more_trials_continue_from_them(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = {"gaps": "1..10", "max_length": "1..20"}
@@ -106,23 +106,25 @@ def test_finished_trials_are_not_made_again_and_more_go_on_from_them(
     assert leaderboard.plan(again.arm, leave_one_out(load(log)), 0, tmp_path / "runs", {}).folder.exists()
 
 
-def test_the_first_trial_has_the_settings_in_force(log: Path, tmp_path: Path) -> None:
+def test_the_first_trial_has_the_preset_or_default_settings(log: Path, tmp_path: Path) -> None:
     given = {key: value for key, value in QUICK.items() if key != "dim"}
     space = {"learning_rate": "1e-4..1e-1:log", "dim": "8,64", "dropout": "0.4..0.6"}
     first = tune("sasrec", log, space, 1, given, runs=tmp_path / "runs").trials.loc[0]
-    usual = models.configure("sasrec", {})
-    assert first["learning_rate"] == preset("sasrec", "", 0).options["learning_rate"] and first["dim"] == str(usual.dim)
-    assert usual.dropout < 0.4 <= first["dropout"]  # the space does not hold it: drawn
+    defaults = models.configure("sasrec", {})
+    assert first["learning_rate"] == preset("sasrec", "", 0).options["learning_rate"] and first["dim"] == str(
+        defaults.dim
+    )
+    assert defaults.dropout < 0.4 <= first["dropout"]  # the space does not hold it: drawn
 
 
 def test_a_trial_that_fails_counts_and_a_full_disk_does_not(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said, space = [], {"dim": "8,9", "learning_rate": "1e-3..1e-2"}  # two heads do not divide 9
+    lines, space = [], {"dim": "8,9", "learning_rate": "1e-3..1e-2"}  # two heads do not divide 9
     given = {key: value for key, value in QUICK.items() if key != "dim"}
-    tuned = tune("sasrec", log, space, 6, given, runs=tmp_path / "runs", echo=said.append)
+    tuned = tune("sasrec", log, space, 6, given, runs=tmp_path / "runs", echo=lines.append)
     assert (tuned.trials["ndcg@10"].isna() == (tuned.trials["dim"] == "9")).all()
-    assert 0 < sum(line.startswith("It failed: ") for line in said) < 6 and ":dim=8:" in tuned.arm
+    assert 0 < sum(line.startswith("It failed: ") for line in lines) < 6 and ":dim=8:" in tuned.arm
     with pytest.raises(ValueError, match="Every trial of sasrec failed"):
         tune("sasrec", log, {"dim": "9,11"}, 2, given, runs=tmp_path / "runs")
 
@@ -134,12 +136,12 @@ def test_a_trial_that_fails_counts_and_a_full_disk_does_not(
         tune("sasrec", log, space, 8, given, runs=tmp_path / "runs")
     assert len(tune("sasrec", log, space, 7, given, runs=tmp_path / "runs").trials) == 7
     (study, *_) = sorted((tmp_path / "runs").glob("*/*.study"))
-    with files.exclusive_lock(study, "") as _, pytest.raises(BlockingIOError, match="Another process is at the study"):
+    with files.exclusive_lock(study, "") as _, pytest.raises(BlockingIOError, match="Another process has the study"):
         tune("sasrec", log, space if "learning_rate" in study.read_text() else {"dim": "9,11"}, 8, given,
              runs=tmp_path / "runs")  # fmt: skip
 
 
-def test_the_command_says_what_to_do_with_what_it_found(
+def test_the_command_prints_the_best_arm_and_its_preset(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     words = ["tune", "markov", "--dataset", log, "--trials", "4", "--space", "gaps=1..8", "--runs", tmp_path / "runs"]
@@ -150,7 +152,7 @@ def test_the_command_says_what_to_do_with_what_it_found(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["sasrek", "--space", "dim=8,16"], "Did you mean 'sasrec'?"),
         (["sasrec", "--space", "dimm=8,16"], "Did you mean 'dim'?"),
@@ -167,19 +169,19 @@ def test_the_command_says_what_to_do_with_what_it_found(
         (["sasrec", "--space", "dim=8,16", "--dataset", "no/such.csv"], "no such file"),
     ],
 )
-def test_mistakes_are_one_sentence_before_anything_is_trained(
-    words: list[str], said: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_an_error_is_one_sentence_before_any_training(
+    words: list[str], message: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     place = [] if "--dataset" in words else ["--dataset", log]
     assert code_of("tune", *words, *place) == 2
     printed = capsys.readouterr().err
-    assert said in printed and "Traceback" not in printed and len(printed.strip().splitlines()) == 1
+    assert message in printed and "Traceback" not in printed and len(printed.strip().splitlines()) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"log.csv"}
 
 
-def test_without_optuna_it_says_how_to_get_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_the_error_names_the_package(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna.distributions", None)
     with pytest.raises(ImportError, match=r"pip install 'seqlab\[tune\]'"):
         tune("sasrec", log, SPACE)

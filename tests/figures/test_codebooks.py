@@ -128,7 +128,7 @@ def test_a_branch_shows_its_share_of_a_selection():
 
 
 def test_branches_are_buttons_where_they_can_be_pressed():
-    page = tree(coded(), {}, pressable=True)
+    page = tree(coded(), {}, buttons=True)
     still = tree(coded(), {})
     assert branches(page).keys() == branches(still).keys()
     assert all(one.name == "button" for one in branches(page).values())
@@ -204,7 +204,7 @@ def test_flows_between_two_tokenizers_count_the_items_of_the_shown_codes():
 
 def test_no_title_word_or_name_becomes_markup():
     frame = coded(hostile=True)
-    page = tree(frame.assign(there=1), words(frame), group="<b>bold", other="<script>", pressable=True)
+    page = tree(frame.assign(there=1), words(frame), group="<b>bold", other="<script>", buttons=True)
     assert not page.select("script, img, u, bdi *")
     assert {key for one in page.select("button") for key in one.attrs} == {"class", "type", "data-press", "title"}
     assert "<script>" in page.text

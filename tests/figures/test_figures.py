@@ -39,7 +39,7 @@ def events():
 
 
 @pytest.mark.parametrize("name", ["history_lengths", "popularity", "gaps", "repeats_by_lag"])
-def test_portraits_have_axes_with_names_and_finite_numbers(events, name):
+def test_log_figures_have_axis_titles_and_finite_numbers(events, name):
     figure = getattr(figures, name)(events)
     assert figure.layout.xaxis.title.text
     assert figure.layout.yaxis.title.text

@@ -26,23 +26,23 @@ def standings(name):
     ends = {"": 0.2, " low": 0.1, " high": 0.3, " difference": 0.1, " difference low": 0.05, " difference high": 0.2}
     row |= {f"{name}{end}": value for end, value in ends.items()}
     rows = [{"system": name, **row}, {"system": "other", **row}, {"system": "number", **row, "kind": "number"}]
-    return figures.standings(pd.DataFrame(rows), (name,), name, live=True, pick=True)
+    return figures.standings(pd.DataFrame(rows), (name,), name, buttons=True, pick=True)
 
 
 def group_differences(name):
     sides = {f"{side}{end}": 0.1 for side in "ab" for end in ("", " low", " high")}
     row = {"slice": name, "group": name, "users": 3, "difference": 0.1, "low": -0.1, "high": 0.2}
-    return figures.group_differences(pd.DataFrame([row | sides]), name, name, name, live=True)
+    return figures.group_differences(pd.DataFrame([row | sides]), name, name, name, buttons=True)
 
 
 def user_differences(name):
     row = {"user": 1, "name": name, "history_length": 3, "title": name, "a": 1.5, "b": 20.0, "difference": 0.1}
-    return figures.user_differences(pd.DataFrame([row]), name, name, f"{name}@10", picked=1, live=True)
+    return figures.user_differences(pd.DataFrame([row]), name, name, f"{name}@10", picked=1, buttons=True)
 
 
 def code_tree(name):
     frame = pd.DataFrame({"level 0": [0, 0, 1], "level 1": [0, 1, 0], "title": name, "group": name, "there": 2})
-    return figures.code_tree(frame, {(0,): name}, group=name, other=name, selected=np.array([1]), pressable=True)
+    return figures.code_tree(frame, {(0,): name}, group=name, other=name, selected=np.array([1]), buttons=True)
 
 
 def user_cards(name):

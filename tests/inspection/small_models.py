@@ -1,29 +1,19 @@
-"""Small systems, one that reasons in steps and one that returns lists, and histories of given items."""
+"""A small system that reasons in steps, and histories of given items."""
 
 import torch
 from torch import nn
 
-from seqlab import models
 from seqlab.datasets.history import History
 from seqlab.ranking import top
 from seqlab.tracing import Tap
-from tests.synthetic import enlarged, random_book, small
 
 STEPS = 3
-TIGER_ITEMS = 40
 
 
 def history_of_items(*items, earlier=()):
     """The history of user 1, one event per second."""
     times = torch.arange(len(items), dtype=torch.float64)
     return History(1, torch.tensor(items), times, torch.tensor(earlier, dtype=torch.long))
-
-
-def tiger():
-    """An untrained TIGER with random codes and large weights."""
-    model = enlarged(models.build("tiger", TIGER_ITEMS, small("tiger", levels=(5, 4, 6))))
-    model.ids.assign(random_book(items=TIGER_ITEMS))
-    return model
 
 
 class ReasoningModel(nn.Module):

@@ -11,7 +11,8 @@ from seqlab.datasets.sequences import Batch
 from seqlab.inspection import influence, smallest_edit
 from seqlab.ranking import top
 from seqlab.tasks import next_item
-from tests.inspection.small_models import TIGER_ITEMS, history_of_items, tiger
+from tests.inspection.small_models import history_of_items
+from tests.synthetic import coded
 
 torch.set_num_threads(1)
 
@@ -235,7 +236,7 @@ def test_impossible_queries_are_refused():
 
 @pytest.mark.parametrize("seen_filter", [False, True])
 def test_a_system_without_scores_is_searched_by_its_lists(seen_filter):
-    model, history = tiger(), random_history(2, 5, TIGER_ITEMS)
+    model, history = coded("tiger"), random_history(2, 5, 40)
 
     def places_of(history):
         """The mean rank of every listed item; equal scores share their mean rank."""
@@ -281,7 +282,7 @@ def test_an_item_that_ties_with_the_end_of_a_list_counts_at_its_mean_rank():
 
 
 def test_lists_are_filtered_too():
-    model, history = tiger(), random_history(0, 5, TIGER_ITEMS)
+    model, history = coded("tiger"), random_history(0, 5, 40)
     with torch.no_grad():
         listed = model.recommend(batch_of([history]), K).items[0].tolist()
     seen = next(item for item in listed if item in history.items)

@@ -186,7 +186,7 @@ def test_a_typed_history_gives_the_same_tables(model, split):
     assert batch_of([typed, true]).user.tolist() == [0, 12]
     cut = typed_history(split, "1, 2, 3, 4", longest=3)
     assert cut.items.tolist() == [2, 3, 4] and cut.earlier.tolist() == [1] and len(cut.times) == 3
-    with pytest.raises(DataError, match=r"line 2: 'nothing' is no id"):
+    with pytest.raises(DataError, match=r"line 2: 'nothing' is not an id"):
         typed_history(split, "1\nnothing")
 
 

@@ -10,8 +10,8 @@ from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.inspection import influence, patched, patching, tracing_grid
 from seqlab.training.fit import prepare
-from tests.inspection.small_models import history_of_items, tiger
-from tests.synthetic import chain_log
+from tests.inspection.small_models import history_of_items
+from tests.synthetic import chain_log, coded
 
 torch.set_num_threads(1)
 
@@ -177,7 +177,7 @@ def test_an_impossible_patch_is_refused_and_leaves_no_hook():
     with pytest.raises(KeyError, match="no tap is called 'blocks'"):
         patched(model, MINE, SHORTER, "blocks")
     with pytest.raises(ValueError, match="returns lists without scoring"):
-        tracing_grid(tiger(), MINE, SHORTER)
+        tracing_grid(coded("tiger"), MINE, SHORTER)
     tracing_grid(model, MINE, SHORTER)
     assert torch.equal(log_p(model, MINE), before)
     assert not any(tap.active for tap in seqlab.tracing.taps(model).values())

@@ -1,4 +1,4 @@
-"""The facts that a system's file declares, CARD and TINY, and what is made of them: a file alone is enough."""
+"""CARD and TINY of every system, and what is derived from them: a new system needs one file and nothing else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_card_and_the_docstring_name_the_same_paper(name: str) -> None:
 
 
 @every_system
-def test_what_the_card_names_is_there(name: str) -> None:
+def test_the_names_on_a_card_exist(name: str) -> None:
     card, known = models.card(name), {*catalog()["name"]}
     assert card.task in [one.name for one in pkgutil.iter_modules(tasks.__path__)]
     assert set(card.homes) <= known and card.seeds
@@ -54,7 +54,7 @@ def test_what_the_card_names_is_there(name: str) -> None:
 
 
 @every_system
-def test_published_results_are_shares_and_say_where_they_come_from(name: str) -> None:
+def test_published_results_are_between_0_and_1_and_have_a_source(name: str) -> None:
     for one in models.card(name).published:
         assert one.values and set(one.values) <= {*METRIC_NAMES} and all(0 < value < 1 for value in one.values.values())
         assert one.source and (not one.differs or one.differs.endswith("."))
@@ -79,7 +79,7 @@ def last_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     sys.modules.pop("seqlab.models.baselines.last_item", None)
 
 
-def test_a_file_alone_is_listed_and_shown_in_the_gallery(last_item: None) -> None:
+def test_a_new_file_is_listed_and_in_the_gallery(last_item: None) -> None:
     row = models.table().set_index("system").loc["last_item"]
     assert (row["family"], row["paper"], row["year"], row["venue"]) == ("baselines", "A & B, On Toys", 2031, "TOY")
     assert "| `last_item` | A & B, On Toys | 2031 | TOY | baselines |\n" in models.gallery_markdown()
@@ -87,20 +87,20 @@ def test_a_file_alone_is_listed_and_shown_in_the_gallery(last_item: None) -> Non
     assert re.search(r"^last_item \(baselines\)\n +Last item: .+\n +A & B, On Toys, TOY, 2031\n", printed, flags=re.M)
 
 
-def test_a_file_alone_is_measured_against_its_controls_on_the_default_dataset(last_item: None) -> None:
+def test_a_new_file_is_measured_against_its_controls_on_the_default_dataset(last_item: None) -> None:
     (one,) = [one for one in plan.comparisons() if "last_item" in one.arms]
     assert (one.dataset, one.seen_filter, one.seeds, one.against) == ("complete-journey", False, (0,), "popularity")
     assert "last_item" in CliRunner().invoke(cli.app, ["plan"]).output
     assert not [arm for arm, *_ in plan.tunings() if arm == "last_item"]  # it is not trained
 
 
-def test_a_file_alone_has_its_claim_on_the_page(last_item: None) -> None:
+def test_a_new_file_has_its_claim_on_the_page(last_item: None) -> None:
     table = read(ROOT / "data" / "leaderboard.csv")
     page = leaderboard_page.page(table, pd.DataFrame(columns=GAIN_COLUMNS), {"sasrec": "Held."})
     assert "| last_item | The last item once more beats popularity. | popularity | Not measured yet. |\n" in page
 
 
-def test_a_file_alone_is_trained_and_answers(last_item: None) -> None:
+def test_a_new_file_is_trained_and_recommends(last_item: None) -> None:
     split = leave_one_out(log_of([[1, 2, 2, 3, 3, 3], [2, 1, 1, 2, 2, 2], [3, 1, 3, 1, 1, 1]], repeats=True))
     run = fit(models.create("last_item", split, models.module("last_item").TINY), split, Options())
     assert run.metrics["test"]["recall@1"] == 1

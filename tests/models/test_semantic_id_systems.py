@@ -8,7 +8,7 @@ from seqlab import decoding, models
 from seqlab.datasets import leave_one_out
 from seqlab.runs.store import load, save
 from seqlab.training.fit import prepare
-from tests.synthetic import batch_of, chain_histories, enlarged, log_of, random_book, small, with_targets
+from tests.synthetic import batch_of, chain_histories, coded, log_of, random_book, small, with_targets
 
 torch.set_num_threads(1)
 
@@ -19,13 +19,6 @@ QUICK = {"resid": {"field_epochs": 2, "field_dim": 16}, "reg4rec": {"levels": (8
          "recgpt": {"levels": (30, 30), "values": (6, 5)}}  # fmt: skip
 
 every_system = pytest.mark.parametrize("name", SYSTEMS)
-
-
-def coded(name, **settings):
-    """A small model with random codes, whose weights are large enough for every token to matter."""
-    model = enlarged(models.build(name, ITEMS, small(name, dim=16, layers=2, levels=LEVELS, **settings)))
-    model.ids.assign(random_book())
-    return model.eval()
 
 
 @torch.no_grad()

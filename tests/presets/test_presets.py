@@ -1,4 +1,4 @@
-"""Presets: every one of them is valid, and none is taken for data it was not made for."""
+"""Presets: all are valid, and none is used for other data."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_every_system_has_options_for_any_log(system: str) -> None:
     assert 1 <= options.validate_every <= options.epochs
 
 
-def test_a_file_called_like_a_named_dataset_gets_nothing_of_its_preset(tmp_path) -> None:
+def test_a_file_with_the_name_of_a_dataset_does_not_get_its_preset(tmp_path) -> None:
     path = tmp_path / "ml-1m.csv"
     chain_log().events.to_csv(path, index=False)
     split = leave_one_out(load(path))
     assert split.log.name == "ml-1m" and split.log.card == ""
-    usual = presets.preset("tiger", "", split.log.n_events)
-    assert usual != presets.preset("tiger", "ml-1m", split.log.n_events)
-    assert default_options(models.create("tiger", split), split).epochs == usual.options["epochs"]
-    assert models.create("tiger", split).config.dim == models.configure("tiger", usual.settings).dim
+    default = presets.preset("tiger", "", split.log.n_events)
+    assert default != presets.preset("tiger", "ml-1m", split.log.n_events)
+    assert default_options(models.create("tiger", split), split).epochs == default.options["epochs"]
+    assert models.create("tiger", split).config.dim == models.configure("tiger", default.settings).dim
 
 
 def test_a_smaller_log_gets_more_epochs_and_a_larger_one_fewer() -> None:
@@ -49,6 +49,6 @@ def test_a_smaller_log_gets_more_epochs_and_a_larger_one_fewer() -> None:
     assert [presets.preset("sasrec", "", events).options["epochs"] for events in sizes] == [100, 40, 20, 10, 4]
 
 
-def test_settings_that_are_no_dict_are_refused_with_a_sentence() -> None:
+def test_settings_that_are_no_dict_are_refused() -> None:
     with pytest.raises(ValueError, match=r"settings of sasrec are a dict such as \{'dim': 32\} \(got 'dim=32'\)"):
         models.create("sasrec", leave_one_out(log_of([[1, 2, 3], [3, 2, 1]])), "dim=32")

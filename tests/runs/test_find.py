@@ -1,4 +1,4 @@
-"""Finished runs are found by what they are, wherever they lie and whatever they are called."""
+"""Finished runs are found by their identity, in any folder and under any name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def of(split, settings=SMALL):
     return models.create("sasrec", split, settings)
 
 
-def test_a_run_of_the_command_line_is_found_by_what_it_is(split, shelf, tmp_path) -> None:
+def test_a_run_of_the_command_line_is_found_by_its_identity(split, shelf, tmp_path) -> None:
     found = find.run_folder(shelf, of(split), split, BRIEF)
     assert found.parent == shelf / split.log.name and found.is_dir()
     moved = shutil.copytree(found, tmp_path / "kept" / "whatever")
@@ -58,20 +58,20 @@ def test_a_run_of_the_command_line_is_found_by_what_it_is(split, shelf, tmp_path
     ("settings", "changes", "seen_filter"),
     [({"dim": 16}, {}, None), ({}, {"epochs": 3}, None), ({}, {"seed": 1}, None), ({}, {}, True)],
 )
-def test_a_run_that_differs_is_another(split, shelf, settings, changes, seen_filter) -> None:
+def test_another_setting_option_or_filter_is_another_run(split, shelf, settings, changes, seen_filter) -> None:
     model = of(split, SMALL | settings)
     place = find.run_folder(shelf, model, split, dataclasses.replace(BRIEF, **changes), seen_filter)
     assert place.parent == shelf / split.log.name and not place.exists()
 
 
-def test_other_data_of_the_same_name_is_no_place_to_find_a_run(shelf) -> None:
+def test_a_run_on_other_data_of_the_same_name_is_not_found(shelf) -> None:
     other = leave_one_out(chain_log(seed=1, users=30))
     assert not find.run_folder(shelf, of(other), other, BRIEF).exists()
     note = f"Left out: 3 finished runs below {shelf} on other data of this name."
     assert find.load_runs(shelf, other) == ([], [note])
 
 
-def test_all_runs_on_the_data_are_opened_each_once(split, shelf, tmp_path) -> None:
+def test_all_runs_on_the_data_are_loaded_each_once(split, shelf, tmp_path) -> None:
     kept = shutil.copytree(shelf, tmp_path / "kept")
     shutil.copytree(shelf / "longer", kept / "again")
     floor = models.create("popularity", split)
@@ -87,7 +87,7 @@ def test_all_runs_on_the_data_are_opened_each_once(split, shelf, tmp_path) -> No
     assert len(find.load_runs(kept, split)[0]) == 3
 
 
-def test_runs_that_are_compared_are_told_by_their_own_options(split, shelf) -> None:
+def test_compared_runs_are_labelled_by_their_options(split, shelf) -> None:
     compared = CompareSystems(find.load_runs(shelf, split)[0], split)
     made = compared.configurations().set_index("system")
     assert sorted(made.index) == ["popularity", "sasrec:epochs=1", "sasrec:epochs=2"]
@@ -103,8 +103,8 @@ def test_the_options_of_a_run_are_those_it_was_made_with(split, shelf) -> None:
     assert find.options_of(floor) == default_options(models.create("popularity", split), split)
 
 
-def test_runs_nobody_named_a_folder_for_lie_in_the_project(monkeypatch, tmp_path) -> None:
-    """Seen from the shell, from notebooks/, and from a folder that holds no project."""
+def test_the_default_folder_of_runs_is_in_the_project(monkeypatch, tmp_path) -> None:
+    """From the root of a project, from notebooks/, and from a folder without a project."""
     checkout = Path(find.__file__).parents[2]
     monkeypatch.chdir(tmp_path)
     assert find.default_folder() == checkout / "data" / "runs"

@@ -1,4 +1,4 @@
-"""Models written to a folder and read back, with a stranger's files in mind."""
+"""Models as folders: written, read back, and refused where files are damaged or untrusted."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_a_cut_off_file_is_no_model(written):
         load(written)
 
 
-def test_what_could_hold_code_and_what_leads_elsewhere_is_refused(written, tmp_path_factory):
+def test_files_that_can_hold_code_and_links_out_of_the_folder_are_refused(written, tmp_path_factory):
     (written / "optimizer.pt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"optimizer\.pt can hold code"):
         load(written)
@@ -55,7 +55,7 @@ def test_what_could_hold_code_and_what_leads_elsewhere_is_refused(written, tmp_p
         load(written)
 
 
-def test_a_header_that_promises_terabytes_is_refused_before_it_is_believed(written):
+def test_a_header_of_terabytes_is_refused_before_allocation(written):
     (written / "model.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
     with pytest.raises(ValueError, match="cannot be read"):
         load(written)
@@ -75,7 +75,7 @@ def test_weights_of_another_size_are_refused(written):
      {"config": {"layers": 1e308}}, {"config": {"dim": "100000000"}},
      {"system": "tiger", "config": {"levels": [2] * 30_000}}],
 )  # fmt: skip
-def test_a_description_that_promises_terabytes_or_hours_is_refused_before_it_is_built(written, change):
+def test_a_configuration_of_terabytes_or_hours_is_refused_before_it_is_built(written, change):
     described = json.loads((written / "config.json").read_text(encoding="utf-8"))
     (written / "config.json").write_text(json.dumps(described | change), encoding="utf-8")
     with pytest.raises(ValueError, match=r"promises [\d,]+ (bytes of weights|of something|layers)"):
@@ -87,7 +87,7 @@ def test_a_description_that_promises_terabytes_or_hours_is_refused_before_it_is_
     [("popularity", {"max_length": 10**5}), ("markov", {"max_length": 10**6, "gaps": 10**6}),
      ("item_knn", {"max_length": 10**5}), ("tiger", {"width": 10**5, "levels": (8, 8)})],
 )  # fmt: skip
-def test_a_setting_that_costs_no_weights_may_be_as_large_as_one_likes(name, chosen, tmp_path):
+def test_a_setting_without_weights_has_no_upper_bound(name, chosen, tmp_path):
     model = models.build(name, 12, chosen)
     save(model, tmp_path, name, 12)
     assert load(tmp_path).config == model.config
@@ -121,13 +121,13 @@ def test_damaged_files_are_read_or_refused_with_a_sentence(written, name, cuts, 
                                   '{"system": "../sasrec", "n_items": 10, "config": {}}',
                                   '{"system": "sasrec", "n_items": "ten", "config": {}}',
                                   '{"system": "sasrec", "n_items": -5, "config": {}}'])  # fmt: skip
-def test_a_description_that_is_none_is_named(written, text):
+def test_an_invalid_configuration_is_an_error(written, text):
     (written / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"config\.json describes no system"):
         load(written)
 
 
-def test_counts_whose_size_comes_from_data_are_taken_as_they_are(tmp_path):
+def test_buffers_whose_size_depends_on_the_data_are_loaded(tmp_path):
     split = leave_one_out(random_log(0))
     model = models.build("markov", split.n_items)
     prepare(model, split)

@@ -1,6 +1,6 @@
-"""Two processes train and evaluate as one does; where one of them stops, both do, and say why.
+"""Training and evaluation by two processes: results equal those of one; an error in one stops both.
 
-Two real processes, connected on loopback, go through the scenes below once; the tests read what each of them saw.
+Two real processes, connected on loopback, run the scenes below once; the tests read the results of each.
 """
 
 import contextlib
@@ -39,9 +39,9 @@ OPTIONS = Options(epochs=3, tokens=64, learning_rate=5e-3, warmup=20, patience=4
 FILES = {"config.json", "model.safetensors", "metrics.json", "ranks.parquet", "provenance.json"}
 PRESSED = ("pressed in a batch", "pressed between")
 LAST = 40
-"""Seconds in which a process that lost the other has to be done, on a machine with other work."""
+"""Seconds after which a process must have noticed that the other has ended, on a busy machine."""
 
-# what each loss is a mean over, and what it takes to draw nothing
+# settings without random numbers, and what each loss is a mean over
 ALIKE = {
     "sasrec": {},  # targets
     "bert4rec": {"last_only": 1.0},  # masks: the last item's, whatever is drawn
@@ -56,7 +56,7 @@ def fresh(name="sasrec", **settings):
 
 @contextlib.contextmanager
 def the_same_draw():
-    """Whole numbers drawn at random are 1, 2, 3, .. in every row."""
+    """`torch.randint` returns 1, 2, 3, .. in every row."""
 
     def counted(low, high, shape, device=None):
         return (low + torch.arange(shape[-1], device=device) % (high - low)).expand(shape)
@@ -74,13 +74,13 @@ class Sometimes(sasrec.SASRec):
         self.rare = nn.Parameter(torch.ones(()))
 
     def loss(self, batch):
-        loss, asked = super().loss(batch), batch.targets > 0
-        share = asked[batch.user == 1].sum() / asked.sum()
+        loss, has_target = super().loss(batch), batch.targets > 0
+        share = has_target[batch.user == 1].sum() / has_target.sum()
         return dataclasses.replace(loss, total=loss.total + share * (self.rare - 3) ** 2) if share else loss
 
 
 class Drawn(nn.Module):
-    """Learns something else, of another size, in every process."""
+    """Prepares a different buffer, of a different size, in every process."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ class Drawn(nn.Module):
         return self.table.repeat(len(batch), 1)
 
 
-# --- scenes: what both processes do, one after the other. Each gives tensors, and what JSON can hold.
+# --- scenes: both processes run them one after the other; each returns tensors and a JSON object
 
 
 def kept(run):
@@ -103,8 +103,8 @@ def kept(run):
     return dict(run.model.state_dict()), {"history": history, "metrics": run.metrics["test"], "cut": run.interrupted}
 
 
-def said(act):
-    """The error of an act, and how long it took to come."""
+def error_of(act):
+    """The error that a call raises, and after how many seconds."""
     began = time.monotonic()
     try:
         act()
@@ -158,7 +158,7 @@ def noisy():
 
 
 def straight(folder):
-    """With dropout; and which seeds were drawn by."""
+    """With dropout; records the seeds."""
     model, seeds = noisy(), []
     loss = model.loss
 
@@ -167,12 +167,12 @@ def straight(folder):
         return loss(batch)
 
     model.loss = noting
-    tensors, told = kept(fit(model, SPLIT, OPTIONS))
-    return tensors, told | {"seeds": sorted(set(seeds))}
+    tensors, info = kept(fit(model, SPLIT, OPTIONS))
+    return tensors, info | {"seeds": sorted(set(seeds))}
 
 
 def killed_and_resumed(folder):
-    """With dropout: the first process fails after the second epoch, both stop, and both go on."""
+    """With dropout: the first process fails after the second epoch, both stop, and both resume."""
     save, out = Checkpoint.save, folder / "resumed"
 
     def dying(self, state, *rest):
@@ -182,16 +182,16 @@ def killed_and_resumed(folder):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Checkpoint, "save", dying)
-        _, error = said(lambda: fit(noisy(), SPLIT, OPTIONS, out))
+        _, error = error_of(lambda: fit(noisy(), SPLIT, OPTIONS, out))
     between = sorted(path.name for path in folder.glob("resumed*"))
-    tensors, told = kept(fit(noisy(), SPLIT, OPTIONS, out, resume=True))
+    tensors, info = kept(fit(noisy(), SPLIT, OPTIONS, out, resume=True))
     again = load_run(out, SPLIT).metrics["test"]
     read = fit(noisy(), SPLIT, OPTIONS, out, resume=True).metrics["test"]
-    return tensors, told | {"error": error, "between": between, "again": again, "read": read}
+    return tensors, info | {"error": error, "between": between, "again": again, "read": read}
 
 
 def pressed(folder, where="pressed in a batch"):
-    """Ctrl-C reaches the second process alone: in the third epoch, or right before it."""
+    """Ctrl-C reaches only the second process: in the third epoch, or right before it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, such as this suite, ignores it
     model, calls, metrics = noisy(), iter(range(10_000)), training.metrics
     loss, due = model.loss, 1 if where == "pressed between" else 2 * steps_of(OPTIONS) + 2
@@ -223,7 +223,7 @@ def failing(change, out=None):
         return change(found) if next(calls) > steps_of(OPTIONS) and processes.index() == 1 else found
 
     model.loss = changed
-    return said(lambda: fit(model, SPLIT, OPTIONS, out))
+    return error_of(lambda: fit(model, SPLIT, OPTIONS, out))
 
 
 def wrong(folder):
@@ -238,7 +238,7 @@ def not_finite(folder):
 
 
 def not_finite_scores(folder):
-    """Only one user's, so only one process meets them."""
+    """The scores of one user only, so of one process only."""
     model = fresh()
     score = model.score
 
@@ -246,7 +246,7 @@ def not_finite_scores(folder):
         return score(batch).masked_fill((batch.user == 1)[:, None], torch.nan)
 
     model.score = spoiled
-    return said(lambda: rank(model, SPLIT))
+    return error_of(lambda: rank(model, SPLIT))
 
 
 def full_disk(folder):
@@ -255,17 +255,17 @@ def full_disk(folder):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Checkpoint, "_write", refused)
-        return said(lambda: fit(fresh(), SPLIT, OPTIONS, folder / "full"))
+        return error_of(lambda: fit(fresh(), SPLIT, OPTIONS, folder / "full"))
 
 
 def taken(folder):
     """The folder is being written by another training."""
     with training._lock(folder / "taken") if processes.index() == 0 else contextlib.nullcontext():
-        return said(lambda: fit(fresh(), SPLIT, OPTIONS, folder / "taken"))
+        return error_of(lambda: fit(fresh(), SPLIT, OPTIONS, folder / "taken"))
 
 
 def unlike(folder):
-    return said(lambda: fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, tokens=64 + processes.index())))
+    return error_of(lambda: fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, tokens=64 + processes.index())))
 
 
 def lost(folder):
@@ -286,15 +286,15 @@ SCENES |= {
 
 
 def act(folder: Path) -> None:
-    """What each of the two processes runs."""
+    """Run by each of the two processes."""
     processes.start()
     for name, scene in SCENES.items():
         began = time.monotonic()
-        tensors, told = scene(folder)
+        tensors, info = scene(folder)
         stem = f"{name} {processes.index()}"
         save_file({key: tensor.detach().contiguous().clone() for key, tensor in tensors.items()}, folder / f"{stem}.sf")
-        told["took"] = time.monotonic() - began
-        (folder / f"{stem}.json").write_text(json.dumps(told), encoding="utf-8")
+        info["took"] = time.monotonic() - began
+        (folder / f"{stem}.json").write_text(json.dumps(info), encoding="utf-8")
 
 
 # --- the tests
@@ -325,7 +325,7 @@ def stage(tmp_path_factory):
 
 @pytest.fixture
 def seen(stage):
-    """What the first and the second process got from a scene: tensors, and the rest."""
+    """The results of a scene, of the first and the second process: tensors and JSON."""
 
     def read(name):
         return [(load_file(stage / f"{name} {index}.sf"), json.loads((stage / f"{name} {index}.json").read_text()))
@@ -344,8 +344,8 @@ def assert_alike(found, expected):
     Not so the biases of attention's keys: a softmax does not see them, so their gradient is nothing but rounding, which
     Adam makes as large as any other.
     """
-    (weights, told), (expected_weights, expected_told) = found, expected
-    for row, other in zip(told["history"], expected_told["history"], strict=True):
+    (weights, info), (expected_weights, expected_info) = found, expected
+    for row, other in zip(info["history"], expected_info["history"], strict=True):
         assert row["steps"] == other["steps"] and row["loss"] == pytest.approx(other["loss"], rel=1e-6)
     assert weights.keys() == expected_weights.keys()
     for name, weight in weights.items():
@@ -357,14 +357,14 @@ def assert_alike(found, expected):
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_two_processes_train_as_one_with_the_same_batches_does(name, seen):
+def test_two_processes_train_like_one(name, seen):
     first, second = seen(f"alike {name}")
     assert same_bits(first[0], second[0]) and first[1]["history"] == second[1]["history"]
     assert first[1]["metrics"] == second[1]["metrics"]
     assert_alike(first, alike(name))
 
 
-def test_a_process_without_rows_waits_for_nobody_and_changes_nothing(seen):
+def test_a_process_without_rows_changes_nothing(seen):
     first, second = seen("one_row")
     assert same_bits(first[0], second[0])
     assert_alike(first, one_row())
@@ -372,27 +372,27 @@ def test_a_process_without_rows_waits_for_nobody_and_changes_nothing(seen):
     assert 0 in rows and max(rows) > 0
 
 
-def test_a_parameter_without_a_gradient_in_a_process_is_trained_as_in_one(seen):
+def test_a_parameter_without_a_gradient_in_one_process_is_trained(seen):
     first, second = seen("sometimes")
     assert same_bits(first[0], second[0])
     assert first[0]["rare"] != 1.0
     assert_alike(first, sometimes_alone())
 
 
-def test_all_begin_with_what_the_first_has_learnt(seen):
+def test_all_processes_start_from_the_buffers_of_the_first(seen):
     first, second = seen("prepared")
     expected = torch.rand(SPLIT.n_items + 1, generator=torch.Generator().manual_seed(0))
     assert torch.equal(first[0]["table"], expected) and torch.equal(second[0]["table"], expected)
 
 
 @pytest.mark.parametrize("name", ["sasrec", "tiger"])
-def test_an_evaluation_by_two_is_that_by_one_bit_for_bit(name, seen):
+def test_an_evaluation_by_two_processes_is_bit_identical(name, seen):
     expected, _ = ranked(name)
     for found, _ in seen(f"ranked {name}"):
         assert same_bits(found, expected)
 
 
-def test_two_processes_draw_for_themselves_and_the_same_every_time(seen):
+def test_random_numbers_differ_between_processes_and_are_reproducible(seen):
     straight, resumed = seen("straight"), seen("killed_and_resumed")
     assert same_bits(straight[0][0], straight[1][0])
     assert same_bits(straight[0][0], resumed[0][0]) and same_bits(straight[0][0], resumed[1][0])
@@ -401,21 +401,21 @@ def test_two_processes_draw_for_themselves_and_the_same_every_time(seen):
         assert straight[index][1]["seeds"] == [7 * 1_000_003 + epoch + 7_919 * index for epoch in range(3)]
 
 
-def test_killed_they_go_on_from_one_checkpoint_to_one_folder(seen, stage):
-    first, second = (told for _, told in seen("killed_and_resumed"))
+def test_a_killed_training_resumes_from_one_checkpoint(seen, stage):
+    first, second = (info for _, info in seen("killed_and_resumed"))
     assert first["error"]["kind"] == "LookupError" and second["error"]["kind"] == "ConnectionAbortedError"
-    assert "Process 0 of 2 (the first is 0) stopped them all. LookupError: killed" in second["error"]["text"]
+    assert "Process 0 of 2 (the first is 0) failed. LookupError: killed" in second["error"]["text"]
     assert first["between"] == ["resumed.partial"]
     assert {path.name for path in (stage / "resumed").iterdir()} == FILES
     assert not list(stage.glob("resumed.*"))
-    for told in (first, second):
-        assert told["metrics"] == told["again"] == told["read"]
+    for info in (first, second):
+        assert info["metrics"] == info["again"] == info["read"]
     origin = json.loads((stage / "resumed" / "provenance.json").read_text())
     assert origin["processes"] == 2
 
 
 @pytest.mark.parametrize("where", PRESSED)
-def test_ctrl_c_in_one_stops_both_with_the_best_epoch(where, seen, stage):
+def test_ctrl_c_in_one_process_stops_both_with_the_best_epoch(where, seen, stage):
     first, second = seen(where)
     assert first[1]["cut"] and second[1]["cut"] and same_bits(first[0], second[0])
     assert len(first[1]["history"]) == 2
@@ -423,14 +423,14 @@ def test_ctrl_c_in_one_stops_both_with_the_best_epoch(where, seen, stage):
     assert (stage / "stdout 0").read_text().count("Stopped in epoch 3: the best epoch so far") == len(PRESSED)
 
 
-def test_an_error_in_one_stops_both_at_that_step(seen):
+def test_an_error_in_one_process_stops_both(seen):
     (_, first), (_, second) = seen("wrong")
     assert second["kind"] == "ValueError" and second["text"] == "the second process cannot go on"
     assert first["kind"] == "ConnectionAbortedError"
-    assert first["text"].endswith("Process 1 of 2 (the first is 0) stopped them all. ValueError: " + second["text"])
+    assert first["text"].endswith("Process 1 of 2 (the first is 0) failed. ValueError: " + second["text"])
 
 
-def test_a_loss_that_is_not_finite_in_one_stops_both_with_the_same_sentence(seen, stage):
+def test_a_loss_that_is_not_finite_in_one_process_stops_both_with_one_message(seen, stage):
     (_, first), (_, second) = seen("not_finite")
     assert first["kind"] == second["kind"] == "FloatingPointError" and first["text"] == second["text"]
     assert "not finite (nan) in epoch 2" in first["text"] and first["text"].endswith("of epoch 1 is kept.")
@@ -445,26 +445,26 @@ def test_a_loss_that_is_not_finite_in_one_stops_both_with_the_same_sentence(seen
         ("taken", "BlockingIOError", "Another training is writing"),
     ],
 )
-def test_what_stops_one_process_is_told_to_the_other(scene, kind, text, seen):
-    found = sorted((told for _, told in seen(scene)), key=lambda told: told["kind"] == "ConnectionAbortedError")
-    assert [told["kind"] for told in found] == [kind, "ConnectionAbortedError"]
-    assert all(text in told["text"] for told in found)
+def test_the_error_of_one_process_reaches_the_other(scene, kind, text, seen):
+    found = sorted((info for _, info in seen(scene)), key=lambda info: info["kind"] == "ConnectionAbortedError")
+    assert [info["kind"] for info in found] == [kind, "ConnectionAbortedError"]
+    assert all(text in info["text"] for info in found)
 
 
-def test_processes_with_other_settings_do_not_train(seen):
-    for _, told in seen("unlike"):
-        assert told["kind"] == "ValueError" and "different data or settings" in told["text"]
+def test_processes_with_different_settings_raise(seen):
+    for _, info in seen("unlike"):
+        assert info["kind"] == "ValueError" and "different data or settings" in info["text"]
 
 
-def test_only_the_first_process_talks(stage):
+def test_only_the_first_process_prints(stage):
     assert "epoch 1/3: loss" in (stage / "stdout 0").read_text()
     assert (stage / "stdout 1").read_text() == ""
 
 
-def test_when_one_is_killed_the_other_says_so_and_one_can_go_on_alone(stage):
-    told = json.loads((stage / "lost 0.json").read_text())
-    assert told["kind"] == "ConnectionAbortedError" and told["seconds"] < LAST
-    assert "Process 0 of 2 (the first is 0) lost the others: one of them has ended" in told["text"]
+def test_a_killed_process_ends_the_other_and_one_process_can_resume(stage):
+    info = json.loads((stage / "lost 0.json").read_text())
+    assert info["kind"] == "ConnectionAbortedError" and info["seconds"] < LAST
+    assert "Process 0 of 2 (the first is 0) lost the connection to the others. One of them has ended" in info["text"]
     assert not (stage / "lost").exists() and not (stage / "lost.lock").exists()
     straight = fit(fresh(), SPLIT, OPTIONS)
     assert_alike(kept(fit(fresh(), SPLIT, OPTIONS, stage / "lost", resume=True)), kept(straight))
@@ -494,7 +494,7 @@ def test_torchrun_of_another_command_is_refused(monkeypatch, capsys):
     assert "torchrun is for `fit`; `leaderboard` would do its work once in every process" in capsys.readouterr().err
 
 
-# a batch dealt out to several processes, seen from one
+# shards of a batch, in one process
 
 EXACT = {
     "bert4rec": {"last_only": 1.0},
@@ -513,17 +513,17 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", [name for name in models.names() if hasattr(models.system(name), "loss")])
-def test_the_loss_of_a_batch_is_that_of_its_shares_weighed_by_what_they_are_means_of(name):
+def test_the_loss_of_a_batch_is_the_weighted_mean_over_its_shards(name):
     if name not in EXACT:
-        pytest.skip("no settings are known here under which this system draws nothing")
+        pytest.skip("no settings without random numbers are known for this system")
     model = fresh(name, **EXACT[name])
     training.prepare(model, SPLIT)
 
-    def of(share):
-        batch = next(SPLIT.train.training_batches(8, 200, 0, share))
+    def of(shard):
+        batch = next(SPLIT.train.training_batches(8, 200, 0, shard))
         loss = model.loss(batch)
         return loss.total.item(), int((batch.targets > 0).sum()) if loss.count is None else loss.count
 
-    (whole, count), shares = of((0, 1)), [of((index, 3)) for index in range(3)]
-    assert sum(own for _, own in shares) == count
-    assert sum(total * own for total, own in shares) / count == pytest.approx(whole, rel=1e-5)
+    (whole, count), shards = of((0, 1)), [of((index, 3)) for index in range(3)]
+    assert sum(part for _, part in shards) == count
+    assert sum(total * part for total, part in shards) / count == pytest.approx(whole, rel=1e-5)

@@ -201,7 +201,7 @@ def test_what_is_opened_is_selected_and_what_is_selected_is_a_group(runs, split,
     ranks = runs["personal_frequency"].ranks.frame
     assert selection.now.users.tolist() == sorted(ranks.loc[ranks["rank"] <= 10, "user"])
     opened(found, "sasrec", "ndcg@10")
-    opened_group(found, "repeat or new", "met before")
+    opened_group(found, "repeat or new", "seen before")
     assert set(selection.now.users) == set(ranks.loc[ranks["seen"], "user"])
     press(found, "user:0")
     assert selection.now.users.tolist() == [found.users(*found.cell, found.group)["user"].iat[0]]

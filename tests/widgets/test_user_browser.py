@@ -61,7 +61,7 @@ def test_a_user_is_typed_in_edited_and_taken_back(run, split, user, live):
 def test_what_cannot_be_read_is_told_and_changes_nothing(run, split, user, live):
     editor = widgets.HistoryEditor(run, split, user=user)
     before = editor.history
-    for typed, told in (("<img src=x onerror=alert(2)> !", "line 1"), ("", "nothing is typed in"), ("Thing", "any of")):
+    for typed, told in (("<img src=x onerror=alert(2)> !", "line 1"), ("", "the text is empty"), ("Thing", "any of")):
         editor.typed.text.value = typed
         editor.typed.button.click()
         assert told in editor.status.view.value.lower()

@@ -155,7 +155,7 @@ def test_a_list_of_no_length_is_refused(run, tigers, split, live):
     ]  # fmt: skip
     for make in makes:
         for wrong in (0, -1, 2.5):
-            with pytest.raises(ValueError, match=rf"^k counts from 1 \(got {wrong}\)$"):
+            with pytest.raises(ValueError, match=rf"^k must be a whole number of at least 1 \(got {wrong}\)$"):
                 make(wrong)
 
 

@@ -1,1 +1,1 @@
-"""Counting: no loss, no gradient. The floors that every table shows. Notebook: 00."""
+"""Baselines that count, without a loss: the lower bounds that other systems are compared with. Notebook: 00."""

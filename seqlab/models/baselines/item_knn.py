@@ -1,8 +1,8 @@
-"""Item k-NN: items are alike when the same people met them; a history is shown what is most like it.
+"""Item k-NN: items are similar when the same users have both; recommended is what is most similar to the history.
 
 Paper: Sarwar et al., "Item-based Collaborative Filtering Recommendation Algorithms", WWW 2001; Deshpande & Karypis,
-"Item-based Top-N Recommendation Algorithms", TOIS 2004. The order of events plays no part, so what a sequential
-system gains over this is what order is worth.
+"Item-based Top-N Recommendation Algorithms", TOIS 2004. The order of events is ignored, so the gain of a
+sequential system over this one is the value of the order.
 
 Confirmed: nothing was read in code.
 Reconstructed: cosine over user sets with a shrink term in the denominator, the nearest neighbours of each item kept,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 SIMILARITIES_AT_ONCE = 1 << 24
-"""Entries of the item-item matrix held at a time (64 MB in float32)."""
+"""Entries of the item-item matrix that are computed at a time (64 MB in float32)."""
 
 CARD = Card(
     claim="A floor.",
@@ -48,11 +48,11 @@ class Config(Settings):
 
     max_length: Count | None = None  # the whole history is summed over
     neighbours: Count = 100  # kept per item
-    shrink: NonNegativeFloat = 10.0  # users added to the denominator: mistrusts similarities that rest on few
+    shrink: NonNegativeFloat = 10.0  # users added to the denominator: lowers similarities that are based on few users
 
 
 class ItemKNN(nn.Module):
-    """`score(i) = sum over the history of sim(item, i)`, with `sim = both / (sqrt(one * other) + shrink)` in users."""
+    """`score(i) = sum over the history of sim(item, i)`, with `sim = both / (sqrt(n_item * n_i) + shrink)` users."""
 
     near: Tensor
     similarity: Tensor
@@ -69,16 +69,16 @@ class ItemKNN(nn.Module):
 
         items, users = split.train.items.cpu().numpy(), split.train.users.cpu().numpy()
         shape = split.n_users + 1, split.n_items + 1
-        met = sparse.coo_array((np.ones(len(items), np.float32), (users, items)), shape).tocsr()
-        met.data[:] = 1.0  # who, not how often
-        of_item = met.T.tocsr()
-        size = np.sqrt(np.diff(of_item.indptr).astype(np.float64))
+        seen = sparse.coo_array((np.ones(len(items), np.float32), (users, items)), shape).tocsr()
+        seen.data[:] = 1.0  # repeats do not count
+        item_users = seen.T.tocsr()
+        norm = np.sqrt(np.diff(item_users.indptr).astype(np.float64))
         rows = max(1, SIMILARITIES_AT_ONCE // shape[1])
         for first in range(0, shape[1], rows):
-            both = (of_item[first : first + rows] @ met).toarray()  # (rows, N + 1)
-            alike = both / np.maximum(size[first : first + rows, None] * size + self.config.shrink, 1e-12)
-            alike[np.arange(len(alike)), first + np.arange(len(alike))] = 0  # nothing is its own neighbour
-            best, near = torch.from_numpy(alike.astype(np.float32)).topk(self.near.shape[1], dim=1)
+            both = (item_users[first : first + rows] @ seen).toarray()  # (rows, N + 1)
+            cosine = both / np.maximum(norm[first : first + rows, None] * norm + self.config.shrink, 1e-12)
+            cosine[np.arange(len(cosine)), first + np.arange(len(cosine))] = 0  # an item is not its own neighbour
+            best, near = torch.from_numpy(cosine.astype(np.float32)).topk(self.near.shape[1], dim=1)
             self.near[first : first + rows] = near.masked_fill(best == 0, 0).to(self.near.device)
             self.similarity[first : first + rows] = best.to(self.near.device)
 

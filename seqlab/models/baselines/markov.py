@@ -1,12 +1,12 @@
-"""Markov: what followed the last items in other histories, counted, the nearest followers counting most.
+"""Markov: counts of the items that followed the last items in other histories, closer ones with a larger weight.
 
 Paper: the chain behind FPMC (Rendle et al., WWW 2010) without its factors, and with gaps as in the sequential rules
 of Ludewig & Jannach, "Evaluation of Session-based Recommendation Algorithms", UMUAI 2018. The idea: a transition
-seen once at gap 1 says more than one at gap 5, and the last event more than those before. Any network below this
-table has a bug.
+at gap 1 is stronger evidence than one at gap 5, and the last event is stronger than those before. A network with lower
+metrics than this table has a bug.
 
 Confirmed: nothing was read in code.
-Reconstructed: weight 1 / gap, rows made to sum to 1, a discount over the history; gaps and discount are those of the
+Reconstructed: weight 1 / gap, rows normalised to sum 1, a discount over the history; gaps and discount are those of the
 best count model in our calibration.
 Held against: HR@10 .2036, NDCG@10 .1124 on ml-100k without items of fewer than 5 ratings (our own calibration, gaps
 1-10, last 10 items, discount .8): leave-one-out, full ranking, seen items filtered.
@@ -72,7 +72,7 @@ class Markov(nn.Module):
         for gap in range(1, self.config.gaps + 1):
             same = users[gap:] == users[:-gap]
             pairs = items[:-gap][same], items[gap:][same]
-            # whole counts first: their sum is the same in whatever order they come
+            # sum integer counts first: that sum does not depend on their order
             total += sparse.coo_array((np.ones(len(pairs[0])), pairs), total.shape).tocsr() / gap
         rows = np.diff(total.indptr)
         share = total.data / np.repeat(np.maximum(total.sum(axis=1), 1e-12), rows)
@@ -85,9 +85,9 @@ class Markov(nn.Module):
         n_columns = len(self.crow) - 1
         scores = torch.zeros(len(batch) * n_columns, device=self.value.device)
         base = torch.arange(len(batch), device=scores.device) * n_columns
-        for age in range(batch.items.shape[1]):  # within one age no cell is met twice, so sums keep their order
+        for age in range(batch.items.shape[1]):  # within one age every cell occurs once, so the order of sums is fixed
             at = batch.lengths - 1 - age
-            item = batch.items.gather(1, at.clamp(min=0)[:, None])[:, 0] * (at >= 0)  # (B,), 0 = history is over
+            item = batch.items.gather(1, at.clamp(min=0)[:, None])[:, 0] * (at >= 0)  # (B,), 0 = before the history
             degree = self.crow[item + 1] - self.crow[item]
             row = torch.repeat_interleave(torch.arange(len(batch), device=scores.device), degree)  # (E,)
             before = degree.cumsum(0) - degree

@@ -1,12 +1,12 @@
-"""Personal frequency: everybody is shown what they themselves met most often.
+"""Personal frequency: recommended are the most frequent items of the user's history.
 
 Paper: the "personal top" baseline of next-basket studies: Hu et al., "Modeling Personalized Item Frequency
 Information for Next-basket Recommendation", SIGIR 2020; Ariannezhad et al., "A Next Basket Recommendation Reality
-Check", TOIS 2023. Where people buy again it is hard to beat; where the seen items are filtered it is popularity.
+Check", TOIS 2023. Where users repeat items it is hard to beat; where seen items are filtered it equals popularity.
 
 Confirmed: nothing was read in code.
-Reconstructed: the count, with an optional discount per event; ties and items never met fall to popularity.
-Held against: no published next-item number; it is the floor for logs with repeats.
+Reconstructed: the count, with an optional discount per event; ties and unseen items are ranked by popularity.
+Held against: no published next-item number; it is the baseline for logs with repeats.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Config(Settings):
     """Settings."""
 
     max_length: Count | None = None  # the whole history is counted
-    discount: NonNegativeFloat = 1.0  # weight of an event against that of the one after it; 1 counts all alike
+    discount: NonNegativeFloat = 1.0  # weight of an event relative to the one after it; 1: all events count equally
 
 
 class PersonalFrequency(nn.Module):
-    """The score of an item is how often this user met it, plus a share of popularity that only breaks ties."""
+    """The score of an item is its count in the history, plus a share of popularity that only breaks ties."""
 
     popularity: Tensor
 
@@ -55,15 +55,15 @@ class PersonalFrequency(nn.Module):
 
     def prepare(self, split: Split) -> None:
         counts = split.train.item_counts(split.n_items)
-        # below 1, the least difference of two counts; discounted, what weighs under a millionth is forgotten
-        below = 1.0 if self.config.discount == 1 else 1e-6
-        self.popularity.copy_(below * counts / (counts.max() + 1))
+        # below 1, the smallest difference of two counts; with a discount, weights below 1e-6 may be outweighed
+        most = 1.0 if self.config.discount == 1 else 1e-6
+        self.popularity.copy_(most * counts / (counts.max() + 1))
 
     def score(self, batch: Batch) -> Tensor:
         age = batch.lengths[:, None] - 1 - torch.arange(batch.items.shape[1], device=batch.items.device)  # (B, T)
         weights = self.config.discount ** age.clamp(min=0).float() * (batch.items > 0)
-        met = torch.zeros(len(batch), len(self.popularity), device=age.device)
-        return met.scatter_add_(1, batch.items, weights) + self.popularity  # (B, N + 1)
+        counts = torch.zeros(len(batch), len(self.popularity), device=age.device)
+        return counts.scatter_add_(1, batch.items, weights) + self.popularity  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

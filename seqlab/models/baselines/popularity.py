@@ -1,7 +1,7 @@
-"""Popularity: everybody is shown what is met most often in training.
+"""Popularity: recommended are the most frequent items of the training part, the same for every user.
 
-Paper: none; the floor under every other system. It asks nothing of the user, so whatever it reaches is what the
-shape of the catalogue alone is worth.
+Paper: none; the baseline of every other system. It does not read the history, so its metrics come from
+the skew of the catalogue only.
 
 Confirmed: nothing to confirm.
 Reconstructed: nothing.
@@ -35,9 +35,9 @@ TINY = {}
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """Nothing to set."""
+    """No settings that change a score."""
 
-    max_length: Count | None = 1  # no event is read; one keeps the batches small
+    max_length: Count | None = 1  # no event is read; 1 keeps the batches small
 
 
 class Popularity(nn.Module):

@@ -1,12 +1,12 @@
-"""Swing: item k-NN on the Swing graph, where two items are alike if pairs of otherwise unlike people met both.
+"""Swing: item k-NN on the Swing graph: two items are similar if pairs of otherwise dissimilar users have both.
 
 Paper: Yang et al., "Large Scale Product Graph Construction for Recommendation in E-commerce", 2020 (arXiv 2010.05525).
-ManCAR reads this graph; what it gains over the graph alone is what its reasoning is worth.
+ManCAR reads this graph; its gain over the graph is the value of its reasoning.
 
-Confirmed: the weights are those of ManCAR's paper (see seqlab.items.swing_graph), built from training histories alone.
-Changed on purpose: no user is sampled, so the graph is exact, unless `users` says how many of an item to read.
+Confirmed: the weights are those of ManCAR's paper (see seqlab.items.swing_graph), built from training histories only.
+Changed on purpose: no user is sampled, so the graph is exact, unless `users` limits the users per item.
 Reconstructed: the score, a plain sum over the history, as in item_knn.
-Held against: no published number of our protocol was seen; a floor beside item_knn.
+Held against: no published number of our protocol was seen; a baseline beside item_knn.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 WEIGHTS_AT_ONCE = 1 << 24
-"""Weights of neighbours gathered at a time (64 MB in float32)."""
+"""Weights of neighbours that are gathered at a time (64 MB in float32)."""
 
 CARD = Card(
-    claim="The graph of mancar alone, a floor.",
+    claim="The graph of mancar without a network, a floor.",
     title="Large Scale Product Graph Construction for Recommendation in E-commerce",
     authors="Yang et al.",
     year=2020,
@@ -48,10 +48,10 @@ class Config(Settings):
 
     max_length: Count | None = None  # most recent items summed over; None: the whole history
     neighbours: Count = 100  # kept per item; paper 100
-    active: float = 5.0  # mistrusts users who met few items less; paper 5
-    common: float = 1.0  # added to what two users share; paper 1
-    power: float = 0.3  # how little an active user counts; paper .3
-    users: Count | None = None  # of an item that are read at most, drawn at random; paper 10 of each pair of items
+    active: float = 5.0  # in the weight of a user, (number of items + active) ** -power; paper 5
+    common: float = 1.0  # added to the number of items that two users share; paper 1
+    power: float = 0.3  # see `active`; paper .3
+    users: Count | None = None  # read per item at most, sampled at random; paper 10 of each pair of items
 
 
 class Swing(nn.Module):

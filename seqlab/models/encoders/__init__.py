@@ -1,1 +1,1 @@
-"""Histories of item ids, encoded into one state that scores the catalogue. Control: SASRec. Notebook: 03."""
+"""Encoders of item-id histories into one state that scores the catalogue. Control: SASRec. Notebook: 03."""

@@ -1,17 +1,17 @@
-"""BERT4Rec: a Transformer that looks both ways recovers masked items; the next item is a mask at the end.
+"""BERT4Rec: a bidirectional Transformer predicts masked items; the next item is a mask at the end.
 
 Paper: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from Transformer",
-CIKM 2019. Hiding items at random makes many queries out of one history, and lets every answer read both sides.
+CIKM 2019. Random masks make many queries of one history, and every prediction attends to both sides.
 
 Confirmed against the authors' code and its replications (Petrov & Macdonald, RecSys 2022): item plus learned
 position, GELU blocks four times as wide, the head LN(GELU(W h + b)) against the tied table with a bias per item,
 every item masked with probability `mask`, and histories of which only the last item is masked; [MASK] is never scored.
 Changed on purpose: pre-norm blocks and a norm before the head; histories right-padded; a new crop and a new mask every
-epoch instead of ten masked copies made beforehand and sliding windows; the share of rows with only the last item
-masked is drawn per row.
+epoch instead of ten masked copies made beforehand and sliding windows; whether only the last item of a row is
+masked is sampled per row.
 Reconstructed: the LayerNorm after the embeddings.
 Held against: Petrov & Macdonald, and RecTools, on ml-1m (`CARD`): full ranking, seen items filtered. Most published
-failures are training stopped up to 30 times too soon: be patient.
+failures are trainings that stopped up to 30 times too early.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CARD = Card(
     measured=(Measurement(), Measurement(("amazon-beauty", "amazon2018-games", "ml-1m"), against=("sasrec",))),
     published=(
         Published("amazon-beauty", {"recall@10": 0.0347, "ndcg@10": 0.017}, seen_filter=False,
-                  source="as TIGER's paper has it", differs="Masked training, soon stopped."),
+                  source="as TIGER's paper has it", differs="Masked training, stopped early."),
         Published("ml-1m", {"recall@10": 0.2821, "ndcg@10": 0.1516}, seen_filter=True,
                   source="Petrov & Macdonald 2022, length 100",
                   differs="Up to 30 times the training of earlier papers."),
@@ -67,13 +67,13 @@ class Config(Settings):
 
 
 class BERT4Rec(nn.Module):
-    """`z_t` = head(Transformer(items, some hidden)); the score of item i is `z_t . E_i + b_i`."""
+    """`z_t` = head(Transformer(items, some masked)); the score of item i is `z_t . E_i + b_i`."""
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config, self.n_items = config, n_items
         self.items = nn.Embedding(n_items + 2, config.dim, padding_idx=0)  # the last row is [MASK]
-        self.positions = nn.Embedding(config.max_length + 1, config.dim)  # one more: the mask behind the last item
+        self.positions = nn.Embedding(config.max_length + 1, config.dim)  # one more: the mask after the last item
         self.before = nn.LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
@@ -85,7 +85,7 @@ class BERT4Rec(nn.Module):
         initialization.normal(self.items, self.positions)
 
     def encode(self, batch: Batch) -> Tensor:
-        """The state at every event, which has seen those on both sides: (B, T, D). Item N + 1 is [MASK]."""
+        """The state at every event, with attention to both sides: (B, T, D). Item N + 1 is [MASK]."""
         positions = torch.arange(batch.items.shape[1], device=batch.items.device)
         x = self.dropout(self.before(self.items(batch.items) + self.positions(positions)))  # (B, T, D)
         for block in self.blocks:
@@ -93,31 +93,31 @@ class BERT4Rec(nn.Module):
         return self.after(x)
 
     def layout(self, batch: Batch) -> Layout:
-        """What the tokens are that `score` reads: the events, and right behind the last a mask, which answers."""
+        """The tokens that `score` reads: the events, and after the last one a mask, whose state is read out."""
         found = Layout.of_events(F.pad(batch.items, (0, 1)))  # (B, T + 1)
         mask = torch.arange(len(found), device=batch.items.device) == batch.lengths[:, None]
         return replace(found, kind=found.kind.masked_fill(mask, KINDS.index("query")), readout=mask)
 
     def loss(self, batch: Batch) -> Loss:
-        whole = extend(batch, batch.last(batch.targets))  # no event is lost
-        hidden_items = self._choose(whole)  # (B, T + 1)
-        masked = replace(whole, items=whole.items.masked_fill(hidden_items, self.n_items + 1))
-        z = self.head(self.encode(masked)[hidden_items])  # (M, D)
-        # the bias as one more coordinate: any loss over a table can carry it
+        whole = append_event(batch, batch.last(batch.targets))
+        mask = self._sample_mask(whole)  # (B, T + 1)
+        masked = replace(whole, items=whole.items.masked_fill(mask, self.n_items + 1))
+        z = self.head(self.encode(masked)[mask])  # (M, D)
+        # the bias is one more dimension, so that a loss over an embedding table includes it
         table = torch.cat([self.items.weight[: self.n_items + 1], self.bias[:, None]], 1)
-        return Loss(losses.softmax(F.pad(z, (0, 1), value=1.0), table, whole.items[hidden_items]), count=len(z))
+        return Loss(losses.softmax(F.pad(z, (0, 1), value=1.0), table, whole.items[mask]), count=len(z))
 
-    def _choose(self, batch: Batch) -> Tensor:
-        """Which items to mask: each with its probability, one per row at least; or the last one alone."""
+    def _sample_mask(self, batch: Batch) -> Tensor:
+        """Which items to mask (B, T): each with its probability, at least one per row; or only the last one."""
         shape, device = batch.items.shape, batch.items.device
-        draw = torch.rand(shape, device=device).masked_fill(batch.items == 0, 2.0)
-        some = (draw < self.config.mask) | (draw == draw.amin(1, keepdim=True))
+        uniform = torch.rand(shape, device=device).masked_fill(batch.items == 0, 2.0)
+        some = (uniform < self.config.mask) | (uniform == uniform.amin(1, keepdim=True))
         last = torch.arange(shape[1], device=device) == batch.lengths[:, None] - 1
-        alone = torch.rand(shape[0], 1, device=device) < self.config.last_only
-        return torch.where(alone, last, some)
+        last_only = torch.rand(shape[0], 1, device=device) < self.config.last_only
+        return torch.where(last_only, last, some)
 
     def score(self, batch: Batch) -> Tensor:
-        with_mask = extend(batch, torch.full_like(batch.user, self.n_items + 1))
+        with_mask = append_event(batch, torch.full_like(batch.user, self.n_items + 1))
         z = self.head(with_mask.last(self.encode(with_mask)))  # (B, D)
         return z @ self.items.weight[: self.n_items + 1].T + self.bias  # (B, N + 1)
 
@@ -125,8 +125,8 @@ class BERT4Rec(nn.Module):
         return top(self.score(batch), k)
 
 
-def extend(batch: Batch, item: Tensor) -> Batch:
-    """The batch with one more event, `item` (B,), right after the last of each history; its time is unknown."""
+def append_event(batch: Batch, item: Tensor) -> Batch:
+    """The batch with one more event, `item` (B,), after the last of each history; its time is NaN."""
     items = F.pad(batch.items, (0, 1)).scatter(1, batch.lengths[:, None], item[:, None])  # (B, T + 1)
     times = F.pad(batch.times, (0, 1)).scatter(1, batch.lengths[:, None], torch.nan)
     return Batch(items, times, batch.lengths + 1, batch.user)

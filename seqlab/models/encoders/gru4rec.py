@@ -1,11 +1,11 @@
 """GRU4Rec: a gated recurrent network reads the history; its state at every event predicts the next item.
 
 Paper: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016; losses and sampling
-from Hidasi & Karatzoglou, "Recurrent Neural Networks with Top-k Gains", CIKM 2018. Gates decide, event by event, how
-much of the memory is overwritten.
+from Hidasi & Karatzoglou, "Recurrent Neural Networks with Top-k Gains", CIKM 2018. At every event, gates
+control how much of the state is overwritten.
 
 Confirmed against the authors' PyTorch code: the table shared by input and output ("constrained embedding"), dropout
-on the embedding and on the hidden state, cross-entropy and BPR-max with ELU as the two losses worth using.
+on the embedding and on the hidden state, cross-entropy and BPR-max with ELU as the two recommended losses.
 Changed on purpose: whole histories in a batch, with gradients through time, instead of session-parallel steps;
 cross-entropy over the whole catalogue instead of in-batch plus popularity-sampled negatives; Adam for Adagrad;
 the embedding enters multiplied by sqrt(D); no item bias; PyTorch's cell, which resets after the product, not before.
@@ -42,7 +42,7 @@ CARD = Card(
     measured=(Measurement(), Measurement(("amazon-beauty", "amazon2018-games", "ml-1m"), against=("sasrec",))),
     published=(
         Published("amazon-beauty", {"recall@10": 0.0283, "ndcg@10": 0.0137}, seen_filter=False,
-                  source="as TIGER's paper has it", differs="Its loss is not said."),
+                  source="as TIGER's paper has it", differs="Its loss is not stated."),
         Published("ml-1m", {"recall@10": 0.2811, "ndcg@10": 0.1648}, seen_filter=True,
                   source="full cross-entropy, Klenitskiy & Vasilev 2023", differs="Its settings."),
     ),
@@ -61,15 +61,16 @@ class Config(Settings):
     loss: Literal[losses.Name, "bpr_max"] = "softmax"  # sampled softmax or bpr_max
     negatives: Count = 2048  # drawn by the sampling losses, shared by the batch; 2048
     calibration: Share = 0.75  # gbce's t
-    elu: float = 0.5  # bpr_max: how far below 0 a score may count; .5
+    elu: float = 0.5  # bpr_max: alpha of the ELU, the lower bound of a score is -elu; .5
     score_penalty: float = 1.0  # bpr_max: weight of the negatives' squared scores; 1.95
 
 
 class Recurrence(nn.Module):
-    """One GRU layer; fused, unless somebody watches: then step by step, with `gates` and `hidden` tapped.
+    """One GRU layer: the fused kernel, or, while `gates` is watched or patched, an unfused loop with taps.
 
-    gates (B, T, 2, D): 0 is the reset gate (share of the memory the candidate sees), 1 the update gate (share of the
-    memory that the candidate replaces). A patch of the gates is obeyed in a second run whose gates are all given.
+    gates (B, T, 2, D): 0 is the reset gate (the share of the previous state that the candidate reads), 1 the update
+    gate (the share of the previous state that the candidate replaces). A patch of the gates takes effect in a second
+    pass, in which all gates are given.
     """
 
     def __init__(self, dim: int) -> None:
@@ -87,20 +88,21 @@ class Recurrence(nn.Module):
         return self.hidden(states)
 
     def _unfused(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The states (B, T, D) and gates (B, T, 2, D). given: gates to use instead of the computed ones."""
         cell = self.cell
         from_input = F.linear(x, cell.weight_ih_l0, cell.bias_ih_l0).unflatten(-1, (3, -1))  # (B, T, 3, D)
-        memory = torch.zeros_like(x[:, 0])
+        state = torch.zeros_like(x[:, 0])
         states, all_gates = [], []
         for step in range(x.shape[1]):
-            from_memory = F.linear(memory, cell.weight_hh_l0, cell.bias_hh_l0).unflatten(-1, (3, -1))  # (B, 3, D)
+            from_state = F.linear(state, cell.weight_hh_l0, cell.bias_hh_l0).unflatten(-1, (3, -1))  # (B, 3, D)
             if given is None:
-                reset, keep = torch.sigmoid(from_input[:, step, :2] + from_memory[:, :2]).unbind(1)
+                reset, keep = torch.sigmoid(from_input[:, step, :2] + from_state[:, :2]).unbind(1)
                 update = 1 - keep
             else:
                 reset, update = given[:, step].unbind(1)
-            candidate = torch.tanh(from_input[:, step, 2] + reset * from_memory[:, 2])
-            memory = (1 - update) * memory + update * candidate  # (B, D)
-            states.append(memory)
+            candidate = torch.tanh(from_input[:, step, 2] + reset * from_state[:, 2])
+            state = (1 - update) * state + update * candidate  # (B, D)
+            states.append(state)
             all_gates.append(torch.stack([reset, update], 1))
         return torch.stack(states, 1), torch.stack(all_gates, 1)
 
@@ -117,7 +119,7 @@ class GRU4Rec(nn.Module):
         initialization.normal(self.items)
 
     def encode(self, batch: Batch) -> Tensor:
-        """The state after every event: (B, T, D). Padding stands on the right, so no state has seen any."""
+        """The state after every event: (B, T, D). Padding is on the right, so it reaches no state of an event."""
         x = self.dropout(self.items(batch.items) * self.config.dim**0.5)
         for recurrence in self.recurrences:
             x = self.dropout(recurrence(x))
@@ -128,8 +130,8 @@ class GRU4Rec(nn.Module):
         hidden, targets = self.encode(batch)[has_target], batch.targets[has_target]  # (M, D), (M,)
         table, config = self.items.weight, self.config
         if config.loss == "bpr_max":
-            drawn = torch.randint(1, len(table), (config.negatives,), device=hidden.device)
-            return Loss(bpr_max(hidden, table, targets, drawn, config.elu, config.score_penalty))
+            negatives = torch.randint(1, len(table), (config.negatives,), device=hidden.device)
+            return Loss(bpr_max(hidden, table, targets, negatives, config.elu, config.score_penalty))
         return Loss(losses.next_item_loss(config.loss, hidden, table, targets, config.negatives, config.calibration))
 
     def score(self, batch: Batch) -> Tensor:
@@ -142,11 +144,12 @@ class GRU4Rec(nn.Module):
 def bpr_max(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor, elu: float, penalty: float) -> Tensor:
     """`-log sum_j w_j sigmoid(s - s_j) + penalty sum_j w_j s_j^2`, w the softmax of the negatives' scores (CIKM 2018).
 
-    hidden (M, D), targets (M,), negatives (K,) shared; scores pass an ELU first. A row's own target is no negative.
+    hidden (M, D), targets (M,), negatives (K,) shared by the rows, where the target of a row does not count; an ELU is
+    applied to scores first.
     """
     positive = F.elu((hidden * table[targets]).sum(-1, keepdim=True), elu)  # (M, 1)
     negative = F.elu(hidden @ table[negatives].T, elu)  # (M, K)
-    own = negatives == targets[:, None]
-    log_weights = negative.masked_fill(own, -1e4).log_softmax(1)  # finite: the gradient of 0 * inf is NaN
+    is_target = negatives == targets[:, None]
+    log_weights = negative.masked_fill(is_target, -1e4).log_softmax(1)  # finite: the gradient of 0 * inf is NaN
     gain = (log_weights + F.logsigmoid(positive - negative)).logsumexp(1)
     return (penalty * (log_weights.exp() * negative**2).sum(1) - gain).mean()

@@ -1,8 +1,8 @@
-"""SASRec: a causal Transformer over the items a user met; every position predicts the next one.
+"""SASRec: a causal Transformer over the items of a history; every position predicts the next item.
 
 Paper: Kang & McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018. The loss is that of Klenitskiy &
-Vasilev, "Turning Dross Into Gold Loss", RecSys 2023: cross-entropy over the whole catalogue, which is worth more than
-any change of architecture since.
+Vasilev, "Turning Dross Into Gold Loss", RecSys 2023: cross-entropy over the whole catalogue, which improves
+metrics more than any change of the architecture since.
 
 Confirmed against the authors' code and its PyTorch port: causal attention, learned positions, item table shared by
 input and output, dropout after the embeddings, BCE with one uniform negative as an option.
@@ -36,7 +36,7 @@ CARD = Card(
     venue="ICDM",
     controls=("markov", "gru4rec"),
     homes=("complete-journey", "amazon-beauty"),
-    # what tuning found on complete-journey for as few epochs as the systems that reason are trained there
+    # found by tuning on complete-journey, for the number of epochs that reasoning systems are trained there
     named={"brief": "dropout=0.0156:learning_rate=0.00248"},
     measured=(Measurement(),),
     tuned=(Measurement(), Measurement(("complete-journey",), ("sasrec:epochs=20",))),

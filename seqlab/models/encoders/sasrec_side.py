@@ -1,14 +1,15 @@
-"""SASRec with side vectors: SASRec that is told of every item what a tokenizer is told; the control of generators.
+"""SASRec with side vectors: SASRec that also reads the item vectors of tokenizers; the control of generative systems.
 
-Paper: none of its own; the baseline "SASRec*" of ReSID (arXiv 2602.02338, 2026), whose authors call for it: a system
-of semantic IDs reads item text or fields, so what it gains over a SASRec that knows ids alone may be owed to the text.
-Here the item table is an id's embedding plus a learned projection of the item vectors that the codes are made from.
+Paper: none of its own; the baseline "SASRec*" of ReSID (arXiv 2602.02338, 2026), whose authors propose it: a system
+of semantic IDs reads item text or fields, so its gain over a SASRec that reads only ids may be due to the text.
+Here a row of the item table is the embedding of the id plus a learned projection of the item vector that codes are made
+from.
 
-Confirmed: nothing of how the paper's control mixes its fields; only that it is given them (its Table 4).
-Changed on purpose: item vectors of `items.vectors`, the same that tokenizers get, instead of tables of fields; any
+Confirmed: only that the paper's control reads the fields (its Table 4), not how it combines them.
+Changed on purpose: item vectors of `items.vectors`, the same that tokenizers get, instead of tables of fields;
 others by `assign`. The rest is this lab's SASRec with the softmax over the whole catalogue.
 Reconstructed: the sum of id and projection, without a bias, on both sides (input and output) of one tied table; vectors
-divided by their root mean square, and a projection that starts as large as the ids.
+divided by their root mean square, and a projection whose initial values are as large as those of the ids.
 Held against: plain sasrec on the same split. In ReSID's paper the fields lift SASRec on Musical Instruments, which is
 not here (`CARD`).
 """
@@ -62,8 +63,8 @@ class Config(Settings):
     heads: Count = 2
     dropout: Share = 0.3
     vectors: str | None = None  # of items.vectors; none: as for codes, tfidf+collaborative, or the latter without words
-    vector_dim: Count = 128  # width of the vectors at most; narrower ones are filled up with zeros
-    ids: bool = True  # false: items are their vectors alone
+    vector_dim: Count = 128  # maximum width of the vectors; narrower ones are padded with zeros
+    ids: bool = True  # false: no embedding of ids, only vectors
 
 
 class ItemTable(nn.Module):
@@ -107,14 +108,14 @@ class SASRecSide(nn.Module):
         initialization.normal(self.positions)
 
     def prepare(self, split: Split) -> None:
-        """Look up the item vectors, from item text and training events alone; those given with `assign` stay."""
+        """Compute the item vectors from item text and training events only, unless they were set with `assign`."""
         from seqlab.items.vectors import default_source, item_vectors
 
         if not bool(self.items.vectors.any()):
             self.assign(item_vectors(split, self.config.vectors or default_source(split.log)))
 
     def assign(self, vectors: np.ndarray | Tensor) -> None:
-        """Take these item vectors (N, d). Raises `ValueError` where they are too wide, too many or not numbers."""
+        """Set the item vectors (N, d). Raises `ValueError` for a wrong shape, for vectors too wide or not finite."""
         from seqlab.items.vectors import fill
 
         fill(self.items.vectors, vectors, "vector_dim")

@@ -18,7 +18,7 @@ Held against: the authors' log on amazon-beauty (`CARD`): full ranking, no seen 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,17 +27,11 @@ from seqlab.contracts import Card, Measurement, Published
 from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mlp import mlp
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import CollisionRule
-from seqlab.tokenizers.semantic_ids import semantic_ids
 from seqlab.tracing import Tap
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from seqlab.datasets.splits import Split
-    from seqlab.tokenizers.codebook import CodeBook
 
 CARD = Card(
     claim="Disentangled codes beat TIGER's.",
@@ -95,10 +89,6 @@ class DiscRec(SemanticIdModel):
 
         super().__init__(config, n_items, SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None))
 
-    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
-        """The codes of `config.tokenizer`."""
-        return semantic_ids(split, self.config, checkpoint=checkpoint)
-
 
 class Branches(nn.Module):
     """Each code as it is (semantic), each among the codes of its item (collaborative), and the gate between the two.
@@ -117,10 +107,8 @@ class Branches(nn.Module):
         self.gate = nn.Parameter(torch.zeros(2, dim), requires_grad=config.gate)
         self.before_attention, self.before_feed = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.project_in = nn.Linear(dim, 3 * dim)
-        self.feed = nn.Sequential(nn.Linear(dim, config.feed), nn.ReLU(), nn.Linear(config.feed, dim))
-        nn.init.normal_(
-            self.feed[-1].weight, std=0.02 / config.feed**0.5
-        )  # as small as the embeddings it is mixed with
+        self.feed = mlp((dim, config.feed, dim))
+        nn.init.normal_(self.feed[-1].weight, std=0.02 / config.feed**0.5)  # as small as the embeddings beside it
         nn.init.zeros_(self.feed[-1].bias)
         self.dropout = Dropout(config.dropout)
         mask = torch.ones(codes, codes)

@@ -32,19 +32,22 @@ from torch import Tensor, nn
 from seqlab import contracts, decoding
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
+from seqlab.decoding.semantic_id_model import TokenizedModel
+from seqlab.items.vectors import item_vectors, validated, words_or_collaborative
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import CollisionRule
-from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids, with_size_note
+from seqlab.tokenizers.semantic_ids import semantic_ids, with_size_note
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from seqlab.datasets.splits import Split
+    from seqlab.tokenizers.codebook import CodeBook
 
 CARD = Card(
     claim="Text alone carries over to catalogues never seen.",
@@ -93,12 +96,11 @@ class Config(Settings):
     width: Count = 20  # of the beam that `beams` shows; paper 20
 
 
-class RecGPT(nn.Module):
+class RecGPT(TokenizedModel):
     """log P(item | history) = sum over slots of log P(code | slot, history): exact for the whole catalogue."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, n_items)
         dim, slots, self.vocabulary = config.dim, len(config.levels), max(config.levels)
         self.content_slots = slots - (config.resolve in ("index", "popularity"))  # without the index
         self.dense = config.dense and config.tokenizer != "random_codes"  # the control reads no vectors
@@ -119,38 +121,37 @@ class RecGPT(nn.Module):
         self.head = nn.Linear(dim, self.vocabulary, bias=False)
         self.written = Tap("codes", "user slot code")
         initialization.normal(self.table, self.positions, self.slots)
-        self.ids = SemanticIds(n_items, config)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 
-    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
-        """Tokenize the catalogue and split its vectors, unless `ids.assign` and `set_chunks` were called."""
-        from seqlab.items.vectors import item_vectors, words_or_collaborative
+    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
+        """The codes of `config.tokenizer`: by default FSQ of vectors of length 1, on the grid of `config.values`."""
         from seqlab.tokenizers import make_codebook
         from seqlab.tokenizers.fsq import FSQ
 
-        config = self.config
-        source = config.vectors or words_or_collaborative(split.log)
-        folder = None if checkpoint is None else checkpoint / "tokenizer"
-        if not self.ids.assigned and config.tokenizer == "fsq":
-            X, counts = normalized(item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
-            grid = FSQ(levels=self.content_slots, values=config.values)
-            book = make_codebook(
-                grid, X, resolve=config.resolve, popularity=counts, vectors=source, most=config.levels[-1],
-                checkpoint=folder,
-            )  # fmt: skip
-            self.ids.assign(with_size_note(book, config.levels[: self.content_slots], split.n_items))
-        elif not self.ids.assigned:
-            self.ids.assign(semantic_ids(split, replace(config, vectors=source), checkpoint=checkpoint))
+        config, source = self.config, self._source(split)
+        if config.tokenizer != "fsq":
+            return semantic_ids(split, replace(config, vectors=source), checkpoint=checkpoint)
+        X, counts = normalized(item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
+        book = make_codebook(
+            FSQ(levels=self.content_slots, values=config.values), X, resolve=config.resolve, popularity=counts,
+            vectors=source, most=config.levels[-1], checkpoint=None if checkpoint is None else checkpoint / "tokenizer",
+        )  # fmt: skip
+        return with_size_note(book, config.levels[: self.content_slots], split.n_items)
+
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Tokenize the catalogue and split its vectors, unless `ids.assign` and `set_chunks` were called."""
+        super().stages(split, checkpoint)
         if self.dense and not bool(self.chunks.any()):
-            self.set_chunks(normalized(item_vectors(split, source)))
+            self.set_chunks(normalized(item_vectors(split, self._source(split))))
+
+    def _source(self, split: Split) -> str:
+        return self.config.vectors or words_or_collaborative(split.log)
 
     def set_chunks(self, X: np.ndarray) -> None:
         """Split the vectors (N, d) over the slots as FSQ does: slot j of C has the numbers j, j + C, ...
 
         Raises `ValueError` for more numbers than the slots hold, and for another number of items.
         """
-        from seqlab.items.vectors import validated
-
         x, slots = torch.from_numpy(validated(X, len(self.ids.codes) - 1)), self.content_slots
         if x.shape[1] > slots * self.config.chunk:
             raise ValueError(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,19 +28,15 @@ from torch import Tensor, nn
 from seqlab import decoding
 from seqlab.contracts import Card, Loss, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
+from seqlab.decoding.semantic_id_model import TokenizedModel
 from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
+from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
 from seqlab.runtime.settings import Count, PositiveFloat, Settings, Share
 from seqlab.tokenizers.resolve import CollisionRule
-from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Tap
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from seqlab.datasets.splits import Split
 
 CARD = Card(
     claim="Many reasoning paths over parallel codes beat one.", homes=("complete-journey", "amazon-beauty"),
@@ -81,15 +77,14 @@ class Config(Settings):
     gamma: float = 0.7  # discount of each further one
 
 
-class REG4Rec(nn.Module):
+class REG4Rec(TokenizedModel):
     """P(item | history) = product over steps of P(code of the slot chosen there | codes filled in so far, history)."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, n_items, ordered=False)
         dim, slots, self.radix = config.dim, len(config.levels), max(config.levels)
         self.table = nn.Embedding(slots * self.radix, dim)  # the slots' vectors below one another, read and matched
-        self.fuse = nn.Sequential(nn.Linear(slots * dim, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.fuse = mlp((slots * dim, dim, dim), nn.GELU)
         self.positions = nn.Embedding(config.max_length, dim)
         self.slots = nn.Embedding(slots, dim)
         self.first = nn.Parameter(torch.empty(dim))  # of a path
@@ -100,19 +95,11 @@ class REG4Rec(nn.Module):
         self.path.attention.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
         self.path.hidden = Tap("path hidden", "user step dim")
         self.written = DecodeTaps("path ", "key_step")
-        self.answers = nn.ModuleList(
-            nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)) for _ in range(slots)
-        )
+        self.answers = nn.ModuleList(mlp((dim, dim, dim), nn.GELU) for _ in range(slots))
         self.beam, self.chosen = Tap("beam", "user step rank"), Tap("order", "user rank step")
         initialization.normal(self.table, self.positions, self.slots, self.first)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
-        self.ids = SemanticIds(n_items, config, ordered=False)
-
-    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
-        """Tokenize the catalogue with `config.tokenizer`, unless `ids.assign` has set its codes before."""
-        if not self.ids.assigned:
-            self.ids.assign(semantic_ids(split, self.config, checkpoint=checkpoint))
 
     def states(self, batch: Batch) -> Tensor:
         """The user after every item: (B, T, D)."""

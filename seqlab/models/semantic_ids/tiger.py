@@ -18,20 +18,13 @@ Held against: its paper on amazon-beauty, and random codes there (`CARD`): full 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from seqlab.contracts import Card, Measurement, Published
 from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.runtime.settings import Count, Settings, Share
 from seqlab.tokenizers.resolve import CollisionRule
-from seqlab.tokenizers.semantic_ids import semantic_ids
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from seqlab.datasets.splits import Split
-    from seqlab.tokenizers.codebook import CodeBook
 
 CARD = Card(
     claim="Semantic IDs beat random ones, and SASRec.",
@@ -86,7 +79,3 @@ class TIGER(SemanticIdModel):
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__(config, n_items, SemanticIdDecoder(config, encoder=config.layout == "encoder_decoder"))
-
-    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
-        """The codes of `config.tokenizer`."""
-        return semantic_ids(split, self.config, self.config.letter, checkpoint)

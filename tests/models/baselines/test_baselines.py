@@ -31,7 +31,7 @@ def training(split):
 
 
 @SEEDS
-def test_popularity_counts_training_events_alone(seed):
+def test_popularity_counts_only_training_events(seed):
     split = leave_one_out(random_log(seed))
     counts = Counter(item for history in training(split) for item in history)
     scores = ready("popularity", split).score(batch_of([[1], [2, 3]]))
@@ -57,21 +57,21 @@ def test_markov_weighs_transitions_by_gap_and_the_history_by_age(seed):
     np.testing.assert_allclose(scores[0].numpy(), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_markov_knows_nothing_of_what_nothing_followed():
+def test_markov_has_no_score_after_an_item_without_followers():
     split = leave_one_out(log_of([[1, 2, 3, 4, 5], [1, 2, 3, 5, 4]]))
     assert ready("markov", split).score(batch_of([[5]])).count_nonzero() == 0
 
 
 @SEEDS
-def test_personal_frequency_puts_counts_before_popularity(seed):
+def test_personal_frequency_ranks_by_count_then_popularity(seed):
     split = leave_one_out(random_log(seed))
     popularity = Counter(item for history in training(split) for item in history)
     history = [4, 2, 2, 7, 4, 2, 9]
-    met = Counter(history)
+    counts = Counter(history)
     scores = ready("personal_frequency", split).score(batch_of([history]))[0]
     for one in range(1, split.n_items + 1):
         for other in range(1, split.n_items + 1):
-            by_hand = (met[one], popularity[one]) > (met[other], popularity[other])
+            by_hand = (counts[one], popularity[one]) > (counts[other], popularity[other])
             assert bool(scores[one] > scores[other]) == by_hand
 
 
@@ -81,7 +81,7 @@ def test_personal_frequency_with_a_discount_prefers_the_recent():
     assert scores.argsort(dim=1, descending=True)[:, :2].tolist() == [[3, 2], [1, 3]]
 
 
-def test_personal_frequency_wins_where_people_buy_again():
+def test_personal_frequency_is_best_where_users_repeat_items():
     random = np.random.default_rng(0)
     favourites = [random.choice(30, 2, replace=False) for _ in range(60)]
     histories = [
@@ -94,7 +94,7 @@ def test_personal_frequency_wins_where_people_buy_again():
 
 
 @SEEDS
-def test_item_knn_is_cosine_over_people_summed_over_the_history(seed):
+def test_item_knn_is_cosine_over_users_summed_over_the_history(seed):
     split = leave_one_out(random_log(seed))
     people = defaultdict(set)
     for user, history in enumerate(training(split)):
@@ -115,8 +115,8 @@ def test_item_knn_is_cosine_over_people_summed_over_the_history(seed):
 
 
 def test_item_knn_keeps_the_nearest_only():
-    together = [[1, 2, 9, 9], [1, 2, 9, 9], [1, 3, 9, 9], [4, 5, 9, 9]]  # all but the last two events are trained on
-    split = leave_one_out(log_of(together + [[item, 9] for item in range(1, 10)]))
+    histories = [[1, 2, 9, 9], [1, 2, 9, 9], [1, 3, 9, 9], [4, 5, 9, 9]]  # all but the last two events are trained on
+    split = leave_one_out(log_of(histories + [[item, 9] for item in range(1, 10)]))
     scores = ready("item_knn", split, neighbours=1, shrink=0.0).score(batch_of([[1]]))[0, 1:]
     assert scores.count_nonzero() == 1 and int(scores.argmax()) + 1 == 2
 

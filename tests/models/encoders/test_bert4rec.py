@@ -1,11 +1,11 @@
-"""What BERT4Rec masks, what it asks at the end, and that [MASK] is never an answer."""
+"""BERT4Rec: the masks of training, the mask at the end of a history, and no recommendation of [MASK]."""
 
 import torch
 
 import seqlab
 from seqlab import models
 from seqlab.datasets.sequences import Batch
-from seqlab.models.encoders.bert4rec import extend
+from seqlab.models.encoders.bert4rec import append_event
 from tests.synthetic import batch_of, sequences_of, small
 
 torch.set_num_threads(1)
@@ -18,22 +18,22 @@ def model(**settings):
     return models.build("bert4rec", 10, small("bert4rec", **settings)).eval()
 
 
-def test_training_sees_whole_histories_with_their_last_item():
+def test_training_reads_whole_histories_with_their_last_item():
     (batch,) = sequences_of(HISTORIES).training_batches(12, 1000, seed=0)
-    whole = extend(batch, batch.last(batch.targets))
+    whole = append_event(batch, batch.last(batch.targets))
     rows = zip(whole.user.tolist(), whole.items.tolist(), whole.lengths.tolist(), strict=True)
     seen = {user: items[:length] for user, items, length in rows}
     assert seen == {1: HISTORIES[0], 2: HISTORIES[1], 3: HISTORIES[2]}
     assert bool((whole.items > 0).sum(1).eq(whole.lengths).all())
 
 
-def test_each_row_hides_something_real_and_about_the_share_it_should():
+def test_every_row_has_a_mask_and_about_the_expected_share_of_items_is_masked():
     bert, batch = model(mask=0.3, last_only=0.0), batch_of([list(range(1, 11))] * 400 + [[1, 2]] * 400)
-    hidden = bert._choose(batch)
-    assert bool(hidden.any(1).all()) and not bool((hidden & (batch.items == 0)).any())
-    assert 0.28 < float(hidden[:400].float().mean()) < 0.34
-    alone = model(mask=0.3, last_only=1.0)._choose(batch)
-    assert bool((alone.sum(1) == 1).all()) and bool(alone[:400, 9].all()) and bool(alone[400:, 1].all())
+    mask = bert._sample_mask(batch)
+    assert bool(mask.any(1).all()) and not bool((mask & (batch.items == 0)).any())
+    assert 0.28 < float(mask[:400].float().mean()) < 0.34
+    last_only = model(mask=0.3, last_only=1.0)._sample_mask(batch)
+    assert bool((last_only.sum(1) == 1).all()) and bool(last_only[:400, 9].all()) and bool(last_only[400:, 1].all())
 
 
 def test_the_loss_is_cross_entropy_at_the_masks_with_the_item_bias():
@@ -41,16 +41,16 @@ def test_the_loss_is_cross_entropy_at_the_masks_with_the_item_bias():
     with torch.no_grad():
         bert.bias.normal_()
     batch = batch_of(HISTORIES)
-    asked = Batch(batch.items, batch.times, batch.lengths, batch.user, torch.zeros_like(batch.items))
+    with_targets = Batch(batch.items, batch.times, batch.lengths, batch.user, torch.zeros_like(batch.items))
     answers = torch.tensor([3, 4, 5])
-    asked.targets[torch.arange(3), batch.lengths - 1] = answers
+    with_targets.targets[torch.arange(3), batch.lengths - 1] = answers
     scores = bert.score(batch)[:, 1:]
-    torch.testing.assert_close(bert.loss(asked).total, torch.nn.functional.cross_entropy(scores, answers - 1))
-    bert.loss(asked).total.backward()
+    torch.testing.assert_close(bert.loss(with_targets).total, torch.nn.functional.cross_entropy(scores, answers - 1))
+    bert.loss(with_targets).total.backward()
     assert float(bert.bias.grad.abs().sum()) > 0
 
 
-def test_the_mask_is_read_where_the_history_ends_and_is_never_recommended():
+def test_the_mask_is_after_the_history_and_is_never_recommended():
     bert = model()
     ranking = bert.recommend(batch_of(HISTORIES), 50)
     assert int(ranking.items.max()) == 10 and ranking.items.shape == (3, 10)
@@ -62,7 +62,7 @@ def test_the_mask_is_read_where_the_history_ends_and_is_never_recommended():
     assert float(weights[1, :, 0, 2].min()) > 0  # but every event looks at the mask behind it
 
 
-def test_item_vectors_leave_the_mask_out():
+def test_item_vectors_do_not_include_the_mask():
     from seqlab.items import vectors
 
     assert vectors.from_model(model()).shape == (10, 32)

@@ -1,4 +1,4 @@
-"""The step by step GRU against the fused one, its gates, and BPR-max."""
+"""GRU4Rec: the unfused GRU against the fused one, its gates, and BPR-max."""
 
 import pytest
 import torch
@@ -20,16 +20,18 @@ def model(**settings):
     return models.build("gru4rec", 10, small("gru4rec", **settings)).eval()
 
 
-def test_step_by_step_and_fused_agree_in_value_and_gradient():
+def test_unfused_and_fused_agree_in_value_and_gradient():
     torch.manual_seed(0)
     layer, x = Recurrence(6).double(), torch.randn(3, 5, 6, dtype=torch.float64, requires_grad=True)
     fused = layer(x)
     with seqlab.watch(layer):
-        opened = layer(x)
-    torch.testing.assert_close(opened, fused, atol=1e-12, rtol=0)
+        unfused = layer(x)
+    torch.testing.assert_close(unfused, fused, atol=1e-12, rtol=0)
     weights = [x, *layer.parameters()]
     for one, other in zip(
-        torch.autograd.grad(opened.pow(2).sum(), weights), torch.autograd.grad(fused.pow(2).sum(), weights), strict=True
+        torch.autograd.grad(unfused.pow(2).sum(), weights),
+        torch.autograd.grad(fused.pow(2).sum(), weights),
+        strict=True,
     ):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 

@@ -1,4 +1,4 @@
-"""SASRec with side vectors: what is told of an item reaches its score, and nothing else does."""
+"""SASRec with side vectors: item vectors change the scores of their items only."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def model(vectors=None, **settings):
     return made.eval()
 
 
-def told_log(histories, words):
+def log_with_titles(histories, words):
     """A log whose items have titles."""
     rows = [(user, item, place) for user, items in enumerate(histories, 1) for place, item in enumerate(items)]
     frame = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
@@ -39,18 +39,18 @@ def told_log(histories, words):
     return make_log(frame, items=items, title="title", repeats=True)
 
 
-def test_without_vectors_it_is_sasrec_number_for_number():
+def test_with_zero_vectors_it_equals_sasrec():
     mine, plain = model(np.zeros((ITEMS, 4))), models.build("sasrec", ITEMS, {
         "dim": 16, "layers": 1, "heads": 2, "max_length": 8, "dropout": 0.0})  # fmt: skip
     state = {name.replace("items.ids.", "items."): weight for name, weight in mine.state_dict().items()}
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
     batch = batch_of(HISTORIES)
     torch.testing.assert_close(mine.score(batch), plain.eval().score(batch))
-    asked = replace(batch, targets=batch.items)
-    torch.testing.assert_close(mine.loss(asked).total, plain.loss(asked).total)
+    with_targets = replace(batch, targets=batch.items)
+    torch.testing.assert_close(mine.loss(with_targets).total, plain.loss(with_targets).total)
 
 
-def test_rows_that_are_looked_up_are_the_rows_that_are_scored():
+def test_input_and_output_share_the_item_table():
     made = model()
     items = torch.arange(ITEMS + 1)[None]
     torch.testing.assert_close(made.items(items)[0], made.items.weight)
@@ -58,13 +58,13 @@ def test_rows_that_are_looked_up_are_the_rows_that_are_scored():
     batch = batch_of(HISTORIES)
     states = batch.last(made.encode(batch))
     torch.testing.assert_close(made.score(batch), states @ made.items.weight.T)
-    asked = replace(batch, targets=batch.items)
+    with_targets = replace(batch, targets=batch.items)
     logits = made.encode(batch)[batch.items > 0] @ made.items.weight[1:].T
     expected = torch.nn.functional.cross_entropy(logits, batch.items[batch.items > 0] - 1)
-    torch.testing.assert_close(made.loss(asked).total, expected)
+    torch.testing.assert_close(made.loss(with_targets).total, expected)
 
 
-def test_the_projection_learns_from_what_is_read_and_from_what_is_asked():
+def test_the_projection_gets_gradients_from_inputs_and_targets():
     made, batch = model(), batch_of([[1, 2], [3]])
     made.loss(replace(batch, targets=torch.tensor([[2, 4], [5, 0]]))).total.backward()
     assert float(made.items.project.weight.grad[:, :4].abs().min()) > 0
@@ -87,18 +87,18 @@ def test_the_scale_of_the_vectors_does_not_matter_and_unknown_items_stay_unknown
     torch.testing.assert_close(model(vectors * 1000).score(batch), model(vectors).score(batch))
     stored = model(vectors).items.vectors
     assert not bool(stored[5].any()) and not bool(stored[0].any())
-    told = stored[1:][stored[1:].any(1)][:, :4]
-    assert float(told.square().mean()) == pytest.approx(1, abs=1e-5)
+    known = stored[1:][stored[1:].any(1)][:, :4]
+    assert float(known.square().mean()) == pytest.approx(1, abs=1e-5)
 
 
-def test_vectors_that_do_not_fit_are_refused_with_what_to_do():
+def test_vectors_of_a_wrong_shape_are_refused():
     with pytest.raises(ValueError, match="set vector_dim=9"):
         model(np.ones((ITEMS, 9)))
     with pytest.raises(ValueError, match="12 item vectors are needed"):
         model(np.ones((ITEMS - 2, 4)))
 
 
-def test_vectors_are_made_from_training_events_alone_and_given_ones_stay():
+def test_vectors_are_computed_from_training_events_only_and_assigned_ones_stay():
     histories = chain_histories(3, users=60)
     answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
     trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
@@ -114,9 +114,9 @@ def test_vectors_are_made_from_training_events_alone_and_given_ones_stay():
     assert torch.equal(made.items.vectors, given)
 
 
-def test_words_are_read_where_there_are_some_and_travel_with_the_model(tmp_path):
+def test_titles_are_read_and_the_vectors_are_saved_with_the_model(tmp_path):
     histories = chain_histories(0, users=40)
-    log = told_log(
+    log = log_with_titles(
         histories, [f"{'red' if item % 2 else 'blue'} thing of sort {'abc'[item % 3]}" for item in range(24)]
     )
     split = leave_one_out(log)
@@ -131,7 +131,7 @@ def test_words_are_read_where_there_are_some_and_travel_with_the_model(tmp_path)
     assert from_model(again).shape == (24, 16)  # its whole item table, ids and words
 
 
-def test_patching_the_side_away_leaves_the_ids_as_input():
+def test_patching_the_side_vectors_to_zero_leaves_the_ids():
     made, batch = model(), batch_of(HISTORIES)
     with torch.no_grad():
         made.items.project.weight.normal_()
@@ -145,7 +145,7 @@ def test_patching_the_side_away_leaves_the_ids_as_input():
     torch.testing.assert_close(without, made.encode(batch))
 
 
-def test_an_item_never_trained_on_is_found_by_its_words():
+def test_an_item_without_training_events_is_recommended_by_its_vector():
     vectors = np.kron(np.eye(5), np.ones((2, 1)))  # items 1 and 2, 3 and 4, ... are alike
     histories = [[1 + 2 * ((start + step) % 5) for step in range(7)] for start in range(20)]  # odd items alone
     histories += [[1, 2, 4], [3, 6, 8], [5, 10, 2]]  # of these users only the first event is trained on

@@ -12,7 +12,7 @@ import seqlab
 from seqlab import decoding, models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
-from seqlab.items import vectors as item_vectors
+from seqlab.models.semantic_ids import recgpt as recgpt_file
 from seqlab.models.semantic_ids.recgpt import Config, RecGPT
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.fsq import FSQ
@@ -194,9 +194,9 @@ def test_random_codes_are_a_control_that_no_word_reaches():
 
 def test_the_length_of_a_vector_of_words_says_nothing(monkeypatch):
     split = titled(chain_histories(3, users=40), lambda item: ("wood", "steel")[item % 2])
-    one, whole = prepared(split), item_vectors.item_vectors
+    one, whole = prepared(split), recgpt_file.item_vectors
     lengths = 2.0 ** (np.arange(24, dtype=np.float32)[:, None] % 5 - 3)
-    monkeypatch.setattr(item_vectors, "item_vectors", lambda *asked: whole(*asked) * lengths)
+    monkeypatch.setattr(recgpt_file, "item_vectors", lambda *arguments: whole(*arguments) * lengths)
     other = prepared(split)
     assert torch.equal(one.ids.codes, other.ids.codes) and torch.equal(one.chunks, other.chunks)
     assert len(one.ids.codes[1:].unique(dim=0)) > 1 and bool(one.chunks[1:].any())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.theme import INK, PALETTE, finish
+from seqlab.figures.theme import INK, PALETTE, finish, message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,19 +82,18 @@ def gaps(events: pd.DataFrame) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    from seqlab.datasets.event_order import share_moment
+    from seqlab.datasets.event_order import simultaneous
 
     timed = events[events["timestamp"].notna()]
     user, time = timed["user"].to_numpy(), timed["timestamp"].to_numpy()
     gap = np.diff(time)[np.diff(user) == 0]
-    figure = go.Figure()
     if not len(gap):
-        figure.add_annotation(text="This log has no timestamps.", showarrow=False, font={"size": 14})
-        return finish(figure, "How much time passes between two events?", 220)
+        return message("This log has no timestamps.")
+    figure = go.Figure()
     apart = gap[gap > 0]
     edges = np.geomspace(1, max(apart.max() if len(apart) else 10, 10) * 1.01, 49)
     counts, _ = np.histogram(np.maximum(apart, 1), edges)
-    shared = share_moment(user, time).sum() / len(events)
+    shared = simultaneous(user, time).sum() / len(events)
     kept = counts > 0
     figure.add_bar(
         x=_centres(edges)[kept],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +39,8 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
             part = frame[(frame["history"] == name) & (frame["panel"] == panel)]
             add_bars(figure, part, titles[name], row, column)
             figure.update_xaxes(title=label(part["unit"].iloc[0]), row=row, col=column)
-            _caption(figure, f"<b>{label(panel)}</b>", row, column, 0)
-        _caption(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
+            panel_text(figure, f"<b>{label(panel)}</b>", row, column, 0)
+        panel_text(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
         named = [f"{word}  {at}" for at, word in enumerate(labels(titles[name], 32), 1)]
         for column in range(1, len(panels) + 1):
             figure.update_yaxes(
@@ -50,23 +50,6 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
     figure.update_layout(margin_t=78)
     figure.update_yaxes(showgrid=False)
     return figure
-
-
-def _caption(figure: go.Figure, text: str, row: int, column: int, up: int) -> None:
-    """Add text above a panel, left-aligned."""
-    panel = figure.get_subplot(row, column)
-    figure.add_annotation(
-        text=text,
-        x=panel.xaxis.domain[0],
-        xref="paper",
-        xanchor="left",
-        y=panel.yaxis.domain[1],
-        yref="paper",
-        yanchor="bottom",
-        yshift=up,
-        showarrow=False,
-        align="left",
-    )
 
 
 def add_bars(
