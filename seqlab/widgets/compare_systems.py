@@ -260,7 +260,7 @@ class CompareSystems(View):
         ]()
         deeper = ("board", "groups", "users").index(level) - ("board", "groups", "users", "").index(self._level)
         focus = "" if not self._level or not deeper else "back:" if deeper > 0 else self._focus_keys[level]
-        self.table.show(content.markup, focus)
+        self.table.show(draw().markup, focus)
         self._level, self._plot.layout.display = level, None if level == "board" else "none"
         if self.reference_choice.value != self.reference:
             self.reference_choice.value = self.reference

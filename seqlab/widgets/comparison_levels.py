@@ -1,7 +1,7 @@
 """The HTML of CompareSystems at each level: all systems, two systems by groups of users, and the users of a group.
 
-With `buttons`, it has buttons with a `data-press` key: those of `figures.comparison_tables`, and "back:", "order:ORDER",
-"more:".
+With `buttons`, it has buttons with a `data-press` key: those of `figures.comparison_tables`, and "back:",
+"order:ORDER", "more:".
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_told_and_changes_nothing(run, split, user, live)
         assert editor.history is before
     editor.buttons["Undo"].click()
     assert "nothing to undo" in editor.status.view.value
-    with pytest.raises(DataError, match="no id and in no title"):
+    with pytest.raises(DataError, match="not an id or part of a title"):
         widgets.HistoryEditor(run, split, history="quokka")
 
 
