@@ -13,10 +13,9 @@ def parse_pairs(given: list[str]) -> dict[str, str]:
 
 def parse_seeds(text: str) -> list[int]:
     """Seeds such as 0,1,2. Raises `ValueError` for another text."""
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{text!r} are no seeds; they look like 0,1,2.") from None
+    from seqlab.runtime.settings import validate
+
+    return list(validate(tuple[int, ...], text, "--seeds"))
 
 
 def parse_grid(given: list[str], arms: list[str]) -> dict[str, list[str]]:

@@ -255,9 +255,7 @@ class CompareSystems(View):
 
     def _draw(self) -> None:
         level = "board" if self.cell is None else "groups" if self.group is None else "users"
-        content = {"board": lambda: self._table(buttons=True), "groups": self._groups, "users": self._user_list}[
-            level
-        ]()
+        draw = {"board": lambda: self._table(buttons=True), "groups": self._groups, "users": self._user_list}[level]
         deeper = ("board", "groups", "users").index(level) - ("board", "groups", "users", "").index(self._level)
         focus = "" if not self._level or not deeper else "back:" if deeper > 0 else self._focus_keys[level]
         self.table.show(draw().markup, focus)

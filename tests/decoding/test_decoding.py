@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 
 class Written:
-    """Logits for every prefix, drawn once: level l is (B, K_0, .., K_l). Counts what it is asked."""
+    """Logits for every prefix, drawn once: level l is (B, K_0, .., K_l). Counts the calls."""
 
     def __init__(self, users, sizes, seed=0, spread=2.0):
         generator = torch.Generator().manual_seed(seed)
@@ -128,7 +128,7 @@ def test_legal_probabilities_sum_to_one_only_where_they_are_renormalised():
     assert bool((mass[1] < 0.9).all())
 
 
-def test_no_probability_goes_missing_between_steps():
+def test_probability_is_conserved_between_steps():
     codes, decoder = codes_of(40, (5, 4, 6)), Written(3, (5, 4, 6))
     steps = beam(decoder, Trie(codes, (5, 4, 6)), 4).steps
     before = torch.ones(3)
@@ -198,7 +198,7 @@ class Stuck(Trie):
     [lambda *given: beam(*given, 4), lambda *given: diverse(*given, 4, 2), lambda *given: typical(*given, 50),
      lambda *given: exact(*given, renormalise=True)],
 )  # fmt: skip
-def test_where_nothing_is_legal_a_search_stops_instead_of_going_on_without_the_trie(search):
+def test_a_search_without_a_legal_code_raises(search):
     codes = torch.cartesian_prod(torch.arange(2), torch.arange(3))
     codes = torch.cat([codes[:1], codes])
     with pytest.raises(ValueError, match="no code may follow the prefix of user row 0"):
@@ -215,7 +215,7 @@ def test_logits_that_are_not_finite_or_too_few_are_refused():
         beam(Written(2, (5, 4)), Trie(codes, (5, 9)), 3)
 
 
-def test_a_tuple_twice_is_an_error():
+def test_a_repeated_tuple_is_an_error():
     trie = Trie(codes_of(20, (5, 4)), (5, 4))
     leaf = trie.starts[2]
     with pytest.raises(AssertionError, match="must be unique"):
@@ -282,7 +282,7 @@ def test_independent_slots_are_summed_exactly():
         parallel(log_p[:2], codes)
 
 
-def test_the_table_of_steps_tells_what_was_pruned_and_where_it_led():
+def test_the_table_of_steps_has_pruned_prefixes_and_final_ranks():
     sizes = (5, 4, 6)
     codes, decoder = codes_of(50, sizes), Written(2, sizes)
     found = beam(decoder, Trie(codes, sizes), 3, keep=2)

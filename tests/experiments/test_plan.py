@@ -1,4 +1,4 @@
-"""What is measured and tuned, as the cards ask: no list of systems stands anywhere else."""
+"""The plan of measurements and searches, derived from the cards: there is no other list of systems."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from seqlab import models
 from seqlab.contracts import Card, Measurement
 from seqlab.experiments import leaderboard, plan
 from seqlab.experiments.plan import Comparison
-from seqlab.optimization.options import Options
-from seqlab.runtime.settings import field_types
 from tests.synthetic import chain_log
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +25,9 @@ def cards(monkeypatch: pytest.MonkeyPatch, **cards: Card) -> None:
 
 
 def test_every_arm_of_the_plan_has_settings_that_are_valid() -> None:
-    kinds = field_types(Options)
     for arm in {arm for one in plan.comparisons() for arm in one.arms} | {arm for arm, *_ in plan.tunings()}:
         system, *words = arm.split(":")
-        chosen = dict(word.split("=") for word in words)
-        models.configure(system, {key: value for key, value in chosen.items() if key not in kinds}, also=kinds)
+        models.separate(system, dict(word.split("=") for word in words))
 
 
 def test_every_stored_gain_is_measured_by_a_card() -> None:

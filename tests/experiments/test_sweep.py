@@ -276,11 +276,11 @@ def test_ctrl_c_keeps_finished_runs(
         (["markov", "--grid", "gaps=1,2", "--set", "gaps=3"], "'gaps' is in the grid and set for all"),
         (["markov", "--grid", "seed=1,2"], "The seed is no setting of an arm"),
         (["tiger", "--grid", "levels=32,64"], "separate its values by semicolons"),
-        (["markov", "--seeds", "0,one"], "they look like 0,1,2"),
+        (["markov", "--seeds", "0,one"], "--seeds must be a list"),
         (["markov", "--dataset", "no/such.csv"], "no such file"),
         (["markov", "--table", "log.parquet"], "its column 'dataset' is missing"),
         (["markov", "--dataset", "other/log.csv"], "rename its file"),
-        (["markov", "--scheduler", "here"], "it looks like tcp://10.0.0.1:8786"),
+        (["markov", "--scheduler", "here"], "such as tcp://10.0.0.1:8786"),
         (["markov", "--scheduler", "tcp://127.0.0.1:9"], "pip install 'seqlab[cluster]'"),
     ],
 )

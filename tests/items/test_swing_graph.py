@@ -46,7 +46,7 @@ def dense(graph, n_items):
 
 
 def crowd(seed, users=40, items=30):
-    """A few items that nearly everybody met, and many that few did."""
+    """A few items in nearly all histories, and many in few."""
     random = np.random.default_rng(seed)
     often = 1 / np.arange(1, items + 1)
     return [[*range(1, items + 1)]] + [
@@ -79,7 +79,7 @@ def test_every_setting_enters_as_the_formula_has_it(road, monkeypatch):
 
 
 @ROADS
-def test_the_best_stand_first_and_no_more_than_asked_for(road, monkeypatch):
+def test_neighbours_are_sorted_and_limited(road, monkeypatch):
     take(road, monkeypatch)
     split = leave_one_out(log_of(crowd(1)))
     expected, graph = by_hand(split), swing(split, keep=4)
@@ -91,7 +91,7 @@ def test_the_best_stand_first_and_no_more_than_asked_for(road, monkeypatch):
 
 
 @ROADS
-def test_two_users_must_have_met_both(road, monkeypatch):
+def test_two_users_must_have_both_items(road, monkeypatch):
     take(road, monkeypatch)
     pad = [9, 8]  # validation and test
     split = leave_one_out(log_of([[1, 2, *pad], [1, 2, 3, *pad], [3, 4, *pad], [5, 6, 7, *pad]]))
@@ -113,7 +113,7 @@ def test_training_events_alone_are_read(road, monkeypatch):
 
 
 @ROADS
-def test_who_met_an_item_counts_not_how_often(road, monkeypatch):
+def test_repeated_events_count_once(road, monkeypatch):
     take(road, monkeypatch)
     histories = crowd(2)
     often = [[*items[:-2], *items[:-2], *items[-2:]] for items in histories]
@@ -122,7 +122,7 @@ def test_who_met_an_item_counts_not_how_often(road, monkeypatch):
     assert torch.equal(once.neighbours, twice.neighbours)
 
 
-def test_an_item_that_everybody_met_is_no_trouble_and_both_roads_agree(monkeypatch):
+def test_an_item_of_all_users_is_handled_and_both_ways_agree(monkeypatch):
     random = np.random.default_rng(0)
     rows = [[1, *(random.integers(2, 60, 6)).tolist(), 2, 3] for _ in range(1500)]
     split, found = leave_one_out(log_of(rows, repeats=True)), []
@@ -180,7 +180,7 @@ def test_settings_that_mean_nothing_are_refused(settings):
         swing(leave_one_out(log_of(crowd(0))), **settings)
 
 
-def test_work_of_hours_is_said_before_it_starts(monkeypatch):
+def test_work_of_hours_is_refused_before_it_starts(monkeypatch):
     take("pairs", monkeypatch)
     monkeypatch.setattr(module, "MAX_PAIRS", 100)
     split = leave_one_out(log_of(crowd(0)))

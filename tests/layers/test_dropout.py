@@ -7,7 +7,7 @@ from seqlab.layers.dropout import Dropout
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.25, 0.5, 0.9])
-def test_the_share_of_zeros_and_the_mean_are_as_asked(probability):
+def test_the_share_of_zeros_and_the_mean_are_as_set(probability):
     torch.manual_seed(0)
     x = torch.ones(401, 1003)
     out = Dropout(probability)(x)

@@ -137,7 +137,7 @@ def test_a_saturated_score_does_not_make_gbce_infinite():
 
 
 @pytest.mark.parametrize("name", ["softmax", "sampled_softmax", "bce", "gbce"])
-def test_losses_go_by_their_names_and_never_draw_padding(name):
+def test_losses_are_found_by_name_and_never_sample_padding(name):
     torch.manual_seed(0)
     hidden, table, targets = drawn(40)
     loss = losses.next_item_loss(name, hidden, table, targets, negatives=500)

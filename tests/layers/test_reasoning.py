@@ -66,7 +66,7 @@ def uncached(model, history, positions, steps=STEPS):
 
 @both_kinds
 @pytest.mark.parametrize("naive", [False, True])
-def test_kept_keys_give_what_reading_all_again_gives(causal, naive):
+def test_steps_from_the_cache_equal_the_full_pass(causal, naive):
     model, x, positions = parts(causal)
     positions = None if naive else positions
     wanted = torch.stack([uncached(model, x[user, : LENGTHS[user]], positions) for user in range(USERS)])
@@ -89,7 +89,7 @@ def test_no_steps_are_the_plain_encoder(causal):
     torch.testing.assert_close(states[:, 0], wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_every_place_thinks_as_if_its_history_ended_there_with_the_same_gradients():
+def test_every_position_reasons_as_if_its_history_ended_there_with_the_same_gradients():
     model, x, positions = parts(causal=True)
     at = torch.tensor([[5, 0, 3], [0, 0, 0], [1, 3, 2], [1, 0, 1]])
     encoder, weight = stack(model), torch.randn(USERS, 3, STEPS + 1, DIM)
@@ -107,7 +107,7 @@ def test_every_place_thinks_as_if_its_history_ended_there_with_the_same_gradient
 
 
 @both_kinds
-def test_a_thought_looks_at_nothing_behind_its_place(causal):
+def test_a_step_attends_to_nothing_after_its_position(causal):
     """Not at padding either: its mask is one row, that of its own place."""
     model, x, positions = parts(causal)
     before = at_end(model, x, positions)
@@ -119,7 +119,7 @@ def test_a_thought_looks_at_nothing_behind_its_place(causal):
 
 
 @both_kinds
-def test_a_watcher_sees_history_and_thoughts_together_and_changes_nothing(causal):
+def test_a_watched_pass_is_the_same_and_records_history_and_steps(causal):
     model, x, positions = parts(causal)
     unwatched = at_end(model, x, positions)
     with seqlab.watch(model) as trace:
@@ -136,7 +136,7 @@ def test_a_watcher_sees_history_and_thoughts_together_and_changes_nothing(causal
 
 
 @both_kinds
-def test_attention_turned_off_leaves_each_thought_alone_with_the_one_before(causal):
+def test_without_attention_each_step_depends_on_the_one_before_only(causal):
     model, x, positions = parts(causal)
     off = {f"blocks.{layer}.attention.weights": torch.zeros_like for layer in range(2)}
     with seqlab.patch(model, off):
@@ -149,7 +149,7 @@ def test_attention_turned_off_leaves_each_thought_alone_with_the_one_before(caus
 
 
 @both_kinds
-def test_replacing_one_thought_changes_those_after_it_and_no_other(causal):
+def test_replacing_one_state_changes_those_after_it_only(causal):
     model, x, positions = parts(causal)
     model["thought"] = nn.ModuleList(Tap("thought", "user dim") for _ in range(STEPS + 1))
     before = at_end(model, x, positions, taps=model["thought"])
@@ -163,7 +163,7 @@ def test_replacing_one_thought_changes_those_after_it_and_no_other(causal):
 
 
 class Echo:
-    """An encoder that says what it is told, and counts to how many it listened."""
+    """An encoder whose states are its input, and which counts the rows."""
 
     def __init__(self):
         self.heard = []
@@ -190,7 +190,7 @@ def test_what_is_fed_back_is_the_rescaled_state_its_position_and_noise_after_dro
     assert float(noisy[:, :, 2].std()) == pytest.approx(0.3 * math.sqrt(2), rel=0.02)  # it was fed noise already
 
 
-def test_who_stops_keeps_the_state_and_costs_nothing_more():
+def test_a_stopped_user_keeps_the_state_and_is_not_computed_further():
     first, positions, echo = torch.zeros(4, 1, 1), torch.ones(3, 1), Echo()
     leave_after = torch.tensor([2, 0, 3, 1])  # thoughts, by user
     here = torch.arange(4)
@@ -217,7 +217,7 @@ def test_who_stops_keeps_the_state_and_costs_nothing_more():
 
 @both_kinds
 @pytest.mark.parametrize("watched", [False, True])
-def test_those_who_go_on_think_as_if_nobody_had_left(causal, watched):
+def test_active_users_do_not_depend_on_stopped_ones(causal, watched):
     model, x, positions = parts(causal)
     whole = at_end(model, x, positions)
     steps = torch.tensor([1, 3, 0, 2])
@@ -233,18 +233,18 @@ def test_those_who_go_on_think_as_if_nobody_had_left(causal, watched):
     torch.testing.assert_close(some, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_what_cannot_be_thought_is_refused():
+def test_wrong_arguments_are_refused():
     model, x, positions = parts(causal=False)
     with pytest.raises(ValueError, match="encoded both ways can be reasoned about at one position, not 2"):
         stack(model).prefill(x, torch.tensor([[0, 1]]).expand(USERS, -1), REAL)
     with pytest.raises(ValueError, match="4 steps need as many reasoning positions; there are 3"):
         at_end(model, x, positions, steps=4)
-    with pytest.raises(ValueError, match="taps see one place per user, not 2"):
+    with pytest.raises(ValueError, match="taps see one position per user, not 2"):
         reason(Echo(), torch.zeros(1, 2, DIM), None, 1, taps=[Tap("thought", "user dim")] * 2)
 
 
 @both_kinds
-def test_half_precision_thinks_nearly_the_same_and_learns(causal):
+def test_half_precision_has_nearly_the_same_states_and_finite_gradients(causal):
     model, x, positions = parts(causal)
     positions.requires_grad_()
     whole = at_end(model, x, positions)
@@ -256,7 +256,7 @@ def test_half_precision_thinks_nearly_the_same_and_learns(causal):
     assert bool(positions.grad.isfinite().all()) and float(positions.grad.abs().amax(1).min()) > 0
 
 
-def test_compiled_thoughts_are_the_same_thoughts():
+def test_compiled_steps_are_the_same():
     model, x, positions = parts(causal=True, layers=1)
 
     def places(x, at):
@@ -273,7 +273,7 @@ def test_compiled_thoughts_are_the_same_thoughts():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @both_kinds
-def test_a_gpu_thinks_the_same(causal):
+def test_states_on_a_gpu_are_the_same(causal):
     model, x, positions = parts(causal)
     wanted = at_end(model, x, positions)
     encoder = stack(model.cuda())

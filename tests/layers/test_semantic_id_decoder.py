@@ -10,7 +10,7 @@ import seqlab
 from seqlab import decoding
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.trie import Trie
-from tests.synthetic import batch_of
+from tests.synthetic import batch_of, with_targets
 
 torch.set_num_threads(1)
 
@@ -78,36 +78,30 @@ def loss(model, batch):
     return torch.stack(each).sum(0)
 
 
-def asked(history, item):
-    """One history and its answer, as evaluation would ask."""
-    batch = batch_of([history])
-    targets = torch.zeros_like(batch.items)
-    targets[0, max(len(history) - 1, 0)] = item
-    return replace(batch, targets=targets)
-
-
 @both_layouts
 @plain_or_mixed
-def test_codes_written_one_by_one_from_the_cache_score_as_the_training_pass_does(encoder, mixed):
+def test_step_by_step_decoding_scores_as_the_training_pass(encoder, mixed):
     model = writer(encoder, mixed)
     scores = exact(model, batch_of(HISTORIES))
     for row, history in enumerate(HISTORIES[:3]):
         for item in range(1, ITEMS + 1, 3):
-            assert float(scores[row, item]) == pytest.approx(-float(loss(model, asked(history, item))), abs=3e-5)
+            assert float(scores[row, item]) == pytest.approx(
+                -float(loss(model, with_targets([history], [item]))), abs=3e-5
+            )
 
 
 @both_layouts
 @plain_or_mixed
-def test_every_position_is_learnt_from_as_if_each_history_came_alone(encoder, mixed):
+def test_the_loss_of_all_positions_is_that_of_each_prefix_alone(encoder, mixed):
     model, history = writer(encoder, mixed), [3, 7, 7, 1, 5, 2]
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
-    alone = [loss(model, asked(history[:end], history[end])) for end in range(1, 6)]
-    alone.append(loss(model, asked([4], 9)))
+    alone = [loss(model, with_targets([history[:end]], [history[end]])) for end in range(1, 6)]
+    alone.append(loss(model, with_targets([[4]], [9])))
     together = loss(model, replace(batch_of([history[:-1], [4, 9]]), targets=targets))
     torch.testing.assert_close(together.sort().values, torch.cat(alone).sort().values)
 
 
-def test_an_encoder_reads_so_many_cuts_per_row_and_other_ones_every_time():
+def test_an_encoder_trains_on_random_cuts():
     model, batch = writer(encoder=True), batch_of([[3, 7, 1, 5, 2], [4, 9]])
     batch = replace(batch, targets=torch.tensor([[7, 1, 5, 2, 8], [9, 6, 0, 0, 0]]))
     torch.manual_seed(0)
@@ -130,7 +124,7 @@ def test_a_beam_finds_the_exact_scores_and_as_wide_as_the_catalogue_all_of_them(
 
 @both_layouts
 @plain_or_mixed
-def test_neither_padding_nor_company_changes_a_score(encoder, mixed):
+def test_neither_padding_nor_other_users_change_a_score(encoder, mixed):
     model = writer(encoder, mixed)
     together = exact(model, batch_of(HISTORIES))
     assert together[:, 1:].isfinite().all()
@@ -140,7 +134,7 @@ def test_neither_padding_nor_company_changes_a_score(encoder, mixed):
 
 
 @both_layouts
-def test_a_watched_beam_is_the_same_and_looks_at_no_padding(encoder):
+def test_a_watched_beam_is_the_same_and_padding_is_masked(encoder):
     model, batch = writer(encoder), batch_of(HISTORIES)
     plain = decoding.beam(decoder(model, batch), TRIE, 7)
     with seqlab.watch(model) as trace:
@@ -154,7 +148,7 @@ def test_a_watched_beam_is_the_same_and_looks_at_no_padding(encoder):
 
 
 @both_layouts
-def test_what_is_patched_in_the_blocks_reaches_the_codes_that_are_written(encoder):
+def test_a_patch_of_the_blocks_reaches_the_generated_codes(encoder):
     model, batch = writer(encoder), batch_of(HISTORIES)
     plain = exact(model, batch)
     for name in ("blocks.1.attention.weights", "cross_blocks.1.written_weights" if encoder else "written.1.weights"):

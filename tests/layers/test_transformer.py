@@ -31,7 +31,7 @@ def test_weights_are_shares_and_look_only_where_they_may(causal):
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_fused_and_open_agree_in_value_and_gradient(causal):
+def test_fused_and_unfused_agree_in_value_and_gradient(causal):
     layer, x = attention(causal)
     real = torch.arange(5) < torch.tensor([5, 2, 1])[:, None]
     mask = None if causal else real
@@ -44,7 +44,7 @@ def test_fused_and_open_agree_in_value_and_gradient(causal):
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_turning_attention_off_leaves_the_feed_forward_road():
+def test_without_attention_the_feed_forward_layer_is_left():
     torch.manual_seed(0)
     block, x = Block(8, 2, dropout=0.0, causal=True), torch.randn(1, 4, 8)
     with torch.no_grad(), seqlab.patch(block, {"attention.weights": torch.zeros_like}):
@@ -55,6 +55,6 @@ def test_turning_attention_off_leaves_the_feed_forward_road():
     assert not torch.allclose(block(changed)[0, 1:], alone[0, 1:])
 
 
-def test_a_width_that_the_heads_cannot_share_is_refused():
+def test_a_width_that_is_no_multiple_of_the_heads_is_refused():
     with pytest.raises(ValueError, match="dim=10 must be a multiple of heads=3"):
         Attention(10, 3, causal=True)

@@ -83,10 +83,10 @@ def test_a_constructor_converts_and_validates() -> None:
     [
         ({"epochs": 0}, "epochs must be at least 1 (got 0)."), ({"warmup": -1}, "warmup must be at least 0 (got -1)."),
         ({"validate_users": 0}, "validate_users must be at least 1, or none (got 0)."),
-        ({"learning_rate": 0}, "learning_rate must be above 0 (got 0)."),
+        ({"learning_rate": 0}, "learning_rate must be above 0 (got 0)."), ({"tokens": 0}, "at least 1"),
         ({"clip": float("inf")}, "clip must be a finite number (got inf)."),
         ({"weight_decay": -1}, "weight_decay must be at least 0 (got -1)."), ({"decay": "exp"}, "'none' or 'cosine'"),
-        ({"metric": "hits"}, "'recall@5'"), ({"seed": 2**64}, "seed must be below"),
+        ({"metric": "ndcg@7"}, "'ndcg@10', "), ({"seed": 2**64}, "seed must be below"),
     ],
 )  # fmt: skip
 def test_options_that_no_training_can_have_are_refused(options: dict[str, Any], refused: str) -> None:

@@ -40,11 +40,11 @@ def letter():
 
 
 def test_published_codes_have_their_published_numbers(letter):
-    table, told = codebook_report.report(letter), codebook_report.summary(letter)
-    assert round(told["unique share"] * 100, 2) == 99.89 and told["items"] == 12_101
+    table, totals = codebook_report.report(letter), codebook_report.summary(letter)
+    assert round(totals["unique share"] * 100, 2) == 99.89 and totals["items"] == 12_101
     assert table["used"].tolist() == [197, 256, 256, 256] and table["dead"].tolist() == [59, 0, 0, 0]
     assert table["perplexity"].round().tolist() == [83, 249, 248, 247]
-    assert told["largest bucket before the last level"] == 27
+    assert totals["largest bucket before the last level"] == 27
     # what MSCGRec's card measured: how many codes are legal, and for how many items only one is
     assert table["legal"].round(2).tolist() == [197, 40.26, 1.47, 1.03]
     assert table["decided"].round(2).tolist() == [0, 0, 0.48, 0.95]
@@ -63,11 +63,11 @@ def test_a_report_of_even_codes():
 
 def test_all_items_on_one_tuple_is_a_collapse_though_no_batch_has_few_duplicates():
     zeros = np.zeros(500, dtype=int)
-    (said,) = codebook_report.doctor(book_of([zeros] * 3, (256,) * 3))
-    assert said.startswith("Collapse: 500 items share 1 tuple.") and "sum the reconstruction" in said
+    (findings,) = codebook_report.doctor(book_of([zeros] * 3, (256,) * 3))
+    assert findings.startswith("Collapse: 500 items share 1 tuple.") and "sum the reconstruction" in findings
     # an index column makes the tuples unique and must not hide it
-    (said,) = codebook_report.doctor(book_of([zeros, zeros, np.arange(500)], (256, 256, 500), resolved="index"))
-    assert said.startswith("Collapse")
+    (findings,) = codebook_report.doctor(book_of([zeros, zeros, np.arange(500)], (256, 256, 500), resolved="index"))
+    assert findings.startswith("Collapse")
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_all_items_on_one_tuple_is_a_collapse_though_no_batch_has_few_duplicates
         ((*even()[1:], even()[0]), (16, 16, 16), {"resolved": "index"}, "Atomic ids in disguise"),
     ],
 )
-def test_the_doctor_names_the_disease(columns, sizes, about, disease):
+def test_the_doctor_finds_each_problem(columns, sizes, about, disease):
     columns = [column % size for column, size in zip(columns, sizes, strict=True)]
-    said = codebook_report.doctor(book_of(columns, sizes, **about))
-    assert any(sentence.startswith(disease) for sentence in said), said
-    assert all("Try" in sentence for sentence in said)
+    findings = codebook_report.doctor(book_of(columns, sizes, **about))
+    assert any(sentence.startswith(disease) for sentence in findings), findings
+    assert all("Try" in sentence for sentence in findings)
 
 
-def test_a_column_that_tells_collisions_apart_is_not_called_decided():
+def test_a_column_that_numbers_collisions_is_not_called_decided():
     a, b, c = even()
     book = book_of([a, b, c, np.zeros(4096, int)], (16, 16, 16, 1), resolved="index")
     assert codebook_report.doctor(book) == []
@@ -123,7 +123,7 @@ def test_padding_holds_zeros_and_all_items_of_a_prefix_are_found():
         book.items_of(torch.tensor([[0, 1]]))
 
 
-def test_it_says_what_became_of_collisions():
+def test_the_repr_has_the_collision_rule():
     book = book_of([[0, 1, 0], [1, 1, 1]], (2, 2), name="mine", resolved="reassign")
     assert "unique tuples 66.67%" in repr(book) and "collisions: reassign" in repr(book)
     assert (

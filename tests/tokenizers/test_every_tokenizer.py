@@ -58,12 +58,12 @@ def fitted(request):
     return tokenizers.create(request.param, SMALL[request.param]).fit(X)
 
 
-def test_the_list_is_whole_and_a_card_stands_beside_each_name():
+def test_every_tokenizer_is_listed_with_its_card():
     assert tokenizers.names() == sorted(SMALL)
     assert all(len(line) > 20 for line in tokenizers.table()["what it is"])
 
 
-def test_codes_fit_their_sizes_and_one_item_needs_no_company(fitted):
+def test_codes_fit_their_sizes_and_do_not_depend_on_other_items(fitted):
     codes = fitted.encode(X)
     assert codes.shape == (len(X), len(fitted.sizes_)) and codes.dtype == np.int64
     assert codes.min() >= 0 and bool((codes < np.array(fitted.sizes_)).all())
@@ -71,7 +71,7 @@ def test_codes_fit_their_sizes_and_one_item_needs_no_company(fitted):
     assert np.array_equal(some, codes[:7])
 
 
-def test_a_seed_decides_everything_and_the_global_generators_are_left_alone(fitted):
+def test_codes_are_reproducible_and_the_global_generators_do_not_change(fitted):
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     settings = {name: getattr(fitted, name) for name in inspect.signature(type(fitted)).parameters}
     again = type(fitted)(**settings)
@@ -103,26 +103,28 @@ def test_bad_vectors_are_named(fitted):
 
 @pytest.mark.parametrize("items", [91, 20, 5])
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_the_defaults_suit_any_catalogue_and_a_note_tells_of_fewer_codes(name, items):
+def test_the_defaults_suit_any_catalogue_and_a_note_mentions_fewer_codes(name, items):
     quick = {"epochs": 1} if hasattr(tokenizers.create(name), "epochs") else {}
     some = clustered(items, d=min(items, 12))
     book = tokenizers.make_codebook(tokenizers.create(name, quick), some, resolve="none")
-    told = [note for note in book.notes if "were wanted" in note]
+    notes = [note for note in book.notes if "were wanted" in note]
     if name in ("random_codes", "fsq"):  # which learn no codes from the items
-        assert not told and set(book.sizes) <= {256, 240}
+        assert not notes and set(book.sizes) <= {256, 240}
     elif name == "balanced_tree":
         given = {91: "4 x 4", 20: "2 x 2", 5: "2 x 2"}[items]
-        said = f"32 x 32 branches were wanted, there are {given}: no more nodes than the {items} items fit."
-        assert told == [said] and codebook_report.summary(book)["tuples"] == items
+        expected = f"32 x 32 branches were wanted, there are {given}: no more nodes than the {items} items fit."
+        assert notes == [expected] and codebook_report.summary(book)["tuples"] == items
     else:
         assert book.sizes == (items // 2,) * len(book.sizes)
         wanted, given = (" x ".join([str(one)] * len(book.sizes)) for one in (256, items // 2))
-        said = f"{wanted} codes were wanted, there are {given}: a level has half as many codes as the {items} items."
-        assert told == [said]
+        expected = (
+            f"{wanted} codes were wanted, there are {given}: a level has half as many codes as the {items} items."
+        )
+        assert notes == [expected]
 
 
 @pytest.mark.parametrize("name", ["rq_kmeans", "rq_vae", "pq", "parallel_vq", "random_codes"])
-def test_every_level_has_the_size_asked_for(name):
+def test_every_level_has_the_requested_size(name):
     settings = SMALL[name] | {"codes": (24, 12, 3)}
     made = tokenizers.create(name, settings).fit(X)
     assert made.sizes_ == (24, 12, 3)

@@ -57,7 +57,7 @@ def test_balanced_clusters_are_about_equally_full_and_placed_by_a_rule_for_singl
     assert nearest(lumps[:1], centres, bonus) == nearest(lumps, centres, bonus)[:1]
 
 
-def test_a_balanced_tree_wastes_no_code_and_tells_all_different_items_apart():
+def test_a_balanced_tree_wastes_no_code_and_distinguishes_all_different_items():
     book = make_codebook(BalancedTree((8, 8)), X, resolve="none")
     table = codebook_report.report(book)
     assert table["perplexity"].iloc[0] > 7.8 and table["perplexity"].iloc[1] > 7.8
@@ -82,8 +82,8 @@ def test_anchors_are_orthonormal_and_so_is_each_set_of_too_many():
     tree = BalancedTree((8, 8), anchors="aligned", spare=3).fit(X)
     assert len(tree.anchors_[0]) == 11
     assert np.allclose(tree.anchors_[0] @ tree.anchors_[0].T, np.eye(11), atol=1e-5)
-    (said,) = BalancedTree((4, 30), anchors="aligned").fit(X).notes_
-    assert "30 anchors in 24 dimensions" in said
+    (note,) = BalancedTree((4, 30), anchors="aligned").fit(X).notes_
+    assert "30 anchors in 24 dimensions" in note
 
 
 def test_aligned_codes_rename_children_and_nothing_else():

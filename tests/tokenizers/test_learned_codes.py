@@ -74,14 +74,14 @@ def test_what_averaging_the_error_a_random_start_and_no_revival_cause_is_diagnos
     random = np.random.default_rng(0)
     wide = random.normal(size=(600, 32)) @ random.normal(size=(32, 768))  # 768 features, as text vectors have
 
-    def said(**settings):
+    def diagnosis(**settings):
         tokenizer = RQVAE(**{**SMALL, "batch": 100, "codes": 32, "lr": 2e-3}, epochs=20, **settings)
         book = make_codebook(tokenizer, wide, resolve="none")
         return book, [sentence.split(":")[0] for sentence in codebook_report.doctor(book)]
 
-    sound, nothing = said()
-    averaged, wasted = said(reconstruction="mean")
-    sick, unused = said(reconstruction="mean", start=False, revive=0)
+    sound, nothing = diagnosis()
+    averaged, wasted = diagnosis(reconstruction="mean")
+    sick, unused = diagnosis(reconstruction="mean", start=False, revive=0)
     assert nothing == [] and codebook_report.report(sound)["used"].min() == 32
     assert "Nothing explained" in wasted and averaged.residual[3] > sound.residual[3] + 0.1
     assert "Low use" in unused and codebook_report.report(sick)["used"].min() < 20
@@ -102,7 +102,7 @@ def test_sinkhorn_fills_every_code_equally_where_exp_would_vanish():
     assert float((torch.exp(-distances / 0.003) == 0).float().mean()) > 0.9
 
 
-def test_a_balanced_last_level_tells_nearly_all_items_apart_and_leaves_the_others_alone(fitted):
+def test_a_balanced_last_level_distinguishes_nearly_all_items_and_changes_no_others(fitted):
     plain = fitted.encode(X)
     fitted.sinkhorn = True
     try:
@@ -117,7 +117,7 @@ def test_a_balanced_last_level_tells_nearly_all_items_apart_and_leaves_the_other
     assert before < 0.9 and after > before + 0.08
 
 
-def test_the_collaborative_term_pulls_codes_towards_who_is_met_with_whom():
+def test_the_collaborative_term_pulls_codes_towards_co_occurrence():
     random = np.random.default_rng(1)
     of = random.integers(0, 8, len(X))  # groups that the vectors know nothing of
     other = 4 * np.eye(8, dtype=np.float32)[of]

@@ -1,4 +1,4 @@
-"""Items with equal tuples: told apart, moved, or left; and said so."""
+"""Items with equal tuples: numbered, moved, or left; with a note."""
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ def unique(codes):
 
 
 def test_an_index_makes_tuples_unique_and_keeps_their_content():
-    codes, sizes, said = resolve(CODES, SIZES, "index")
+    codes, sizes, note = resolve(CODES, SIZES, "index")
     assert unique(codes) and sizes == (3, 4, 3)
     assert np.array_equal(codes[:, :2], CODES) and sorted(codes[[0, 1, 3], 2]) == [0, 1, 2]
-    assert "5 of 6 items" in said and "extra column of 3" in said
+    assert "5 of 6 items" in note and "extra column of 3" in note
 
 
 def test_the_index_does_not_follow_the_numbering_of_items():
@@ -47,8 +47,8 @@ def test_a_tuple_of_more_items_than_an_index_may_have_gives_some_to_its_nearest_
     assert "6 beyond 4 items of a tuple moved" in note
     if how == "popularity":
         assert (found[:4, 1] == 1).all()
-    same, _, said = resolve(codes, (2, 4), how, popularity=likes, most=10)
-    assert (same == resolve(codes, (2, 4), how, popularity=likes)[0]).all() and "moved" not in said
+    same, _, note = resolve(codes, (2, 4), how, popularity=likes, most=10)
+    assert (same == resolve(codes, (2, 4), how, popularity=likes)[0]).all() and "moved" not in note
 
 
 def test_by_popularity_the_most_popular_item_of_a_tuple_comes_first():
@@ -65,25 +65,25 @@ def words(codes):
 
 def test_reassignment_moves_all_but_the_nearest_to_the_nearest_free_codes():
     vectors = np.array([[1.9], [1.1], [20.0], [0.4], [20.6], [11.0]])
-    codes, sizes, said = resolve(CODES, SIZES, "reassign", vectors=vectors, decode=words)
+    codes, sizes, note = resolve(CODES, SIZES, "reassign", vectors=vectors, decode=words)
     assert codes[:, 1].tolist() == [2, 1, 0, 0, 1, 1] and np.array_equal(codes[:, 0], CODES[:, 0])
-    assert sizes == SIZES and "now 0 do" in said
+    assert sizes == SIZES and "now 0 do" in note
     assert CODES[0].tolist() == [0, 1]  # the argument is left alone
 
 
-def test_a_full_prefix_keeps_its_collisions_and_says_so():
+def test_a_full_prefix_keeps_its_collisions_with_a_note():
     codes = np.zeros((5, 2), dtype=int)
-    moved, _, said = resolve(codes, (1, 4), "reassign", vectors=np.zeros((5, 1)), decode=words)
+    moved, _, note = resolve(codes, (1, 4), "reassign", vectors=np.zeros((5, 1)), decode=words)
     assert len(np.unique(moved[:, 1])) == 4
-    assert "now 2 do" in said
+    assert "now 2 do" in note
 
 
-def test_left_alone_they_are_counted():
-    codes, sizes, said = resolve(CODES, SIZES, "none")
-    assert np.array_equal(codes, CODES) and sizes == SIZES and "5 of 6" in said
+def test_without_a_rule_collisions_are_counted():
+    codes, sizes, note = resolve(CODES, SIZES, "none")
+    assert np.array_equal(codes, CODES) and sizes == SIZES and "5 of 6" in note
 
 
-def test_what_is_missing_or_unknown_is_said():
+def test_missing_inputs_and_unknown_rules_are_refused():
     with pytest.raises(ValueError, match="index, reassign, popularity, none"):
         resolve(CODES, SIZES, "drop")
     with pytest.raises(ValueError, match="needs the vectors"):

@@ -36,37 +36,37 @@ def tiger(**settings):
 
 
 @pytest.mark.parametrize("resolve", ["index", "popularity", "reassign", "none"])
-def test_training_and_loading_leave_the_doctor_what_it_said(resolve, tmp_path):
+def test_training_and_loading_do_not_change_the_report(resolve, tmp_path):
     model = tiger(resolve=resolve)
     prepare(model, SPLIT)
     before = model.ids.book
-    said = codebook_report.doctor(before)
-    assert (said or resolve == "reassign") and f"collisions: {resolve})" in repr(before)
+    findings = codebook_report.doctor(before)
+    assert (findings or resolve == "reassign") and f"collisions: {resolve})" in repr(before)
     if resolve == "index":
-        assert [sentence.split(":")[0] for sentence in said] == ["Collisions", "Atomic ids in disguise"]
+        assert [sentence.split(":")[0] for sentence in findings] == ["Collisions", "Atomic ids in disguise"]
     fit(model, SPLIT, Options(epochs=1, tokens=256))
     after = model.ids.book
     assert (after.name, after.vectors, after.notes) == (before.name, before.vectors, before.notes)
-    assert repr(after) == repr(before) and codebook_report.doctor(after) == said
+    assert repr(after) == repr(before) and codebook_report.doctor(after) == findings
     store.save(model, tmp_path, "tiger", SPLIT.n_items)
     loaded = store.load(tmp_path).ids.book
-    assert codebook_report.doctor(loaded) == said and loaded.resolved == resolve
+    assert codebook_report.doctor(loaded) == findings and loaded.resolved == resolve
     assert loaded.residual == pytest.approx(before.residual)
     assert loaded.name == "codes of a saved model, by its settings rq_kmeans"
     assert loaded.notes[0].endswith("the settings of their tokenizer and its notes are not known.")
 
 
-def test_codes_of_ones_own_are_told_by_what_was_done_with_them_not_by_the_settings(tmp_path):
+def test_assigned_codes_keep_their_own_collision_rule(tmp_path):
     model = tiger(resolve="index")
     codes = torch.randint(3, (SPLIT.n_items + 1, 3), generator=torch.Generator().manual_seed(0))
     model.ids.assign(CodeBook(codes, (3, 3, 3), "mine", residual=(1.0, 0.5)))
-    said = codebook_report.doctor(model.ids.book)
-    assert any(one.startswith("Collisions") and "the largest bucket holds" in one for one in said)
+    findings = codebook_report.doctor(model.ids.book)
+    assert any(one.startswith("Collisions") and "the largest bucket holds" in one for one in findings)
     store.save(model, tmp_path, "tiger", SPLIT.n_items)
     loaded = store.load(tmp_path).ids.book
     assert (
         loaded.resolved == "none"
-        and codebook_report.doctor(loaded) == said
+        and codebook_report.doctor(loaded) == findings
         and loaded.residual == pytest.approx((1.0, 0.5))
     )
 
@@ -75,7 +75,7 @@ def test_codes_of_ones_own_are_told_by_what_was_done_with_them_not_by_the_settin
     ("tiger", {}, "index"), ("reg4rec", {}, "reassign"), ("recgpt", {}, "none"), ("resid", {}, "reassign"),
     ("resid", {"tokenizer": "random_codes"}, "index"), ("discrec", {"resolve": "popularity"}, "popularity"),
 ])  # fmt: skip
-def test_a_run_saved_without_these_facts_loads_and_says_what_its_settings_do(name, settings, resolved, tmp_path):
+def test_a_run_saved_without_these_facts_has_those_of_its_settings(name, settings, resolved, tmp_path):
     from safetensors.torch import load_file, save_file
 
     quick = {"field_epochs": 0} if name == "resid" else {}
@@ -113,7 +113,7 @@ def test_uneven_levels_are_made_as_they_are_set(tokenizer):
 
 
 def test_a_grid_for_all_levels_refuses_uneven_ones():
-    with pytest.raises(ValueError, match="FSQ has one grid for all levels, so it cannot make levels of 12, 8, 3 codes"):
+    with pytest.raises(ValueError, match="FSQ has one grid for all levels: it cannot make levels of 12, 8, 3 codes"):
         semantic_ids(SPLIT, CodeSettings((12, 8, 3), "fsq", resolve="none"))
     book = semantic_ids(SPLIT, CodeSettings((31, 31, 60), "fsq"))
     assert book.sizes[:2] == (30, 30) and "there are 30 x 30" in book.notes[-1]  # 6 x 5
@@ -122,15 +122,15 @@ def test_a_grid_for_all_levels_refuses_uneven_ones():
         fsq_grid(2)
 
 
-def test_fewer_codes_than_the_settings_allow_are_told():
+def test_a_note_mentions_fewer_codes_than_the_settings_allow():
     levels = (256, 256, 60)
     book = semantic_ids(SPLIT, CodeSettings(levels))
     assert book.sizes[:2] == (30, 30)
-    told = "The settings allow 256 x 256 codes; there are 30 x 30, as suits 60 items and the tokenizer."
-    assert book.notes[-1] == told
+    note = "The settings allow 256 x 256 codes; there are 30 x 30, as suits 60 items and the tokenizer."
+    assert book.notes[-1] == note
     model = models.build("tiger", SPLIT.n_items, small("tiger", levels=levels))
     prepare(model, SPLIT)
-    assert model.ids.book.notes[-1] == told
+    assert model.ids.book.notes[-1] == note
     tree = semantic_ids(SPLIT, replace(CodeSettings(levels), tokenizer="balanced_tree"))
     assert "The settings allow 256 x 256 codes; there are 7 x" in tree.notes[-1]
 

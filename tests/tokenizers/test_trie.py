@@ -64,7 +64,7 @@ def test_equal_tuples_lose_no_item_and_the_first_is_the_lowest(catalogue):
     assert sorted(items.tolist()) == list(range(1, len(tuples) + 1))
 
 
-def test_dead_nodes_stay_dead_and_codes_of_another_level_reach_nothing():
+def test_missing_nodes_have_no_children_and_codes_of_another_level_reach_none():
     trie = trie_of([(0, 2), (0, 0), (1, 1)], (2, 3))
     dead, root = torch.tensor([-1]), torch.tensor([0])
     assert trie.step(dead, torch.tensor([0])).tolist() == [-1]

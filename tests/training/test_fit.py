@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import resource
 import shutil
@@ -241,19 +240,6 @@ def test_the_metrics_of_validation_are_those_of_the_epoch_that_is_kept(straight)
     assert passed.metrics["best_epoch"] < passed.metrics["epochs"]
     for run in (straight, passed):
         assert run.metrics["valid"] == metrics(rank(run.model, SPLIT, "valid"))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("epochs", 0, "at least 1"), ("tokens", 0, "at least 1"), ("validate_every", 0, "at least 1"),
-        ("warmup", -1, "at least 0"), ("learning_rate", math.nan, "above 0"), ("clip", 0.0, "above 0"),
-        ("weight_decay", -0.1, "0 or more"), ("metric", "ndcg@7", "there are: recall@1, ndcg@1, "),
-    ],
-)  # fmt: skip
-def test_options_that_no_training_can_have_are_refused(name, value, message):
-    with pytest.raises(ValueError, match=f"{name}.*{message}" if name != "metric" else message):
-        Options(**{name: value})
 
 
 def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeypatch):

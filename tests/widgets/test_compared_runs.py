@@ -38,7 +38,7 @@ def test_numbers_of_two_protocols_are_refused_with_a_sentence(runs, split, repor
         widgets.CompareSystems({"a": floor, "b": other}, split)
     frame = floor.ranks.frame
     asked = replace(floor, ranks=replace(floor.ranks, frame=frame.assign(item=frame["item"] % 30 + 1)))
-    with pytest.raises(ValueError, match="'b' and 'a' did not answer the same queries"):
+    with pytest.raises(ValueError, match="'b' and 'a' cannot be compared: their queries differ"):
         widgets.CompareSystems({"a": floor, "b": asked}, split)
     with pytest.raises(ValueError, match="not evaluated on the test queries of this split"):
         widgets.CompareSystems({"a": asked, "b": asked}, split)

@@ -113,7 +113,7 @@ def test_the_item_table_learns_as_input_and_as_output():
     assert set(grown.nonzero()[:, 0].tolist()) == near | {3, 7}
 
 
-def test_context_is_the_neighbours_of_the_last_items_without_a_place():
+def test_context_is_the_neighbours_of_the_last_items_without_positions():
     model = mancar(triggers=2, neighbours=3)
     context = model.context(batch_of(HISTORIES))
     assert context.shape == (5, 6)
@@ -130,7 +130,7 @@ def test_context_is_the_neighbours_of_the_last_items_without_a_place():
     assert torch.equal(without.reasoning_states(batch_of(HISTORIES)), before)
 
 
-def test_history_and_context_look_both_ways_and_nobody_at_padding_or_at_later_thoughts():
+def test_history_and_context_are_bidirectional_and_padding_and_later_steps_masked():
     model, batch = mancar(triggers=2, neighbours=3), batch_of(HISTORIES)
     beside = model.context(batch) > 0
     with seqlab.watch(model, "attention") as trace:
@@ -149,7 +149,7 @@ def test_history_and_context_look_both_ways_and_nobody_at_padding_or_at_later_th
     assert float(weights[..., :13, 13:].abs().max()) == 0
 
 
-def test_a_thought_is_brought_to_the_norm_of_items_scaled_by_phi():
+def test_a_state_is_rescaled_to_the_norm_of_items_and_phi():
     model, batch = mancar(steps=1, context=False), batch_of(HISTORIES[:3])
     states, fed = model.reasoning_states(batch), []
     model.blocks[0].before_attention.register_forward_hook(lambda _, inputs, __: fed.append(inputs[0]))
@@ -179,7 +179,7 @@ def middling(model, batch):
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_who_stops_has_the_scores_of_the_step_chosen_from_all_steps(watched):
+def test_a_stopped_user_has_the_scores_of_the_step_chosen_from_all_steps(watched):
     model, batch = mancar(growth=0.0), crowd()  # equal temperatures: it is the states that differ
     epsilon, stops = middling(model, batch)
     assert len(stops.unique()) >= 3
@@ -197,7 +197,7 @@ def test_who_stops_has_the_scores_of_the_step_chosen_from_all_steps(watched):
     )
 
 
-def test_who_has_stopped_costs_nothing_more():
+def test_stopped_users_are_not_computed_further():
     model, batch = mancar(growth=0.0), crowd()  # equal temperatures: it is the states that differ
     epsilon, stops = middling(model, batch)
     rows = []
@@ -216,7 +216,7 @@ def test_who_has_stopped_costs_nothing_more():
     assert rows == [40, 40], "everybody stops after the least there is, one step"
 
 
-def test_another_users_thought_changes_the_steps_after_it_and_the_ranking():
+def test_a_patched_state_changes_the_steps_after_it_and_the_ranking():
     model, batch = mancar(), batch_of(HISTORIES)
     plain = model.reasoning_states(batch)
     for step in range(5):
@@ -244,7 +244,7 @@ def prepared(histories, **settings):
     return model.eval(), split
 
 
-def test_the_graph_knows_training_histories_alone():
+def test_the_graph_is_made_from_training_histories_alone():
     histories = chain_histories(3, users=60)
     answers = [[*items[:-2], items[-2] % 24 + 1, items[-1] % 24 + 1] for items in histories]
     trained = [[*(item * 5 % 24 + 1 for item in items[:-2]), *items[-2:]] for items in histories]
@@ -253,7 +253,7 @@ def test_the_graph_knows_training_histories_alone():
     assert torch.equal(one.near, swing(split, 10).neighbours)
 
 
-def test_without_a_graph_it_says_what_to_do(tmp_path):
+def test_a_missing_graph_is_refused(tmp_path):
     model = models.build("mancar", ITEMS)
     with pytest.raises(RuntimeError, match="no graph yet: call prepare"):
         model.score(batch_of(HISTORIES))
@@ -266,7 +266,7 @@ def spread_out(model):
     return model
 
 
-def test_who_stops_in_the_batch_is_who_the_table_of_steps_says(tmp_path):
+def test_the_batch_stops_as_the_table_of_steps(tmp_path):
     model, split = prepared(chain_histories(5, users=120))
     spread_out(model)
     steps = reasoning_steps.rank_steps(model, split, "valid")
@@ -297,7 +297,7 @@ def test_half_precision_learns_and_stops_nearly_the_same():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_a_gpu_answers_and_learns_the_same():
+def test_scores_and_losses_on_a_gpu_are_the_same():
     model, batch = mancar(), with_targets([one or [1] for one in HISTORIES], [4, 9, 17, 3, 22])
     score, loss = model.score(batch), model.loss(batch).total
     model, batch = model.cuda(), batch.to("cuda")

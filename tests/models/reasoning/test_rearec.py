@@ -72,13 +72,13 @@ def test_without_steps_it_is_sasrec_forward_and_loss(objective):
         torch.testing.assert_close(grad, wanted[name])
 
 
-def test_earlier_steps_are_asked_softly_by_prl_and_like_the_last_by_the_others():
+def test_prl_has_higher_temperatures_at_earlier_steps():
     assert rearec(steps=3, tau=0.5, alpha=3.0).temperatures.tolist() == [13.5, 4.5, 1.5, 0.5]
     assert rearec(steps=2, tau=0.5, alpha=3.0, objective="erl").temperatures.tolist() == [0.5, 0.5, 0.5]
 
 
 @every_backbone
-def test_prl_learns_from_all_places_what_it_would_from_each_history_alone(backbone):
+def test_prl_at_all_positions_is_that_of_each_prefix_alone(backbone):
     """The sum over steps of the cross-entropies at the steps' temperatures, by the plain formula."""
     model = rearec(backbone=backbone, tau=0.7, alpha=2.0, contrast=0.0)
     batch = training_batch()
@@ -123,7 +123,7 @@ def test_both_sides_of_a_divergence_learn():
     assert float(log_p.grad.abs().amax((0, 2)).min()) > 0
 
 
-def test_the_contrast_knows_other_users_and_no_other_place_of_ones_own():
+def test_negatives_of_the_contrast_are_of_other_users_only():
     torch.manual_seed(0)
     users = torch.tensor([0, 0, 1, 2, 2, 2])
     noisy, clean = torch.randn(6, 4), torch.randn(6, 4)
@@ -136,18 +136,18 @@ def test_the_contrast_knows_other_users_and_no_other_place_of_ones_own():
 
 
 @every_backbone
-def test_what_is_fed_back_may_be_dropped_more_or_less_than_the_rest(backbone):
+def test_reasoning_steps_have_a_dropout_of_their_own(backbone):
     batch = batch_of(HISTORIES)
     forgetful = rearec(backbone=backbone, thought_dropout=0.5).train()
     once, again = forgetful.reasoning_states(batch), forgetful.reasoning_states(batch)
     assert torch.equal(once[:, 0], again[:, 0]) and not torch.equal(once[:, 1], again[:, 1])
     assert torch.equal(forgetful.eval().reasoning_states(batch), rearec(backbone=backbone).reasoning_states(batch))
     shaky = rearec(backbone=backbone, dropout=0.5, layers=1).train()
-    assert shaky.thought_dropout.probability == 0.5  # unless it is said
+    assert shaky.thought_dropout.probability == 0.5  # the default
 
 
 @every_backbone
-def test_noise_reaches_the_contrast_alone_and_grows_with_gamma(backbone):
+def test_noise_changes_the_contrast_only_and_grows_with_gamma(backbone):
     batch = training_batch(random_histories(0, users=60, items=ITEMS, longest=8))
     batch = replace(batch, items=batch.items[:, :8], targets=batch.targets[:, :8], lengths=batch.lengths.clamp(max=8))
 
@@ -164,7 +164,7 @@ def test_noise_reaches_the_contrast_alone_and_grows_with_gamma(backbone):
 
 
 @every_backbone
-def test_without_noise_the_contrast_is_that_of_each_history_thought_about_alone(backbone):
+def test_without_noise_the_contrast_is_that_of_each_history_alone(backbone):
     model, batch = rearec(backbone=backbone, gamma=0.0, tau=2.0), asked_at_the_end()
     states = model.reasoning_states(batch)[[0, 2, 3]]  # the second has no target, and is no rival
     wanted = sum(contrast(states[:, step], states[:, step], torch.arange(3), 2.0) for step in (1, 2))
@@ -185,16 +185,16 @@ def test_every_reasoning_position_learns_and_naive_feedback_has_none(backbone, o
 
 
 @pytest.mark.parametrize(("share", "length"), [(0.5, 40), (0.5, 3), (0.3, 2), (1.0, 5)])
-def test_a_share_of_the_places_is_drawn_anew_however_short_the_histories(share, length):
-    model, asked = rearec(share=share, max_length=40), torch.ones(2000, length, dtype=torch.bool)
-    at, chosen = model._reasoning_positions(asked)
+def test_a_share_of_the_positions_is_sampled_for_any_length(share, length):
+    model, has_target = rearec(share=share, max_length=40), torch.ones(2000, length, dtype=torch.bool)
+    at, chosen = model._reasoning_positions(has_target)
     assert float(chosen.sum() / chosen.numel() * at.shape[1] / length) == pytest.approx(share, rel=0.05)
     assert all(len(set(row)) == len(row) for row in at.tolist())
     assert torch.bincount(at[chosen], minlength=length).float().std() < 0.1 * 2000  # no place more than another
-    assert length == 1 or not torch.equal(model._reasoning_positions(asked)[0], at)
+    assert length == 1 or not torch.equal(model._reasoning_positions(has_target)[0], at)
 
 
-def test_only_places_with_a_target_are_thought_about():
+def test_only_positions_with_a_target_are_reasoned_about():
     model, few = rearec(share=1.0, max_length=40), torch.zeros(3, 40, dtype=torch.bool)
     few[0, 7] = few[1, 30:35] = True
     at, chosen = model._reasoning_positions(few)
@@ -216,7 +216,7 @@ def test_bert4rec_draws_so_many_cuts_and_no_more():
 
 @every_backbone
 @every_objective
-def test_the_answer_is_the_mean_for_erl_and_the_last_thought_for_the_others(backbone, objective):
+def test_the_readout_is_the_mean_for_erl_and_the_last_state_for_the_others(backbone, objective):
     model, batch = rearec(backbone=backbone, objective=objective), batch_of(HISTORIES)
     scores = model.step_scores(model.reasoning_states(batch))
     assert scores.shape == (4, 3, ITEMS + 1)
@@ -245,7 +245,7 @@ def test_a_watched_model_scores_the_same_and_records_its_states(backbone):
 
 
 @every_backbone
-def test_another_users_first_thought_changes_later_ones_and_the_answer(backbone):
+def test_a_patched_state_changes_later_ones_and_the_scores(backbone):
     model, batch = rearec(backbone=backbone, steps=3), batch_of(HISTORIES)
     before, scores = model.reasoning_states(batch), model.score(batch)
     with seqlab.patch(model, {"step_taps.1": lambda state: state.roll(1, 0)}):
@@ -271,7 +271,7 @@ def test_half_precision_learns_nearly_the_same(backbone, objective):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @every_backbone
 @every_objective
-def test_a_gpu_answers_and_learns_the_same(backbone, objective):
+def test_scores_and_losses_on_a_gpu_are_the_same(backbone, objective):
     model, batch = rearec(backbone=backbone, objective=objective, gamma=0.0), asked_at_the_end()
     score, loss = model.score(batch), model.loss(batch).total
     model, batch = model.cuda(), batch.to("cuda")
@@ -280,6 +280,6 @@ def test_a_gpu_answers_and_learns_the_same(backbone, objective):
 
 
 @pytest.mark.parametrize("settings", [{"share": 0.0}, {"share": 1.5}])
-def test_a_share_that_is_none_is_refused(settings):
+def test_a_share_outside_of_0_to_1_is_refused(settings):
     with pytest.raises(ValueError, match=r"share.*(must lie in \(0, 1\]|at most 1)"):
         ReaRec(Config(**settings), ITEMS)

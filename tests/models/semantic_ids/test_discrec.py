@@ -46,7 +46,7 @@ def test_no_code_is_predicted_with_a_look_at_itself(layout):
 
 
 @torch.no_grad()
-def test_the_branch_mixes_the_codes_of_one_item_and_of_no_other():
+def test_the_branch_mixes_the_codes_of_one_item_only():
     torch.manual_seed(0)
     x = torch.randn(2, 4, 3, 16)
     changed = x.clone()
@@ -60,7 +60,7 @@ def test_the_branch_mixes_the_codes_of_one_item_and_of_no_other():
 
 
 @torch.no_grad()
-def test_what_a_beam_writes_is_mixed_as_what_is_read():
+def test_generated_codes_are_mixed_as_those_of_the_history():
     torch.manual_seed(0)
     mix, x = branches(), torch.randn(2, 4, 3, 16)
     whole = mix(x)
@@ -101,7 +101,7 @@ def test_each_part_can_be_switched_off():
     assert torch.equal(trace["gates"].values, torch.full((2, 4, 3, 2), 0.5))
 
 
-def test_what_is_switched_off_is_not_learnt():
+def test_disabled_parts_are_not_trained():
     model = discrec(places=False, gate=False)
     model.loss(with_targets([[3, 7]], [5])).total.backward()
     mix = model.writer.mix
@@ -110,7 +110,7 @@ def test_what_is_switched_off_is_not_learnt():
     assert mix.feed[0].weight.grad.abs().max() > 0
 
 
-def test_the_control_without_looks_is_as_large():
+def test_the_control_without_attention_is_as_large():
     sizes = {branch: sum(p.numel() for p in discrec(branch=branch).parameters()) for branch in ("within_item", "alone")}
     assert sizes["within_item"] == sizes["alone"] > sum(p.numel() for p in discrec(branch="none").parameters())
 
@@ -139,7 +139,7 @@ def test_an_odd_width_is_refused_by_name():
 
 @torch.no_grad()
 @both_layouts
-def test_what_is_patched_in_the_branch_reaches_the_codes_that_are_written(layout):
+def test_a_patch_of_the_branch_reaches_the_generated_codes(layout):
     model, batch = discrec(layout=layout), batch_of(HISTORIES)
     plain = decoding.scores(model, batch)
     name = "writer.mix.decode_taps.gates" if layout == "decoder" else "writer.mix_written.decode_taps.gates"

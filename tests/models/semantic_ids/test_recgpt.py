@@ -42,7 +42,7 @@ def recgpt(items=ITEMS, **settings):
 
 
 @torch.no_grad()
-def test_scores_are_what_codes_written_one_by_one_get():
+def test_scores_are_those_of_step_by_step_decoding():
     model, batch = recgpt(), batch_of(HISTORIES)
     scores, log_p = model.score(batch), model.slot_log_p(batch)
     torch.testing.assert_close(scores, decoding.exact(model.decoder(batch), model.ids.book.trie))
@@ -82,7 +82,7 @@ def test_a_wide_beam_is_exact_and_a_narrow_one_finds_legal_tuples_with_their_own
 
 
 @torch.no_grad()
-def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
+def test_the_loss_of_all_positions_is_that_of_each_prefix_alone():
     model, history = recgpt(), [3, 7, 7, 1, 5, 2]
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
     alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
@@ -118,7 +118,7 @@ def test_the_raw_chunk_counts():
 
 
 @torch.no_grad()
-def test_slots_of_one_vocabulary_are_told_apart():
+def test_slots_of_one_vocabulary_are_distinguished():
     model, batch = recgpt(dense=False), batch_of(HISTORIES)
     before = model.slot_log_p(batch)
     model.ids.assign(CodeBook(model.ids.codes[:, [2, 1, 0]], LEVELS))
@@ -179,7 +179,7 @@ def prepared(split, **settings):
     return model.eval()
 
 
-def test_random_codes_are_a_control_that_no_word_reaches():
+def test_random_codes_do_not_depend_on_words():
     histories = chain_histories(3, users=40)
     one = titled(histories, lambda item: ("wood", "steel")[item % 2])
     other = titled(histories, lambda item: ("wood", "steel")[item // 2 % 2])
@@ -192,7 +192,7 @@ def test_random_codes_are_a_control_that_no_word_reaches():
     assert model.chunks is None and model.ids.book.vectors == "tfidf"
 
 
-def test_the_length_of_a_vector_of_words_says_nothing(monkeypatch):
+def test_the_length_of_a_vector_of_words_does_not_matter(monkeypatch):
     split = titled(chain_histories(3, users=40), lambda item: ("wood", "steel")[item % 2])
     one, whole = prepared(split), recgpt_file.item_vectors
     lengths = 2.0 ** (np.arange(24, dtype=np.float32)[:, None] % 5 - 3)
@@ -202,7 +202,7 @@ def test_the_length_of_a_vector_of_words_says_nothing(monkeypatch):
     assert len(one.ids.codes[1:].unique(dim=0)) > 1 and bool(one.chunks[1:].any())
 
 
-def test_what_was_adopted_is_not_made_again():
+def test_assigned_codes_and_chunks_stay():
     model, split = recgpt(items=24), titled(chain_histories(3, users=40), lambda item: "wood")
     codes, chunks = model.ids.codes.clone(), model.chunks.clone()
     fit.prepare(model, split)

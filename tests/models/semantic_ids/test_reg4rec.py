@@ -1,4 +1,4 @@
-"""REG4Rec: paths through parallel codes in any order, found exactly by a wide beam, rewarded and pruned as said."""
+"""REG4Rec: paths through parallel codes in any order, found exactly by a wide beam, rewarded and pruned."""
 
 from dataclasses import replace
 
@@ -96,7 +96,7 @@ def test_steps_from_the_cache_score_as_the_training_pass_does(order):
     torch.testing.assert_close(total, log_p[rows, steps, slots, codes.gather(1, slots)].sum(1))
 
 
-def test_confidence_fills_in_the_open_slot_it_is_surest_of():
+def test_confidence_fills_in_the_most_probable_open_slot():
     model = reg4rec()
     state = states(model, batch_of(HISTORIES)).repeat_interleave(10, 0)
     codes, slots, _ = model.rollout(state, random_book(seed=1, sizes=LEVELS).codes[1:])
@@ -140,7 +140,7 @@ def test_whatever_the_order_the_probabilities_of_all_tuples_sum_to_one(order):
 
 
 @pytest.mark.parametrize("order", ["confidence", "fixed"])
-def test_the_loss_asks_every_open_slot_or_in_a_fixed_order_the_next(order):
+def test_the_loss_has_every_open_slot_or_in_a_fixed_order_the_next(order):
     model, batch = reg4rec(order=order), with_targets([[3, 7, 7, 1]], [9])
     truth, state = model.ids.codes[9], states(model, batch)
     torch.manual_seed(5)
@@ -157,7 +157,7 @@ def test_the_loss_asks_every_open_slot_or_in_a_fixed_order_the_next(order):
         torch.testing.assert_close(-loss.total.detach(), decoding.scores(model, batch)[0, 9])
 
 
-def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
+def test_the_loss_of_all_positions_is_that_of_each_prefix_alone():
     model, history = reg4rec(order="fixed"), [3, 7, 7, 1, 5, 2]
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
     alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
@@ -166,7 +166,7 @@ def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
     torch.testing.assert_close(model.loss(batch).total, torch.stack(alone).mean())
 
 
-def test_pruning_drops_what_agrees_least_with_the_first_step_and_says_whom_it_lost():
+def test_pruning_drops_the_least_agreement_with_the_first_step():
     batch, slots = batch_of(HISTORIES), torch.arange(3)
     model = reg4rec(prune=0.5)
     nothing = torch.zeros(4, 3, dtype=torch.long)
@@ -237,7 +237,7 @@ def test_the_preference_term_alone_makes_rewarded_paths_come_more_often():
     assert {"step 0", "step 1", "step 2", "reward"} == set(model.loss(batch).parts)
 
 
-def test_drawn_paths_come_as_often_as_the_model_says():
+def test_sampled_paths_follow_the_probabilities_of_the_model():
     model = reg4rec(random_book(sizes=(2, 3)))
     state = states(model, batch_of([[3, 7]])).expand(4000, -1)
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ ITEMS, LEVELS = 40, (5, 4, 6)
 QUICK = Config(field_dim=16, field_epochs=3, max_length=8)
 
 
-def told_log(histories, **columns):
+def log_with_columns(histories, **columns):
     """A log whose items 1, 2, .. have these columns; without titles these are the ids."""
     rows = [(user, item, place) for user, items in enumerate(histories, 1) for place, item in enumerate(items)]
     items = pd.DataFrame({"item": range(1, len(next(iter(columns.values()))) + 1)} | columns)
@@ -31,11 +31,11 @@ def told_log(histories, **columns):
     return make_log(frame, items=items, title="title" if "title" in columns else None, repeats=True)
 
 
-def famae(items=10, seed=0, met=None):
+def famae(items=10, seed=0, n_seen=None):
     """A small FAMAE with three fields, large weights, and a few unknown values."""
     torch.manual_seed(seed)
     codes = torch.stack([torch.arange(items + 1), torch.arange(items + 1) % 4, torch.arange(items + 1) % 3], 1)
-    model = FAMAE(QUICK, ("item", "shop", "kind"), codes, met or [items, 3, 2])
+    model = FAMAE(QUICK, ("item", "shop", "kind"), codes, n_seen or [items, 3, 2])
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
@@ -46,14 +46,14 @@ def famae(items=10, seed=0, met=None):
 
 def test_shared_values_are_fields_and_ids_titles_and_unique_values_are_none():
     shop = ["b", "a", "", "a", "b", "a", "b", "a", "b", "a", "b", "a"]
-    log = told_log(
+    log = log_with_columns(
         chain_histories(0, items=12), title=[f"thing {item}" for item in range(12)], shop=shop, same=["x"] * 12,
         code=[f"B00{item}" for item in range(12)], genres=["Drama|War", "Drama", "Comedy|War", "Comedy"] * 3,
         path=["17 4", "17 5", "64 5", "64 4"] * 3,
     )  # fmt: skip
-    names, codes, met = fields(leave_one_out(log))
+    names, codes, n_seen = fields(leave_one_out(log))
     assert names == ("item", "shop 1", "genres 1", "path 1", "path 2")  # "War" alone tells nothing apart
-    assert codes.shape == (13, 5) and not bool(codes[0].any()) and met == [12, 2, 2, 2, 2]
+    assert codes.shape == (13, 5) and not bool(codes[0].any()) and n_seen == [12, 2, 2, 2, 2]
     assert sorted(codes[1:, 0].tolist()) == list(range(1, 13))
     for label in ("a", "b", ""):
         where = torch.tensor([one == label for one in shop])
@@ -65,18 +65,18 @@ def test_shared_values_are_fields_and_ids_titles_and_unique_values_are_none():
 def test_without_shared_values_words_are_quantised_and_without_words_the_id_is_alone():
     histories = chain_histories(0, items=24)
     words = [f"{'red' if item % 2 else 'blue'} {'abc'[item % 3] * 3} thing {item}" for item in range(24)]
-    names, codes, _ = fields(leave_one_out(told_log(histories, title=words)))
+    names, codes, _ = fields(leave_one_out(log_with_columns(histories, title=words)))
     assert names == ("item", "text 1", "text 2", "text 3")
     assert bool((codes[1:] > 0).all()) and len(codes[1:, 1].unique()) == 3
-    names, codes, met = fields(leave_one_out(log_of(histories, repeats=True)))
-    assert names == ("item",) and codes.shape == (25, 1) and met == [24]
+    names, codes, n_seen = fields(leave_one_out(log_of(histories, repeats=True)))
+    assert names == ("item",) and codes.shape == (25, 1) and n_seen == [24]
 
 
 def test_values_without_a_training_event_come_last():
     histories = [[1, 2, 3, 1, 2, 3, 1, 2]] * 5 + [[1, 4, 5]]  # items 4 and 5 are the answers of one user
-    split = leave_one_out(told_log(histories, shop=["z", "z", "z", "a", "a"]))
-    _, codes, met = fields(split)
-    assert met[0] == 3 and bool((codes[1:4, 0] <= 3).all()) and bool((codes[4:, 0] > 3).all())
+    split = leave_one_out(log_with_columns(histories, shop=["z", "z", "z", "a", "a"]))
+    _, codes, n_seen = fields(split)
+    assert n_seen[0] == 3 and bool((codes[1:4, 0] <= 3).all()) and bool((codes[4:, 0] > 3).all())
 
 
 # what is hidden
@@ -92,7 +92,7 @@ def test_one_to_all_fields_of_the_last_item_are_hidden_each_number_as_often():
     torch.testing.assert_close(hide.float().mean(0), torch.full((3,), 2 / 3), atol=0.03, rtol=0)
 
 
-def test_what_is_drawn_is_a_history_and_the_item_that_really_came_next():
+def test_masked_batches_are_histories_and_their_next_items():
     histories = [[1, 2, 3, 4, 5, 6, 7], [8, 9, 10], [7, 1]]
     whole = batch_of([items[:-1] for items in histories])
     following = batch_of([items[1:] for items in histories])
@@ -117,7 +117,7 @@ def test_a_hidden_value_cannot_be_seen_and_the_history_is_never_hidden():
     assert float((model(last, lengths, everything) - model(history, lengths, everything)).detach().abs().max()) > 1e-3
 
 
-def test_neither_padding_nor_company_changes_what_famae_says():
+def test_neither_padding_nor_other_users_change_a_state_of_famae():
     model = famae()
     batch = batch_of([[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10]])
     hide = torch.tensor([[True, False, True], [True, True, True], [False, True, False]])
@@ -130,7 +130,7 @@ def test_neither_padding_nor_company_changes_what_famae_says():
 
 
 def test_the_loss_is_cross_entropy_of_scaled_cosines_over_the_known_values_of_every_hidden_field():
-    model = famae(met=[8, 3, 1])  # items 9 and 10 and one kind are no answers
+    model = famae(n_seen=[8, 3, 1])  # items 9 and 10 and one kind are no answers
     items, lengths = torch.tensor([[3, 7, 0], [2, 5, 4], [1, 0, 0]]), torch.tensor([2, 3, 1])
     hide = torch.tensor([[True, True, True], [True, True, False], [False, True, True]])
     states, total = model(items, lengths, hide), 0
@@ -147,8 +147,8 @@ def test_the_loss_is_cross_entropy_of_scaled_cosines_over_the_known_values_of_ev
 # what comes out
 
 
-def test_an_item_is_its_fields_side_by_side_and_the_unmet_are_near_the_mean_of_the_met():
-    model = famae(met=[8, 3, 2])
+def test_an_item_is_its_fields_side_by_side_and_unseen_values_are_near_the_mean_of_seen_ones():
+    model = famae(n_seen=[8, 3, 2])
     vectors, table = model.vectors().reshape(10, 3, 16), model.table.weight.detach().numpy()
     first = model.offsets.numpy() + 1
     np.testing.assert_array_equal(vectors[6], table[first + np.array([7, 3, 1])])  # item 7: 7 % 4, 7 % 3
@@ -158,7 +158,7 @@ def test_an_item_is_its_fields_side_by_side_and_the_unmet_are_near_the_mean_of_t
 
 
 def test_the_probes_are_recall_of_the_id():
-    model = famae(items=30, met=[30, 3, 2])
+    model = famae(items=30, n_seen=[30, 3, 2])
     items, lengths = torch.randint(1, 31, (50, 6)), torch.full((50,), 6)
     for found, hidden in zip(model.probe(items, lengths), ([1, 1, 1], [1, 0, 0]), strict=True):
         scores = model(items, lengths, torch.tensor([hidden] * 50).bool()) @ F.normalize(model.table.weight[2:32]).T
@@ -166,9 +166,9 @@ def test_the_probes_are_recall_of_the_id():
         assert found == pytest.approx(np.mean(hits))
 
 
-def test_famae_learns_who_follows_whom_and_a_shown_field_helps_to_find_the_item():
+def test_famae_learns_transitions_and_a_visible_field_helps():
     shops = [f"shop {item // 3}" for item in range(48)]
-    split = leave_one_out(told_log(chain_histories(1, users=150, items=48, faithful=0.5), shop=shops))
+    split = leave_one_out(log_with_columns(chain_histories(1, users=150, items=48, faithful=0.5), shop=shops))
     batch = split.valid.batch(torch.arange(len(split.valid)), 8)
     items = F.pad(batch.items, (0, 1)).scatter(1, batch.lengths[:, None], batch.last(batch.targets)[:, None])
     untrained = pretrain(replace(QUICK, field_epochs=0), split).probe(items, batch.lengths + 1)
@@ -179,7 +179,7 @@ def test_famae_learns_who_follows_whom_and_a_shown_field_helps_to_find_the_item(
     assert all_hidden > 0.5 and id_hidden > all_hidden + 0.08
 
 
-def test_pretraining_is_the_same_every_time_and_leaves_random_numbers_alone():
+def test_pretraining_is_reproducible_and_does_not_change_the_global_generator():
     split = leave_one_out(log_of(chain_histories(3), repeats=True))
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -200,7 +200,7 @@ def groups(codes):
     return codes.unique(dim=0, return_inverse=True)[1][:, None].eq(codes.unique(dim=0, return_inverse=True)[1])
 
 
-def test_global_and_local_naming_give_one_tree_with_other_names():
+def test_aligned_and_local_codes_are_one_tree_with_other_codes():
     split = leave_one_out(log_of(chain_histories(2, items=90, users=150), repeats=True))
     aligned, local = (prepared(split, anchors=anchors).ids.book for anchors in ("aligned", "none"))
     a, b = aligned.codes[1:], local.codes[1:]
@@ -220,10 +220,10 @@ def test_random_codes_are_a_control_of_the_same_shape_that_trains_nothing(monkey
     assert prepared(split, vectors="collaborative").ids.book.vectors == "collaborative"
 
 
-def test_an_item_never_trained_on_is_filed_by_its_fields_and_still_has_a_tuple_of_its_own():
+def test_an_unseen_item_is_placed_by_its_fields_with_a_unique_tuple():
     histories = [[*items, 49, 50] for items in chain_histories(1, users=150, items=48)]  # 49 and 50: answers alone
     shops = [f"shop {item // 12}" for item in range(48)] + ["shop 0", "shop 3"]
-    split = leave_one_out(told_log(histories, shop=shops))
+    split = leave_one_out(log_with_columns(histories, shop=shops))
     assert int(split.train.items.max()) == 48
     vectors = pretrain(replace(QUICK, field_epochs=10), split).vectors()
     far = ((vectors[48:, None] - vectors[None, :48]) ** 2).sum(2)  # (2, 48)

@@ -38,7 +38,7 @@ def setrec(items=ITEMS, **settings):
     return model.eval()
 
 
-def test_who_sees_whom_is_the_rule_said_token_by_token():
+def test_the_attention_mask_is_its_rule_token_by_token():
     length, slots, place = 3, 2, torch.tensor([[0, 2], [-1, 1]])
     seen = attention_mask(length, slots, place)
     assert seen.shape == (2, 10, 10)
@@ -51,7 +51,7 @@ def test_who_sees_whom_is_the_rule_said_token_by_token():
                 assert bool(seen[row, i, j]) == may
 
 
-def test_no_token_looks_at_a_sibling_another_query_or_padding():
+def test_no_token_attends_to_others_of_its_item_other_queries_or_padding():
     model = setrec()
     with seqlab.watch(model) as trace:
         model.score(batch_of(HISTORIES))
@@ -72,7 +72,7 @@ def test_the_order_of_tokens_inside_an_item_changes_nothing():
     assert float((model.generate(batch, tokens.flip(0), place) - plain).detach()[:3].abs().amax((1, 2, 3)).min()) > 1e-3
 
 
-def test_one_pass_learns_from_every_position_as_if_each_history_came_alone():
+def test_the_loss_of_all_positions_is_that_of_each_prefix_alone():
     model, history = setrec(), [3, 7, 7, 1, 5, 2]
     batch = batch_of([history[:-1], [4, 9]])
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
@@ -97,7 +97,7 @@ def test_the_loss_is_cross_entropy_of_each_query_over_all_items_and_the_reconstr
     torch.testing.assert_close(loss.total, torch.stack(errors).mean() + 0.3 * loss.parts["reconstruction"])
 
 
-def test_what_is_learnt_of_the_next_items_reaches_the_tokenizer():
+def test_the_loss_has_a_gradient_for_the_tokenizer():
     model = setrec(alpha=0.0)
     model.loss(with_targets([[3, 7]], [4])).total.backward()
     assert all(float(weight.grad.abs().max()) > 0 for weight in (*model.tokenizer.parameters(), model.project.weight))
@@ -133,7 +133,7 @@ def test_padding_has_no_token_and_an_item_without_events_none_of_the_collaborati
 
 
 @pytest.mark.parametrize("repeats", [False, True])
-def test_beta_is_the_best_on_validation_and_the_test_questions_are_not_read(repeats):
+def test_beta_is_the_best_on_validation_and_test_queries_are_not_read(repeats):
     histories = random_histories(3, users=300, items=ITEMS, longest=14)  # longer than the model reads
     split = leave_one_out(log_of(histories, repeats=repeats))
     model = setrec()
@@ -148,7 +148,7 @@ def test_beta_is_the_best_on_validation_and_the_test_questions_are_not_read(repe
     assert float(model.beta) == pytest.approx(max(by_rank, key=by_rank.get))
 
 
-def test_beta_and_vectors_travel_with_the_model(tmp_path):
+def test_beta_and_vectors_are_saved_with_the_model(tmp_path):
     model, batch = setrec(), batch_of(HISTORIES)
     model.beta.fill_(0.9)
     store.save(model, tmp_path, "setrec", ITEMS)
@@ -169,7 +169,7 @@ def test_vectors_come_from_training_events_alone():
         assert torch.equal(one, other) and not torch.equal(one, another)
 
 
-def test_random_vectors_are_a_control_that_knows_nothing_of_the_items():
+def test_random_vectors_do_not_depend_on_the_items():
     held = []
     for seed in (1, 2):
         split = leave_one_out(log_of(chain_histories(seed, users=60), repeats=True))
