@@ -37,7 +37,7 @@ lab: install
 	$(BIN)/seqlab lab
 
 test: install
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: install
 	$(BIN)/ruff check .

@@ -105,8 +105,8 @@ class GeneratesCodes(Protocol):
 class Measurement:
     """Arms that are measured on datasets, each one compared with each control.
 
-    An arm is a system with its settings, as `seqlab leaderboard` takes it: `rearec:steps=1`. A word of it without "="
-    is one of the names in `Card.named`.
+    An arm is a system with settings, in the form of `seqlab leaderboard`: `rearec:steps=1`. A part without "=" is a
+    name of `Card.named`.
 
     datasets: () = the homes of the card. arms: () = the system itself. against: the controls, () = none.
     seeds, seen_filter: () and None = those of the card.
@@ -121,11 +121,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Published:
-    """A result of the literature. The leaderboard shows it beside what was measured under the same protocol.
+    """A published result. The leaderboard shows it beside measurements under the same protocol.
 
-    dataset: a named dataset, or one that is not here, in words. values: by metric, such as {"ndcg@10": 0.0384}.
+    dataset: a named dataset, or the title of another one. values: by metric, such as {"ndcg@10": 0.0384}.
     differs: how the training differs from ours. variant: of the system, "" = the system itself.
-    seen_filter, split: the protocol; None and "" = not known.
+    seen_filter, split: the protocol; None and "" = unknown.
     """
 
     dataset: str
@@ -139,19 +139,18 @@ class Published:
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about a system that its file declares as `CARD`; all lists of systems are made from these.
+    """The facts about a system, declared as `CARD` in its file; all lists of systems are generated from them.
 
-    title, authors, year, venue: of the paper; "" and None where there is none. claim: what the paper claims, one
-    sentence. task: a module of `seqlab.tasks`.
-    controls: the arms that the claim is tested against (see `Measurement`). control_names: words for those whose arm
-    does not say what it controls for.
+    title, authors, year, venue: of the paper; "" and None without a paper. claim: the paper's claim, in one sentence.
+    task: a module of `seqlab.tasks`.
+    controls: the arms that the claim is tested against (see `Measurement`). control_names: a description of some
+    controls, by arm.
     homes: the datasets on which the system is measured and tuned. seen_filter: whether seen items are removed from its
     rankings there; None: unless the log has repeats. seeds: of its trainings.
-    named: parts of an arm by name, for the cards that use them: {"brief": "epochs=20:dropout=0"} makes
-    `sasrec:brief:layers=3` an arm.
+    named: abbreviations for parts of an arm: with {"brief": "epochs=20:dropout=0"}, `sasrec:brief:layers=3` is an arm.
     measured: for `make leaderboard`; () = the system on its homes, compared with its controls.
     tuned: for `make tune`; () = the system on its homes, if it is trained.
-    published: results of the literature; they are written down here only.
+    published: published results; they are stored here only.
     """
 
     claim: str
@@ -172,12 +171,12 @@ class Card:
 
     @property
     def paper(self) -> str:
-        """Authors and title, "" where there is no paper."""
+        """Authors and title; "" without a paper."""
         return ", ".join(part for part in (self.authors, self.title) if part)
 
     @property
     def control_words(self) -> str:
-        """The controls as a reader knows them, such as "sasrec, a third layer"."""
+        """The controls with their descriptions, such as "sasrec, a third layer"."""
         return ", ".join(self.control_names.get(arm, arm) for arm in self.controls)
 
 

@@ -47,6 +47,20 @@ KERNEL = """() => { const widget = window.jupyterapp.shell.currentWidget;
     const session = widget && widget.sessionContext && widget.sessionContext.session;
     return session && session.kernel ? session.kernel.status : null }"""
 
+READY = """() => window.jupyterapp && ["apputils:change-theme", "docmanager:open", "notebook:run-all-cells"].every(
+    (name) => window.jupyterapp.commands.hasCommand(name)) && !document.querySelector("#jupyterlab-splash")"""
+OPEN = """async (path) => {
+    await window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' });
+    await window.jupyterapp.commands.execute('docmanager:open', { path, factory: 'Notebook' });
+}"""
+CLOSE = """async () => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    await panel.sessionContext.shutdown();
+    panel.context.model.dirty = false;
+    panel.dispose();
+}"""
+"""Ends the kernel and closes the notebook; nothing is saved."""
+
 
 @dataclass
 class Opened:
@@ -57,6 +71,11 @@ class Opened:
     windows: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     dialogs: list[str] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """Nothing has gone wrong so far."""
+        for noted in (self.outside, self.windows, self.errors, self.dialogs):
+            noted.clear()
 
     def leads_nowhere(self, root: object) -> list[str]:
         """Press every control of the figures in `root`, a locator, and return their names: none leads outside."""
@@ -138,22 +157,25 @@ def offline(chromium: object) -> Iterator[object]:
 
 
 class Lab:
-    """A JupyterLab server on loopback whose notebooks lie in `folder`."""
+    """A JupyterLab server on loopback whose notebooks lie in `folder`, open in one page of the browser."""
 
-    def __init__(self, chromium: object, folder: Path, address: str, token: str) -> None:
-        self._chromium, self.folder, self._address, self._token = chromium, folder, address, token
+    def __init__(self, opened: Opened, folder: Path) -> None:
+        self._opened, self.folder = opened, folder
 
     @contextmanager
-    def notebook(self, path: Path, **options: object) -> Iterator[LabNotebook]:
-        """A copy of the notebook at `path`, open and with its kernel idle."""
+    def notebook(self, path: Path, width: int = 1300, height: int = 1100) -> Iterator[LabNotebook]:
+        """A copy of the notebook at `path`, open and with a kernel of its own, idle."""
         shutil.copy(path, self.folder / path.name)
-        with visited(self._chromium, (self._address, self._address.replace("http", "ws")), **options) as opened:
-            page = opened.page
-            page.goto(f"{self._address}/lab/tree/{path.name}?reset&token={self._token}")
-            page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=90_000)
-            page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
-            page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=90_000)
-            yield LabNotebook(opened)
+        page = self._opened.page
+        self._opened.forget()
+        page.set_viewport_size({"width": width, "height": height})
+        page.evaluate(OPEN, path.name)
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+        page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=90_000)
+        try:
+            yield LabNotebook(self._opened)
+        finally:
+            page.evaluate(CLOSE)
 
 
 class LabNotebook:
@@ -214,7 +236,10 @@ def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait_for(server, address, token, home / "server.log")
-        yield Lab(chromium, folder, address, token)
+        with visited(chromium, (address, address.replace("http", "ws"))) as opened:
+            opened.page.goto(f"{address}/lab?reset&token={token}")
+            opened.page.wait_for_function(READY, timeout=90_000)
+            yield Lab(opened, folder)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         try:

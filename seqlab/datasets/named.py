@@ -87,24 +87,10 @@ def unread(card: str) -> tuple[str, ...]:
 
 def catalog() -> pd.DataFrame:
     """One row per named dataset: counts, licence, source, and where a load would find it (column `have`)."""
-    rows = [
-        {
-            "name": one.name,
-            "title": one.title,
-            "users": one.users,
-            "items": one.items,
-            "events": one.events,
-            "repeats": one.repeats,
-            "ties": one.ties,
-            "order": one.order,
-            "licence": one.licence,
-            "source": one.source,
-            "url": one.url,
-            "have": _have(one),
-        }
-        for one in cards().values()
-    ]
-    return pd.DataFrame(rows)
+    facts = ("name", "title", "users", "items", "events", "repeats", "ties", "order", "licence", "source", "url")
+    return pd.DataFrame(
+        [{fact: getattr(one, fact) for fact in facts} | {"have": _have(one)} for one in cards().values()]
+    )
 
 
 def _have(one: Card) -> str:
@@ -131,24 +117,24 @@ def prepared_folder(one: Card) -> Path | None:
 
 
 def catalog_markdown() -> str:
-    """data/README.md, made from the cards."""
+    """The text of data/README.md, generated from the cards."""
     lines = [
-        "# What data there are, and under which terms",
+        "# The datasets and their licences",
         "",
-        "Made from the cards in `seqlab/datasets/cards/`; a test holds it equal to them. To make it anew:",
+        "Generated from the cards in `seqlab/datasets/cards/`; a test checks that it is up to date. To update it:",
         "",
         "```",
         "python -c 'from seqlab.datasets import named; print(named.catalog_markdown())' > data/README.md",
         "```",
         "",
-        "`seqlab.datasets.load(name)` looks in `$SEQLAB_DATA/<name>/` (`interactions.tsv.gz` with columns",
-        "user_id, item_id, timestamp; `items.tsv.gz` with item_id, title, ...; tab-separated, no quoting; or",
-        "the official files), then in the local cache (`$SEQLAB_CACHE`), then at the official address if the",
-        "checksum is pinned. Of the datasets here, such a prepared file keeps its order; a folder of your own is",
-        "sorted by time where every event has one.",
-        "Nothing of this is committed; the benchmarks are for research only.",
+        "`seqlab.datasets.load(name)` searches `$SEQLAB_DATA/<name>/`, then the local cache (`$SEQLAB_CACHE`), then",
+        "the official address if the card has a checksum. A folder contains the official files, or",
+        "`interactions.tsv.gz` (user_id, item_id, timestamp) and optionally `items.tsv.gz` (item_id, title, ...),",
+        "tab-separated without quoting. A prepared file of a dataset listed here keeps its order; your own folder is",
+        "sorted by time if every event has a timestamp. No data are committed to this repository; the benchmarks are",
+        "for research only.",
         "",
-        "| name | users | items | events | repeats | equal timestamps | terms |",
+        "| name | users | items | events | repeats | equal timestamps | licence |",
         "|---|---:|---:|---:|---|---|---|",
     ]
     lines += [
@@ -168,9 +154,9 @@ def catalog_markdown() -> str:
             f"- Licence: {one.licence}",
             f"- Cite: {one.citation}",
         ]
-        lines += [f"- Comes with the Python package `{one.package}`: no download."] if one.package else []
+        lines += [f"- Included in the Python package `{one.package}`: no download."] if one.package else []
         lines += [
-            f"- File: <{part.url}> ({part.checksum or 'no pinned checksum: fetch it by hand'}"
+            f"- File: <{part.url}> ({part.checksum or 'no checksum: download it by hand'}"
             f"{'' if part.needed else ', optional'})"
             for part in one.official
         ]
