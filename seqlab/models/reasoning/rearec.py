@@ -149,10 +149,8 @@ class ReaRec(nn.Module):
         if not 0 <= steps <= self.config.steps:
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
         x, real, end = self.embed(batch)
-        last, cache = self.encoder.prefill_last(x, end, real)
-        states = reason(
-            self.encoder, last, cache, steps, self.reason, dropout=self.thought_dropout, taps=self.step_taps
-        )
+        x, cache = self.encoder.prefill_last(x, end, real)
+        states = reason(self.encoder, x, cache, steps, self.reason, dropout=self.thought_dropout, taps=self.step_taps)
         return self.reasoning(states[:, 0])
 
     def layout(self, batch: Batch) -> Layout:
