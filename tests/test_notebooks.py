@@ -231,6 +231,6 @@ def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, 
     assert results["state"] == state
     page = report.html.read_text(encoding="utf-8")
     assert "User <bdi>c003</bdi>: 3 events" in page
-    assert "2 items, met by" in page
+    assert "2 items, seen by" in page
     assert "<h3><bdi>Neighbours" in page
     assert "<h3><bdi>Beam" not in page

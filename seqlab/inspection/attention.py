@@ -1,4 +1,4 @@
-"""Where a model looks while it answers one history: by the tokens that it reads, and by the events they belong to."""
+"""The attention weights of a model for one history, by token or summed to events."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     from seqlab.datasets.history import History
     from seqlab.datasets.sequences import Batch
 
-APART = ("thought",)
-"""Kinds of tokens that are shown one by one beside the events; the other ones that belong to no event, together."""
+UNGROUPED_KINDS = ("thought",)
+"""Kinds of tokens that keep a row each when tokens are grouped by event; tokens of any other kind without an event
+share one row per kind."""
 
-TOGETHER = {"start": "start", "neighbour": "neighbours in the graph", "query": "next item?"}
+GROUP_LABELS = {"start": "start", "neighbour": "neighbours in the graph", "query": "next item?"}
 
 
 @dataclass(frozen=True)
 class Attention:
-    """What passed the attention of a model for one history.
+    """The attention weights of a model for one history.
 
-    weights: (layers, H, L, L), a row per token that looks, a column per token looked at; each row sums to 1. layout: of
-    these L tokens, a batch of one. events: T, the events read.
+    weights: (layers, H, L, L), one row per query token and one column per key token; each row sums to 1. layout: of
+    these L tokens, a batch of one. events: T, the number of events read.
     """
 
     weights: Tensor
@@ -40,18 +41,18 @@ class Attention:
     events: int
 
     @property
-    def one_by_one(self) -> bool:
-        """Whether every token is an event or stands for the next item alone, so that there is nothing to add up."""
+    def one_token_per_event(self) -> bool:
+        """Whether every token is an event or a query for the next item, so that both groupings agree."""
         event, query = KINDS.index("event"), KINDS.index("query")
         return bool((self.layout.kind == event).sum() == self.events) and bool(
             ((self.layout.kind == event) | (self.layout.kind == query)).all()
         )
 
     def frame(self, by: Literal["event", "token"] = "token") -> pd.DataFrame:
-        """A tidy table: columns layer, head, query, key (rows of `words(by=...)`, from 0), value.
+        """A tidy table: columns layer, head, query, key (rows of `labels(by=...)`, from 0), value.
 
-        By event: what an event's tokens are looked at adds up; of what they look at the mean is taken. A start token,
-        the neighbours, each thought and the queries, where there are such, have a row of their own among the events.
+        By event, weights are summed over an event's key tokens and averaged over its query tokens. Start tokens, graph
+        neighbours and queries have one row per kind, and every thought a row of its own.
         """
         import pandas as pd
 
@@ -60,43 +61,44 @@ class Attention:
         index = pd.MultiIndex.from_product([range(size) for size in values.shape], names=names)
         return pd.DataFrame({"value": values.flatten().numpy()}, index=index).reset_index()
 
-    def words(self, titles: Sequence[str], by: Literal["event", "token"] = "token") -> list[str]:
-        """What the rows of `frame` are called: titles (N + 1) by item."""
+    def labels(self, titles: Sequence[str], by: Literal["event", "token"] = "token") -> list[str]:
+        """The labels of the rows of `frame`; titles: (N + 1), by item."""
+        tokens = self.layout.labels(titles)
         if by == "token":
-            return self.layout.labels(titles)
+            return tokens
         of, rows = self._groups()
-        tokens, first = self.layout.labels(titles), [int((of == row).nonzero()[0]) for row in range(len(rows))]
+        first = [int((of == row).nonzero()[0]) for row in range(len(rows))]
         return [
-            titles[int(self.layout.item[0, at])] if isinstance(key, int) else TOGETHER.get(key, tokens[at])
+            titles[int(self.layout.item[0, at])] if isinstance(key, int) else GROUP_LABELS.get(key, tokens[at])
             for key, at in zip(rows, first, strict=True)
         ]
 
-    def rows(self, by: Literal["event", "token"] = "token") -> list[int | None]:
-        """The event (from 0) that each row of `frame` belongs to; None where it is none."""
+    def events_of_rows(self, by: Literal["event", "token"] = "token") -> list[int | None]:
+        """The event (from 0) that each row of `frame` belongs to; None for tokens without an event."""
         if by == "event":
             return [key if isinstance(key, int) else None for key in self._groups()[1]]
         return [None if at < 0 else at for at in self.layout.position[0].tolist()]
 
-    def answer(self) -> pd.DataFrame | None:
-        """Where that looks of which the recommendation is made, event by event: columns position, value.
+    def readout_attention(self) -> pd.DataFrame | None:
+        """The attention of the readout tokens (the scores come from them) to each event: columns position, value.
 
-        Last layer, mean of the heads and of the tokens that answer, the sum over an event's tokens; what goes to other
-        tokens is left out. None where none of these tokens answers.
+        Last layer, mean over heads and readout tokens, sum over the tokens of an event; tokens without an event are
+        left out. None if the layout has no readout token.
         """
         import pandas as pd
 
-        asks = self.layout.readout[0]
-        if not bool(asks.any()):
+        readout, position = self.layout.readout[0], self.layout.position[0]
+        if not bool(readout.any()):
             return None
-        looked = self.weights[-1].mean(0)[asks].mean(0)  # (L,)
-        found = torch.zeros(self.events).index_add(0, *self._of_events(looked))
-        return pd.DataFrame({"position": range(self.events), "value": found.double().numpy()})
+        weights = self.weights[-1].mean(0)[readout].mean(0)  # (L,)
+        total = torch.zeros(self.events).index_add(0, position[position >= 0], weights[position >= 0])
+        return pd.DataFrame({"position": range(self.events), "value": total.double().numpy()})
 
-    def who_answers(self) -> str:
-        """Words for the tokens of which the recommendation is made."""
-        asks = self.layout.readout[0]
-        kinds = {KINDS[kind] for kind in self.layout.kind[0, asks].tolist()}
-        several = int(asks.sum()) > 1
+    def readout_label(self) -> str:
+        """The readout tokens in words."""
+        readout = self.layout.readout[0]
+        kinds = {KINDS[kind] for kind in self.layout.kind[0, readout].tolist()}
+        several = int(readout.sum()) > 1
         if "thought" in kinds:
             return "the last event and the thoughts" if "event" in kinds else "the last thought"
         if "query" in kinds:
@@ -105,15 +107,10 @@ class Attention:
             return "the codes of the last event" if several else "the last code of the last event"
         return "the last event"
 
-    def _of_events(self, looked: Tensor) -> tuple[Tensor, Tensor]:
-        """The events (M,) of the tokens that have one, and what these are looked at, of (L,): (M,)."""
-        position = self.layout.position[0]
-        return position[position >= 0], looked[position >= 0]
-
     def _groups(self) -> tuple[Tensor, list[int | str | tuple[str, int]]]:
-        """The row of every token, (L,), when shown by event; and of every row its event, or its kind."""
+        """The row of every token, (L,), when grouped by event; and for each row its event or its kind."""
         keys = [
-            position if position >= 0 else (KINDS[kind], at) if KINDS[kind] in APART else KINDS[kind]
+            position if position >= 0 else (KINDS[kind], at) if KINDS[kind] in UNGROUPED_KINDS else KINDS[kind]
             for at, (position, kind) in enumerate(
                 zip(self.layout.position[0].tolist(), self.layout.kind[0].tolist(), strict=True)
             )
@@ -123,44 +120,44 @@ class Attention:
         return torch.tensor([place[key] for key in keys]), rows
 
     def _by_event(self) -> Tensor:
-        """(layers, H, R, R) over the rows of `words(by="event")`."""
+        """(layers, H, R, R) over the rows of `labels(by="event")`."""
         of, rows = self._groups()
-        wanted = torch.nn.functional.one_hot(of, len(rows)).to(self.weights)  # (L, R)
-        return (wanted / wanted.sum(0)).T @ self.weights @ wanted
+        member = torch.nn.functional.one_hot(of, len(rows)).to(self.weights)  # (L, R)
+        return (member / member.sum(0)).T @ self.weights @ member
 
 
-def attends(model: nn.Module) -> bool:
-    """Whether a model looks back by attention."""
+def has_attention(model: nn.Module) -> bool:
+    """Whether a model has a tap on attention weights."""
     return any(tap.kind == "attention" for tap in tracing.taps(model).values())
 
 
 def layout_of(model: nn.Module, batch: Batch) -> Layout:
-    """What the tokens are that a model reads of a batch: its own `layout`, or the events one by one."""
+    """The tokens that a model reads from a batch: its `layout(batch)` if it has one, else one token per event."""
     return model.layout(batch) if hasattr(model, "layout") else Layout.of_events(batch.items)
 
 
 def attention_in(trace: Trace, model: nn.Module, history: History) -> Attention:
-    """The attention of a pass over this one history (cut to what the model reads) that a trace holds.
+    """The attention recorded in a trace of one pass over this history (cut to the model's maximum length).
 
-    Raises `KeyError` where no attention passed, `ValueError` where the tokens are not those of the history.
+    Raises `KeyError` if the trace holds no attention, `ValueError` if its tokens do not fit the history's layout.
     """
     record, batch = trace["attention"], batch_of([history], model.config.max_length).to(device_of(model))
     layout = layout_of(model, batch).cpu()
     weights = record.values if record.axes[0] == "layer" else record.values[None]  # (layers, 1, H, L, L)
     length = weights.shape[-1]
     thought = KINDS.index("thought")
-    made = layout.truncate(length)  # who stopped early made fewer thoughts than the layout tells of
+    made = layout.truncate(length)  # early stopping leaves fewer thoughts than the layout has
     if len(made) < length or bool((layout.kind[:, length:] != thought).any()):
         raise ValueError(f"attention passed over {length} tokens, but the layout of the history has {len(layout)}")
-    there = (made.kind[0] != KINDS.index("padding")).nonzero()[:, 0]  # a graph may give fewer neighbours
-    return Attention(weights[:, 0][..., there, :][..., there], made.select(there), batch.items.shape[1])
+    kept = (made.kind[0] != KINDS.index("padding")).nonzero()[:, 0]  # an item may have fewer graph neighbours
+    return Attention(weights[:, 0][..., kept, :][..., kept], made.select(kept), batch.items.shape[1])
 
 
 @torch.no_grad()
 def attention_of(model: nn.Module, history: History) -> Attention:
-    """Watch a model answer one history. Raises `ValueError` for a model without attention."""
-    if not attends(model):
-        raise ValueError(f"{type(model).__name__} has no attention to look at; choose a Transformer such as sasrec")
+    """The attention of a model while it scores one history. Raises `ValueError` for a model without attention."""
+    if not has_attention(model):
+        raise ValueError(f"{type(model).__name__} has no attention; choose a Transformer such as sasrec")
     with tracing.watch(model, "attention") as trace:
         scores_of(model, [history], exact=True)
     return attention_in(trace, model, history)

@@ -1,4 +1,4 @@
-"""What would have to change: the fewest events to drop that bring an item into or out of the top k."""
+"""Counterfactual explanations: the fewest events to drop from a history to bring an item into or out of the top k."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.datasets.history import History
-from seqlab.inspection.influence import free_of, lists_of, rows_at_once, scores_of
+from seqlab.inspection.influence import lists_of, mask_seen, rows_per_pass, scores_of
 from seqlab.ranking import check_k, ranks_in_lists, ranks_of
 from seqlab.tasks.next_item import rows_per_batch
 
 EXACT_UP_TO = 12
-"""Events up to which all edits are tried: at most 4,094 shortened histories."""
+"""The longest history (in events) that is searched exhaustively: at most 4,094 shortened histories."""
 
-LISTS_AT_ONCE = 64
-"""Histories a system that only makes lists is asked about at a time."""
+LISTS_PER_PASS = 64
+"""Histories per forward pass of a system that returns lists only."""
 
-Places = tuple[int, ...]
+Positions = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Edit:
-    """The events to drop so that an item is in, or out of, the top k; and what finding them cost.
+    """The events to drop so that an item is in, or out of, the top k, and the cost of the search.
 
-    dropped: their places in the history (from 0), none where nothing has to change or nothing helps; history: what is
-    left. rank_before, rank_after: the item's, infinite where it is filtered or beyond a system's list. passes: forward
-    passes, which asked about `scored` histories. found: the item is where it was wanted. exact: it is certain that no
-    smaller edit does it (not found: that none does). told: all this in a sentence.
+    dropped: positions in the history (from 0), empty if nothing has to change or nothing helps; history: the remaining
+    events. rank_before, rank_after: of the item, infinite if it is filtered or beyond a system's list. passes: forward
+    passes, over `scored` histories. found: whether the edit works. exact: whether no smaller edit works (if not found:
+    whether no edit works at all). message: the result of the search in a sentence.
     """
 
     item: int
     into: bool
     k: int
-    dropped: Places
+    dropped: Positions
     history: History
     rank_before: float
     rank_after: float
@@ -45,7 +45,7 @@ class Edit:
     scored: int
     exact: bool
     found: bool
-    told: str
+    message: str
 
 
 def smallest_edit(
@@ -60,13 +60,13 @@ def smallest_edit(
 ) -> Edit:
     """The fewest events to drop that bring `item` into (or out of) the `k` first recommendations.
 
-    Up to `exact_up_to` events, all edits of one event are tried, then all of two, and so on, until some do it: of
-    these, the one that moves the rank most. Longer histories are searched greedily: the event whose loss helps most
-    goes, again and again, until the item is where it is wanted; then whatever can come back does. Dropped events are
-    as if they had never happened: those after them move up, and with `seen_filter` they are seen no more. A tie counts
-    at its mean rank. At most `limit` histories are asked about. A system without `score` is asked for its lists;
-    an item beyond them has no rank, so nothing guides a greedy search into them.
-    Raises `ValueError` for an item that is not in the catalogue, or that the filter keeps out whatever is dropped.
+    Up to `exact_up_to` events, all edits of one event are tried, then all of two, and so on, until one works; among
+    those of that size, the one that moves the rank most is returned. Longer histories are searched greedily: the event
+    whose removal helps most is dropped until the edit works, then dropped events that are not needed are restored.
+    Later events move up in place of a dropped one, and with `seen_filter` a dropped event is no longer seen. Ties
+    count at their mean rank. At most `limit` histories are scored. A system without `score` is searched by its lists;
+    an item beyond the list has no rank, so nothing guides a greedy search for it.
+    Raises `ValueError` for an item that is not in the catalogue or that the filter removes whatever is dropped.
     """
     *_, edit = edit_search(model, history, item, into, k, seen_filter, limit, exact_up_to)
     return edit
@@ -82,45 +82,45 @@ def edit_search(
     limit: int = 5_000,
     exact_up_to: int = EXACT_UP_TO,
 ) -> Iterator[Edit]:
-    """`smallest_edit` one forward pass at a time: what is known after each pass; the last one is the answer.
+    """`smallest_edit` one forward pass at a time: the best edit so far after each pass; the last one is the result.
 
-    Those before it are not `exact`, and have the edit that came nearest so far; whoever has seen enough may stop.
+    Edits before the last are not `exact`. The caller may stop at any time.
     """
     check_k(k)
     if item < 1:
         raise ValueError(f"items count from 1 (got {item})")
     if into and seen_filter and bool((history.earlier == item).any()):
-        raise ValueError(f"item {item} was met before the events that can be dropped, so the filter keeps it out")
-    query = _Question(model, history, item, into, k, seen_filter, limit)
+        raise ValueError(f"item {item} occurs before the events that can be dropped, so the seen filter removes it")
+    search = _Search(model, history, item, into, k, seen_filter, limit)
 
-    def edit(best: _Try | None, exact: bool, told: str) -> Edit:
+    def edit(best: _Candidate | None, exact: bool, message: str) -> Edit:
         after = best or before
         return Edit(
             item, into, k, tuple(sorted(after.dropped)), history.drop(*after.dropped), before.rank, after.rank,
-            query.passes, query.scored, exact, best is not None and best.works, told,
+            search.passes, search.scored, exact, best is not None and best.works, message,
         )  # fmt: skip
 
-    (before,) = query.best([()])
+    (before,) = search.best([()])
     if before.works:
-        yield edit(before, True, f"the item is {'in' if into else 'out of'} the top {k} as it is")
+        yield edit(before, True, f"the item is already {'in' if into else 'out of'} the top {k}")
         return
-    search = _all_edits if len(history) <= exact_up_to else _greedily
-    for best, exact, told in search(query, len(history)):
-        yield edit(best, exact, told)
+    strategy = _exhaustive if len(history) <= exact_up_to else _greedy
+    for best, exact, message in strategy(search, len(history)):
+        yield edit(best, exact, message)
 
 
 @dataclass(frozen=True)
-class _Try:
-    """What dropping does: the item's rank, whether that is where it is wanted, and how far it has come (a margin)."""
+class _Candidate:
+    """One edit: the item's rank after it, whether the edit works, and its margin over the border of the top k."""
 
-    dropped: Places
+    dropped: Positions
     rank: float
     works: bool
     margin: float
 
 
-class _Question:
-    """Where a model ranks one item after many edits of one history, and what asking has cost so far."""
+class _Search:
+    """Ranks one item after many edits of one history, and counts the passes."""
 
     def __init__(
         self, model: nn.Module, history: History, item: int, into: bool, k: int, seen_filter: bool, limit: int
@@ -128,30 +128,30 @@ class _Question:
         self.model, self.history, self.item, self.into = model, history, item, into
         self.k, self.seen_filter, self.limit = k, seen_filter, limit
         self.passes = self.scored = 0
-        self.ask = self._by_scores if hasattr(model, "score") else self._by_lists
-        self.rows = 1  # until the first answer tells how large the catalogue is
+        self.evaluate = self._by_scores if hasattr(model, "score") else self._by_lists
+        self.rows = 1  # per pass; the first pass shows how large the catalogue is
 
-    def affords(self, histories: int) -> bool:
+    def within_limit(self, histories: int) -> bool:
         return self.scored + histories <= self.limit
 
-    def best(self, edits: Iterable[Places]) -> Iterator[_Try]:
-        """After every pass, of those that work the edit that moves the rank most; while none does, the nearest."""
-        edits, tries, sign = iter(edits), [], -1 if self.into else 1
+    def best(self, edits: Iterable[Positions]) -> Iterator[_Candidate]:
+        """After every pass, the working edit that moves the rank most; while none works, the one of largest margin."""
+        edits, tried, sign = iter(edits), [], -1 if self.into else 1
         while some := list(islice(edits, self.rows)):
-            ranks, margins = self.ask([self.history.drop(*dropped) for dropped in some])
+            ranks, margins = self.evaluate([self.history.drop(*dropped) for dropped in some])
             self.passes, self.scored = self.passes + 1, self.scored + len(some)
             for dropped, rank, margin in zip(some, ranks.tolist(), margins.tolist(), strict=True):
-                tries.append(_Try(dropped, rank, (rank <= self.k) == self.into, margin))
-            tries = [max(tries, key=lambda one: (one.works, sign * one.rank if one.works else one.margin, one.margin))]
-            yield tries[0]
+                tried.append(_Candidate(dropped, rank, (rank <= self.k) == self.into, margin))
+            tried = [max(tried, key=lambda one: (one.works, sign * one.rank if one.works else one.margin, one.margin))]
+            yield tried[0]
 
     def _by_scores(self, histories: list[History]) -> tuple[Tensor, Tensor]:
-        """Ranks (n,) of the item, and how far its scores are on the wanted side of the k-th best of the others."""
+        """Ranks (n,) of the item, and the margins (n,) of its score over the k-th best other score."""
         scores = scores_of(self.model, histories)  # (n, N + 1)
         if self.item >= scores.shape[1]:
             raise ValueError(f"there is no item {self.item}; the catalogue ends at {scores.shape[1] - 1}")
-        self.rows = min(rows_at_once(self.model, len(self.history)), rows_per_batch(scores.device, scores.shape[1]))
-        scores = free_of(scores, histories, self.seen_filter)
+        self.rows = min(rows_per_pass(self.model, len(self.history)), rows_per_batch(scores.device, scores.shape[1]))
+        scores = mask_seen(scores, histories, self.seen_filter)
         own = scores[:, self.item].clone()
         ranks = ranks_of(scores, torch.full((len(scores),), self.item)).masked_fill(own == -torch.inf, torch.inf)
         scores[:, self.item] = -torch.inf
@@ -160,65 +160,64 @@ class _Question:
         return ranks, margins if self.into else -margins
 
     def _by_lists(self, histories: list[History]) -> tuple[Tensor, Tensor]:
-        """Ranks (n,), infinite beyond the list and what ties with its last; they are all there is to go by."""
-        self.rows = LISTS_AT_ONCE
+        """Ranks (n,), infinite beyond the list and the items that tie with its last; the margins are the ranks."""
+        self.rows = LISTS_PER_PASS
         ranking = lists_of(self.model, histories, self.k, self.seen_filter, ties=True)
         ranks = ranks_in_lists(ranking, torch.full((len(histories),), self.item))
         return ranks, -ranks if self.into else ranks
 
 
-def _all_edits(query: _Question, events: int) -> Iterator[tuple[_Try | None, bool, str]]:
-    """All edits of one event, of two, ...: after every pass the best of its size, whether that is certain, and a
-    sentence; at last those of the first size at which some work."""
+def _exhaustive(search: _Search, events: int) -> Iterator[tuple[_Candidate | None, bool, str]]:
+    """All edits of one event, then of two, ...: yields after every pass the best of this size, whether it is exact, and
+    a message. Ends at the first size at which an edit works."""
     for size in range(1, events):
-        if not query.affords(comb(events, size)):
-            sentence = _stopped(query, f"no edit of fewer than {size} events does it, and trying all of these")
-            yield None, False, sentence
+        if not search.within_limit(comb(events, size)):
+            yield (
+                None,
+                False,
+                _over_limit(search, f"no edit of fewer than {size} events works, and trying all of these"),
+            )
             return
-        for best in query.best(combinations(range(events), size)):
+        for best in search.best(combinations(range(events), size)):
             yield best, False, f"trying all {comb(events, size):,} edits of {_events(size)}"
         if best.works:
             yield best, True, f"the smallest there is: all edits of up to {_events(size)} were tried"
             return
-    yield None, True, "no edit does it: all were tried"
+    yield None, True, "no edit works: all were tried"
 
 
-def _greedily(query: _Question, events: int) -> Iterator[tuple[_Try | None, bool, str]]:
-    """The best event of every round goes until the item is where it is wanted; then what can come back does."""
-    best = _Try((), 0.0, False, 0.0)
+def _greedy(search: _Search, events: int) -> Iterator[tuple[_Candidate | None, bool, str]]:
+    """Drops the best event of every round until the edit works, then restores events that are not needed."""
+    best = _Candidate((), 0.0, False, 0.0)
     while not best.works:
         gone = best.dropped
         rest = [at for at in range(events) if at not in gone]
         if len(rest) == 1:
-            yield None, False, "dropping the best event again and again, down to the last, does not do it"
+            yield None, False, "greedily dropping events, down to the last one, does not work"
             return
-        if not query.affords(len(rest)):
-            yield None, False, _stopped(query, f"dropping {_events(len(gone))} does not do it, and one more")
+        if not search.within_limit(len(rest)):
+            yield None, False, _over_limit(search, f"dropping {_events(len(gone))} does not work, and one more")
             return
-        for best in query.best([(*gone, at) for at in rest]):
+        for best in search.best([(*gone, at) for at in rest]):
             yield best, False, f"looking for the best event to drop, after {len(gone)} others"
         if best.margin == -torch.inf:
-            told = "no event alone brings the item into the list, which shows nothing else to go by"
-            yield None, False, told
+            yield None, False, "no single event brings the item into the list, and a list shows no ranks beyond it"
             return
-    while len(best.dropped) > 2 and query.affords(len(best.dropped)):  # one event alone has been tried
-        for fewer in query.best([tuple(kept for kept in best.dropped if kept != back) for back in best.dropped]):
-            yield (
-                fewer if fewer.works else best,
-                False,
-                f"looking which of the {len(best.dropped)} dropped events can come back",
-            )
+    while len(best.dropped) > 2 and search.within_limit(len(best.dropped)):  # one event alone has been tried
+        message = f"checking which of the {len(best.dropped)} dropped events can be restored"
+        for fewer in search.best([tuple(kept for kept in best.dropped if kept != back) for back in best.dropped]):
+            yield fewer if fewer.works else best, False, message
         if not fewer.works:
             break
         best = fewer
     if len(best.dropped) <= 2:
         yield best, True, "the smallest there is: all edits of one event were tried"
     else:
-        yield best, False, "found by dropping the best event again and again; a smaller edit may exist"
+        yield best, False, "found by greedily dropping events; a smaller edit may exist"
 
 
-def _stopped(query: _Question, what: str) -> str:
-    return f"{what} would take more than the {query.limit:,} histories allowed; {query.scored:,} were asked about"
+def _over_limit(search: _Search, what: str) -> str:
+    return f"{what} would take more than the limit of {search.limit:,} histories; {search.scored:,} were scored"
 
 
 def _events(count: int) -> str:

@@ -1,4 +1,4 @@
-"""What each event of a history is worth, how surprising it is, and what an edit changes: by asking the model again."""
+"""The influence of each event on the scores, the surprise of each event, and the effect of an edit on the top k."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ from seqlab.ranking import Pairs, check_k, ranks_of, top_unseen, top_with_ties
 from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
+NAN = float("nan")
 
-POSITIONS_AT_ONCE = 1 << 16
-"""History positions encoded in one forward pass; a longer query is asked in several."""
+POSITIONS_PER_PASS = 1 << 16
+"""History positions encoded in one forward pass; more are split over several passes."""
 
 
-def rows_at_once(model: nn.Module, width: int) -> int:
-    """How many histories of up to `width` events one forward pass takes."""
-    return max(1, POSITIONS_AT_ONCE // min(width, model.config.max_length or width))
+def rows_per_pass(model: nn.Module, width: int) -> int:
+    """The number of histories of up to `width` events in one forward pass."""
+    return max(1, POSITIONS_PER_PASS // min(width, model.config.max_length or width))
 
 
 @torch.no_grad()
 def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -> Tensor:
-    """The scores (len(histories), N + 1) a model gives after each history; padding has -inf.
+    """The scores of all items after each history, (len(histories), N + 1); padding has -inf.
 
-    exact: a system that generates lists gives its `decoding.scores`, which cost it a pass over the catalogue per
-    history; without it such a system, which scores nothing by itself, raises `ValueError`.
+    exact: use `decoding.scores` for a system without `score`, one pass over the catalogue per history; otherwise such a
+    system raises `ValueError`.
     """
     score = getattr(model, "score", None) or (partial(decoding.scores, model) if exact else None)
     if score is None:
         raise ValueError(
-            f"{type(model).__name__} makes lists without scoring the catalogue, so no event's worth can be told"
+            f"{type(model).__name__} returns lists without scoring the catalogue, so an event's influence is unknown"
         )
-    longest, rows = model.config.max_length, rows_at_once(model, max(len(history) for history in histories))
+    longest, rows = model.config.max_length, rows_per_pass(model, max(len(history) for history in histories))
     with evaluating(model):
         found = [
             score(batch_of(histories[first : first + rows], longest).to(device_of(model))).float().cpu()
@@ -55,12 +58,12 @@ def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -
 def lists_of(
     model: nn.Module, histories: list[History], k: int = 10, seen_filter: bool = False, ties: bool = False
 ) -> Ranking:
-    """The k items (len(histories), k) a model lists after each history, the best first, 0 where it has no more.
+    """The best k items after each history, (len(histories), k), best first, 0 where there are fewer.
 
-    ties: of a system without `score`, find all `more` that tie with the last item.
+    ties: for a system without `score`, fill in `more`, the items that tie with the last one.
     """
     batch = batch_of(histories, model.config.max_length).to(device_of(model))
-    seen = met_in(histories, batch) if seen_filter else None
+    seen = seen_pairs(histories, batch) if seen_filter else None
     with evaluating(model):
         if ties:
             ranking = top_with_ties(model, batch, k, seen)
@@ -69,30 +72,30 @@ def lists_of(
     return Ranking(*(None if part is None else part.cpu() for part in (ranking.items, ranking.scores, ranking.tied)))
 
 
-def met_in(histories: list[History], batch: Batch) -> Pairs:
-    """The items of whole histories, those earlier than a model reads too, where their `batch` is."""
-    met = [torch.cat([history.items, history.earlier]) for history in histories]
-    row = torch.repeat_interleave(torch.tensor([len(items) for items in met]))
-    return row.to(batch.items.device), torch.cat(met).to(batch.items.device)
+def seen_pairs(histories: list[History], batch: Batch) -> Pairs:
+    """Rows and items of whole histories, including the events that are too old to be read, on the batch's device."""
+    seen = [torch.cat([history.items, history.earlier]) for history in histories]
+    row = torch.repeat_interleave(torch.tensor([len(items) for items in seen]))
+    return row.to(batch.items.device), torch.cat(seen).to(batch.items.device)
 
 
 def leave_one_out(
     model: nn.Module, history: History, item: int | None = None, seen_filter: bool = False, exact: bool = False
 ) -> pd.DataFrame:
-    """How much less likely `item` becomes without each event; by default the item the model recommends first.
+    """How much less likely `item` becomes without each event; None: the item that the model recommends first.
 
-    Columns position (from 0), item (of the event), value: the log-probability of the watched item with the whole
-    history minus that without the event. Above 0 the event speaks for it. attrs["item"] and attrs["log_probability"]
-    tell what was watched; with the filter on it is the first item the user has not met. All T shortened histories go
-    through the model in one batch; the events after a dropped one move up by a position, as if it had never happened.
-    `exact` as in `scores_of`. Raises `ValueError` for a history of one event.
+    Columns position (from 0), item (of the event), value: the log-probability of the watched item given the whole
+    history minus that given the history without the event; above 0 the event supports the item. attrs["item"] and
+    attrs["log_probability"] describe the watched item; with the filter on it is the first unseen item. The T shortened
+    histories are scored as one batch; events after the dropped one move up by a position. `exact` as in `scores_of`.
+    Raises `ValueError` for a history of one event.
     """
     import pandas as pd
 
     shorter = [history.drop(at) for at in range(len(history))]
     scores = scores_of(model, [history, *shorter], exact).log_softmax(1)  # (1 + T, N + 1)
     if item is None:
-        item = int(free_of(scores[:1], [history], seen_filter)[0].argmax())
+        item = int(mask_seen(scores[:1], [history], seen_filter)[0].argmax())
     frame = pd.DataFrame(
         {
             "position": range(len(history)),
@@ -105,59 +108,53 @@ def leave_one_out(
 
 
 def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_filter: bool = False) -> pd.DataFrame:
-    """The top k after an edit against the top k before it, by one forward pass (two of a system without `score`).
+    """The top k after an edit compared with the top k before it; one forward pass (two for a system without `score`).
 
-    Columns rank, item, was (the rank before), moved (places gained), status: "same", "up", "down", "new" (was beyond
-    k), "left" (now beyond k), "filtered" (the filter is on and the item is in the edited history; rank is NaN). Those
-    that are no longer listed come last. For an item the filter kept out before, `was` is the place its score would
-    have had. A system without `score` is asked for its lists, which say nothing of places beyond k: those are NaN.
+    Columns rank, item, was (the rank before), moved (was - rank), status: "same", "up", "down", "new" (was beyond k),
+    "left" (now beyond k), "filtered" (the filter is on and the edited history contains the item; rank is NaN). Items
+    that left the list come last. For an item that the filter removed before the edit, `was` is the rank of its
+    unfiltered score. Without `score`, ranks beyond k are unknown: NaN.
     """
     if not hasattr(model, "score"):
         old, new = (lists_of(model, [history], k, seen_filter).items[0].tolist() for history in (before, after))
-        return _changed_lists(old, new, set(after.items.tolist()) if seen_filter else set())
+        filtered = set(after.items.tolist()) if seen_filter else set()
+        return _compare(
+            [item for item in old if item], [item for item in new if item], lambda row, item: NAN, filtered.__contains__
+        )
     scores = scores_of(model, [before, after])
-    return changed(free_of(scores, [before, after], seen_filter), k, scores)
+    return compare_rankings(mask_seen(scores, [before, after], seen_filter), k, scores)
 
 
-def changed(free: Tensor, k: int = 10, scores: Tensor | None = None) -> pd.DataFrame:
-    """Two top tens as `rerank` tells them: free (2, N + 1), before and after, -inf where an item may not be listed.
+def compare_rankings(masked: Tensor, k: int = 10, scores: Tensor | None = None) -> pd.DataFrame:
+    """Two top k as `rerank` returns them. masked: (2, N + 1), before and after, -inf for items that may not be listed.
 
-    scores (2, N + 1): what such items would have scored (None: nothing is asked about them).
+    scores: (2, N + 1), the unmasked scores (None: as masked).
     """
+    k, scores = check_k(k), masked if scores is None else scores
+    old, new = (
+        [item for item in row.topk(min(k, len(row) - 1)).indices.tolist() if row[item] > -torch.inf] for row in masked
+    )
+    return _compare(
+        old, new, lambda row, item: float((masked[row] > scores[row, item]).sum() + 1),
+        lambda item: bool(masked[1, item] == -torch.inf),
+    )  # fmt: skip
+
+
+def _compare(
+    old: list[int], new: list[int], rank_beyond: Callable[[int, int], float], filtered: Callable[[int], bool]
+) -> pd.DataFrame:
+    """The table of `rerank` for two lists; rank_beyond(0 for old or 1 for new, item): the rank of an unlisted item."""
     import pandas as pd
 
-    k, scores = check_k(k), free if scores is None else scores
-    old, new = (
-        [item for item in row.topk(min(k, len(row) - 1)).indices.tolist() if row[item] > -torch.inf] for row in free
-    )
     rows = []
     for item in [*new, *(item for item in old if item not in new)]:
         was, rank = (
-            float(listed.index(item) + 1 if item in listed else (free[row] > scores[row, item]).sum() + 1)
+            float(listed.index(item) + 1) if item in listed else rank_beyond(row, item)
             for row, listed in enumerate((old, new))
         )
         if item not in new:
-            gone = free[1, item] == -torch.inf
-            rank, status = (float("nan"), "filtered") if gone else (rank, "left")
+            rank, status = (NAN, "filtered") if filtered(item) else (rank, "left")
         elif item not in old:
-            status = "new"
-        else:
-            status = "same" if was == rank else "up" if was > rank else "down"
-        rows.append({"rank": rank, "item": item, "was": was, "moved": was - rank, "status": status})
-    return pd.DataFrame(rows, columns=["rank", "item", "was", "moved", "status"])
-
-
-def _changed_lists(old: list[int], new: list[int], met: set[int]) -> pd.DataFrame:
-    """Two lists (0: nothing) as `rerank` tells them; met: what the filter keeps out of the second."""
-    import pandas as pd
-
-    before, after = ({item: float(rank) for rank, item in enumerate(items, 1) if item} for items in (old, new))
-    rows = []
-    for item in [*after, *(item for item in before if item not in after)]:
-        was, rank = before.get(item, float("nan")), after.get(item, float("nan"))
-        if item not in after:
-            status = "filtered" if item in met else "left"
-        elif item not in before:
             status = "new"
         else:
             status = "same" if was == rank else "up" if was > rank else "down"
@@ -165,54 +162,46 @@ def _changed_lists(old: list[int], new: list[int], met: set[int]) -> pd.DataFram
     return pd.DataFrame(rows, columns=["rank", "item", "was", "moved", "status"])
 
 
-def free_of(scores: Tensor, histories: list[History], seen_filter: bool) -> Tensor:
-    """The scores with what each user has met at -inf, if the filter is on."""
+def mask_seen(scores: Tensor, histories: list[History], seen_filter: bool) -> Tensor:
+    """The scores with each user's seen items at -inf, if the filter is on."""
     if not seen_filter:
         return scores
-    free = scores.clone()
+    masked = scores.clone()
     for row, history in enumerate(histories):
-        free[row, history.items] = -torch.inf
-        free[row, history.earlier] = -torch.inf
-    return free
+        masked[row, history.items] = -torch.inf
+        masked[row, history.earlier] = -torch.inf
+    return masked
 
 
 def surprise(model: nn.Module, history: History) -> pd.DataFrame:
-    """Minus the log-probability of every event given those before it, one row per event but the first.
+    """The surprisal of every event but the first: minus its log-probability given the events before it.
 
-    Columns position (of the event, from 0), item, value (nats; the softmax of the scores over the whole catalogue,
-    whatever a system's scores are), rank (of the event among all items, seen ones too, ties at their mean).
-    attrs["position"] is the most surprising one. All prefixes go through the model in one batch, each as if the
-    history ended there, so a system that looks both ways is asked fairly too. Raises `ValueError` for a history of
-    one event and for a system that scores nothing.
+    Columns position (of the event, from 0), item, value (nats; softmax of the scores over the whole catalogue), rank
+    (of the event among all items, seen ones included, ties at their mean). attrs["position"] is the most surprising
+    event. The prefixes are scored as one batch, each as a history of its own, so that a bidirectional system sees no
+    future event either. Raises `ValueError` for a history of one event and for a system without `score`.
     """
     import pandas as pd
 
     if len(history) < 2:
-        raise ValueError("nothing comes after the only event, so there is nothing to be surprised by")
-    places = range(1, len(history))
-    scores = scores_of(model, [history.drop(*range(at, len(history))) for at in places])  # (T - 1, N + 1)
-    came = history.items[1:]
-    value = scores.double().logsumexp(1) - scores.gather(1, came[:, None])[:, 0]
-    frame = pd.DataFrame(
-        {
-            "position": places,
-            "item": came.tolist(),
-            "value": value.numpy(),
-            "rank": ranks_of(scores, came).numpy(),
-        }
-    )
+        raise ValueError("the history has only one event; surprise needs an event before it")
+    positions, targets = range(1, len(history)), history.items[1:]
+    scores = scores_of(model, [history.drop(*range(at, len(history))) for at in positions])  # (T - 1, N + 1)
+    value = scores.double().logsumexp(1) - scores.gather(1, targets[:, None])[:, 0]
+    ranks = ranks_of(scores, targets).numpy()
+    frame = pd.DataFrame({"position": positions, "item": targets.tolist(), "value": value.numpy(), "rank": ranks})
     frame.attrs["position"] = int(torch.argmax(value)) + 1
     return frame
 
 
 def agreement(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, str]:
-    """Spearman's rank correlation of two measures of the same events, and what it means in words.
+    """Spearman's rank correlation of two measures of the same events, and the same in words.
 
-    a, b: columns position, value. NaN (and a sentence) for fewer than three events or a constant measure.
+    a, b: columns position, value. NaN for fewer than three events or a constant measure.
     """
     joined = a[["position", "value"]].merge(b[["position", "value"]], on="position")
     if len(joined) < 3 or joined["value_x"].nunique() < 2 or joined["value_y"].nunique() < 2:
-        return float("nan"), "cannot be compared: too few events, or all alike"
+        return NAN, "cannot be compared: too few events, or all alike"
     rho = float(joined["value_x"].rank().corr(joined["value_y"].rank()))
     if abs(rho) < 0.2:
         return rho, f"are unrelated in their order (Spearman {rho:+.2f})"

@@ -1,4 +1,4 @@
-"""The nearest neighbours of item vectors, and two coordinates for a map."""
+"""Nearest neighbours of item vectors, and their projection to two dimensions."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Method = Literal["pca", "umap"]
 
 
 def coordinates(vectors: np.ndarray, method: Method = "pca", seed: int = 0) -> np.ndarray:
-    """Two coordinates per vector: (N, D) to (N, 2) float32.
+    """Project vectors (N, D) to (N, 2) float32.
 
-    "pca" is quick and linear: far apart means different. "umap" keeps neighbours together, distances between groups
-    mean little; it takes a minute the first time, so its result is kept in the cache folder under a hash of the
-    vectors. Raises `ValueError` for fewer than 3 vectors and for another method, `ImportError` where UMAP is missing.
+    method: "pca" is fast and linear, so far apart means different. "umap" keeps neighbours together, while distances
+    between groups mean little; it takes up to a minute, and its result is cached under a hash of the vectors. Raises
+    `ValueError` for fewer than 3 vectors or an unknown method, `ImportError` without umap-learn.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if len(vectors) < 3:
         raise ValueError(f"a map needs at least 3 items (got {len(vectors)})")
     if method == "pca":
         left, sizes, right = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
-        up = np.sign(right[:2, :][range(2), np.abs(right[:2]).argmax(1)])  # no axis is turned over by another machine
+        up = np.sign(right[:2, :][range(2), np.abs(right[:2]).argmax(1)])  # the same signs on every machine
         return left[:, :2] * sizes[:2] * up
     if method != "umap":
         raise ValueError(f"the projections are 'pca' and 'umap' (got {method!r})")
@@ -32,7 +32,7 @@ def coordinates(vectors: np.ndarray, method: Method = "pca", seed: int = 0) -> n
 
 
 def neighbours(vectors: np.ndarray, row: int, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows nearest to `row` by cosine, itself left out: indices (k,) and cosines (k,), nearest first."""
+    """The k rows nearest to `row` by cosine, without `row`: indices (k,) and cosines (k,), nearest first."""
     length = np.linalg.norm(vectors, axis=1)
     cosine = vectors @ vectors[row] / np.maximum(length * length[row], 1e-12)
     cosine[row] = -np.inf
@@ -46,7 +46,7 @@ def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it announces that a seed means one thread
+            warnings.simplefilter("ignore")  # UMAP warns that a seed means one thread
             import umap
 
             near = min(15, len(vectors) - 1)

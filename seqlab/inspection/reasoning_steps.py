@@ -1,4 +1,4 @@
-"""What every step of a reasoning system says to every query: the rank of the answer, certainty, and movement."""
+"""The rank of the answer, the certainty and the movement at every step of a reasoning system, for every query."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from seqlab.ranking import Pairs
 
 METRICS = ("recall@10", "ndcg@10")
-LISTED = 10
-"""How many of a step's items are kept."""
+TOP_K = 10
+"""The number of items kept per step."""
 
 
 @dataclass(frozen=True)
 class StepRanks:
-    """What every step of a reasoning system says to every query of one part.
+    """The measures of every reasoning step for every query of one part.
 
-    frame: a row per query and step (from 0, the plain encoder), a query's steps one after the other. Columns
-    user, item (the answer), step, rank (1 = best, ties at their mean), entropy (nats, over the whole catalogue),
-    entropy_even (the same with the last step's temperature at every step: what is left is the state's doing, not the
-    schedule's), margin (probability of the first item minus that of the second), kl (nats, KL of the step before from
-    this one, missing at step 0), cosine (of the two states, missing at step 0), kept (of the ten best items, how many
-    the step before had, missing at step 0), history_length, seen, item_count.
-    top: (Q, S + 1, 10) item ids of each step, best first, 0 where there are no more; train_counts: (N + 1,).
+    frame: a row per query and step (from 0, the plain encoder), grouped by query. Columns user, item (the answer),
+    step, rank (1 = best, ties at their mean), entropy (nats, over the whole catalogue), entropy_even (the same with the
+    last step's temperature at every step, which removes the effect of the temperature schedule), margin (probability
+    of the first item minus that of the second), kl (nats, KL divergence of the previous step from this one), cosine
+    (with the previous state), kept (how many of the ten best items the previous step had too), history_length, seen,
+    item_count. kl, cosine and kept are NaN at step 0.
+    top: (Q, S + 1, 10) item ids of each step, best first, 0 = none; train_counts: (N + 1,).
     """
 
     frame: pd.DataFrame
@@ -51,7 +51,7 @@ class StepRanks:
 
     @property
     def steps(self) -> int:
-        """S: steps after the plain encoder's."""
+        """S, the number of reasoning steps after the plain encoder."""
         return self.top.shape[1] - 1
 
     def wide(self, column: str) -> np.ndarray:
@@ -65,9 +65,9 @@ class StepRanks:
         return values.reshape(len(self.top), self.steps + 1, len(METRICS))
 
     def stops(self, epsilon: float, least: int = 1, most: int | None = None) -> np.ndarray:
-        """The step each query stops at: (Q,), the first from `least` on with KL below `epsilon`, else the last.
+        """The step at which each query stops, (Q,): the first from `least` on with KL below `epsilon`, else the last.
 
-        `most`: steps a user is given at most (None: all there are).
+        most: the largest number of steps (None: all).
         """
         most = self.steps if most is None else min(most, self.steps)
         below = self.wide("kl")[:, least : most + 1] < epsilon
@@ -76,7 +76,7 @@ class StepRanks:
         return np.where(below.any(1), below.argmax(1) + least, most)
 
     def at(self, step: int | np.ndarray) -> Ranks:
-        """The ranks of one step, or of each query's own (Q,): what every other evaluation takes."""
+        """The ranks at one step, or at one step per query (Q,), for the functions of `evaluation`."""
         chosen = np.broadcast_to(np.asarray(step), len(self.top))
         rows = self.frame.iloc[np.arange(len(chosen)) * (self.steps + 1) + chosen]
         columns = ["user", "item", "rank", "history_length", "seen", "item_count"]
@@ -90,14 +90,14 @@ class StepRanks:
 def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: bool | None = None) -> StepRanks:
     """Rank the answer of every query of `part` ("valid" or "test") by every step's state, in one pass.
 
-    Probabilities are those of the whole catalogue under each step's temperature; the seen filter (as in
-    `tasks.rank`) touches ranks and lists alone. Memory does not grow with the catalogue times the users.
-    A step is judged by its own state; a system that answers with a mean of states (ERL) does better or worse than
-    any of them. Raises `ValueError` for a system that does not reason in steps.
+    Probabilities are over the whole catalogue under each step's temperature; the seen filter (as in `tasks.rank`)
+    affects ranks and lists only. Queries are processed in batches that bound the memory. Each step is ranked by its
+    state; a system that averages its states (ERL) may be better or worse than any of them. Raises `ValueError` for a
+    system that does not reason in steps.
     """
     import pandas as pd
 
-    must_reason(model)
+    require_reasoning(model)
     queries = {"valid": split.valid, "test": split.test}[part].to(device_of(model))
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     steps, n_items, count = model.config.steps, split.n_items, len(queries)
@@ -105,7 +105,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
         name: torch.full((count, steps + 1), torch.nan, dtype=torch.float64)
         for name in ("rank", "entropy", "entropy_even", "margin", "kl", "cosine", "kept")
     }
-    top = torch.zeros(count, steps + 1, min(LISTED, n_items), dtype=torch.int32)
+    top = torch.zeros(count, steps + 1, min(TOP_K, n_items), dtype=torch.int32)
     seen = torch.zeros(count, dtype=torch.bool)
     # `_measure` holds some four tables of that size
     rows_at_most = rows_per_batch(device_of(model), 4 * (n_items + 1) * (steps + 1))
@@ -114,8 +114,8 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
             states = model.reasoning_states(batch)
             scores = model.step_scores(states).float()  # (B, S + 1, N + 1)
             at, answers = rows.cpu(), queries.item[rows]
-            met = history_pairs(queries, rows) if seen_filter else []
-            measured, listed = _measure(scores, states, model.temperatures, answers, met)
+            seen_pairs = history_pairs(queries, rows) if seen_filter else []
+            measured, listed = _measure(scores, states, model.temperatures, answers, seen_pairs)
             for name, values in measured.items():
                 columns[name][at] = values.double().cpu()
             top[at] = listed.int().cpu()
@@ -134,7 +134,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     return StepRanks(frame, top, counts, seen_filter, n_items)
 
 
-def must_reason(model: nn.Module) -> None:
+def require_reasoning(model: nn.Module) -> None:
     """`ValueError` for a system that does not reason in steps."""
     if not hasattr(model, "reasoning_states"):
         raise ValueError(f"{type(model).__name__} does not reason in steps; choose a system such as rearec")
@@ -142,53 +142,53 @@ def must_reason(model: nn.Module) -> None:
 
 @torch.no_grad()
 def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool = False) -> StepRanks:
-    """`rank_steps` of one history, edited or typed in, with `answer` asked about: a single query."""
+    """`rank_steps` for a single query: this history, with `answer` as its answer."""
     import pandas as pd
 
-    must_reason(model)
+    require_reasoning(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     with evaluating(model):
         states = model.reasoning_states(batch)
         scores = model.step_scores(states).float()  # (1, S + 1, N + 1)
-        seen, asked = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
-        met = [(torch.zeros_like(seen), seen)] if seen_filter else []
-        measured, listed = _measure(scores, states, model.temperatures, asked, met)
+        seen, target = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
+        seen_pairs = [(torch.zeros_like(seen), seen)] if seen_filter else []
+        measured, listed = _measure(scores, states, model.temperatures, target, seen_pairs)
     facts = {"user": history.user, "item": answer, "step": range(scores.shape[1])}
     frame = pd.DataFrame(facts | {name: values[0].double().cpu().numpy() for name, values in measured.items()})
-    counts = torch.zeros(scores.shape[2], dtype=torch.long)  # of training, which one history tells nothing of
+    counts = torch.zeros(scores.shape[2], dtype=torch.long)  # unknown for a single history
     return StepRanks(frame, listed.int().cpu(), counts, seen_filter, scores.shape[2] - 1)
 
 
 def _measure(
-    scores: Tensor, states: Tensor, temperatures: Tensor, answers: Tensor, met: Iterable[Pairs]
+    scores: Tensor, states: Tensor, temperatures: Tensor, answers: Tensor, seen_pairs: Iterable[Pairs]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Everything about the steps of some queries, (B, S + 1) each, and the best items (B, S + 1, 10).
+    """The measures of the steps of some queries, (B, S + 1) each, and the best items (B, S + 1, 10).
 
-    met: items kept out of the ranking, the answer aside. Writes to `scores`.
+    seen_pairs: items that the filter removes, except the answer. Writes to `scores`.
     """
     steps = scores.shape[1]
     if not bool(scores[:, :, 1:].sum(-1).isfinite().all()):
         raise ValueError("A step gave scores that are not finite; training may have diverged.")
     divided = temperatures.to(scores)[:, None]
     logs = (scores[:, :, 1:] / divided).log_softmax(-1)  # (B, S + 1, N)
-    chances = logs.exp()
-    two = chances.topk(min(2, chances.shape[-1]), dim=-1).values
+    probabilities = logs.exp()
+    two = probabilities.topk(min(2, probabilities.shape[-1]), dim=-1).values
     even = (scores[:, :, 1:] / divided[-1]).log_softmax(-1)
     missing = scores.new_full((len(scores), 1), torch.nan)
-    moved = (chances[:, :-1] * (logs[:, :-1] - logs[:, 1:])).sum(-1).clamp(min=0)  # (B, S)
+    moved = (probabilities[:, :-1] * (logs[:, :-1] - logs[:, 1:])).sum(-1).clamp(min=0)  # (B, S)
     cosine = torch.cosine_similarity(states[:, 1:].float(), states[:, :-1].float(), dim=-1)
     scores[:, :, 0] = -torch.inf
-    asked = answers[:, None, None].expand(-1, steps, 1)
-    own = scores.gather(2, asked)
-    for row, item in met:
+    target = answers[:, None, None].expand(-1, steps, 1)
+    target_score = scores.gather(2, target)
+    for row, item in seen_pairs:
         scores[row, :, item] = -torch.inf
-    scores.scatter_(2, asked, own)
-    best = scores.topk(min(LISTED, scores.shape[-1] - 1), dim=-1)
+    scores.scatter_(2, target, target_score)
+    best = scores.topk(min(TOP_K, scores.shape[-1] - 1), dim=-1)
     listed = best.indices.masked_fill(best.values == -torch.inf, 0)
     stayed = ((listed[:, 1:, :, None] == listed[:, :-1, None, :]) & (listed[:, 1:, :, None] > 0)).any(-1).sum(-1)
     measured = {
         "rank": ranks_of(scores.flatten(0, 1), answers.repeat_interleave(steps)).unflatten(0, (-1, steps)),
-        "entropy": -(chances * logs).sum(-1),
+        "entropy": -(probabilities * logs).sum(-1),
         "entropy_even": -(even.exp() * even).sum(-1),
         "margin": two[..., 0] - two[..., -1],
         "kl": torch.cat([missing, moved], 1),

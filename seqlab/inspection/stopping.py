@@ -1,4 +1,4 @@
-"""Stopping a reasoning system early: quality against the steps that were taken, and what steps gain for whom."""
+"""Early stopping of reasoning steps: quality against the number of steps, and the gain per group of users."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from seqlab.inspection.reasoning_steps import StepRanks
 
 THRESHOLDS = 40
-"""Stop thresholds tried unless others are asked for."""
+"""The default number of stop thresholds."""
 
 
-def thresholds(found: StepRanks, count: int = THRESHOLDS) -> list[float]:
-    """Stop thresholds between which something changes, ascending: 0 (never stop) and quantiles of the KL seen."""
-    values = found.wide("kl")[:, 1:]
+def thresholds(measured: StepRanks, count: int = THRESHOLDS) -> list[float]:
+    """Stop thresholds, ascending: 0 (never stop) and quantiles of the measured KL."""
+    values = measured.wide("kl")[:, 1:]
     if not values.size:
         return [0.0]
     spread = np.quantile(values, np.linspace(0.005, 0.995, count - 2))
@@ -29,23 +29,23 @@ def thresholds(found: StepRanks, count: int = THRESHOLDS) -> list[float]:
 
 
 def tradeoff(
-    found: StepRanks, epsilons: list[float] | None = None, least: int = 1, most: int | None = None
+    measured: StepRanks, epsilons: list[float] | None = None, least: int = 1, most: int | None = None
 ) -> pd.DataFrame:
-    """Quality against mean steps for each stop threshold, without asking the model again.
+    """Quality against mean steps for each stop threshold, from the stored measures (no forward pass).
 
-    Columns epsilon, steps (mean taken), early (share of users who stop before the last step), recall@10, ndcg@10,
-    and recall@10 high, ndcg@10 high: the upper end of the 95 % interval of "stopped minus never stopped", by the
-    normal approximation of the paired mean.
+    Columns epsilon, steps (mean), early (share of users who stop before the last step), recall@10, ndcg@10, and
+    recall@10 high, ndcg@10 high: the upper end of the 95 % interval of "stopped minus never stopped" (normal
+    approximation of the paired mean).
     """
     import pandas as pd
 
-    users = np.arange(len(found.top))
-    last = found.steps if most is None else min(most, found.steps)
+    users = np.arange(len(measured.top))
+    last = measured.steps if most is None else min(most, measured.steps)
     rows = []
-    for epsilon in thresholds(found) if epsilons is None else epsilons:
-        stops = found.stops(epsilon, least, most)
-        quality = found.quality[users, stops]  # (Q, 2)
-        change = quality - found.quality[:, last]
+    for epsilon in thresholds(measured) if epsilons is None else epsilons:
+        stops = measured.stops(epsilon, least, most)
+        quality = measured.quality[users, stops]  # (Q, 2)
+        change = quality - measured.quality[:, last]
         high = change.mean(0) + 1.96 * change.std(0) / len(users) ** 0.5
         row = {"epsilon": epsilon, "steps": stops.mean(), "early": (stops < last).mean()}
         row |= dict(zip(METRICS, quality.mean(0), strict=True))
@@ -54,10 +54,10 @@ def tradeoff(
 
 
 def choose_threshold(valid: StepRanks, metric: str = "ndcg@10", least: int = 1, lost: float = 0.01) -> float:
-    """The largest threshold at no loss that one can see: `metric` is at most the share `lost` below that of never
-    stopping, and the 95 % interval of the difference does not lie below 0.
+    """The largest threshold without a measurable loss: `metric` is at most the share `lost` below that of never
+    stopping, and the 95 % interval of the difference reaches 0.
 
-    To be asked of the validation part: a threshold chosen on test says nothing about the next user.
+    Use the validation part: a threshold chosen on the test part overfits it.
     """
     table = tradeoff(valid, least=least)
     never = table[metric].iloc[0]  # ascending from 0
@@ -66,26 +66,26 @@ def choose_threshold(valid: StepRanks, metric: str = "ndcg@10", least: int = 1, 
 
 
 def outcomes(
-    found: StepRanks, epsilon: float | None = None, least: int = 1, samples: int = 1000, seed: int = 0
+    measured: StepRanks, epsilon: float | None = None, least: int = 1, samples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Every user at the same step, each at their own stop, and at the best step there was, with 95 % intervals.
+    """Quality at a fixed step, at each user's stop, and at each user's best and worst step, with 95 % intervals.
 
-    Columns way, kind ("fixed", "stop", "best", "worst"), steps (mean taken), metric, mean, low, high. "best" and
-    "worst" look at the answer to choose the step, so they bound what any rule of stopping can reach and are no result.
-    The best of several states is better than one of them even where they differ by chance alone.
+    Columns way, kind ("fixed", "stop", "best", "worst"), steps (mean), metric, mean, low, high. "best" and "worst"
+    choose the step by the answer: they bound what a stopping rule can reach and are not results. The best of several
+    states beats a single one even where they differ by chance alone.
     """
     import pandas as pd
 
-    ranks = found.wide("rank")
+    ranks = measured.wide("rank")
     every = np.arange(len(ranks))
-    ways = [(f"step {step}", "fixed", np.full(len(ranks), step)) for step in range(found.steps + 1)]
+    ways = [(f"step {step}", "fixed", np.full(len(ranks), step)) for step in range(measured.steps + 1)]
     if epsilon is not None:
-        ways.append((f"stop below {epsilon:.2g}", "stop", found.stops(epsilon, least)))
+        ways.append((f"stop below {epsilon:.2g}", "stop", measured.stops(epsilon, least)))
     ways.append(("best step of each user (uses the answer)", "best", ranks.argmin(1)))
     ways.append(("worst step of each user (uses the answer)", "worst", ranks.argmax(1)))
     rows = []
     for way, kind, chosen in ways:
-        values = found.quality[every, chosen]  # (Q, 2)
+        values = measured.quality[every, chosen]  # (Q, 2)
         low, high = bootstrap(values, samples, seed)
         for place, metric in enumerate(METRICS):
             rows.append({
@@ -96,18 +96,22 @@ def outcomes(
 
 
 def gains(
-    found: StepRanks, step: int | np.ndarray | None = None, metric: str = "ndcg@10", samples: int = 1000, seed: int = 0
+    measured: StepRanks,
+    step: int | np.ndarray | None = None,
+    metric: str = "ndcg@10",
+    samples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """What a step (None: the last; or each user's own, (Q,)) gains over the plain encoder, for groups of users.
+    """The gain of a step (None: the last; or one per user, (Q,)) over the plain encoder, for groups of users.
 
-    The groups are quarters by history length and by popularity of the answer. Columns slice, group, users, mean, low,
+    The groups are quartiles of history length and of the answer's popularity. Columns slice, group, users, mean, low,
     high: the mean of `metric` at the step minus that at step 0, with the paired 95 % interval.
     """
-    ranks = found.wide("rank")
-    chosen = np.broadcast_to(np.asarray(found.steps if step is None else step), len(ranks))
+    ranks = measured.wide("rank")
+    chosen = np.broadcast_to(np.asarray(measured.steps if step is None else step), len(ranks))
     first, then = ranks[:, 0], ranks[np.arange(len(ranks)), chosen]
     gain = (per_user(then)[[metric]] - per_user(first)[[metric]]).to_numpy()
-    about = found.frame.iloc[:: found.steps + 1]
+    about = measured.frame.iloc[:: measured.steps + 1]
     groups = {
         "history length": quartiles(about["history_length"], "events"),
         "popularity of the answer": quartiles(about["item_count"], "training events"),

@@ -1,7 +1,7 @@
-"""Figures bound to a live model. Each has `.view`, the live controls, and `.still()`, the same without a kernel.
+"""Interactive views of models. Each has `.view`, its controls, and `.still()`, the same without a kernel.
 
-In a notebook a widget is shown by naming it; in a report (SEQLAB_REPORT is set) it makes no control and shows its
-still. Names are imported when first used.
+A notebook displays a widget as the last expression of a cell; a report (SEQLAB_REPORT is set) displays its still and
+creates no controls. Names are imported on first use.
 """
 
 import lazy_loader
@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "user_browser": ["UserBrowser"],
         "item_map": ["ItemMap"],
         "attention_view": ["AttentionView"],
-        "memories": ["Memories"],
+        "influence_view": ["InfluenceView"],
         "history_editor": ["HistoryEditor"],
         "why": ["Why"],
         "what_would_change": ["WhatWouldChange"],

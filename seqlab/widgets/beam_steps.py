@@ -1,4 +1,4 @@
-"""BeamSteps: a beam search one code at a time, what it dropped, and what a wider one would have found."""
+"""BeamSteps: a beam search one code at a time, the pruned prefixes, and the results of wider beams."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import label
 from seqlab.ranking import check_k
 from seqlab.runtime.modules import device_of
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
-from seqlab.widgets.inputs.picking import ItemPicker, offered, reading, titles_of, user_dropdown, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of, user_choices, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,18 +25,16 @@ if TYPE_CHECKING:
     from seqlab.tokenizers import CodeBook
 
 WIDTHS = (1, 2, 3, 5, 10, 20, 50)
-EVERYTHING = 1 << 20
-"""Dropped prefixes asked for: all there are."""
+ALL_PREFIXES = 1 << 20
+"""The number of pruned prefixes to keep: all."""
 
 
-class BeamSteps:
-    """The beam search of one user under a run, and the list that needs no search; `other`: a run to hold against it.
+class BeamSteps(View):
+    """The beam search of a run for one user, beside the exact ranking; `other`: a second run to compare with.
 
-    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. `width`: of the
-    beam. `k`: the best items without a search that are looked for. names: of the two runs. `history`: what is read
-    instead of a user's, edited or typed in; there is no user to choose then, and `show` gives the next history.
-    Raises `ValueError` for a system that does not write codes by a beam: it needs `ids` (its codes), `beams`, and
-    `exact_score` or `score`.
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `width`: of the beam.
+    `k`: the number of exactly ranked items that are searched for. names: of the two runs. `history`: a History instead
+    of a user; `show` replaces it. Raises `ValueError` for a system that does not generate codes by beam search.
     """
 
     def __init__(
@@ -52,33 +50,33 @@ class BeamSteps:
         history: History | None = None,
     ) -> None:
         for one in (run, other):
-            if one is not None and not writes_codes(one.model):
-                raise ValueError(f"{one.system} does not write codes by a beam search; choose a system such as tiger")
+            if one is not None and not generates_codes(one.model):
+                raise ValueError(f"{one.system} does not generate codes by beam search; choose a system such as tiger")
         self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), check_k(k)
-        self.names = names or _names(run, other)
+        self.names = names or _default_names(run, other)
         self.widths = sorted({*WIDTHS, width})
         self._width = width
         self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
-        self._users = [] if history is not None else offered(split, user, seed)
-        self._read(self._users[0] if history is None else history)
+        self._users = [] if history is not None else user_choices(split, user, seed)
+        self._set_history(self._users[0] if history is None else history)
         self.view = None if in_report() else self._controls()
 
     def steps(self, width: int | None = None, of: int = 0) -> pd.DataFrame:
-        """Every prefix the beam kept or dropped, with the item it leads to: `Beams.frame` with four more columns.
+        """Every prefix that the beam kept or pruned: `Beams.frame` with four more columns.
 
-        item, title: of the items with the prefix the one that is best without a search; exact_rank: its place there;
-        answer: whether what really came next has the prefix. of: 0 for the run, 1 for the other.
+        item, title: the item with the prefix that is best in the exact ranking; exact_rank: its rank there; answer:
+        whether the answer has the prefix. of: 0 for the run, 1 for the other.
         """
-        return self._searched(width or self._width, of)[0]
+        return self._search(width or self._width, of)[0]
 
     def mass(self, width: int | None = None, of: int = 0) -> pd.DataFrame:
-        """Where the probability went, step by step: `Beams.mass`."""
-        return self._searched(width or self._width, of)[1]
+        """The probability mass kept and pruned at every step: `Beams.mass`."""
+        return self._search(width or self._width, of)[1]
 
-    def found(self, of: int = 0) -> pd.DataFrame:
-        """The best items without a search and their places in the lists of beams of all `widths`.
+    def found_by_width(self, of: int = 0) -> pd.DataFrame:
+        """The k items best in the exact ranking, and their ranks in the lists of beams of all `widths`.
 
-        Columns item, title, exact_rank, log_probability, answer, width, place (missing: not among the first k).
+        Columns item, title, exact_rank, log_probability, answer, width, place (rank in the beam's list, NaN: beyond k).
         """
         import pandas as pd
 
@@ -96,16 +94,15 @@ class BeamSteps:
         return pd.DataFrame(rows)
 
     def lists(self, of: int = 0, groups: int = 4, mass: float = 0.9, seed: int = 0) -> dict[str, pd.DataFrame]:
-        """The first k items by other ways to decode, each from as many tuples as the beam is wide.
+        """The first k items by several decodings, each with as many tuples as the beam width.
 
-        "no search": the exact scores; "beam"; "diverse": a beam in `groups` (fewer where they do not divide the width)
-        that avoid one another's codes; "typical": that many tuples drawn, from the codes that hold `mass` of the
-        probability and are about as surprising as can be expected. Columns rank, item, title, log_probability, and
-        exact_rank (the place without a search). Raises `ValueError` for a system that decodes in a way of its own.
+        "no search": the exact ranking; "beam"; "diverse": diverse beam search in `groups` (reduced to a divisor of the
+        width); "typical": locally typical sampling of the codes with probability mass `mass`. Columns rank, item,
+        title, log_probability, exact_rank. Raises `ValueError` for a system with another decoder.
         """
         model, batch = self._runs[of].model, self._batches[of]
         if not hasattr(model, "decoder"):
-            raise ValueError(f"{self._runs[of].system} decodes in a way of its own; choose a system such as tiger")
+            raise ValueError(f"{self._runs[of].system} has no decoder of codes; choose a system such as tiger")
         trie, legal = _book(self._runs[of]).trie, getattr(model.config, "legal_only", False)
         share = max(one for one in range(1, groups + 1) if self._width % one == 0)
         generator = torch.Generator(device_of(model)).manual_seed(seed)
@@ -133,7 +130,7 @@ class BeamSteps:
     def follow(self, item: int) -> pd.DataFrame:
         """One item through the search of each run: columns run, step (from 1), code, rank, log_probability, fate.
 
-        fate: "kept", "dropped" or, at the steps after that, "gone", where rank and log_probability are missing.
+        fate: "kept", "dropped" or, at later steps, "gone", where rank and log_probability are missing.
         """
         import pandas as pd
 
@@ -152,55 +149,55 @@ class BeamSteps:
                 })  # fmt: skip
         return pd.DataFrame(rows).astype({"rank": "Int64"})
 
-    def parting(self, item: int) -> int | None:
-        """The first step (from 1) at which one run keeps an item's prefix and the other does not; None: never."""
+    def first_divergence(self, item: int) -> int | None:
+        """The first step (from 1) at which only one of two runs keeps an item's prefix; None: never."""
         kept = self.follow(item).assign(kept=lambda frame: frame["fate"] == "kept").groupby("step")["kept"]
-        apart = kept.nunique() > 1
-        return int(apart.idxmax()) if apart.any() else None
+        differs = kept.nunique() > 1
+        return int(differs.idxmax()) if differs.any() else None
 
-    def words(self) -> str:
-        """Who is shown and what came next, and where two runs part (escaped)."""
+    def caption(self) -> str:
+        """The user, the answer, and the step at which two runs diverge (escaped)."""
         _, ranks = self._exact[0]
         history = [self._titles[item] for item in self._history.items.tolist()]
-        said = (
+        message = (
             f"User {label(user_label(self._split, self._history.user))}, after {len(history)} events, the last "
             f"<b>{label(history[-1], 36)}</b>.<br>"
         )
         if self.answer is None:
-            said += "Nobody knows what comes next: this is no user of the log."
+            message += "There is no known next item: this is no user of the log."
         else:
-            said += (
-                f"Next really came <b>{label(self._titles[self.answer], 36)}</b>, "
-                f"place {ranks[self.answer]:,} of {len(ranks) - 1:,} without a search."
+            message += (
+                f"The next item was <b>{label(self._titles[self.answer], 36)}</b>, "
+                f"rank {ranks[self.answer]:,} of {len(ranks) - 1:,} without a search."
             )
         if self._runs[1] is None:
-            return said
+            return message
         top = int(self.steps().query("state == 'live'").groupby("level").first()["item"].iloc[-1])
-        step = self.parting(top)
+        step = self.first_divergence(top)
         fate = (
-            f"the two keep or drop it at the same steps; its place there is {self._exact[1][1][top]:,}"
+            f"both keep or drop it at the same steps; its rank in the other is {self._exact[1][1][top]:,}"
             if step is None
-            else f"they part at step {step}: {label(self.names[1], 30)} drops it there"
+            else f"they diverge at step {step}: {label(self.names[1], 30)} drops it"
         )
-        return f"{said}<br>{label(self.names[0], 30)} ends with <b>{label(self._titles[top], 36)}</b>; {fate}."
+        return f"{message}<br>{label(self.names[0], 30)} ends with <b>{label(self._titles[top], 36)}</b>; {fate}."
 
     def still(self) -> go.Figure:
-        """All steps of the first user at the width given, and the widths at which the best items are found."""
+        """All steps for the first user at the given width, and the widths at which the best items are found."""
         return self._figure()
 
     def show(self, history: History | int) -> None:
-        """Search for another history, or for that of a user of the log."""
-        self._read(history)
+        """Show another history, or that of a user of the log."""
+        self._set_history(history)
         if self.view is not None:
             self._draw()
 
-    def _read(self, who: History | int) -> None:
-        """Ask the models about one history, once without a search."""
-        self._exact, self._batches, self._kept = [], [], {}
+    def _set_history(self, history_or_user: History | int) -> None:
+        """Compute the exact ranking of each run for a history."""
+        self._exact, self._batches, self._cache = [], [], {}
         for run in self._runs:
             if run is None:
                 continue
-            history = reading(self._split, run.model, who)
+            history = history_for(self._split, run.model, history_or_user)
             batch = batch_of([history], run.model.config.max_length)
             self._batches.append(batch.to(device_of(run.model)))
             with torch.no_grad():
@@ -214,9 +211,9 @@ class BeamSteps:
     def _beams(self, width: int, of: int, keep: int = 0) -> Any:
         return decoding.generate(self._runs[of].model, self._batches[of], width, keep)
 
-    def _searched(self, width: int, of: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        if (width, of) not in self._kept:
-            beams = self._beams(width, of, EVERYTHING)
+    def _search(self, width: int, of: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        if (width, of) not in self._cache:
+            beams = self._beams(width, of, ALL_PREFIXES)
             exact, ranks = self._exact[of]
             codes = [] if self.answer is None else _book(self._runs[of]).codes[self.answer].tolist()
             frame = beams.frame()
@@ -225,11 +222,11 @@ class BeamSteps:
                 item=best, title=[self._titles[item] for item in best], exact_rank=ranks[best].numpy(),
                 answer=[bool(codes) and list(prefix) == codes[: len(prefix)] for prefix in frame["prefix"]],
             )  # fmt: skip
-            self._kept[width, of] = frame, beams.mass()
-        return self._kept[width, of]
+            self._cache[width, of] = frame, beams.mass()
+        return self._cache[width, of]
 
     def _figure(self, last: int | None = None) -> go.Figure:
-        return figures.beam_steps(self.steps(), self.mass(), self.found(), last, self.words(), self._width)
+        return figures.beam_steps(self.steps(), self.mass(), self.found_by_width(), last, self.caption(), self._width)
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -242,23 +239,23 @@ class BeamSteps:
             options=self.widths, value=self._width, description="width W", continuous_update=False
         )
         self.picker = ItemPicker(self._titles, "follow", self.status.guard(self.pick))
-        self.told = ipywidgets.HTML("Choose an item to follow it through the search.")
-        self.figure = live_figure(self._figure())
+        self.message = ipywidgets.HTML("Choose an item to follow it through the search.")
+        self.figure = interactive_figure(self._figure())
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         self.step.observe(self.status.guard(self._draw), "value")
         self.width.observe(self.status.guard(self._draw), "value")
         bar = ipywidgets.HBox([self.user, self.step, self.width])
-        below = ipywidgets.VBox([self.picker.view, self.told], layout={"width": "100%"})
+        below = ipywidgets.VBox([self.picker.view, self.message], layout={"width": "100%"})
         return panel(self.status, bar, self.figure, below, figure=self.figure)
 
     def pick(self, item: int) -> None:
-        """Follow an item: its prefix, rank and fate at every step."""
+        """Show an item's prefix, rank and fate at every step."""
         self._followed = int(item)
         places = Html(", ").join(
-            Html("place {:,} without a search in {}").format(ranks[item], text(name))
+            Html("rank {:,} without a search in {}").format(ranks[item], text(name))
             for (_, ranks), name in zip(self._exact, self.names, strict=False)
         )
-        self.told.value = (
+        self.message.value = (
             Html("<h4>{}</h4><div>{}</div>{}")
             .format(text(self._titles[item], 90), places, figures.table(self.follow(self._followed)))
             .markup
@@ -270,12 +267,9 @@ class BeamSteps:
         if self.picker.item is not None:
             self.pick(self.picker.item)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
-
-def writes_codes(model: Any) -> bool:
-    """Whether a system writes codes by a beam search that can be watched."""
+def generates_codes(model: Any) -> bool:
+    """Whether a system generates codes with a decoder."""
     return hasattr(model, "decoder")
 
 
@@ -284,12 +278,12 @@ def _book(run: Run) -> CodeBook:
 
 
 def _scores(model: Any, batch: Any) -> torch.Tensor:
-    """The scores of the whole catalogue without a search (B, N + 1)."""
+    """The exact scores of all items, (B, N + 1)."""
     return model.score(batch) if hasattr(model, "score") else decoding.scores(model, batch)
 
 
-def _names(run: Run, other: Run | None) -> tuple[str, str]:
-    """By their tokenizers, if that tells them apart."""
+def _default_names(run: Run, other: Run | None) -> tuple[str, str]:
+    """The names of the tokenizers, or of the systems if they have none; numbered if equal."""
     first, second = (
         "" if one is None else getattr(one.model.config, "tokenizer", one.system) or one.system for one in (run, other)
     )
@@ -297,7 +291,7 @@ def _names(run: Run, other: Run | None) -> tuple[str, str]:
 
 
 def _best_items(trie: Any, prefixes: list[tuple[int, ...]], exact: torch.Tensor) -> list[int]:
-    """Of the items with each prefix the one with the highest score; the lowest number among equal ones."""
+    """For each prefix the item with the highest score; the lowest id among equal scores."""
     best = []
     for length in sorted({len(prefix) for prefix in prefixes}):
         rows = [at for at, prefix in enumerate(prefixes) if len(prefix) == length]

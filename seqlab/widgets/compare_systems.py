@@ -1,4 +1,4 @@
-"""CompareSystems: what several systems are worth beside each other, from the table down to single users."""
+"""CompareSystems: several systems side by side, from the table of metrics down to single users."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqlab.figures.cost_quality import COSTS
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets import compared_runs, comparison_levels
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import titles_of
 
 if TYPE_CHECKING:
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selected, Selection
 
-LISTED = 50
-"""Users of a list that are shown at first, and that come with every "more"."""
+PAGE_SIZE = 50
+"""The number of users shown at first, and added by every "more"."""
 
 SELECTED = ("the selection", "users selected elsewhere")
 
 
-class CompareSystems:
-    """Systems under one protocol: metrics, paired differences to a reference, costs; behind each number its users.
+class CompareSystems(View):
+    """Systems under one protocol: metrics, paired differences to a reference, costs, and the users behind each number.
 
-    A cell opens groups of users of that system and the reference, a group its users, the one whom the system serves
-    better first. runs: by label one run, or several seeds; of a list, runs of one system with the same settings, and
-    with the same options where they have folders, are seeds of each other. reference: a label (None: the best system
-    that only counts, or the first). measured: the leaderboard (`experiments.leaderboard.read`), whose rows of these
-    data under this protocol stand in the table as numbers. users: rows of the still's list. A group or a user that is
-    opened is selected in `selection`; whom it holds from elsewhere is a group here. on_user(user) is called with the
-    number of a user who is chosen. Raises `ValueError` for runs of several protocols or of another split, fewer than
-    two systems, and for a reference that is none of them.
+    A click on a cell shows groups of users of that system and the reference; a click on a group shows its users, those
+    whom the system serves better first. runs: label -> one run, or several seeds; in a list, runs of one system with
+    the same settings (and options, if they have folders) are seeds of each other. reference: a label (None: the best
+    floor, else the first). measured: the leaderboard (`experiments.leaderboard.read`); its rows of these data under
+    this protocol are added to the table as numbers. users: rows of the still's list. An opened group or user is
+    selected in `selection`, and its users are a group here. on_user(user) is called with the number of a clicked user.
+    Raises `ValueError` for runs of several protocols or of another split, fewer than two systems, and an unknown
+    reference.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class CompareSystems:
         if len(self.runs) < 2:
             raise ValueError("A comparison needs two systems at least; train another one, or load its run.")
         self._standings = Standings({label: [one.ranks for one in some] for label, some in self.runs.items()}, metrics)
-        compared_runs.must_answer(self._standings, split)
+        compared_runs.validate_queries(self._standings, split)
         self.metrics = self._standings.metrics
         self._costs = compared_runs.costs_of(self.runs, split, self._standings.seen_filter)
-        self._measured, self._left_out = compared_runs.only_numbers(measured, self._standings, self.runs, split)
-        counting = [label for label in self.runs if self._costs.at[label, "kind"] == "floor"]
+        self._measured, self._left_out = compared_runs.leaderboard_rows(measured, self._standings, self.runs, split)
+        floors = [label for label in self.runs if self._costs.at[label, "kind"] == "floor"]
         means = self._standings.table(next(iter(self.runs))).set_index(["metric", "system"])["mean"]
-        by_worth = sorted(counting, key=lambda label: -means[self.metrics[-1], label])
-        self.reference = self._known(reference or (by_worth or list(self.runs))[0])
+        best_first = sorted(floors, key=lambda label: -means[self.metrics[-1], label])
+        self.reference = self._validated(reference or (best_first or list(self.runs))[0])
         self._selected = selection.now.users if selection is not None else ()
         self.cell: tuple[str, str] | None = None
         self.group: tuple[str, str] | None = None
         self.order: Order = "system"
         self.user: int | None = None
-        self._shown = LISTED
+        self._shown = PAGE_SIZE
         self.view = None if in_report() else self._controls()
 
     def board(self) -> pd.DataFrame:
@@ -81,9 +81,9 @@ class CompareSystems:
 
         found = self._standings.table(self.reference)
         rows = []
-        for label, own in found.groupby("system", sort=False):
+        for label, rows_of in found.groupby("system", sort=False):
             row = {"system": label, **self._costs.loc[label].to_dict()}
-            for one in own.to_dict("records"):
+            for one in rows_of.to_dict("records"):
                 row[one["metric"]] = one["mean"]
                 row |= {f"{one['metric']} {name}": value for name, value in one.items() if name not in
                         ("system", "metric", "mean")}  # fmt: skip
@@ -93,37 +93,34 @@ class CompareSystems:
 
     @property
     def first_runs(self) -> dict[str, Run]:
-        """The first seed of each system by its label, those that were trained before those that only count."""
+        """Label -> the first seed of each system, trained systems before floors."""
         order = sorted(self.runs, key=lambda label: self._costs.at[label, "kind"] != "trained")
         return {label: self.runs[label][0] for label in order}
 
-    def made(self) -> pd.DataFrame:
-        """How each system came about: label, seeds, settings, training and run folders, the same for all its seeds.
-
-        settings, training: where they differ from the defaults; training is told of runs that have a folder.
-        """
-        return compared_runs.made(self.runs)
+    def configurations(self) -> pd.DataFrame:
+        """One row per system: label, seeds, settings, training and run folders; see `compared_runs.configurations`."""
+        return compared_runs.configurations(self.runs)
 
     def slices(self, system: str, metric: str) -> pd.DataFrame:
-        """A system beside the reference by groups of users: see `evaluation.Standings.slices`."""
-        return self._standings.slices(self._known(system), self.reference, metric, self._also())
+        """A system and the reference by groups of users: see `evaluation.Standings.slices`."""
+        return self._standings.slices(self._validated(system), self.reference, metric, self._selection_groups())
 
     def users(
         self, system: str, metric: str, group: tuple[str, str] = EVERYBODY, order: Order = "system"
     ) -> pd.DataFrame:
-        """The users of a group as `figures.user_differences` takes them; order: see `evaluation.comparison.Order`."""
-        rows = self._standings.users(self._known(system), self.reference, metric, self._members(group), order)
+        """The users of a group for `figures.user_differences`; order: see `evaluation.comparison.Order`."""
+        rows = self._standings.users(self._validated(system), self.reference, metric, self._members(group), order)
         names = self._split.log.users["user_id"].loc[rows["user"]].map(plain).to_numpy()
         return rows.assign(name=names, title=[self._titles[item] for item in rows["item"]])
 
     @property
     def best(self) -> str:
-        """The best system by the last metric that is not the reference; one that was trained, if there is any."""
+        """The best system by the last metric except the reference; a trained one if there is any."""
         others = [label for label in self.board()["system"] if label in self.runs and label != self.reference]
         return min(others, key=lambda label: self._costs.at[label, "kind"] != "trained")
 
     def protocol(self) -> str:
-        """Under which rules all numbers of the table came about, in a sentence."""
+        """The evaluation protocol in a sentence."""
         seen = "filtered" if self._standings.seen_filter else "kept"
         return (
             f"{self._split.log.name}, {self._split.how}: every system ranks the answers of the same "
@@ -134,25 +131,25 @@ class CompareSystems:
     def costs(self, cost: str = "seconds", metric: str | None = None) -> go.Figure:
         """Quality over cost; cost: "parameters", "seconds" (of training) or "milliseconds" (per user)."""
         if cost not in COSTS:
-            raise ValueError(f"{cost!r} is no cost that is known; there are: {', '.join(COSTS)}.")
+            raise ValueError(f"there is no cost {cost!r}; there are: {', '.join(COSTS)}.")
         return figures.cost_and_quality(self.board(), cost, metric or self.metrics[-1])
 
     def curves(self) -> go.Figure:
-        """recall@k of every system with ranks for every k up to 20."""
+        """recall@k for every k up to 20, of every system with ranks."""
         return figures.recall_curves(self._standings.curves(), self._costs["kind"].to_dict())
 
-    # what a person does
+    # actions
 
     def compare_with(self, reference: str) -> None:
-        """Take another system for the reference; what is open stays open, unless it is that system's."""
-        self.reference = self._known(reference)
+        """Change the reference; the open level stays, unless it is that system's."""
+        self.reference = self._validated(reference)
         if self.cell is not None and self.cell[0] == reference:
             self.cell = self.group = None
         self._show()
 
     def open(self, system: str, metric: str) -> None:
-        """Show the groups of users behind one cell. Raises `ValueError` for the reference, which has no difference."""
-        if self._known(system) == self.reference:
+        """Show the groups of users of one cell. Raises `ValueError` for the reference and an unknown metric."""
+        if self._validated(system) == self.reference:
             raise ValueError(f"{system!r} is the reference; open another system, or compare with another reference.")
         if metric not in self.metrics:
             raise ValueError(f"{metric!r} is not in the table; there are: {', '.join(self.metrics)}.")
@@ -160,19 +157,19 @@ class CompareSystems:
         self._show()
 
     def open_group(self, slice_: str, group: str) -> None:
-        """List the users of a group of the open cell, and select them. Raises `ValueError` for a group that is none."""
+        """List and select the users of a group of the open cell. Raises `ValueError` for an unknown group."""
         if self.cell is None:
             raise ValueError("open a cell of the table first: a group belongs to a system and a metric")
         members = self._members((slice_, group))
-        self.group, self.order, self._shown, self.user = (slice_, group), "system", LISTED, None
+        self.group, self.order, self._shown, self.user = (slice_, group), "system", PAGE_SIZE, None
         if self.selection is not None:
             self.selection.select(users=self._standings.frame["user"].to_numpy()[members.to_numpy()], by=self)
         self._show()
 
     def back(self) -> None:
-        """Return to the level before: from users to groups, from groups to the table."""
+        """Return to the previous level: from users to groups, from groups to the table."""
         if self.cell is None:
-            raise ValueError("this is the whole table; there is nothing before it")
+            raise ValueError("this is the first level; there is nothing to go back to")
         if self.group is not None:
             self.group = None
         else:
@@ -189,18 +186,18 @@ class CompareSystems:
             self._on_user(self.user)
 
     def still(self) -> Html:
-        """The table with its differences; of the `best` system the groups, and the users on whom it differs most."""
+        """The table, and for the `best` system the groups and the users with the largest differences."""
         best, metric = self.best, self.metrics[-1]
         words = f"{best} beside {self.reference}, the reference, by groups of users"
         pair = (best, self.reference, metric)
         two = comparison_levels.groups(self.slices(best, metric), pair)
         rows = self.users(best, metric, order="most").head(self._count)
-        ten = comparison_levels.users(rows, pair, "most", self._several(best))
+        ten = comparison_levels.users(rows, pair, "most", self._several_seeds(best))
         return Html("{}<h4>{}</h4>{}<h4>The users on whom they differ most</h4>{}").format(
             self._table(buttons=False), text(words), two, ten
         )
 
-    # what is shown
+    # rendering
 
     def _table(self, buttons: bool) -> Html:
         pick = buttons and self.selection is not None
@@ -212,20 +209,20 @@ class CompareSystems:
         pair = (self.cell[0], self.reference, self.cell[1])
         return comparison_levels.groups(self.slices(*self.cell), pair, buttons=True)
 
-    def _list(self) -> Html:
+    def _user_list(self) -> Html:
         pair, rows = (self.cell[0], self.reference, self.cell[1]), self.users(*self.cell, self.group, self.order)
         return comparison_levels.users_of_group(
-            rows, pair, self.order, self._several(self.cell[0]), self.group, self._shown, LISTED, self.user
+            rows, pair, self.order, self._several_seeds(self.cell[0]), self.group, self._shown, PAGE_SIZE, self.user
         )
 
-    def _several(self, system: str) -> bool:
+    def _several_seeds(self, system: str) -> bool:
         """Whether that system or the reference has more than one seed."""
         return any(self._standings.seeds[label] > 1 for label in (system, self.reference))
 
     def _controls(self) -> Any:
         import ipywidgets
 
-        from seqlab.widgets.inputs.clickable_html import Pressable
+        from seqlab.widgets.inputs.clickable_html import ClickableHtml
 
         self.status = StatusLine()
         named, narrow = {"description_width": "auto"}, {"width": "auto", "max_width": "97%"}
@@ -234,43 +231,43 @@ class CompareSystems:
             return ipywidgets.Dropdown(options=options, value=value, description=words, style=named, layout=narrow)
 
         systems = [(plain(label, 60), label) for label in self.runs]
-        self.with_whom = choice("compare with", systems, self.reference)
+        self.reference_choice = choice("compare with", systems, self.reference)
         self.cost = choice("cost", [(words, name) for name, words in COSTS.items()], "seconds")
         self.quality = choice("quality", [(one, one) for one in self.metrics], self.metrics[-1])
-        self.table = Pressable(self.status.guard(self._pressed))
-        self.figure = live_figure(self.costs())
+        self.table = ClickableHtml(self.status.guard(self._pressed))
+        self.figure = interactive_figure(self.costs())
         words = Html("<div>What quality costs: up and to the left is better; whiskers are 95 % intervals.</div>").markup
         row = ipywidgets.HBox([self.cost, self.quality], layout={"flex_flow": "row wrap"})
         self._plot = ipywidgets.VBox([ipywidgets.HTML(words), row, self.figure])
-        self._level, self._by = "", {"board": "", "groups": ""}
+        self._level, self._focus_keys = "", {"board": "", "groups": ""}
         self._draw()
-        self.with_whom.observe(self.status.guard(lambda change: self.compare_with(change.new)), "value")
+        self.reference_choice.observe(self.status.guard(lambda change: self.compare_with(change.new)), "value")
         for control in (self.cost, self.quality):
             control.observe(self.status.guard(self._draw_costs), "value")
         if self.selection is not None:
-            self.selection.follow(self._follow, self.status)
-        return panel(self.status, self.with_whom, self.table, self._plot, figure=self.figure)
+            self.selection.follow(self._selection_changed, self.status)
+        return panel(self.status, self.reference_choice, self.table, self._plot, figure=self.figure)
 
     def _show(self) -> None:
-        """Show the level that is open, if there is anything to show it on."""
+        """Draw the open level, unless in a report."""
         if self.view is not None:
             self._draw()
 
     def _draw(self) -> None:
         level = "board" if self.cell is None else "groups" if self.group is None else "users"
-        made = {"board": lambda: self._table(buttons=True), "groups": self._groups, "users": self._list}[level]()
+        draw = {"board": lambda: self._table(buttons=True), "groups": self._groups, "users": self._user_list}[level]
         deeper = ("board", "groups", "users").index(level) - ("board", "groups", "users", "").index(self._level)
-        focus = "" if not self._level or not deeper else "back:" if deeper > 0 else self._by[level]
-        self.table.show(made.markup, focus)
+        focus = "" if not self._level or not deeper else "back:" if deeper > 0 else self._focus_keys[level]
+        self.table.show(draw().markup, focus)
         self._level, self._plot.layout.display = level, None if level == "board" else "none"
-        if self.with_whom.value != self.reference:
-            self.with_whom.value = self.reference
+        if self.reference_choice.value != self.reference:
+            self.reference_choice.value = self.reference
 
     def _draw_costs(self, change: object) -> None:
         redraw(self.figure, self.costs(self.cost.value, self.quality.value))
 
     def _pressed(self, key: str) -> None:
-        """Do what a button says; one that is no longer there, as after a double click, does nothing."""
+        """Handle a click; ignore the keys of another level, which a double click can send."""
         kind, _, place = key.partition(":")
         if kind in ("cell", "system") and self._level == "board":
             row, _, column = place.partition(":")
@@ -278,19 +275,19 @@ class CompareSystems:
             if kind == "system":
                 self._select_found(system)
             else:
-                self._by["board"] = key
+                self._focus_keys["board"] = key
                 self.open(system, self.metrics[int(column)])
         elif kind == "group" and self._level == "groups":
             row = self.slices(*self.cell).iloc[int(place)]
-            self._by["groups"] = key
+            self._focus_keys["groups"] = key
             self.open_group(row["slice"], row["group"])
         elif kind == "user" and self._level == "users":
             self.pick(self.users(*self.cell, self.group, self.order)["user"].iat[int(place)])
         elif kind == "order" and self._level == "users":
-            self.order, self._shown = place, LISTED
+            self.order, self._shown = place, PAGE_SIZE
             self._show()
         elif kind == "more" and self._level == "users":
-            self._shown += LISTED
+            self._shown += PAGE_SIZE
             self._show()
         elif kind == "back" and self._level != "board":
             self.back()
@@ -298,8 +295,8 @@ class CompareSystems:
     def _select_found(self, system: str) -> None:
         self.selection.select(users=self._standings.found(system), by=self)
 
-    def _follow(self, now: Selected) -> None:
-        """Whom another view selects is a group here; one that has gone leads back to the groups."""
+    def _selection_changed(self, now: Selected) -> None:
+        """The users selected in another view are a group; if it is open and changes, return to the groups."""
         if now.by is self:
             return
         self._selected = now.users
@@ -308,19 +305,16 @@ class CompareSystems:
         if self.cell is not None and self.group is None:
             self._show()
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
-
-    # what is known
+    # groups and labels
 
     def _members(self, group: tuple[str, str]) -> pd.Series:
-        """Which rows of the frame are in a group."""
-        known = self._standings.groups() | self._also()
+        """The rows of the frame that are in a group, as booleans."""
+        known = self._standings.groups() | self._selection_groups()
         if group[0] not in known or group[1] not in known[group[0]].cat.categories:
             raise ValueError(f"there is no group {group[1]!r} of {group[0]!r}")
         return known[group[0]] == group[1]
 
-    def _also(self) -> dict[str, pd.Series]:
+    def _selection_groups(self) -> dict[str, pd.Series]:
         import numpy as np
         import pandas as pd
 
@@ -329,7 +323,7 @@ class CompareSystems:
         inside = np.isin(self._standings.frame["user"], self._selected)
         return {SELECTED[0]: pd.Series(np.where(inside, SELECTED[1], None), dtype="category")}
 
-    def _known(self, label: str) -> str:
+    def _validated(self, label: str) -> str:
         if label not in self.runs:
-            raise ValueError(f"{label!r} is none of the systems with ranks: {', '.join(map(repr, self.runs))}.")
+            raise ValueError(f"{label!r} is not one of the systems with ranks: {', '.join(map(repr, self.runs))}.")
         return label

@@ -1,4 +1,4 @@
-"""Runs that are compared: their labels, how each was made, what it costs, and whether they may stand side by side."""
+"""The runs of a comparison: their labels, configurations and costs, and whether they are comparable."""
 
 from __future__ import annotations
 
@@ -21,58 +21,58 @@ if TYPE_CHECKING:
 
 
 def labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[str, list[Run]]:
-    """By label, the runs of each system: its seeds."""
+    """Label -> the runs of a system, one per seed."""
     if isinstance(runs, Mapping):
         return {str(label): list(some) if isinstance(some, (list, tuple)) else [some] for label, some in runs.items()}
     found: dict[str, dict[str, tuple[dict, list[Run]]]] = {}
     for run in runs:
-        choice = dataclasses.asdict(run.model.config)
+        values = dataclasses.asdict(run.model.config)
         if hasattr(run.model, "loss"):
-            choice |= {key: value for key, value in (_options(run) or {}).items() if key != "seed"}
-        found.setdefault(run.system, {}).setdefault(repr(choice), (choice, []))[1].append(run)
+            values |= {key: value for key, value in (_options(run) or {}).items() if key != "seed"}
+        found.setdefault(run.system, {}).setdefault(repr(values), (values, []))[1].append(run)
     labels = {}
     for system, kinds in found.items():
-        words = _shortest([choice for choice, _ in kinds.values()])
+        words = _distinguishing_labels([values for values, _ in kinds.values()])
         labels |= {f"{system}{word}": some for word, (_, some) in zip(words, kinds.values(), strict=True)}
     return labels
 
 
-def must_answer(standings: Standings, split: Split) -> None:
-    """`ValueError` for runs that did not answer the queries of this split's test part."""
+def validate_queries(standings: Standings, split: Split) -> None:
+    """Raises `ValueError` for runs that were not evaluated on the test queries of this split."""
     import numpy as np
 
-    test, asked = split.test, standings.frame
+    test, frame = split.test, standings.frame
     order = test.user.argsort()
-    same = len(test) == len(asked) and np.array_equal(asked["user"], test.user[order].cpu().numpy())
-    if not same or not np.array_equal(asked["item"], test.item[order].cpu().numpy()):
+    same = len(test) == len(frame) and np.array_equal(frame["user"], test.user[order].cpu().numpy())
+    if not same or not np.array_equal(frame["item"], test.item[order].cpu().numpy()):
         raise ValueError(
-            f"these runs did not answer the test queries of this split of {split.log.name} "
-            f"({split.how}): give the split they were trained on."
+            f"these runs were not evaluated on the test queries of this split of {split.log.name} "
+            f"({split.how}): pass the split they were trained on."
         )
 
 
-def made(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """How each system came about: label, seeds, settings, training and run folders, the same for all its seeds.
+def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """One row per system: label, seeds, settings, training and run folders.
 
-    settings, training: where they differ from the defaults; training is told of runs that have a folder.
+    settings, training: the differences from the defaults; training options are known for runs with a folder.
     """
     import pandas as pd
 
     rows = []
     for label, some in runs.items():
-        told = _options(some[0]) or {}
+        options = _options(some[0]) or {}
         seeds = [str((_options(run) or {}).get("seed", "")) for run in some]
         rows.append({
             "system": label, "seeds": ", ".join(filter(None, seeds)) or f"{len(some)}",
-            "settings": _changed(dataclasses.asdict(some[0].model.config), type(some[0].model.config)()),
-            "training": _changed(told, Options()) if hasattr(some[0].model, "loss") else "counts only",
-            "folders": ", ".join(str(run.folder) for run in some if run.folder) or "made here, not kept",
+            "settings": _non_defaults(dataclasses.asdict(some[0].model.config), type(some[0].model.config)()),
+            "training": _non_defaults(options, Options()) if hasattr(some[0].model, "loss") else "none (a floor)",
+            "folders": ", ".join(str(run.folder) for run in some if run.folder) or "not saved",
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool) -> pd.DataFrame:
-    """Per system: kind, seeds, parameters, seconds of training (the mean of its seeds), milliseconds per user."""
+    """Per system: kind, seeds, parameters, seconds of training (means over seeds), milliseconds per user."""
     import numpy as np
     import pandas as pd
 
@@ -89,12 +89,12 @@ def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def only_numbers(
+def leaderboard_rows(
     measured: pd.DataFrame | None, standings: Standings, runs: Mapping[str, Sequence[Run]], split: Split
 ) -> tuple[pd.DataFrame, str]:
-    """Rows of the leaderboard of these data under this protocol, but for these runs, and how many others there are.
+    """The leaderboard rows of these data under this protocol, without these runs, and the number of others, in words.
 
-    Others are those of this name.
+    Others are rows of a dataset of this name with other data or another protocol.
     """
     import pandas as pd
 
@@ -119,24 +119,24 @@ def only_numbers(
     return found, f"{others} rows" if others > 1 else "1 row" if others else ""
 
 
-def _shortest(choices: list[dict[str, Any]]) -> list[str]:
-    """Words that tell each choice from the others, by as few of its settings and options as it takes."""
-    keys, told = [], 1
-    for key in dict.fromkeys(key for choice in choices for key in choice):
-        if (apart := len({repr([choice.get(one) for one in [*keys, key]]) for choice in choices})) > told:
-            keys, told = [*keys, key], apart
-    return leaderboard.differing_settings([{key: choice[key] for key in keys if key in choice} for choice in choices])
+def _distinguishing_labels(variants: list[dict[str, Any]]) -> list[str]:
+    """A suffix for each variant, of as few settings and options as distinguish them all."""
+    keys, most = [], 1
+    for key in dict.fromkeys(key for values in variants for key in values):
+        if (distinct := len({repr([values.get(one) for one in [*keys, key]]) for values in variants})) > most:
+            keys, most = [*keys, key], distinct
+    return leaderboard.differing_settings([{key: values[key] for key in keys if key in values} for values in variants])
 
 
 def _options(run: Run) -> dict[str, Any] | None:
-    """The options of a run that has a folder, those that it was made with."""
+    """The training options of a run; None without a folder."""
     return stored_identity(run.folder).options if run.folder is not None else None
 
 
-def _changed(values: dict[str, Any], usual: Any) -> str:
-    """What differs from the defaults, as words."""
-    usual = json.loads(json.dumps(dataclasses.asdict(usual)))
+def _non_defaults(values: dict[str, Any], defaults: Any) -> str:
+    """The settings that differ from the defaults, in words."""
+    defaults = json.loads(json.dumps(dataclasses.asdict(defaults)))
     return leaderboard.format_settings({
         key: value for key, value in values.items()
-        if key != "seed" and json.loads(json.dumps(value)) != usual.get(key)
+        if key != "seed" and json.loads(json.dumps(value)) != defaults.get(key)
     }).replace(":", ", ") or "the defaults"  # fmt: skip

@@ -1,7 +1,7 @@
-"""What CompareSystems shows at each of its levels: all systems, two of them by groups of users, the users of a group.
+"""The HTML of CompareSystems at each level: all systems, two systems by groups of users, and the users of a group.
 
-A level is HTML with a sentence on what its numbers mean. With `buttons`, it has buttons with a `data-press`: those of
-`figures.comparison_tables`, and "back:", "order:ORDER", "more:".
+With `buttons`, it has buttons with a `data-press` key: those of `figures.comparison_tables`, and "back:",
+"order:ORDER", "more:".
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ def all_systems(
 ) -> Html:
     """The table of all systems, as `figures.standings` draws it, with its protocol and a key.
 
-    left_out: how many rows of the leaderboard are not in it, as words.
+    left_out: the number of leaderboard rows that are not comparable, in words.
     """
     key = (
-        f"Below each number its interval; dashes are {plain(reference, 40)}, the reference. {INTERVALS}. "
-        "Differences are paired by user: ▲ better and ▼ worse where their interval misses 0, ○ where none was "
-        "shown. A floor only counts. Milliseconds: ten items for a batch of 64 users, this machine. Peak memory is "
-        "not told: systems trained in one process share it."
+        f"Below each number is its interval; dashes are {plain(reference, 40)}, the reference. {INTERVALS}. "
+        "Differences are paired by user: ▲ better and ▼ worse where the interval excludes 0, ○ otherwise. "
+        "A floor is not trained. Milliseconds: ten items for a batch of 64 users, on this machine. Peak memory is "
+        "left out: systems trained in one process share it."
     )
     if (board["kind"] == "number").any():
         key += (
-            " Only a number: measured before, under this protocol but with other settings or training (see the "
-            "leaderboard); it takes a run to go deeper."
+            " Only a number: a row of the leaderboard under this protocol, with other settings or training; the views "
+            "below need a run."
         )
     if left_out:
-        key += f" {left_out} of the leaderboard, of other data of this name or another protocol: left out."
+        key += f" {left_out} of the leaderboard left out: other data of this name, or another protocol."
     table = figures.standings(board, metrics, reference, buttons, pick)
-    return Html("{}{}<div class='quiet'>{}</div>").format(_line(protocol), table, text(key))
+    return Html("{}{}<div class='quiet'>{}</div>").format(_paragraph(protocol), table, text(key))
 
 
 def groups(frame: pd.DataFrame, pair: Pair, buttons: bool = False) -> Html:
@@ -60,31 +60,31 @@ def groups(frame: pd.DataFrame, pair: Pair, buttons: bool = False) -> Html:
     table = figures.group_differences(frame, system, reference, metric, buttons)
     words = (
         f"For whom {plain(system, 40)} gains or loses: {metric} of both on the same users with 95 % intervals; "
-        "▲ and ▼ mark where that of the difference misses 0, lengths and counts are cut into quarters of users."
+        "▲ and ▼ mark differences whose interval excludes 0; lengths and counts are in quartiles of users."
     )
-    head = _head(f"{metric} of {system} beside {reference}, by groups of users") if buttons else Html("")
-    return head + _line(words) + table
+    head = _back_header(f"{metric} of {system} beside {reference}, by groups of users") if buttons else Html("")
+    return head + _paragraph(words) + table
 
 
-def users(frame: pd.DataFrame, pair: Pair, order: Order, several: bool) -> Html:
-    """Users as `figures.user_differences` lists them, under a sentence on their order.
+def users(frame: pd.DataFrame, pair: Pair, order: Order, several_seeds: bool) -> Html:
+    """Users as `figures.user_differences` lists them, under a sentence about their order.
 
-    several: whether a side has more than one seed.
+    several_seeds: whether a system has more than one seed.
     """
-    return _words_of_users(pair, order, several) + figures.user_differences(frame, *pair)
+    return _order_note(pair, order, several_seeds) + figures.user_differences(frame, *pair)
 
 
 def users_of_group(
     frame: pd.DataFrame,
     pair: Pair,
     order: Order,
-    several: bool,
+    several_seeds: bool,
     group: tuple[str, str],
     shown: int,
     step: int,
     picked: int | None,
 ) -> Html:
-    """`users` of one group with buttons: the first `shown` rows of the frame, `step` more to come, and the orders."""
+    """`users` of one group with buttons: the first `shown` rows of the frame, `step` more per click, and the orders."""
     system, reference, metric = pair
     table = figures.user_differences(frame.head(shown), system, reference, metric, picked, buttons=True)
     names = {"system": plain(system, 40), "reference": plain(reference, 40)}
@@ -97,30 +97,30 @@ def users_of_group(
     more = len(frame) - shown
     rest = Html("<button type='button' data-press='more:'>{} of {:,} more</button>").format(min(more, step), more)
     whose = "all users" if group == EVERYBODY else f"{group[0]}: {group[1]}"
-    head = _head(f"{len(frame):,} users, {whose}; {metric} of {system} and {reference}")
-    words = _words_of_users(pair, order, several)
+    head = _back_header(f"{len(frame):,} users, {whose}; {metric} of {system} and {reference}")
+    words = _order_note(pair, order, several_seeds)
     return Html("{}{}<div role='group' aria-label='order'>first where {}</div>{}{}").format(
         head, words, orders, table, rest if more > 0 else ""
     )
 
 
-def _words_of_users(pair: Pair, order: Order, several: bool) -> Html:
+def _order_note(pair: Pair, order: Order, several_seeds: bool) -> Html:
     system, reference, metric = pair
     first = {
         "system": f"{plain(system, 40)} has the answer nearer to the top",
         "reference": f"{plain(reference, 40)} has the answer nearer to the top",
         "most": "either has the answer nearer to the top than the other",
     }[order]
-    means = "; ranks are means over the seeds" if several else ""
-    return _line(
-        f"First come users for whom {first}: by the difference of {metric}, then of the ranks (✓: among the first "
+    means = "; ranks are means over the seeds" if several_seeds else ""
+    return _paragraph(
+        f"Users for whom {first} come first: by the difference of {metric}, then of the ranks (✓: among the first "
         f"{metric.partition('@')[2]}; 1 is best{means})."
     )
 
 
-def _head(title: str) -> Html:
+def _back_header(title: str) -> Html:
     return Html("<div><button type='button' data-press='back:'>← Back</button> <b>{}</b></div>").format(text(title))
 
 
-def _line(words: str) -> Html:
+def _paragraph(words: str) -> Html:
     return Html("<div>{}</div>").format(text(words))

@@ -1,4 +1,4 @@
-"""How a widget is shown: live where a kernel answers, still in a report; and how it tells what went wrong."""
+"""The display of widgets: interactive in a notebook, a still in a report; and error messages."""
 
 from __future__ import annotations
 
@@ -17,55 +17,59 @@ if TYPE_CHECKING:
 
 PLOTLY = "application/vnd.plotly.v1+json"
 
-PAUSE = 0.3
-"""Seconds without another edit after which somebody is taken to look at what they have."""
+DEBOUNCE_SECONDS = 0.3
+"""Seconds without another call after which a debounced action runs."""
 
 
 def in_report() -> bool:
-    """Whether this notebook is being rendered into a report: nobody will turn a slider."""
+    """Whether this notebook is being rendered into a report, without a kernel afterwards."""
     return bool(os.environ.get("SEQLAB_REPORT"))
 
 
-def bundle(widget: Any) -> dict[str, Any]:
-    """The MIME bundle of a widget: in a report its still alone, else the live view and the still as text/html.
+class View:
+    """Base of the widgets: `view`, the controls (None in a report), and `still()`, the same without a kernel.
 
-    A still is a plotly figure or has `_repr_html_`.
+    A still is a plotly figure or has `markup` and `_repr_html_`.
     """
-    name = type(widget).__name__
-    if widget.view is None:
-        still = widget.still()
-        shown = {"text/html": still.markup} if isinstance(still, Html) else {PLOTLY: json.loads(still.to_json())}
-        return {"text/plain": f"{name} (still)", **shown}
-    live = widget.view._repr_mimebundle_()
-    return {**live, "text/plain": name, "text/html": _as_html(widget)}
 
+    view: Any = None
 
-def _as_html(widget: Any) -> str:
-    """The still beside a live view: what a page shows that has no kernel."""
-    try:
-        still = widget.still()
-    except Exception as error:  # the live view still works; it must not be lost with its still
-        return Html("<p>{}</p>").format(sentence(error))
-    if isinstance(still, Html):
-        return still.markup
-    return plotly_html(still.to_plotly_json())
+    def still(self) -> Any:
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """In a report the still only, else the interactive view, with the still as text/html for other pages."""
+        name = type(self).__name__
+        if self.view is not None:
+            return {**self.view._repr_mimebundle_(), "text/plain": name, "text/html": self._fallback()}
+        still = self.still()
+        content = {"text/html": still.markup} if isinstance(still, Html) else {PLOTLY: json.loads(still.to_json())}
+        return {"text/plain": f"{name} (still)", **content}
+
+    def _fallback(self) -> str:
+        """The HTML beside an interactive view."""
+        try:
+            still = self.still()
+        except Exception as error:  # an error of the still must not hide the interactive view
+            return Html("<p>{}</p>").format(sentence(error))
+        return still.markup if isinstance(still, Html) else plotly_html(still.to_plotly_json())
 
 
 def sentence(error: Exception) -> str:
-    """An error as a sentence."""
-    said = str(error).strip().strip("'\"") or type(error).__name__
-    return said[0].upper() + said[1:] + ("" if said.endswith((".", "!", "?")) else ".")
+    """The message of an error as a sentence."""
+    message = str(error).strip().strip("'\"") or type(error).__name__
+    return message[0].upper() + message[1:] + ("" if message.endswith((".", "!", "?")) else ".")
 
 
 IN_THE_PAGE = """
 export default { render({ model, el }) {
   el.style.display = "none";
-  let gone = false, told = 0;
+  let gone = false, sent = 0;
   const focused = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
   const measure = (panel) => {
     const plot = panel.querySelector(".js-plotly-plot");
     const width = plot ? Math.floor(plot.parentElement.clientWidth) : 0;
-    if (width && width !== told) model.send({ width: told = width });
+    if (width && width !== sent) model.send({ width: sent = width });
   };
   const sized = new ResizeObserver(([entry]) => measure(entry.target));
   const settle = () => {
@@ -79,51 +83,47 @@ export default { render({ model, el }) {
   return () => { gone = true; sized.disconnect(); };
 } };
 """
-"""Two things that only a script in the page can do for a panel.
-
-JupyterLab takes arrows and letters typed into a list for commands of its own (an arrow goes to the next cell, "dd"
-deletes one) unless the focused element asks it not to. A live figure is drawn before it has its place, at a guessed
-width, and never measures again by itself.
-"""
+"""A script for a panel. It keeps JupyterLab from taking keys typed into a list as commands ("dd" deletes a cell), and
+reports the width of a figure, which plotly draws before the figure is attached and does not measure again."""
 
 
-def live_figure(figure: go.Figure) -> go.FigureWidget:
-    """A figure that follows its kernel and leads nowhere else: see `CONFIG`."""
+def interactive_figure(figure: go.Figure) -> go.FigureWidget:
+    """A `FigureWidget` of a figure, with the settings of `CONFIG`."""
     import plotly.graph_objects as go
 
     widget = go.FigureWidget(figure)
-    widget._config = {**widget._config, **CONFIG}  # plotly has no public way to configure a live figure
+    widget._config = {**widget._config, **CONFIG}  # plotly has no public way to configure a FigureWidget
     return widget
 
 
 def panel(status: StatusLine, *parts: Any, figure: go.FigureWidget | None = None) -> Any:
-    """The view of a widget: what went wrong on top, then its parts; `figure` is kept as wide as its place."""
+    """The view of a widget: its status line, then its parts; `figure` keeps the width of its container."""
     import ipywidgets
 
     if figure is not None:
-        status.page.on_msg(lambda page, told, buffers: figure.update_layout(width=int(told["width"])))
+        status.page.on_msg(lambda page, content, buffers: figure.update_layout(width=int(content["width"])))
     return ipywidgets.VBox([status.view, *parts, status.page]).add_class("seqlab-panel")
 
 
 class StatusLine:
-    """A line that says what went wrong, the traceback folded away below it. To be made before any figure."""
+    """A line with the last error and its traceback in a fold. It must be created before any figure."""
 
     def __init__(self) -> None:
         import anywidget
         import ipywidgets
 
-        # a browser busy with the five megabytes of a live figure would let this run into its timeout
+        # loading this behind the five megabytes of a FigureWidget would run into a timeout
         self.page = anywidget.AnyWidget(_esm=IN_THE_PAGE)
         self.view = ipywidgets.HTML()
 
     def guard(self, action: Callable[..., None]) -> Callable[..., None]:
-        """`action` as a callback whose errors are told here; an error of before goes, not one told meanwhile."""
+        """`action` as a callback that shows its errors here, and clears an earlier error first."""
 
         def run(*event: Any) -> None:
             self.view.value = ""
             try:
                 action(*event)
-            except Exception as error:  # a callback's traceback would go to a log nobody reads
+            except Exception as error:  # Jupyter writes the traceback of a callback to a log only
                 self.view.value = (
                     Html("<div role='alert'>{}</div><details><summary>Details</summary><pre>{}</pre></details>")
                     .format(sentence(error), "".join(traceback.format_exception(error)))
@@ -133,8 +133,8 @@ class StatusLine:
         return run
 
 
-class Soon:
-    """Does what it was last asked once nothing else was asked for `PAUSE` seconds; at once where no event loop runs."""
+class Debounce:
+    """Runs the last action after `DEBOUNCE_SECONDS` without another; at once if no event loop runs."""
 
     def __init__(self) -> None:
         self._waiting: asyncio.TimerHandle | None = None
@@ -143,19 +143,21 @@ class Soon:
         if self._waiting is not None:
             self._waiting.cancel()
         try:
-            self._waiting = asyncio.get_running_loop().call_later(PAUSE, action)
+            self._waiting = asyncio.get_running_loop().call_later(DEBOUNCE_SECONDS, action)
         except RuntimeError:
             action()
 
 
-def redraw(live: go.FigureWidget, figure: go.Figure) -> None:
-    """Make a live figure show what `figure` shows, in place; both have the same kinds of traces in the same order."""
-    with live.batch_update():
-        for old, new in zip(live.data, figure.data, strict=True):
+def redraw(widget: go.FigureWidget, figure: go.Figure) -> None:
+    """Update a FigureWidget in place to equal `figure`; both have the same kinds of traces in the same order."""
+    with widget.batch_update():
+        for old, new in zip(widget.data, figure.data, strict=True):
             fresh = new.to_plotly_json()
             fresh.pop("type")
             fresh.pop("uid", None)
             old.update(fresh)
-        # what stays is left alone: looking through all axes of many panels takes longer than drawing them
+        # unchanged parts are skipped: updating all axes of many panels takes longer than drawing them
         layout = figure.layout.to_plotly_json()
-        live.update_layout({name: part for name, part in layout.items() if live.layout[name] != figure.layout[name]})
+        widget.update_layout(
+            {name: part for name, part in layout.items() if widget.layout[name] != figure.layout[name]}
+        )

@@ -1,4 +1,4 @@
-"""HistoryEditor: type a user in, drop, move or add an event, and watch the top ten re-rank."""
+"""HistoryEditor: type a history, or drop, move and add events, and see the top ten change."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
-from seqlab.widgets.inputs.picking import HistoryBox, ItemPicker, longest_of, reading, titles_of, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.inputs.picking import HistoryBox, ItemPicker, history_for, max_events, titles_of, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
 
 CALENDAR = 1e8, 2.5e11
-"""Timestamps that are dates (1973 to 9999); others merely count."""
+"""Timestamps shown as dates (seconds, 1973 to 9999); other values are counters."""
 
 
-class HistoryEditor:
-    """One user's history to edit, and the top `k` after every edit against that of the history it began with.
+class HistoryEditor(View):
+    """An editor of one user's history, with the top `k` after every edit compared with that of the original history.
 
-    `user` is a number of the log (1..U) or, as text, an id of the source; None: one drawn at random. `history`: instead
-    of a user of the log, one typed in, as `datasets.typed_items` reads it (or a History). Every edit costs one forward
-    pass (two of a system that makes lists without scores). `.history` is the edited one.
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `history`: a typed
+    history instead of a user, as `datasets.typed_items` reads it, or a History. Every edit costs one forward pass (two
+    for a system without `score`). `.history` is the edited history.
     """
 
     def __init__(
@@ -47,75 +46,75 @@ class HistoryEditor:
         self._filter = run.ranks.seen_filter
         self._listeners: list[Callable[[History], None]] = []
         if history is not None and not isinstance(history, History):
-            history = typed_history(split, history, longest_of(self._model))
-        self._begin(reading(split, self._model, user if history is None else history, seed))
+            history = typed_history(split, history, max_events(self._model))
+        self._start(history_for(split, self._model, user if history is None else history, seed))
         self.view = None if in_report() else self._controls()
 
     def follow(self, listener: Callable[[History], None]) -> None:
-        """Have `listener(history)` called after every edit, and when a user is typed in."""
+        """Call `listener(history)` after every edit and every typed history."""
         self._listeners.append(listener)
 
     @property
-    def true(self) -> History:
-        """The history it began with, which the lists are compared with."""
-        return self._true
+    def original(self) -> History:
+        """The history before the edits, which the lists are compared with."""
+        return self._original
 
-    def show(self, history: History, true: History | None = None) -> None:
-        """Edit another history from now on; nobody who follows is told. true: what it was before earlier edits."""
-        self._begin(reading(self._split, self._model, history if true is None else true))
-        self.history = reading(self._split, self._model, history)
+    def show(self, history: History, original: History | None = None) -> None:
+        """Edit another history, without calling the listeners. original: the history before earlier edits."""
+        self._start(history_for(self._split, self._model, history if original is None else original))
+        self.history = history_for(self._split, self._model, history)
         if self.view is not None:
             self._show(len(self.history) - 1)
 
     def read(self, typed: str | list[str | int]) -> None:
-        """Edit the history that somebody typed in, ids or titles; `DataError` says what could not be read."""
-        history = typed_history(self._split, typed, longest_of(self._model))
-        self._before.append((self._true, self.history))
-        self._true = self.history = history
+        """Edit a typed history of ids or titles. Raises `DataError` for an entry that cannot be read."""
+        history = typed_history(self._split, typed, max_events(self._model))
+        self._undo_stack.append((self._original, self.history))
+        self._original = self.history = history
         self._changed(len(self.history) - 1)
 
     def ranking(self, history: History) -> pd.DataFrame:
-        """The top ten of a history against that of the first one: `inspection.influence.rerank` with titles."""
-        frame = influence.rerank(self._model, self._true, history, self._k, self._filter)
+        """The top k of a history compared with the original's: `inspection.influence.rerank` with titles."""
+        frame = influence.rerank(self._model, self._original, history, self._k, self._filter)
         return frame.assign(title=[self._titles[item] for item in frame["item"]])
 
     def still(self) -> Html:
-        """The top ten of the history it began with, and what the edit at hand and three ready ones make of it."""
-        true = self._true
-        captions = {f"with {self._beginning}": self.ranking(true)[["rank", "title"]]}
+        """The top k of the original history, and after the current edits and three prepared ones."""
+        original = self._original
+        lists = {f"with {self._original_label}": self.ranking(original)[["rank", "title"]]}
         edits = {"with the edits made": self.history} if self._edited else {}
-        if len(true) > 1:
-            last = plain(self._titles[int(true.items[-1])], 40)
-            edits[f"without the last event: {last}"] = true.drop(len(true) - 1)
+        if len(original) > 1:
+            last = plain(self._titles[int(original.items[-1])], 40)
+            edits[f"without the last event: {last}"] = original.drop(len(original) - 1)
             if hasattr(self._model, "score"):
-                worth = influence.leave_one_out(self._model, true, seen_filter=self._filter)
-                best = int(worth["value"].iloc[:-1].idxmax())
-                other = plain(self._titles[int(true.items[best])], 40)
-                edits[f"without the most influential of the others: {other} (event {best + 1})"] = true.drop(best)
-            edits["with the order reversed"] = true.reversed()
-        captions |= {words: self.ranking(history) for words, history in edits.items()}
-        tables = figures.top_tens(captions)
-        return Html("<div>{}; arrows are places gained or lost.</div>{}").format(self._who(), tables)
+                influences = influence.leave_one_out(self._model, original, seen_filter=self._filter)
+                best = int(influences["value"].iloc[:-1].idxmax())
+                other = plain(self._titles[int(original.items[best])], 40)
+                edits[f"without the most influential of the others: {other} (event {best + 1})"] = original.drop(best)
+            edits["with the order reversed"] = original.reversed()
+        lists |= {caption: self.ranking(history) for caption, history in edits.items()}
+        tables = figures.top_tens(lists)
+        return Html("<div>{}; arrows are places gained or lost.</div>{}").format(self._summary(), tables)
 
     @property
-    def _beginning(self) -> str:
-        return "the true history" if self._true.user else "the typed history"
+    def _original_label(self) -> str:
+        return "the true history" if self._original.user else "the typed history"
 
     @property
     def _edited(self) -> bool:
-        return self.history.items.tolist() != self._true.items.tolist()
+        return self.history.items.tolist() != self._original.items.tolist()
 
-    def _who(self) -> Html:
-        """Whose history it began with, and how much of it is read."""
-        read, earlier = len(self._true), len(self._true.earlier)
+    def _summary(self) -> Html:
+        """The user of the original history, and the number of events read."""
+        read, earlier = len(self._original), len(self._original.earlier)
         events = f"{read:,} event{'s' * (read != 1)} read"
         unread = f", {earlier:,} earlier ones not" if earlier else ""
-        user = text(user_label(self._split, self._true.user))
+        user = text(user_label(self._split, self._original.user))
         return Html("<b>User {}</b>, {}{}").format(user, events, unread)
 
-    def _begin(self, history: History) -> None:
-        self._true = self.history = history
-        self._before: list[tuple[History, History]] = []
+    def _start(self, history: History) -> None:
+        self._original = self.history = history
+        self._undo_stack: list[tuple[History, History]] = []
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -126,7 +125,7 @@ class HistoryEditor:
         self.picker = ItemPicker(self._titles, "add", on_enter=guard(self._add))
         self.typed = HistoryBox(guard(self.read))
         self.lists = ipywidgets.HTML(layout={"width": "100%"})
-        self.told = ipywidgets.HTML()
+        self.message = ipywidgets.HTML()
         edits = {
             "Drop": self._drop,
             "Move earlier": lambda: self._move(-1),
@@ -152,11 +151,11 @@ class HistoryEditor:
             ],
             layout={"width": "350px"},
         )
-        right = ipywidgets.VBox([self.told, self.lists], layout={"flex": "1 1 330px", "min_width": "0"})
+        right = ipywidgets.VBox([self.message, self.lists], layout={"flex": "1 1 330px", "min_width": "0"})
         return panel(self.status, ipywidgets.HBox([left, right], layout={"width": "100%", "flex_flow": "row wrap"}))
 
     def _edit(self, history: History, chosen: int) -> None:
-        self._before.append((self._true, self.history))
+        self._undo_stack.append((self._original, self.history))
         self.history = history
         self._changed(chosen)
 
@@ -175,17 +174,17 @@ class HistoryEditor:
         self._edit(self.history.add(self.picker.chosen()), len(self.history))
 
     def _undo(self) -> None:
-        if not self._before:
+        if not self._undo_stack:
             raise ValueError("there is nothing to undo")
-        self._true, self.history = self._before.pop()
+        self._original, self.history = self._undo_stack.pop()
         self._changed(min(self.events.index or 0, len(self.history) - 1))
 
     def _reset(self) -> None:
-        if self.history is not self._true:
-            self._edit(self._true, len(self._true) - 1)
+        if self.history is not self._original:
+            self._edit(self._original, len(self._original) - 1)
 
     def _changed(self, chosen: int) -> None:
-        """Show the new lists, then tell those who follow."""
+        """Show the new lists, then call the listeners."""
         if self.view is not None:
             self._show(chosen)
         for listener in self._listeners:
@@ -200,22 +199,20 @@ class HistoryEditor:
         ]
         self.events.options = [(word, at) for at, word in enumerate(words)]
         self.events.index = chosen
-        edits = sum(true is self._true for true, _ in self._before)
-        now = f"{edits} edit{'s' * (edits != 1)}" if self._edited else "no edit yet"
-        self.told.value = Html("{}: {}; arrows compare with {}.").format(self._who(), now, self._beginning)
+        edits = sum(original is self._original for original, _ in self._undo_stack)
+        count = f"{edits} edit{'s' * (edits != 1)}" if self._edited else "no edit yet"
+        self.message.value = Html("{}: {}; arrows compare with {}.").format(
+            self._summary(), count, self._original_label
+        )
         now = self.ranking(self.history)
-        captions = {f"with {self._beginning}": self._first_list(now), "now": now}
-        self.lists.value = figures.top_tens(captions).markup
+        self.lists.value = figures.top_tens({f"with {self._original_label}": self._first_list(now), "now": now}).markup
 
     def _first_list(self, now: pd.DataFrame) -> pd.DataFrame:
-        """The list that `now` is compared with, which its places before tell."""
+        """The original list, from the column `was` of the current one."""
         before = now[now["status"] != "new"].sort_values("was")
         return before[["was", "title"]].rename(columns={"was": "rank"})
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
-
 
 def _date(moment: float) -> str:
-    """The day of a timestamp, where it is one."""
+    """The day of a timestamp; empty if it is no date."""
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d} " if CALENDAR[0] < moment < CALENDAR[1] else ""

@@ -1,4 +1,4 @@
-"""ItemMap: the catalogue in two dimensions, coloured by any column, with the neighbours of any item."""
+"""ItemMap: the items in two dimensions, coloured by any column, with the nearest neighbours of any item."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqlab import figures
 from seqlab.figures import catalogue_maps
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model, validated
-from seqlab.widgets.display import StatusLine, bundle, in_report, live_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 EVENTS = "training events"
 
 
-class ItemMap:
-    """The item vectors of a run, or any vectors (N, d), as a map.
+class ItemMap(View):
+    """The item vectors of a run, or any vectors (N, D), as a map.
 
-    `color` names a column of the items (None: one is chosen); `examples` are items (ids)
-    whose neighbours the still lists; by default fairly frequent ones of three groups. With a `selection` what is
-    selected stays in colour while the rest goes faint, and a lasso, a box, a click or the list of titles selects.
-    Raises `ValueError` for a system without item vectors or a column that is not there.
+    `color`: a column of the items (None: the first suitable one). `examples`: ids of items whose neighbours the still
+    lists (None: fairly frequent items of three groups). With a `selection`, unselected items are faint, and a lasso, a
+    box, a click or the list of titles selects. Raises `ValueError` for a system without item vectors or an unknown
+    column.
     """
 
     def __init__(
@@ -50,41 +50,43 @@ class ItemMap:
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
         self._items = split.log.items.assign(**{EVENTS: counts})
         self.columns = [
-            name for name in self._items.columns if name not in ("item_id", "title") and _tells(self._items[name])
+            name for name in self._items.columns if name not in ("item_id", "title") and _informative(self._items[name])
         ]
         self._color = color or next((name for name in self.columns if name != EVENTS), EVENTS)
         if self._color not in self.columns:
-            raise ValueError(f"the items cannot be coloured by {self._color!r}; there is {', '.join(self.columns)}")
+            raise ValueError(
+                f"the items cannot be coloured by {self._color!r}; the columns are {', '.join(self.columns)}"
+            )
         self._method = method
-        self._examples = examples or self._typical(counts)
+        self._examples = examples or self._default_examples(counts)
         self._picked: int | None = None
         self.view = None if in_report() else self._controls()
 
     def neighbours(self, item: int, k: int = 10) -> pd.DataFrame:
-        """The items nearest to one, by cosine of their vectors: columns item, title, cosine."""
+        """The nearest items by cosine: columns item, title, cosine."""
         import pandas as pd
 
         rows, cosine = projection.neighbours(self._vectors, item - 1, k)
         return pd.DataFrame({"item": rows + 1, "title": [self._titles[row + 1] for row in rows], "cosine": cosine})
 
     def map(self, color: str | None = None) -> go.Figure:
-        """The map alone, by any of `columns`."""
+        """The map, coloured by any of `columns`."""
         return figures.item_map(self._frame(self._method), color or self._color)
 
     def still(self) -> go.Figure:
-        """The map by one column, and the neighbours of a few items."""
+        """The map, and the neighbours of the example items."""
         examples = {item: self.neighbours(item) for item in self._examples}
         selected = None if self.selection is None else self.selection.now.items
         return figures.item_map_with_neighbours(self._frame(self._method), self._color, examples, selected)
 
     def _frame(self, method: projection.Method) -> pd.DataFrame:
-        spots = projection.coordinates(self._vectors, method, self._seed)
-        return self._items.assign(x=spots[:, 0], y=spots[:, 1])
+        xy = projection.coordinates(self._vectors, method, self._seed)
+        return self._items.assign(x=xy[:, 0], y=xy[:, 1])
 
-    def _typical(self, counts: Any) -> list[int]:
-        """Of each of the three largest groups, the item a quarter of the way down from the most frequent one.
+    def _default_examples(self, counts: Any) -> list[int]:
+        """The item at the upper quartile of frequency in each of the three largest groups.
 
-        Not the most frequent: what is bought by everybody is near everything that is.
+        The most frequent items would be near all other frequent ones.
         """
         ranked = self._items.assign(_count=counts).sort_values("_count", ascending=False, kind="stable")
         if self._color == EVENTS:
@@ -104,7 +106,7 @@ class ItemMap:
         )
         self.picker = ItemPicker(self._titles, "find", self.status.guard(self.pick))
         self.near = ipywidgets.HTML("Choose an item here, or click a dot.", layout={"width": "330px"})
-        self._spots = self._frame(self._method)
+        self._map_frame = self._frame(self._method)
         chooser, under = [self.picker.view], []
         if self.selection is not None:
             from seqlab.widgets.inputs.lasso import Lasso
@@ -113,13 +115,13 @@ class ItemMap:
             under = [self.lasso]
             chooser.append(self._buttons())
             self.near.value = "Draw around dots with the mouse, click one, or choose an item here and press Select."
-        self.figure = live_figure(self._figure("pan" if self.selection is None else "lasso"))
+        self.figure = interactive_figure(self._figure("pan" if self.selection is None else "lasso"))
         if self.selection is not None:
             self.lasso.mark(self.selection.now.items)
             self.selection.follow(lambda now: self.lasso.mark(now.items), self.status)
         for trace in self.figure.data[:-2]:
             trace.on_click(self.status.guard(self._clicked))
-        self.color.observe(self.status.guard(self._draw), "value")
+        self.color.observe(self.status.guard(self._redraw), "value")
         self.method.observe(self.status.guard(self._project), "value")
         side = ipywidgets.VBox([*chooser, self.near], layout={"width": "350px", "min_width": "350px"})
         plot = ipywidgets.Box([self.figure], layout={"flex": "1 1 500px", "min_width": "0", "display": "block"})
@@ -128,7 +130,7 @@ class ItemMap:
         return panel(self.status, bar, body, *under, figure=self.figure)
 
     def _buttons(self) -> Any:
-        """What the keyboard has instead of a lasso."""
+        """Buttons that select by keyboard."""
         import ipywidgets
 
         actions = {
@@ -147,12 +149,12 @@ class ItemMap:
         self.selection.select(items(self.picker.item), by=self)
 
     def pick(self, item: int) -> None:
-        """Ring an item and its ten nearest neighbours, and list them."""
+        """Mark an item and its ten nearest neighbours, and list them."""
         self._picked = int(item)
         near = self.neighbours(self._picked)
         listed = [(title, cosine, False) for title, cosine in zip(near["title"], near["cosine"], strict=True)]
         self.near.value = figures.neighbours(self._titles[self._picked], {"by cosine": listed}).markup
-        rings = catalogue_maps.rings(self._spots, self._picked, near["item"].tolist())
+        rings = catalogue_maps.rings(self._map_frame, self._picked, near["item"].tolist())
         with self.figure.batch_update():
             for old, ring in zip(self.figure.data[-2:], rings, strict=True):
                 old.update(x=ring.x, y=ring.y, text=ring.text)
@@ -165,27 +167,24 @@ class ItemMap:
             self.pick(item)
 
     def _project(self, change: object) -> None:
-        self._spots = self._frame(self.method.value)
-        self._draw()
+        self._map_frame = self._frame(self.method.value)
+        self._redraw()
 
     def _figure(self, dragmode: str) -> go.Figure:
         near = [] if self._picked is None else self.neighbours(self._picked)["item"].tolist()
-        figure = figures.item_map(self._spots, self.color.value, self._picked, near)
+        figure = figures.item_map(self._map_frame, self.color.value, self._picked, near)
         if self.selection is not None:
-            figure.update_layout(newselection_mode="gradual")  # what a `Lasso` needs
+            figure.update_layout(newselection_mode="gradual")  # required by `Lasso`
         return figure.update_layout(dragmode=dragmode)
 
-    def _draw(self, change: object = None) -> None:
+    def _redraw(self, change: object = None) -> None:
         redraw(self.figure, self._figure(self.figure.layout.dragmode))
         if self.selection is not None:
             self.lasso.drawn += 1
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
-
-def _tells(column: pd.Series) -> bool:
-    """Whether colours by this column could show anything: not one value, nor (for words) nearly all different."""
+def _informative(column: pd.Series) -> bool:
+    """Whether a column has several values and, if not numeric, few enough of them for colours."""
     import pandas as pd
 
     kinds = column.nunique()

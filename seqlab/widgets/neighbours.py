@@ -1,4 +1,4 @@
-"""Neighbours: the items nearest to some items in the item space of each run, side by side."""
+"""Neighbours: the nearest items by each run's item vectors, side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqlab.inspection import projection
 from seqlab.items.vectors import from_model
 from seqlab.ranking import check_k
 from seqlab.runtime.text import DataError
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selection
 
-LAST = 3
-"""Items whose neighbours are shown: the last ones of a history, the newest first."""
+MAX_ITEMS = 3
+"""The number of items whose neighbours are shown: the last ones of a history, the newest first."""
 
-SAID = "What each run has learned to hold for alike, by the cosine of item vectors; what all list is bold."
+INTRO = "The nearest items in each run, by the cosine of item vectors; items that all runs list are bold."
 
 
-class Neighbours:
-    """The `k` items nearest to the last items of a history in each run's item space, or to items that are selected.
+class Neighbours(View):
+    """The `k` nearest items, in each run, of a history's last items or of the selected items.
 
-    runs: label -> Run, of systems with item vectors. Raises `ValueError` where a system has none.
+    runs: label -> Run, of systems with item vectors. Raises `ValueError` for a system without.
     """
 
     def __init__(
@@ -47,46 +47,46 @@ class Neighbours:
             raise ValueError(f"{wrong[0]} has no table of item vectors; choose a system such as sasrec")
         self._vectors = {label: from_model(run.model) for label, run in runs.items()}
         self._titles, self._k, self.selection = titles_of(split), check_k(k), selection
-        self._read(history)
+        self._set_items(history)
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
         """List the neighbours of another history's last items."""
-        self._read(history)
+        self._set_items(history)
         self._draw()
 
     def pick(self, *items: int) -> None:
-        """List the neighbours of any items."""
+        """List the neighbours of these items."""
         self._items = items
         self._draw()
 
-    def near(self, item: int) -> dict[str, list[tuple[int, float]]]:
-        """Label -> the nearest items and their cosines, the nearest first."""
-        found = {}
+    def nearest(self, item: int) -> dict[str, list[tuple[int, float]]]:
+        """Label -> the nearest items and their cosines, nearest first."""
+        result = {}
         for label, vectors in self._vectors.items():
             rows, cosine = projection.neighbours(vectors, item - 1, self._k)
-            found[label] = list(zip((rows + 1).tolist(), cosine.tolist(), strict=True))
-        return found
+            result[label] = list(zip((rows + 1).tolist(), cosine.tolist(), strict=True))
+        return result
 
     def still(self) -> Html:
         """The lists of every item, side by side."""
         lists = Html("").join(map(self._lists, self._items))
-        return Html("<div class='quiet'>{}</div>{}").format(SAID, lists)
+        return Html("<div class='quiet'>{}</div>{}").format(INTRO, lists)
 
-    def _read(self, history: History) -> None:
-        """What is asked about: items that are selected, if they are few, else the last of a history."""
+    def _set_items(self, history: History) -> None:
+        """Show the selected items if they are few, else the last of a history."""
         now = None if self.selection is None else self.selection.now
-        chosen = now is not None and now.asked == "items" and len(now.items) <= LAST
+        chosen = now is not None and now.kind == "items" and len(now.items) <= MAX_ITEMS
         self._history = history
         self._items = (now.items if chosen else history.items.flip(0)).tolist()
-        self._items = list(dict.fromkeys(self._items))[:LAST]
+        self._items = list(dict.fromkeys(self._items))[:MAX_ITEMS]
 
     def _lists(self, item: int) -> Html:
-        near = self.near(item)
-        shared = set.intersection(*({other for other, _ in listed} for listed in near.values()))
+        nearest = self.nearest(item)
+        shared = set.intersection(*({other for other, _ in listed} for listed in nearest.values()))
         lists = {
-            label: [(self._titles[other], cosine, other in shared and len(near) > 1) for other, cosine in listed]
-            for label, listed in near.items()
+            label: [(self._titles[other], cosine, other in shared and len(nearest) > 1) for other, cosine in listed]
+            for label, listed in nearest.items()
         }
         return figures.neighbours(self._titles[item], lists)
 
@@ -95,21 +95,18 @@ class Neighbours:
 
         self.status = StatusLine()
         self.picker = ItemPicker(self._titles, "any item", self.status.guard(self.pick))
-        self.told = ipywidgets.HTML(self.still().markup, layout={"width": "100%"})
+        self.message = ipywidgets.HTML(self.still().markup, layout={"width": "100%"})
         if self.selection is not None:
             self.selection.follow(lambda now: self.show(self._history), self.status)
-        return panel(self.status, self.told, self.picker.view)
+        return panel(self.status, self.message, self.picker.view)
 
     def _draw(self) -> None:
         if self.view is not None:
-            self.told.value = self.still().markup
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
+            self.message.value = self.still().markup
 
 
 def has_vectors(model: nn.Module) -> bool:
-    """Whether a system keeps a table of item vectors."""
+    """Whether a system has a table of item vectors."""
     try:
         from_model(model)
     except DataError:

@@ -1,4 +1,4 @@
-"""UserBrowser: one user after the other: what they did, what was recommended, what came next."""
+"""UserBrowser: the history, the recommendations and the answer of one test user at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqlab.figures.html import Html
 from seqlab.ranking import check_k, top_unseen
 from seqlab.runtime.modules import device_of
 from seqlab.tasks.next_item import full_history
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import sample_users, titles_of, user_label
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from seqlab.widgets.inputs.selection import Selection
 
 
-class UserBrowser:
-    """The test users of a run in a random order (the same for one seed); the still shows the first `users` of them.
+class UserBrowser(View):
+    """The test users of a run in a random order (by seed); the still shows the first `users` of them.
 
-    With a `selection` they are the users of that, in a list to search and sort; who is shown is selected, and who alone
-    is selected elsewhere is shown.
+    With a `selection`, its users are listed, to search and sort; the shown user becomes selected, and a single user
+    selected in another view is shown.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class UserBrowser:
         self.view = None if in_report() else self._controls()
 
     def card(self, user: int) -> dict[str, Any]:
-        """What is known about one user, for `figures.user_cards`."""
+        """One user's card for `figures.user_cards`."""
         import torch
 
         run, split = self._run, self._split
@@ -55,9 +55,9 @@ class UserBrowser:
         whole = full_history(split.test, row, batch.items)[0].cpu()
         batch = batch.to(device_of(run.model))
         with torch.no_grad():
-            if run.ranks.seen_filter:  # which keeps the answer, as evaluation does
-                met = whole[whole != split.test.item[row].cpu()].to(batch.items.device)
-                ranking = top_unseen(run.model, batch, self._k, (torch.zeros_like(met), met))
+            if run.ranks.seen_filter:  # keep the answer, as the evaluation does
+                seen = whole[whole != split.test.item[row].cpu()].to(batch.items.device)
+                ranking = top_unseen(run.model, batch, self._k, (torch.zeros_like(seen), seen))
             else:
                 ranking = run.model.recommend(batch, self._k)
         result = self._rank[user]
@@ -78,20 +78,20 @@ class UserBrowser:
         """The first users, one card each."""
         if self.selection is None or not self.selection.now:
             return user_cards([self.card(user) for user in self._order[: self._count]])
-        held = set(self.selection.now.users.tolist())
-        cards = user_cards([self.card(user) for user in [one for one in self._order if one in held][: self._count]])
+        selected = set(self.selection.now.users.tolist())
+        cards = user_cards([self.card(user) for user in [one for one in self._order if one in selected][: self._count]])
         return self.selection.still() + cards
 
     def _controls(self) -> Any:
         self.status = StatusLine()
         if self.selection is not None:
-            return self._with_list()
+            return self._list_controls()
         bar = self._bar(1)
         self.status.guard(self._show)()
         return panel(self.status, bar, self.card_view)
 
     def _bar(self, first: int) -> Any:
-        """What leads from user to user, and the place of the card."""
+        """The controls to move between users, and the card's container."""
         import ipywidgets
 
         self.position = ipywidgets.IntSlider(
@@ -106,40 +106,40 @@ class UserBrowser:
         self.position.observe(self.status.guard(self._show), "value")
         return ipywidgets.HBox([self.previous, self.next, self.position])
 
-    def _with_list(self) -> Any:
+    def _list_controls(self) -> Any:
         import ipywidgets
 
         from seqlab.widgets.user_list import UserList
 
-        bar, self._placing, self._on_card = self._bar(0), False, None  # 0: nobody yet
-        self.list = UserList(self._split, self.selection, self._run, on_pick=self._picked, on_list=self._listed)
-        self._listed()
+        bar, self._moving, self._card_user = self._bar(0), False, None  # 0: no user
+        self.list = UserList(self._split, self.selection, self._run, on_pick=self._picked, on_list=self._list_changed)
+        self._list_changed()
         left = ipywidgets.Box([self.list.view], layout={"width": "350px", "min_width": "350px"})
         right = ipywidgets.VBox([bar, self.card_view], layout={"flex": "1 1 auto", "min_width": "0"})
         return panel(self.status, ipywidgets.HBox([left, right], layout={"width": "100%"}))
 
-    def _listed(self) -> None:
-        """The list has changed: show the only one in it, or stay with who was picked if they are in it, else nobody."""
+    def _list_changed(self) -> None:
+        """After a change of the list, show its only user, or the picked user if listed, else none."""
         user = self.list.picked if self.list.picked in self.list.users else None
         if len(self.list.users) == 1 and len(self.selection.now.users) == 1:
             user = int(self.list.users[0])
-        self._place(user)
-        if user is not None and user != self._on_card:
+        self._move_slider(user)
+        if user is not None and user != self._card_user:
             self._picked(user)
         elif user is None:
-            say = "Pick a user in the list, or press Next." if len(self.list.users) else "Nobody is in the list."
-            self.card_view.value, self._on_card = Html("<div>{}</div>").format(say).markup, None
+            hint = "Pick a user in the list, or press Next." if len(self.list.users) else "The list is empty."
+            self.card_view.value, self._card_user = Html("<div>{}</div>").format(hint).markup, None
 
     def _picked(self, user: int) -> None:
-        self._place(user)
-        self.card_view.value, self._on_card = user_cards([self.card(user)]).markup, user
+        self._move_slider(user)
+        self.card_view.value, self._card_user = user_cards([self.card(user)]).markup, user
 
-    def _place(self, user: int | None) -> None:
-        """Put the slider where a user is in the list; it is nobody's choice."""
-        self._placing = True
+    def _move_slider(self, user: int | None) -> None:
+        """Set the slider to a user's position in the list, without a pick."""
+        self._moving = True
         self.position.max = len(self.list.users)
         self.position.value = 0 if user is None else int(np.flatnonzero(self.list.users == user)[0]) + 1
-        self._placing = False
+        self._moving = False
 
     def _step(self, by: int) -> None:
         self.position.value = min(max(self.position.value + by, 1), self.position.max)
@@ -147,10 +147,7 @@ class UserBrowser:
     def _show(self, change: object = None) -> None:
         if self.selection is None:
             self.card_view.value = user_cards([self.card(self._order[self.position.value - 1])]).markup
-        elif not self._placing:
+        elif not self._moving:
             at = self.position.value
             if at:
                 self.list.pick(self.list.users[at - 1])
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)

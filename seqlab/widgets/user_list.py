@@ -1,4 +1,4 @@
-"""UserList: the users of the test queries, or those of a selection: search, sort, pick."""
+"""UserList: a list of the users of the test queries or of a selection, to search, sort and pick from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from seqlab import figures
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
-from seqlab.widgets.inputs.selection import KEPT
+from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.inputs.selection import UNDO_LIMIT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
     from seqlab.widgets.inputs.selection import Selected, Selection
 
-LISTED = 100
-"""Users in the list; the others are told as a number."""
+MAX_LISTED = 100
+"""The largest number of users in the list; the others are counted."""
 
-ORDERS = {"selected": "selected items met, most first", "rank": "rank, best first", "events": "history, longest first"}
+ORDERS = {"selected": "selected items seen, most first", "rank": "rank, best first", "events": "history, longest first"}
 
 
-class UserList:
+class UserList(View):
     """The users of a selection (nothing selected: all users of the test queries), to search, sort and pick from.
 
-    Picking a user selects what they met, and does not shorten this list. run: whose ranks are told (None: none are).
-    users: rows of the still. on_pick(user) is called for a pick, on_list() when the list has changed.
+    Picking a user selects the items of their history and leaves the list as it is. run: for the column of ranks (None:
+    no ranks). users: rows of the still. on_pick(user) is called for a pick, on_list() after a change of the list.
     """
 
     def __init__(
@@ -52,47 +52,47 @@ class UserList:
         if run is not None:
             self._all["rank"] = run.ranks.frame.set_index("user")["rank"]
         self._lower = names.str.casefold()
-        self._order, self._sought = next(iter(self.orders)), ""
-        self._picks: deque[tuple[Selected, Selected, np.ndarray]] = deque(maxlen=KEPT)
-        self._hold()
+        self._order, self._query = next(iter(self.orders)), ""
+        self._picks: deque[tuple[Selected, Selected, np.ndarray]] = deque(maxlen=UNDO_LIMIT)
+        self._update_base()
         self.picked: int | None = None
         self.view = None if in_report() else self._controls()
 
     @property
     def orders(self) -> dict[str, str]:
-        """What the list can be sorted by: column -> words."""
+        """The columns to sort by: column -> label."""
         return {name: words for name, words in ORDERS.items() if name == "selected" or name in self._all}
 
     def frame(self) -> pd.DataFrame:
-        """The list from its first to its last: index user; columns user (id), events, rank, selected (items met)."""
-        rows = self._all.assign(selected=self._met)
-        if self._held:
-            rows = rows.loc[self._held.users]
-        if sought := self._sought.strip().casefold():
-            rows = rows[self._lower.loc[rows.index].str.contains(sought, regex=False)]
+        """The whole list: index user; columns user (id), events, rank, selected (number of selected items seen)."""
+        rows = self._all.assign(selected=self._selected_counts)
+        if self._base:
+            rows = rows.loc[self._base.users]
+        if query := self._query.strip().casefold():
+            rows = rows[self._lower.loc[rows.index].str.contains(query, regex=False)]
         return rows.sort_values(self._order, ascending=self._order == "rank", kind="stable")
 
     def pick(self, user: int) -> None:
-        """Select a user and what they met; the list stays as it is."""
+        """Select a user and the items of their history; the list stays as it is."""
         self.selection.select(users=[user], by=self)
-        self._picks.append((self.selection.now, self._held, self._met))
-        self._mark(int(user))
+        self._picks.append((self.selection.now, self._base, self._selected_counts))
+        self._set_picked(int(user))
 
     def still(self) -> Html:
         """The first users as a table."""
         rows = self.frame()
-        table = figures.table(rows.head(self._count).rename(columns={"selected": "selected items met"}), 1)
-        return Html("<div>{}</div>{}").format(text(self._told(len(rows))), table)
+        table = figures.table(rows.head(self._count).rename(columns={"selected": "selected items seen"}), 1)
+        return Html("<div>{}</div>{}").format(text(self._summary(len(rows))), table)
 
-    def _hold(self) -> None:
-        """Take what is selected now for what this list holds."""
-        self._held, self._met = self.selection.now, self.selection.counts()
+    def _update_base(self) -> None:
+        """List the users of the current selection."""
+        self._base, self._selected_counts = self.selection.now, self.selection.counts()
 
-    def _told(self, count: int) -> str:
-        of = "users with a test query" if not self._held else "users of the selection"
-        whole = len(self._all) if not self._held else len(self._held.users)
-        listed = f", the first {LISTED} are listed" if count > LISTED else ""
-        return f"{count:,} of {whole:,} {of}{listed}." if count or whole else "No user met what is selected."
+    def _summary(self, count: int) -> str:
+        of = "users with a test query" if not self._base else "users of the selection"
+        whole = len(self._all) if not self._base else len(self._base.users)
+        listed = f", the first {MAX_LISTED} are listed" if count > MAX_LISTED else ""
+        return f"{count:,} of {whole:,} {of}{listed}." if count or whole else "No user has seen a selected item."
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -104,39 +104,39 @@ class UserList:
         options = [(words, name) for name, words in self.orders.items()]
         self.order = ipywidgets.Dropdown(options=options, description="sort by", style=named, layout=wide)
         self.listed = ipywidgets.Select(rows=12, layout=wide)
-        self.told = ipywidgets.HTML()
+        self.message = ipywidgets.HTML()
         self._filling = False
         self._fill()
-        for asked in (self.search, self.order):
-            asked.observe(self.status.guard(self._asked), "value")
-        self.listed.observe(self.status.guard(self._chosen), "value")
+        for control in (self.search, self.order):
+            control.observe(self.status.guard(self._search_changed), "value")
+        self.listed.observe(self.status.guard(self._list_chosen), "value")
         self.selection.follow(self._follow, self.status)
-        return panel(self.status, self.search, self.order, self.listed, self.told)
+        return panel(self.status, self.search, self.order, self.listed, self.message)
 
-    def _mark(self, user: int) -> None:
+    def _set_picked(self, user: int) -> None:
         self.picked = user
-        self._show_picked()
+        self._select_picked()
         if self._on_pick is not None:
             self._on_pick(user)
 
     def _follow(self, now: Selected) -> None:
         if now.by is self:
             return
-        undone = [(held, met) for pick, held, met in self._picks if pick.users is now.users]
+        undone = [(base, counts) for pick, base, counts in self._picks if pick.users is now.users]
         if not undone:
-            self._hold()
+            self._update_base()
             self._list()
-        else:  # Undo leads back to a pick of this list, and to what it held then
-            self._held, self._met = undone[-1]
+        else:  # Undo returns to a pick of this list, and to the list of that time
+            self._base, self._selected_counts = undone[-1]
             self.picked = int(now.users[0])
             self._list()
-            self._mark(self.picked)
+            self._set_picked(self.picked)
 
-    def _asked(self, change: object) -> None:
-        self._order, self._sought = self.order.value, self.search.value
+    def _search_changed(self, change: object) -> None:
+        self._order, self._query = self.order.value, self.search.value
         self._list()
 
-    def _chosen(self, change: Any) -> None:
+    def _list_chosen(self, change: Any) -> None:
         if change.new is not None and not self._filling:
             self.pick(change.new)
 
@@ -149,21 +149,18 @@ class UserList:
         rows = self.frame()
         self.users = rows.index.to_numpy()
         options = []
-        for row in rows.head(LISTED).itertuples():
+        for row in rows.head(MAX_LISTED).itertuples():
             rank = f"rank {row.rank:,.10g} · " if "rank" in rows else ""
-            met = f" · {row.selected:,} selected" if self._held else ""
-            options.append((f"{row.user}  {rank}{row.events:,} event{'s' * (row.events != 1)}{met}", row.Index))
-        self._filling = True  # new options choose their first by themselves, which is nobody's choice
+            selected = f" · {row.selected:,} selected" if self._base else ""
+            options.append((f"{row.user}  {rank}{row.events:,} event{'s' * (row.events != 1)}{selected}", row.Index))
+        self._filling = True  # ipywidgets selects the first of new options, which is no pick
         self.listed.options = options
         self._filling = False
-        self._show_picked()
-        self.told.value = Html("<div class='quiet'>{}</div>").format(text(self._told(len(rows)))).markup
+        self._select_picked()
+        self.message.value = Html("<div class='quiet'>{}</div>").format(text(self._summary(len(rows)))).markup
 
-    def _show_picked(self) -> None:
+    def _select_picked(self) -> None:
         self._filling = True
         shown = [user for _, user in self.listed.options]
         self.listed.value = self.picked if self.picked in shown else None
         self._filling = False
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)

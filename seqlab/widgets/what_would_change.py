@@ -1,4 +1,4 @@
-"""WhatWouldChange: the fewest events to drop that bring an item into the top ten, or out of it."""
+"""WhatWouldChange: the fewest events to drop that bring an item into or out of the top ten (a counterfactual)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.inspection.edits import edit_search
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
-from seqlab.widgets.inputs.picking import ItemPicker, reading, titles_of, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of, user_label
 
 if TYPE_CHECKING:
     from seqlab.datasets.history import History
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from seqlab.inspection.edits import Edit
     from seqlab.runs.run import Run
 
-SAID = "The fewest events that, had they never happened, would have taken an item out of the list or brought it in."
-BREATH = 0.01
-"""Seconds between two forward passes in which a press of Cancel is heard."""
+INTRO = "The fewest events without which an item would have left the list or entered it."
+CANCEL_INTERVAL = 0.01
+"""Seconds between two forward passes, in which a click on Cancel is handled."""
 
 
-class WhatWouldChange:
+class WhatWouldChange(View):
     """The smallest edit of a history that takes an item out of the top `k`, or brings it in, and the list after it.
 
-    `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a user drawn at random.
-    `item`: what the still asks about (None: the item recommended first); an item of the top `k` is to go out of it,
-    another to come in. `limit`: histories asked about at most. In a running kernel the search breathes between forward
-    passes, so that it can be cancelled; what it had found stays.
+    `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a random user. `item`: the
+    item of the still (None: the first recommendation); an item in the top `k` is to leave it, another to enter.
+    `limit`: the largest number of histories to score. In a running kernel the search pauses between forward passes, so
+    that it can be cancelled; the best edit so far is then shown.
     """
 
     def __init__(
@@ -50,70 +50,69 @@ class WhatWouldChange:
         self._k, self._limit = check_k(k), limit
         self._filter, self._item = run.ranks.seen_filter, item
         self._steps: Iterator[Edit] | None = None
-        self._read(reading(split, self._model, history, seed))
+        self._set_history(history_for(split, self._model, history, seed))
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
-        """Ask about another history; a search that runs is stopped and what it found is gone."""
+        """Show another history; a running search is stopped and its result is discarded."""
         if self.view is None:
-            self._read(reading(self._split, self._model, history))
+            self._set_history(history_for(self._split, self._model, history))
         else:
-            self.status.guard(self._show)(history)
+            self.status.guard(self._replace_history)(history)
 
     def still(self) -> Html:
-        """What was found last; where nothing was asked, what would take the first item (or `item`) out or in."""
+        """The last result; before any search, that for the first recommendation (or `item`)."""
         edit = self.edit
         if edit is None:
             for edit in self._search(self._top[0] if self._item is None else self._item):  # noqa: B007
                 pass
-        return Html("<div class='quiet'>{}</div>{}").format(SAID, self.found(edit))
+        return Html("<div class='quiet'>{}</div>{}").format(INTRO, self.result(edit))
 
-    def found(self, edit: Edit, stopped: bool = False) -> Html:
-        """An edit as a sentence, what the search cost and whether it is certain, the list before and after."""
-        shown = Html("<p>{} {}</p>").format(self.words(edit), self.cost(edit, stopped))
+    def result(self, edit: Edit, stopped: bool = False) -> Html:
+        """An edit as a sentence, the cost of the search and its certainty, and the list before and after."""
+        shown = Html("<p>{} {}</p>").format(self.describe(edit), self.search_note(edit, stopped))
         if not edit.dropped:
             return shown + figures.top_tens({"the list": self._list(self.history)})
         ranking = influence.rerank(self._model, self.history, edit.history, self._k, self._filter)
         lists = {
             "with the whole history": self._list(self.history),
-            f"without {_events(edit)}": ranking.assign(title=[self._titles[item] for item in ranking["item"]]),
+            f"without {_event_count(edit)}": ranking.assign(title=[self._titles[item] for item in ranking["item"]]),
         }
         events = [self._titles[item] for item in self.history.items.tolist()]
         return shown + figures.top_tens(lists) + figures.dropped_events(events, edit.dropped)
 
-    def words(self, edit: Edit) -> Html:
-        """What the edit does, in a sentence."""
-        name, before = Html("<b>{}</b>").format(text(self._titles[edit.item], 90)), self._place(edit.rank_before)
+    def describe(self, edit: Edit) -> Html:
+        """The effect of the edit in a sentence."""
+        name, before = Html("<b>{}</b>").format(text(self._titles[edit.item], 90)), self._rank_label(edit.rank_before)
         where = Html("the top {} of user {}").format(edit.k, text(user_label(self._split, self.history.user)))
         if not edit.dropped and edit.found:
-            there = "in" if edit.into else "out of"
-            return Html("{} ({}) is {} {} as it is: nothing has to change.").format(name, before, there, where)
+            place = "in" if edit.into else "out of"
+            return Html("{} ({}) is already {} {}: nothing has to change.").format(name, before, place, where)
         if not edit.dropped:
             moves = "brings" if edit.into else "takes"
-            return Html("No edit was found that {} {} ({}) {} {}.").format(moves, name, before, _way(edit), where)
+            return Html("No edit was found that {} {} ({}) {} {}.").format(moves, name, before, _direction(edit), where)
         titles = [
             Html("<i>{}</i> (event {})").format(text(self._titles[int(self.history.items[at])], 40), at + 1)
             for at in edit.dropped
         ]
         listed = Html(", ").join(titles[:-1]) + " and " * (len(titles) > 1) + titles[-1]
-        return Html("Without {}, {} goes from {} to {}, {}{} {}.").format(
-            listed, name, before, self._place(edit.rank_after), "" if edit.found else "which is not yet ", _way(edit),
-            where,
-        )  # fmt: skip
+        after, direction = self._rank_label(edit.rank_after), _direction(edit)
+        outcome = direction if edit.found else f"which is not yet {direction}"
+        return Html("Without {}, {} goes from {} to {}, {} {}.").format(listed, name, before, after, outcome, where)
 
-    def cost(self, edit: Edit, stopped: bool = False) -> str:
-        """Whether a smaller edit may exist, and what the search cost, in sentences."""
-        told = (
-            f"Stopped while {edit.told}: a better edit may exist" if stopped else edit.told[0].upper() + edit.told[1:]
-        )
+    def search_note(self, edit: Edit, stopped: bool = False) -> str:
+        """Whether a smaller edit may exist, and the cost of the search, in sentences."""
+        message = edit.message[0].upper() + edit.message[1:]
+        if stopped:
+            message = f"Stopped while {edit.message}: a better edit may exist"
         certain = " (certain)" if edit.exact else " (not certain)" if edit.found and not stopped else ""
-        asked = f"{edit.scored:,} histor{'y' if edit.scored == 1 else 'ies'}"
-        return f"{told}{certain}. {asked} asked about in {edit.passes:,} forward pass{'es' * (edit.passes != 1)}."
+        scored = f"{edit.scored:,} histor{'y' if edit.scored == 1 else 'ies'}"
+        return f"{message}{certain}. {scored} scored in {edit.passes:,} forward pass{'es' * (edit.passes != 1)}."
 
-    def _place(self, rank: float) -> str:
+    def _rank_label(self, rank: float) -> str:
         if math.isfinite(rank):
             return f"rank {rank:,.10g}"
-        return "kept out by the filter" if hasattr(self._model, "score") else "beyond the list"
+        return "removed by the filter" if hasattr(self._model, "score") else "beyond the list"
 
     def _list(self, history: History) -> Any:
         frame = influence.rerank(self._model, history, history, self._k, self._filter)[["rank", "item"]]
@@ -123,7 +122,7 @@ class WhatWouldChange:
         into = item not in self._top
         return edit_search(self._model, self.history, item, into, self._k, self._filter, self._limit)
 
-    def _read(self, history: History) -> None:
+    def _set_history(self, history: History) -> None:
         self.history, self.edit = history, None
         self._top = self._list(history)["item"].tolist()
 
@@ -134,95 +133,94 @@ class WhatWouldChange:
         guard = self.status.guard
         wide = {"width": "97%"}
         self.out = ipywidgets.Dropdown(description="in the list", layout=wide)
-        self.picker = ItemPicker(self._titles, "any item", on_enter=guard(lambda: self._ask(self.picker.chosen())))
+        self.picker = ItemPicker(
+            self._titles, "any item", on_enter=guard(lambda: self._start_search(self.picker.chosen()))
+        )
         self.buttons = {
             name: ipywidgets.Button(description=name, layout={"width": "auto"})
             for name in ("Take it out", "Bring it in", "Cancel")
         }
-        self.buttons["Take it out"].on_click(guard(lambda _: self._ask(self.out.value)))
-        self.buttons["Bring it in"].on_click(guard(lambda _: self._ask(self.picker.chosen())))
+        self.buttons["Take it out"].on_click(guard(lambda _: self._start_search(self.out.value)))
+        self.buttons["Bring it in"].on_click(guard(lambda _: self._start_search(self.picker.chosen())))
         self.buttons["Cancel"].on_click(guard(lambda _: self._cancel()))
-        self._step = guard(self._advance)
+        self._step = guard(self._next_pass)
         self.progress = ipywidgets.HTML()
-        self.told = ipywidgets.HTML(layout={"width": "100%"})
-        self._offer()
+        self.message = ipywidgets.HTML(layout={"width": "100%"})
+        self._fill_controls()
         left = ipywidgets.VBox(
             [self.out, self.buttons["Take it out"], self.picker.view, self.buttons["Bring it in"]],
             layout={"width": "350px"},
         )
         answer = ipywidgets.VBox(
-            [ipywidgets.HBox([self.buttons["Cancel"], self.progress]), self.told],
+            [ipywidgets.HBox([self.buttons["Cancel"], self.progress]), self.message],
             layout={"flex": "1 1 330px", "min_width": "0"},
         )
         body = ipywidgets.HBox([left, answer], layout={"width": "100%", "flex_flow": "row wrap"})
-        return panel(self.status, ipywidgets.HTML(SAID), body)
+        return panel(self.status, ipywidgets.HTML(INTRO), body)
 
-    def _offer(self) -> None:
+    def _fill_controls(self) -> None:
         self.out.options = [(f"{at}. {plain(self._titles[item], 60)}", item) for at, item in enumerate(self._top, 1)]
         self.out.value = self._top[0]
-        self._end()
+        self._stop_search()
         self.progress.value = "Choose an item and press a button."
-        self.told.value = ""
+        self.message.value = ""
 
-    def _show(self, history: History) -> None:
-        self._end()
-        self._read(reading(self._split, self._model, history))
-        self._offer()
+    def _replace_history(self, history: History) -> None:
+        self._stop_search()
+        self._set_history(history_for(self._split, self._model, history))
+        self._fill_controls()
 
-    def _ask(self, item: int) -> None:
-        """Begin a search; a running one gives way."""
-        self._end()
-        self.edit, self.told.value = None, ""
+    def _start_search(self, item: int) -> None:
+        """Start a search; a running one is stopped."""
+        self._stop_search()
+        self.edit, self.message.value = None, ""
         self._steps = steps = self._search(item)
         self.buttons["Cancel"].disabled = False
-        self.progress.value = "Asking ..."
+        self.progress.value = "Searching ..."
         try:
-            self._task = asyncio.get_running_loop().create_task(self._go_on(steps))
-        except RuntimeError:  # nothing else runs that could be kept waiting
+            self._task = asyncio.get_running_loop().create_task(self._run_search(steps))
+        except RuntimeError:  # no event loop: run to the end
             while self._steps is not None:
-                self._advance()
+                self._next_pass()
 
-    async def _go_on(self, steps: Iterator[Edit]) -> None:
+    async def _run_search(self, steps: Iterator[Edit]) -> None:
         while self._steps is steps:
-            await asyncio.sleep(BREATH)
+            await asyncio.sleep(CANCEL_INTERVAL)
             if self._steps is steps:
                 self._step()
 
-    def _advance(self) -> None:
-        """One more forward pass, and what is known after it."""
+    def _next_pass(self) -> None:
+        """One more forward pass, and the best edit after it."""
         try:
             edit = next(self._steps, None)
         except Exception:
-            self._end()
+            self._stop_search()
             self.progress.value = "Choose another item."
             raise
         if edit is None:
-            self._end()
+            self._stop_search()
             self.progress.value = ""
-            self.told.value = self.found(self.edit).markup
+            self.message.value = self.result(self.edit).markup
             return
         self.edit = edit
-        asked = f"{edit.scored:,} histories in {edit.passes:,} forward passes"
-        self.progress.value = f"Asking ... {asked}; {edit.told}."
+        scored = f"{edit.scored:,} histories in {edit.passes:,} forward passes"
+        self.progress.value = f"Searching ... {scored}; {edit.message}."
 
     def _cancel(self) -> None:
-        self._end()
+        self._stop_search()
         self.progress.value = ""
         if self.edit is not None:
-            self.told.value = self.found(self.edit, stopped=True).markup
+            self.message.value = self.result(self.edit, stopped=True).markup
 
-    def _end(self) -> None:
-        """No search runs from now on."""
+    def _stop_search(self) -> None:
+        """Stop the search."""
         self._steps = None
         self.buttons["Cancel"].disabled = True
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
-
-def _way(edit: Edit) -> str:
+def _direction(edit: Edit) -> str:
     return "into" if edit.into else "out of"
 
 
-def _events(edit: Edit) -> str:
+def _event_count(edit: Edit) -> str:
     return "1 event" if len(edit.dropped) == 1 else f"{len(edit.dropped)} events"

@@ -1,4 +1,4 @@
-"""Why: what a recommendation hangs on, where the model looked, and where the history surprised it."""
+"""Why: the influence of each event on a recommendation, the attention to it, and its surprise."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import attention, influence
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
-from seqlab.widgets.inputs.picking import reading, titles_of, user_label
+from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.inputs.picking import history_for, titles_of, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
 
-LAST = 8
-"""Events shown before a surprising moment."""
+MAX_EVENTS = 8
+"""Events shown before a predicted one."""
 
-SAID = (
-    "Worth is how much less likely the item becomes without the event; surprise is how unlikely the event itself was, "
-    "given the events read before it."
+INTRO = (
+    "Influence is how much less likely the item becomes without the event; surprise is how unlikely the event itself "
+    "was, given the events before it."
 )
 
 
-class Why:
-    """What each event of a history is worth to one of its `k` recommendations, and how surprising each event was.
+class Why(View):
+    """The influence of each event on one of the `k` recommendations, and the surprise of each event.
 
-    `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a user drawn at random.
-    `item`: to ask about (None: the one recommended first). Raises `ValueError` for a system that scores nothing.
+    `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a random user. `item`: the
+    explained item (None: the first recommendation). Raises `ValueError` for a system without `score`.
     """
 
     def __init__(
@@ -48,116 +48,123 @@ class Why:
     ) -> None:
         if not hasattr(run.model, "score"):
             raise ValueError(
-                f"{run.system} makes lists without scoring the catalogue, so no event's worth can be told; choose a "
-                "system that scores, such as sasrec"
+                f"{run.system} returns lists without scoring the catalogue, so an event's influence is unknown; "
+                "choose a system that scores, such as sasrec"
             )
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.ranks.seen_filter
-        self._asked = item
-        self._read(reading(split, self._model, history, seed))
+        self._requested = item
+        self._set_history(history_for(split, self._model, history, seed))
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
-        """Ask about another history; the item asked about stays while the user does."""
+        """Show another history; the explained item stays if the user is the same."""
         if self.view is None:
-            self._show(history)
+            self._replace_history(history)
         else:
-            self.status.guard(self._show)(history)
+            self.status.guard(self._replace_history)(history)
 
     def still(self) -> Html:
-        """The worth of every event, where the model looked, the surprises, and the most surprising moment."""
-        moment = "" if self.surprising is None else self.moment(self.surprising)
-        return Html("<div class='quiet'>{}</div>{}{}{}").format(SAID, self.words(), self.measures(), moment)
+        """The influence, attention and surprise of every event, and the prediction before the most surprising one."""
+        moment = "" if self.most_surprising is None else self.prediction_before(self.most_surprising)
+        return Html("<div class='quiet'>{}</div>{}{}{}").format(INTRO, self.caption(), self.measures(), moment)
 
     @property
-    def surprising(self) -> int | None:
+    def most_surprising(self) -> int | None:
         """The position (from 0) of the most surprising event; None in a history of one event."""
         return None if self._surprise is None else self._surprise.attrs["position"]
 
-    def words(self) -> Html:
-        """What is asked, what speaks for it and against it, and whether attention says the same (escaped)."""
-        name, chance = text(self._titles[self.item], 90), math.exp(float(self._log_p[self.item]))
+    def caption(self) -> Html:
+        """The item, the events with most influence, and whether attention and influence agree."""
+        name, probability = text(self._titles[self.item], 90), math.exp(float(self._log_p[self.item]))
         place = f"number {self._top.index(self.item) + 1} of" if self.item in self._top else "not in"
         user = text(user_label(self._split, self.history.user))
-        said = Html("<b>{}</b> is {} the top {} of user {}, with a probability of {:.2%}. ").format(
-            name, place, len(self._top), user, chance
+        message = Html("<b>{}</b> is {} the top {} of user {}, with a probability of {:.2%}. ").format(
+            name, place, len(self._top), user, probability
         )
-        if self._worth is None:
-            said += "One event alone is all there is to go on: add a second to see what each is worth."
-            return Html("<div>{}</div>").format(said)
-        worth = self._worth["value"]
-        best, worst = int(worth.idxmax()), int(worth.idxmin())
-        said += Html("Event {}, {}, speaks most for it ({:+.2f} nats)").format(best + 1, self._event(best), worth[best])
-        if worth[worst] < 0:
-            said += Html("; event {}, {}, most against it ({:+.2f})").format(
-                worst + 1, self._event(worst), worth[worst]
+        if self._influence is None:
+            message += "There is only one event: add a second to see the influence of each."
+            return Html("<div>{}</div>").format(message)
+        values = self._influence["value"]
+        best, worst = int(values.idxmax()), int(values.idxmin())
+        message += Html("Event {}, {}, supports it most ({:+.2f} nats)").format(
+            best + 1, self._event(best), values[best]
+        )
+        if values[worst] < 0:
+            message += Html("; event {}, {}, reduces it most ({:+.2f})").format(
+                worst + 1, self._event(worst), values[worst]
             )
-        if self._looked is not None:
-            _, agree = influence.agreement(self._looked, self._worth)
-            said += f". The worth of the events and the attention of {self._attention.who_answers()} {agree}"
-        peak = self._surprise.set_index("position").loc[self.surprising]
-        said += Html(". The most surprising was event {}, {}: {:.1f} nats, rank {:,.10g}.").format(
-            self.surprising + 1, self._event(self.surprising), peak["value"], peak["rank"]
+        if self._attention_values is not None:
+            _, agree = influence.agreement(self._attention_values, self._influence)
+            message += f". The influence of the events and the attention of {self._attention.readout_label()} {agree}"
+        peak = self._surprise.set_index("position").loc[self.most_surprising]
+        message += Html(". The most surprising was event {}, {}: {:.1f} nats, rank {:,.10g}.").format(
+            self.most_surprising + 1, self._event(self.most_surprising), peak["value"], peak["rank"]
         )
-        return Html("<div>{}</div>").format(said)
+        return Html("<div>{}</div>").format(message)
 
     def measures(self) -> Html:
-        """Every event with its worth, the attention it gets and its surprise."""
-        shown = [Measure("worth", "log-probability, nats", _values(self._worth))]
-        if self._looked is not None:
-            shown.append(Measure("attention", f"of {self._attention.who_answers()}", _values(self._looked), ".1%"))
+        """A table of events with influence, attention and surprise."""
+        shown = [Measure("influence", "log-probability, nats", _values(self._influence))]
+        if self._attention_values is not None:
+            source = f"of {self._attention.readout_label()}"
+            shown.append(Measure("attention", source, _values(self._attention_values), ".1%"))
         shown.append(Measure("surprise", "−log p, nats", _values(self._surprise), ".1f"))
-        return figures.event_measures(self._events(), shown, self.surprising)
+        return figures.event_measures(self._events(), shown, self.most_surprising)
 
-    def moment(self, at: int) -> Html:
-        """What the model expected when the history ended before event `at` (from 0), and what came instead."""
-        before, came = self.cut(at), int(self.history.items[at])
+    def prediction_before(self, at: int) -> Html:
+        """The recommendations before event `at` (from 0), and the event itself."""
+        before, target = self.history_before(at), int(self.history.items[at])
         scores = influence.scores_of(self._model, [before])[0]
         listed = scores.topk(min(self._k, len(scores) - 1)).indices.tolist()
         row = self._surprise.set_index("position").loc[at]
         card = {
             "user": f"{user_label(self._split, self.history.user)}, before event {at + 1}",
-            "earlier": max(0, at - LAST),
-            "history": [self._titles[item] for item in before.items[-LAST:].tolist()],
+            "earlier": max(0, at - MAX_EVENTS),
+            "history": [self._titles[item] for item in before.items[-MAX_EVENTS:].tolist()],
             "recommended": [self._titles[item] for item in listed],
-            "hit": listed.index(came) + 1 if came in listed else 0,
-            "answer": self._titles[came],
+            "hit": listed.index(target) + 1 if target in listed else 0,
+            "answer": self._titles[target],
             "rank": float(row["rank"]),
             "of": len(self._titles) - 1,
-            "seen": came in before.items,
+            "seen": target in before.items,
         }
-        chance = math.exp(-row["value"])
-        said = f"Event {at + 1} cost {row['value']:.2f} nats: the model gave it {chance:.2g} of its probability."
-        return Html("<div>{} All items are ranked here, those seen before too.</div>{}").format(
-            said, figures.user_cards([card])
+        probability = math.exp(-row["value"])
+        message = (
+            f"Event {at + 1} cost {row['value']:.2f} nats: the model gave it {probability:.2g} of its probability."
         )
+        return Html("<div>{} All items are ranked here, seen items too.</div>{}").format(
+            message, figures.user_cards([card])
+        )
+        return Html(f"<div>{message}</div>{figures.user_cards([card]).body}")
 
-    def cut(self, at: int) -> History:
-        """The history as it was before event `at` (from 0)."""
+    def history_before(self, at: int) -> History:
+        """The history before event `at` (from 0)."""
         return self.history.drop(*range(at, len(self.history)))
 
-    def _read(self, history: History) -> None:
-        """Ask the model about a history."""
+    def _set_history(self, history: History) -> None:
+        """Compute the scores, attention and surprise for a history."""
         self.history = history
         with tracing.watch(self._model, "attention") as trace:
             scores = influence.scores_of(self._model, [history])
         self._log_p = scores[0].log_softmax(0)
-        free = influence.free_of(scores, [history], self._filter)[0]
-        self._top = [item for item in free.topk(min(self._k, len(free) - 1)).indices.tolist() if free[item] > -math.inf]
-        attentive = attention.attends(self._model)
+        masked = influence.mask_seen(scores, [history], self._filter)[0]
+        best = masked.topk(min(self._k, len(masked) - 1)).indices.tolist()
+        self._top = [item for item in best if masked[item] > -math.inf]
+        attentive = attention.has_attention(self._model)
         self._attention = attention.attention_in(trace, self._model, history) if attentive else None
-        self._looked = self._attention.answer() if attentive else None
-        alone = len(history) < 2
-        self._surprise = None if alone else influence.surprise(self._model, history)
-        self._ask(self._asked)
+        self._attention_values = self._attention.readout_attention() if attentive else None
+        self._surprise = None if len(history) < 2 else influence.surprise(self._model, history)
+        self._explain(self._requested)
 
-    def _ask(self, item: int | None) -> None:
-        """Ask what each event is worth to an item; None: to the first."""
+    def _explain(self, item: int | None) -> None:
+        """Compute the influence of each event on an item; None: on the first recommendation."""
         if item is not None and not 0 < item < len(self._titles):
             raise ValueError(f"there is no item {item}; the catalogue has 1 to {len(self._titles) - 1}")
         self.item = self._top[0] if item is None else item
-        alone = len(self.history) < 2
-        self._worth = None if alone else influence.leave_one_out(self._model, self.history, self.item)
+        self._influence = None
+        if len(self.history) > 1:
+            self._influence = influence.leave_one_out(self._model, self.history, self.item)
 
     def _events(self) -> list[str]:
         return [self._titles[item] for item in self.history.items.tolist()]
@@ -169,59 +176,56 @@ class Why:
         import ipywidgets
 
         self.status = StatusLine()
-        self.ask = ipywidgets.Dropdown(description="why", layout={"width": "min(420px, 97%)"})
-        self.told = ipywidgets.HTML(layout={"width": "100%"})
-        self.jump = ipywidgets.Button(description="Jump to the most surprising moment", layout={"width": "auto"})
+        self.item_choice = ipywidgets.Dropdown(description="why", layout={"width": "min(420px, 97%)"})
+        self.message = ipywidgets.HTML(layout={"width": "100%"})
+        self.jump = ipywidgets.Button(description="Jump to the most surprising event", layout={"width": "auto"})
         self.at = ipywidgets.IntSlider(2, 2, 2, description="event", continuous_update=False)
         self.expected = ipywidgets.HTML(layout={"width": "100%"})
-        self._offer()
-        self.ask.observe(self.status.guard(self._choose), "value")
+        self._fill_controls()
+        self.item_choice.observe(self.status.guard(self._item_chosen), "value")
         self.jump.on_click(self.status.guard(self._jump))
-        self.at.observe(self.status.guard(self._look), "value")
+        self.at.observe(self.status.guard(self._show_prediction), "value")
         bar = ipywidgets.HBox([self.jump, self.at], layout={"flex_flow": "row wrap"})
-        return panel(self.status, ipywidgets.HTML(SAID), self.ask, self.told, bar, self.expected)
+        return panel(self.status, ipywidgets.HTML(INTRO), self.item_choice, self.message, bar, self.expected)
 
-    def _offer(self) -> None:
+    def _fill_controls(self) -> None:
         """Fill the controls for the history that was read."""
         self._filling = True
-        words = {item: f"{at}. {plain(self._titles[item], 60)}" for at, item in enumerate(self._top, 1)}
-        words.setdefault(self.item, f"not listed: {plain(self._titles[self.item], 60)}")
-        self.ask.options = [(said, item) for item, said in words.items()]
-        self.ask.value = self.item
-        self.jump.disabled = self.at.disabled = self.surprising is None
+        labels = {item: f"{at}. {plain(self._titles[item], 60)}" for at, item in enumerate(self._top, 1)}
+        labels.setdefault(self.item, f"not listed: {plain(self._titles[self.item], 60)}")
+        self.item_choice.options = [(label, item) for item, label in labels.items()]
+        self.item_choice.value = self.item
+        self.jump.disabled = self.at.disabled = self.most_surprising is None
         self.at.max = max(2, len(self.history))
         self.at.value = 2
         self.expected.value = ""
-        self._tell()
+        self._update_caption()
         self._filling = False
 
-    def _tell(self) -> None:
-        self.told.value = (self.words() + self.measures()).markup
+    def _update_caption(self) -> None:
+        self.message.value = (self.caption() + self.measures()).markup
 
-    def _show(self, history: History) -> None:
+    def _replace_history(self, history: History) -> None:
         if history.user != self.history.user:
-            self._asked = None
-        self._read(reading(self._split, self._model, history))
+            self._requested = None
+        self._set_history(history_for(self._split, self._model, history))
         if self.view is not None:
-            self._offer()
+            self._fill_controls()
 
-    def _choose(self, change: object) -> None:
+    def _item_chosen(self, change: object) -> None:
         if not self._filling:
-            self._asked = None if self.ask.value == self._top[0] else self.ask.value
-            self._ask(self.ask.value)
-            self._tell()
+            self._requested = None if self.item_choice.value == self._top[0] else self.item_choice.value
+            self._explain(self.item_choice.value)
+            self._update_caption()
 
     def _jump(self, click: object) -> None:
-        if self.at.value == self.surprising + 1:
-            self._look()
-        self.at.value = self.surprising + 1
+        if self.at.value == self.most_surprising + 1:
+            self._show_prediction()
+        self.at.value = self.most_surprising + 1
 
-    def _look(self, change: object = None) -> None:
+    def _show_prediction(self, change: object = None) -> None:
         if not self._filling:
-            self.expected.value = self.moment(self.at.value - 1).markup
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
+            self.expected.value = self.prediction_before(self.at.value - 1).markup
 
 
 def _values(frame: pd.DataFrame | None) -> dict[int, float]:

@@ -207,7 +207,7 @@ def test_a_branch_of_codes_is_opened_and_an_item_found(lab, with_parameters) -> 
         search.fill("thing s2")
         search.press("Tab")
         tree.locator(".widget-select select").nth(1).select_option(index=0)
-        expect(tree).to_contain_text("shares most of its code", timeout=30_000)
+        expect(tree).to_contain_text("longest common prefix", timeout=30_000)
         opened.shot("04_code_tree")
         opened.no_mishaps()
 
@@ -251,9 +251,9 @@ def test_thoughts_are_watched_stopped_and_patched(lab, with_parameters) -> None:
         given.first.focus()
         given.first.press("ArrowLeft")
         expect(plot).to_contain_text("at step 1, where it stops", timeout=30_000)
-        expect(steps).not_to_contain_text("Step 2: what came next")
+        expect(steps).not_to_contain_text("Step 2: the next item")
         given.first.press("ArrowRight")
-        expect(steps).to_contain_text("Step 2: what came next", timeout=30_000)
+        expect(steps).to_contain_text("Step 2: the next item", timeout=30_000)
         handle = threshold.locator(".noUi-handle, input").first
         handle.focus()
         handle.press("End")

@@ -134,7 +134,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         bench.get_by_role("button", name="History editor").press("Enter")
 
         # somebody typed in, who is refused first
-        box = history.get_by_placeholder("or type a user in")
+        box = history.get_by_placeholder("or type a history")
         box.fill("s45\nnothing of that name")
         history.get_by_role("button", name="Read these").click()
         expect(history.get_by_role("alert")).to_contain_text("is not an id or part of a title")

@@ -1,10 +1,10 @@
-"""A system that reasons in steps, its data, and what its steps say."""
+"""A system that reasons in steps, its data, and the measures of its steps."""
 
 import pytest
 
 from seqlab.datasets import leave_one_out
 from seqlab.inspection import reasoning_steps
-from tests.inspection.thinker import Thinker
+from tests.inspection.small_models import ReasoningModel
 from tests.synthetic import random_log
 
 
@@ -15,7 +15,7 @@ def split(request):
 
 @pytest.fixture(scope="module")
 def model(split):
-    return Thinker(split.n_items).eval()
+    return ReasoningModel(split.n_items).eval()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Attention of one history: what each token is called, what an event's tokens add up to, and which token answers."""
+"""The attention of one history: the token labels, the sums over an event's tokens, and the output tokens."""
 
 import pytest
 import torch
@@ -6,10 +6,10 @@ import torch
 import seqlab
 from seqlab import models
 from seqlab.datasets import leave_one_out
-from seqlab.datasets.history import History
 from seqlab.inspection import influence
-from seqlab.inspection.attention import attends, attention_of
+from seqlab.inspection.attention import attention_of, has_attention
 from seqlab.training import fit
+from tests.inspection.small_models import history_of_items
 from tests.synthetic import chain_log, small
 
 torch.set_num_threads(1)
@@ -17,12 +17,12 @@ torch.set_num_threads(1)
 SPLIT = leave_one_out(chain_log(0))
 TITLES = ["", *(f"item {item}" for item in range(1, SPLIT.n_items + 1))]
 ITEMS = [3, 7, 1, 9, 20]
-HISTORY = History(1, torch.tensor(ITEMS), torch.arange(5, dtype=torch.float64), torch.tensor([], dtype=torch.long))
+HISTORY = history_of_items(*ITEMS)
 EVENTS = [TITLES[item] for item in ITEMS]
 
 
-def ready(name, **settings):
-    """A small system whose heads and layers differ."""
+def scaled(name, **settings):
+    """A small untrained system with large weights, so that heads and layers differ."""
     torch.manual_seed(0)
     more = {"layers": 2} if "layers" in small(name) else {}
     model = models.build(name, SPLIT.n_items, small(name, **more) | settings)
@@ -39,7 +39,7 @@ def codes(count, word="code"):
 
 QUERIES = ["next item? · part 1", "next item? · part 2", "next item? · part 3"]
 THOUGHTS = ["thought 1", "thought 2"]
-# system and settings; what its tokens are called; those that answer, from the end; what is shown below the events
+# system and settings; token labels; output tokens, from the end; rows besides the events
 TOKENS = {
     "sasrec": (("sasrec", {}), EVENTS, [-1], []),
     "bert4rec": (("bert4rec", {}), [*EVENTS, "next item?"], [-1], ["next item?"]),
@@ -58,16 +58,16 @@ TOKENS = {
 
 
 @pytest.mark.parametrize("case", TOKENS)
-def test_every_token_is_called_what_it_is_and_events_add_up(case):
+def test_tokens_are_labelled_and_summed_by_event(case):
     (name, settings), tokens, answers, below = TOKENS[case]
-    model = ready(name, **settings)
+    model = scaled(name, **settings)
     found = attention_of(model, HISTORY)
-    assert found.words(TITLES) == tokens and found.events == 5
+    assert found.labels(TITLES) == tokens and found.events == 5
     assert found.layout.readout[0].nonzero()[:, 0].tolist() == sorted(at + len(tokens) for at in answers)
     rows = [*below, *EVENTS] if below == ["start"] else [*EVENTS, *below]
-    assert found.words(TITLES, by="event") == rows
-    assert found.rows("event") == [EVENTS.index(word) if word in EVENTS else None for word in rows]
-    assert found.one_by_one == (case in ("sasrec", "bert4rec", "rearec without thoughts", "reg4rec"))
+    assert found.labels(TITLES, by="event") == rows
+    assert found.events_of_rows("event") == [EVENTS.index(word) if word in EVENTS else None for word in rows]
+    assert found.one_token_per_event == (case in ("sasrec", "bert4rec", "rearec without thoughts", "reg4rec"))
     with seqlab.watch(model, "attention") as trace:
         influence.scores_of(model, [HISTORY], exact=True)
     weights = trace["attention"].values[:, 0]  # (layers, H, L, L)
@@ -81,42 +81,42 @@ def test_every_token_is_called_what_it_is_and_events_add_up(case):
     sums = by_event.groupby(["layer", "head", "query"]).sum()
     assert sums.to_numpy() == pytest.approx(1, abs=1e-5)
     if not answers:
-        assert found.answer() is None
+        assert found.readout_attention() is None
         return
     looked = sum(weights[1, :, at].mean(0) for at in answers) / len(answers)
     by_hand = [float(looked[rows].sum()) for rows in own]
-    assert found.answer()["value"].tolist() == pytest.approx(by_hand, abs=1e-6)
-    assert found.answer()["position"].tolist() == [0, 1, 2, 3, 4]
+    assert found.readout_attention()["value"].tolist() == pytest.approx(by_hand, abs=1e-6)
+    assert found.readout_attention()["position"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_neighbours_that_a_graph_lacks_are_no_tokens_and_those_it_has_no_events():
-    model = ready("mancar", triggers=2, neighbours=3, steps=2)
+def test_missing_graph_neighbours_are_no_tokens():
+    model = scaled("mancar", triggers=2, neighbours=3, steps=2)
     model.near.zero_()
     model.near[20, :2], model.near[9, 0] = torch.tensor([5, 6]), 8
     found = attention_of(model, HISTORY)
-    assert found.words(TITLES) == [*EVENTS, "near: item 5", "near: item 6", "near: item 8", *THOUGHTS]
-    assert found.words(TITLES, by="event") == [*EVENTS, "neighbours in the graph", *THOUGHTS]
+    assert found.labels(TITLES) == [*EVENTS, "near: item 5", "near: item 6", "near: item 8", *THOUGHTS]
+    assert found.labels(TITLES, by="event") == [*EVENTS, "neighbours in the graph", *THOUGHTS]
     near = found.frame("event").query("layer == 1 and head == 0 and query == 7 and key == 5")["value"].item()
     assert near == pytest.approx(float(found.weights[1, 0, -1, 5:8].sum()), abs=1e-6) and near > 0
     assert found.weights.sum(-1).numpy() == pytest.approx(1, abs=1e-5)
 
 
-def test_who_stops_early_made_fewer_thoughts_and_the_last_made_answers():
-    model = ready("mancar", context=False, steps=3)
+def test_early_stopping_leaves_fewer_thought_tokens():
+    model = scaled("mancar", context=False, steps=3)
     model.epsilon.fill_(1e9)
     found = attention_of(model, HISTORY)
-    assert found.words(TITLES) == [*EVENTS, "thought 1"]
-    assert found.layout.readout[0].tolist() == [False] * 5 + [True] and found.who_answers() == "the last thought"
+    assert found.labels(TITLES) == [*EVENTS, "thought 1"]
+    assert found.layout.readout[0].tolist() == [False] * 5 + [True] and found.readout_label() == "the last thought"
 
 
-def test_a_longer_history_is_that_which_the_model_reads():
-    items = torch.arange(1, 13)
-    found = attention_of(ready("recgpt"), History(1, items, items.double(), items[:0]))
-    assert found.events == 8 and found.words(TITLES)[0] == "item 5 · code 1"
-    assert found.words(TITLES, by="event") == [f"item {item}" for item in range(5, 13)]
+def test_a_longer_history_is_cut_to_the_models_maximum():
+
+    found = attention_of(scaled("recgpt"), history_of_items(*range(1, 13)))
+    assert found.events == 8 and found.labels(TITLES)[0] == "item 5 · code 1"
+    assert found.labels(TITLES, by="event") == [f"item {item}" for item in range(5, 13)]
 
 
 def test_a_model_without_attention_is_refused():
-    assert not attends(ready("gru4rec"))
+    assert not has_attention(scaled("gru4rec"))
     with pytest.raises(ValueError, match="GRU4Rec has no attention"):
-        attention_of(ready("gru4rec"), HISTORY)
+        attention_of(scaled("gru4rec"), HISTORY)

@@ -1,4 +1,4 @@
-"""The smallest edit against trying everything, one history at a time."""
+"""The smallest edit against brute force, one history at a time."""
 
 from itertools import combinations
 
@@ -11,6 +11,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.inspection import influence, smallest_edit
 from seqlab.ranking import top
 from seqlab.tasks import next_item
+from tests.inspection.small_models import history_of_items
 from tests.synthetic import coded
 
 torch.set_num_threads(1)
@@ -18,18 +19,14 @@ torch.set_num_threads(1)
 N, K = 30, 3
 
 
-def history_of(*items, earlier=()):
-    return History(
-        1, torch.tensor(items), torch.arange(len(items), dtype=torch.float64), torch.tensor(earlier, dtype=torch.long)
+def random_history(seed, length, items=N):
+    return history_of_items(
+        *torch.randint(1, items + 1, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
     )
 
 
-def drawn(seed, length, items=N):
-    return history_of(*torch.randint(1, items + 1, (length,), generator=torch.Generator().manual_seed(seed)).tolist())
-
-
-def big(name):
-    """An untrained system to which every event matters."""
+def scaled(name):
+    """An untrained system with large item embeddings, so that every event changes the ranking."""
     torch.manual_seed(0)
     model = models.build(name, N, {"max_length": 10, "dim": 16})
     with torch.no_grad():
@@ -37,31 +34,35 @@ def big(name):
     return model.eval()
 
 
-MODELS = {name: big(name) for name in ("sasrec", "gru4rec", "bert4rec")}
+MODELS = {name: scaled(name) for name in ("sasrec", "gru4rec", "bert4rec")}
 
 
 def order_of(model, history, seen_filter=False):
-    """All items, the best first, of one history by itself."""
+    """All items for one history scored in a batch of one, best first."""
     longest = model.config.max_length
     items, times = history.items[None, -longest:], history.times[None, -longest:]
     with torch.no_grad():
         scores = model.score(Batch(items, times, torch.tensor([items.shape[1]]), torch.tensor([1])))[0]
-    met = {*history.items.tolist(), *history.earlier.tolist()} if seen_filter else set()
-    return [item for item in scores.argsort(descending=True).tolist() if 0 < item <= N and item not in met]
+    seen = {*history.items.tolist(), *history.earlier.tolist()} if seen_filter else set()
+    return [item for item in scores.argsort(descending=True).tolist() if 0 < item <= N and item not in seen]
 
 
 def rank_in(order, item):
     return order.index(item) + 1 if item in order else float("inf")
 
 
-def brute_force(model, history, item, into, seen_filter):
-    """The size of the smallest edit and the best rank among all of that size; None if nothing helps."""
-    for size in range(len(history)):
-        ranks = []
-        for dropped in combinations(range(len(history)), size):
-            kept = [at for at in range(len(history)) if at not in dropped]
-            shorter = History(1, history.items[kept], history.times[kept], history.earlier)
-            ranks.append(rank_in(order_of(model, shorter, seen_filter), item))
+def orders_of(model, history, seen_filter):
+    """For every size of an edit, the items in order after each edit of that size."""
+    return [
+        [order_of(model, history.drop(*dropped), seen_filter) for dropped in combinations(range(len(history)), size)]
+        for size in range(len(history))
+    ]
+
+
+def brute_force(orders, item, into):
+    """The size of the smallest working edit and the best rank among all of that size; None if no edit works."""
+    for size, of_size in enumerate(orders):
+        ranks = [rank_in(order, item) for order in of_size]
         if any((rank <= K) == into for rank in ranks):
             return size, min(ranks) if into else max(ranks)
     return None
@@ -69,15 +70,16 @@ def brute_force(model, history, item, into, seen_filter):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("seen_filter", [False, True])
-def test_the_exact_search_agrees_with_trying_everything(name, seen_filter):
+def test_the_exact_search_equals_brute_force(name, seen_filter):
     model, sizes = MODELS[name], set()
     for seed in range(3):
-        history = drawn(seed, 6)
-        order = order_of(model, history, seen_filter)
-        asked = [(order[0], False), (order[4], True), (order[-1], True), (int(history.items[2]), True)]
-        for item, into in asked:
+        history = random_history(seed, 6)
+        orders = orders_of(model, history, seen_filter)
+        order = orders[0][0]
+        queries = [(order[0], False), (order[4], True), (order[-1], True), (int(history.items[2]), True)]
+        for item, into in queries:
             found = smallest_edit(model, history, item, into, K, seen_filter)
-            best = brute_force(model, history, item, into, seen_filter)
+            best = brute_force(orders, item, into)
             assert found.exact and found.found == (best is not None)
             assert found.rank_before == rank_in(order, item)
             if best is None:
@@ -93,10 +95,10 @@ def test_the_exact_search_agrees_with_trying_everything(name, seen_filter):
     assert len(sizes) > 1
 
 
-def greedily(model, history, item, into):
-    """The events that a slow greedy search drops, one history at a time; None if it does not get there."""
+def slow_greedy(model, history, item, into):
+    """The events that a greedy search drops, one history at a time; None if it does not succeed."""
 
-    def ask(dropped):
+    def evaluate(dropped):
         kept = [at for at in range(len(history)) if at not in dropped]
         shorter = History(1, history.items[kept], history.times[kept], history.earlier)
         scores = influence.scores_of(model, [shorter])[0]
@@ -107,46 +109,46 @@ def greedily(model, history, item, into):
         return works, -sign * float(rank) if works else margin, margin
 
     dropped = []
-    while not ask(dropped)[0]:
+    while not evaluate(dropped)[0]:
         rest = [at for at in range(len(history)) if at not in dropped]
         if len(rest) == 1:
             return None
-        dropped.append(max(rest, key=lambda at: ask([*dropped, at])))
+        dropped.append(max(rest, key=lambda at: evaluate([*dropped, at])))
     while len(dropped) > 1:
-        back = max(dropped, key=lambda at: ask([other for other in dropped if other != at]))
-        if not ask([other for other in dropped if other != back])[0]:
+        back = max(dropped, key=lambda at: evaluate([other for other in dropped if other != at]))
+        if not evaluate([other for other in dropped if other != back])[0]:
             break
         dropped.remove(back)
     return tuple(sorted(dropped))
 
 
-def test_the_greedy_search_agrees_with_a_slow_one():
+def test_the_greedy_search_equals_a_slow_one():
     model, sizes = MODELS["gru4rec"], []
     for seed in (0, 5, 38):
-        history = drawn(seed, 9)
+        history = random_history(seed, 9)
         order = order_of(model, history)
         for item, into in [(order[0], False), (order[1], False), (order[8], True), (order[15], True)]:
             found = smallest_edit(model, history, item, into, K, exact_up_to=0)
-            expected = greedily(model, history, item, into)
+            expected = slow_greedy(model, history, item, into)
             assert found.found == (expected is not None)
             assert found.dropped == (expected or ())
             sizes.append(len(found.dropped))
     assert max(sizes) > 2
 
 
-def test_greedy_does_not_claim_what_it_did_not_try():
-    model, history = MODELS["gru4rec"], drawn(0, 9)
+def test_greedy_search_does_not_claim_to_be_exact():
+    model, history = MODELS["gru4rec"], random_history(0, 9)
     first = order_of(model, history)[0]
     greedy = smallest_edit(model, history, first, False, K, exact_up_to=0)
     exact = smallest_edit(model, history, first, False, K)
-    assert len(greedy.dropped) > len(exact.dropped) and not greedy.exact and "smaller edit may exist" in greedy.told
+    assert len(greedy.dropped) > len(exact.dropped) and not greedy.exact and "smaller edit may exist" in greedy.message
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_greedy_is_never_smaller_than_exact_and_says_when_it_is_certain(name):
+def test_a_greedy_edit_is_never_smaller_than_the_exact_one(name):
     model, larger = MODELS[name], 0
     for seed in range(4):
-        history = drawn(seed, 8)
+        history = random_history(seed, 8)
         order = order_of(model, history)
         for item, into in [(order[0], False), (order[1], False), (order[6], True), (order[12], True)]:
             greedy = smallest_edit(model, history, item, into, K, exact_up_to=0)
@@ -159,7 +161,7 @@ def test_greedy_is_never_smaller_than_exact_and_says_when_it_is_certain(name):
                 assert list(greedy.dropped) == sorted(set(greedy.dropped))
                 for back in greedy.dropped if len(greedy.dropped) > 1 else ():
                     kept = [at for at in range(8) if at == back or at not in greedy.dropped]
-                    fewer = history_of(*history.items[kept].tolist())
+                    fewer = history_of_items(*history.items[kept].tolist())
                     assert (rank_in(order_of(model, fewer), item) <= K) != into, "a superfluous event was dropped"
                 if greedy.exact:
                     assert len(greedy.dropped) == len(exact.dropped)
@@ -170,7 +172,7 @@ def test_greedy_is_never_smaller_than_exact_and_says_when_it_is_certain(name):
 def test_a_long_history_is_searched_greedily_and_a_short_one_is_not():
     model = MODELS["sasrec"]
     for length in (12, 13):
-        history = drawn(5, length)
+        history = random_history(5, length)
         last = order_of(model, history)[-1]
         found = smallest_edit(model, history, last, into=True, k=1)
         if length == 12:
@@ -179,13 +181,13 @@ def test_a_long_history_is_searched_greedily_and_a_short_one_is_not():
             assert found.scored <= 1 + sum(range(2, 14)) + sum(range(3, 14))
 
 
-def test_passes_are_those_of_the_model(monkeypatch):
-    model, history = MODELS["sasrec"], drawn(1, 7)
+def test_passes_count_the_forward_passes(monkeypatch):
+    model, history = MODELS["sasrec"], random_history(1, 7)
     rows, score = [], model.score
     monkeypatch.setattr(model, "score", lambda batch: rows.append(len(batch)) or score(batch))
-    monkeypatch.setattr("seqlab.inspection.influence.POSITIONS_AT_ONCE", 70)  # ten histories
+    monkeypatch.setattr("seqlab.inspection.influence.POSITIONS_PER_PASS", 70)  # ten histories
     found = smallest_edit(model, history, order_of(model, history)[-1], into=True, k=1)
-    rows.pop(0)  # the question of this test
+    rows.pop(0)  # the pass of `order_of`
     assert found.passes == len(rows) > 5
     assert found.scored == sum(rows)
     assert max(rows) == 10
@@ -193,51 +195,51 @@ def test_passes_are_those_of_the_model(monkeypatch):
     assert (again.dropped, again.rank_after) == (found.dropped, found.rank_after)
 
 
-def test_nothing_is_dropped_where_nothing_has_to_change():
-    model, history = MODELS["sasrec"], drawn(0, 6)
+def test_nothing_is_dropped_if_the_item_is_already_in_place():
+    model, history = MODELS["sasrec"], random_history(0, 6)
     order = order_of(model, history)
     for item, into in [(order[0], True), (order[-1], False)]:
         found = smallest_edit(model, history, item, into, K)
         assert found.found and found.exact and not found.dropped and found.scored == found.passes == 1
-        assert "as it is" in found.told
-    met = int(history.items[0])
-    filtered = smallest_edit(model, history, met, False, K, seen_filter=True)
+        assert "is already" in found.message
+    seen = int(history.items[0])
+    filtered = smallest_edit(model, history, seen, False, K, seen_filter=True)
     assert filtered.found and not filtered.dropped and filtered.rank_before == float("inf")
 
 
 @pytest.mark.parametrize("exact_up_to", [0, 12])
-def test_the_limit_is_kept_and_told(exact_up_to):
-    model, history = MODELS["sasrec"], drawn(0, 9)
+def test_the_limit_is_kept_and_reported(exact_up_to):
+    model, history = MODELS["sasrec"], random_history(0, 9)
     last = order_of(model, history)[-1]
     found = smallest_edit(model, history, last, into=True, k=1, limit=12, exact_up_to=exact_up_to)
     assert not found.found and not found.exact and found.scored <= 12
-    assert "more than the 12 histories allowed" in found.told
+    assert "more than the limit of 12 histories" in found.message
 
 
 def test_a_single_event_cannot_be_dropped():
     model = MODELS["sasrec"]
-    history = history_of(4)
+    history = history_of_items(4)
     for exact_up_to in (0, 12):
         found = smallest_edit(model, history, order_of(model, history)[0], False, K, exact_up_to=exact_up_to)
         assert not found.found and not found.dropped and found.scored == 1
 
 
-def test_impossible_questions_are_refused():
+def test_impossible_queries_are_refused():
     model = MODELS["sasrec"]
     with pytest.raises(ValueError, match="there is no item 31; the catalogue ends at 30"):
-        smallest_edit(model, drawn(0, 4), N + 1, True)
+        smallest_edit(model, random_history(0, 4), N + 1, True)
     with pytest.raises(ValueError, match="items count from 1"):
-        smallest_edit(model, drawn(0, 4), 0, True)
-    with pytest.raises(ValueError, match="item 9 was met before"):
-        smallest_edit(model, history_of(1, 2, earlier=[9]), 9, True, seen_filter=True)
+        smallest_edit(model, random_history(0, 4), 0, True)
+    with pytest.raises(ValueError, match="item 9 occurs before"):
+        smallest_edit(model, history_of_items(1, 2, earlier=[9]), 9, True, seen_filter=True)
 
 
 @pytest.mark.parametrize("seen_filter", [False, True])
-def test_a_system_that_only_makes_lists_is_asked_for_them(seen_filter):
-    model, history = coded("tiger"), drawn(2, 5, 40)
+def test_a_system_without_scores_is_searched_by_its_lists(seen_filter):
+    model, history = coded("tiger"), random_history(2, 5, 40)
 
     def places_of(history):
-        """Items by their mean places in a list, those of equal scores sharing one."""
+        """The mean rank of every listed item; equal scores share their mean rank."""
         batch = Batch(history.items[None], history.times[None], torch.tensor([len(history)]), torch.tensor([1]))
         with torch.no_grad():
             wide = model.recommend(batch, 15)
@@ -250,7 +252,7 @@ def test_a_system_that_only_makes_lists_is_asked_for_them(seen_filter):
         return [item for item, place in places_of(history).items() if place <= K]
 
     kept = [[at for at in range(5) if at not in out] for size in (1, 2) for out in combinations(range(5), size)]
-    lists = [listed(history_of(*history.items[some].tolist())) for some in kept]
+    lists = [listed(history_of_items(*history.items[some].tolist())) for some in kept]
     sooner = {item for some in [listed(history), *lists[:5]] for item in some}
     newcomer = next(item for some in lists[5:] for item in some if item not in sooner)
     found = smallest_edit(model, history, newcomer, True, K, seen_filter)
@@ -258,7 +260,7 @@ def test_a_system_that_only_makes_lists_is_asked_for_them(seen_filter):
     assert places_of(found.history)[newcomer] == found.rank_after
     last = max(places_of(history), key=places_of(history).get)
     blind = smallest_edit(model, history, last, True, K, seen_filter, exact_up_to=0)
-    assert not blind.found and "nothing else to go by" in blind.told
+    assert not blind.found and "no ranks beyond it" in blind.message
     first = listed(history)[0]
     out = smallest_edit(model, history, first, False, K, seen_filter)
     if out.found:
@@ -274,33 +276,33 @@ def test_an_item_that_ties_with_the_end_of_a_list_counts_at_its_mean_rank():
         def recommend(self, batch, k):
             return top(torch.tensor([[0.0, *[1.0] * 6, 2.0, 0.5]]).expand(len(batch), -1), k)
 
-    found = {item: smallest_edit(Tied(), history_of(1, 2), item, True, 3) for item in range(1, 9)}
+    found = {item: smallest_edit(Tied(), history_of_items(1, 2), item, True, 3) for item in range(1, 9)}
     assert [found[item].rank_before for item in (7, 1, 6, 8)] == [1.0, 4.5, 4.5, float("inf")]
     assert [item for item, edit in found.items() if edit.found] == [7]
 
 
 def test_lists_are_filtered_too():
-    model, history = coded("tiger"), drawn(0, 5, 40)
+    model, history = coded("tiger"), random_history(0, 5, 40)
     with torch.no_grad():
         listed = model.recommend(batch_of([history]), K).items[0].tolist()
-    met = next(item for item in listed if item in history.items)
-    assert smallest_edit(model, history, met, True, K).dropped == ()
-    filtered = smallest_edit(model, history, met, True, K, seen_filter=True)
+    seen = next(item for item in listed if item in history.items)
+    assert smallest_edit(model, history, seen, True, K).dropped == ()
+    filtered = smallest_edit(model, history, seen, True, K, seen_filter=True)
     assert filtered.rank_before == float("inf")
-    assert not filtered.found or int((filtered.history.items == met).sum()) == 0
+    assert not filtered.found or int((filtered.history.items == seen).sum()) == 0
 
 
-def test_a_system_that_looks_at_nothing_cannot_be_moved():
+def test_no_edit_moves_a_system_that_ignores_the_history():
     model = models.build("popularity", N)
     model.counts.copy_(torch.arange(N + 1))
-    found = smallest_edit(model, drawn(0, 5), N, False, K)
-    assert not found.found and found.exact and found.told == "no edit does it: all were tried"
-    assert not smallest_edit(model, drawn(0, 20), N, False, K).found
+    found = smallest_edit(model, random_history(0, 5), N, False, K)
+    assert not found.found and found.exact and found.message == "no edit works: all were tried"
+    assert not smallest_edit(model, random_history(0, 20), N, False, K).found
 
 
-def test_large_catalogues_are_scored_in_small_pieces(monkeypatch):
+def test_large_catalogues_are_scored_in_several_passes(monkeypatch):
     monkeypatch.setattr(next_item, "MAX_SCORES", 4 * (N + 1))
-    model, history = MODELS["sasrec"], drawn(3, 6)
+    model, history = MODELS["sasrec"], random_history(3, 6)
     item = order_of(model, history)[0]
     found = smallest_edit(model, history, item, False, 1)
     assert found.passes == 1 + -(-6 // 4)

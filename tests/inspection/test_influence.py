@@ -35,8 +35,8 @@ def model(split):
     return built.eval()
 
 
-def alone(model, items, times):
-    """The log-probabilities after one history, by itself."""
+def log_probabilities(model, items, times):
+    """The log-probabilities (N + 1,) after one history, scored in a batch of one."""
     batch = Batch(items[None], times[None], torch.tensor([len(items)]), torch.tensor([1]))
     with torch.no_grad():
         scores = model.score(batch)[0]
@@ -48,29 +48,29 @@ def alone(model, items, times):
 def test_leave_one_out_equals_a_loop_over_the_events(model, split, user):
     history = history_of(split, user, longest=10)
     found = influence.leave_one_out(model, history)
-    whole = alone(model, history.items, history.times)
+    whole = log_probabilities(model, history.items, history.times)
     top = int(whole.argmax())
     assert found.attrs["item"] == top
     for at in range(len(history)):
         kept = torch.arange(len(history)) != at
-        without = alone(model, history.items[kept], history.times[kept])
+        without = log_probabilities(model, history.items[kept], history.times[kept])
         assert found["value"][at] == pytest.approx(float(whole[top] - without[top]), abs=1e-5)
 
 
 def test_batches_of_any_size_give_the_same(model, split, monkeypatch):
     history = history_of(split, 12, longest=10)
     at_once = influence.leave_one_out(model, history)["value"]
-    monkeypatch.setattr(influence, "POSITIONS_AT_ONCE", 25)
+    monkeypatch.setattr(influence, "POSITIONS_PER_PASS", 25)
     assert np.allclose(influence.leave_one_out(model, history)["value"], at_once, atol=1e-5)
 
 
 def test_the_watched_item_is_the_first_unseen_one_under_the_filter(model, split):
     history = history_of(split, 12, longest=4)
     watched = influence.leave_one_out(model, history, seen_filter=True).attrs["item"]
-    met = {*history.items.tolist(), *history.earlier.tolist()}
-    assert watched not in met
-    order = alone(model, history.items, history.times).argsort(descending=True).tolist()
-    assert watched == next(item for item in order if item not in met)
+    seen = {*history.items.tolist(), *history.earlier.tolist()}
+    assert watched not in seen
+    order = log_probabilities(model, history.items, history.times).argsort(descending=True).tolist()
+    assert watched == next(item for item in order if item not in seen)
 
 
 def test_a_single_event_cannot_be_left_out(model, split):
@@ -102,9 +102,9 @@ def test_rerank_equals_sorting_twice(model, split, seen_filter):
     found = influence.rerank(model, before, after, k=5, seen_filter=seen_filter)
 
     def order(history):
-        scores = alone(model, history.items, history.times)
-        met = {*history.items.tolist(), *history.earlier.tolist()} if seen_filter else set()
-        return [item for item in scores.argsort(descending=True).tolist() if item and item not in met]
+        scores = log_probabilities(model, history.items, history.times)
+        seen = {*history.items.tolist(), *history.earlier.tolist()} if seen_filter else set()
+        return [item for item in scores.argsort(descending=True).tolist() if item and item not in seen]
 
     old, new = order(before), order(after)
     listed = found[~found["status"].isin(["left", "filtered"])]
@@ -129,7 +129,7 @@ def test_rerank_of_the_same_history_moves_nothing(model, split):
     assert not found["moved"].any()
 
 
-def test_history_ends_where_the_question_does(split):
+def test_a_history_ends_before_the_answer(split):
     whole = split.log.events.query("user == 12")["item"].tolist()
     assert history_of(split, 12).items.tolist() == whole[:-1]
     assert history_of(split, 12, "valid").items.tolist() == whole[:-2]
@@ -153,7 +153,7 @@ def test_the_last_events_and_several_dropped_ones(split):
 
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "gru4rec", "markov", "popularity"])
-def test_surprise_equals_asking_after_every_prefix(split, name):
+def test_surprise_equals_a_loop_over_prefixes(split, name):
     torch.manual_seed(0)
     model = models.build(name, split.n_items, {"max_length": 6})
     fit.prepare(model, split)
@@ -164,20 +164,20 @@ def test_surprise_equals_asking_after_every_prefix(split, name):
     for at, value, rank in found[["position", "value", "rank"]].itertuples(index=False):
         at = int(at)
         before = slice(max(0, at - (model.config.max_length or at)), at)
-        log_p = alone(model.eval(), history.items[before], history.times[before])
+        log_p = log_probabilities(model.eval(), history.items[before], history.times[before])
         assert value == pytest.approx(-float(log_p[history.items[at]]), abs=1e-5)
         assert rank == float(ranks_of(log_p[None], history.items[at : at + 1]))
     assert found.attrs["position"] == int(found.set_index("position")["value"].idxmax())
 
 
-def test_surprise_needs_something_to_come_next(model, split):
-    with pytest.raises(ValueError, match="only event"):
+def test_surprise_needs_two_events_and_scores(model, split):
+    with pytest.raises(ValueError, match="only one event"):
         influence.surprise(model, history_of(split, 12, longest=1))
-    with pytest.raises(ValueError, match="makes lists"):
+    with pytest.raises(ValueError, match="returns lists"):
         influence.surprise(models.build("tiger", split.n_items), history_of(split, 12))
 
 
-def test_what_is_typed_is_a_history_like_any_other(model, split):
+def test_a_typed_history_gives_the_same_tables(model, split):
     true = history_of(split, 12, longest=10)
     typed = typed_history(split, "\n".join(map(str, true.items.tolist())))
     assert typed.user == 0 and typed.items.tolist() == true.items.tolist() and not len(typed.earlier)
@@ -190,7 +190,7 @@ def test_what_is_typed_is_a_history_like_any_other(model, split):
         typed_history(split, "1\nnothing")
 
 
-def test_typed_events_lie_a_typical_gap_apart_and_end_with_training():
+def test_typed_events_are_spaced_by_the_median_gap_and_end_with_training():
     log = log_of([[1, 2, 3, 1, 2], [3, 2, 1, 4, 1]], [[0, 10, 20, 900, 901], [5, 10, 40, 2000, 2001]])
     split = leave_one_out(log)
     assert split.train.times.tolist() == [0, 10, 20, 5, 10, 40]  # gaps 10, 10, 5, 30

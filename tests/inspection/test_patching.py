@@ -1,4 +1,4 @@
-"""Patching between two users: what must be recovered, what must not, and the grid against one patch at a time."""
+"""Patching between two users: positions that must and must not be recovered, and the grid against single patches."""
 
 import math
 
@@ -8,9 +8,9 @@ import torch
 import seqlab
 from seqlab import models
 from seqlab.datasets import leave_one_out
-from seqlab.datasets.history import History
 from seqlab.inspection import influence, patched, patching, tracing_grid
 from seqlab.training.fit import prepare
+from tests.inspection.small_models import history_of_items
 from tests.synthetic import chain_log, coded
 
 torch.set_num_threads(1)
@@ -18,20 +18,16 @@ torch.set_num_threads(1)
 SPLIT = leave_one_out(chain_log(0))
 
 
-def history_of(*items):
-    none = torch.tensor([], dtype=torch.long)
-    return History(1, torch.tensor(items), torch.arange(len(items), dtype=torch.float64), none)
-
-
 MINE, SAME_LENGTH, SHORTER, LONGER = (
-    history_of(3, 7, 1, 9, 20), history_of(11, 4, 8, 2, 6), history_of(5, 12, 13), history_of(4, 2, 17, 8, 22, 6, 15),
+    history_of_items(3, 7, 1, 9, 20), history_of_items(11, 4, 8, 2, 6), history_of_items(5, 12, 13),
+    history_of_items(4, 2, 17, 8, 22, 6, 15),
 )  # fmt: skip
 OTHERS = {"same": SAME_LENGTH, "shorter": SHORTER, "longer": LONGER}
 every_other = pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 
 
-def big(name, **settings):
-    """An untrained system whose parts all matter."""
+def scaled(name, **settings):
+    """An untrained system with large weights, so that every part changes the scores."""
     torch.manual_seed(0)
     known = {"max_length": 8, "dim": 16} | ({} if name == "gru4rec" else {"heads": 2})
     model = models.build(name, SPLIT.n_items, known | {"layers": 2} | settings)
@@ -43,7 +39,7 @@ def big(name, **settings):
 
 
 NAMES = ["sasrec", "sasrec_side", "gru4rec", "bert4rec", "setrec", "recgpt"]
-MODELS = {name: big(name) for name in NAMES}
+MODELS = {name: scaled(name) for name in NAMES}
 every_model = pytest.mark.parametrize("name", NAMES)
 
 
@@ -52,7 +48,7 @@ def log_p(model, history):
 
 
 @every_other
-def test_the_last_state_of_the_last_block_is_all_there_is(other):
+def test_the_last_state_of_the_last_block_recovers_everything(other):
     model = MODELS["sasrec"]
     found = patched(model, MINE, other, "blocks.1.hidden", [-1])
     theirs = log_p(model, other)
@@ -74,7 +70,7 @@ def test_an_earlier_state_of_the_last_block_changes_nothing():
 
 
 @every_model
-def test_nothing_moves_between_a_user_and_the_same_user(name):
+def test_patching_a_user_with_the_same_user_changes_nothing(name):
     grid = tracing_grid(MODELS[name], MINE, MINE, item=5)
     assert len(grid) and grid["log_probability"].to_numpy() == pytest.approx(grid.attrs["before"], abs=1e-4)
     assert grid["recovered"].isna().all()
@@ -82,9 +78,9 @@ def test_nothing_moves_between_a_user_and_the_same_user(name):
 
 @every_model
 @every_other
-def test_the_grid_equals_one_patch_at_a_time(name, other, monkeypatch):
+def test_the_grid_equals_single_patches(name, other, monkeypatch):
     model = MODELS[name]
-    monkeypatch.setattr(influence, "POSITIONS_AT_ONCE", 15)  # three copies of the history in a pass
+    monkeypatch.setattr(influence, "POSITIONS_PER_PASS", 15)  # three copies of the history in a pass
     grid = tracing_grid(model, MINE, other)
     assert set(grid["tap"]) | set(grid.attrs["left_out"]) == set(seqlab.tracing.taps(model))
     assert (grid["log_probability"] - grid.attrs["before"]).abs().max() > 0.1
@@ -98,8 +94,8 @@ def test_the_grid_equals_one_patch_at_a_time(name, other, monkeypatch):
 
 
 @every_other
-def test_patched_by_hand(other):
-    """A hidden state in the middle, given to `seqlab.patch` without the help of this module."""
+def test_a_patch_equals_one_made_with_seqlab_patch(other):
+    """A hidden state in the middle, patched with `seqlab.patch` directly."""
     model = MODELS["sasrec"]
     with seqlab.watch(model) as trace:
         influence.scores_of(model, [other])
@@ -119,36 +115,36 @@ def test_patched_by_hand(other):
 
 @every_other
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
-def test_attention_is_that_of_the_last_events_and_spends_all_it_has(name, other):
-    """The weights that go on are the other's among as many events as the user has, and each row sums to one."""
+def test_patched_attention_is_that_of_the_other_users_last_events(name, other):
+    """The patched weights are the other's among as many events as the user has, and each row sums to one."""
     model, tap = MODELS[name], "blocks.0.attention.weights"
     more = 1 if name == "bert4rec" else 0  # the mask behind the last event
     both = min(5, len(other)) + more
     with seqlab.watch(model) as trace:
         influence.scores_of(model, [other.last(5)])
     theirs = trace[tap].values[0]  # (H, T', T')
-    seen = []
+    recorded = []
     pair = patching._Pair(model, MINE, other, None, False)
     replace = pair._replacing(tap, [list(pair.matched(tap))])
-    with seqlab.patch(model, {tap: lambda x: seen.append(replace(x)) or seen[0]}):
+    with seqlab.patch(model, {tap: lambda x: recorded.append(replace(x)) or recorded[0]}):
         influence.scores_of(model, [MINE])
-    weights = seen[0][0]
+    weights = recorded[0][0]
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 5 + more))
     torch.testing.assert_close(weights[:, -both:, -both:], theirs)
     assert not weights[:, -both:, :-both].any()
 
 
-def test_lengths_are_matched_at_the_end_and_said():
+def test_histories_are_aligned_at_the_end():
     model = MODELS["sasrec"]
     found = patched(model, MINE, SHORTER, "blocks.0.hidden")
     assert found.positions == (2, 3, 4)
-    assert found.told.startswith("the user's 5 events and the other's 3 are matched at the end")
-    assert "matched at the end" not in patched(model, MINE, SAME_LENGTH, "blocks.0.hidden").told
+    assert found.alignment.startswith("the user's 5 events and the other's 3 are aligned at the end")
+    assert "aligned at the end" not in patched(model, MINE, SAME_LENGTH, "blocks.0.hidden").alignment
     with pytest.raises(ValueError, match=r"position 1 of blocks\.0\.hidden has no counterpart; there are 2 to 4"):
         patched(model, MINE, SHORTER, "blocks.0.hidden", [1])
-    long = history_of(*range(1, 13))
+    long = history_of_items(*range(1, 13))
     found = patched(model, long, SAME_LENGTH, "blocks.0.hidden")
-    assert found.positions == (3, 4, 5, 6, 7) and "the user's 8 events" in found.told  # the 8 that are read
+    assert found.positions == (3, 4, 5, 6, 7) and "the user's 8 events" in found.alignment  # the 8 that are read
     assert patched(model, SAME_LENGTH, long, "blocks.0.hidden").positions == (0, 1, 2, 3, 4)
     assert patched(model, MINE, SHORTER, "blocks.0.hidden", []).recovered == pytest.approx(0, abs=1e-5)
 
@@ -169,18 +165,18 @@ def test_the_watched_item_and_the_filter():
     found = patched(model, MINE, SAME_LENGTH, "blocks.1.hidden", [-1], seen_filter=True)
     assert found.item == unseen
     assert not set(found.ranking["item"]) & set(MINE.items.tolist())
-    asked = patched(model, MINE, SAME_LENGTH, "blocks.1.hidden", [-1], item=order[5])
-    assert asked.item == order[5] and asked.recovered == pytest.approx(1, abs=1e-4)
+    requested = patched(model, MINE, SAME_LENGTH, "blocks.1.hidden", [-1], item=order[5])
+    assert requested.item == order[5] and requested.recovered == pytest.approx(1, abs=1e-4)
     with pytest.raises(ValueError, match="there is no item 99"):
         patched(model, MINE, SAME_LENGTH, "blocks.1.hidden", item=99)
 
 
-def test_what_cannot_be_patched_is_refused_and_nothing_stays_behind():
+def test_an_impossible_patch_is_refused_and_leaves_no_hook():
     model = MODELS["sasrec"]
     before = log_p(model, MINE)
     with pytest.raises(KeyError, match="no tap is called 'blocks'"):
         patched(model, MINE, SHORTER, "blocks")
-    with pytest.raises(ValueError, match="makes lists without scoring"):
+    with pytest.raises(ValueError, match="returns lists without scoring"):
         tracing_grid(coded("tiger"), MINE, SHORTER)
     tracing_grid(model, MINE, SHORTER)
     assert torch.equal(log_p(model, MINE), before)

@@ -11,10 +11,10 @@ from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.history import history_of
 from seqlab.evaluation import metrics
-from seqlab.inspection import reasoning_steps, stopping, thoughts
+from seqlab.inspection import reasoning_steps, step_states, stopping
 from seqlab.tasks import next_item, rank
 from seqlab.training import fit
-from tests.inspection.thinker import STEPS, Thinker
+from tests.inspection.small_models import STEPS, ReasoningModel
 from tests.synthetic import random_log, small
 
 torch.set_num_threads(1)
@@ -22,28 +22,28 @@ torch.set_num_threads(1)
 
 @pytest.mark.parametrize("step", range(STEPS + 1))
 @pytest.mark.parametrize("part", ["valid", "test"])
-def test_each_step_ranks_as_a_model_that_answers_with_it(split, step, part):
-    model = Thinker(split.n_items, answer=step)
-    alone, there = rank(model, split, part), reasoning_steps.rank_steps(model, split, part).at(step)
-    assert alone.frame.equals(there.frame)
-    assert alone.exposure.equal(there.exposure)
-    assert alone.protocol == there.protocol
-    assert metrics(alone) == metrics(there)
+def test_each_step_ranks_as_a_model_that_scores_with_it(split, step, part):
+    model = ReasoningModel(split.n_items, answer=step)
+    ranked, measured = rank(model, split, part), reasoning_steps.rank_steps(model, split, part).at(step)
+    assert ranked.frame.equals(measured.frame)
+    assert ranked.exposure.equal(measured.exposure)
+    assert ranked.protocol == measured.protocol
+    assert metrics(ranked) == metrics(measured)
 
 
-def test_certainty_is_of_the_whole_catalogue_under_each_steps_temperature(found, model, split):
+def test_certainty_covers_the_whole_catalogue_under_each_steps_temperature(found, model, split):
     for row in found.frame.itertuples():
         batch = split.test.batch((split.test.user == row.user).nonzero()[:, 0], model.config.max_length)
         scores = model.step_scores(model.reasoning_states(batch))[0, :, 1:].double()
-        chances = [(scores[step] / model.temperatures[step]).softmax(0) for step in range(STEPS + 1)]
-        now = chances[row.step]
+        probabilities = [(scores[step] / model.temperatures[step]).softmax(0) for step in range(STEPS + 1)]
+        now = probabilities[row.step]
         assert row.entropy == pytest.approx(float(-(now * now.log()).sum()), abs=1e-5)
         even = (scores[row.step] / model.temperatures[-1]).softmax(0)
         assert row.entropy_even == pytest.approx(float(-(even * even.log()).sum()), abs=1e-5)
         first, second = now.sort(descending=True).values[:2]
         assert row.margin == pytest.approx(float(first - second), abs=1e-6)
         if row.step:
-            before = chances[row.step - 1]
+            before = probabilities[row.step - 1]
             assert row.kl == pytest.approx(float((before * (before / now).log()).sum()), abs=1e-5)
         else:
             assert np.isnan([row.kl, row.cosine, row.kept]).all()
@@ -56,14 +56,14 @@ def test_batches_of_any_size_give_the_same(found, model, split, monkeypatch):
     assert again.top.equal(found.top)
 
 
-def test_what_stayed_of_the_ten_best(found):
+def test_kept_counts_the_items_shared_with_the_previous_step(found):
     for row, lists in zip(found.wide("kept"), found.top.tolist(), strict=True):
         stayed = [len(set(now) & set(before) - {0}) for before, now in pairwise(lists)]
         assert row[1:].tolist() == stayed
 
 
 def test_a_system_without_steps_has_one_row_and_a_system_without_thoughts_is_refused(split):
-    plain = reasoning_steps.rank_steps(Thinker(split.n_items, steps=0), split)
+    plain = reasoning_steps.rank_steps(ReasoningModel(split.n_items, steps=0), split)
     assert plain.steps == 0 and len(plain.frame) == len(split.test)
     assert stopping.tradeoff(plain)["steps"].tolist() == [0]
     assert stopping.choose_threshold(plain) == 0
@@ -71,38 +71,39 @@ def test_a_system_without_steps_has_one_row_and_a_system_without_thoughts_is_ref
         reasoning_steps.rank_steps(nn.Linear(1, 1), split)
 
 
-def test_scores_that_are_not_finite_are_told(split):
-    model = Thinker(split.n_items)
+def test_scores_that_are_not_finite_are_an_error(split):
+    model = ReasoningModel(split.n_items)
     model.turn = model.turn * torch.nan
     with pytest.raises(ValueError, match="not finite"):
         reasoning_steps.rank_steps(model, split)
 
 
-WHOLE = leave_one_out(random_log(1, repeats=True))
+SPLIT = leave_one_out(random_log(1, repeats=True))
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_every_system_reasons_in_steps_or_says_that_it_does_not(name):
+def test_every_system_reasons_in_steps_or_is_refused(name):
     settings = {"steps": 2} if hasattr(models.module(name).Config, "steps") else {}
-    model = models.build(name, WHOLE.n_items, small(name, **settings))
-    fit.prepare(model, WHOLE)
-    user = int(WHOLE.test.user[0])
-    history, answer = history_of(WHOLE, user), int(WHOLE.test.item[0])
+    model = models.build(name, SPLIT.n_items, small(name, **settings))
+    fit.prepare(model, SPLIT)
+    user = int(SPLIT.test.user[0])
+    history, answer = history_of(SPLIT, user), int(SPLIT.test.item[0])
     if name not in ("rearec", "mancar"):
-        for ask in (
-            lambda: reasoning_steps.rank_steps(model, WHOLE), lambda: reasoning_steps.steps_of(model, history, answer),
-            lambda: thoughts.think(model, history), lambda: thoughts.prior(model, history, answer, 0),
+        for call in (
+            lambda: reasoning_steps.rank_steps(model, SPLIT), lambda: reasoning_steps.steps_of(model, history, answer),
+            lambda: step_states.step_states(model, history),
+            lambda: step_states.teacher_prior(model, history, answer, 0),
         ):  # fmt: skip
             with pytest.raises(ValueError, match="does not reason in steps; choose a system such as rearec"):
-                ask()
+                call()
         return
-    ranks = reasoning_steps.rank_steps(model, WHOLE).frame.query("user == @user")["rank"].to_numpy()
+    ranks = reasoning_steps.rank_steps(model, SPLIT).frame.query("user == @user")["rank"].to_numpy()
     assert reasoning_steps.steps_of(model, history, answer, False).frame["rank"].to_numpy() == pytest.approx(ranks)
-    thinking = thoughts.think(model, history)
-    assert thinking.ranks(answer) == pytest.approx(ranks.tolist())
+    states = step_states.step_states(model, history)
+    assert states.ranks(answer) == pytest.approx(ranks.tolist())
     near = set(model.near[history.items[-1]].tolist()) - {0, answer} if name == "mancar" else set()
     for step in range(3):
-        prior = thoughts.prior(model, history, answer, step)
+        prior = step_states.teacher_prior(model, history, answer, step)
         assert (prior is None) == (name == "rearec")
         if prior is not None:
             assert set(prior["item"]) == near and (prior["weight"] > 0).all() and prior["weight"].sum() < 1

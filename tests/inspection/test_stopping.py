@@ -8,19 +8,19 @@ import torch
 
 from seqlab.evaluation import compare
 from seqlab.inspection import stopping
-from tests.inspection.thinker import STEPS
+from tests.inspection.small_models import STEPS
 from tests.synthetic import stops_by_hand
 
 torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("least", [1, 2])
-def test_stops_where_a_model_would_that_is_asked_again(found, model, split, least):
+def test_stops_equal_those_of_a_loop_over_users(found, model, split, least):
     batch = split.test.batch(torch.arange(len(split.test)), model.config.max_length)
     scores = model.step_scores(model.reasoning_states(batch))[:, :, 1:]
-    chances = (scores / model.temperatures[:, None]).softmax(-1)
+    probabilities = (scores / model.temperatures[:, None]).softmax(-1)
     for epsilon in stopping.thresholds(found):
-        assert found.stops(epsilon, least).tolist() == stops_by_hand(chances.detach(), epsilon, least)
+        assert found.stops(epsilon, least).tolist() == stops_by_hand(probabilities.detach(), epsilon, least)
 
 
 def test_fewer_steps_end_earlier_and_change_nothing_else(found):
@@ -30,10 +30,10 @@ def test_fewer_steps_end_earlier_and_change_nothing_else(found):
     assert found.stops(1e9, most=0).max() == 0
 
 
-def test_the_table_tells_quality_and_cost_of_every_threshold_without_the_model(found, model):
-    before = model.asked
+def test_the_tradeoff_needs_no_forward_pass(found, model):
+    before = model.passes
     table = stopping.tradeoff(found, least=1)
-    assert model.asked == before
+    assert model.passes == before
     assert table["epsilon"].is_monotonic_increasing
     assert table["steps"].is_monotonic_decreasing
     assert (table["steps"].iloc[0], table["steps"].iloc[-1]) == (STEPS, 1)  # from never to always stopping
@@ -55,8 +55,8 @@ def test_the_chosen_threshold_saves_most_among_those_that_lose_little(found):
     assert stopping.choose_threshold(found, lost=1.0) == table["epsilon"].max()
 
 
-def test_a_loss_that_one_can_see_is_not_taken_for_a_saved_step(found):
-    """Everybody loses the same little: less than a tenth, yet beyond doubt."""
+def test_a_significant_loss_rules_a_threshold_out(found):
+    """Every user loses the same small amount: less than a tenth, yet significant."""
     quality = found.quality.copy()
     quality[:, -1], quality[:, :-1] = 0.5, 0.49
     sure = replace(found)
@@ -67,26 +67,26 @@ def test_a_loss_that_one_can_see_is_not_taken_for_a_saved_step(found):
     assert table.index.max() > chosen and (table.loc[table.index > chosen, "ndcg@10 high"] < 0).all()
 
 
-def test_where_thoughts_do_harm_the_laziest_threshold_is_chosen(found):
-    """Measured is the loss against never stopping, not against the best threshold of the table."""
+def test_the_largest_threshold_is_chosen_if_steps_do_harm(found):
+    """The loss is measured against never stopping, not against the best threshold of the table."""
     harmful = [rank + (18 if step == 3 else 5 * (step == 1)) for rank, step in found.frame[["rank", "step"]].to_numpy()]
     worse = replace(found, frame=found.frame.assign(rank=harmful))
     assert stopping.tradeoff(worse)["ndcg@10"].max() > stopping.tradeoff(worse)["ndcg@10"].iloc[-1]
     assert stopping.choose_threshold(worse) == stopping.thresholds(worse)[-1]
 
 
-def test_no_rule_of_stopping_leaves_the_space_between_worst_and_best_step(found):
-    told = stopping.outcomes(found, 0.05, samples=50)
-    assert (told["low"] <= told["mean"]).all() and (told["mean"] <= told["high"]).all()
+def test_every_stopping_rule_is_between_the_worst_and_the_best_step(found):
+    results = stopping.outcomes(found, 0.05, samples=50)
+    assert (results["low"] <= results["mean"]).all() and (results["mean"] <= results["high"]).all()
     ranks = found.wide("rank")
-    best = told.query("kind == 'best' and metric == 'ndcg@10'")["mean"].item()
+    best = results.query("kind == 'best' and metric == 'ndcg@10'")["mean"].item()
     assert best == pytest.approx(np.mean([(one <= 10) / np.log2(one + 1) for one in ranks.min(1)]))
-    for metric, part in told.groupby("metric"):
+    for metric, part in results.groupby("metric"):
         real = part[part["kind"].isin(["fixed", "stop"])]["mean"]
         bounds = part.set_index("kind")["mean"]
         assert bounds["worst"] <= real.min() and real.max() <= bounds["best"], metric
-    assert told.loc[told["kind"].isin(["best", "worst"]), "way"].str.contains("uses the answer").all()
-    assert not told.loc[~told["kind"].isin(["best", "worst"]), "way"].str.contains("answer").any()
+    assert results.loc[results["kind"].isin(["best", "worst"]), "way"].str.contains("uses the answer").all()
+    assert not results.loc[~results["kind"].isin(["best", "worst"]), "way"].str.contains("answer").any()
 
 
 def test_gains_are_paired_differences_of_groups(found):
@@ -100,7 +100,7 @@ def test_gains_are_paired_differences_of_groups(found):
     assert (still["mean"] == 0).all() and (still["low"] < 0).all() and (still["high"] > 0).all()
 
 
-def test_each_user_may_have_a_step_of_their_own(found):
+def test_each_user_may_have_another_step(found):
     stops = found.stops(0.05)
     mixed = found.at(stops).frame["rank"]
     assert mixed.tolist() == [found.wide("rank")[user, step] for user, step in enumerate(stops)]

@@ -89,10 +89,10 @@ def test_all_runs_on_the_data_are_loaded_each_once(split, shelf, tmp_path) -> No
 
 def test_compared_runs_are_labelled_by_their_options(split, shelf) -> None:
     compared = CompareSystems(find.load_runs(shelf, split)[0], split)
-    made = compared.made().set_index("system")
+    made = compared.configurations().set_index("system")
     assert sorted(made.index) == ["popularity", "sasrec:epochs=1", "sasrec:epochs=2"]
     assert made.at["sasrec:epochs=2", "training"] == "epochs=2, tokens=256, warmup=1"
-    assert "dim=8" in made.at["sasrec:epochs=1", "settings"] and made.at["popularity", "training"] == "counts only"
+    assert "dim=8" in made.at["sasrec:epochs=1", "settings"] and made.at["popularity", "training"] == "none (a floor)"
     assert made.at["sasrec:epochs=2", "folders"] == str(shelf / "longer")
     assert list(compared.first_runs)[-1] == "popularity"
 

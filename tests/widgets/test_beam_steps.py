@@ -10,7 +10,7 @@ import pytest
 
 from seqlab import decoding, figures, models, widgets
 from seqlab.training import fit
-from seqlab.widgets.beam_steps import writes_codes
+from seqlab.widgets.beam_steps import generates_codes
 from tests.synthetic import small
 
 TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
@@ -49,7 +49,7 @@ def test_all_that_was_dropped_is_there(steps, tigers):
 
 
 def test_the_best_items_are_found_where_a_beam_of_that_width_finds_them(steps, tigers):
-    found, scores = steps.found(), exact(steps)
+    found, scores = steps.found_by_width(), exact(steps)
     order = scores[1:].argsort(descending=True)[:10] + 1
     assert set(found["item"]) == set(order.tolist())
     for row in found.itertuples():
@@ -85,13 +85,13 @@ def test_an_item_is_followed_to_where_it_is_dropped(steps, tigers):
 def test_two_runs_part_at_the_first_step_that_only_one_survives(steps):
     parted = 0
     for item in range(1, 31):
-        followed, step = steps.follow(item), steps.parting(item)
+        followed, step = steps.follow(item), steps.first_divergence(item)
         one, two = ((followed.loc[followed["run"] == name, "fate"] == "kept").tolist() for name in steps.names)
         apart = [at for at, kept in enumerate(zip(one, two, strict=True), 1) if kept[0] != kept[1]]
         assert step == (apart[0] if apart else None)
         parted += step is not None
     assert parted
-    assert widgets.BeamSteps(steps._runs[0], steps._split, steps._runs[0]).parting(3) is None
+    assert widgets.BeamSteps(steps._runs[0], steps._split, steps._runs[0]).first_divergence(3) is None
 
 
 def test_the_picture_follows_user_step_and_width(steps):
@@ -119,27 +119,27 @@ def test_the_picture_follows_user_step_and_width(steps):
 def test_an_item_chosen_by_title_is_followed_and_stays_so(steps):
     steps.picker.search.value = "thing 2"
     steps.picker.found.value = 25
-    assert "Thing 25" in steps.told.value
-    before = steps.told.value
+    assert "Thing 25" in steps.message.value
+    before = steps.message.value
     steps.width.value = 50
-    assert steps.told.value != before
-    assert steps.told.value.count("kept") == 6
+    assert steps.message.value != before
+    assert steps.message.value.count("kept") == 6
 
 
 def test_the_words_tell_who_and_what_came_next(steps, split):
     from seqlab.widgets.inputs.picking import titles_of, user_label
 
-    said = widgets.BeamSteps(steps._runs[0], split, user=steps._users[3]).words()
+    said = widgets.BeamSteps(steps._runs[0], split, user=steps._users[3]).caption()
     assert user_label(split, steps._users[3]) in said
     ranks = steps._exact[0][1]
     assert int(ranks[1:].min()) == 1
     assert titles_of(split)
-    assert "ends with" in steps.words()
+    assert "ends with" in steps.caption()
     assert "ends with" not in said
 
 
 def test_a_system_that_writes_no_codes_is_refused(run, split):
-    with pytest.raises(ValueError, match="does not write codes"):
+    with pytest.raises(ValueError, match="does not generate codes"):
         widgets.BeamSteps(run, split)
 
 
@@ -153,7 +153,7 @@ def test_titles_stay_text(steps):
 
     for item in range(1, 11):
         steps.pick(item)
-        assert not TAGS.search(steps.told.value)
+        assert not TAGS.search(steps.message.value)
     for user in [user for _, user in steps.user.options][:3]:
         steps.user.value = user
         texts = [json.dumps(json.loads(one.to_json()), ensure_ascii=False) for one in (steps.still(), steps.figure)]
@@ -162,7 +162,7 @@ def test_titles_stay_text(steps):
     assert "text/html" in steps._repr_mimebundle_()
 
 
-WRITERS = [name for name in models.names() if writes_codes(models.build(name, 40))]
+WRITERS = [name for name in models.names() if generates_codes(models.build(name, 40))]
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -104,7 +104,7 @@ def test_branches_are_opened_from_the_list_and_left_again(tree):
     assert not tree.path
     assert not tree.status.view.value
     tree.up.click()
-    assert "nothing before the first code" in tree.status.view.value
+    assert "root of the tree" in tree.status.view.value
 
 
 def test_a_branch_is_opened_by_pressing_it(tree):

@@ -10,7 +10,7 @@ import pytest
 from seqlab import evaluation, models, widgets
 from seqlab.evaluation.comparison import EVERYBODY
 from seqlab.training.fit import fit
-from seqlab.widgets.compare_systems import LISTED
+from seqlab.widgets.compare_systems import PAGE_SIZE
 from tests.widgets.markup import Page, page
 
 METRICS = ("recall@10", "ndcg@10")
@@ -137,7 +137,7 @@ def test_the_plot_is_beside_the_table_only(compared):
 
 
 def test_every_user_of_a_large_group_can_be_reached(runs, split, live, monkeypatch):
-    monkeypatch.setattr("seqlab.widgets.compare_systems.LISTED", 7)
+    monkeypatch.setattr("seqlab.widgets.compare_systems.PAGE_SIZE", 7)
     found = widgets.CompareSystems(runs, split)
     found._shown = 7
     opened(found, "sasrec", "ndcg@10")
@@ -146,7 +146,7 @@ def test_every_user_of_a_large_group_can_be_reached(runs, split, live, monkeypat
     def listed():
         return sum(key.startswith("user:") for key in page(found).buttons)
 
-    assert listed() == 7 < LISTED
+    assert listed() == 7 < PAGE_SIZE
     for count in (14, 21, 28, 35, 40):
         press(found, "more:")
         assert listed() == count
@@ -167,10 +167,10 @@ def test_a_button_that_is_gone_does_nothing(compared):
 
 def test_another_reference_keeps_what_is_open_unless_it_is_that(compared):
     opened(compared, "sasrec", "ndcg@10")
-    compared.with_whom.value = "personal_frequency"
+    compared.reference_choice.value = "personal_frequency"
     assert compared.cell == ("sasrec", "ndcg@10")
     assert "personal_frequency" in page(compared).words
-    compared.with_whom.value = "sasrec"
+    compared.reference_choice.value = "sasrec"
     assert compared.cell is None
     row = compared.board()["system"].tolist().index("sasrec")
     assert f"cell:{row}:0" not in page(compared).buttons

@@ -32,7 +32,7 @@ def test_the_rank_shown_is_that_of_the_evaluation(steps, thinker, split):
     last = steps.measures()["rank"].iloc[-1]
     frame = thinker.ranks.frame  # of the test part, asked of the last state
     assert last == frame.loc[frame["user"] == steps._history.user, "rank"].item()
-    assert f"{steps.measures()['rank'].iloc[0]:,.10g} at first" in steps.words()
+    assert f"{steps.measures()['rank'].iloc[0]:,.10g} at first" in steps.caption()
 
 
 def test_the_picture_follows_the_user(steps):
@@ -49,7 +49,7 @@ def test_fewer_steps_shorten_the_way_the_lists_and_the_curve(steps):
     steps.steps.value = 1
     assert list(path_of(steps).text) == ["0", "1"]
     assert max(curve_of(steps).x) == 1
-    assert steps.listed.value.count("what came next has place") == 2
+    assert steps.listed.value.count("the next item has rank") == 2
     steps.steps.value = 0
     assert list(path_of(steps).text) == ["0"]
     assert not steps.status.view.value
@@ -68,9 +68,9 @@ def test_a_threshold_moves_this_users_stop_and_the_point_of_all_users(steps):
     assert list(path_of(steps).marker.color) == [BLUE, BLUE, LATER]
     middle = steps.thresholds[len(steps.thresholds) // 2]
     steps.threshold.value = middle
-    table = stopping.tradeoff(steps.found, [middle])
+    table = stopping.tradeoff(steps.step_ranks, [middle])
     assert chosen() == table["steps"].item()
-    assert f"{table['ndcg@10'].item():.3f}" in steps.words()
+    assert f"{table['ndcg@10'].item():.3f}" in steps.caption()
 
 
 def test_the_threshold_is_chosen_on_validation(thinker, split, report):
@@ -86,16 +86,16 @@ def test_a_patched_state_is_the_other_users(steps, thinker, split):
         thinker.model.reasoning_states(batch)
     theirs = trace["thought"].values[:, 0]  # (S + 1, D)
     after = steps.patched(1, other).states
-    before = steps._thinking.states
+    before = steps._states.states
     assert torch.allclose(after[0], before[0], atol=1e-5)
     assert torch.allclose(after[1], theirs[1], atol=1e-5)
     assert not torch.allclose(after[2], before[2], atol=1e-3)  # it goes on from there
     assert not torch.allclose(after[2], theirs[2], atol=1e-3)  # with its own history before its eyes
-    assert steps.patched(2, other).ranks(steps.answer) != steps._thinking.ranks(steps.answer)
+    assert steps.patched(2, other).ranks(steps.answer) != steps._states.ranks(steps.answer)
 
 
 def test_patching_oneself_changes_nothing(steps):
-    assert torch.allclose(steps.patched(1, steps._history.user).states, steps._thinking.states, atol=1e-5)
+    assert torch.allclose(steps.patched(1, steps._history.user).states, steps._states.states, atol=1e-5)
     ranks = steps.patched_ranks(1, steps._history.user)
     assert (ranks["before"] == ranks["after"]).all()
 
@@ -108,21 +108,21 @@ def test_a_patch_is_drawn_and_told_until_it_is_taken_back(steps):
     assert len(yellow.x) == 3 and list(yellow.hovertext) == ["step 0", "step 1", "step 2"]
     assert yellow.hoverinfo != "skip"
     assert np.allclose(yellow.x[0], path_of(steps).x[0])
-    assert "state of step 1" in steps.told.value
-    first = steps.told.value
+    assert "state of step 1" in steps.message.value
+    first = steps.message.value
     steps.patch_user.value = steps.patch_user.options[6][1]
-    assert steps.told.value != first
+    assert steps.message.value != first
     steps.patch_step.value = None
-    assert not steps.told.value and not len(yellow.x)
+    assert not steps.message.value and not len(yellow.x)
     assert not steps.status.view.value
 
 
 def test_lists_tell_what_moved(steps):
     markup = steps.lists(5).markup
-    assert "Before any thought" in markup and "Step 2" in markup
+    assert "Before any step" in markup and "Step 2" in markup
     near = steps.nearest(5)
     for step, part in near.groupby("step"):
-        scores = steps._thinking.scores[step]
+        scores = steps._states.scores[step]
         assert part["item"].tolist() == scores.topk(5).indices.tolist()
 
 
@@ -158,12 +158,12 @@ def test_a_prior_is_drawn_where_the_system_has_one(taught, thinker, split, repor
     shown = widgets.ReasoningSteps(taught, split)
     last, model = int(shown._history.items[-1]), taught.model
     near = [item for item in model.near[last, : model.config.taught].tolist() if item > 0 and item != shown.answer]
-    assert shown.prior()["item"].tolist() == near
-    assert shown.prior()["weight"].is_monotonic_decreasing and shown.prior()["weight"].sum() < 1
+    assert shown.teacher_prior()["item"].tolist() == near
+    assert shown.teacher_prior()["weight"].is_monotonic_decreasing and shown.teacher_prior()["weight"].sum() < 1
     squares = next(one for one in shown.still().data if one.hovertext and "the prior gives it" in one.hovertext[0])
-    assert np.allclose(squares.x, shown._spots[np.array(near) - 1, 0])
-    assert "the prior" in json.dumps(shown.masses().to_plotly_json(), default=str)
-    assert widgets.ReasoningSteps(thinker, split).prior() is None
+    assert np.allclose(squares.x, shown._coordinates[np.array(near) - 1, 0])
+    assert "the prior" in json.dumps(shown.probability_shares().to_plotly_json(), default=str)
+    assert widgets.ReasoningSteps(thinker, split).teacher_prior() is None
 
 
 def test_a_model_that_chose_its_own_threshold_is_shown_with_it(taught, split, report, monkeypatch):
@@ -179,6 +179,10 @@ def test_titles_stay_text(steps):
         steps.patch_step.value = 1
         texts = [json.dumps(json.loads(one.to_json()), ensure_ascii=False) for one in (steps.still(), steps.figure)]
         texts += [one.value for one in vars(steps).values() if isinstance(one, ipywidgets.HTML)]
-        texts += [steps.lists().markup, steps.patched_list(1, steps._users[0]).markup, steps.masses().to_json()]
+        texts += [
+            steps.lists().markup,
+            steps.patched_list(1, steps._users[0]).markup,
+            steps.probability_shares().to_json(),
+        ]
         assert not [text for text in texts if TAGS.search(text)]
     assert "text/html" in steps._repr_mimebundle_()

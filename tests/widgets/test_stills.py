@@ -41,7 +41,7 @@ MADE = {
     "UserBrowser": lambda one: widgets.UserBrowser(one, split(), users=2),
     "ItemMap": lambda one: widgets.ItemMap(one, split()),
     "AttentionView": lambda one: widgets.AttentionView(one, split(), user=USER),
-    "Memories": lambda one: widgets.Memories(one, one, split(), user=USER),
+    "InfluenceView": lambda one: widgets.InfluenceView(one, one, split(), user=USER),
     "HistoryEditor": lambda one: widgets.HistoryEditor(one, split(), user=USER),
     "Why": lambda one: widgets.Why(one, split(), USER),
     "WhatWouldChange": lambda one: widgets.WhatWouldChange(one, split(), USER, limit=200),
@@ -61,7 +61,7 @@ LISTING = {"discrec", "reg4rec", "resid", "tiger"}  # what they list is searched
 ONLY = {
     "ItemMap": VECTORS,
     "AttentionView": {"bert4rec", "mancar", "rearec", "sasrec", "sasrec_side", "setrec"} | GENERATORS,
-    "Memories": {*SYSTEMS} - LISTING,
+    "InfluenceView": {*SYSTEMS} - LISTING,
     "Why": {*SYSTEMS} - LISTING,
     "Patching": {"bert4rec", "gru4rec", "recgpt", "sasrec", "sasrec_side", "setrec"},
     "CodeTree": GENERATORS,
@@ -101,5 +101,5 @@ def size(trace) -> int:
 
 @pytest.mark.parametrize(("name", "system"), [pair for pair in PAIRS if pair[1] not in ONLY.get(pair[0], SYSTEMS)])
 def test_a_system_that_does_not_fit_is_refused_with_a_sentence(name, system, report) -> None:
-    with pytest.raises(ValueError, match=r"choose a|no event's worth can be told"):
+    with pytest.raises(ValueError, match=r"choose a|influence is unknown"):
         MADE[name](run(system)).still()

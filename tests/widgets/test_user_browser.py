@@ -44,7 +44,7 @@ def test_a_user_is_typed_in_edited_and_taken_back(run, split, user, live):
     editor.typed.text.value = "thing 20\n" + ids(split, [12])[0] + "\n" + HOSTILE[8]
     editor.typed.button.click()
     assert editor.history.items.tolist() == [20, 12, 8]
-    assert "(typed in)" in editor.told.value and "the typed history" in editor.told.value
+    assert "(typed in)" in editor.message.value and "the typed history" in editor.message.value
     assert "with the typed history" in editor.lists.value
     assert not any(word.count("-") >= 2 for word, _ in editor.events.options)  # its moments are made up
     editor.buttons["Drop"].click()
@@ -55,7 +55,7 @@ def test_a_user_is_typed_in_edited_and_taken_back(run, split, user, live):
     assert editor.history.items.tolist() == [20, 12, 8]
     for _ in range(3):
         editor.buttons["Undo"].click()
-    assert editor.history is true and "the true history" in editor.told.value
+    assert editor.history is true and "the true history" in editor.message.value
 
 
 def test_what_cannot_be_read_is_told_and_changes_nothing(run, split, user, live):
@@ -95,16 +95,16 @@ def test_enter_adds_what_was_searched_for(run, split, user, live):
 
 
 def test_followers_hear_of_every_edit(run, split, user, history, live):
-    editor, heard = widgets.HistoryEditor(run, split, user=user), []
-    editor.follow(heard.append)
+    editor, set_subject = widgets.HistoryEditor(run, split, user=user), []
+    editor.follow(set_subject.append)
     for name in ("Drop", "Move earlier", "Undo", "Reset", "Undo"):
         editor.buttons[name].click()
-        assert heard[-1] is editor.history
+        assert set_subject[-1] is editor.history
     editor.read("thing 20")
-    assert heard[-1].items.tolist() == [20]
-    assert len(heard) == 6
+    assert set_subject[-1].items.tolist() == [20]
+    assert len(set_subject) == 6
     editor.show(history)
-    assert len(heard) == 6 and editor.history.items.tolist() == history.items.tolist()
+    assert len(set_subject) == 6 and editor.history.items.tolist() == history.items.tolist()
 
 
 def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
@@ -113,7 +113,7 @@ def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
     editor.buttons["Drop"].click()
     assert len(passes) == 1
     ranking = editor.ranking(editor.history)
-    first = influence.rerank(run.model, editor._true, editor._true)
+    first = influence.rerank(run.model, editor._original, editor._original)
     listed = first["item"].tolist()
     assert editor._first_list(ranking)["title"].tolist() == [editor._titles[item] for item in listed]
 
@@ -141,25 +141,27 @@ def test_a_system_of_lists_has_an_editor_but_no_why(tigers, split, user, live):
     assert not editor.status.view.value and "now" in editor.lists.value
     assert "without the last event" in editor.still()
     for widget in (widgets.Why, widgets.Patching):
-        with pytest.raises(ValueError, match="makes lists without scoring"):
+        with pytest.raises(ValueError, match="returns lists without scoring"):
             widget(tigers[0], split)
     assert widgets.WhatWouldChange(tigers[0], split, user).still()
 
 
 def test_why_tells_what_the_model_says(run, split, history, live):
     why = widgets.Why(run, split, history)
-    assert [item for _, item in why.ask.options] == influence.rerank(run.model, history, history)["item"].tolist()
-    asked = why.ask.options[3][1]
-    why.ask.value = asked
+    assert [item for _, item in why.item_choice.options] == influence.rerank(run.model, history, history)[
+        "item"
+    ].tolist()
+    asked = why.item_choice.options[3][1]
+    why.item_choice.value = asked
     worth = influence.leave_one_out(run.model, history, asked)["value"]
     best = int(worth.idxmax())
-    assert f"Event {best + 1}, " in why.told.value and f"{worth[best]:+.2f} nats" in why.told.value
-    assert all(f"<span>{value:+.2f}</span>" in why.told.value for value in worth)
-    assert "Spearman" in why.told.value and why.told.value.count("class='marked'") == 1
+    assert f"Event {best + 1}, " in why.message.value and f"{worth[best]:+.2f} nats" in why.message.value
+    assert all(f"<span>{value:+.2f}</span>" in why.message.value for value in worth)
+    assert "Spearman" in why.message.value and why.message.value.count("class='marked'") == 1
     why.show(history.drop(0))
-    assert why.item == asked and why.ask.value == asked and not why.status.view.value
+    assert why.item == asked and why.item_choice.value == asked and not why.status.view.value
     why.show(typed_history(split, ["Thing 20", "Thing 21"]))
-    assert why.item == why._top[0] and "(typed in)" in why.told.value
+    assert why.item == why._top[0] and "(typed in)" in why.message.value
 
 
 def test_the_jump_shows_what_was_expected_instead(run, split, history, live):
@@ -169,9 +171,9 @@ def test_the_jump_shows_what_was_expected_instead(run, split, history, live):
     surprises = influence.surprise(run.model, history)
     at = surprises.attrs["position"]
     row = surprises.set_index("position").loc[at]
-    assert at == int(surprises.loc[surprises["value"].idxmax(), "position"]) == why.surprising
+    assert at == int(surprises.loc[surprises["value"].idxmax(), "position"]) == why.most_surprising
     before = history.drop(*range(at, len(history)))
-    assert why.cut(at).items.tolist() == before.items.tolist()
+    assert why.history_before(at).items.tolist() == before.items.tolist()
     scores = influence.scores_of(run.model, [before])[0]
     shown = why.expected.value
     for item in scores.topk(10).indices.tolist():
@@ -187,14 +189,14 @@ def test_the_jump_shows_what_was_expected_instead(run, split, history, live):
 def test_one_event_alone_is_told_not_failed(run, split, history, live):
     one = history.last(1)
     why = widgets.Why(run, split, one)
-    assert "add a second" in why.told.value and why.jump.disabled
+    assert "add a second" in why.message.value and why.jump.disabled
     why.show(history)
     assert not why.jump.disabled and why.at.max == len(history)
     why.show(one)
     assert why.jump.disabled and not why.expected.value and not why.status.view.value
     changing = widgets.WhatWouldChange(run, split, one)
     changing.buttons["Take it out"].click()
-    assert "No edit was found" in changing.told.value
+    assert "No edit was found" in changing.message.value
     assert widgets.HistoryEditor(run, split, history=ids(split, [5])).still().count("<table>") == 1
 
 
@@ -214,9 +216,9 @@ def test_attention_over_the_parts_of_an_event_is_added_up(split, history, live):
     looked = trace["attention"].values[0].mean(0)[-3:].mean(0)  # of the three queries, at every token
     events = [float(looked[3 * at : 3 * at + 3].sum()) for at in range(len(why.history))]
     assert len(set(events)) > 1
-    assert "attention of the queries for the next item" in why.told.value
+    assert "attention of the queries for the next item" in why.message.value
     for share in events:
-        assert f"{share:.1%}" in why.told.value
+        assert f"{share:.1%}" in why.message.value
 
 
 def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, live):
@@ -227,15 +229,15 @@ def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, l
     changing.buttons["Take it out"].click()
     found = edits.smallest_edit(run.model, history, order[9], False)
     assert changing.edit.dropped == found.dropped and found.found
-    assert f"from rank 10 to rank {found.rank_after:,.10g}, out of the top 10" in changing.told.value
-    assert changing.told.value.count(">dropped<") == len(found.dropped)
-    assert f"{found.scored:,} histor" in changing.told.value and "(certain)" in changing.told.value
-    assert changing.told.value.endswith(f"{changing.still().split('</div>', 1)[1]}</div>")
+    assert f"from rank 10 to rank {found.rank_after:,.10g}, out of the top 10" in changing.message.value
+    assert changing.message.value.count(">dropped<") == len(found.dropped)
+    assert f"{found.scored:,} histor" in changing.message.value and "(certain)" in changing.message.value
+    assert changing.message.value.endswith(f"{changing.still().split('</div>', 1)[1]}</div>")
     enter(changing.picker.search)
     assert "search for one" in changing.status.view.value
     changing.picker.found.value = order[10] if order[10] in dict(map(reversed, changing.picker.found.options)) else None
-    changing._ask(order[10])
-    assert changing.edit.into and "rank 11" in changing.told.value and changing.buttons["Cancel"].disabled
+    changing._start_search(order[10])
+    assert changing.edit.into and "rank 11" in changing.message.value and changing.buttons["Cancel"].disabled
 
 
 def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, history, live, monkeypatch):
@@ -244,7 +246,7 @@ def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, histo
     last = influence.scores_of(run.model, [history])[0].argsort()[1].item()
 
     async def person():
-        changing._ask(last)
+        changing._start_search(last)
         assert not changing.buttons["Cancel"].disabled
         for _ in range(500):
             await asyncio.sleep(0.001)
@@ -252,14 +254,14 @@ def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, histo
                 break
         assert "histories in" in changing.progress.value
         changing.buttons["Cancel"].click()
-        told, passes = changing.told.value, changing.edit.passes
+        told, passes = changing.message.value, changing.edit.passes
         await asyncio.sleep(0.05)
-        assert changing.told.value == told and changing.edit.passes == passes  # it has stopped
+        assert changing.message.value == told and changing.edit.passes == passes  # it has stopped
         assert "Stopped while" in told and "may exist" in told and not changing.progress.value
-        changing._ask(last)
+        changing._start_search(last)
         changing.show(history.drop(0))
         await asyncio.sleep(0.05)
-        assert changing.edit is None and not changing.told.value  # nothing is told of somebody who left
+        assert changing.edit is None and not changing.message.value  # nothing is told of somebody who left
 
     asyncio.run(person())
     assert not changing.status.view.value
@@ -270,7 +272,7 @@ def test_every_step_of_a_search_is_known_and_the_last_is_the_answer(run, history
     for exact_up_to in (0, 12):
         steps = list(edits.edit_search(run.model, history, item, True, exact_up_to=exact_up_to))
         answer = edits.smallest_edit(run.model, history, item, True, exact_up_to=exact_up_to)
-        assert (steps[-1].dropped, steps[-1].told) == (answer.dropped, answer.told)
+        assert (steps[-1].dropped, steps[-1].message) == (answer.dropped, answer.message)
         assert not any(step.exact for step in steps[:-1])
         assert [step.scored for step in steps] == sorted(step.scored for step in steps)
 
@@ -280,8 +282,8 @@ def test_an_impossible_item_is_told_in_the_widget(run, split, history, live):
     met = int(history.items[0])
     kept = dataclasses.replace(history, earlier=torch.tensor([met]))
     changing = widgets.WhatWouldChange(seen, split, kept)
-    changing.status.guard(changing._ask)(met)
-    assert "the filter keeps it out" in changing.status.view.value and changing.buttons["Cancel"].disabled
+    changing.status.guard(changing._start_search)(met)
+    assert "the seen filter removes it" in changing.status.view.value and changing.buttons["Cancel"].disabled
 
 
 def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
@@ -294,19 +296,19 @@ def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
     )
     patching.tap.value = patching.tap.options[0]
     patching.place.value = 2
-    keyboard = patching.told.value
+    keyboard = patching.message.value
     found = patched(run.model, history, other, patching.tap.value, [-3], patching.item)
     assert f"to {found.after:.2f} (the other" in keyboard
     assert (patching.figure.data[1].x[0], patching.figure.data[1].y[0]) == (2, 0)
     patching.place.value = 0
-    assert patching.told.value != keyboard
+    assert patching.message.value != keyboard
     from plotly.callbacks import InputDeviceState, Points
 
     heatmap = patching.figure.data[0]
     click = Points(point_inds=[[0, 2]], xs=[2], ys=[0], trace_name=heatmap.name, trace_index=0)
     for told in heatmap._click_callbacks:
         told(heatmap, click, InputDeviceState())
-    assert patching.told.value == keyboard and not patching.status.view.value
+    assert patching.message.value == keyboard and not patching.status.view.value
 
 
 def test_the_other_user_is_chosen_or_typed(run, split, history, live):
@@ -315,11 +317,11 @@ def test_the_other_user_is_chosen_or_typed(run, split, history, live):
     patching.user.value = next(name for name in patching.user.options if name != patching.user.value)
     assert patching.about.value != before and patching.user.value in patching.about.value
     patching.user.value = "<b>nobody</b>"
-    assert "no test query about user" in patching.status.view.value and "<b>nobody" not in patching.status.view.value
+    assert "has no test query" in patching.status.view.value and "<b>nobody" not in patching.status.view.value
     patching.typed.text.value = "thing 20\nthing 21"
     patching.typed.button.click()
     assert patching.other.items.tolist() == [20, 21] and patching.place.max == 1
-    assert "matched at the end" in patching.about.value and not patching.status.view.value
+    assert "aligned at the end" in patching.about.value and not patching.status.view.value
     patching.show(history.drop(1))
     assert patching.history.items.tolist() == history.drop(1).items.tolist() and len(patching.other) == 2
 
@@ -350,7 +352,7 @@ def test_a_system_without_places_is_refused(split, live):
         model = models.build(name, split.n_items, settings)
         prepare(model, split)
         run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
-        with pytest.raises(ValueError, match="no places to patch"):
+        with pytest.raises(ValueError, match="no positions to patch"):
             widgets.Patching(run, split)
 
 
@@ -359,14 +361,14 @@ def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
     why, changing = widgets.Why(run, split, hostile), widgets.WhatWouldChange(run, split, hostile)
     patching, editor = widgets.Patching(run, split, hostile), widgets.HistoryEditor(run, split, history=hostile)
     for item in range(1, 9):
-        changing._ask(item)
-        why._ask(item)
+        changing._start_search(item)
+        why._explain(item)
         patching._item = item
         patching.show(hostile)
-        said = [changing.told.value, why.words(), why.moment(1).markup, why.still().markup]
-        said += [patching.still().to_json(), patching.about.value, patching.told.value]
+        said = [changing.message.value, why.caption(), why.prediction_before(1).markup, why.still().markup]
+        said += [patching.still().to_json(), patching.about.value, patching.message.value]
         for text in (*said, editor.still().markup, editor.lists.value):
             assert not TAGS.search(text.replace("\\u003c", "<"))
             assert "\u202e" not in text
         assert not patching.status.view.value and patching.item == item
-    assert "&lt;script&gt;" in why.told.value and "שלום" in why.told.value
+    assert "&lt;script&gt;" in why.message.value and "שלום" in why.message.value

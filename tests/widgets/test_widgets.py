@@ -30,7 +30,7 @@ def everything(run, split, tigers, thinker):
         "UserBrowser": lambda: widgets.UserBrowser(run, split, users=10),
         "ItemMap": lambda: widgets.ItemMap(run, split),
         "AttentionView": lambda: widgets.AttentionView(run, split),
-        "Memories": lambda: widgets.Memories(run, run, split),
+        "InfluenceView": lambda: widgets.InfluenceView(run, run, split),
         "HistoryEditor": lambda: widgets.HistoryEditor(run, split),
         "Why": lambda: widgets.Why(run, split),
         "WhatWouldChange": lambda: widgets.WhatWouldChange(run, split),
@@ -216,11 +216,11 @@ def test_attention_follows_its_controls(run, split, live):
             columns = np.nansum(seen[layer, head], axis=0)
             assert np.allclose(columns, 1, atol=1e-5)
     assert not np.allclose(np.nan_to_num(seen[1, 1]), np.nan_to_num(seen[2, 2]))
-    first = shown().shape, view.caption.value
+    first = shown().shape, view.caption_view.value
     other = next(user for _, user in view.user.options if len(titles_read(split, user)) != first[0][0])
     view.user.value = other
     assert shown().shape != first[0]
-    assert view.caption.value != first[1]
+    assert view.caption_view.value != first[1]
     assert len(view.figure.data[1].x) == shown().shape[0]
     assert not view.status.view.value
 
@@ -236,7 +236,7 @@ def test_attention_still_has_every_layer_and_head(run, split):
     assert kinds.count("bar") == 1
 
 
-ATTENTIVE = [name for name in models.names() if attention.attends(models.build(name, 40))]
+ATTENTIVE = [name for name in models.names() if attention.has_attention(models.build(name, 40))]
 
 
 @pytest.mark.parametrize("name", ATTENTIVE)
@@ -283,7 +283,7 @@ def test_attention_of_a_model_without_any_is_refused(run, split):
 
 
 def test_memories_follow_the_user(run, split, live):
-    memories = widgets.Memories(run, run, split)
+    memories = widgets.InfluenceView(run, run, split)
     before = memories.figure.data[0].x
     memories.user.value = memories.user.options[1][1]
     assert len(memories.figure.data) == 2

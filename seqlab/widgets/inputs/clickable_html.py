@@ -1,4 +1,4 @@
-"""Pressable: HTML of ours, whose buttons say which of them was pressed; imports the widget stack."""
+"""ClickableHtml: a widget that shows HTML with buttons and reports their clicks; imports the widget stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ export default { render({ model, el }) {
     const held = el.contains(document.activeElement);
     const press = model.get("next") || (held ? document.activeElement.dataset.press : "");
     el.innerHTML = model.get("markup");
-    if (!held) return;  // who is elsewhere on the page stays there
+    if (!held) return;  // keep the focus of another element
     const again = buttons().find((one) => one.dataset.press === press) || buttons()[0];
     if (again) again.focus();
   };
@@ -32,19 +32,19 @@ export default { render({ model, el }) {
 """
 
 
-class Pressable(anywidget.AnyWidget):
-    """Shows `markup` (escaped by whoever made it). `on_press(key)` is called with the `data-press` of a button."""
+class ClickableHtml(anywidget.AnyWidget):
+    """Shows `markup` (which must be escaped) and calls `on_press(key)` with the `data-press` of a clicked button."""
 
     _esm = IN_THE_PAGE
     markup = traitlets.Unicode("").tag(sync=True)
     next = traitlets.Unicode("").tag(sync=True)
-    """The button that gets the focus with the next markup, if the focus was inside; "": the one that had it."""
+    """The button that gets the focus with the next markup, if the focus was inside; "": the same as before."""
 
     def __init__(self, on_press: Callable[[str], None]) -> None:
         super().__init__()
-        self.on_msg(lambda page, told, buffers: on_press(str(told["press"])))
+        self.on_msg(lambda page, content, buffers: on_press(str(content["press"])))
 
     def show(self, markup: str, focus: str = "") -> None:
-        """Show other markup; `focus`: see `next`."""
+        """Replace the markup; focus: see `next`."""
         with self.hold_sync():
             self.next, self.markup = focus, markup

@@ -1,15 +1,15 @@
-"""Lasso: what is drawn around on a live map, and what is marked there, as numbers of items; imports the widget stack.
+"""Lasso: the items selected on a scatter plot, sent to and from the page as item ids; imports the widget stack.
 
-A live figure of plotly's would tell a lasso once per trace, send every trace back, and redraw for each: five seconds at
-12,101 dots. This says it once, as numbers.
+A `FigureWidget` sends one selection event per trace, returns every trace to the page, and redraws for each: five
+seconds at 12,101 points. This widget sends one array of ids.
 
-To mark, it does what plotly does at the end of its own lasso: it chooses the dots of each trace and paints the canvas,
-and computes nothing anew. plotly's public `restyle` is no way there: every live figure brings its own copy of plotly,
-and `window.Plotly` is whichever came last; another copy gives a figure a new emitter of events, and all who listened to
-it, the figure's own widget among them, hear nothing more.
+To mark items it repeats the end of plotly's lasso: it sets the selected points of each trace and paints the canvas,
+without computing anything anew. The public `restyle` does not work here: every FigureWidget loads its own copy of
+plotly, `window.Plotly` is the last one, and another copy replaces the figure's event emitter, which drops all
+listeners, those of the FigureWidget included.
 
-A figure of this lasso has `newselection.mode` "gradual": plotly's "immediate" lays the outline over the dots for good,
-where it swallows the mouse (a lasso begun inside the last one never begins) and brings its dots back at every redraw.
+The figure needs `newselection.mode` "gradual": plotly's "immediate" leaves the outline over the points, where it
+captures the mouse (a lasso started inside the last one does not start) and selects its points again at every redraw.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 import traitlets
 
 IN_THE_PAGE = """
-// calls `listen(plot)` with the figure of the same panel, again whenever that is rendered anew and has lost who
-// listened to it; gives the function that ends this
+// calls `listen(plot)` with the figure of the same panel, again after every render, which drops listeners; returns a
+// function that stops this
 const besidePlot = (el, listen) => {
   let gone = false, panel = null;
   const found = () => {
@@ -41,7 +41,7 @@ const besidePlot = (el, listen) => {
 };
 export default { render({ model, el }) {
   el.style.display = "none";
-  let at = null, told = null;
+  let at = null, reported = null;
   const wanted = () => {
     const raw = model.get("marked");
     return new Set(new Int32Array(raw.buffer.slice(raw.byteOffset, raw.byteOffset + raw.byteLength)));
@@ -61,44 +61,44 @@ export default { render({ model, el }) {
         delete trace._input.selectedpoints;
       }
       if (trace.visible !== true) continue;
-      if (!stash.xpx) {  // nothing was ever drawn around here
+      if (!stash.xpx) {  // this trace had no selection yet
         stash.xpx = Array.from(stash.x, (x) => xaxis.c2p(x));
         stash.ypx = Array.from(stash.y, (y) => yaxis.c2p(y));
       }
-      const asked = { contains: (spot, omit, place) => items.has(numbers[place]) };
-      trace._module.selectPoints({ cd, xaxis, yaxis }, marks ? asked : false);
+      const selector = { contains: (spot, omit, place) => items.has(numbers[place]) };
+      trace._module.selectPoints({ cd, xaxis, yaxis }, marks ? selector : false);
     }
     canvases.data().forEach(({ regl }) => { if (regl) regl.clear({ color: true, depth: true }); });
-    if (xy._scene) xy._scene.draw();  // none where the legend has hidden every group
-    xy.selection = undefined;  // Shift adds to the last lasso only as long as that is what is marked
+    if (xy._scene) xy._scene.draw();  // undefined if the legend hides every group
+    xy.selection = undefined;  // Shift must add to the last lasso only while that is marked
   };
   const mark = () => {
     const items = wanted();
-    const own = items.size && told && told.size === items.size && [...items].every((item) => told.has(item));
-    told = null;
-    if (!own) show(items);  // plotly has marked its own lasso
+    const same = reported && reported.size === items.size && [...items].every((item) => reported.has(item));
+    reported = null;
+    if (!items.size || !same) show(items);  // plotly has already marked a lasso of its own
   };
-  const tell = (points) => {
+  const report = (points) => {
     const items = Int32Array.from(points, (one) => one.customdata);
-    told = new Set(items);
+    reported = new Set(items);
     model.send({ items: items.length }, undefined, [items.buffer]);
-    if (!items.length) show(told);
+    if (!items.length) show(reported);
   };
   const selected = (event) => {
     if (!event) return;  // a click beside all dots
-    at._fullLayout._outlining = false;  // else the next lasso would leave this outline lying over the dots for good
+    at._fullLayout._outlining = false;  // else the next lasso would leave this outline over the points
     at.querySelectorAll(".select-outline").forEach((outline) => outline.remove());
-    tell(event.points.filter((one) => one.customdata !== undefined));
+    report(event.points.filter((one) => one.customdata !== undefined));
   };
   const listen = (plot) => {
     at = plot;
     at.removeAllListeners("plotly_selected");
     at.removeAllListeners("plotly_deselect");
     at.on("plotly_selected", selected);
-    at.on("plotly_deselect", () => tell([]));
+    at.on("plotly_deselect", () => report([]));
     if (model.get("marked").byteLength) mark();
   };
-  const again = () => { told = null; mark(); };
+  const again = () => { reported = null; mark(); };
   model.on("change:marked", mark);
   model.on("change:drawn", again);
   const stop = besidePlot(el, listen);
@@ -112,21 +112,21 @@ export default { render({ model, el }) {
 
 
 class Lasso(anywidget.AnyWidget):
-    """Of the figure in the same panel: dots with `customdata` are items; the others are neither told nor marked.
+    """The lasso of the figure in the same panel. Points with `customdata` are items; others are ignored.
 
-    To be made before the figure. `on_items(items)` is called for what a person draws around, ascending.
+    It must be created before the figure. `on_items(items)` is called for every selection, with ascending ids.
     """
 
     _esm = IN_THE_PAGE
     marked = traitlets.Bytes(b"").tag(sync=True)
-    """The items that are marked, as int32; the others are faint. None: all as they are."""
+    """The marked items as int32; the others are faint. Empty: no item is faint."""
     drawn = traitlets.Int(0).tag(sync=True)
-    """How often the dots were drawn anew: each time they are marked again."""
+    """Counts redraws of the points; each marks the items again."""
 
     def __init__(self, on_items: Callable[[np.ndarray], None]) -> None:
         super().__init__()
-        self.on_msg(lambda page, told, buffers: on_items(np.unique(np.frombuffer(buffers[0], dtype=np.int32))))
+        self.on_msg(lambda page, content, buffers: on_items(np.unique(np.frombuffer(buffers[0], dtype=np.int32))))
 
     def mark(self, items: np.ndarray) -> None:
-        """Leave these items in colour and the others faint; no items: all in colour."""
+        """Show these items in colour and the others faint; no items: all in colour."""
         self.marked = items.astype(np.int32).tobytes()

@@ -1,4 +1,4 @@
-"""Finding an item or a user by what people call them; labels of native controls are plain text."""
+"""Controls to choose an item, a user or a history, by title, id or typed text."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
     from seqlab.datasets.splits import Split
 
-SHOWN = 30
-WINDOW = 50
-"""Events shown of a model that reads the whole history."""
+MAX_MATCHES = 30
+DEFAULT_MAX_EVENTS = 50
+"""Events shown for a model without a maximum history length."""
 
 
 def titles_of(split: Split) -> list[str]:
-    """Titles by item id, with an empty one at 0."""
+    """Titles by item id, (N + 1), empty at 0."""
     return ["", *map(str, split.log.items["title"])]
 
 
 def sample_users(split: Split, count: int, seed: int = 0) -> list[int]:
-    """`count` users of the test queries (fewer if there are fewer), drawn at random but the same for one seed."""
+    """`count` random users of the test queries (all if there are fewer), determined by the seed."""
     import torch
 
     order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(seed))
@@ -33,51 +33,49 @@ def sample_users(split: Split, count: int, seed: int = 0) -> list[int]:
 
 
 def user_of(split: Split, user: int | str | None) -> int | None:
-    """A user as the log numbers them (1..U) from that number or, as text, from their id in the source.
+    """The number of a user in the log (1..U), from that number or, as text, from the id in the source data.
 
-    None and "" mean nobody in particular. Raises `ValueError` for somebody who is not in the log or not asked about.
+    None and "" return None. Raises `ValueError` for a user who is not in the log or has no test query.
     """
     if user is None or user == "":
         return None
     known = split.log.users["user_id"]
     found = [user] if isinstance(user, int) else known.index[known.astype(str) == user].tolist()
     if not found or not bool((split.test.user == found[0]).any()):
-        raise ValueError(
-            f"there is no test query about user {user!r}; one of those there are is {str(known.iloc[0])!r}"
-        )
+        raise ValueError(f"user {user!r} has no test query; an example of a user id is {str(known.iloc[0])!r}")
     return int(found[0])
 
 
 def user_label(split: Split, user: int) -> str:
-    """The user's id as the source gives it; user 0 is somebody who was typed in."""
+    """The user's id in the source data; user 0 is a typed history."""
     return plain(split.log.users.at[user, "user_id"], 40) if user else "(typed in)"
 
 
-def longest_of(model: nn.Module) -> int:
-    """How many events a model reads, or, of one that reads them all, are shown."""
-    return model.config.max_length or WINDOW
+def max_events(model: nn.Module) -> int:
+    """The maximum history length of a model, or `DEFAULT_MAX_EVENTS` if it has none."""
+    return model.config.max_length or DEFAULT_MAX_EVENTS
 
 
-def reading(split: Split, model: nn.Module, who: History | int | str | None, seed: int = 0) -> History:
-    """What a model reads of somebody: of a History, or of a user as `user_of` knows them (None: one at random)."""
-    if isinstance(who, History):
-        return who.last(longest_of(model))
-    user = user_of(split, who) or sample_users(split, 1, seed)[0]
-    return history_of(split, user, longest=longest_of(model))
+def history_for(split: Split, model: nn.Module, source: History | int | str | None, seed: int = 0) -> History:
+    """The part of a history that a model reads: of a History, or of a user as in `user_of` (None: a random one)."""
+    if isinstance(source, History):
+        return source.last(max_events(model))
+    user = user_of(split, source) or sample_users(split, 1, seed)[0]
+    return history_of(split, user, longest=max_events(model))
 
 
-CHOICE = 50
+USER_CHOICES = 50
 """Users in a dropdown."""
 
 
-def offered(split: Split, user: int | str | None, seed: int = 0) -> list[int]:
-    """Users to choose from: some drawn at random, the one asked for first, if one is."""
-    users, first = sample_users(split, CHOICE, seed), user_of(split, user)
+def user_choices(split: Split, user: int | str | None, seed: int = 0) -> list[int]:
+    """Random users for a dropdown; a given user comes first."""
+    users, first = sample_users(split, USER_CHOICES, seed), user_of(split, user)
     return users if first is None else [first, *(one for one in users if one != first)]
 
 
 def user_dropdown(split: Split, users: list[int]) -> Dropdown:
-    """A choice of these users, the first chosen; not to be seen where there is none to choose."""
+    """A dropdown of these users, hidden if there are none."""
     import ipywidgets
 
     options = [(user_label(split, user), user) for user in users]
@@ -85,9 +83,9 @@ def user_dropdown(split: Split, users: list[int]) -> Dropdown:
 
 
 class ItemPicker:
-    """A search box over titles and the list of what it finds; `item` is what is chosen there, None if nothing.
+    """A search box over titles with a list of matches; `item` is the chosen one or None.
 
-    `on_pick(item)` is called for a choice a person makes, `on_enter()` when Enter is pressed in the search box.
+    `on_pick(item)` is called for a choice, `on_enter()` when Enter is pressed in the search box.
     """
 
     def __init__(
@@ -113,14 +111,14 @@ class ItemPicker:
         if on_pick is not None:
             self.found.observe(lambda change: None if change.new is None else on_pick(change.new), "value")
         if on_enter is not None:
-            self.search.on_msg(lambda box, told, buffers: on_enter() if told.get("event") == "submit" else None)
+            self.search.on_msg(lambda box, content, buffers: on_enter() if content.get("event") == "submit" else None)
 
     @property
     def item(self) -> int | None:
         return self.found.value
 
     def chosen(self) -> int:
-        """What is chosen, or the first that a search found. Raises `ValueError` where there is neither."""
+        """The chosen item, or the first match of a search. Raises `ValueError` if there is neither."""
         if self.item is not None:
             return self.item
         if not self.search.value.strip():
@@ -130,11 +128,11 @@ class ItemPicker:
         return self.found.options[0][1]
 
     def _matches(self, text: str) -> list[tuple[str, int]]:
-        """Items whose title holds the text, those that begin with it first."""
+        """Titles and ids of items whose title contains the text, those that begin with it first."""
         text = text.strip().casefold()
         hits = [item for item in range(1, len(self._lower)) if text in self._lower[item]]
         hits.sort(key=lambda item: (not self._lower[item].startswith(text), item))
-        return [(self._titles[item], item) for item in hits[:SHOWN]]
+        return [(self._titles[item], item) for item in hits[:MAX_MATCHES]]
 
     def _searched(self, change: object) -> None:
         self.found.value = None
@@ -143,13 +141,13 @@ class ItemPicker:
 
 
 class HistoryBox:
-    """A box to type or paste a history into, ids or titles; `on_read(text)` is called by its button."""
+    """A text box for a history of ids or titles; its button calls `on_read(text)`."""
 
     def __init__(self, on_read: Callable[[str], None]) -> None:
         import ipywidgets
 
         self.text = ipywidgets.Textarea(
-            placeholder="or type a user in: ids or titles, one a line, the oldest first",
+            placeholder="or type a history: ids or titles, one a line, the oldest first",
             rows=4,
             layout={"width": "97%"},
         )

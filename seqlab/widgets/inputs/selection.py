@@ -1,4 +1,4 @@
-"""Selection: what a person has selected, shared by every view of a page: items, a branch of codes, users."""
+"""Selection: the selected items, branch of codes and users, shared by all views of a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.figures.html import Html, text
-from seqlab.widgets.display import StatusLine, bundle, in_report, panel
+from seqlab.widgets.display import StatusLine, View, in_report, panel
 from seqlab.widgets.inputs.picking import titles_of, user_label
 
 if TYPE_CHECKING:
@@ -20,52 +20,52 @@ if TYPE_CHECKING:
 
     Prefix = tuple[int, ...]
 
-KEPT = 50
-"""Selections that can be taken back."""
+UNDO_LIMIT = 50
+"""The number of selections that can be undone."""
 
 EMPTY = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """One state of a selection; items and users (numbers of the log) ascend.
+    """One state of a selection; items and users (numbers of the log) are ascending.
 
-    codes: the branch whose items these are, if they are a branch's. asked: what was asked for, "items", "codes" or
-    "users"; the rest follows from it ("": nothing is selected). by: who asked, the object itself.
+    codes: the branch of these items, if they were selected by branch. kind: "items", "codes" or "users", the part that
+    was selected and implies the others ("": nothing is selected). by: the object that selected it.
     """
 
     items: np.ndarray = field(default_factory=lambda: EMPTY)
     users: np.ndarray = field(default_factory=lambda: EMPTY)
     codes: Prefix | None = None
-    asked: str = ""
+    kind: str = ""
     by: object = None
 
     def __bool__(self) -> bool:
-        return bool(self.asked)
+        return bool(self.kind)
 
     def same(self, other: Selected) -> bool:
-        """Whether both hold the same, whoever asked."""
+        """Whether both select the same, whatever `by`."""
         return (
-            (self.asked, self.codes) == (other.asked, other.codes)
+            (self.kind, self.codes) == (other.kind, other.codes)
             and np.array_equal(self.items, other.items)
             and np.array_equal(self.users, other.users)
         )
 
 
-class Selection:
-    """Items, a branch of codes and users that are selected together, and who follows them.
+class Selection(View):
+    """Items, a branch of codes and users that are selected together, and the listeners of changes.
 
-    Users are those of the test queries, and what they met is their history up to that query. Items imply the users
-    who met one of them, users the items they met, a prefix of `book` its items. `now` is the state. Shown in a notebook
-    it says what is selected, and has Undo and Clear.
+    Users are those of the test queries, with their history before the query. Items imply the users with one of them in
+    their history, users imply the items of their histories, a prefix of `book` implies its items. `now` is the current
+    state. The view shows a sentence and the buttons Undo and Clear.
     """
 
     def __init__(self, split: Split, book: CodeBook | None = None) -> None:
         self._split, self._book, self._titles = split, book, titles_of(split)
         self.now = Selected()
-        self._before: deque[Selected] = deque(maxlen=KEPT)
+        self._undo_stack: deque[Selected] = deque(maxlen=UNDO_LIMIT)
         self._listeners: list[Callable[[Selected], object]] = []
-        self._telling = False
+        self._notifying = False
         self.view = None if in_report() else self._controls()
 
     def select(
@@ -75,13 +75,13 @@ class Selection:
         users: Iterable[int] | None = None,
         by: object = None,
     ) -> None:
-        """Select items, a branch of codes or users; what is not given follows from what is. Nothing given: nothing.
+        """Select items, a branch of codes or users; the rest is implied. No arguments: select nothing.
 
-        items with codes: the items of a branch of another book than this selection's. by: who asks. If anything changed
-        all listeners are told, once; what they would select while they are told is an echo of it, and is dropped.
-        Raises `ValueError` for items, codes or users that are not there, and for users together with items or codes.
+        items with codes: the items of a branch of another book than this selection's. by: the caller. A change notifies
+        all listeners once; selections that they make meanwhile are ignored. Raises `ValueError` for unknown items,
+        codes or users, and for users together with items or codes.
         """
-        if not self._telling:
+        if not self._notifying:
             self._change(self._state(items, codes, users, by))
 
     def clear(self, by: object = None) -> None:
@@ -89,49 +89,49 @@ class Selection:
         self.select(by=by)
 
     def undo(self) -> None:
-        """Go back to what was selected before. Raises `ValueError` if there is nothing to go back to."""
-        if self._telling:
+        """Restore the previous selection. Raises `ValueError` if there is none."""
+        if self._notifying:
             return
-        if not self._before:
-            raise ValueError("there is no earlier selection to go back to")
-        before = self._before.pop()
-        self._tell(Selected(before.items, before.users, before.codes, before.asked))
+        if not self._undo_stack:
+            raise ValueError("there is no earlier selection to restore")
+        before = self._undo_stack.pop()
+        self._notify(Selected(before.items, before.users, before.codes, before.kind))
 
     def follow(self, listener: Callable[[Selected], object], status: StatusLine | None = None) -> None:
-        """Call `listener(now)` after every change. What goes wrong there is told on its status line, and stops nobody.
+        """Call `listener(now)` after every change. Its errors are shown on its status line.
 
-        Without a status line its error is raised once everybody has been told.
+        Without a status line, its error is raised after all listeners were called.
         """
         self._listeners.append(listener if status is None else status.guard(listener))
 
     def counts(self) -> np.ndarray:
-        """How many of the selected items each of `users` met: (Q,)."""
-        return self._met(self.now.items)
+        """How many of the selected items are in the history of each of `users`: (Q,)."""
+        return self._seen_counts(self.now.items)
 
     @cached_property
     def users(self) -> np.ndarray:
-        """Everybody who can be selected: the users of the test queries, ascending."""
+        """The users of the test queries, ascending."""
         return np.sort(self._split.test.user.cpu().numpy())
 
     def sentence(self) -> str:
-        """What is selected, in plain text."""
+        """The selection in words (plain text)."""
         now = self.now
-        items, users = _many(len(now.items), "item"), _many(len(now.users), "user")
+        items, users = _counted(len(now.items), "item"), _counted(len(now.users), "user")
         if not now:
             return "Nothing is selected: draw around dots of a map, open a branch of codes, or pick a user."
-        if now.asked == "users":
+        if now.kind == "users":
             who = f"User {user_label(self._split, int(now.users[0]))}" if len(now.users) == 1 else users
-            return f"{who} and the {items} met before the test query."
+            return f"{who} and the {items} seen before the test query."
         branch = f" of branch ({', '.join(map(str, now.codes))})" if now.codes else ""
-        return f"{items}{branch}, met by {users}."
+        return f"{items}{branch}, seen by {users}."
 
     def still(self) -> Html:
-        """What is selected, as a sentence."""
+        """The selection as a sentence."""
         return Html("<div role='status'>{}</div>").format(text(self.sentence()))
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Who met what before the test query, each pair once: rows of `users` and items, by row."""
+        """The distinct (user, item) pairs of the histories before the test query: rows of `users`, and items."""
         test = self._split.test
         order = test.user.cpu().argsort()
         start, lengths = test.start.cpu()[order].numpy(), (test.end - test.start).cpu()[order].numpy()
@@ -141,54 +141,50 @@ class Selection:
         width = self._split.n_items + 1
         return np.divmod(np.unique(row * width + item), width)
 
-    def _met(self, items: np.ndarray) -> np.ndarray:
-        """How many of these items each of `users` met."""
+    def _seen_counts(self, items: np.ndarray) -> np.ndarray:
+        """How many of these items are in the history of each of `users`: (Q,)."""
         row, item = self._pairs
-        asked = np.zeros(self._split.n_items + 1, dtype=bool)
-        asked[items] = True
-        return np.bincount(row[asked[item]], minlength=len(self.users))
+        return np.bincount(row[np.isin(item, items)], minlength=len(self.users))
 
-    def _of(self, users: np.ndarray) -> np.ndarray:
-        """The items that at least one of these users met."""
+    def _items_of(self, users: np.ndarray) -> np.ndarray:
+        """The items in the history of at least one of these users."""
         row, item = self._pairs
-        asked = np.zeros(len(self.users), dtype=bool)
-        asked[np.searchsorted(self.users, users)] = True
-        return np.unique(item[asked[row]])
+        return np.unique(item[np.isin(self.users[row], users)])
 
     def _state(self, items: Any, codes: Any, users: Any, by: object) -> Selected:
         if users is not None:
             if items is not None or codes is not None:
-                raise ValueError("select items, a branch of codes or users; the others follow from it")
-            users = _numbers(users, self.users, "user with a test query")
-            return Selected(self._of(users), users, None, "users", by) if len(users) else Selected(by=by)
+                raise ValueError("select items, a branch of codes or users, not several of them")
+            users = _known_ids(users, self.users, "user with a test query")
+            return Selected(self._items_of(users), users, None, "users", by) if len(users) else Selected(by=by)
         codes = tuple(int(code) for code in codes or ())
         if items is None and codes:
             if self._book is None:
-                raise ValueError("this selection knows no code book; give it one: Selection(split, book)")
+                raise ValueError("this selection has no code book; create it with Selection(split, book)")
             items = self._book.items_of(codes).cpu().numpy()
             if not len(items):
                 raise ValueError(f"no item has a code that begins with {codes}")
-        items = _numbers(() if items is None else items, np.arange(1, self._split.n_items + 1), "item")
+        items = _known_ids(() if items is None else items, np.arange(1, self._split.n_items + 1), "item")
         if not len(items):
             return Selected(by=by)
-        who = self.users[self._met(items) > 0]
+        who = self.users[self._seen_counts(items) > 0]
         return Selected(items, who, codes or None, "codes" if codes else "items", by)
 
     def _change(self, now: Selected) -> None:
         if not now.same(self.now):
-            self._before.append(self.now)
-            self._tell(now)
+            self._undo_stack.append(self.now)
+            self._notify(now)
 
-    def _tell(self, now: Selected) -> None:
-        self.now, self._telling, wrong = now, True, []
+    def _notify(self, now: Selected) -> None:
+        self.now, self._notifying, wrong = now, True, []
         try:
             for listener in list(self._listeners):
                 try:
                     listener(now)
                 except Exception as error:
                     wrong.append(error)
-        finally:  # an interrupted view must not silence the selection
-            self._telling = False
+        finally:  # later selections must notify again after an interrupt
+            self._notifying = False
         if wrong:
             raise wrong[0] if len(wrong) == 1 else ExceptionGroup("several views could not follow the selection", wrong)
 
@@ -196,26 +192,25 @@ class Selection:
         import ipywidgets
 
         self.status = StatusLine()
-        self.told = ipywidgets.HTML(self.still().markup, layout={"flex": "1 1 auto", "min_width": "0"})
+        self.message = ipywidgets.HTML(self.still().markup, layout={"flex": "1 1 auto", "min_width": "0"})
         wide = {"width": "auto"}
-        self.back = ipywidgets.Button(description="Undo selection", icon="undo", layout=wide)
-        self.none = ipywidgets.Button(description="Clear selection", icon="times", layout=wide)
-        self.back.on_click(self.status.guard(lambda _: self.undo()))
-        self.none.on_click(self.status.guard(lambda _: self.clear()))
-        self.follow(lambda now: setattr(self.told, "value", self.still().markup), self.status)
-        return panel(self.status, ipywidgets.HBox([self.told, self.back, self.none], layout={"width": "100%"}))
+        self.undo_button = ipywidgets.Button(description="Undo selection", icon="undo", layout=wide)
+        self.clear_button = ipywidgets.Button(description="Clear selection", icon="times", layout=wide)
+        self.undo_button.on_click(self.status.guard(lambda _: self.undo()))
+        self.clear_button.on_click(self.status.guard(lambda _: self.clear()))
+        self.follow(lambda now: setattr(self.message, "value", self.still().markup), self.status)
+        return panel(
+            self.status, ipywidgets.HBox([self.message, self.undo_button, self.clear_button], layout={"width": "100%"})
+        )
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return bundle(self)
 
-
-def _numbers(asked: Iterable[int], known: np.ndarray, what: str) -> np.ndarray:
-    """The numbers asked for, each once, ascending; an error if one of them is not known (ascending)."""
-    numbers = np.unique(np.asarray(asked if isinstance(asked, np.ndarray) else list(asked), dtype=np.int64))
-    if len(strange := numbers[~np.isin(numbers, known, assume_unique=True)]):
-        raise ValueError(f"there is no {what} with the number {strange[0]}; known are {len(known):,}")
+def _known_ids(given: Iterable[int], known: np.ndarray, what: str) -> np.ndarray:
+    """The distinct numbers, ascending. Raises `ValueError` if one is not in `known` (ascending)."""
+    numbers = np.unique(np.asarray(given if isinstance(given, np.ndarray) else list(given), dtype=np.int64))
+    if len(unknown := numbers[~np.isin(numbers, known, assume_unique=True)]):
+        raise ValueError(f"there is no {what} with the number {unknown[0]}; there are {len(known):,}")
     return numbers
 
 
-def _many(count: int, what: str) -> str:
+def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"

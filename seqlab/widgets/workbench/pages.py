@@ -1,4 +1,4 @@
-"""What the workbench shows of one user: the history to edit and to ask about, and what happens inside each run."""
+"""The pages of the workbench about one user: the history editor, its explanations, and views inside each run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from seqlab import figures, models, tracing
 from seqlab.figures.html import Html, text
 from seqlab.inspection import influence
 from seqlab.widgets.attention_view import AttentionView
-from seqlab.widgets.beam_steps import BeamSteps, writes_codes
+from seqlab.widgets.beam_steps import BeamSteps, generates_codes
 from seqlab.widgets.display import in_report
 from seqlab.widgets.history_editor import HistoryEditor
-from seqlab.widgets.inputs.picking import longest_of, reading, titles_of, user_label
-from seqlab.widgets.memories import Memories
+from seqlab.widgets.influence_view import InfluenceView
+from seqlab.widgets.inputs.picking import history_for, max_events, titles_of, user_label
 from seqlab.widgets.neighbours import Neighbours, has_vectors
 from seqlab.widgets.patching import Patching
 from seqlab.widgets.reasoning_steps import ReasoningSteps
 from seqlab.widgets.what_would_change import WhatWouldChange
 from seqlab.widgets.why import Why
-from seqlab.widgets.workbench.tabs import COLUMN, Case, Columns, Page, Tabs, column, heading, quiet
+from seqlab.widgets.workbench.tabs import MIN_COLUMN_WIDTH, Columns, Page, Subject, Tabs, column, heading, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,193 +35,212 @@ if TYPE_CHECKING:
 HISTORY = "History editor"
 TABS = (HISTORY, "Attention and memory", "Beam", "Reasoning", "Neighbours")
 K = 10
-WIDE = 900
-"""Pixels that a picture of many steps side by side takes."""
+STEPS_WIDTH = 900
+"""Minimum width of a figure of several steps, in pixels."""
 
 
 class HistoryPage:
-    """One history to edit, the top tens of all runs after every edit, and questions about them.
+    """One history to edit, the top tens of all runs after every edit, and explanations of them.
 
-    The editor is that of the run that reads most; each run reads as much of the edited history as it can. on_edit is
-    called with every new case. other: whom the patching takes from (None: somebody at random).
+    The editor is that of the run with the longest maximum history; each run reads as much of the edited history as it
+    can. on_edit is called with every new subject. other: the history that is patched in (None: of a random user).
     """
 
     def __init__(
-        self, runs: Runs, split: Split, case: Case, on_edit: Callable[[Case], None], other: History | None, seed: int
+        self,
+        runs: Runs,
+        split: Split,
+        subject: Subject,
+        on_edit: Callable[[Subject], None],
+        other: History | None,
+        seed: int,
     ) -> None:
-        self._runs, self._split, self._titles, self._case, self._on_edit = runs, split, titles_of(split), case, on_edit
-        self._first = max(runs, key=lambda label: longest_of(runs[label].model))
-        self.editor = HistoryEditor(runs[self._first], split, k=K, history=case.true)
-        self.editor.show(case.now, case.true)
-        self.editor.follow(self._edited)
-        self.asked = Tabs(_questions(runs, split, other, seed), case, "" if in_report() else "Why")
+        self._runs, self._split, self._titles, self._subject, self._on_edit = (
+            runs,
+            split,
+            titles_of(split),
+            subject,
+            on_edit,
+        )
+        self._first = max(runs, key=lambda label: max_events(runs[label].model))
+        self.editor = HistoryEditor(runs[self._first], split, k=K, history=subject.original)
+        self.editor.show(subject.current, subject.original)
+        self.editor.follow(self._history_edited)
+        self.questions = Tabs(_question_pages(runs, split, other, seed), subject, "" if in_report() else "Why")
         self.view = None if in_report() else self._controls()
 
     @property
     def other(self) -> History | None:
-        """Whom the patching takes from; None as long as nobody asked for it."""
-        page = self.asked.made.get(PATCHING)
-        found = [] if page is None else list(page.widgets.values())
-        return found[0].other if found else None
+        """The history that is patched in; None before the tab is opened."""
+        page = self.questions.made.get(PATCHING)
+        opened = [] if page is None else list(page.widgets.values())
+        return opened[0].other if opened else None
 
-    def show(self, case: Case) -> None:
-        """Go on with another case."""
-        self._case = case
-        self.editor.show(case.now, case.true)
-        self._tell()
-        self.asked.show(case)
+    def show(self, subject: Subject) -> None:
+        """Show another subject."""
+        self._subject = subject
+        self.editor.show(subject.current, subject.original)
+        self._update_lists()
+        self.questions.show(subject)
 
     def stills(self) -> list[Html]:
-        """Ready edits of the first run, and every question answered."""
-        return [heading(f"{self._first}: edits", 4), self.editor.still(), *self.asked.stills(*list(QUESTIONS)[1:])]
+        """The editor's still, and every explanation except Why."""
+        return [heading(f"{self._first}: edits", 4), self.editor.still(), *self.questions.stills(*list(QUESTIONS)[1:])]
 
-    def _edited(self, now: History) -> None:
-        self._case = Case(self.editor.true, now)
-        self._tell()
-        self._on_edit(self._case)
-        self.asked.show_soon(self._case)
+    def _history_edited(self, now: History) -> None:
+        self._subject = Subject(self.editor.original, now)
+        self._update_lists()
+        self._on_edit(self._subject)
+        self.questions.show_soon(self._subject)
 
     def _controls(self) -> Any:
         import ipywidgets
 
         self.others = ipywidgets.HTML(layout=column(2))
-        self._tell()
+        self._update_lists()
         self.editor.view.layout = ipywidgets.Layout(**column(3))
         lists = [self.editor.view, self.others] if len(self._runs) > 1 else [self.editor.view]
         row = ipywidgets.HBox(lists, layout={"width": "100%", "flex_flow": "row wrap"})
-        said = f"Every edit is ranked again at once; the lists on the right of the history are those of {self._first}."
-        return ipywidgets.VBox([ipywidgets.HTML(quiet(said).markup), row, self.asked.view], layout={"width": "100%"})
+        intro = f"The lists update with every edit; those to the right of the history are of {self._first}."
+        return ipywidgets.VBox(
+            [ipywidgets.HTML(quiet(intro).markup), row, self.questions.view], layout={"width": "100%"}
+        )
 
-    def _tell(self) -> None:
+    def _update_lists(self) -> None:
         if not in_report() and len(self._runs) > 1:
             rest = {label: run for label, run in self._runs.items() if label != self._first}
-            self.others.value = side_lists(rest, self._split, self._case).markup
+            self.others.value = side_lists(rest, self._split, self._subject).markup
 
 
-def top_tens(runs: Runs, split: Split, case: Case) -> dict[str, pd.DataFrame]:
-    """The first recommendations of every run, by label: `inspection.influence.rerank` against the unedited history."""
+def top_tens(runs: Runs, split: Split, subject: Subject) -> dict[str, pd.DataFrame]:
+    """The recommendations of every run by label: `inspection.influence.rerank` against the unedited history."""
     titles, lists = titles_of(split), {}
     for label, run in runs.items():
-        true, now = (reading(split, run.model, history) for history in (case.true, case.now))
-        frame = influence.rerank(run.model, true, now, K, run.ranks.seen_filter)
+        before, after = (history_for(split, run.model, history) for history in (subject.original, subject.current))
+        frame = influence.rerank(run.model, before, after, K, run.ranks.seen_filter)
         lists[label] = frame.assign(title=[titles[item] for item in frame["item"]])
     return lists
 
 
-def side_lists(runs: Runs, split: Split, case: Case) -> Html:
-    """The first recommendations of every run, with arrows for what edits have moved."""
-    lists = top_tens(runs, split, case)
+def side_lists(runs: Runs, split: Split, subject: Subject) -> Html:
+    """The recommendations of every run side by side, with arrows for changes of rank."""
+    lists = top_tens(runs, split, subject)
     return figures.top_tens({
-        label: frame if case.edited else frame[["rank", "title"]] for label, frame in lists.items()
+        label: frame if subject.edited else frame[["rank", "title"]] for label, frame in lists.items()
     })  # fmt: skip
 
 
-def history_list(split: Split, case: Case) -> Html:
-    """Whose history it is and what is in it, oldest first."""
-    titles, now = titles_of(split), case.now
+def history_list(split: Split, subject: Subject) -> Html:
+    """The user and the items of the history, oldest first."""
+    titles, now = titles_of(split), subject.current
     rows = Html("").join(Html("<li>{}</li>").format(text(titles[item], 60)) for item in now.items.tolist())
-    return Html("<h4>{}</h4><ol class='long' start='{}'>{}</ol>").format(who(split, case), len(now.earlier) + 1, rows)
+    return Html("<h4>{}</h4><ol class='long' start='{}'>{}</ol>").format(
+        subject_label(split, subject), len(now.earlier) + 1, rows
+    )
 
 
-def who(split: Split, case: Case) -> Html:
-    """The user and how much is read of them."""
-    events, earlier = len(case.now), len(case.now.earlier)
+def subject_label(split: Split, subject: Subject) -> Html:
+    """The user and the number of events."""
+    events, earlier = len(subject.current), len(subject.current.earlier)
     return (
-        Html("User {}: {:,} event{}").format(text(user_label(split, case.true.user)), events, "s" * (events != 1))
+        Html("User {}: {:,} event{}").format(
+            text(user_label(split, subject.original.user)), events, "s" * (events != 1)
+        )
         + f" after {earlier:,} earlier ones" * bool(earlier)
-        + ", edited" * case.edited
+        + ", edited" * subject.edited
     )
 
 
 def pages(
-    runs: Runs, split: Split, selection: Selection, seed: int, on_edit: Callable[[Case], None], other: History | None
-) -> dict[str, Callable[[Case], Page]]:
-    """Every tab of the workbench and what makes its page."""
+    runs: Runs, split: Split, selection: Selection, seed: int, on_edit: Callable[[Subject], None], other: History | None
+) -> dict[str, Callable[[Subject], Page]]:
+    """The tabs of the workbench and the functions that create their pages."""
     history, inside, beam, reasoning, near = TABS
 
-    def look(label: str, run: Run) -> Callable[[History], Any]:
-        if attends(run.model):
+    def attention_view(label: str, run: Run) -> Callable[[History], Any]:
+        if attends_and_scores(run.model):
             return lambda now: AttentionView(run, split, history=now)
         rest = [one for name, one in runs.items() if name != label and scores(one.model)]
-        return lambda now: Memories(run, rest[0] if rest else None, split, history=now)
+        return lambda now: InfluenceView(run, rest[0] if rest else None, split, history=now)
 
     return {
-        history: lambda case: HistoryPage(runs, split, case, on_edit, other, seed),
-        inside: lambda case: _columns(
-            runs, case, lambda model: attends(model) or remembers(model), look,
-            "Where each event looks, or what it rewrites in the memory, and what each is worth to one item.",
-            "looks at its history by attention, or keeps a memory, and scores items",
+        history: lambda subject: HistoryPage(runs, split, subject, on_edit, other, seed),
+        inside: lambda subject: _columns(
+            runs, subject, lambda model: attends_and_scores(model) or is_gated_and_scores(model), attention_view,
+            "Where each event attends, or how much of the hidden state it rewrites, and its influence on one item.",
+            "has attention or gates and scores items",
         ),
-        beam: lambda case: _columns(
-            runs, case, writes_codes, lambda label, run: lambda now: BeamSteps(run, split, history=now),
-            "The codes of the next item from left to right: what is not kept at a step is lost for good.",
-            "writes codes by a beam search", WIDE,
+        beam: lambda subject: _columns(
+            runs, subject, generates_codes, lambda label, run: lambda now: BeamSteps(run, split, history=now),
+            "The codes of the next item from left to right: a prefix that is pruned at a step is lost for good.",
+            "generates codes by beam search", STEPS_WIDTH,
         ),
-        reasoning: lambda case: _columns(
-            runs, case, thinks,
+        reasoning: lambda subject: _columns(
+            runs, subject, reasons,
             lambda label, run: lambda now: ReasoningSteps(run, split, seed=seed, history=now),
-            "What the system would recommend after each of its thoughts, and what stopping early costs all users.",
-            "reasons in steps", WIDE,
+            "The recommendations after each reasoning step, and what stopping early costs over all users.",
+            "reasons in steps", STEPS_WIDTH,
         ),
-        near: lambda case: _Near(runs, split, case, selection),
+        near: lambda subject: NeighboursPage(runs, split, subject, selection),
     }  # fmt: skip
 
 
 PATCHING = "Patching between two users"
 QUESTIONS = {
-    "Why": (Why, "tells what an event is worth"),
-    "What would have to change": (WhatWouldChange, "can be asked"),
+    "Why": (Why, "shows the influence of an event"),
+    "What would have to change": (WhatWouldChange, ""),
     PATCHING: (Patching, "can be patched"),
 }
+"""Label -> the widget, and what a system without scores cannot do."""
 
 
-def _questions(runs: Runs, split: Split, other: History | None, seed: int) -> dict[str, Callable[[Case], Page]]:
-    """The questions about a recommendation and what makes their pages."""
+def _question_pages(runs: Runs, split: Split, other: History | None, seed: int) -> dict[str, Callable[[Subject], Page]]:
+    """The explanations of a recommendation and the functions that create their pages."""
 
     def makers(name: str) -> Callable[[str, Run], Callable[[History], Any]]:
         if name == PATCHING:
             return lambda label, run: lambda now: Patching(run, split, now, other, seed=seed)
         return lambda label, run: lambda now: QUESTIONS[name][0](run, split, now)
 
-    def made(name: str) -> Callable[[Case], Page]:
+    def made(name: str) -> Callable[[Subject], Page]:
         fits = (lambda model: True) if name == "What would have to change" else scores
-        return lambda case: _columns(
-            runs, case, fits, makers(name), "", f"scores items, so that it {QUESTIONS[name][1]}"
+        return lambda subject: _columns(
+            runs, subject, fits, makers(name), "", f"scores items, so that it {QUESTIONS[name][1]}"
         )
 
     return {name: made(name) for name in QUESTIONS}
 
 
-class _Near:
-    """Neighbours of all runs that keep item vectors: one widget, in which they stand side by side."""
+class NeighboursPage:
+    """The neighbours of items in all runs with item vectors, in one widget."""
 
-    def __init__(self, runs: Runs, split: Split, case: Case, selection: Selection) -> None:
+    def __init__(self, runs: Runs, split: Split, subject: Subject, selection: Selection) -> None:
         fitting = {label: run for label, run in runs.items() if has_vectors(run.model)}
-        self._lacking = lacking(runs, fitting, has_vectors, "keeps a table of item vectors")
-        self.near = Neighbours(fitting, split, case.now, selection=selection) if fitting else None
+        self._missing = missing_note(runs, fitting, has_vectors, "keeps a table of item vectors")
+        self.near = Neighbours(fitting, split, subject.current, selection=selection) if fitting else None
         self.view = None if in_report() else self._controls()
 
-    def show(self, case: Case) -> None:
+    def show(self, subject: Subject) -> None:
         if self.near is not None:
-            self.near.show(case.now)
+            self.near.show(subject.current)
 
     def stills(self) -> list[Html]:
-        return [*([] if self.near is None else [self.near.still()]), quiet(self._lacking)]
+        return [*([] if self.near is None else [self.near.still()]), quiet(self._missing)]
 
     def _controls(self) -> Any:
         import ipywidgets
 
         parts = [] if self.near is None else [self.near.view]
-        return ipywidgets.VBox([*parts, ipywidgets.HTML(quiet(self._lacking).markup)], layout={"width": "100%"})
+        return ipywidgets.VBox([*parts, ipywidgets.HTML(quiet(self._missing).markup)], layout={"width": "100%"})
 
 
-def attends(model: nn.Module) -> bool:
-    """Whether a system looks back by attention and scores items, so that both can be compared."""
+def attends_and_scores(model: nn.Module) -> bool:
+    """Whether a system has attention and scores items, so that attention and influence can be compared."""
     return scores(model) and _taps(model, "attention")
 
 
-def remembers(model: nn.Module) -> bool:
-    """Whether a system keeps a gated memory, and scores items."""
+def is_gated_and_scores(model: nn.Module) -> bool:
+    """Whether a system has gates and scores items."""
     return scores(model) and _taps(model, "gates")
 
 
@@ -230,13 +249,13 @@ def scores(model: nn.Module) -> bool:
     return hasattr(model, "score")
 
 
-def thinks(model: nn.Module) -> bool:
+def reasons(model: nn.Module) -> bool:
     """Whether a system reasons in steps."""
     return hasattr(model, "reasoning_states")
 
 
-def lacking(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> Html:
-    """Which runs cannot show something, in a sentence; where none can, which systems would."""
+def missing_note(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> Html:
+    """The runs that lack an ability, in a sentence; if none has it, the systems that do."""
     left = [text(label) for label in runs if label not in fitting]
     if not left:
         return Html("")
@@ -244,14 +263,16 @@ def lacking(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], 
         return Html("Not shown: {}, as not every system {}.").format(Html(", ").join(left), what)
     able = [name for name in models.names() if fits(models.build(name, 4))]
     return Html(
-        "None of these runs {}. {}{}{} would: train one with <code>seqlab leaderboard</code> and choose it above."
-    ).format(what, ", ".join(able[:-1]), " and " * (len(able) > 1), able[-1])
+        "None of these runs {}; these systems do: {}. Train one with <code>seqlab leaderboard</code> and choose it."
+    ).format(what, ", ".join(able))
 
 
-def _columns(runs: Runs, case: Case, fits: Any, make: Any, said: str, what: str, least: int = COLUMN) -> Columns:
+def _columns(
+    runs: Runs, subject: Subject, fits: Any, make: Any, intro: str, what: str, least: int = MIN_COLUMN_WIDTH
+) -> Columns:
     fitting = {label: run for label, run in runs.items() if fits(run.model)}
     makers = {label: make(label, run) for label, run in fitting.items()}
-    return Columns(makers, case, said if fitting else "", lacking(runs, fitting, fits, what), least)
+    return Columns(makers, subject, intro if fitting else "", missing_note(runs, fitting, fits, what), least)
 
 
 def _taps(model: nn.Module, kind: str) -> bool:

@@ -1,4 +1,4 @@
-"""RunChoice: which dataset, and which of the finished runs on it, to look at."""
+"""RunChoice: a dropdown of datasets and of the finished runs on each."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from seqlab.runs.find import RunSummary, finished_runs
 if TYPE_CHECKING:
     from seqlab.widgets.display import StatusLine
 
-MOST = 3
-"""Runs side by side."""
+MAX_RUNS = 3
+"""The largest number of runs side by side."""
 
 
 class RunChoice:
     """A dataset, the finished runs on it below a folder, and a button that opens up to three of them.
 
-    dataset: the name or path that is open, which runs know as `name`; chosen: the runs that are. on_open(dataset,
-    folders) is called by the button. Nothing of a run is loaded here but its score.
+    dataset: the name or path of the open dataset, whose name in runs is `name`; chosen: the open runs. The button calls
+    on_open(dataset, folders). Only the score of a run is read here, not its weights.
     """
 
     def __init__(
@@ -46,41 +46,41 @@ class RunChoice:
             ipywidgets.Dropdown(description=name, layout=wide) for name in ("first run", "second run", "third run")
         ]
         self.button = ipywidgets.Button(description="Open these runs", icon="folder-open", layout={"width": "auto"})
-        self.told = ipywidgets.HTML()
+        self.message = ipywidgets.HTML()
         self._found: list[RunSummary] = []
-        self._names = {dataset: name}
-        self._look(dataset)
-        self._offer(chosen)
-        self.folder.observe(status.guard(lambda change: (self._look(self.dataset.value), self._offer([]))), "value")
-        self.dataset.observe(status.guard(lambda change: None if self._filling else self._offer([])), "value")
-        self.button.on_click(status.guard(lambda _: on_open(*self.asked())))
+        self._dataset_names = {dataset: name}
+        self._scan(dataset)
+        self._fill_runs(chosen)
+        self.folder.observe(status.guard(lambda change: (self._scan(self.dataset.value), self._fill_runs([]))), "value")
+        self.dataset.observe(status.guard(lambda change: None if self._filling else self._fill_runs([])), "value")
+        self.button.on_click(status.guard(lambda _: on_open(*self.selected())))
         wrap = {"flex_flow": "row wrap", "width": "100%"}
         first = ipywidgets.HBox([self.dataset, self.folder], layout=wrap)
-        self.view = ipywidgets.VBox([first, ipywidgets.HBox([*self.runs, self.button], layout=wrap), self.told])
+        self.view = ipywidgets.VBox([first, ipywidgets.HBox([*self.runs, self.button], layout=wrap), self.message])
 
-    def asked(self) -> tuple[str, list[Path]]:
-        """The dataset and the folders that are chosen. Raises `ValueError` where no run is."""
+    def selected(self) -> tuple[str, list[Path]]:
+        """The chosen dataset and run folders. Raises `ValueError` if no run is chosen."""
         folders = list(dict.fromkeys(one.value for one in self.runs if one.value))
         if not folders:
-            raise ValueError(f"choose at least one run on {self.dataset.value}. {self._none()}")
+            raise ValueError(f"choose at least one run on {self.dataset.value}. {self._no_run_message()}")
         return self.dataset.value, folders
 
-    def _look(self, dataset: str) -> None:
-        """What there is below the folder, and the datasets at hand."""
+    def _scan(self, dataset: str) -> None:
+        """Find the runs below the folder and the available datasets."""
         self._found = finished_runs(Path(self.folder.value).expanduser())
         here = catalog()
         at_hand = here.loc[~here["have"].isin(["by download", "by hand"]), "name"]
         others = [*(run.dataset for run in self._found), *at_hand]
-        known = set(self._names.values())
-        names = [*self._names, *(one for one in dict.fromkeys(others) if one not in known)]
+        known = set(self._dataset_names.values())
+        names = [*self._dataset_names, *(one for one in dict.fromkeys(others) if one not in known)]
         self._filling = True
-        self.dataset.options = [(self._told(one), one) for one in names]
+        self.dataset.options = [(self._option_label(one), one) for one in names]
         self.dataset.value = dataset
         self._filling = False
 
-    def _offer(self, chosen: list[Path]) -> None:
-        """The runs on the dataset; those `chosen` are, or else the best one is."""
-        found = self._on(self.dataset.value)
+    def _fill_runs(self, chosen: list[Path]) -> None:
+        """Fill the dropdowns with the runs on the dataset; select `chosen`, or else the best one."""
+        found = self._runs_on(self.dataset.value)
         same = {run.folder.resolve(): run.folder for run in found}
         options = [("none", ""), *((plain(str(run), 70), run.folder) for run in found)]
         picked = [same[one.resolve()] for one in chosen if one.resolve() in same]
@@ -89,19 +89,21 @@ class RunChoice:
         for one, folder in zip(self.runs, [*picked, "", "", ""], strict=False):
             one.options = options
             one.value = folder
-        self.told.value = "" if found else Html("<div class='quiet'>{}</div>").format(text(self._none())).markup
+        self.message.value = (
+            "" if found else Html("<div class='quiet'>{}</div>").format(text(self._no_run_message())).markup
+        )
 
-    def _on(self, dataset: str) -> list[RunSummary]:
+    def _runs_on(self, dataset: str) -> list[RunSummary]:
         """The runs on a dataset, the best first."""
-        return [run for run in self._found if run.dataset == self._names.get(dataset, dataset)]
+        return [run for run in self._found if run.dataset == self._dataset_names.get(dataset, dataset)]
 
-    def _none(self) -> str:
-        if self._on(self.dataset.value):
-            return "The lists beside it hold those there are."
+    def _no_run_message(self) -> str:
+        if self._runs_on(self.dataset.value):
+            return "Choose one in the lists."
         dataset, folder = self.dataset.value, self.folder.value
         how = shlex.join(["seqlab", "leaderboard", "sasrec", "--dataset", dataset, "--runs", folder])
         return f"There is no finished run on {dataset} below {folder}: train one with {how}"
 
-    def _told(self, dataset: str) -> str:
-        count = len(self._on(dataset))
-        return f"{plain(self._names.get(dataset, dataset), 40)}, {count} run{'s' * (count != 1)}"
+    def _option_label(self, dataset: str) -> str:
+        count = len(self._runs_on(dataset))
+        return f"{plain(self._dataset_names.get(dataset, dataset), 40)}, {count} run{'s' * (count != 1)}"

@@ -1,4 +1,4 @@
-"""Tabs whose pages are made when they are first opened, and one widget per run side by side on a page."""
+"""Tabs whose pages are created when first opened, and pages with one widget per run side by side."""
 
 from __future__ import annotations
 
@@ -7,102 +7,102 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from seqlab.figures.html import Html, plotly_html, text
-from seqlab.widgets.display import Soon, StatusLine, in_report, sentence
+from seqlab.widgets.display import Debounce, StatusLine, in_report, sentence
 
 if TYPE_CHECKING:
     from seqlab.datasets.history import History
 
     Maker = Callable[[History], Any]
 
-COLUMN = 470
-"""Pixels below which a column takes a line of its own."""
+MIN_COLUMN_WIDTH = 470
+"""Minimum width of a column, in pixels; columns wrap below it."""
 
-LEGIBLE = 640
-"""Pixels in which any figure can be read."""
+MIN_FIGURE_WIDTH = 640
+"""Minimum width of a readable figure, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """Who is looked at: what they did (or what was typed in), and what edits have made of it."""
+class Subject:
+    """The user under study: the original history (of a user or typed in) and the current one, after edits."""
 
-    true: History
-    now: History
+    original: History
+    current: History
 
     @property
     def edited(self) -> bool:
-        return self.now.items.tolist() != self.true.items.tolist()
+        return self.current.items.tolist() != self.original.items.tolist()
 
 
 class Page(Protocol):
-    """What lies behind a tab."""
+    """The content of a tab."""
 
     view: Any
 
-    def show(self, case: Case) -> None: ...
+    def show(self, subject: Subject) -> None: ...
 
     def stills(self) -> list[Html]: ...
 
 
 class Tabs:
-    """Pages of which one is open; a page is made when it is first opened, and hears of a new case only while open.
+    """Pages of which one is open; a page is created when first opened, and updated only while it is open.
 
-    pages: name -> a function of a case that makes the page. opened: the page that is open at first ("": none yet).
+    pages: name -> a function of a subject that creates the page. opened: the page that is open at first ("": none).
     """
 
-    def __init__(self, pages: Mapping[str, Callable[[Case], Page]], case: Case, opened: str = "") -> None:
+    def __init__(self, pages: Mapping[str, Callable[[Subject], Page]], subject: Subject, opened: str = "") -> None:
         if opened and opened not in pages:
             raise ValueError(f"there is no tab {opened!r}; there are {', '.join(pages)}")
-        self._makers, self._case, self.opened = dict(pages), case, opened
+        self._makers, self._subject, self.opened = dict(pages), subject, opened
         self.made: dict[str, Page] = {}
-        self._shown: dict[str, Case] = {}
+        self._shown: dict[str, Subject] = {}
         self.view = None if in_report() else self._controls()
 
-    def show(self, case: Case) -> None:
-        """Have the open page look at another case; the others hear of it when they are opened."""
-        self._case = case
+    def show(self, subject: Subject) -> None:
+        """Show another subject on the open page; the other pages follow when they are opened."""
+        self._subject = subject
         if self.view is not None:
             self._open()
 
-    def show_soon(self, case: Case) -> None:
-        """`show` once no other case comes for a moment: edits made one after the other do not wait for each other."""
-        self._case = case
+    def show_soon(self, subject: Subject) -> None:
+        """`show`, debounced: only the last of several quick edits is computed."""
+        self._subject = subject
         if self.view is not None and self.opened:
             self.progress.value = f"Working out “{self.opened}” for this history ..."
-            self._soon(self.status.guard(self._open))
+            self._debounce(self.status.guard(self._open))
 
-    def heard(self, case: Case) -> None:
-        """Take a case from the open page itself."""
-        self._case = self._shown[self.opened] = case
+    def set_subject(self, subject: Subject) -> None:
+        """Set the subject that the open page already shows."""
+        self._subject = self._shown[self.opened] = subject
 
     def page(self, name: str) -> Page:
-        """A page, made if it was not, that shows the case at hand."""
+        """A page, created if needed, that shows the current subject."""
         if name not in self.made:
-            self.made[name] = self._makers[name](self._case)
-        elif self._shown[name] is not self._case:
-            self.made[name].show(self._case)
-        self._shown[name] = self._case
+            self.made[name] = self._makers[name](self._subject)
+        elif self._shown[name] is not self._subject:
+            self.made[name].show(self._subject)
+        self._shown[name] = self._subject
         return self.made[name]
 
     def stills(self, *names: str) -> list[Html]:
-        """The stills of these pages, one after the other."""
+        """The stills of these pages, in order."""
         return [part for name in names for part in (heading(name), *self.page(name).stills())]
 
     def _controls(self) -> Any:
         import ipywidgets
 
-        self.status, self._soon = StatusLine(), Soon()
+        self.status, self._debounce = StatusLine(), Debounce()
         names = list(self._makers)
         self.buttons = ipywidgets.ToggleButtons(
             options=names, value=self.opened or None, style={"button_width": "auto"}
         )
         self.progress = ipywidgets.HTML()
         self._places = {name: ipywidgets.VBox(layout={"display": "none", "width": "100%"}) for name in names}
-        self.buttons.observe(self.status.guard(self._chosen), "value")
+        self.buttons.observe(self.status.guard(self._tab_chosen), "value")
         self._open()
         parts = [self.buttons, self.status.view, self.progress, *self._places.values()]
         return ipywidgets.VBox([*parts, self.status.page], layout={"width": "100%"}).add_class("seqlab-panel")
 
-    def _chosen(self, change: Any) -> None:
+    def _tab_chosen(self, change: Any) -> None:
         self.opened = change.new or ""
         self._open()
 
@@ -112,13 +112,13 @@ class Tabs:
         if not self.opened:
             self.progress.value = "Open a tab."
             return
-        place, known = self._places[self.opened], self.opened in self.made
-        self.progress.value = "" if known else f"Making “{self.opened}” ..."
+        place, cached = self._places[self.opened], self.opened in self.made
+        self.progress.value = "" if cached else f"Making “{self.opened}” ..."
         try:
             page = self.page(self.opened)
             place.children = [page.view]
         except KeyboardInterrupt:
-            self.progress.value = "Stopped. Open the tab again to go on; the other tabs are as they were."
+            self.progress.value = "Stopped. Open the tab again to continue; the other tabs are unchanged."
             raise
         except Exception:
             self.progress.value = ""
@@ -127,33 +127,38 @@ class Tabs:
 
 
 class Columns:
-    """The same widget for several runs, side by side; columns that do not fit stand below each other.
+    """The same widget for several runs, side by side; columns wrap.
 
-    makers: label -> a function of a History that makes the widget, which then has `show(history)`, `still()` and
-    `.view`. said: a sentence above them; lacking: a sentence about the runs that have none; least: pixels below which
-    a column takes a line of its own.
+    makers: label -> a function of a History that creates the widget, which has `show(history)`, `still()` and `view`.
+    intro: a sentence above them; missing: a sentence about the runs without a column; least: minimum width of a column,
+    in pixels.
     """
 
     def __init__(
-        self, makers: Mapping[str, Maker], case: Case, said: str = "", lacking: str = "", least: int = COLUMN
+        self,
+        makers: Mapping[str, Maker],
+        subject: Subject,
+        intro: str = "",
+        missing: str = "",
+        least: int = MIN_COLUMN_WIDTH,
     ) -> None:
-        self._makers, self._said, self._lacking, self._least = dict(makers), said, lacking, least
+        self._makers, self._intro, self._missing, self._least = dict(makers), intro, missing, least
         self.widgets: dict[str, Any] = {}
-        self.wrong: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
         self.view = None if in_report() else self._controls()
-        self.show(case)
+        self.show(subject)
 
-    def show(self, case: Case) -> None:
-        """Have every column look at what edits have made of the history; what cannot be shown is said there."""
+    def show(self, subject: Subject) -> None:
+        """Show the current history in every column; a column that fails shows its error."""
         for label, make in self._makers.items():
             try:
                 if label in self.widgets:
-                    self.widgets[label].show(case.now)
+                    self.widgets[label].show(subject.current)
                 else:
-                    self.widgets[label] = make(case.now)
-                self.wrong.pop(label, None)
-            except Exception as error:  # one system that cannot do it leaves the others to be seen
-                self.wrong[label] = sentence(error)
+                    self.widgets[label] = make(subject.current)
+                self.errors.pop(label, None)
+            except Exception as error:  # the other columns are still shown
+                self.errors[label] = sentence(error)
             if self.view is not None:
                 self._fill(label)
 
@@ -161,9 +166,13 @@ class Columns:
         """The still of every column, labelled."""
         columns = []
         for label in self._makers:
-            still = alert(self.wrong[label]) if label in self.wrong else drawn(self.widgets[label].still(), self._least)
+            still = (
+                alert(self.errors[label])
+                if label in self.errors
+                else still_html(self.widgets[label].still(), self._least)
+            )
             columns.append(heading(label, 4) + still)
-        return [quiet(self._said), *([side_by_side(columns, self._least)] if columns else []), quiet(self._lacking)]
+        return [quiet(self._intro), *([side_by_side(columns, self._least)] if columns else []), quiet(self._missing)]
 
     def _controls(self) -> Any:
         import ipywidgets
@@ -175,52 +184,52 @@ class Columns:
             for label in self._makers
         }
         row = ipywidgets.HBox(list(self.places.values()), layout={"width": "100%", "flex_flow": "row wrap"})
-        notes = [ipywidgets.HTML(quiet(words).markup) for words in (self._said, self._lacking) if words]
+        notes = [ipywidgets.HTML(quiet(words).markup) for words in (self._intro, self._missing) if words]
         return ipywidgets.VBox([*notes, row], layout={"width": "100%"})
 
     def _fill(self, label: str) -> None:
-        name, told = self.places[label].children[:2]
-        told.value = alert(self.wrong[label]).markup if label in self.wrong else ""
+        name, error = self.places[label].children[:2]
+        error.value = alert(self.errors[label]).markup if label in self.errors else ""
         if label in self.widgets:
-            self.widgets[label].view.layout.display = "none" if label in self.wrong else None
+            self.widgets[label].view.layout.display = "none" if label in self.errors else None
             if len(self.places[label].children) == 2:
-                self.places[label].children = [name, told, self.widgets[label].view]
+                self.places[label].children = [name, error, self.widgets[label].view]
 
 
-def column(share: int = 1, least: int = COLUMN) -> dict[str, str]:
-    """The layout of a part that stands beside others as long as it has `least` pixels."""
+def column(share: int = 1, least: int = MIN_COLUMN_WIDTH) -> dict[str, str]:
+    """The layout of a column of a row that wraps below `least` pixels per column."""
     return {"flex": f"{share} 1 {least}px", "min_width": "0"}
 
 
 def heading(words: str, level: int = 3) -> Html:
-    """A heading of a page."""
+    """A heading."""
     return Html("<h{0}>{1}</h{0}>").format(level, text(words))
 
 
 def quiet(words: str) -> Html:
-    """A sentence of explanation; nothing for none."""
+    """A sentence of explanation; empty for no words."""
     return Html("<div class='quiet'>{}</div>").format(words) if words else Html("")
 
 
 def alert(words: str) -> Html:
-    """What went wrong."""
+    """An error message."""
     return Html("<div role='alert'>{}</div>").format(text(words))
 
 
-def drawn(still: Any, least: int = LEGIBLE) -> Html:
-    """A still as a part of a page: of a figure, a script that the page's plotly.js draws it by.
+def still_html(still: Any, least: int = MIN_FIGURE_WIDTH) -> Html:
+    """A still as HTML; a figure becomes a script for the page's plotly.js.
 
-    On a phone a figure keeps `least` pixels, `LEGIBLE` at most, and is scrolled in its place.
+    On a narrow screen a figure keeps `least` pixels, at most `MIN_FIGURE_WIDTH`, and scrolls.
     """
     if isinstance(still, Html):
         return still
     return Html("<div class='scroll'><div style='min-width:{}px'>{}</div></div>").format(
-        min(least, LEGIBLE), plotly_html(still.to_plotly_json())
+        min(least, MIN_FIGURE_WIDTH), plotly_html(still.to_plotly_json())
     )
 
 
-def side_by_side(columns: Iterable[Html], least: int = COLUMN) -> Html:
-    """Parts of a page beside each other, below each other on a phone."""
+def side_by_side(columns: Iterable[Html], least: int = MIN_COLUMN_WIDTH) -> Html:
+    """Parts of a page side by side, wrapping below `least` pixels."""
     cells = Html("").join(Html("<div>{}</div>").format(one) for one in columns)
     return Html(
         "<div class='beside' style='grid-template-columns:repeat(auto-fit,minmax(min(100%,{}px),1fr))'>{}</div>"

@@ -1,4 +1,4 @@
-"""Workbench: up to three trained runs on one page: the map, the codes, the users, and what happens for one of them."""
+"""Workbench: up to three trained runs on one page, with linked views of items, codes and users."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from seqlab.figures.html import Html, style, text
 from seqlab.runs import pins
 from seqlab.runs.find import default_folder, finished_runs
 from seqlab.runs.run import load_run
-from seqlab.widgets.display import StatusLine, bundle, in_report
+from seqlab.widgets.display import StatusLine, View, in_report
+from seqlab.widgets.workbench.linked_views import LinkedViews
 from seqlab.widgets.workbench.pages import top_tens
-from seqlab.widgets.workbench.run_choice import MOST, RunChoice
-from seqlab.widgets.workbench.state import Desk
+from seqlab.widgets.workbench.run_choice import MAX_RUNS, RunChoice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 NOTEBOOK = "07_workbench"
 
 
-class Workbench:
+class Workbench(View):
     """One to three runs on one split: one selection over map, codes and users, and tabs about one user.
 
     runs: label -> Run, or runs. user: a number of the log or, as text, an id of the source (None or "": one at random).
-    typed: instead of a user of the log, what somebody typed in (ids or titles, the oldest first). history: what the
-    history was edited to. selection: {"items": ids}, {"codes": a prefix} or {"users": ids}. tab: the one that is open
-    (None or "": the first; in a report, all). other: the user whose activations are patched in. seed: of all that is
-    random. dataset: the name or path the data were loaded by (None: the log's name). folder: where the toolbar looks
-    for other runs (None: where the first run lies, else `runs.find.default_folder()`).
-    Raises `ValueError` for no runs or more than three, for a user, an item or a tab that is not there, and for a user
-    as well as somebody typed in.
+    typed: a typed history (ids or titles, oldest first) instead of a user. history: the edited history. selection:
+    {"items": ids}, {"codes": a prefix} or {"users": ids}. tab: the open one (None or "": the first; in a report, all).
+    other: the user whose activations are patched in. seed: for the user and the projection. dataset: the name or path
+    the data were loaded from (None: the log's name). folder: where the toolbar searches for runs (None: where the first
+    run is stored, else `runs.find.default_folder()`).
+    Raises `ValueError` for no runs or more than three, for an unknown user, item or tab, and for both `user` and
+    `typed`.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class Workbench:
     ) -> None:
         runs = labelled(runs)
         self.dataset, self._seed = dataset or split.log.name, seed
-        self._folder = _beside(runs, split.log.name) if folder is None else Path(folder)
-        self.desk = Desk(runs, split, user, typed, history, selection, tab, other, seed)
+        self._folder = _runs_folder(runs, split.log.name) if folder is None else Path(folder)
+        self.views = LinkedViews(runs, split, user, typed, history, selection, tab, other, seed)
         self.view = None if in_report() else self._controls()
 
     @classmethod
@@ -68,10 +68,10 @@ class Workbench:
         runs: Iterable[str | Path] = (),
         **state: Any,
     ) -> Workbench:
-        """With finished runs below a folder: those named, else the best one on the dataset (None: the first there is).
+        """A workbench of finished runs below a folder: the named ones, else the best one on the dataset.
 
-        folder: None is `runs.find.default_folder()`. state: as `state` gives it. Raises `FileNotFoundError` where
-        there is no finished run.
+        folder: None is `runs.find.default_folder()`. dataset: None is that of the first run. state: as `state` returns
+        it. Raises `FileNotFoundError` if there is no finished run.
         """
         folder = default_folder() if folder is None else Path(folder)
         found = finished_runs(folder)
@@ -87,75 +87,75 @@ class Workbench:
 
     @property
     def runs(self) -> dict[str, Run]:
-        """The runs that are open, by their labels."""
-        return self.desk.runs
+        """The open runs by label."""
+        return self.views.runs
 
     @property
     def split(self) -> Split:
-        """The data they are on."""
-        return self.desk.split
+        """The split of the open runs."""
+        return self.views.split
 
     def open(self, user: int | str) -> None:
-        """Look at a user of the log: everything that is open follows."""
-        self.desk.open(user)
+        """Show a user of the log in all views."""
+        self.views.open(user)
 
     def state(self) -> dict[str, Any]:
-        """What is shown, in literals: the parameters of the notebook but for the dataset and the runs."""
-        return self.desk.state()
+        """The state in literals: the parameters of the notebook except the dataset and the runs."""
+        return self.views.state()
 
     def top_tens(self) -> dict[str, pd.DataFrame]:
-        """What every run recommends now, by label: `inspection.influence.rerank` against the unedited history."""
-        return top_tens(self.runs, self.split, self.desk.case)
+        """The recommendations of every run by label: `inspection.influence.rerank` against the unedited history."""
+        return top_tens(self.runs, self.split, self.views.subject)
 
     def pin(self, path: str | Path) -> Path:
-        """Keep what is shown in a file that `seqlab report` renders; returns its path.
+        """Save the state to a file that `seqlab report` renders; returns its path.
 
-        Raises `ValueError` for a run that was never written to a folder, `FileExistsError` for a file that is there.
+        Raises `ValueError` for a run without a folder, `FileExistsError` for a file that exists.
         """
         path = Path(path).expanduser()
         path = path if path.suffix == ".json" else path.with_name(path.name + ".json")
         if path.exists():
             raise FileExistsError(f"{path} exists; choose another name")
-        if homeless := [label for label, run in self.runs.items() if run.folder is None]:
+        if unsaved := [label for label, run in self.runs.items() if run.folder is None]:
             raise ValueError(
-                f"{homeless[0]} was never written to a folder, so a report could not open it; fit it with out=..."
+                f"{unsaved[0]} was never written to a folder, so a report could not open it; fit it with out=..."
             )
         return pins.pin(
             path, NOTEBOOK, {"dataset": self.dataset, **self.state()}, [run.folder for run in self.runs.values()]
         )
 
     def still(self) -> Html:
-        """Everything that is shown, on one page."""
-        return self.desk.still()
+        """All views on one page."""
+        return self.views.still()
 
     def change(self, dataset: str, folders: Iterable[str | Path]) -> None:
-        """Open other runs, of this dataset or another; what is open stays if that fails or is interrupted."""
+        """Open other runs, of this dataset or another; the open runs stay if that fails or is interrupted."""
         folders = [Path(one) for one in folders]
         try:
             split = self.split
             if dataset != self.dataset:
-                self._say(f"Reading {dataset} ...")
+                self._show_progress(f"Reading {dataset} ...")
                 split = datasets.leave_one_out(datasets.load(dataset))
             runs = []
             for folder in folders:
-                self._say(f"Loading {folder.name} ...")
+                self._show_progress(f"Loading {folder.name} ...")
                 runs.append(load_run(folder, split))
-            self._say("Drawing ...")
+            self._show_progress("Drawing ...")
             user = None if dataset != self.dataset else self.state()["user"]
-            tab = self.desk.tabs.opened
-            desk = Desk(labelled(runs), split, user, tab=tab, seed=self._seed)
+            tab = self.views.tabs.opened
+            views = LinkedViews(labelled(runs), split, user, tab=tab, seed=self._seed)
         except KeyboardInterrupt:
-            self._say("Stopped; what was open is still open.")
+            self._show_progress("Stopped; the same runs are still open.")
             raise
         except Exception:
-            self._say("")
+            self._show_progress("")
             raise
-        before, self.desk, self.dataset = self.desk, desk, dataset
-        self.body.children = [desk.view]
+        before, self.views, self.dataset = self.views, views, dataset
+        self.body.children = [views.view]
         close(before.view)
-        self._say("")
+        self._show_progress("")
 
-    def _say(self, words: str) -> None:
+    def _show_progress(self, words: str) -> None:
         line = Html("<div role='status' class='quiet'>{}</div>").format(text(words))
         self.progress.value = line.markup if words else ""
 
@@ -168,12 +168,12 @@ class Workbench:
         folders = [run.folder for run in self.runs.values() if run.folder is not None]
         self.choice = RunChoice(self._folder, self.dataset, self.split.log.name, folders, self.change, self.status)
         self.name = ipywidgets.Text(
-            _free(f"{Path(self.split.log.name).name}-view.json"), description="file", layout={"width": "300px"}
+            _unused_name(f"{Path(self.split.log.name).name}-view.json"), description="file", layout={"width": "300px"}
         )
         self.keep = ipywidgets.Button(description="Pin this view", icon="thumbtack", layout={"width": "auto"})
         self.pinned = ipywidgets.HTML()
         self.keep.on_click(guard(lambda _: self._pin()))
-        self.body = ipywidgets.VBox([self.desk.view], layout={"width": "100%"})
+        self.body = ipywidgets.VBox([self.views.view], layout={"width": "100%"})
         bar = ipywidgets.HBox([self.name, self.keep, self.pinned], layout={"flex_flow": "row wrap"})
         parts = [ipywidgets.HTML(str(style())), self.choice.view, bar, self.status.view, self.progress, self.body]
         view = ipywidgets.VBox([*parts, self.status.page], layout={"width": "100%"})
@@ -184,49 +184,46 @@ class Workbench:
         if not self.name.value.strip():
             raise ValueError("give the file a name")
         path = self.pin(self.name.value.strip())
-        said = Html("<div role='status'>Pinned. To make a page of it: <code>seqlab report {}</code></div>")
-        self.pinned.value = said.format(text(path)).markup
-        self.name.value = _free(self.name.value.strip())
+        message = Html("<div role='status'>Pinned. To make a page of it: <code>seqlab report {}</code></div>")
+        self.pinned.value = message.format(text(path)).markup
+        self.name.value = _unused_name(self.name.value.strip())
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        if self.view is None:
-            return bundle(self)
-        live = self.view._repr_mimebundle_()
-        return {**live, "text/plain": "Workbench", "text/html": self.desk.brief().markup}
+    def _fallback(self) -> str:
+        return self.views.summary().markup
 
 
 def labelled(runs: Mapping[str, Run] | Iterable[Run]) -> dict[str, Run]:
-    """Runs by their labels: as given, else by their systems, with the folder's name where that is not enough."""
+    """Runs by label: the given labels, else the system's name, with the folder's name if several runs share it."""
     if isinstance(runs, Mapping):
         named = dict(runs)
     else:
         runs, named = list(runs), {}
         for at, run in enumerate(runs, 1):
-            alone = sum(other.system == run.system for other in runs) == 1
-            label = run.system if alone else f"{run.system} ({run.folder.name if run.folder else at})"
+            unique = sum(other.system == run.system for other in runs) == 1
+            label = run.system if unique else f"{run.system} ({run.folder.name if run.folder else at})"
             named[label if label not in named else f"{label} {at}"] = run
-    if not 1 <= len(named) <= MOST:
+    if not 1 <= len(named) <= MAX_RUNS:
         raise ValueError(f"a workbench holds one to three runs (got {len(named)})")
     return named
 
 
 def close(view: Any) -> None:
-    """Let a page and the kernel forget a view and all that is in it."""
+    """Close a widget and its children, in the page and in the kernel."""
     for child in getattr(view, "children", ()):
         close(child)
     view.close()
 
 
-def _beside(runs: Mapping[str, Run], name: str) -> Path:
-    """Where the runs lie beside the first that has a folder (those on one dataset often in a folder of its name)."""
+def _runs_folder(runs: Mapping[str, Run], name: str) -> Path:
+    """The folder of the first stored run, without the level of the dataset's name if there is one."""
     folder = next((run.folder for run in runs.values() if run.folder is not None), None)
     if folder is None:
         return default_folder()
     return folder.parent.parent if folder.parent.name == name else folder.parent
 
 
-def _free(name: str) -> str:
-    """This name, or one like it that no file has."""
+def _unused_name(name: str) -> str:
+    """This name, or with a number if the file exists."""
     path, number = Path(name), 2
     stem = path.stem
     while path.exists():

@@ -87,7 +87,7 @@ def test_histories_end_before_the_test_question_in_any_split(live):
         ({"users": [999]}, "no user with a test query with the number 999"),
         ({"codes": (2, 3, 4, 0)}, "one prefix of at most 3 codes"),
         ({"codes": (2, 9)}, "no item has a code that begins with"),
-        ({"items": [1], "users": [1]}, "the others follow from it"),
+        ({"items": [1], "users": [1]}, "not several of them"),
     ],
 )
 def test_what_is_not_there_is_refused_and_changes_nothing(selection, asked, said):
@@ -99,7 +99,7 @@ def test_what_is_not_there_is_refused_and_changes_nothing(selection, asked, said
 
 
 def test_codes_need_a_book(split, report):
-    with pytest.raises(ValueError, match="knows no code book"):
+    with pytest.raises(ValueError, match="has no code book"):
         widgets.Selection(split).select(codes=(1,))
 
 
@@ -107,12 +107,12 @@ def test_it_says_what_is_selected(selection, split):
     assert selection.sentence().startswith("Nothing is selected")
     selection.select(codes=(1, 2))
     users = len(selection.now.users)
-    assert selection.sentence() == f"{len(selection.now.items)} items of branch (1, 2), met by {users} users."
+    assert selection.sentence() == f"{len(selection.now.items)} items of branch (1, 2), seen by {users} users."
     selection.select([12])
-    assert re.match(r"1 item, met by \d+ users", selection.sentence())
+    assert re.match(r"1 item, seen by \d+ users", selection.sentence())
     selection.select(users=[1])
-    assert selection.sentence() == f"User u0 and the {len(histories(split)[1])} items met before the test query."
-    assert selection.sentence() in selection.told.value
+    assert selection.sentence() == f"User u0 and the {len(histories(split)[1])} items seen before the test query."
+    assert selection.sentence() in selection.message.value
 
 
 # who is told
@@ -192,16 +192,16 @@ def test_selections_are_taken_back_one_by_one(selection):
     for items in ([1], [2], []):
         selection.select(items)
     selection.follow(told.append)
-    selection.back.click()
-    selection.back.click()
+    selection.undo_button.click()
+    selection.undo_button.click()
     assert [now.items.tolist() for now in told] == [[2], [1]]
     assert all(now.by is None for now in told)  # everybody follows, who asked for it as well
-    selection.back.click()
+    selection.undo_button.click()
     assert not selection.now
-    selection.back.click()
+    selection.undo_button.click()
     assert "no earlier selection" in selection.status.view.value
     selection.select([3])
-    selection.none.click()
+    selection.clear_button.click()
     assert not selection.now
     assert not selection.status.view.value
 
@@ -322,8 +322,8 @@ def test_what_is_selected_elsewhere_is_shown_on_every_branch(tree, selection, bo
     assert "selected" not in said[(0,)]
     assert tree.branches.value is None
     tree.up.click()
-    assert "nothing before the first code" in tree.status.view.value
-    assert selection.now.asked == "items"  # a lasso is not lost by leaving what was not open
+    assert "root of the tree" in tree.status.view.value
+    assert selection.now.kind == "items"  # a lasso is not lost by leaving what was not open
     selection.clear()
     assert not shares(tree)
 
@@ -385,7 +385,7 @@ def test_a_user_is_found_by_id_and_picked(split, run, selection):
     assert len(users.listed.options) == len(names)
     assert users.listed.value == users.picked == picked
     selection.select([3, 8])
-    assert "users of the selection" in users.told.value
+    assert "users of the selection" in users.message.value
     selection.undo()  # and past a selection made elsewhere
     assert len(users.listed.options) == len(names) and users.listed.value == picked
     other = widgets.UserList(split, selection)
@@ -393,7 +393,7 @@ def test_a_user_is_found_by_id_and_picked(split, run, selection):
     assert "rank" not in dict(map(reversed, other.order.options))
     users.search.value = "nobody of this name"
     assert not users.listed.options
-    assert "0 of" in users.told.value
+    assert "0 of" in users.message.value
 
 
 def test_the_browser_walks_through_the_users_of_a_selection(split, run, selection):
@@ -462,7 +462,7 @@ def test_everything_follows_everything(split, run, book, selection):
     drawn_around(item_map, [3, 8, 9])
     tree.branches.value = (1,)
     users.listed.value = users.listed.options[0][1]
-    assert [now.asked for now in told] == ["items", "codes", "users"]
+    assert [now.kind for now in told] == ["items", "codes", "users"]
     assert marked(item_map) == selection.now.items.tolist()
     assert shares(tree)
     selection.undo()
@@ -482,6 +482,6 @@ def test_hostile_names_stay_text(run, live):
     selection = widgets.Selection(split)
     users = widgets.UserList(split, selection)
     selection.select(users=[int(selection.users[0])])
-    for html in (selection.told.value, users.told.value, users.still(), json.dumps(selection.still().markup)):
+    for html in (selection.message.value, users.message.value, users.still(), json.dumps(selection.still().markup)):
         assert "<script" not in html
         assert "<b>" not in html

@@ -46,13 +46,13 @@ def folder(split, tmp_path_factory):
 
 
 def history_page(bench):
-    return bench.desk.tabs.made["History editor"]
+    return bench.views.tabs.made["History editor"]
 
 
 def opened(bench, tab):
-    bench.desk.tabs.buttons.value = tab
-    assert not bench.desk.tabs.status.view.value
-    return bench.desk.tabs.made[tab]
+    bench.views.tabs.buttons.value = tab
+    assert not bench.views.tabs.status.view.value
+    return bench.views.tabs.made[tab]
 
 
 def numbers(still):
@@ -61,37 +61,37 @@ def numbers(still):
 
 
 def test_a_page_is_made_when_it_is_opened_and_only_the_open_one_follows(bench, monkeypatch):
-    assert set(bench.desk.tabs.made) == {"History editor"}
+    assert set(bench.views.tabs.made) == {"History editor"}
     page = opened(bench, "Attention and memory")
     asked = []
-    monkeypatch.setattr(page, "show", lambda case: asked.append(case.true.user))
+    monkeypatch.setattr(page, "show", lambda subject: asked.append(subject.original.user))
     bench.open(5)
     assert asked == [5]
-    assert history_page(bench)._case.true.user == 3
+    assert history_page(bench)._subject.original.user == 3
     opened(bench, "History editor")
-    assert history_page(bench)._case.true.user == 5
+    assert history_page(bench)._subject.original.user == 5
     bench.open(7)
     assert asked == [5]
 
 
 def test_of_edits_made_one_after_the_other_only_the_last_is_asked_about(bench, monkeypatch):
     page = history_page(bench)
-    why, asked = page.asked.page("Why"), []
-    monkeypatch.setattr(why, "show", lambda case: asked.append(len(case.now)))
-    true = len(bench.desk.case.true)
+    why, asked = page.questions.page("Why"), []
+    monkeypatch.setattr(why, "show", lambda subject: asked.append(len(subject.current)))
+    true = len(bench.views.subject.original)
 
     async def edits():
         for _ in range(2):
             page.editor.buttons["Drop"].click()
-            assert "Working out" in page.asked.progress.value
-        assert len(bench.desk.case.now) == true - 2  # the lists do not wait
+            assert "Working out" in page.questions.progress.value
+        assert len(bench.views.subject.current) == true - 2  # the lists do not wait
         assert asked == []
         while not asked:
             await asyncio.sleep(0.05)
 
     asyncio.run(asyncio.wait_for(edits(), 20))
     assert asked == [true - 2]
-    assert not page.asked.progress.value
+    assert not page.questions.progress.value
     page.editor.buttons["Undo"].click()  # where no event loop runs
     assert asked == [true - 2, true - 1]
 
@@ -100,7 +100,7 @@ def test_every_tab_shows_what_its_systems_can_and_says_which_systems_would(bench
     shown = {tab: opened(bench, tab) for tab in INSIDE}
     assert list(shown["Attention and memory"].widgets) == ["sasrec"]
     assert list(shown["Beam"].widgets) == ["tiger"]
-    assert not any(page.wrong for page in shown.values() if hasattr(page, "wrong"))
+    assert not any(page.errors for page in shown.values() if hasattr(page, "errors"))
     empty = shown["Reasoning"].stills()[-1]
     assert "None of these runs reasons in steps" in empty
     assert "rearec" in empty
@@ -110,66 +110,66 @@ def test_every_tab_shows_what_its_systems_can_and_says_which_systems_would(bench
 
 def test_a_user_picked_in_the_list_is_opened_and_the_choice_taken_back(bench, split):
     first, second = user_label(split, 9), user_label(split, 4)
-    bench.desk.users.listed.value = 9
+    bench.views.users.listed.value = 9
     assert bench.state()["user"] == first
     assert bench.state()["selection"] == {"users": [first]}
-    assert f"User <bdi>{first}" in bench.desk.told.value
-    bench.desk.users.listed.value = 4
+    assert f"User <bdi>{first}" in bench.views.header.value
+    bench.views.users.listed.value = 4
     assert bench.state()["user"] == second
-    bench.desk.selection.back.click()
+    bench.views.selection.undo_button.click()
     assert bench.state()["user"] == first
-    bench.desk.selection.back.click()
+    bench.views.selection.undo_button.click()
     assert bench.state()["user"] == user_label(split, 3)  # whom it began with
     bench.open(first)
-    bench.desk.map.picker.found.value = 12
-    bench.desk.map.buttons["Select"].click()
+    bench.views.map.picker.found.value = 12
+    bench.views.map.buttons["Select"].click()
     assert bench.state()["user"] == first  # items are nobody's choice of a user
 
 
 def test_an_edit_is_one_for_all_runs_and_each_reads_what_it_can(bench, run, tigers, split):
     page = history_page(bench)
     before = page.others.value
-    true = bench.desk.case.true
+    true = bench.views.subject.original
     page.editor.events.index = len(true) - 1
     page.editor.buttons["Drop"].click()
     now = true.drop(len(true) - 1)
-    assert bench.desk.case.now.items.tolist() == now.items.tolist()
+    assert bench.views.subject.current.items.tolist() == now.items.tolist()
     assert page.others.value != before
-    assert "edited" in bench.desk.told.value
+    assert "edited" in bench.views.header.value
     expected = influence.rerank(tigers[0].model, true, now, seen_filter=tigers[0].ranks.seen_filter)
     assert bench.top_tens()["tiger"]["item"].tolist() == expected["item"].tolist()
     beam = opened(bench, "Beam").widgets["tiger"]
     assert beam._history.items.tolist() == now.items.tolist()[-8:]
     bench.open(3)  # somebody who is looked at already keeps their edits
-    assert bench.desk.case.now.items.tolist() == now.items.tolist()
+    assert bench.views.subject.current.items.tolist() == now.items.tolist()
 
 
 def test_somebody_typed_in_is_looked_at_everywhere(bench, split):
     page = history_page(bench)
     page.editor.read(["4", "8", "15"])
-    assert bench.desk.case.true.user == 0
+    assert bench.views.subject.original.user == 0
     assert bench.state()["user"] == ""
     assert bench.state()["typed"] == ["4", "8", "15"]
     assert bench.state()["history"] == []
     for tab in INSIDE:
         opened(bench, tab)
-    assert "(typed in)" in bench.desk.tabs.made["Beam"].widgets["tiger"].words()
-    assert not bench.desk.tabs.made["Attention and memory"].wrong
+    assert "(typed in)" in bench.views.tabs.made["Beam"].widgets["tiger"].caption()
+    assert not bench.views.tabs.made["Attention and memory"].errors
     bench.open(3)
     assert bench.state()["user"] == user_label(split, 3)
 
 
 def test_reasoning_of_a_typed_and_of_an_edited_history(thinker, split, live):
     bench = widgets.Workbench([thinker], split, user=3, tab="Reasoning")
-    steps = bench.desk.tabs.made["Reasoning"].widgets["rearec"]
+    steps = bench.views.tabs.made["Reasoning"].widgets["rearec"]
     whole = widgets.ReasoningSteps(thinker, split, user=3)
     assert steps.measures()["rank"].tolist() == pytest.approx(whole.measures()["rank"].tolist())
     assert steps.stop == whole.stop
-    found = whole.found.frame[whole.found.frame["user"] == 3]
+    found = whole.step_ranks.frame[whole.step_ranks.frame["user"] == 3]
     assert steps.measures()["kl"].tolist()[1:] == pytest.approx(found["kl"].tolist()[1:], abs=1e-5)
     typed = history.typed_history(split, ["4", "8"])
     steps.show(typed)
-    assert "Asked about is" in steps.words()
+    assert "The scored item is" in steps.caption()
     assert steps.measures()["rank"].iloc[-1] == 1
     assert not steps.status.view.value
 
@@ -187,15 +187,15 @@ def test_a_column_that_fails_says_so_and_leaves_the_others(bench, monkeypatch):
 
 
 def test_an_interrupted_page_is_made_when_it_is_opened_again(bench, monkeypatch):
-    def interrupted(case):
+    def interrupted(subject):
         raise KeyboardInterrupt
 
-    make = bench.desk.tabs._makers["Beam"]
-    bench.desk.tabs._makers["Beam"] = interrupted
+    make = bench.views.tabs._makers["Beam"]
+    bench.views.tabs._makers["Beam"] = interrupted
     with pytest.raises(KeyboardInterrupt):
-        bench.desk.tabs.buttons.value = "Beam"
-    assert "Stopped" in bench.desk.tabs.progress.value
-    bench.desk.tabs._makers["Beam"] = make
+        bench.views.tabs.buttons.value = "Beam"
+    assert "Stopped" in bench.views.tabs.progress.value
+    bench.views.tabs._makers["Beam"] = make
     opened(bench, "Neighbours")
     assert opened(bench, "Beam").widgets
 
@@ -213,10 +213,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_state_shows_the_same_again(run, tigers, split, case, monkeypatch):
+@pytest.mark.parametrize("subject", CASES)
+def test_a_state_shows_the_same_again(run, tigers, split, subject, monkeypatch):
     monkeypatch.setenv("SEQLAB_REPORT", "1")
-    told = CASES[case]
+    told = CASES[subject]
     runs = [run, replace(tigers[0])]
     state = json.loads(json.dumps(widgets.Workbench(runs, split, seed=2, **told).state()))
     for name, value in told.items():
@@ -232,7 +232,7 @@ def test_a_live_view_and_its_pin_show_the_same(bench, run, tigers, split, monkey
     page = history_page(bench)
     page.editor.events.index = 1
     page.editor.buttons["Drop"].click()
-    bench.desk.tree.pick((1,))
+    bench.views.tree.pick((1,))
     opened(bench, "Beam")
     state = bench.state()
     assert state["selection"] == {"codes": [1]}
@@ -254,10 +254,10 @@ def test_the_still_makes_no_control_and_shows_hostile_titles_as_text(run, tigers
 def test_a_tab_a_user_or_a_selection_that_is_not_there_is_refused(run, split, report):
     for wrong, said in (
         ({"tab": "Beams"}, "no tab"),
-        ({"user": "nobody"}, "no test query about"),
+        ({"user": "nobody"}, "has no test query"),
         ({"selection": {"items": ["999"]}}, "no item with the id"),
         ({"selection": {"colours": [1]}}, "items, codes or users"),
-        ({"user": "u4", "typed": ["3"]}, "not at both"),
+        ({"user": "u4", "typed": ["3"]}, "not both"),
     ):
         with pytest.raises(ValueError, match=said):
             widgets.Workbench([run], split, **wrong)
@@ -289,15 +289,15 @@ def test_other_runs_are_opened_and_a_failure_leaves_what_is_open(folder, split, 
     assert bench.state()["user"] == user_label(split, 3)
     page = opened(bench, "Attention and memory")
     assert list(page.widgets) == ["sasrec", "gru4rec"]
-    assert not page.wrong
-    before = bench.desk
+    assert not page.errors
+    before = bench.views
     bench.change(bench.dataset, [home / "sasrec"])
     assert before.view.comm is None  # what is left is forgotten
     bench.status.guard(bench.change)(bench.dataset, [folder / "gone"])
     assert "not a finished run" in bench.status.view.value
     assert list(bench.runs) == ["sasrec"]
     bench.choice.folder.value = str(folder / "nothing")
-    assert "no finished run" in bench.choice.told.value
+    assert "no finished run" in bench.choice.message.value
     bench.choice.button.click()
     assert "choose at least one run" in bench.status.view.value.lower()
 

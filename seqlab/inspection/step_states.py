@@ -1,4 +1,4 @@
-"""The thoughts of one user: the state of every step, what it recommends, and where a teacher pulls it."""
+"""The reasoning steps of one user: the state of every step, its recommendations, and the teacher's distribution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seqlab import tracing
 from seqlab.datasets.history import batch_of
-from seqlab.inspection.reasoning_steps import must_reason
+from seqlab.inspection.reasoning_steps import require_reasoning
 from seqlab.ranking import check_k, ranks_of
 from seqlab.runtime.modules import device_of, evaluating
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Thinking:
-    """What the states of one user say, step by step.
+class StepStates:
+    """The states of one user and the scores computed from them, step by step.
 
-    states: (S + 1, D); scores: (S + 1, N + 1) with -inf at padding and at items kept out of the ranking; chances:
-    (S + 1, N + 1) probabilities over the whole catalogue under each step's temperature.
+    states: (S + 1, D); scores: (S + 1, N + 1) with -inf at padding and at filtered items; probabilities: (S + 1, N + 1)
+    over the whole catalogue under each step's temperature.
     """
 
     states: Tensor
     scores: Tensor
-    chances: Tensor
+    probabilities: Tensor
 
     def nearest(self, k: int = 10) -> pd.DataFrame:
         """The best items of every step: columns step, rank (from 1), item, probability."""
@@ -39,7 +39,7 @@ class Thinking:
 
         best, items = self.scores.topk(min(check_k(k), self.scores.shape[1] - 1), dim=1)
         rows = [
-            (step, place + 1, item, float(self.chances[step, item]))
+            (step, place + 1, item, float(self.probabilities[step, item]))
             for step, row in enumerate(items.tolist())
             for place, item in enumerate(row)
             if best[step, place] > -torch.inf
@@ -51,18 +51,18 @@ class Thinking:
         return ranks_of(self.scores, torch.full((len(self.scores),), item)).tolist()
 
     def cosines(self) -> np.ndarray:
-        """Of every state with every other: (S + 1, S + 1)."""
+        """The cosine of every state with every other: (S + 1, S + 1)."""
         unit = torch.nn.functional.normalize(self.states, dim=1)
         return (unit @ unit.T).numpy()
 
-    def masses(self, groups: dict[str, list[int]]) -> pd.DataFrame:
-        """How much probability every step gives to groups of items and to the rest: columns step, part, share.
+    def group_probabilities(self, groups: dict[str, list[int]]) -> pd.DataFrame:
+        """The probability of groups of items, and of all other items, at every step: columns step, part, share.
 
         An item of several groups counts for the first of them.
         """
         import pandas as pd
 
-        left, rows = self.chances.clone(), []
+        left, rows = self.probabilities.clone(), []
         for part, members in groups.items():
             items = sorted(set(members))  # an item counts once
             rows += [(step, part, share) for step, share in enumerate(left[:, items].sum(1).tolist())]
@@ -72,44 +72,43 @@ class Thinking:
 
 
 @torch.no_grad()
-def think(
+def step_states(
     model: nn.Module,
     history: History,
     answer: int | None = None,
     seen_filter: bool = False,
-    swap: tuple[int, Tensor] | None = None,
-) -> Thinking:
-    """The steps of one user. `answer`: the item the filter leaves in, though the user met it.
+    patch: tuple[int, Tensor] | None = None,
+) -> StepStates:
+    """The steps of one user. answer: an item that the seen filter keeps.
 
-    `swap`: a step and the state (D,) put in its place before the next step is made (activation patching). Raises
-    `ValueError` for a system that does not reason in steps.
+    patch: a step and the state (D,) that replaces its state before the next step is computed (activation patching).
+    Raises `ValueError` for a system that does not reason in steps.
     """
-    must_reason(model)
+    require_reasoning(model)
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     names = step_taps(model)
-    changes = {} if swap is None else {names[swap[0]]: lambda state: swap[1].to(state).expand_as(state)}
+    changes = {} if patch is None else {names[patch[0]]: lambda state: patch[1].to(state).expand_as(state)}
     with evaluating(model), tracing.patch(model, changes):
         states = model.reasoning_states(batch)
     scores = model.step_scores(states)[0].float().cpu()  # (S + 1, N + 1)
     scores[:, 0] = -torch.inf
-    chances = (scores / model.temperatures.cpu()[:, None]).softmax(-1)
+    probabilities = (scores / model.temperatures.cpu()[:, None]).softmax(-1)
     if seen_filter:
-        met = torch.cat([history.items, history.earlier])
-        scores[:, met[met != answer]] = -torch.inf
-    return Thinking(states[0].float().cpu(), scores, chances)
+        seen = torch.cat([history.items, history.earlier])
+        scores[:, seen[seen != answer]] = -torch.inf
+    return StepStates(states[0].float().cpu(), scores, probabilities)
 
 
 @torch.no_grad()
-def prior(model: nn.Module, history: History, answer: int, step: int) -> pd.DataFrame | None:
-    """Where a system's teacher pulls a step, besides to the answer: columns item, weight; None where there is none.
+def teacher_prior(model: nn.Module, history: History, answer: int, step: int) -> pd.DataFrame | None:
+    """The teacher's distribution at a step over items except the answer: columns item, weight; None without teacher.
 
-    The teacher of ManCAR spreads its mass over the answer and the neighbours of the last item read. Only these are
-    given, which the history alone tells, with their shares beside the answer's. Raises `ValueError` for a system that
-    does not reason in steps.
+    The teacher of ManCAR spreads its mass over the answer and the graph neighbours of the last item; only the
+    neighbours are returned. Raises `ValueError` for a system that does not reason in steps.
     """
     import pandas as pd
 
-    must_reason(model)
+    require_reasoning(model)
     if not hasattr(model, "teacher") or not model.config.teacher:
         return None
     batch = batch_of([history], model.config.max_length).to(device_of(model))
@@ -119,15 +118,15 @@ def prior(model: nn.Module, history: History, answer: int, step: int) -> pd.Data
 
 
 def step_taps(model: nn.Module) -> list[str]:
-    """The taps that the states pass one by one, in the order of the steps."""
+    """The names of the taps on the states, in the order of the steps."""
     return [name for name, tap in tracing.taps(model).items() if tap.kind == "thought"]
 
 
-def places(near: pd.DataFrame, spots: np.ndarray) -> pd.DataFrame:
-    """Where the steps stand on a map: the mean place of their nearest items, weighed by probability.
+def map_positions(near: pd.DataFrame, coordinates: np.ndarray) -> pd.DataFrame:
+    """The steps on a map of items: the mean coordinates of their best items, weighted by probability.
 
-    near: of `Thinking.nearest`; spots: (N, 2), row i - 1 is item i. Columns step, x, y. It holds for any map, also
-    where a state itself, which is no item, could not be projected.
+    near: of `StepStates.nearest`; coordinates: (N, 2), row i - 1 is item i. Columns step, x, y. This works for any map,
+    also one into which a state cannot be projected.
     """
     import pandas as pd
 
@@ -135,5 +134,5 @@ def places(near: pd.DataFrame, spots: np.ndarray) -> pd.DataFrame:
     for step, part in near.groupby("step"):
         weight = part["probability"].to_numpy()
         weight = weight / weight.sum() if weight.sum() > 0 else np.full(len(part), 1 / len(part))
-        rows.append((step, *(weight @ spots[part["item"].to_numpy() - 1])))
+        rows.append((step, *(weight @ coordinates[part["item"].to_numpy() - 1])))
     return pd.DataFrame(rows, columns=["step", "x", "y"])

@@ -1,16 +1,23 @@
-"""A small system that reasons in steps."""
+"""A small system that reasons in steps, and histories of given items."""
 
 import torch
 from torch import nn
 
+from seqlab.datasets.history import History
 from seqlab.ranking import top
 from seqlab.tracing import Tap
 
 STEPS = 3
 
 
-class Thinker(nn.Module):
-    """Keeps the protocol of reasoning systems: the mean of the items read, turned a little further at every step."""
+def history_of_items(*items, earlier=()):
+    """The history of user 1, one event per second."""
+    times = torch.arange(len(items), dtype=torch.float64)
+    return History(1, torch.tensor(items), times, torch.tensor(earlier, dtype=torch.long))
+
+
+class ReasoningModel(nn.Module):
+    """Follows the protocol of reasoning systems: the mean of the history's items, rotated further at every step."""
 
     def __init__(self, n_items, steps=STEPS, dim=6, max_length=5, answer=-1):
         super().__init__()
@@ -20,16 +27,16 @@ class Thinker(nn.Module):
         self.turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator)).Q
         self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(steps + 1))
         self.answer = answer
-        self.asked = 0
+        self.passes = 0
 
     @property
     def temperatures(self):
         return 0.7 * 1.5 ** torch.arange(self.config.steps, -1, -1)
 
     def reasoning_states(self, batch, steps=None):
-        self.asked += 1
-        real = (batch.items > 0)[..., None]
-        state = self.step_taps[0]((self.items(batch.items) * real).sum(1) / real.sum(1))
+        self.passes += 1
+        valid = (batch.items > 0)[..., None]
+        state = self.step_taps[0]((self.items(batch.items) * valid).sum(1) / valid.sum(1))
         states = [state]
         for step in range(self.config.steps if steps is None else steps):
             state = self.step_taps[step + 1](0.6 * state + 0.4 * state @ self.turn)

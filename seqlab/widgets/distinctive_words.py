@@ -1,0 +1,73 @@
+"""Distinctive words for the branches of a code tree, from the texts of their items."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqlab.items import vectors as item_text
+
+if TYPE_CHECKING:
+    from seqlab.datasets.log import InteractionLog
+    from seqlab.tokenizers import CodeBook
+
+    Prefix = tuple[int, ...]
+
+MAX_WORDS = 3
+"""The number of words per branch."""
+
+
+def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
+    """For every branch with several items, the words that distinguish it from the other branches of its parent.
+
+    A word counts once per item. Its weight is the number of items in the branch with it, times the logarithm of its
+    frequency relative to the parent (plus a tenth of that relative to all items).
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    try:
+        texts = item_text.texts(log)
+        counter = CountVectorizer(binary=True, token_pattern=r"(?u)[^\W\d_]{2,}", dtype=np.float64)
+        has = counter.fit_transform(texts)  # (N, V)
+    except ValueError:  # items without words: a DataError of `texts`, or an empty vocabulary
+        return {}
+    vocabulary, found = counter.get_feature_names_out(), {}
+    trie, codes = book.trie, book.codes[1:].to(book.trie.device)
+    parent_counts = total = _sums(has, np.zeros(len(texts), dtype=int))
+    parent = np.zeros(len(texts), dtype=int)  # per item, a row of `parent_counts`
+    for length in range(1, book.levels + 1):
+        nodes, row = np.unique(trie.find(codes[:, :length]).cpu().numpy(), return_inverse=True)
+        if len(nodes) == len(texts):
+            break
+        counts, one = _sums(has, row), np.zeros(len(nodes), dtype=int)
+        one[row] = parent
+        best = _most_distinctive(counts, parent_counts, one, total)
+        prefixes = trie.path(trie.find(codes[:, :length]).unique())[:, :length].tolist()
+        words_of = {tuple(prefixes[at]): ", ".join(vocabulary[words]) for at, words in best.items()}
+        found |= {prefix: words for prefix, words in words_of.items() if words}
+        parent_counts, parent = counts, row
+    return found
+
+
+def _sums(has: Any, row: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Per group of items: the number with each word (P, V), and the number of items (P,)."""
+    from scipy.sparse import csr_matrix
+
+    groups = csr_matrix((np.ones(len(row)), (row, np.arange(len(row)))), shape=(int(row.max()) + 1, len(row)))
+    return (groups @ has).tocsr(), np.bincount(row).astype(float)
+
+
+def _most_distinctive(counts: tuple, parent_counts: tuple, parent: np.ndarray, total: tuple) -> dict[int, np.ndarray]:
+    """Row of each branch -> the columns of its most distinctive words, best first."""
+    table = counts[0].tocoo()
+    share = table.data / counts[1][table.row]
+    before = np.asarray(parent_counts[0][parent[table.row], table.col]).ravel() / parent_counts[1][parent[table.row]]
+    overall = np.asarray(total[0][0].todense()).ravel()[table.col] / total[1][0]
+    weight = table.data * (np.log(share / before) + 0.1 * np.log(share / overall))
+    kept = (weight > 1e-9) & ((table.data > 1) | (counts[1][table.row] < 3))
+    row, column, weight = table.row[kept], table.col[kept], weight[kept]
+    order = np.lexsort((column, -weight, row))
+    starts = np.searchsorted(row[order], np.arange(len(counts[1]) + 1))
+    return {at: column[order[first:last]][:MAX_WORDS] for at, (first, last) in enumerate(pairwise(starts))}
