@@ -24,10 +24,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
@@ -43,13 +44,12 @@ from seqlab.tracing import Layout, Tap
 CARD = Card(
     claim="Latent reasoning lifts SASRec, by 6.8 % (ERL) and 8.2 % (PRL).",
     title="Think Before Recommend: Unleashing the Latent Reasoning Power for Sequential Recommendation",
-    authors="Tang et al.", year=2025, venue="arXiv 2503.22675", homes=("complete-journey", "amazon-beauty"),
+    authors="Tang et al.", year=2025, venue="arXiv 2503.22675", tuned=(Measurement(arms=("rearec", "rearec:erl")),),
     controls=("sasrec", "sasrec:layers=3", "sasrec:epochs=40", "rearec:feedback"),
-    control_names={"sasrec:layers=3": "a third layer", "sasrec:epochs=40": "longer training",
-                   "rearec:feedback": "feedback without positions"},
+    homes=("complete-journey", "amazon-beauty"), control_names={"sasrec:layers=3": "a third layer",
+        "sasrec:epochs=40": "longer training", "rearec:feedback": "feedback without positions"},
     named={"erl": "objective=erl", "feedback": "objective=last:reason_positions=False",
            "tuned": "objective=erl:dropout=0.432:learning_rate=0.00238"},  # on amazon-beauty; the preset is PRL's
-    tuned=(Measurement(arms=("rearec", "rearec:erl")),),
     measured=(Measurement(("complete-journey",), ("rearec", "rearec:erl", "rearec:feedback", "sasrec:brief:epochs=40",
                           "sasrec:brief:layers=3:epochs=20"), ("sasrec:brief:epochs=20",), seeds=(0, 1, 2)),
               Measurement(("amazon-beauty",), ("rearec", "rearec:tuned", "rearec:feedback", "sasrec:epochs=40",
@@ -77,11 +77,11 @@ class Config(Settings):
     dropout: Share = 0.3  # paper .5
     thought_dropout: Share | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
     tau: PositiveFloat = 1.0  # temperature of the answer; code .07, swept from .05 to 5
-    alpha: float = 2.0  # prl: how much hotter each step is than the next; code 5, swept from 1 to 10
+    alpha: PositiveFloat = 2.0  # prl: how much hotter each step is than the next; code 5, swept from 1 to 10
     gamma: float = 0.01  # prl: standard deviation of the noise on steps; .01
     contrast: float = 1.0  # prl: weight of noisy against clean states; paper 1, 0: no noisy ones
     diversity: float = 0.005  # erl: weight of the divergence between steps; code .05, at which it ran away here
-    share: Share = 0.3  # prl: positions of a history from which it thinks, drawn anew each time; paper all
+    share: Annotated[Share, Field(gt=0)] = 0.3  # prl: positions of a history to reason at, sampled anew; paper all
     compared: Count = 128  # erl: positions of a batch at which steps are kept apart; paper all
     cuts: Count = 4  # bert4rec: histories learned from per user and epoch, cut at random; paper all
 
@@ -91,8 +91,6 @@ class ReaRec(nn.Module):
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
-        if not 0 < config.share <= 1:
-            raise ValueError(f"share={config.share} must lie in (0, 1].")
         self.config = config
         dim = config.dim
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from seqlab import decoding
@@ -69,7 +70,7 @@ class Config(Settings):
     temperature: PositiveFloat = 0.1  # of the logits; .1
     order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all
     width: Count = 20  # of the beam, at least; a longer list needs a wider one
-    prune: Share = 0.0  # CORP: share of a step's candidates dropped for disagreement
+    prune: Annotated[Share, Field(lt=1)] = 0.0  # CORP: share of a step's candidates dropped for disagreement
     align: float = 0.0  # weight of the preference term
     group: Count = 8  # paths drawn per position
     sampled: Count = 128  # positions per batch that paths are drawn for
@@ -180,8 +181,6 @@ class REG4Rec(TokenizedModel):
         Two paths part by filling one slot differently, so no tuple is found twice. Of `width / (1 - prune)`
         candidates the `width` that agree most with the first step are kept; the last step prunes nothing.
         """
-        if not 0 <= self.config.prune < 1:
-            raise ValueError(f"prune={self.config.prune} is no share of a step's candidates: 0 or more, below 1.")
         width, book, slots = width or self.config.width, self.ids.book, len(self.config.levels)
         paths, lattice = _PartialPaths(self, batch.last(self.states(batch))), book.lattice
         first = paths.log_p  # (B, 1, C, K)
