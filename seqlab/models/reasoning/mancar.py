@@ -67,7 +67,7 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 class Config(Settings):
     """Settings, with the paper's beside them. context=False and teacher=False is reasoning alone."""
 
-    steps: NonNegativeInt = 3  # thoughts after the plain encoder's state; paper 1 to 5, by dataset
+    steps: NonNegativeInt = 3  # reasoning steps after the plain encoder's state; paper 1 to 5, by dataset
     max_length: Count = 50  # most recent events read; paper 50
     dim: Count = 64  # paper 256
     layers: Count = 2  # paper 2
@@ -81,7 +81,7 @@ class Config(Settings):
     taught: Count = 10  # those neighbours; paper 10
     prior: float = 0.1  # lambda, the weight of the teacher; paper tuned by dataset
     gamma: float = 1.0  # how flat the teacher is at the last step; paper 1
-    rescale: bool = True  # bring a thought to the norm of items; paper yes
+    rescale: bool = True  # bring a state to the norm of items; paper yes
     base: PositiveFloat = 1.0  # temperature of the first step; paper 1
     growth: float = 2.0  # a: how fast temperatures grow with the step; paper 2
     epsilon: NonNegativeFloat = 0.0  # stop below this KL, 0 = never; `model.epsilon.fill_()` sets it; code 1e-4 to .1
