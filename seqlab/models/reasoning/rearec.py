@@ -149,8 +149,8 @@ class ReaRec(nn.Module):
         if not 0 <= steps <= self.config.steps:
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
         x, real, end = self.embed(batch)
-        x, cache = self.encoder.prefill_last(x, end, real)
-        states = reason(self.encoder, x, cache, steps, self.reason, dropout=self.thought_dropout, taps=self.step_taps)
+        start = self.encoder.prefill_last(x, end, real)
+        states = reason(self.encoder, *start, steps, self.reason, dropout=self.thought_dropout, taps=self.step_taps)
         return self.reasoning(states[:, 0])
 
     def layout(self, batch: Batch) -> Layout:
@@ -161,12 +161,12 @@ class ReaRec(nn.Module):
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
             return found
-        thoughts = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought", readout=True)
+        reasoning = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought", readout=True)
         if self.config.objective == "erl":
-            return found.concat(thoughts)
+            return found.concat(reasoning)
         last = torch.arange(steps, device=batch.items.device) == steps - 1
-        thoughts = replace(thoughts, readout=last.expand_as(thoughts.readout))
-        return replace(found, readout=torch.zeros_like(found.readout)).concat(thoughts)
+        reasoning = replace(reasoning, readout=last.expand_as(reasoning.readout))
+        return replace(found, readout=torch.zeros_like(found.readout)).concat(reasoning)
 
     def step_scores(self, states: Tensor) -> Tensor:
         """Every step's scores of the catalogue, (B, S + 1, N + 1), from `reasoning_states` (B, S + 1, D)."""
@@ -197,16 +197,14 @@ class ReaRec(nn.Module):
         states, cache = self.encoder.prefill(x, end if both_ways else lines, real)
         row = torch.arange(len(at), device=at.device)[:, None]
         first = states[row, lines]  # (B, W or W + 1, D)
-        thoughts = reason(
-            self.encoder, first, cache, config.steps, self.reason, noise=noise, dropout=self.thought_dropout
-        )  # (B, W or W + 1, S + 1, D)
-        made = thoughts[:, : at.shape[1]][chosen], batch.targets[row, at][chosen]  # (M, S + 1, D), (M,)
+        dropout = self.thought_dropout
+        reasoned = reason(self.encoder, first, cache, config.steps, self.reason, noise=noise, dropout=dropout)
+        made = reasoned[:, : at.shape[1]][chosen], batch.targets[row, at][chosen]  # (M, S + 1, D), (M,)
         if config.objective != "prl":
             return self._ensemble(*made)
-        pair = (thoughts[:, -1], thoughts[:, 0], batch.user) if twin else ()
-        return self._progressive(
-            states[has_target], batch.targets[has_target], *made, [part[chosen[:, 0]] for part in pair]
-        )
+        pair = (reasoned[:, -1], reasoned[:, 0], batch.user) if twin else ()
+        pair = [part[chosen[:, 0]] for part in pair]
+        return self._progressive(states[has_target], batch.targets[has_target], *made, pair)
 
     def _reasoning_positions(self, has_target: Tensor) -> tuple[Tensor, Tensor]:
         """The positions to reason at, (B, W), and which of them have a target: a random share, or all."""
@@ -225,14 +223,14 @@ class ReaRec(nn.Module):
         return losses.softmax((hidden / temperature).contiguous(), self.items.weight, truth)
 
     def _progressive(
-        self, first: Tensor, first_truth: Tensor, thoughts: Tensor, truth: Tensor, pair: Sequence[Tensor]
+        self, first: Tensor, first_truth: Tensor, reasoned: Tensor, truth: Tensor, pair: Sequence[Tensor]
     ) -> Loss:
         """PRL: the cross-entropies of first states (M', D) and of states (M, S + 1, D), and the contrast of `pair`:
         noisy and clean states (B', S + 1, D) and their users (B',)."""
         temperatures, later = self.temperatures, range(1, self.config.steps + 1)
         parts = {"step 0": self._softmax(first, first_truth, temperatures[0])}
         for step in later:
-            parts[f"step {step}"] = self._softmax(thoughts[:, step], truth, temperatures[step])
+            parts[f"step {step}"] = self._softmax(reasoned[:, step], truth, temperatures[step])
         total = torch.stack(list(parts.values())).sum()
         if pair:
             noisy, clean, users = pair
@@ -241,13 +239,13 @@ class ReaRec(nn.Module):
             total = total + self.config.contrast * parts["contrast"]
         return Loss(total, {name: part.detach() for name, part in parts.items()}, len(first_truth))
 
-    def _ensemble(self, thoughts: Tensor, truth: Tensor) -> Loss:
+    def _ensemble(self, reasoned: Tensor, truth: Tensor) -> Loss:
         """The cross-entropy of the readout of states (M, S + 1, D); ERL: less the divergence between steps."""
-        total = self._softmax(self.answer(thoughts), truth, self.temperatures[-1])
+        total = self._softmax(self.answer(reasoned), truth, self.temperatures[-1])
         if self.config.objective == "last" or not self.config.steps:
             return Loss(total, count=len(truth))
-        compared = torch.randperm(len(thoughts), device=thoughts.device)[: self.config.compared]
-        logits = thoughts[compared] @ self.items.weight[1:].T / self.config.tau  # (C, S + 1, N)
+        compared = torch.randperm(len(reasoned), device=reasoned.device)[: self.config.compared]
+        logits = reasoned[compared] @ self.items.weight[1:].T / self.config.tau  # (C, S + 1, N)
         parts = {"ensemble": total.detach(), "diversity": pairwise_kl(logits.log_softmax(-1))}
         total = total - self.config.diversity * parts["diversity"]
         return Loss(total, parts | {"diversity": parts["diversity"].detach()}, len(truth))
