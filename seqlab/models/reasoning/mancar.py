@@ -65,28 +65,28 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """Settings, with the paper's beside them. context=False and teacher=False is reasoning alone."""
+    """Settings, with the paper's beside them. context=False and teacher=False is reasoning without the graph."""
 
-    steps: NonNegativeInt = 3  # reasoning steps after the plain encoder's state; paper 1 to 5, by dataset
+    steps: NonNegativeInt = 3  # reasoning steps after the state of the encoder; paper 1 to 5, by dataset
     max_length: Count = 50  # most recent events read; paper 50
     dim: Count = 64  # paper 256
     layers: Count = 2  # paper 2
     heads: Count = 2  # paper 2
     dropout: Share = 0.3  # paper .5
-    thought_dropout: Share | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
-    context: bool = True  # read neighbours of the last items; paper yes
+    thought_dropout: Share | None = None  # of the states that are fed back; None: as `dropout`; paper as `dropout`
+    context: bool = True  # attend to neighbours of the last items; paper yes
     triggers: Count = 4  # last items whose neighbours are read; paper 4
-    neighbours: Count = 7  # of each of them; paper 7
-    teacher: bool = True  # the prior over target and neighbours of the last item; paper yes
-    taught: Count = 10  # those neighbours; paper 10
-    prior: float = 0.1  # lambda, the weight of the teacher; paper tuned by dataset
-    gamma: float = 1.0  # how flat the teacher is at the last step; paper 1
-    rescale: bool = True  # bring a state to the norm of items; paper yes
+    neighbours: Count = 7  # per trigger; paper 7
+    teacher: bool = True  # train with the prior over target and neighbours of the last item; paper yes
+    taught: Count = 10  # neighbours in that prior; paper 10
+    prior: float = 0.1  # lambda, the weight of the prior's loss; paper tuned by dataset
+    gamma: float = 1.0  # temperature of the prior at the last step; paper 1
+    rescale: bool = True  # scale a state to the norm of items before it is fed back; paper yes
     base: PositiveFloat = 1.0  # temperature of the first step; paper 1
-    growth: float = 2.0  # a: how fast temperatures grow with the step; paper 2
+    growth: float = 2.0  # a: growth of the temperature with the step; paper 2
     epsilon: NonNegativeFloat = 0.0  # stop below this KL, 0 = never; `model.epsilon.fill_()` sets it; code 1e-4 to .1
-    cuts: Count = 4  # histories learned from per user and epoch, cut at random; paper all
-    users: Count | None = None  # of an item that the graph reads at most; None: all; paper 10 of each pair of items
+    cuts: Count = 4  # training histories per user and epoch, cut at random; paper all
+    users: Count | None = None  # per item in the graph at most; None: all; paper 10 of each pair of items
 
 
 class ManCAR(nn.Module):

@@ -67,23 +67,23 @@ class Config(Settings):
     """Settings, with the paper's beside them. steps=0 is the backbone alone."""
 
     backbone: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
-    objective: Literal["prl", "erl", "last"] = "prl"  # last: cross-entropy of the last state alone
-    steps: NonNegativeInt = 2  # reasoning steps before the scores; paper 2
+    objective: Literal["prl", "erl", "last"] = "prl"  # last: only the cross-entropy of the last state
+    steps: NonNegativeInt = 2  # reasoning steps; paper 2
     reason_positions: bool = True  # paper yes
     max_length: Count = 50  # most recent events read; paper 50
     dim: Count = 64  # paper 256
     layers: Count = 2  # paper 2
     heads: Count = 2  # paper 2; gru4rec has none
     dropout: Share = 0.3  # paper .5
-    thought_dropout: Share | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
-    tau: PositiveFloat = 1.0  # temperature of the answer; code .07, swept from .05 to 5
-    alpha: PositiveFloat = 2.0  # prl: how much hotter each step is than the next; code 5, swept from 1 to 10
-    gamma: float = 0.01  # prl: standard deviation of the noise on steps; .01
-    contrast: float = 1.0  # prl: weight of noisy against clean states; paper 1, 0: no noisy ones
-    diversity: float = 0.005  # erl: weight of the divergence between steps; code .05, at which it ran away here
+    thought_dropout: Share | None = None  # of the states that are fed back; None: as `dropout`; paper as `dropout`
+    tau: PositiveFloat = 1.0  # temperature of the last step; code .07, swept from .05 to 5
+    alpha: PositiveFloat = 2.0  # prl: temperature of a step relative to the next one; code 5, swept from 1 to 10
+    gamma: float = 0.01  # prl: standard deviation of the noise on states; code .01
+    contrast: float = 1.0  # prl: weight of the contrast of noisy and clean states; paper 1; 0: no noise
+    diversity: float = 0.005  # erl: weight of the divergence between steps; code .05, which diverged here
     share: Annotated[Share, Field(gt=0)] = 0.3  # prl: positions of a history to reason at, sampled anew; paper all
-    compared: Count = 128  # erl: positions of a batch at which steps are kept apart; paper all
-    cuts: Count = 4  # bert4rec: histories learned from per user and epoch, cut at random; paper all
+    compared: Count = 128  # erl: positions of a batch at which steps are compared; paper all
+    cuts: Count = 4  # bert4rec: training histories per user and epoch, cut at random; paper all
 
 
 class ReaRec(nn.Module):

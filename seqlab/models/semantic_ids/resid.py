@@ -86,12 +86,12 @@ class Config(Settings):
     tokenizer: str = "balanced_tree"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     anchors: Literal["aligned", "none"] = "aligned"  # of the tree; paper aligned (GAOQ)
     vectors: str | None = None  # of items.vectors; none: FAMAE's, as in the paper
-    resolve: CollisionRule = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
+    resolve: CollisionRule = "index"  # equal tuples; a tree numbers its leaves, and moves equal ones
     width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 50
     field_dim: Count = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128
-    field_epochs: NonNegativeInt = 10  # of FAMAE; a small log needs more, or a higher rate
+    field_epochs: NonNegativeInt = 10  # of FAMAE; a small log needs more epochs or a higher rate
     field_rate: PositiveFloat = 1e-3  # paper 1e-3
-    windows: Count = 4  # histories that FAMAE learns from, per user and epoch on average; paper all
+    windows: Count = 4  # training histories of FAMAE per user and epoch, on average; paper all
 
 
 class ReSID(SemanticIdModel):
