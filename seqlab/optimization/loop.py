@@ -154,7 +154,7 @@ class Loop:
 
         Every process's mean is weighed by the answers it is a mean over; their sum is the mean over the whole batch.
         DDP would weigh all processes alike, stall where one has no rows, and search every step for parameters without a
-        gradient; one sum of one flat tensor needs none of that, and carries along whether somebody failed.
+        gradient; one sum of one flat tensor needs none of that, and includes whether a process failed.
         """
         targets = (batch.targets > 0).sum()
         loss, weight, failure = torch.zeros((), device=targets.device), targets, None
@@ -168,10 +168,10 @@ class Loop:
                 self.accelerator.scaler.scale(loss)  # it must have seen a loss before it sees gradients
         except BaseException as error:
             failure = error
-        own = [parameter.grad for parameter in self.parameters]
-        has = targets.new_tensor([grad is not None for grad in own])
+        grads = [parameter.grad for parameter in self.parameters]
+        has = targets.new_tensor([grad is not None for grad in grads])
         sums = torch.stack([loss.float() * weight, weight, targets, targets.new_tensor(failure is not None)])
-        flat = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(self.parameters, own, strict=True)]
+        flat = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(self.parameters, grads, strict=True)]
         flat = processes.all_reduce_sum(torch.cat([*(grad.flatten() * weight for grad in flat), has, sums]))
         *gradients, has, sums = flat.split([*(parameter.numel() for parameter in self.parameters), len(has), len(sums)])
         loss, weight, targets, failed = sums

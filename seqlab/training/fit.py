@@ -83,7 +83,7 @@ def fit(
     out = Path(out)
     with contextlib.ExitStack() as held:
         with processes.propagate_errors():  # the first looks, and holds the folder, for all
-            if processes.index() == 0 and not out.exists():  # a finished run may lie where nobody can write
+            if processes.index() == 0 and not out.exists():  # a finished run may be read-only
                 held.enter_context(_lock(out))
         _, finished = processes.broadcast({}, "finished" if out.exists() else "")
         if finished:

@@ -137,8 +137,8 @@ class ReaRec(nn.Module):
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event, before any reasoning step: (B, T, D)."""
-        x, real, end = self.embed(batch)
-        return self.encoder.prefill(x, end, real)[0]
+        x, mask, end = self.embed(batch)
+        return self.encoder.prefill(x, end, mask)[0]
 
     def reasoning_states(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D).
@@ -148,8 +148,8 @@ class ReaRec(nn.Module):
         steps = self.config.steps if steps is None else steps
         if not 0 <= steps <= self.config.steps:
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
-        x, real, end = self.embed(batch)
-        start = self.encoder.prefill_last(x, end, real)
+        x, mask, end = self.embed(batch)
+        start = self.encoder.prefill_last(x, end, mask)
         states = reason(self.encoder, *start, steps, self.reason, dropout=self.thought_dropout, taps=self.step_taps)
         return self.reasoning(states[:, 0])
 
@@ -188,13 +188,13 @@ class ReaRec(nn.Module):
         if both_ways:
             batch = batch.cut(config.cuts)
         has_target = batch.targets > 0  # (B, T)
-        x, real, end = self.embed(batch)
+        x, mask, end = self.embed(batch)
         at, chosen = (end, has_target.gather(1, end)) if both_ways else self._reasoning_positions(has_target)  # (B, W)
         noise, lines = 0.0, at
         if twin := config.objective == "prl" and config.contrast > 0 and config.steps > 0:
             lines = torch.cat([at, at[:, :1]], 1)  # (B, W + 1): one more position, with noise
             noise = config.gamma * (torch.arange(lines.shape[1], device=at.device) == at.shape[1])[:, None]
-        states, cache = self.encoder.prefill(x, end if both_ways else lines, real)
+        states, cache = self.encoder.prefill(x, end if both_ways else lines, mask)
         row = torch.arange(len(at), device=at.device)[:, None]
         first = states[row, lines]  # (B, W or W + 1, D)
         dropout = self.thought_dropout
@@ -258,8 +258,8 @@ def contrast(noisy: Tensor, clean: Tensor, users: Tensor, tau: float) -> Tensor:
     """
     logits = noisy @ clean.T / tau  # (M, M)
     itself = torch.arange(len(users), device=users.device)
-    own = (users[:, None] == users) & (itself[:, None] != itself)
-    return F.cross_entropy(logits.masked_fill(own, -torch.inf), itself)
+    same_user = (users[:, None] == users) & (itself[:, None] != itself)
+    return F.cross_entropy(logits.masked_fill(same_user, -torch.inf), itself)
 
 
 def pairwise_kl(log_p: Tensor) -> Tensor:
@@ -275,7 +275,7 @@ class Recurrent:
     layers: Sequence[nn.GRU]
     dropout: Dropout
 
-    def prefill(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def prefill(self, x: Tensor, at: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Every state of x (B, T, D): (B, T, D), and each layer's cache at the positions `at` (B, W)."""
         row, cache = torch.arange(len(x), device=x.device)[:, None], []
         for layer in self.layers:
@@ -284,8 +284,8 @@ class Recurrent:
             x = self.dropout(x)
         return x, tuple(cache)
 
-    def prefill_last(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        states, cache = self.prefill(x, at, real)
+    def prefill_last(self, x: Tensor, at: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        states, cache = self.prefill(x, at, mask)
         return states[torch.arange(len(x), device=x.device)[:, None], at], cache
 
     def decode_step(self, x: Tensor, cache: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
