@@ -43,6 +43,8 @@ class Recommender(Protocol):
 
     Optional methods:
     `prepare(split) -> None` computes buffers from the training part before training (counts, a graph, a codebook);
+    `stages(split, checkpoint) -> None` trains what the loss needs (a tokenizer), by `optimization.stage.train`, with
+    checkpoints in the folder `checkpoint`; None: without;
     `loss(batch) -> Loss` is for training by gradient descent;
     `calibrate(split, seen_filter) -> None` chooses buffers on the validation part after training;
     `score(batch) -> (B, N + 1)` scores all items (column 0 is padding) in a new tensor, which the caller may modify.

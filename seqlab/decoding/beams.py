@@ -76,7 +76,7 @@ class Beams:
     def items(self, k: int) -> tuple[Tensor, Tensor]:
         """The first k items and their scores, both (B, k); item 0 with score -inf where there are fewer.
 
-        Items that share a tuple share its score (a tie) and stand side by side, the lowest number first.
+        Items that share a tuple have its score (a tie) and are adjacent, the lowest number first.
         """
         ranking = self._first(check_k(k))
         return ranking.items, ranking.scores

@@ -52,8 +52,8 @@ def exact(decoder: Decoder, trie: Trie, renormalise: bool = False) -> Tensor:
 def parallel(log_p: Tensor | list[Tensor], codes: Tensor) -> Tensor:
     """Exact scores where the slots are independent: the sum over slots of the item's code there, (B, N + 1).
 
-    log_p: (B, C, K), or one (B, K_c) per slot, log-probabilities; codes: (N + 1, C). Column 0 is -inf. Nothing is
-    lost to illegal tuples unless the caller wants it so: the scores are the model's own over all its tuples.
+    log_p: (B, C, K), or one (B, K_c) per slot, log-probabilities; codes: (N + 1, C). Column 0 is -inf. The scores
+    are those of the model over all tuples, legal or not.
     """
     slots = log_p if isinstance(log_p, list) else list(log_p.unbind(1))
     if len(slots) != codes.shape[1]:

@@ -1,4 +1,4 @@
-"""The Swing graph: two items are alike where pairs of users with little else in common have both.
+"""The Swing graph: two items are similar if pairs of users with little else in common have both.
 
 Yang et al., "Large Scale Product Graph Construction for Recommendation in E-commerce", 2020; the weights are those
 of ManCAR (arXiv 2602.20093). Only training histories are read. Nothing is sampled unless `users` is given.
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     from seqlab.datasets.splits import Split
 
-VERSION = 1  # of what is computed below; a new one empties nobody's cache but is not found in it
+VERSION = 1  # of what is computed below; a new one ignores older caches
 CACHED_EVENTS = 200_000
-"""Events from which a graph is kept in the cache folder: smaller ones take a second or so."""
+"""Events from which a graph is cached; smaller ones take about a second."""
 
 DENSE_LIMIT = 8192
-"""Up to so many users and so many items, pairs of users are a table (256 MB), and matrix products do the work."""
+"""Largest number of users and of items for a dense table of pairs of users (256 MB) and matrix products."""
 
 CHUNK = 1 << 22
-"""Numbers held at a time, in each of a handful of arrays (16 MB in float32; larger ones leave the cache)."""
+"""Numbers per chunk of an array (16 MB in float32; larger ones leave the CPU's cache)."""
 
 MAX_PAIRS = 4_000_000_000
-"""Common users of items, two at a time, from which the exact sum would take hours: a warning comes first."""
+"""Pairs of common users of items above which the exact sum would take hours: it raises `DataError`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def swing(
     users: int | None = None,
     seed: int = 0,
 ) -> SwingGraph:
-    """The `keep` items most like each item, by what its training users have in common.
+    """The `keep` most similar items of each item, by the histories of its training users.
 
     `sim(i, j) = |U_j|**-0.5 * sum over u != v in both U_i and U_j of w_u w_v / (|I_u & I_v| + common)`, both orders of
     a pair, with `w_u = (|I_u| + active)**-power`; U_i are the users of item i, I_u the items of user u. So an item has
@@ -106,12 +106,12 @@ def _build(items, owners, shape, keep, smooth, users, seed) -> tuple[np.ndarray,
 def _by_table(interactions, count, weight, common, prior, found) -> None:
     """Sums as matrix products: for item i and its users, `x_j' W x_j` for every j that is at least as popular.
 
-    W (U, U) holds a pair's weight. Items stand in the order of their popularity, so that the many users of a popular
+    W (U, U) holds a pair's weight. Items are sorted by popularity, so that the many users of a popular
     item are looked at for few others; items of like popularity are worked on together.
     """
     n_items = interactions.shape[1]
     order = np.argsort(-count, kind="stable")
-    x = torch.from_numpy(interactions[:, order].toarray())  # (U, N + 1), user 0 nobody
+    x = torch.from_numpy(interactions[:, order].toarray())  # (U, N + 1), user 0 is padding
     pairs = torch.empty(len(x), len(x))
     w = torch.from_numpy(weight)
     rows = max(1, CHUNK // len(x))
@@ -129,8 +129,8 @@ def _by_table(interactions, count, weight, common, prior, found) -> None:
         most = int(ranked[first])
         after = min(first + max(1, CHUNK // (most * max(most, first + 1))), last)
         place = np.arange(most)
-        real = place < ranked[first:after, None]
-        who = np.where(real, by_item.indices[np.minimum(start[first:after, None] + place, interactions.nnz - 1)], 0)
+        valid = place < ranked[first:after, None]
+        who = np.where(valid, by_item.indices[np.minimum(start[first:after, None] + place, interactions.nnz - 1)], 0)
         who = torch.from_numpy(who.astype(np.int64))  # (n, c), user 0 where there are fewer
         theirs = x[:, :after][who]  # (n, c, j)
         own = pairs[who[:, :, None], who[:, None, :]] if after - first > 1 else pairs[who[0]][:, who[0]][None]
@@ -149,7 +149,7 @@ def _by_table(interactions, count, weight, common, prior, found) -> None:
 
 
 def _by_pairs(interactions, sampled, weight, common, prior, found) -> None:
-    """Sums over the pairs of users that have two items in common: what sparse logs with many users have few of.
+    """Sums over the pairs of users that have two items in common: few in sparse logs with many users.
 
     `sampled` is `interactions` with the users that count for each item. Items are taken in strips that fit into memory.
     """
@@ -162,8 +162,8 @@ def _by_pairs(interactions, sampled, weight, common, prior, found) -> None:
             f"swing: the items' users make {total:,.0f} pairs, which would take hours. Read a sample: users="
             f"{int(np.sqrt(MAX_PAIRS / n_items))} or so takes that many of each item at most."
         )
-    everybody = np.asarray(interactions.sum(0)).ravel()
-    scale = everybody * (everybody - 1) / np.maximum(count * (count - 1), 1)
+    all_users = np.asarray(interactions.sum(0)).ravel()
+    scale = all_users * (all_users - 1) / np.maximum(count * (count - 1), 1)
     size = np.diff(interactions.indptr)
     columns, partners = interactions.T.tocsr(), sampled.T.tocsr()
     # how many entries the sums of an item may have, and the products of a user with all others

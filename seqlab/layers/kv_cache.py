@@ -1,7 +1,7 @@
 """Prefill and decode steps of Transformer blocks with a key/value cache that the beams of a user share.
 
-With a history of T tokens and W beams of j generated tokens a step costs W queries over T shared and j own keys:
-nothing of the history is copied per beam. A step gives what the blocks' plain forward pass gives.
+With a history of T tokens and W beams of j generated tokens a step costs W queries over T shared and j generated keys:
+nothing of the history is copied per beam. A step equals the blocks' plain forward pass.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ class KVCache:
     """The keys and values of one attention layer.
 
     keys, values: (B, H, T, D/H) shared by all beams of a user, T may be 0; mask: (B, T), True where one is no padding,
-    None = everywhere. own: keys and values (B, W, H, D/H) of each token that the beams generated, the oldest first.
+    None = everywhere. generated: keys and values (B, W, H, D/H) of each generated token, the oldest first.
     """
 
     keys: Tensor
     values: Tensor
     mask: Tensor | None
-    own: tuple[tuple[Tensor, Tensor], ...] = ()
+    generated: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def append(self, parent: Tensor, key: Tensor, value: Tensor) -> KVCache:
         """One more token per beam: key, value (B, H, W, D/H) of beams that continue the beams `parent` (B, W)."""
-        own = [(_rows(old_key, parent), _rows(old_value, parent)) for old_key, old_value in self.own]
+        before = [(_rows(old_key, parent), _rows(old_value, parent)) for old_key, old_value in self.generated]
         new = key.transpose(1, 2).contiguous(), value.transpose(1, 2).contiguous()  # (B, W, H, D/H)
-        return replace(self, own=(*own, new))
+        return replace(self, generated=(*before, new))
 
     def mix(self, query: Tensor, tap: Callable[[Tensor], Tensor]) -> Tensor:
-        """Attention of queries (B, H, W, D/H) over the shared and their own keys: (B, W, D).
+        """Attention of queries (B, H, W, D/H) over the shared keys and those of their beam: (B, W, D).
 
         `attend` over all keys side by side, with a mask, takes 1.3 times as long.
         """
@@ -47,11 +47,11 @@ class KVCache:
         if self.mask is not None:
             shared.masked_fill_(~self.mask[:, None, None, :], -torch.inf)
         each = query.transpose(1, 2)  # (B, W, H, D/H)
-        own = [(each * key).sum(-1).transpose(1, 2)[..., None] for key, _ in self.own]  # (B, H, W, 1) each
-        weights = tap(torch.cat([shared, *own], -1).softmax(-1))  # (B, H, W, T + j)
+        generated = [(each * key).sum(-1).transpose(1, 2)[..., None] for key, _ in self.generated]  # (B, H, W, 1) each
+        weights = tap(torch.cat([shared, *generated], -1).softmax(-1))  # (B, H, W, T + j)
         there = self.keys.shape[2]
         mixed = (weights[..., :there] @ self.values).transpose(1, 2).contiguous()  # (B, W, H, D/H)
-        for place, (_, value) in enumerate(self.own):
+        for place, (_, value) in enumerate(self.generated):
             mixed = mixed + weights[..., there + place].transpose(1, 2)[..., None] * value
         return mixed.flatten(2)
 
@@ -59,7 +59,7 @@ class KVCache:
 class DecodeTaps(nn.Module):
     """The taps of one block's decode steps: the attention weights and the states of each beam.
 
-    kind: what the block's own taps are called, if not plainly "attention" and "hidden"; keys: the axis of the keys.
+    kind: prefix of the names "attention" and "hidden"; keys: the axis of the keys.
     """
 
     def __init__(self, kind: str = "", keys: str = "key_token") -> None:

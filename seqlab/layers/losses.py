@@ -101,7 +101,7 @@ def sampled_softmax(hidden: Tensor, table: Tensor, targets: Tensor, negatives: T
 
 
 def bce(hidden: Tensor, table: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
-    """Binary cross-entropy against `negatives` (M, K), own draws of every row (SASRec 2018, equation 7, with K = 1)."""
+    """Binary cross-entropy against `negatives` (M, K), drawn for every row (SASRec 2018, equation 7, with K = 1)."""
     return gbce(hidden, table, targets, negatives, calibration=0.0)
 
 

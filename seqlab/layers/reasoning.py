@@ -1,8 +1,8 @@
 """Latent reasoning: a user's last state is fed back as one more token, several times, before anything is recommended.
 
 A reasoning step costs one token, not one history: keys and values of the history are cached. Steps about many positions
-of one history run side by side, each attending to what was known at its own position. The cached steps give what the
-blocks' plain forward pass over history and steps gives; watched, they are that pass.
+of one history run side by side, each attending to the history up to its position. The cached steps equal the blocks'
+plain forward pass over history and steps; watched, they are that pass.
 """
 
 from __future__ import annotations
@@ -88,42 +88,42 @@ def reason(
 class _LayerCache:
     """The keys and values of one attention layer: like `kv_cache.KVCache`, with a mask of the history per position.
 
-    keys, values: (B, H, T, D/H) of the history; mask: (B, W, T), True where a position may attend to them; own: keys and
-    values (B, H, W, s, D/H) of the steps so far, None before the first.
+    keys, values: (B, H, T, D/H) of the history; mask: (B, W, T), True where a position may attend to them; steps: keys
+    and values (B, H, W, s, D/H) of the steps so far, None before the first.
     """
 
     keys: Tensor
     values: Tensor
     mask: Tensor
-    own: tuple[Tensor, Tensor] | None = None
+    steps: tuple[Tensor, Tensor] | None = None
 
     def select(self, which: Tensor) -> _LayerCache:
-        own = None if self.own is None else (self.own[0][which], self.own[1][which])
-        return _LayerCache(self.keys[which], self.values[which], self.mask[which], own)
+        steps = None if self.steps is None else (self.steps[0][which], self.steps[1][which])
+        return _LayerCache(self.keys[which], self.values[which], self.mask[which], steps)
 
     def append(self, parent: None, key: Tensor, value: Tensor) -> _LayerCache:
-        """One more step for each position: key and value (B, H, W, D/H). `parent` is None: a position continues itself."""
+        """One more step for each position: key and value (B, H, W, D/H). `parent` is unused."""
         new = key[:, :, :, None], value[:, :, :, None]  # (B, H, W, 1, D/H)
-        if self.own is not None:
-            new = torch.cat([self.own[0], new[0]], 3), torch.cat([self.own[1], new[1]], 3)
-        return replace(self, own=new)
+        if self.steps is not None:
+            new = torch.cat([self.steps[0], new[0]], 3), torch.cat([self.steps[1], new[1]], 3)
+        return replace(self, steps=new)
 
     def mix(self, query: Tensor, tap: Callable[[Tensor], Tensor]) -> Tensor:
         """Attention of the newest steps' queries (B, H, W, D/H): (B, W, D). `tap` is unused.
 
         `attend` over all keys side by side, with a mask, takes 1.6 times as long, and 2.8 times for one position.
         """
-        own_keys, own_values = self.own
+        step_keys, step_values = self.steps
         query = query / math.sqrt(query.shape[-1])
         history = (query @ self.keys.transpose(-1, -2)).masked_fill(~self.mask[:, None], -torch.inf)  # (B, H, W, T)
-        steps = (own_keys * query[..., None, :]).sum(-1)  # (B, H, W, s)
+        steps = (step_keys * query[..., None, :]).sum(-1)  # (B, H, W, s)
         weights = torch.cat([history, steps], -1).softmax(-1)  # (B, H, W, T + s)
         history, steps = weights.split([history.shape[-1], steps.shape[-1]], -1)
         if history.shape[2] == 1 and history.shape[3] <= 12:  # so small a product is slow: the sum takes a quarter
             mixed = (history.transpose(-1, -2) * self.values).sum(2, keepdim=True)
         else:
             mixed = history @ self.values  # (B, H, W, D/H)
-        mixed = mixed + (steps[..., None] * own_values).sum(-2)
+        mixed = mixed + (steps[..., None] * step_values).sum(-2)
         return mixed.transpose(1, 2).flatten(2)  # (B, W, D)
 
 

@@ -44,5 +44,5 @@ class Block(nn.Module):
         return self.hidden(self.transform(x))
 
     def transform(self, x: Tensor) -> Tensor:
-        """The second half of the block, which knows one position at a time."""
+        """The second half of the block, which treats each position separately."""
         return x + self.dropout(self.feed_forward(self.before_feed_forward(x)))

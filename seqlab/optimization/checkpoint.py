@@ -26,9 +26,7 @@ class State:
     targets: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # the weights after the best epoch
-    random: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # of the generators, where epochs have no seeds of their own
+    random: dict[str, Tensor] = field(default_factory=dict)  # of the generators, where epochs have no own seeds
 
 
 @dataclass(frozen=True)

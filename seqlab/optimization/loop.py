@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,6 +36,7 @@ class _Objective(nn.Module):
         return self.model.loss(batch)
 
 
+@dataclass(eq=False)
 class Loop:
     """The epochs of one training of a module with `loss(batch) -> Loss`.
 
@@ -47,35 +49,31 @@ class Loop:
     loss's parts. distributed: several processes share each batch; if not, every process trains on the whole of it.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        batches: Callable[[int, tuple[int, int]], Iterable[Any]],
-        optimizer: torch.optim.Optimizer,
-        rate: Callable[[int, int], float],
-        epochs: int,
-        accelerator: Accelerator,
-        progress: Progress,
-        targets: int = 0,
-        seed: int | None = None,
-        clip: float = math.inf,
-        after_epoch: Callable[[State], dict[str, float]] = lambda _: {},
-        stop: Callable[[State], str] = lambda _: "",
-        checkpoint: Checkpoint | None = None,
-        loss_parts: bool = False,
-        compile: bool = False,
-        distributed: bool = True,
-    ) -> None:
-        self.model, self.batches, self.rate, self.epochs, self.targets = model, batches, rate, epochs, targets
-        self.accelerator, self.progress, self.seed, self.clip = accelerator, progress, seed, clip
-        self.after_epoch, self.stop, self.checkpoint, self.loss_parts = after_epoch, stop, checkpoint, loss_parts
-        self.distributed = distributed and processes.count() > 1
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model: nn.Module
+    batches: Callable[[int, tuple[int, int]], Iterable[Any]]
+    optimizer: torch.optim.Optimizer
+    rate: Callable[[int, int], float]
+    epochs: int
+    accelerator: Accelerator
+    progress: Progress
+    targets: int = 0
+    seed: int | None = None
+    clip: float = math.inf
+    after_epoch: Callable[[State], dict[str, float]] = lambda _: {}
+    stop: Callable[[State], str] = lambda _: ""
+    checkpoint: Checkpoint | None = None
+    loss_parts: bool = False
+    compile: bool = False
+    distributed: bool = True
+
+    def __post_init__(self) -> None:
+        self.distributed = self.distributed and processes.count() > 1
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         # without DDP: see `_learn_together`
-        self.objective = accelerator.prepare_model(_Objective(model), evaluation_mode=True)
-        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.objective = self.accelerator.prepare_model(_Objective(self.model), evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare_optimizer(self.optimizer)
         self.pressed = threading.Event()  # Ctrl-C, among several processes
-        if compile:
+        if self.compile:
             self.objective = torch.compile(self.objective, dynamic=True)
 
     def run(self, state: State) -> None:
@@ -156,7 +154,7 @@ class Loop:
 
         Every process's mean is weighed by the answers it is a mean over; their sum is the mean over the whole batch.
         DDP would weigh all processes alike, stall where one has no rows, and search every step for parameters without a
-        gradient; one sum of one flat tensor needs none of that, and carries along whether somebody failed.
+        gradient; one sum of one flat tensor needs none of that, and includes whether a process failed.
         """
         targets = (batch.targets > 0).sum()
         loss, weight, failure = torch.zeros((), device=targets.device), targets, None
@@ -170,10 +168,10 @@ class Loop:
                 self.accelerator.scaler.scale(loss)  # it must have seen a loss before it sees gradients
         except BaseException as error:
             failure = error
-        own = [parameter.grad for parameter in self.parameters]
-        has = targets.new_tensor([grad is not None for grad in own])
+        grads = [parameter.grad for parameter in self.parameters]
+        has = targets.new_tensor([grad is not None for grad in grads])
         sums = torch.stack([loss.float() * weight, weight, targets, targets.new_tensor(failure is not None)])
-        flat = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(self.parameters, own, strict=True)]
+        flat = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(self.parameters, grads, strict=True)]
         flat = processes.all_reduce_sum(torch.cat([*(grad.flatten() * weight for grad in flat), has, sums]))
         *gradients, has, sums = flat.split([*(parameter.numel() for parameter in self.parameters), len(has), len(sums)])
         loss, weight, targets, failed = sums

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from seqlab.optimization.checkpoint import State
+from seqlab.optimization.checkpoint import Checkpoint, State
 from seqlab.optimization.loop import Loop, make_accelerator
 from seqlab.runtime.progress import Progress
-
-if TYPE_CHECKING:
-    from seqlab.optimization.checkpoint import Checkpoint
 
 
 @contextlib.contextmanager
@@ -38,27 +37,29 @@ def train(
     targets: int = 0,
     clip: float = math.inf,
     after_epoch: Callable[[State], dict[str, float]] = lambda _: {},
-    checkpoint: Checkpoint | None = None,
+    checkpoint: Path | str | None = None,
+    settings: dict[str, Any] | None = None,
     precision: str = "no",
 ) -> list[dict[str, float]]:
     """Train a module with `loss(batch) -> Loss`; it returns to the CPU, in evaluation mode. The history of its epochs.
 
-    batches(epoch, device): the batches of an epoch (from 0). checkpoint: the training continues from it, if its file is
-    there, and writes it after every epoch. The device is Accelerate's. Random numbers are drawn from torch's generators
-    as they are: use `seeded` around building and training. Where several processes train a system, each trains the
-    whole stage. rate, targets, clip, after_epoch: as in `Loop`; the history has the parts of the loss.
+    batches(epoch, device): the batches of an epoch (from 0). checkpoint: a folder; the training continues from the
+    checkpoint there, if there is one, and writes it after every epoch. settings: of the training and its data, as JSON
+    has them; a checkpoint of others raises `ValueError`. The device is Accelerate's. The random numbers are those of
+    torch's generators: use `seeded` around building and training. Where several processes train a system, each trains
+    the whole stage. rate, targets, clip, after_epoch: as in `Loop`; the history has the parts of the loss.
     """
     accelerator, state = make_accelerator(precision), State()
-    device = accelerator.device
+    device, kept = accelerator.device, checkpoint and Checkpoint(Path(checkpoint), json.dumps(settings))
     model.to(device)
     with torch.enable_grad():
         loop = Loop(
             model, lambda epoch, _: batches(epoch, device), optimizer, rate, epochs, accelerator,
-            Progress(epochs, "", name, lines=False), targets, clip=clip, after_epoch=after_epoch, checkpoint=checkpoint,
+            Progress(epochs, "", name, lines=False), targets, clip=clip, after_epoch=after_epoch, checkpoint=kept,
             loss_parts=True, distributed=False,
         )  # fmt: skip
-        if checkpoint is not None:
-            checkpoint.restore(state, model, loop.optimizer)
+        if kept:
+            kept.restore(state, model, loop.optimizer)
         loop.run(state)
     model.cpu().eval()
     return state.history

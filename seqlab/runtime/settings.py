@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 BOUNDS = {
     "greater_than": "above {gt:g}", "greater_than_equal": "at least {ge:g}", "less_than": "below {lt:g}",
-    "less_than_equal": "at most {le:g}", "literal_error": "{expected}",
+    "less_than_equal": "at most {le:g}", "literal_error": "{expected}", "multiple_of": "a multiple of {multiple_of:g}",
 }  # fmt: skip
 """What a value must be, by the type of pydantic's error."""
 

@@ -1,7 +1,7 @@
 """Balanced tree: k-means that splits every cluster into children of about equal size.
 
-With anchors="aligned" it is GAOQ of ReSID (arXiv 2602.02338, 2026): a child's code says in which direction it
-lies from its parent, and means the same direction under every parent. With anchors="none" a child's number
+With anchors="aligned" it is GAOQ of ReSID (arXiv 2602.02338, 2026): a child's code is the direction from
+its parent, the same direction under every parent. With anchors="none" a child's number
 means nothing outside its parent, as in hierarchical k-means (ColaRec's group ids).
 
 Confirmed against the paper's text: centring by the parent's centroid, one set of anchors per level for all
@@ -41,7 +41,7 @@ class BalancedTree:
     ordered = True
 
     def fit(self, X: np.ndarray) -> BalancedTree:
-        """Grow the tree; `notes_` says if there are fewer branches than wanted."""
+        """Grow the tree; `notes_` mentions fewer branches than wanted."""
         X = validated(X)
         if self.anchors not in ("none", "aligned"):
             raise ValueError(f"anchors must be 'none' or 'aligned' (got {self.anchors!r}).")

@@ -20,7 +20,7 @@ COLLIDING = 0.95  # distinct tuples, of the items
 DECIDED = 0.9  # items for which the last level has one legal code
 COPIED = 0.5  # information one level shares with another, above chance
 USELESS = 0.02  # fall of the variance left, at a level
-IN_DISGUISE = 0.2  # items whose tuple only the index column tells apart
+IN_DISGUISE = 0.2  # items whose tuple is unique by the index column only
 
 
 def report(book: CodeBook, categories: object = None) -> pd.DataFrame:
@@ -177,10 +177,10 @@ def shared_information(book: CodeBook, seed: int = 0) -> Tensor:
             least = min(entropies[a], entropies[b])
             if least <= 0:
                 continue
-            real = _joint_entropy(codes[:, a], codes[:, b], sizes[b])
+            joint = _joint_entropy(codes[:, a], codes[:, b], sizes[b])
             chance = _joint_entropy(codes[:, a], shuffled[:, b], sizes[b])
             room = least - (entropies[a] + entropies[b] - chance)  # what is left to share beyond chance
-            shared[a, b] = shared[b, a] = ((chance - real) / room).clamp(0, 1) if room > 1e-9 else 0.0
+            shared[a, b] = shared[b, a] = ((chance - joint) / room).clamp(0, 1) if room > 1e-9 else 0.0
     return shared
 
 

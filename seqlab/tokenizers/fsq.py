@@ -51,6 +51,7 @@ class FSQ(LearnedTokenizer):
     seed: int = 0
 
     ordered = False
+    weight_decay = 0.0
 
     def fit(self, X: np.ndarray, checkpoint: Path | str | None = None) -> FSQ:
         """Train on vectors (n, d), with a checkpoint in a folder if one is given.
@@ -64,15 +65,9 @@ class FSQ(LearnedTokenizer):
         numbers = X.shape[1]
         empty = f"Vectors of {numbers} numbers leave {self.levels - numbers} of {self.levels} codes without content."
         self.notes_ = (empty,) * (numbers < self.levels)
-        self._train(X, checkpoint)
+        self._train(lambda dim: Network(self, dim), checkpoint, X)
         self.sizes_ = (prod(self.values),) * self.levels
         return self
-
-    def _network(self, dim: int) -> nn.Module:
-        return Network(self, dim)
-
-    def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(network.parameters(), self.lr)
 
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:

@@ -35,5 +35,5 @@ class Lattice:
         count = torch.where(node < 0, 0, end - first)[..., None]
         place = torch.arange(int(count.max()), device=node.device)  # (F,)
         at = (first[..., None] + place).clamp(max=len(self._keys) - 1)
-        real = place < count
-        return torch.where(real, self._keys[at] % self.radix, -1), torch.where(real, self._children[at], -1)
+        valid = place < count
+        return torch.where(valid, self._keys[at] % self.radix, -1), torch.where(valid, self._children[at], -1)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.items.vectors import validated
-from seqlab.optimization.checkpoint import Checkpoint, State
+from seqlab.optimization.checkpoint import State
 from seqlab.optimization.loop import cosine
 from seqlab.optimization.stage import seeded, train
 
@@ -31,18 +30,13 @@ class LearnedTokenizer:
     batch: int
     lr: float
     seed: int
-
-    def _network(self, dim: int) -> nn.Module:
-        raise NotImplementedError
-
-    def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(network.parameters(), self.lr, weight_decay=1e-4)
+    weight_decay = 1e-4
 
     def _rate(self, step: int, epoch: int, steps: int) -> float:
         """The learning rate of a step (from 1) in an epoch (from 0), of a training of so many steps."""
         return self.lr * cosine(epoch / self.epochs)
 
-    def _batches(self, arrays: tuple[Tensor, ...], device: torch.device) -> Iterator[Any]:
+    def _batches(self, arrays: list[Tensor], device: torch.device) -> Iterator[Any]:
         """The batches of one epoch, from the standardised vectors (n, d) and what else the training reads."""
         for rows in torch.randperm(len(arrays[0])).split(self.batch):
             yield arrays[0][rows].to(device)
@@ -50,34 +44,31 @@ class LearnedTokenizer:
     def _after_epoch(self, state: State) -> dict[str, float]:
         return {}
 
-    def _train(self, X: np.ndarray, checkpoint: Path | str | None, *more: np.ndarray) -> None:
-        """Train on vectors (n, d). checkpoint: a folder; the training continues from what is there and keeps it new.
+    def _train(
+        self, network_of: Callable[[int], nn.Module], checkpoint: Path | str | None, X: np.ndarray, *more: np.ndarray
+    ) -> None:
+        """Train `network_of(d)` on vectors (n, d) and `more` arrays; checkpoint: as in `optimization.stage.train`.
 
-        more: further arrays that the training reads. Raises `ValueError` for a checkpoint of other settings or vectors.
+        Raises `ValueError` for a checkpoint of other settings or vectors.
         """
         self.mean_ = X.mean(0)
         self.scale_ = float((X - self.mean_).std()) or 1.0
-        arrays = (self._standardised(X), *map(torch.from_numpy, more))
-        steps = self.epochs * -(-len(X) // self.batch)
+        arrays = [self._standardised(X), *map(torch.from_numpy, more)]
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in (X, *more))).hexdigest()
-        kept = None
-        if checkpoint is not None:
-            kept = Checkpoint(Path(checkpoint), json.dumps({"tokenizer": repr(self), "vectors": digest}))
-        with seeded(self.seed), torch.enable_grad():
-            self.network_ = network = self._network(X.shape[1])
-            optimizer = self._optimizer(network)
-            network.train()
-            network.start(arrays[0])
+        steps = self.epochs * -(-len(X) // self.batch)
+        with seeded(self.seed):
+            self.network_ = network_of(X.shape[1]).train()
+            self.network_.start(arrays[0])
             history = train(
-                type(self).__name__, network, lambda _, device: self._batches(arrays, device), optimizer,
+                type(self).__name__, self.network_, lambda _, device: self._batches(arrays, device),
+                torch.optim.AdamW(self.network_.parameters(), self.lr, weight_decay=self.weight_decay),
                 lambda step, epoch: self._rate(step, epoch, steps), self.epochs, targets=len(X),
-                after_epoch=self._after_epoch, checkpoint=kept,
+                after_epoch=self._after_epoch, checkpoint=checkpoint,
+                settings={"tokenizer": repr(self), "vectors": digest},
             )  # fmt: skip
-        of_loop = ("loss", "steps", "seconds")
-        self.history_ = [
-            {key: value for key, value in row.items() if key not in of_loop} | {"epoch": row["epoch"] - 1}
-            for row in history
-        ]
+        for row in history:
+            row["epoch"] -= 1
+        self.history_ = [{key: row[key] for key in row if key not in ("loss", "steps", "seconds")} for row in history]
 
     def _standardised(self, X: np.ndarray) -> Tensor:
         return torch.from_numpy((validated(X) - self.mean_) / self.scale_)

@@ -53,13 +53,10 @@ class ParallelVQ(LearnedTokenizer):
         """
         X = validated(X)
         self.sizes_, fewer = feasible_sizes(self.codes, self.levels, len(X))
-        self._train(X, checkpoint)
+        self._train(lambda dim: Network(self, self.sizes_, dim), checkpoint, X)
         self.gate_ = torch.from_numpy(self.gates(X)).mean(0)
         self.notes_ = (*fewer, "The gate differs by item; decoding codes alone uses its mean.")
         return self
-
-    def _network(self, dim: int) -> nn.Module:
-        return Network(self, self.sizes_, dim)
 
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ class PQ:
     ordered = False
 
     def fit(self, X: np.ndarray) -> PQ:
-        """Learn; `notes_` says if there are fewer codes than wanted.
+        """Learn; `notes_` mentions levels with fewer codes than wanted.
 
         Raises ValueError for fewer numbers per vector than parts.
         """
@@ -90,7 +90,7 @@ class PQ:
 
 
 def _even_parts(X: np.ndarray, parts: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Principal axes (d, d), and which each part gets: the next largest goes where least variance is."""
+    """Principal axes (d, d), and the axes of each part: the next largest joins the part with least variance."""
     variance, axes = np.linalg.eigh(X.T @ X / len(X))
     variance, axes = variance[::-1].clip(1e-12), axes[:, ::-1]
     room = [len(one) for one in np.array_split(variance, parts)]

@@ -31,7 +31,7 @@ class RQKMeans:
     ordered = True
 
     def fit(self, X: np.ndarray) -> RQKMeans:
-        """Cluster, level by level. `notes_` says if there are fewer codes than wanted."""
+        """Cluster, level by level. `notes_` mentions levels with fewer codes than wanted."""
         residual = validated(X)
         sizes, self.notes_ = feasible_sizes(self.codes, self.levels, len(residual))
         self.mean_ = residual.mean(0)

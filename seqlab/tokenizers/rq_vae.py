@@ -78,7 +78,8 @@ class RQVAE(LearnedTokenizer):
         X = validated(X)
         self.sizes_, self.notes_ = feasible_sizes(self.codes, self.levels, len(X))
         other = self._collaborative(collaborative, len(X))
-        self._train(X, checkpoint, *(() if other is None else (other,)))
+        arrays = (X,) if other is None else (X, other)
+        self._train(lambda dim: Network(self, self.sizes_, dim), checkpoint, *arrays)
         return self
 
     def _collaborative(self, vectors: np.ndarray | None, n: int) -> np.ndarray | None:
@@ -94,13 +95,10 @@ class RQVAE(LearnedTokenizer):
             )
         return vectors
 
-    def _network(self, dim: int) -> nn.Module:
-        return Network(self, self.sizes_, dim)
-
     def _rate(self, step: int, epoch: int, steps: int) -> float:
         return self.lr * (min(1.0, step / 20) * (1 - (step - 1) / max(steps, 1)) ** 0.5)
 
-    def _batches(self, arrays: tuple[Tensor, ...], device: torch.device) -> Iterator[Any]:
+    def _batches(self, arrays: list[Tensor], device: torch.device) -> Iterator[Any]:
         """Vectors (n, d), the collaborative vectors (n, latent) or None, and the groups of the codes or None."""
         groups = [group.to(device) for group in self._code_groups()] if self.diversity else None
         self.network_.chosen.clear()

@@ -119,9 +119,9 @@ class Trie:
         safe = torch.where(there, node, self.starts[level])
         place = torch.arange(self.widest[level], device=node.device)
         child = self._first[safe].unsqueeze(-1) + place  # (..., F)
-        real = there.unsqueeze(-1) & (child < self._first[safe + 1].unsqueeze(-1))
+        valid = there.unsqueeze(-1) & (child < self._first[safe + 1].unsqueeze(-1))
         codes = self._keys[(child - 1).clamp(max=len(self._keys) - 1)] % self._radix
-        return torch.where(real, codes, -1), torch.where(real, child, -1)
+        return torch.where(valid, codes, -1), torch.where(valid, child, -1)
 
     def children(self, node: Tensor, level: int) -> Tensor:
         """Which codes may follow nodes (...) of one level: bool (..., sizes[level]), all False for -1."""

@@ -47,24 +47,24 @@ def fit(
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
     Without `options` those of the preset are taken (see `default_options`).
-    `out` is written whole at the end; until then `<out>.partial` holds the last checkpoint, from which `resume=True`
-    goes on to the same weights as an uninterrupted run (same machine, seed and number of processes). A finished run in
-    `out` is loaded by `resume=True` if it is the one that this call would make. Ctrl-C stops training and goes on with
-    the best epoch so far. Device, precision and processes are Accelerate's.
+    `out` is written atomically at the end; until then `<out>.partial` holds the last checkpoints of the training and of
+    its stages, from which `resume=True` continues to the same weights as an uninterrupted run (same machine, seed and
+    number of processes). A finished run in `out` is loaded by `resume=True` if it is the one that this call would make.
+    Ctrl-C stops training and keeps the best epoch so far. Device, precision and processes are Accelerate's.
 
-    A system with `calibrate(split, seen_filter)` is calibrated on validation after training; its validation metrics
-    are measured after that.
+    A system with `stages(split, checkpoint)` trains these first, in single precision and by each process alone. A
+    system with `calibrate(split, seen_filter)` is calibrated on validation after training; its validation metrics are
+    measured after that.
 
-    The same call trains by several processes under `torchrun`; all must make it, and each gets the run. A batch is
-    still of `options.tokens` positions, its rows dealt out in turn. Loss and gradient are the means over the whole
-    batch, as in one process but for rounding. What differs is what is drawn: dropout, negatives, masks, cuts and
-    orders, by each process from the seed `seed * 1_000_003 + epoch + 7_919 * process` (crops and batches are the same
-    for any number); and what rows do to one another, which they do among those of one process: negatives that a batch
-    shares, the contrast of ReaRec's PRL and the sample of its ERL, the paths of REG4Rec's alignment. The first process
-    writes and reports. Ctrl-C, or an error of one, stops them all.
+    Under `torchrun` several processes train together: all make this call, and each returns the run. A batch still has
+    `options.tokens` positions; its rows are distributed in turn. Loss and gradient are means of the whole batch, as in
+    one process except for rounding. Two things differ. Each process draws dropout, negatives, masks, cuts and orders
+    from the seed `seed * 1_000_003 + epoch + 7_919 * process` (crops and batches are the same for any number). Terms
+    between rows use the rows of one process: negatives that a batch shares, the contrast of ReaRec's PRL and the sample
+    of its ERL, the paths of REG4Rec's alignment. Process 0 writes and reports. Ctrl-C or an error of one stops all.
 
     Raises `ValueError` where no user can be evaluated in validation or test, where `out` holds another run than this
-    one, or a checkpoint of one, and where processes were given different settings; `FileExistsError` where `out` exists
+    one, or a checkpoint of one, and where processes have different settings; `FileExistsError` where `out` exists
     without `resume`; `BlockingIOError` where another training is writing it; `OSError` where it cannot be written;
     `FloatingPointError` where the loss is not finite (the last checkpoint is kept); `ConnectionAbortedError` where
     another process stopped.
@@ -83,7 +83,7 @@ def fit(
     out = Path(out)
     with contextlib.ExitStack() as held:
         with processes.propagate_errors():  # the first looks, and holds the folder, for all
-            if processes.index() == 0 and not out.exists():  # a finished run may lie where nobody can write
+            if processes.index() == 0 and not out.exists():  # a finished run may be read-only
                 held.enter_context(_lock(out))
         _, finished = processes.broadcast({}, "finished" if out.exists() else "")
         if finished:
@@ -235,7 +235,8 @@ def _start_message(model: nn.Module, split: Split, validated: Split) -> str:
         text += f", {split.train.targets_per_epoch(model.config.max_length):,} targets an epoch"
     if len(validated.valid) < len(split.valid):
         text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"
-    return text + (". Preparing its inputs." if hasattr(model, "prepare") else ".")
+    prepares = hasattr(model, "prepare") or hasattr(model, "stages")
+    return text + (". Preparing its inputs." if prepares else ".")
 
 
 def _sample(split: Split, users: int | None) -> Split:

@@ -97,7 +97,7 @@ def test_a_new_file_is_measured_against_its_controls_on_the_default_dataset(last
 def test_a_new_file_has_its_claim_on_the_page(last_item: None) -> None:
     table = read(ROOT / "data" / "leaderboard.csv")
     page = leaderboard_page.page(table, pd.DataFrame(columns=GAIN_COLUMNS), {"sasrec": "Held."})
-    assert "| last_item | The last item once more beats popularity. | popularity | Not measured yet. |\n" in page
+    assert "| last_item | Repeating the last item beats popularity. | popularity | Not measured yet. |\n" in page
 
 
 def test_a_new_file_is_trained_and_recommends(last_item: None) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
+from pydantic import Field
 
 from seqlab.optimization.options import Options
 from seqlab.runtime.settings import Count, PositiveFloat, Settings, Share, split_values, validate
@@ -43,6 +44,7 @@ def test_a_value_is_converted_to_the_type(hint: Any, value: Any, converted: Any)
         (int, "9" * 5000, "a whole number"), (float, "wide", "a number"), (float, False, "a number"),
         (float, "nan", "a finite number"), (PositiveFloat, float("inf"), "a finite number"),
         (PositiveFloat, 0, "above 0"), (Share, 1.5, "at most 1"), (Share, "-.1", "at least 0"),
+        (Annotated[Count, Field(multiple_of=2)], 3, "a multiple of 2"), (Annotated[Share, Field(lt=1)], 1, "below 1"),
         (bool, 1, "true or false"), (bool, "perhaps", "true or false"), (str, 5, "text"),
         (LOSS, "hinge", "'bce' or 'none'"), (LOSS, None, "'bce' or 'none'"), (LOSS, [], "'bce' or 'none'"),
         (tuple[Count, ...], 8, "a list of values separated by commas"),

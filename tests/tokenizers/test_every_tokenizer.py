@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from seqlab import tokenizers
+from seqlab.optimization.checkpoint import Checkpoint
 from seqlab.runtime.text import DataError
 from seqlab.tokenizers import codebook_report
 
@@ -176,3 +177,26 @@ def test_moving_collisions_keeps_every_prefix():
         16,
         16,
     )
+
+
+@pytest.mark.parametrize("name", ["rq_vae", "fsq", "parallel_vq"])
+def test_a_killed_fit_resumes_from_its_checkpoint_to_the_same_codes(name, tmp_path, monkeypatch):
+    settings = SMALL[name] | {"epochs": 4} | ({"diversity": 1e-3, "groups": 4} if name == "rq_vae" else {})
+    whole = tokenizers.create(name, settings).fit(X)
+    save = Checkpoint.save
+
+    def killed(self, state, *rest):
+        save(self, state, *rest)
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Checkpoint, "save", killed)
+        tokenizers.create(name, settings).fit(X, checkpoint=tmp_path)
+    resumed = tokenizers.create(name, settings).fit(X, checkpoint=tmp_path)
+    one, two = (fitted.network_.state_dict() for fitted in (whole, resumed))
+    assert all(torch.equal(one[key], two[key]) for key in one) and resumed.history_ == whole.history_
+    assert np.array_equal(resumed.encode(X), whole.encode(X))
+    for other in (tokenizers.create(name, settings | {"seed": 1}).fit, lambda _, **to: resumed.fit(X[:-1], **to)):
+        with pytest.raises(ValueError, match="was made with other settings or data"):
+            other(X, checkpoint=tmp_path)

@@ -1,7 +1,7 @@
 """ManCAR: latent reasoning held near the graph neighbours of a user's last items, with adaptive stopping.
 
 Paper: "ManCAR: Manifold-Constrained Latent Reasoning with Adaptive Test-Time Computation for Sequential
-Recommendation", 2026 (arXiv 2602.20093). The neighbours of the last items in a Swing graph are read beside the
+Recommendation", 2026 (arXiv 2602.20093). The neighbours of the last items in a Swing graph are read with the
 history. A teacher distributes its mass over them, step by step more on the target, and keeps every step's prediction
 near them.
 
@@ -65,28 +65,28 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """Settings, with the paper's beside them. context=False and teacher=False is reasoning alone."""
+    """Settings, with the paper's beside them. context=False and teacher=False is reasoning without the graph."""
 
-    steps: NonNegativeInt = 3  # thoughts after the plain encoder's state; paper 1 to 5, by dataset
+    steps: NonNegativeInt = 3  # reasoning steps after the state of the encoder; paper 1 to 5, by dataset
     max_length: Count = 50  # most recent events read; paper 50
     dim: Count = 64  # paper 256
     layers: Count = 2  # paper 2
     heads: Count = 2  # paper 2
     dropout: Share = 0.3  # paper .5
-    thought_dropout: Share | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
-    context: bool = True  # read neighbours of the last items; paper yes
+    thought_dropout: Share | None = None  # of the states that are fed back; None: as `dropout`; paper as `dropout`
+    context: bool = True  # attend to neighbours of the last items; paper yes
     triggers: Count = 4  # last items whose neighbours are read; paper 4
-    neighbours: Count = 7  # of each of them; paper 7
-    teacher: bool = True  # the prior over target and neighbours of the last item; paper yes
-    taught: Count = 10  # those neighbours; paper 10
-    prior: float = 0.1  # lambda, the weight of the teacher; paper tuned by dataset
-    gamma: float = 1.0  # how flat the teacher is at the last step; paper 1
-    rescale: bool = True  # bring a thought to the norm of items; paper yes
+    neighbours: Count = 7  # per trigger; paper 7
+    teacher: bool = True  # train with the prior over target and neighbours of the last item; paper yes
+    taught: Count = 10  # neighbours in that prior; paper 10
+    prior: float = 0.1  # lambda, the weight of the prior's loss; paper tuned by dataset
+    gamma: float = 1.0  # temperature of the prior at the last step; paper 1
+    rescale: bool = True  # scale a state to the norm of items before it is fed back; paper yes
     base: PositiveFloat = 1.0  # temperature of the first step; paper 1
-    growth: float = 2.0  # a: how fast temperatures grow with the step; paper 2
+    growth: float = 2.0  # a: growth of the temperature with the step; paper 2
     epsilon: NonNegativeFloat = 0.0  # stop below this KL, 0 = never; `model.epsilon.fill_()` sets it; code 1e-4 to .1
-    cuts: Count = 4  # histories learned from per user and epoch, cut at random; paper all
-    users: Count | None = None  # of an item that the graph reads at most; None: all; paper 10 of each pair of items
+    cuts: Count = 4  # training histories per user and epoch, cut at random; paper all
+    users: Count | None = None  # per item in the graph at most; None: all; paper 10 of each pair of items
 
 
 class ManCAR(nn.Module):
@@ -141,18 +141,18 @@ class ManCAR(nn.Module):
         """The states (B, steps + 1, D) at the end of each history; see `layers.reasoning.reason`."""
         end = (batch.lengths - 1).clamp(min=0)[:, None]  # (B, 1)
         places = torch.arange(batch.items.shape[1], device=end.device)
-        real, scale = places <= end, self.config.dim**0.5  # (B, T): one position also where there are no items
+        mask, scale = places <= end, self.config.dim**0.5  # (B, T): one position also where there are no items
         x = self.items(batch.items) * scale + self.positions(places)  # (B, T, D)
         if self.config.context:
-            beside = self.context(batch)  # after the history: it has no positions, so the order is free
-            x = torch.cat([x, self.items(beside) * scale], 1)  # (B, T + C, D)
-            real = torch.cat([real, beside > 0], 1)
+            neighbours = self.context(batch)  # after the history: it has no positions, so the order is free
+            x = torch.cat([x, self.items(neighbours) * scale], 1)  # (B, T + C, D)
+            mask = torch.cat([mask, neighbours > 0], 1)
         encoder, norm = Stack(self.blocks, self.norm), self.items.weight.detach()[1:].norm(dim=1).mean() * scale
 
         def rescale(state: Tensor) -> Tensor:
             return self.phi * nn.functional.normalize(state, dim=-1) * norm if self.config.rescale else state
 
-        first, cache = encoder.prefill_last(self.dropout(x), end, real)
+        first, cache = encoder.prefill_last(self.dropout(x), end, mask)
         states = reason(encoder, first, cache, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, keep_going)
         return states[:, 0]  # (B, S + 1, D)
 
@@ -163,8 +163,8 @@ class ManCAR(nn.Module):
         """
         steps, found = self.config.steps, Layout.of_events(batch.items)
         if self.config.context:
-            beside = Layout.of_tokens(self.context(batch), "neighbour", empty="padding")
-            found = found.concat(beside)
+            neighbours = Layout.of_tokens(self.context(batch), "neighbour", empty="padding")
+            found = found.concat(neighbours)
         if not steps:
             return found
         found = found.concat(Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought"))
@@ -254,11 +254,11 @@ class ManCAR(nn.Module):
         """
         self._require_graph()
         near = self.near[batch.last(batch.items), : self.config.taught]  # (B, taught)
-        real = (near > 0) & (near != truth[:, None])
-        real = torch.cat([torch.ones_like(real[:, :1]), real], 1)  # (B, 1 + taught)
+        valid = (near > 0) & (near != truth[:, None])
+        valid = torch.cat([torch.ones_like(valid[:, :1]), valid], 1)  # (B, 1 + taught)
         left = torch.arange(self.config.steps + 1, 0, -1, device=near.device)  # T' - t + 1
-        logits = -(real.cumsum(1) - 1)[:, None] / (self.config.gamma * left)[:, None]  # (B, S + 1, 1 + taught)
-        shares = logits.masked_fill(~real[:, None], -torch.inf).softmax(-1)
+        logits = -(valid.cumsum(1) - 1)[:, None] / (self.config.gamma * left)[:, None]  # (B, S + 1, 1 + taught)
+        shares = logits.masked_fill(~valid[:, None], -torch.inf).softmax(-1)
         return torch.cat([truth[:, None], near], 1), shares
 
     def _require_graph(self) -> None:

@@ -24,10 +24,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
@@ -43,13 +44,12 @@ from seqlab.tracing import Layout, Tap
 CARD = Card(
     claim="Latent reasoning lifts SASRec, by 6.8 % (ERL) and 8.2 % (PRL).",
     title="Think Before Recommend: Unleashing the Latent Reasoning Power for Sequential Recommendation",
-    authors="Tang et al.", year=2025, venue="arXiv 2503.22675", homes=("complete-journey", "amazon-beauty"),
+    authors="Tang et al.", year=2025, venue="arXiv 2503.22675", tuned=(Measurement(arms=("rearec", "rearec:erl")),),
     controls=("sasrec", "sasrec:layers=3", "sasrec:epochs=40", "rearec:feedback"),
-    control_names={"sasrec:layers=3": "a third layer", "sasrec:epochs=40": "longer training",
-                   "rearec:feedback": "feedback without positions"},
+    homes=("complete-journey", "amazon-beauty"), control_names={"sasrec:layers=3": "a third layer",
+        "sasrec:epochs=40": "longer training", "rearec:feedback": "feedback without positions"},
     named={"erl": "objective=erl", "feedback": "objective=last:reason_positions=False",
            "tuned": "objective=erl:dropout=0.432:learning_rate=0.00238"},  # on amazon-beauty; the preset is PRL's
-    tuned=(Measurement(arms=("rearec", "rearec:erl")),),
     measured=(Measurement(("complete-journey",), ("rearec", "rearec:erl", "rearec:feedback", "sasrec:brief:epochs=40",
                           "sasrec:brief:layers=3:epochs=20"), ("sasrec:brief:epochs=20",), seeds=(0, 1, 2)),
               Measurement(("amazon-beauty",), ("rearec", "rearec:tuned", "rearec:feedback", "sasrec:epochs=40",
@@ -67,23 +67,23 @@ class Config(Settings):
     """Settings, with the paper's beside them. steps=0 is the backbone alone."""
 
     backbone: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
-    objective: Literal["prl", "erl", "last"] = "prl"  # last: cross-entropy of the last state alone
-    steps: NonNegativeInt = 2  # thoughts before the answer; paper 2
+    objective: Literal["prl", "erl", "last"] = "prl"  # last: only the cross-entropy of the last state
+    steps: NonNegativeInt = 2  # reasoning steps; paper 2
     reason_positions: bool = True  # paper yes
     max_length: Count = 50  # most recent events read; paper 50
     dim: Count = 64  # paper 256
     layers: Count = 2  # paper 2
     heads: Count = 2  # paper 2; gru4rec has none
     dropout: Share = 0.3  # paper .5
-    thought_dropout: Share | None = None  # of what is fed back, None: as `dropout`; paper: as `dropout`
-    tau: PositiveFloat = 1.0  # temperature of the answer; code .07, swept from .05 to 5
-    alpha: float = 2.0  # prl: how much hotter each step is than the next; code 5, swept from 1 to 10
-    gamma: float = 0.01  # prl: standard deviation of the noise on thoughts; .01
-    contrast: float = 1.0  # prl: weight of noisy against clean thoughts; paper 1, 0: no noisy ones
-    diversity: float = 0.005  # erl: weight of the divergence between steps; code .05, at which it ran away here
-    share: Share = 0.3  # prl: positions of a history from which it thinks, drawn anew each time; paper all
-    compared: Count = 128  # erl: positions of a batch at which steps are kept apart; paper all
-    cuts: Count = 4  # bert4rec: histories learned from per user and epoch, cut at random; paper all
+    thought_dropout: Share | None = None  # of the states that are fed back; None: as `dropout`; paper as `dropout`
+    tau: PositiveFloat = 1.0  # temperature of the last step; code .07, swept from .05 to 5
+    alpha: PositiveFloat = 2.0  # prl: temperature of a step relative to the next one; code 5, swept from 1 to 10
+    gamma: float = 0.01  # prl: standard deviation of the noise on states; code .01
+    contrast: float = 1.0  # prl: weight of the contrast of noisy and clean states; paper 1; 0: no noise
+    diversity: float = 0.005  # erl: weight of the divergence between steps; code .05, which diverged here
+    share: Annotated[Share, Field(gt=0)] = 0.3  # prl: positions of a history to reason at, sampled anew; paper all
+    compared: Count = 128  # erl: positions of a batch at which steps are compared; paper all
+    cuts: Count = 4  # bert4rec: training histories per user and epoch, cut at random; paper all
 
 
 class ReaRec(nn.Module):
@@ -91,8 +91,6 @@ class ReaRec(nn.Module):
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
-        if not 0 < config.share <= 1:
-            raise ValueError(f"share={config.share} must lie in (0, 1].")
         self.config = config
         dim = config.dim
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)
@@ -139,8 +137,8 @@ class ReaRec(nn.Module):
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event, before any reasoning step: (B, T, D)."""
-        x, real, end = self.embed(batch)
-        return self.encoder.prefill(x, end, real)[0]
+        x, mask, end = self.embed(batch)
+        return self.encoder.prefill(x, end, mask)[0]
 
     def reasoning_states(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D).
@@ -150,11 +148,9 @@ class ReaRec(nn.Module):
         steps = self.config.steps if steps is None else steps
         if not 0 <= steps <= self.config.steps:
             raise ValueError(f"this model was built for {self.config.steps} steps, it cannot take {steps}.")
-        x, real, end = self.embed(batch)
-        first, cache = self.encoder.prefill_last(x, end, real)
-        states = reason(
-            self.encoder, first, cache, steps, self.reason, dropout=self.thought_dropout, taps=self.step_taps
-        )
+        x, mask, end = self.embed(batch)
+        start = self.encoder.prefill_last(x, end, mask)
+        states = reason(self.encoder, *start, steps, self.reason, dropout=self.thought_dropout, taps=self.step_taps)
         return self.reasoning(states[:, 0])
 
     def layout(self, batch: Batch) -> Layout:
@@ -165,12 +161,12 @@ class ReaRec(nn.Module):
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
             return found
-        thoughts = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought", readout=True)
+        reasoning = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought", readout=True)
         if self.config.objective == "erl":
-            return found.concat(thoughts)
+            return found.concat(reasoning)
         last = torch.arange(steps, device=batch.items.device) == steps - 1
-        thoughts = replace(thoughts, readout=last.expand_as(thoughts.readout))
-        return replace(found, readout=torch.zeros_like(found.readout)).concat(thoughts)
+        reasoning = replace(reasoning, readout=last.expand_as(reasoning.readout))
+        return replace(found, readout=torch.zeros_like(found.readout)).concat(reasoning)
 
     def step_scores(self, states: Tensor) -> Tensor:
         """Every step's scores of the catalogue, (B, S + 1, N + 1), from `reasoning_states` (B, S + 1, D)."""
@@ -192,25 +188,23 @@ class ReaRec(nn.Module):
         if both_ways:
             batch = batch.cut(config.cuts)
         has_target = batch.targets > 0  # (B, T)
-        x, real, end = self.embed(batch)
+        x, mask, end = self.embed(batch)
         at, chosen = (end, has_target.gather(1, end)) if both_ways else self._reasoning_positions(has_target)  # (B, W)
         noise, lines = 0.0, at
         if twin := config.objective == "prl" and config.contrast > 0 and config.steps > 0:
             lines = torch.cat([at, at[:, :1]], 1)  # (B, W + 1): one more position, with noise
             noise = config.gamma * (torch.arange(lines.shape[1], device=at.device) == at.shape[1])[:, None]
-        states, cache = self.encoder.prefill(x, end if both_ways else lines, real)
+        states, cache = self.encoder.prefill(x, end if both_ways else lines, mask)
         row = torch.arange(len(at), device=at.device)[:, None]
         first = states[row, lines]  # (B, W or W + 1, D)
-        thoughts = reason(
-            self.encoder, first, cache, config.steps, self.reason, noise=noise, dropout=self.thought_dropout
-        )  # (B, W or W + 1, S + 1, D)
-        made = thoughts[:, : at.shape[1]][chosen], batch.targets[row, at][chosen]  # (M, S + 1, D), (M,)
+        dropout = self.thought_dropout
+        reasoned = reason(self.encoder, first, cache, config.steps, self.reason, noise=noise, dropout=dropout)
+        made = reasoned[:, : at.shape[1]][chosen], batch.targets[row, at][chosen]  # (M, S + 1, D), (M,)
         if config.objective != "prl":
             return self._ensemble(*made)
-        pair = (thoughts[:, -1], thoughts[:, 0], batch.user) if twin else ()
-        return self._progressive(
-            states[has_target], batch.targets[has_target], *made, [part[chosen[:, 0]] for part in pair]
-        )
+        pair = (reasoned[:, -1], reasoned[:, 0], batch.user) if twin else ()
+        pair = [part[chosen[:, 0]] for part in pair]
+        return self._progressive(states[has_target], batch.targets[has_target], *made, pair)
 
     def _reasoning_positions(self, has_target: Tensor) -> tuple[Tensor, Tensor]:
         """The positions to reason at, (B, W), and which of them have a target: a random share, or all."""
@@ -229,14 +223,14 @@ class ReaRec(nn.Module):
         return losses.softmax((hidden / temperature).contiguous(), self.items.weight, truth)
 
     def _progressive(
-        self, first: Tensor, first_truth: Tensor, thoughts: Tensor, truth: Tensor, pair: Sequence[Tensor]
+        self, first: Tensor, first_truth: Tensor, reasoned: Tensor, truth: Tensor, pair: Sequence[Tensor]
     ) -> Loss:
         """PRL: the cross-entropies of first states (M', D) and of states (M, S + 1, D), and the contrast of `pair`:
         noisy and clean states (B', S + 1, D) and their users (B',)."""
         temperatures, later = self.temperatures, range(1, self.config.steps + 1)
         parts = {"step 0": self._softmax(first, first_truth, temperatures[0])}
         for step in later:
-            parts[f"step {step}"] = self._softmax(thoughts[:, step], truth, temperatures[step])
+            parts[f"step {step}"] = self._softmax(reasoned[:, step], truth, temperatures[step])
         total = torch.stack(list(parts.values())).sum()
         if pair:
             noisy, clean, users = pair
@@ -245,13 +239,13 @@ class ReaRec(nn.Module):
             total = total + self.config.contrast * parts["contrast"]
         return Loss(total, {name: part.detach() for name, part in parts.items()}, len(first_truth))
 
-    def _ensemble(self, thoughts: Tensor, truth: Tensor) -> Loss:
+    def _ensemble(self, reasoned: Tensor, truth: Tensor) -> Loss:
         """The cross-entropy of the readout of states (M, S + 1, D); ERL: less the divergence between steps."""
-        total = self._softmax(self.answer(thoughts), truth, self.temperatures[-1])
+        total = self._softmax(self.answer(reasoned), truth, self.temperatures[-1])
         if self.config.objective == "last" or not self.config.steps:
             return Loss(total, count=len(truth))
-        compared = torch.randperm(len(thoughts), device=thoughts.device)[: self.config.compared]
-        logits = thoughts[compared] @ self.items.weight[1:].T / self.config.tau  # (C, S + 1, N)
+        compared = torch.randperm(len(reasoned), device=reasoned.device)[: self.config.compared]
+        logits = reasoned[compared] @ self.items.weight[1:].T / self.config.tau  # (C, S + 1, N)
         parts = {"ensemble": total.detach(), "diversity": pairwise_kl(logits.log_softmax(-1))}
         total = total - self.config.diversity * parts["diversity"]
         return Loss(total, parts | {"diversity": parts["diversity"].detach()}, len(truth))
@@ -264,8 +258,8 @@ def contrast(noisy: Tensor, clean: Tensor, users: Tensor, tau: float) -> Tensor:
     """
     logits = noisy @ clean.T / tau  # (M, M)
     itself = torch.arange(len(users), device=users.device)
-    own = (users[:, None] == users) & (itself[:, None] != itself)
-    return F.cross_entropy(logits.masked_fill(own, -torch.inf), itself)
+    same_user = (users[:, None] == users) & (itself[:, None] != itself)
+    return F.cross_entropy(logits.masked_fill(same_user, -torch.inf), itself)
 
 
 def pairwise_kl(log_p: Tensor) -> Tensor:
@@ -281,7 +275,7 @@ class Recurrent:
     layers: Sequence[nn.GRU]
     dropout: Dropout
 
-    def prefill(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def prefill(self, x: Tensor, at: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Every state of x (B, T, D): (B, T, D), and each layer's cache at the positions `at` (B, W)."""
         row, cache = torch.arange(len(x), device=x.device)[:, None], []
         for layer in self.layers:
@@ -290,8 +284,8 @@ class Recurrent:
             x = self.dropout(x)
         return x, tuple(cache)
 
-    def prefill_last(self, x: Tensor, at: Tensor, real: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        states, cache = self.prefill(x, at, real)
+    def prefill_last(self, x: Tensor, at: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        states, cache = self.prefill(x, at, mask)
         return states[torch.arange(len(x), device=x.device)[:, None], at], cache
 
     def decode_step(self, x: Tensor, cache: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

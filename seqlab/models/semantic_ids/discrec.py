@@ -18,9 +18,10 @@ Held against: the authors' log on amazon-beauty (`CARD`): full ranking, no seen 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from seqlab.contracts import Card, Measurement, Published
@@ -62,20 +63,20 @@ class Config(Settings):
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
     branch: Literal["within_item", "alone", "none"] = "within_item"  # alone: as large, without attention; none: TIGER
-    gate: bool = True  # paper yes; no: the branches' mean
-    places: bool = True  # the branch knows a code's place in its item; paper yes
+    gate: bool = True  # learned weights of the branches; paper yes; no: their mean
+    places: bool = True  # the branch has embeddings of the slots of an item; paper yes
     feed: Count = 256  # width of the branch's ReLU layer; paper 1024
     max_length: Count = 20  # most recent items read; paper 20
-    dim: Count = 64  # paper 128
+    dim: Annotated[Count, Field(multiple_of=2)] = 64  # the attention of the branch has 2 heads; paper 128
     layers: Count = 2  # of the decoder, and of the encoder where there is one; paper 4
     heads: Count = 2  # of the generator; paper 6 of 64. The branch has 2
     dropout: Share = 0.2  # paper .1
     levels: tuple[Count, ...] = (256, 256, 256, 256)  # codes per level at most; paper 4 x 256
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper LLaMA
-    resolve: CollisionRule = "index"  # equal tuples; paper: a last level that spreads them, and what is left ties
+    resolve: CollisionRule = "index"  # equal tuples; paper: a last level that separates most, the others tie
     width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 20
-    cuts: Count = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
+    cuts: Count = 4  # encoder_decoder: training histories per user and epoch, cut at random
 
 
 class DiscRec(SemanticIdModel):
@@ -100,8 +101,6 @@ class Branches(nn.Module):
     def __init__(self, config: Config, causal: bool, writes: bool = False) -> None:
         super().__init__()
         dim, codes = config.dim, len(config.levels)
-        if dim % 2:
-            raise ValueError(f"dim={dim} must be even: the branch's attention has 2 heads.")
         # what is switched off stays zero
         self.places = nn.Parameter(torch.randn(codes, dim) * 0.02 * config.places, requires_grad=config.places)
         self.gate = nn.Parameter(torch.zeros(2, dim), requires_grad=config.gate)

@@ -90,10 +90,10 @@ class Config(Settings):
     tokenizer: str = "fsq"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     vectors: str | None = None  # of items.vectors; none: tfidf, or collaborative without words; paper MPNet
     resolve: CollisionRule = "none"  # equal tuples; paper none
-    dense: bool = True  # read the raw chunk of the vector beside its code; paper yes
+    dense: bool = True  # the input is the code and its chunk of the vector; paper yes
     chunk: Count = 16  # numbers of a vector per slot at most; paper 192
-    per_item: bool = False  # score with a code's probability shared out among the items that have it; paper no
-    width: Count = 20  # of the beam that `beams` shows; paper 20
+    per_item: bool = False  # divide the probability of a code by the number of its items; paper no
+    width: Count = 20  # of the beam in `beams`; paper 20
 
 
 class RecGPT(TokenizedModel):

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from seqlab import decoding
@@ -59,22 +60,22 @@ class Config(Settings):
 
     max_length: Count = 50  # most recent items read
     dim: Count = 64  # 128
-    layers: Count = 2  # of the history; 3. A path has one, as there
+    layers: Count = 2  # of the history; 3. A path has one, as in the re-implementation
     heads: Count = 2
     dropout: Share = 0.2
     levels: tuple[Count, ...] = (64, 64, 64, 64)  # codes per slot at most; 8 x 300 (2**slots subsets are indexed)
     tokenizer: str = "parallel_vq"  # of seqlab.tokenizers; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: as items.vectors.default_source
-    resolve: CollisionRule = "reassign"  # equal tuples; "index" would be a slot without a meaning of its own
+    resolve: CollisionRule = "reassign"  # equal tuples; "index" would add a slot without a meaning
     temperature: PositiveFloat = 0.1  # of the logits; .1
-    order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed learns that order alone, the others all
+    order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed trains only that order, the others all
     width: Count = 20  # of the beam, at least; a longer list needs a wider one
-    prune: Share = 0.0  # CORP: share of a step's candidates dropped for disagreement
+    prune: Annotated[Share, Field(lt=1)] = 0.0  # CORP: share of a step's candidates dropped for disagreement
     align: float = 0.0  # weight of the preference term
-    group: Count = 8  # paths drawn per position
-    sampled: Count = 128  # positions per batch that paths are drawn for
+    group: Count = 8  # paths sampled per position
+    sampled: Count = 128  # positions per batch that paths are sampled for
     horizon: Count = 3  # next items that a path is rewarded for
-    gamma: float = 0.7  # discount of each further one
+    gamma: float = 0.7  # discount of each further item
 
 
 class REG4Rec(TokenizedModel):
@@ -180,8 +181,6 @@ class REG4Rec(TokenizedModel):
         Two paths part by filling one slot differently, so no tuple is found twice. Of `width / (1 - prune)`
         candidates the `width` that agree most with the first step are kept; the last step prunes nothing.
         """
-        if not 0 <= self.config.prune < 1:
-            raise ValueError(f"prune={self.config.prune} is no share of a step's candidates: 0 or more, below 1.")
         width, book, slots = width or self.config.width, self.ids.book, len(self.config.levels)
         paths, lattice = _PartialPaths(self, batch.last(self.states(batch))), book.lattice
         first = paths.log_p  # (B, 1, C, K)

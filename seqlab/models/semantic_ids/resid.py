@@ -17,7 +17,6 @@ not follow for balanced trees: compare anchors=none, all else equal.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -38,7 +37,6 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
-from seqlab.optimization.checkpoint import Checkpoint
 from seqlab.optimization.loop import cosine, epoch_seed
 from seqlab.optimization.stage import seeded, train
 from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
@@ -88,12 +86,12 @@ class Config(Settings):
     tokenizer: str = "balanced_tree"  # of seqlab.tokenizers; random_codes is the control, which reads no vectors
     anchors: Literal["aligned", "none"] = "aligned"  # of the tree; paper aligned (GAOQ)
     vectors: str | None = None  # of items.vectors; none: FAMAE's, as in the paper
-    resolve: CollisionRule = "index"  # equal tuples; a tree numbers its leaves itself, and moves what is equal even so
+    resolve: CollisionRule = "index"  # equal tuples; a tree numbers its leaves, and moves equal ones
     width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 50
     field_dim: Count = 64  # of FAMAE, which has 2 layers, 4 heads and dropout .1 as in the paper; paper 128
-    field_epochs: NonNegativeInt = 10  # of FAMAE; a small log needs more, or a higher rate
+    field_epochs: NonNegativeInt = 10  # of FAMAE; a small log needs more epochs or a higher rate
     field_rate: PositiveFloat = 1e-3  # paper 1e-3
-    windows: Count = 4  # histories that FAMAE learns from, per user and epoch on average; paper all
+    windows: Count = 4  # training histories of FAMAE per user and epoch, on average; paper all
 
 
 class ReSID(SemanticIdModel):
@@ -211,12 +209,10 @@ class FAMAE(nn.Module):
 def pretrain(config: Config, split: Split, seed: int = 0, checkpoint: Path | None = None) -> FAMAE:
     """A FAMAE trained on training events alone; torch's random numbers are left as they were.
 
-    checkpoint: a folder; the training continues from the checkpoint there, if there is one, and keeps it new.
+    checkpoint: a folder, as in `optimization.stage.train`.
     """
-    kept, sizes, longest = None, fields(split), config.max_length
-    if checkpoint is not None:
-        about = {"system": "resid", "config": asdict(config), "seed": seed, "data": split.log.fingerprint()}
-        kept = Checkpoint(checkpoint, json.dumps(about | {"split": split.how}))
+    sizes, longest = fields(split), config.max_length
+    about = {"config": asdict(config), "seed": seed, "data": split.log.fingerprint(), "split": split.how}
 
     def batches(epoch: int, device: torch.device) -> Iterable[Batch]:
         return split.train.to(device).training_batches(longest, 512, epoch_seed(seed, epoch))
@@ -229,7 +225,7 @@ def pretrain(config: Config, split: Split, seed: int = 0, checkpoint: Path | Non
         optimizer = torch.optim.AdamW(famae.parameters(), config.field_rate, weight_decay=1e-5)
         train(
             "FAMAE", famae, batches, optimizer, rate, config.field_epochs,
-            targets=split.train.targets_per_epoch(longest), clip=1.0, checkpoint=kept,
+            targets=split.train.targets_per_epoch(longest), clip=1.0, checkpoint=checkpoint, settings=about,
         )  # fmt: skip
     return famae
 

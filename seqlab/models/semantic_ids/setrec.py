@@ -137,8 +137,8 @@ class SETRec(nn.Module):
             )
         semantic = self.tokenizer(self.content).unflatten(1, (self.config.semantic, -1))  # (N + 1, C - 1, D)
         tokens = torch.cat([self.project(self.collaborative)[:, None], semantic], 1)
-        real = torch.arange(len(tokens), device=tokens.device) > 0
-        return tokens * real[:, None, None]  # (N + 1, C, D)
+        is_item = torch.arange(len(tokens), device=tokens.device) > 0
+        return tokens * is_item[:, None, None]  # (N + 1, C, D)
 
     def generate(self, batch: Batch, tokens: Tensor, place: Tensor) -> Tensor:
         """The set generated after the items at `place` (B, Q), or (1, Q) for all rows: (B, Q, C, D).

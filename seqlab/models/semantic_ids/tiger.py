@@ -69,9 +69,9 @@ class Config(Settings):
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper Sentence-T5
     resolve: CollisionRule = "index"  # equal tuples; paper index
     letter: bool = False  # rq_vae with LETTER's collaborative and diversity terms
-    legal_only: bool = False  # train and score with legal codes alone (MSCGRec); paper no
+    legal_only: bool = False  # train and score with probabilities among legal codes (MSCGRec); paper no
     width: Count = 20  # of the beam, at least; a longer list needs a wider one
-    cuts: Count = 4  # encoder_decoder: histories learned from per user and epoch, cut at random
+    cuts: Count = 4  # encoder_decoder: training histories per user and epoch, cut at random
 
 
 class TIGER(SemanticIdModel):

@@ -281,5 +281,5 @@ def test_scores_and_losses_on_a_gpu_are_the_same(backbone, objective):
 
 @pytest.mark.parametrize("settings", [{"share": 0.0}, {"share": 1.5}])
 def test_a_share_outside_of_0_to_1_is_refused(settings):
-    with pytest.raises(ValueError, match=r"share.*(must lie in \(0, 1\]|at most 1)"):
+    with pytest.raises(ValueError, match=r"share must be (above 0|at most 1)"):
         ReaRec(Config(**settings), ITEMS)

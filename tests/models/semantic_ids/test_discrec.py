@@ -133,7 +133,7 @@ def test_any_width_and_number_of_codes_will_do(levels, dim):
 
 
 def test_an_odd_width_is_refused_by_name():
-    with pytest.raises(ValueError, match="dim=15 must be even"):
+    with pytest.raises(ValueError, match=r"discrec\.dim must be a multiple of 2"):
         Branches(Config(dim=15), causal=True)
 
 

@@ -255,8 +255,8 @@ def test_codes_that_a_slot_does_not_have_get_no_probability():
 
 
 def test_a_share_of_candidates_beyond_all_of_them_is_refused():
-    with pytest.raises(ValueError, match=r"prune=1\.0 is no share"):
-        reg4rec(prune=1.0).recommend(batch_of(HISTORIES), 3)
+    with pytest.raises(ValueError, match=r"reg4rec\.prune must be below 1 \(got 1\.0\)"):
+        reg4rec(prune=1.0)
 
 
 def test_a_watched_search_records_the_orders_and_the_attention_of_paths():
