@@ -17,7 +17,6 @@ Held against: the authors' log on amazon-beauty (`CARD`): full ranking, no seen 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -30,7 +29,7 @@ from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.mlp import mlp
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tracing import Tap
 
@@ -57,8 +56,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder

@@ -21,7 +21,7 @@ Held against: zero-shot on data that are not here (`CARD`); on Steam compare wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +38,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.semantic_ids import semantic_ids, with_size_note
 from seqlab.tracing import Layout, Tap
@@ -76,8 +76,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     max_length: Count = 50  # most recent items read; paper 256

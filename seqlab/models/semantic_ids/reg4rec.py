@@ -35,7 +35,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
 from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
-from seqlab.runtime.settings import Count, PositiveFloat, Settings, Share
+from seqlab.runtime.settings import Count, PositiveFloat, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tracing import Tap
 
@@ -54,8 +54,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the re-implementation's beside some; `order`, `width`, `prune` may change on a trained model."""
 
     max_length: Count = 50  # most recent items read

@@ -18,7 +18,7 @@ not follow for balanced trees: compare anchors=none, all else equal.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -39,7 +39,7 @@ from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
 from seqlab.optimization.loop import cosine, epoch_seed
 from seqlab.optimization.stage import seeded, train
-from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
+from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Share, settings
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.rq_kmeans import RQKMeans
@@ -73,8 +73,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     max_length: Count = 20  # most recent items read; paper 32

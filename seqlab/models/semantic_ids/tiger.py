@@ -17,13 +17,12 @@ Held against: its paper on amazon-beauty, and random codes there (`CARD`): full 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from seqlab.contracts import Card, Measurement, Published
 from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
 
 CARD = Card(
@@ -54,8 +53,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
