@@ -1,11 +1,11 @@
-"""ReSID: item vectors from guessing hidden fields, a balanced tree with one compass, and a model that writes its codes.
+"""ReSID: item vectors from predicting masked fields, codes from a balanced tree, and a generator of these codes.
 
 Paper: "ReSID", arXiv 2602.02338, 2026. FAMAE: a Transformer reads a history and the next item with some of its fields
-(id, shop, categories) hidden, and names them; an item's vector is its fields' embeddings side by side. GAOQ: a balanced
-tree over these vectors, whose codes below the first level mean a direction, the same under every parent.
+(id, shop, categories) masked, and predicts them; an item's vector is the embeddings of its fields, concatenated. GAOQ: a
+balanced tree over these vectors, whose codes below the first level mean a direction, the same under every parent.
 
 Confirmed against the paper's text: m ~ Uniform{1..J} hidden fields of the last item alone, a mask vector per field, sum
-of fields plus position, both ways, sqrt(d) cos logits per field, concatenation, the two probes, GAOQ (balanced_tree).
+of fields plus position, bidirectional, sqrt(d) cos logits per field, concatenation, two probes, GAOQ (balanced_tree).
 Changed on purpose: the generator is this lab's TIGER as a decoder alone (paper: T5, 4 + 4 layers); the whole softmax,
 not 128 negatives; a fixed number of epochs, not early stopping; a value (an id too) without a training event is never
 an answer, its vector is the mean of the others and a little noise (the paper adds such items to training).
