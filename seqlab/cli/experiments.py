@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqlab.cli.options import Dataset, SeenFilter, Settings, with_load_options
+from seqlab.cli.options import Dataset, SeenFilter, Settings, resumable, with_load_options
 from seqlab.cli.parsing import parse_grid, parse_pairs, parse_seeds
 
 Arms = Annotated[list[str], typer.Argument(help="systems, with settings if need be: sasrec:layers=3")]
@@ -16,6 +16,7 @@ Runs = Annotated[Path, typer.Option(help="the folder of run folders and checkpoi
 
 
 @with_load_options
+@resumable
 def leaderboard(
     arms: Arms,
     dataset: Dataset = "complete-journey",
@@ -35,11 +36,7 @@ def leaderboard(
 
     given = parse_pairs(settings or [])
     path = table or runs / "leaderboard.csv"
-    try:
-        rows, gains = complete(arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command continues from there.", err=True)
-        raise typer.Exit(130) from None
+    rows, gains = complete(arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options)
     shown = ["arm", "seed", "users", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
     typer.echo(rows[shown].to_string(index=False))
     typer.echo(f"The table: {path}")
@@ -50,6 +47,7 @@ def leaderboard(
 
 
 @with_load_options
+@resumable
 def sweep(
     arms: Arms,
     datasets: Annotated[list[str] | None, typer.Option("--dataset", help="as fit takes it; may be repeated")] = None,
@@ -79,12 +77,8 @@ def sweep(
 
     datasets, given = datasets or ["complete-journey"], parse_pairs(settings or [])
     choices = parse_grid(grid or [], arms)
-    try:
-        swept = sweeps.sweep(arms, datasets, parse_seeds(seeds), choices, given, runs, table, workers, scheduler,
-                             seen_filter, echo=typer.echo, load_options=load_options)  # fmt: skip
-    except KeyboardInterrupt:
-        typer.echo("Stopped. Finished runs are kept; the same command continues from there.", err=True)
-        raise typer.Exit(130) from None
+    swept = sweeps.sweep(arms, datasets, parse_seeds(seeds), choices, given, runs, table, workers, scheduler,
+                         seen_filter, echo=typer.echo, load_options=load_options)  # fmt: skip
     if len(swept.table):
         shown = ["recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "valid ndcg@10", "seconds"]
         typer.echo(swept.table[shown].round(4).to_string())
@@ -96,6 +90,7 @@ def sweep(
 
 
 @with_load_options
+@resumable
 def tune(
     arm: Annotated[str, typer.Argument(help="a system, with settings if need be: sasrec:layers=3")],
     space: Annotated[list[str], typer.Option(help="key=1e-4..1e-2:log, key=16..128 or key=a,b,c; may be repeated")],
@@ -119,11 +114,7 @@ def tune(
     spaces, given = parse_pairs(space), parse_pairs(settings or [])
     if len(spaces) < len(space):
         raise ValueError("A setting has two spaces; give it one.")
-    try:
-        tuned = tuning.tune(arm, dataset, spaces, trials, given, seed, runs, seen_filter, typer.echo, load_options)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command continues with the unfinished trial.", err=True)
-        raise typer.Exit(130) from None
+    tuned = tuning.tune(arm, dataset, spaces, trials, given, seed, runs, seen_filter, typer.echo, load_options)
     system = arm.split(":")[0]
     typer.echo(tuned.trials.sort_values(tuned.trials.columns[-1], ascending=False).to_string())
     again = shlex.join(["seqlab", "leaderboard", tuned.arm, "--dataset", dataset, "--runs", str(runs),
@@ -131,6 +122,7 @@ def tune(
     typer.echo(f"\nThe best by validation:\n{again}\n\nFor seqlab/presets/{system}.toml:\n{tuned.preset}")
 
 
+@resumable
 def plan(
     missing: Annotated[bool, typer.Option("--missing", help="list the runs that the leaderboard lacks")] = False,
     train: Annotated[bool, typer.Option("--train", help="train those runs (hours), and write the page")] = False,
@@ -143,14 +135,10 @@ def plan(
 
     if missing + train + tune > 1:
         raise ValueError("--missing, --train and --tune exclude each other; choose one.")
-    try:
-        if train:
-            plans.complete(folder)
-        elif tune:
-            plans.tune(trials, folder / "runs", typer.echo)
-        else:
-            lines = plans.missing(folder / "leaderboard.csv", folder / "runs") if missing else plans.comparisons()
-            typer.echo("\n".join(map(str, lines)) or "Nothing is missing.")
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command continues from there.", err=True)
-        raise typer.Exit(130) from None
+    if train:
+        plans.complete(folder)
+    elif tune:
+        plans.tune(trials, folder / "runs", typer.echo)
+    else:
+        lines = plans.missing(folder / "leaderboard.csv", folder / "runs") if missing else plans.comparisons()
+        typer.echo("\n".join(map(str, lines)) or "Nothing is missing.")

@@ -30,6 +30,20 @@ def load_options_of(
     return {name: value for name, value in options.items() if value is not None}
 
 
+def resumable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with a message and exit code 130 for Ctrl-C."""
+
+    @wraps(command)
+    def wrapped(**given) -> None:
+        try:
+            command(**given)
+        except KeyboardInterrupt:
+            typer.echo("Stopped. Finished runs are kept; the same command continues from there.", err=True)
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
 def with_load_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options of `load_options_of` added; it takes the given ones as `load_options`, a dict."""
     options = inspect.signature(load_options_of, eval_str=True).parameters

@@ -26,14 +26,14 @@ class Split:
     """Training histories, and the queries of validation and test.
 
     train: the only data that tokenizers, graphs, item vectors, counts and models may read. valid, test: at most one
-    query per user. how: the name of the rule. notes: which users have no query, and other remarks.
+    query per user. name: of the rule, such as "leave-one-out". notes: which users have no query, and other remarks.
     """
 
     log: InteractionLog
     train: Sequences
     valid: Queries
     test: Queries
-    how: str
+    name: str
     notes: tuple[str, ...] = ()
 
     @property
@@ -46,7 +46,7 @@ class Split:
 
     def __repr__(self) -> str:
         parts = f"train {len(self.train.items):,} events, valid {len(self.valid):,} and test {len(self.test):,} users"
-        return f"Split({self.log.name}, {self.how}: {parts})" + "".join(f"\n  {note}" for note in self.notes)
+        return f"Split({self.log.name}, {self.name}: {parts})" + "".join(f"\n  {note}" for note in self.notes)
 
 
 def leave_one_out(log: InteractionLog) -> Split:
@@ -106,8 +106,8 @@ def by_time(
         if left := log.n_users - len(who):
             notes.append(f"{left:,} users have no {part} query (no event in the window, or none before it).")
         parts[part] = _queries(log, whole, who + 1, whole.offsets[who] + first[who], notes, part)
-    how = f"by time {_date(starts)} | {_date(ends)}"
-    return Split(log, train, parts["validation"], parts["test"], how, tuple(notes))
+    name = f"by time {_date(starts)} | {_date(ends)}"
+    return Split(log, train, parts["validation"], parts["test"], name, tuple(notes))
 
 
 def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
@@ -150,8 +150,8 @@ def cold_items(log: InteractionLog, share: float = 0.1, seed: int = 0) -> Split:
     kept[valid_users] -= 1
     train = _prefix(warm_only, kept)
     valid = _queries(log, warm_only, valid_users + 1, valid_at, notes, "validation")
-    how = f"cold items {100 * share:.10g}%" + (f", seed {seed}" if seed else "")
-    return Split(log, train, valid, test, how, tuple(notes))
+    name = f"cold items {100 * share:.10g}%" + (f", seed {seed}" if seed else "")
+    return Split(log, train, valid, test, name, tuple(notes))
 
 
 def k_core(log: InteractionLog, users: int = 5, items: int = 5) -> InteractionLog:

@@ -161,7 +161,7 @@ class Standings:
         sorted_rows = np.lexsort([rows["user"], -keys[1], -keys[0]])
         return rows.iloc[sorted_rows].drop(columns="ratio").reset_index(drop=True)
 
-    def found(self, system: str, k: int = 10) -> np.ndarray:
+    def users_with_hit(self, system: str, k: int = 10) -> np.ndarray:
         """The users whose answer is in the top k for at least half of the seeds, ascending."""
         return self.frame["user"].to_numpy()[(self._each[system] <= check_k(k)).mean(0) >= 0.5]
 

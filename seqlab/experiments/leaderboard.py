@@ -250,7 +250,7 @@ def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFr
     """
     import pandas as pd
 
-    wanted = {"fingerprint": split.log.fingerprint(), "split": split.how, "seen_filter": seen_filter}
+    wanted = {"fingerprint": split.log.fingerprint(), "split": split.name, "seen_filter": seen_filter}
     for column, value in wanted.items():
         table = table[table[column].astype(str) == str(value)]
     rows, bounds = [], [f"{name} {end}" for name in METRICS for end in ("low", "high")]

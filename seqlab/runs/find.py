@@ -109,7 +109,7 @@ def load_runs(
     known = [_defining(stored_identity(run.folder), run) for run in loaded]
     for one in finished_runs(below):
         found = _identity(one.folder)
-        if found is None or one.dataset != split.log.name or one.split != split.how:
+        if found is None or one.dataset != split.log.name or one.split != split.name:
             continue
         if found.fingerprint != split.log.fingerprint(found.version):
             other_data += 1

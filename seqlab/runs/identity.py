@@ -58,7 +58,7 @@ def identity(model: nn.Module, options: Options, split: Split, seen_filter: bool
     """The identity of the training of a model with these options."""
     return Identity(
         name_of(model), _json(dataclasses.asdict(model.config)), _json(dataclasses.asdict(options)), bool(seen_filter),
-        split.how, split.log.name, split.log.fingerprint(version), version,
+        split.name, split.log.name, split.log.fingerprint(version), version,
     )  # fmt: skip
 
 

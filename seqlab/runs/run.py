@@ -59,10 +59,10 @@ def load_run(folder: str | Path, split: Split) -> Run:
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     data = origin["data"]
     fingerprint = split.log.fingerprint(data.get("fingerprint_version", 1))
-    if data["fingerprint"] != fingerprint or data["split"] != split.how:
+    if data["fingerprint"] != fingerprint or data["split"] != split.name:
         raise ValueError(
             f"{folder} was trained on {data['name']} ({data['split']}), not on this split of "
-            f"{split.log.name} ({split.how}); load the data it was trained on."
+            f"{split.log.name} ({split.name}); load the data it was trained on."
         )
     stored = origin["evaluation"]
     ranks = Ranks(
@@ -76,7 +76,7 @@ def write(run: Run, split: Split, options: Options, partial: Path) -> None:
     """Write a run to its temporary folder `partial`, then rename that to `run.folder`."""
     origin = provenance.describe() | {
         "options": dataclasses.asdict(options),
-        "data": {"name": split.log.name, "card": split.log.card, "origin": split.log.origin, "split": split.how,
+        "data": {"name": split.log.name, "card": split.log.card, "origin": split.log.origin, "split": split.name,
                  "fingerprint": split.log.fingerprint(), "fingerprint_version": 2},
         "evaluation": {"seen_filter": run.ranks.seen_filter, "exposure": run.ranks.exposure.tolist()},
         "history": run.history,

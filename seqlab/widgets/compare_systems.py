@@ -123,7 +123,7 @@ class CompareSystems(View):
         """The evaluation protocol in a sentence."""
         seen = "filtered" if self._standings.seen_filter else "kept"
         return (
-            f"{self._split.log.name}, {self._split.how}: every system ranks the answers of the same "
+            f"{self._split.log.name}, {self._split.name}: every system ranks the answers of the same "
             f"{len(self._standings.frame):,} users among all {self._split.n_items:,} items, seen items {seen}, ties at "
             "their mean rank."
         )
@@ -293,7 +293,7 @@ class CompareSystems(View):
             self.back()
 
     def _select_found(self, system: str) -> None:
-        self.selection.select(users=self._standings.found(system), by=self)
+        self.selection.select(users=self._standings.users_with_hit(system), by=self)
 
     def _selection_changed(self, now: Selected) -> None:
         """The users selected in another view are a group; if it is open and changes, return to the groups."""

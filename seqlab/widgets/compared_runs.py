@@ -47,7 +47,7 @@ def validate_queries(standings: Standings, split: Split) -> None:
     if not same or not np.array_equal(frame["item"], test.item[order].cpu().numpy()):
         raise ValueError(
             f"these runs were not evaluated on the test queries of this split of {split.log.name} "
-            f"({split.how}): pass the split they were trained on."
+            f"({split.name}): pass the split they were trained on."
         )
 
 

@@ -189,7 +189,10 @@ def test_an_unknown_metric_raises(metric):
 
 
 def test_cutoffs_must_be_whole_numbers_from_1():
-    for call in (lambda k: per_user(np.ones(2), (10, k)), lambda k: Standings({"a": ranks_from([1, 2])}).found("a", k)):
+    for call in (
+        lambda k: per_user(np.ones(2), (10, k)),
+        lambda k: Standings({"a": ranks_from([1, 2])}).users_with_hit("a", k),
+    ):
         for wrong in (0, -1, 2.5):
             with pytest.raises(ValueError, match=f"k must be a whole number of at least 1 .got {wrong}."):
                 call(wrong)

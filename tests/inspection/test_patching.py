@@ -84,7 +84,7 @@ def test_the_grid_equals_single_patches(name, other, monkeypatch):
     grid = tracing_grid(model, MINE, other)
     assert set(grid["tap"]) | set(grid.attrs["left_out"]) == set(seqlab.tracing.taps(model))
     assert (grid["log_probability"] - grid.attrs["before"]).abs().max() > 0.1
-    for row in grid.iloc[:: max(1, len(grid) // 12)].itertuples():
+    for row in grid.iloc[:: max(1, len(grid) // 6)].itertuples():
         found = patched(model, MINE, other, row.tap, [row.position])
         assert found.item == grid.attrs["item"]
         assert row.log_probability == pytest.approx(found.after, abs=2e-4)

@@ -73,7 +73,7 @@ def test_a_whole_number_that_counts_nothing_is_refused(name):
     for key, value in dataclasses.asdict(models.configure(name, {})).items():
         numbers = value if isinstance(value, tuple) else (value,)
         if all(type(one) is int for one in numbers):
-            wrong = [-1] * len(numbers) if isinstance(value, tuple) else -1
+            wrong = [-2] * len(numbers) if isinstance(value, tuple) else -2
             for construct in (models.module(name).Config, lambda **given: models.build(name, 10, given)):
                 with pytest.raises(ValueError, match=rf"{name}\.{key} must be .*at least [01].* \(got"):
                     construct(**{key: wrong})

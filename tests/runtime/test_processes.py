@@ -491,7 +491,7 @@ def test_torchrun_of_another_command_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["seqlab", "leaderboard", "popularity"])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
-    assert "torchrun is for `fit`; `leaderboard` would do its work once in every process" in capsys.readouterr().err
+    assert "torchrun is for `fit`; `leaderboard` would run once in every process" in capsys.readouterr().err
 
 
 # shards of a batch, in one process

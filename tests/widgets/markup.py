@@ -1,10 +1,35 @@
-"""What a browser would make of a widget's HTML."""
+"""The HTML of widgets, parsed as a browser would."""
 
+import json
+import re
 from html.parser import HTMLParser
+
+TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
+"""Tags of the hostile titles."""
+
+PLOTLY_SCRIPT = re.compile(r"<script[^>]*>\s*window\.PLOTLYENV.*?</script>", re.DOTALL)
+"""The script of a figure inside HTML, whose titles are JSON with an escaped "<"."""
+
+
+def texts(widget, *others):
+    """All HTML and figures of a widget, and the others, as text without the scripts that draw figures."""
+    import ipywidgets
+
+    figures = [one for one in (widget.still(), getattr(widget, "figure", None), *others) if one is not None]
+    found = [one.value for one in vars(widget).values() if isinstance(one, ipywidgets.HTML)]
+    for one in figures:
+        is_figure = hasattr(one, "to_json")
+        found.append(json.dumps(json.loads(one.to_json()), ensure_ascii=False) if is_figure else str(one))
+    return [PLOTLY_SCRIPT.sub("", text) for text in found]
+
+
+def assert_escaped(widget, *others):
+    """No hostile title is a tag anywhere in a widget."""
+    assert not [text for text in texts(widget, *others) if TAGS.search(text)]
 
 
 class Page(HTMLParser):
-    """What a browser would make of a markup: its tags, its buttons and its words."""
+    """The tags, buttons and words of an HTML text."""
 
     def __init__(self, markup):
         super().__init__()

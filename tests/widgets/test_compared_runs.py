@@ -52,7 +52,7 @@ def test_numbers_of_two_protocols_are_refused_with_a_sentence(runs, split, repor
 def measured(split):
     """A leaderboard: a system of two seeds, a row of another protocol, of other data of this name, of another name."""
     row = {
-        "dataset": split.log.name, "fingerprint": split.log.fingerprint(), "split": split.how,
+        "dataset": split.log.name, "fingerprint": split.log.fingerprint(), "split": split.name,
         "system": "gru4rec", "seed": 0, "settings": '{"dim": 8}',
         "options": "{}", "seen_filter": not split.log.repeats, "users": len(split.test), "recall@10": 0.4,
         "recall@10 low": 0.3, "recall@10 high": 0.5, "ndcg@10": 0.2, "ndcg@10 low": 0.1, "ndcg@10 high": 0.3,

@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import math
-import re
 
 import pytest
 import torch
@@ -14,8 +13,7 @@ from seqlab.datasets.history import history_of, typed_history
 from seqlab.inspection import edits, influence, patched
 from seqlab.tasks import next_item
 from tests.widgets.conftest import HOSTILE
-
-TAGS = re.compile(r"<(script|img|b>of|i>shelf)", re.IGNORECASE)
+from tests.widgets.markup import TAGS
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +358,7 @@ def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
     hostile = typed_history(split, ids(split, range(1, 9)))
     why, changing = widgets.Why(run, split, hostile), widgets.WhatWouldChange(run, split, hostile)
     patching, editor = widgets.Patching(run, split, hostile), widgets.HistoryEditor(run, split, history=hostile)
-    for item in range(1, 9):
+    for item in (1, 2, 4, 8):
         changing._start_search(item)
         why._explain(item)
         patching._item = item

@@ -108,7 +108,7 @@ class ManCAR(nn.Module):
             Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
-        self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
+        self.step_taps = nn.ModuleList(Tap("reasoning_step", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
         initialization.normal(self.items, self.positions, self.reason)
         kept = max(config.neighbours, config.taught)
@@ -167,7 +167,7 @@ class ManCAR(nn.Module):
             found = found.concat(neighbours)
         if not steps:
             return found
-        found = found.concat(Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought"))
+        found = found.concat(Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "reasoning_step"))
         answers = torch.arange(len(found), device=batch.items.device) == len(found) - 1
         return replace(found, readout=answers.expand_as(found.readout))
 

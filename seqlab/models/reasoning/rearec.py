@@ -110,7 +110,7 @@ class ReaRec(nn.Module):
         if config.reason_positions and config.steps:
             self.reason = nn.Parameter(torch.empty(config.steps, dim))
             initialization.normal(self.reason)
-        self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
+        self.step_taps = nn.ModuleList(Tap("reasoning_step", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
         initialization.normal(self.items)
 
@@ -161,7 +161,7 @@ class ReaRec(nn.Module):
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
             return found
-        reasoning = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought", readout=True)
+        reasoning = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "reasoning_step", readout=True)
         if self.config.objective == "erl":
             return found.concat(reasoning)
         last = torch.arange(steps, device=batch.items.device) == steps - 1

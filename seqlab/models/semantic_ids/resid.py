@@ -201,7 +201,7 @@ def pretrain(config: Config, split: Split, seed: int = 0, checkpoint: Path | Non
     checkpoint: a folder, as in `optimization.stage.train`.
     """
     sizes, longest = fields(split), config.max_length
-    about = {"config": asdict(config), "seed": seed, "data": split.log.fingerprint(), "split": split.how}
+    about = {"config": asdict(config), "seed": seed, "data": split.log.fingerprint(), "split": split.name}
 
     def batches(epoch: int, device: torch.device) -> Iterable[Batch]:
         return split.train.to(device).training_batches(longest, 512, epoch_seed(seed, epoch))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, models, tracing
 from seqlab.figures.html import Html, text
 from seqlab.inspection import influence
+from seqlab.inspection.attention import has_attention
 from seqlab.widgets.attention_view import AttentionView
 from seqlab.widgets.beam_steps import BeamSteps, generates_codes
 from seqlab.widgets.display import in_report
@@ -158,7 +160,7 @@ def pages(
     history, inside, beam, reasoning, near = TABS
 
     def attention_view(label: str, run: Run) -> Callable[[History], Any]:
-        if attends_and_scores(run.model):
+        if has_attention(run.model):
             return lambda now: AttentionView(run, split, history=now)
         rest = [one for name, one in runs.items() if name != label and scores(one.model)]
         return lambda now: InfluenceView(run, rest[0] if rest else None, split, history=now)
@@ -166,7 +168,7 @@ def pages(
     return {
         history: lambda subject: HistoryPage(runs, split, subject, on_edit, other, seed),
         inside: lambda subject: _columns(
-            runs, subject, lambda model: attends_and_scores(model) or is_gated_and_scores(model), attention_view,
+            runs, subject, attends_or_gates, attention_view,
             "Where each event attends, or how much of the hidden state it rewrites, and its influence on one item.",
             "has attention or gates and scores items",
         ),
@@ -234,14 +236,9 @@ class NeighboursPage:
         return ipywidgets.VBox([*parts, ipywidgets.HTML(quiet(self._missing).markup)], layout={"width": "100%"})
 
 
-def attends_and_scores(model: nn.Module) -> bool:
-    """Whether a system has attention and scores items, so that attention and influence can be compared."""
-    return scores(model) and _taps(model, "attention")
-
-
-def is_gated_and_scores(model: nn.Module) -> bool:
-    """Whether a system has gates and scores items."""
-    return scores(model) and _taps(model, "gates")
+def attends_or_gates(model: nn.Module) -> bool:
+    """Whether a system scores items and has attention or gates, which are compared with the influence of events."""
+    return scores(model) and any(tap.kind in ("attention", "gates") for tap in tracing.taps(model).values())
 
 
 def scores(model: nn.Module) -> bool:
@@ -261,10 +258,15 @@ def missing_note(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Modu
         return Html("")
     if fitting:
         return Html("Not shown: {}, as not every system {}.").format(Html(", ").join(left), what)
-    able = [name for name in models.names() if fits(models.build(name, 4))]
     return Html(
         "None of these runs {}; these systems do: {}. Train one with <code>seqlab leaderboard</code> and choose it."
-    ).format(what, ", ".join(able))
+    ).format(what, ", ".join(_systems(fits)))
+
+
+@functools.cache
+def _systems(fits: Callable[[nn.Module], bool]) -> list[str]:
+    """The names of the systems that have an ability."""
+    return [name for name in models.names() if fits(models.build(name, 4))]
 
 
 def _columns(
@@ -273,7 +275,3 @@ def _columns(
     fitting = {label: run for label, run in runs.items() if fits(run.model)}
     makers = {label: make(label, run) for label, run in fitting.items()}
     return Columns(makers, subject, intro if fitting else "", missing_note(runs, fitting, fits, what), least)
-
-
-def _taps(model: nn.Module, kind: str) -> bool:
-    return any(tap.kind == kind for tap in tracing.taps(model).values())

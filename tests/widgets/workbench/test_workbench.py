@@ -213,15 +213,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("subject", CASES)
-def test_a_state_shows_the_same_again(run, tigers, split, subject, monkeypatch):
+@pytest.mark.parametrize("name", CASES)
+def test_a_state_shows_the_same_again(run, tigers, split, name, monkeypatch):
     monkeypatch.setenv("SEQLAB_REPORT", "1")
-    told = CASES[subject]
+    arguments = CASES[name]
     runs = [run, replace(tigers[0])]
-    state = json.loads(json.dumps(widgets.Workbench(runs, split, seed=2, **told).state()))
-    for name, value in told.items():
-        assert state[name] == value
-    first = widgets.Workbench(runs, split, seed=2, **told)
+    first = widgets.Workbench(runs, split, seed=2, **arguments)
+    state = json.loads(json.dumps(first.state()))
+    assert {key: state[key] for key in arguments} == arguments
     again = widgets.Workbench(runs, split, **state)
     assert again.state() == state
     assert numbers(again.still()) == numbers(first.still())
