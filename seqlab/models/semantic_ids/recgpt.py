@@ -1,4 +1,4 @@
-"""RecGPT: reads items as FSQ tokens of their text and writes all codes of the next item at once; no item has a table.
+"""RecGPT: reads items as FSQ tokens of their text and predicts all codes of the next item at once; items have no table.
 
 Paper: Jiang et al., "RecGPT: A Foundation Model for Sequential Recommendation", EMNLP 2025 (HKUDS). Every item of
 every domain is four tokens of one fixed vocabulary, so nothing learnt belongs to a catalogue: the parameters of a

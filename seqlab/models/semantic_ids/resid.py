@@ -1,11 +1,11 @@
-"""ReSID: item vectors from guessing hidden fields, a balanced tree with one compass, and a model that writes its codes.
+"""ReSID: item vectors from predicting masked fields, codes from a balanced tree, and a generator of these codes.
 
 Paper: "ReSID", arXiv 2602.02338, 2026. FAMAE: a Transformer reads a history and the next item with some of its fields
-(id, shop, categories) hidden, and names them; an item's vector is its fields' embeddings side by side. GAOQ: a balanced
-tree over these vectors, whose codes below the first level mean a direction, the same under every parent.
+(id, shop, categories) masked, and predicts them; an item's vector is its fields' embeddings, concatenated. GAOQ: a
+balanced tree over these vectors, whose codes below the first level mean a direction, the same under every parent.
 
 Confirmed against the paper's text: m ~ Uniform{1..J} hidden fields of the last item alone, a mask vector per field, sum
-of fields plus position, both ways, sqrt(d) cos logits per field, concatenation, the two probes, GAOQ (balanced_tree).
+of fields plus position, bidirectional, sqrt(d) cos logits per field, concatenation, GAOQ (balanced_tree).
 Changed on purpose: the generator is this lab's TIGER as a decoder alone (paper: T5, 4 + 4 layers); the whole softmax,
 not 128 negatives; a fixed number of epochs, not early stopping; a value (an id too) without a training event is never
 an answer, its vector is the mean of the others and a little noise (the paper adds such items to training).
@@ -184,17 +184,6 @@ class FAMAE(nn.Module):
         items = F.pad(ends.items, (0, 1)).scatter(1, last, ends.last(ends.targets)[:, None])  # (M, T)
         ranks = torch.rand(len(items), len(self.names), device=items.device).argsort(1).argsort(1)  # (M, J)
         return items, last[:, 0] + 1, ranks < torch.randint_like(last, 1, len(self.names) + 1)
-
-    @torch.no_grad()
-    def probe(self, items: Tensor, lengths: Tensor) -> list[float]:
-        """Recall@10 of the last items' ids, all fields hidden (collaborative skill) or the id alone (semantic)."""
-        truth, found = self.codes[items.gather(1, lengths[:, None] - 1), 0], []  # (M, 1)
-        for hidden in (len(self.names), 1):
-            hide = torch.arange(len(self.names), device=items.device) < hidden
-            scores = self(items, lengths, hide.expand(len(items), -1)) @ self.value_directions(0).T  # (M, 1 + seen)
-            scores[:, 0] = -torch.inf
-            found.append(float(((scores > scores.gather(1, truth)).sum(1) < 10).float().mean()))
-        return found
 
     @torch.no_grad()
     def vectors(self) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""TIGER: writes the next item's semantic ID code by code; the Transformer's parameters are the index.
+"""TIGER: generates the next item's semantic ID code by code; the Transformer's parameters are the index.
 
 Paper: Rajput et al., "Recommender Systems with Generative Retrieval", NeurIPS 2023. A history becomes the sequence of
-its items' codes; a sequence-to-sequence Transformer is trained by cross-entropy to write those of the next item, and
+its items' codes; a sequence-to-sequence Transformer is trained by cross-entropy to generate those of the next item, and
 a beam search writes them at inference.
 
 Confirmed against the paper's tables and three independent re-implementations: code tuples of a content tokenizer with
