@@ -25,10 +25,10 @@ split = leave_one_out(make_log(pd.DataFrame(rows, columns=["user", "item", "time
 runs = [seqlab.fit(models.create(name, split), split) for name in ("popularity", "markov", "personal_frequency")]
 runs.append(dataclasses.replace(runs[0], system="<i>shuffled</i>", ranks=dataclasses.replace(
     runs[0].ranks, frame=runs[0].ranks.frame.assign(rank=random.integers(1, 31, len(split.test)).astype(float)))))
-selection, told = widgets.Selection(split), ipywidgets.HTML("nobody yet")
+selection, message = widgets.Selection(split), ipywidgets.HTML("nobody yet")
 compared = widgets.CompareSystems(runs, split, "markov", selection=selection,
-                                  on_user=lambda user: setattr(told, "value", f"user number {user}"))
-page = ipywidgets.VBox([selection.view, compared.view, told])
+                                  on_user=lambda user: setattr(message, "value", f"user number {user}"))
+page = ipywidgets.VBox([selection.view, compared.view, message])
 """
 
 
