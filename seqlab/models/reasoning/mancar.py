@@ -24,7 +24,7 @@ Held against: other data than any here, split by time (`CARD`). The control `swi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +37,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, Settings, Share
+from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, Share, settings
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them. context=False and teacher=False is reasoning without the graph."""
 
     steps: NonNegativeInt = 3  # reasoning steps after the state of the encoder; paper 1 to 5, by dataset

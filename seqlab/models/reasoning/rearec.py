@@ -38,7 +38,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
+from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Share, settings
 from seqlab.tracing import Layout, Tap
 
 CARD = Card(
@@ -62,8 +62,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them. steps=0 is the backbone alone."""
 
     backbone: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
