@@ -51,7 +51,7 @@ def test_from_a_number_to_a_user_and_back(lab, notebook) -> None:
         expect(plot).to_be_hidden()
         opened.shot("08_compare_groups")
         output.get_by_role("button", name="the users of: seen before").click()
-        expect(selected).to_have_text(re.compile(r"\d+ users and the \d+ items met"))
+        expect(selected).to_have_text(re.compile(r"\d+ users and the \d+ items seen"))
         opened.shot("08_compare_users")
         table.get_by_role("button").first.click()
         expect(output).to_contain_text("user number")
