@@ -56,7 +56,7 @@ class Tap(nn.Module):
         return f"{self.kind}: {' '.join(self.axes)}"
 
 
-KINDS = ("padding", "start", "event", "code", "part", "neighbour", "thought", "query")
+KINDS = ("padding", "start", "event", "code", "part", "neighbour", "reasoning_step", "query")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Layout:
 
     kind: an index of `KINDS`. An "event" token is a whole event; a "code" or "part" token is one of several tokens of
     an event (a code, a vector); a "neighbour" is an item beside the history; a "query" stands for the item to predict.
-    item: the item of the token, 0 = none. slot: the index among the tokens of one event, or among the thoughts or
+    item: the item of the token, 0 = none. slot: the index among the tokens of one event, or among reasoning steps or
     queries, from 0; -1 for a single one. position: the event of the batch that the token belongs to, from 0; -1 = none.
     readout: whether the prediction is computed from the state of this token (bool; all False if another part of the
     model predicts).
@@ -134,7 +134,7 @@ class Layout:
                 "code": f"{titles[item]} · code{number}",
                 "part": f"{titles[item]} · part{number}",
                 "neighbour": f"near: {titles[item]}",
-                "thought": f"thought{number}",
+                "reasoning_step": f"reasoning step{number}",
                 "query": f"next item?{number and f' · part{number}'}",
             }.get(KINDS[kind], KINDS[kind]))  # fmt: skip
         return labels

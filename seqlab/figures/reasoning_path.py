@@ -86,7 +86,7 @@ def _legend(caption: str, prior: pd.DataFrame | None, other: pd.DataFrame | None
     lines = [
         "A step stands at the mean place of its ten best items,",
         "weighed by probability (thin lines); states are not projected.",
-        f"<span style='color:{BLUE}'>●</span> step (0: before any thought; pale: past the stop)",
+        f"<span style='color:{BLUE}'>●</span> step (0: before any reasoning; pale: past the stop)",
         f"<span style='color:{ORANGE}'>○</span> best items at the stop "
         f"<span style='color:{GREEN}'>★</span> came next <span style='color:{INK}'>◇</span> last read",
         "Lines below: this user; dotted: the median user.",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.history import History
     from seqlab.datasets.sequences import Batch
 
-UNGROUPED_KINDS = ("thought",)
+UNGROUPED_KINDS = ("reasoning_step",)
 """Kinds of tokens that keep a row each when tokens are grouped by event; tokens of any other kind without an event
 share one row per kind."""
 
@@ -52,7 +52,7 @@ class Attention:
         """A tidy table: columns layer, head, query, key (rows of `labels(by=...)`, from 0), value.
 
         By event, weights are summed over an event's key tokens and averaged over its query tokens. Start tokens, graph
-        neighbours and queries have one row per kind, and every thought a row of its own.
+        neighbours and queries have one row per kind, and every reasoning step has a row.
         """
         import pandas as pd
 
@@ -99,8 +99,8 @@ class Attention:
         readout = self.layout.readout[0]
         kinds = {KINDS[kind] for kind in self.layout.kind[0, readout].tolist()}
         several = int(readout.sum()) > 1
-        if "thought" in kinds:
-            return "the last event and the thoughts" if "event" in kinds else "the last thought"
+        if "reasoning_step" in kinds:
+            return "the last event and the reasoning steps" if "event" in kinds else "the last reasoning step"
         if "query" in kinds:
             return "the queries for the next item" if several else "the mask for the next item"
         if "code" in kinds:
@@ -145,9 +145,9 @@ def attention_in(trace: Trace, model: nn.Module, history: History) -> Attention:
     layout = layout_of(model, batch).cpu()
     weights = record.values if record.axes[0] == "layer" else record.values[None]  # (layers, 1, H, L, L)
     length = weights.shape[-1]
-    thought = KINDS.index("thought")
-    made = layout.truncate(length)  # early stopping leaves fewer thoughts than the layout has
-    if len(made) < length or bool((layout.kind[:, length:] != thought).any()):
+    reasoning = KINDS.index("reasoning_step")
+    made = layout.truncate(length)  # early stopping leaves fewer reasoning steps than the layout has
+    if len(made) < length or bool((layout.kind[:, length:] != reasoning).any()):
         raise ValueError(f"attention passed over {length} tokens, but the layout of the history has {len(layout)}")
     kept = (made.kind[0] != KINDS.index("padding")).nonzero()[:, 0]  # an item may have fewer graph neighbours
     return Attention(weights[:, 0][..., kept, :][..., kept], made.select(kept), batch.items.shape[1])

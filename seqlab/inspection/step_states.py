@@ -119,7 +119,7 @@ def teacher_prior(model: nn.Module, history: History, answer: int, step: int) ->
 
 def step_taps(model: nn.Module) -> list[str]:
     """The names of the taps on the states, in the order of the steps."""
-    return [name for name, tap in tracing.taps(model).items() if tap.kind == "thought"]
+    return [name for name, tap in tracing.taps(model).items() if tap.kind == "reasoning_step"]
 
 
 def map_positions(near: pd.DataFrame, coordinates: np.ndarray) -> pd.DataFrame:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
     from seqlab.datasets.splits import Split
 
-SOURCES = ("tfidf", "sentence", "collaborative")
 VERSION = 1  # of what the functions below compute; a new one ignores older caches
 MIN_WORD_SHARE = 0.7  # share of a column's tokens that are words, for it to be read as text
 TOKEN = re.compile(r"\w+")

@@ -23,11 +23,6 @@ def rows_at_once(table: Tensor) -> int:
     return max(64, (1 << 27) // len(table))
 
 
-def softmax_plain(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy over the catalogue as textbooks write it, all (M, N) logits at once: the oracle of `softmax`."""
-    return F.cross_entropy(hidden @ table[1:].T, targets - 1)
-
-
 @torch.compiler.disable  # a compiler would unroll the chunks and fuse none of their products
 def softmax(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the whole catalogue without ever holding the (M, N) logits.

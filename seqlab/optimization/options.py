@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seqlab.evaluation import METRIC_NAMES
-from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, Settings
+from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, settings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options(Settings):
+@settings(kw_only=True)
+class Options:
     """The options of a training, whatever the model. Raises `ValueError` for a value that its field does not allow."""
 
     epochs: Count = 100  # at most; early stopping usually ends sooner

@@ -31,16 +31,22 @@ TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", 
 """The same, by the first word of the type of any other error."""
 
 
-class Settings:
-    """Base of frozen dataclasses whose fields are validated and converted when an object is constructed.
+@typing.dataclass_transform(frozen_default=True)
+def settings(config_type: type | None = None, *, kw_only: bool = False) -> Any:
+    """Class decorator: a frozen dataclass whose constructor validates and converts its fields.
 
     The constructor raises `ValueError` with one sentence that names the module and the field, as `validate` does.
     """
+    if config_type is None:
+        return functools.partial(settings, kw_only=kw_only)
+    module = config_type.__module__.rpartition(".")[2]
 
-    def __post_init__(self) -> None:
+    def validate_fields(self: Any) -> None:
         for name, hint in field_types(type(self)).items():
-            where = f"{type(self).__module__.rpartition('.')[2]}.{name}"
-            object.__setattr__(self, name, validate(hint, getattr(self, name), where))
+            object.__setattr__(self, name, validate(hint, getattr(self, name), f"{module}.{name}"))
+
+    config_type.__post_init__ = validate_fields
+    return dataclasses.dataclass(frozen=True, kw_only=kw_only)(config_type)
 
 
 @functools.cache

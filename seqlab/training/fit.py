@@ -74,7 +74,8 @@ def fit(
     for part, queries in (("validation", split.valid), ("test", split.test)):
         if not len(queries):
             raise ValueError(
-                f"{split.log.name}: no user can be evaluated in the {part} part ({split.name}). {' '.join(split.notes)} "
+                f"{split.log.name}: no user can be evaluated in the {part} part ({split.name}). "
+                f"{' '.join(split.notes)} "
                 "Use a log with longer histories, or another split."
             )
     processes.start()

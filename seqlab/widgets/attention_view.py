@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class AttentionView(View):
     """The attention per layer and head for one user, beside the leave-one-out influence of each event on the top item.
 
-    `by`: a row per event, or per token that the model reads (the codes of an event, thoughts, ...). By event, the
+    `by`: a row per event, or per token that the model reads (codes of an event, reasoning steps, ...). By event, the
     tokens of an event are aggregated, and tokens without an event have rows of their own below the events.
     `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `history`: a History
     instead of a user; `show` replaces it. Raises `ValueError` for a model without attention.

@@ -25,7 +25,7 @@ class ReasoningModel(nn.Module):
         self.config = type("Config", (), {"max_length": max_length, "steps": steps})()
         self.items = nn.Embedding.from_pretrained(torch.randn(n_items + 1, dim, generator=generator), padding_idx=0)
         self.turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator)).Q
-        self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(steps + 1))
+        self.step_taps = nn.ModuleList(Tap("reasoning_step", "user dim") for _ in range(steps + 1))
         self.answer = answer
         self.passes = 0
 

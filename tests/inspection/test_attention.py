@@ -38,22 +38,22 @@ def codes(count, word="code"):
 
 
 QUERIES = ["next item? · part 1", "next item? · part 2", "next item? · part 3"]
-THOUGHTS = ["thought 1", "thought 2"]
+STEPS = ["reasoning step 1", "reasoning step 2"]
 # system and settings; token labels; output tokens, from the end; rows besides the events
 TOKENS = {
     "sasrec": (("sasrec", {}), EVENTS, [-1], []),
     "bert4rec": (("bert4rec", {}), [*EVENTS, "next item?"], [-1], ["next item?"]),
     "recgpt": (("recgpt", {}), codes(4), [-1, -2, -3, -4], []),
     "setrec": (("setrec", {}), [*codes(3, "part"), *QUERIES], [-1, -2, -3], ["next item?"]),
-    "rearec": (("rearec", {"steps": 2}), [*EVENTS, *THOUGHTS], [-1], THOUGHTS),
-    "rearec, erl": (("rearec", {"steps": 2, "objective": "erl"}), [*EVENTS, *THOUGHTS], [-1, -2, -3], THOUGHTS),
-    "rearec without thoughts": (("rearec", {"steps": 0}), EVENTS, [-1], []),
+    "rearec": (("rearec", {"steps": 2}), [*EVENTS, *STEPS], [-1], STEPS),
+    "rearec, erl": (("rearec", {"steps": 2, "objective": "erl"}), [*EVENTS, *STEPS], [-1, -2, -3], STEPS),
+    "rearec without reasoning": (("rearec", {"steps": 0}), EVENTS, [-1], []),
     "tiger": (("tiger", {}), ["start", *codes(4)], [-1], ["start"]),
     "tiger, encoder": (("tiger", {"layout": "encoder_decoder"}), ["start", *codes(4)], [], ["start"]),
     "discrec": (("discrec", {}), ["start", *codes(4)], [-1], ["start"]),
     "resid": (("resid", {"field_epochs": 0}), ["start", *codes(3)], [-1], ["start"]),
     "reg4rec": (("reg4rec", {}), EVENTS, [-1], []),
-    "mancar alone": (("mancar", {"steps": 2, "context": False}), [*EVENTS, *THOUGHTS], [-1], THOUGHTS),
+    "mancar alone": (("mancar", {"steps": 2, "context": False}), [*EVENTS, *STEPS], [-1], STEPS),
 }
 
 
@@ -67,7 +67,7 @@ def test_tokens_are_labelled_and_summed_by_event(case):
     rows = [*below, *EVENTS] if below == ["start"] else [*EVENTS, *below]
     assert found.labels(TITLES, by="event") == rows
     assert found.events_of_rows("event") == [EVENTS.index(word) if word in EVENTS else None for word in rows]
-    assert found.one_token_per_event == (case in ("sasrec", "bert4rec", "rearec without thoughts", "reg4rec"))
+    assert found.one_token_per_event == (case in ("sasrec", "bert4rec", "rearec without reasoning", "reg4rec"))
     with seqlab.watch(model, "attention") as trace:
         influence.scores_of(model, [HISTORY], exact=True)
     weights = trace["attention"].values[:, 0]  # (layers, H, L, L)
@@ -94,8 +94,8 @@ def test_missing_graph_neighbours_are_no_tokens():
     model.near.zero_()
     model.near[20, :2], model.near[9, 0] = torch.tensor([5, 6]), 8
     found = attention_of(model, HISTORY)
-    assert found.labels(TITLES) == [*EVENTS, "near: item 5", "near: item 6", "near: item 8", *THOUGHTS]
-    assert found.labels(TITLES, by="event") == [*EVENTS, "neighbours in the graph", *THOUGHTS]
+    assert found.labels(TITLES) == [*EVENTS, "near: item 5", "near: item 6", "near: item 8", *STEPS]
+    assert found.labels(TITLES, by="event") == [*EVENTS, "neighbours in the graph", *STEPS]
     near = found.frame("event").query("layer == 1 and head == 0 and query == 7 and key == 5")["value"].item()
     assert near == pytest.approx(float(found.weights[1, 0, -1, 5:8].sum()), abs=1e-6) and near > 0
     assert found.weights.sum(-1).numpy() == pytest.approx(1, abs=1e-5)
@@ -105,8 +105,9 @@ def test_early_stopping_leaves_fewer_thought_tokens():
     model = scaled("mancar", context=False, steps=3)
     model.epsilon.fill_(1e9)
     found = attention_of(model, HISTORY)
-    assert found.labels(TITLES) == [*EVENTS, "thought 1"]
-    assert found.layout.readout[0].tolist() == [False] * 5 + [True] and found.readout_label() == "the last thought"
+    assert found.labels(TITLES) == [*EVENTS, "reasoning step 1"]
+    assert found.layout.readout[0].tolist() == [False] * 5 + [True]
+    assert found.readout_label() == "the last reasoning step"
 
 
 def test_a_longer_history_is_cut_to_the_models_maximum():

@@ -151,15 +151,18 @@ def test_without_attention_each_step_depends_on_the_one_before_only(causal):
 @both_kinds
 def test_replacing_one_state_changes_those_after_it_only(causal):
     model, x, positions = parts(causal)
-    model["thought"] = nn.ModuleList(Tap("thought", "user dim") for _ in range(STEPS + 1))
-    before = at_end(model, x, positions, taps=model["thought"])
+    model["reasoning_step"] = nn.ModuleList(Tap("reasoning_step", "user dim") for _ in range(STEPS + 1))
+    before = at_end(model, x, positions, taps=model["reasoning_step"])
     torch.testing.assert_close(before, at_end(model, x, positions))
-    with seqlab.patch(model, {"thought.1": lambda state: state.roll(1, 0)}), seqlab.watch(model, "thought") as trace:
-        after = at_end(model, x, positions, taps=model["thought"])
+    with (
+        seqlab.patch(model, {"reasoning_step.1": lambda state: state.roll(1, 0)}),
+        seqlab.watch(model, "reasoning_step") as trace,
+    ):
+        after = at_end(model, x, positions, taps=model["reasoning_step"])
     torch.testing.assert_close(after[:, 0], before[:, 0])
     torch.testing.assert_close(after[:, 1], before[:, 1].roll(1, 0))
     assert float((after - before)[:, 2:].abs().amax(-1).detach().min()) > 1e-3
-    torch.testing.assert_close(trace["thought"].values.transpose(0, 1), after.detach())
+    torch.testing.assert_close(trace["reasoning_step"].values.transpose(0, 1), after.detach())
 
 
 class Echo:
@@ -240,7 +243,7 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="4 steps need as many reasoning positions; there are 3"):
         at_end(model, x, positions, steps=4)
     with pytest.raises(ValueError, match="taps see one position per user, not 2"):
-        reason(Echo(), torch.zeros(1, 2, DIM), None, 1, taps=[Tap("thought", "user dim")] * 2)
+        reason(Echo(), torch.zeros(1, 2, DIM), None, 1, taps=[Tap("reasoning_step", "user dim")] * 2)
 
 
 @both_kinds

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from seqlab.optimization.options import Options
-from seqlab.runtime.settings import Count, PositiveFloat, Settings, Share, split_values, validate
+from seqlab.runtime.settings import Count, PositiveFloat, Share, settings, split_values, validate
 
 LOSS = Literal["bce", "none"]
 
@@ -63,8 +62,8 @@ def test_another_value_is_refused_with_one_sentence(hint: Any, value: Any, allow
     assert str(refused.value) == f"sasrec.layers must be {allowed} (got {value!r})."
 
 
-@dataclass(frozen=True)
-class Example(Settings):
+@settings
+class Example:
     layers: Count = 2
     levels: tuple[Count, ...] = (8, 8)
 

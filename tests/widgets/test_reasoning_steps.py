@@ -80,9 +80,9 @@ def test_a_patched_state_is_the_other_users(steps, rearec, split):
     other = steps._users[5]
     longest = rearec.model.config.max_length
     batch = history.batch_of([history.history_of(split, other, longest=longest)], longest)
-    with torch.no_grad(), tracing.watch(rearec.model, "thought") as trace:
+    with torch.no_grad(), tracing.watch(rearec.model, "reasoning_step") as trace:
         rearec.model.reasoning_states(batch)
-    theirs = trace["thought"].values[:, 0]  # (S + 1, D)
+    theirs = trace["reasoning_step"].values[:, 0]  # (S + 1, D)
     after = steps.patched(1, other).states
     before = steps._states.states
     assert torch.allclose(after[0], before[0], atol=1e-5)

@@ -229,7 +229,7 @@ def test_attention_of_every_system_labels_its_tokens(name, live):
     numbered = rows(still)
     titled = [row for row in numbered if row[0]]
     assert titled == [[str(at), title] for at, title in enumerate(events, 1)]
-    others = {"start", "next item?", "neighbours in the graph", *(f"thought {at}" for at in range(1, 5))}
+    others = {"start", "next item?", "neighbours in the graph", *(f"reasoning step {at}" for at in range(1, 5))}
     assert {word for number, word in numbered if not number} <= others
     assert next(len(heat.z) for heat in still.data if heat.type == "heatmap") == len(numbered)
     bars = next(trace for trace in still.data if trace.type == "bar")

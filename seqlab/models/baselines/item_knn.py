@@ -12,7 +12,6 @@ Held against: no published number of our protocol was seen; a floor beside popul
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, NonNegativeFloat, Settings
+from seqlab.runtime.settings import Count, NonNegativeFloat, settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -42,8 +41,8 @@ CARD = Card(
 TINY = {}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings."""
 
     max_length: Count | None = None  # the whole history is summed over

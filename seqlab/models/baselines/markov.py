@@ -14,7 +14,6 @@ Held against: HR@10 .2036, NDCG@10 .1124 on ml-100k without items of fewer than 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, NonNegativeFloat, Settings
+from seqlab.runtime.settings import Count, NonNegativeFloat, settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -41,8 +40,8 @@ CARD = Card(
 TINY = {}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings; a first-order chain is `gaps=1, max_length=1`."""
 
     max_length: Count | None = 10  # most recent events read

@@ -11,7 +11,6 @@ Held against: no published next-item number; it is the baseline for logs with re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, NonNegativeFloat, Settings
+from seqlab.runtime.settings import Count, NonNegativeFloat, settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -35,8 +34,8 @@ CARD = Card(
 TINY = {}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings."""
 
     max_length: Count | None = None  # the whole history is counted

@@ -11,7 +11,6 @@ leave-one-out, full ranking, seen items filtered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, Settings
+from seqlab.runtime.settings import Count, settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -33,8 +32,8 @@ CARD = Card(
 TINY = {}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """No settings that change a score."""
 
     max_length: Count | None = 1  # no event is read; 1 keeps the batches small

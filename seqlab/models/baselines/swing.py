@@ -11,7 +11,6 @@ Held against: no published number of our protocol was seen; a baseline beside it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, Settings
+from seqlab.runtime.settings import Count, settings
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -42,8 +41,8 @@ CARD = Card(
 TINY = {}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with those of ManCAR's paper beside them."""
 
     max_length: Count | None = None  # most recent items summed over; None: the whole history

@@ -16,7 +16,6 @@ data sets are sessions of clicks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -28,7 +27,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tracing import Tap
 
 CARD = Card(
@@ -50,8 +49,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "dropout": 0.0, "negatives": 8}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with those of the authors' tuned runs beside them."""
 
     max_length: Count = 50  # most recent events read; the authors read whole sessions

@@ -15,8 +15,6 @@ Held against: SASRec+ on ml-1m and the eSASRec benchmark on amazon-beauty (`CARD
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +24,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 
 CARD = Card(
     claim="Self-attention beats Markov chains and recurrent nets.",
@@ -54,8 +52,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0, "negatives": 8}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the 2018 paper's beside them."""
 
     max_length: Count = 50  # most recent events read; paper 50, 200 on ml-1m

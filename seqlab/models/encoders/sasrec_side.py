@@ -16,7 +16,6 @@ not here (`CARD`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +29,7 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
@@ -53,8 +52,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings: those of SASRec, and which vectors; ReSID's paper does not give its control's."""
 
     max_length: Count = 50  # most recent events read

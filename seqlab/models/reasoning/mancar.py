@@ -24,7 +24,7 @@ Held against: other data than any here, split by time (`CARD`). The control `swi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +37,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, Settings, Share
+from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, Share, settings
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them. context=False and teacher=False is reasoning without the graph."""
 
     steps: NonNegativeInt = 3  # reasoning steps after the state of the encoder; paper 1 to 5, by dataset
@@ -108,7 +108,7 @@ class ManCAR(nn.Module):
             Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
-        self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
+        self.step_taps = nn.ModuleList(Tap("reasoning_step", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
         initialization.normal(self.items, self.positions, self.reason)
         kept = max(config.neighbours, config.taught)
@@ -167,7 +167,7 @@ class ManCAR(nn.Module):
             found = found.concat(neighbours)
         if not steps:
             return found
-        found = found.concat(Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought"))
+        found = found.concat(Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "reasoning_step"))
         answers = torch.arange(len(found), device=batch.items.device) == len(found) - 1
         return replace(found, readout=answers.expand_as(found.readout))
 

@@ -38,7 +38,7 @@ from seqlab.layers.dropout import Dropout
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
+from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Share, settings
 from seqlab.tracing import Layout, Tap
 
 CARD = Card(
@@ -62,8 +62,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them. steps=0 is the backbone alone."""
 
     backbone: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
@@ -110,7 +110,7 @@ class ReaRec(nn.Module):
         if config.reason_positions and config.steps:
             self.reason = nn.Parameter(torch.empty(config.steps, dim))
             initialization.normal(self.reason)
-        self.step_taps = nn.ModuleList(Tap("thought", "user dim") for _ in range(config.steps + 1))
+        self.step_taps = nn.ModuleList(Tap("reasoning_step", "user dim") for _ in range(config.steps + 1))
         self.reasoning = Tap("reasoning", "user step dim")
         initialization.normal(self.items)
 
@@ -161,7 +161,7 @@ class ReaRec(nn.Module):
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
             return found
-        reasoning = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "thought", readout=True)
+        reasoning = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "reasoning_step", readout=True)
         if self.config.objective == "erl":
             return found.concat(reasoning)
         last = torch.arange(steps, device=batch.items.device) == steps - 1

@@ -1,1 +1,1 @@
-"""Items as tuples of codes, written one after another. Control: random codes. Notebooks: 04 and 05."""
+"""Items as tuples of codes, generated one after another. Control: random codes. Notebooks: 04 and 05."""

@@ -17,22 +17,28 @@ Held against: the authors' log on amazon-beauty (`CARD`): full ranking, no seen 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqlab.contracts import Card, Measurement, Published
-from seqlab.decoding.semantic_id_model import SemanticIdModel
+from seqlab import decoding
+from seqlab.contracts import Card, Decoder, Loss, Measurement, Published, Ranking
+from seqlab.datasets.sequences import Batch
 from seqlab.layers.attention import attend
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.mlp import mlp
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
-from seqlab.tracing import Tap
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
+from seqlab.tracing import Layout, Tap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seqlab.datasets.splits import Split
 
 CARD = Card(
     claim="Disentangled codes beat TIGER's.",
@@ -57,8 +63,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
@@ -79,16 +85,41 @@ class Config(Settings):
     cuts: Count = 4  # encoder_decoder: training histories per user and epoch, cut at random
 
 
-class DiscRec(SemanticIdModel):
+class DiscRec(nn.Module):
     """P(item | history) = product over levels of P(code | codes before it, history), all read through two branches."""
 
     def __init__(self, config: Config, n_items: int) -> None:
+        super().__init__()
         encoder = config.layout == "encoder_decoder"
 
         def mix(written: bool) -> Branches:
             return Branches(config, causal=written or not encoder, writes=written)
 
-        super().__init__(config, n_items, SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None))
+        self.config = config
+        self.writer = SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None)
+        self.beam = Tap("beam", "user level rank")
+        self.ids = SemanticIds(n_items, config)
+
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Make the semantic IDs, unless `ids.assign` has set them before."""
+        if not self.ids.assigned:
+            self.ids.assign(semantic_ids(split, self.config, checkpoint=checkpoint))
+
+    def loss(self, batch: Batch) -> Loss:
+        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
+        return self.writer.loss(batch, self.ids.codes, self.config.cuts)
+
+    def layout(self, batch: Batch) -> Layout:
+        """The tokens of the histories: a start token, then the codes of each item."""
+        return self.writer.layout(batch.items)
+
+    def decoder(self, batch: Batch) -> Decoder:
+        """The decoder of the next item's codes; the histories are encoded here, once."""
+        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
+
+    def recommend(self, batch: Batch, k: int) -> Ranking:
+        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
+        return decoding.recommend(self, batch, k)
 
 
 class Branches(nn.Module):

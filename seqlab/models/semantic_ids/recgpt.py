@@ -1,4 +1,4 @@
-"""RecGPT: reads items as FSQ tokens of their text and writes all codes of the next item at once; no item has a table.
+"""RecGPT: reads items as FSQ tokens of their text and predicts all codes of the next item at once; items have no table.
 
 Paper: Jiang et al., "RecGPT: A Foundation Model for Sequential Recommendation", EMNLP 2025 (HKUDS). Every item of
 every domain is four tokens of one fixed vocabulary, so nothing learnt belongs to a catalogue: the parameters of a
@@ -21,7 +21,7 @@ Held against: zero-shot on data that are not here (`CARD`); on Steam compare wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,15 +32,14 @@ from torch import Tensor, nn
 from seqlab import contracts, decoding
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.decoding.semantic_id_model import TokenizedModel
 from seqlab.items.vectors import item_vectors, validated, words_or_collaborative
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
-from seqlab.tokenizers.semantic_ids import semantic_ids, with_size_note
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids, with_size_note
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -76,8 +75,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     max_length: Count = 50  # most recent items read; paper 256
@@ -96,11 +95,13 @@ class Config(Settings):
     width: Count = 20  # of the beam in `beams`; paper 20
 
 
-class RecGPT(TokenizedModel):
+class RecGPT(nn.Module):
     """log P(item | history) = sum over slots of log P(code | slot, history): exact for the whole catalogue."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__(config, n_items)
+        super().__init__()
+        self.config = config
+        self.ids = SemanticIds(n_items, config)
         dim, slots, self.vocabulary = config.dim, len(config.levels), max(config.levels)
         self.content_slots = slots - (config.resolve in ("index", "popularity"))  # without the index
         self.dense = config.dense and config.tokenizer != "random_codes"  # the control reads no vectors
@@ -123,7 +124,14 @@ class RecGPT(TokenizedModel):
         initialization.normal(self.table, self.positions, self.slots)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
 
-    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Tokenize the catalogue and split its vectors, unless `ids.assign` and `set_chunks` were called before."""
+        if not self.ids.assigned:
+            self.ids.assign(self._tokenize(split, checkpoint))
+        if self.dense and not bool(self.chunks.any()):
+            self.set_chunks(normalized(item_vectors(split, self._source(split))))
+
+    def _tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
         """The codes of `config.tokenizer`: by default FSQ of vectors of length 1, on the grid of `config.values`."""
         from seqlab.tokenizers import make_codebook
         from seqlab.tokenizers.fsq import FSQ
@@ -137,12 +145,6 @@ class RecGPT(TokenizedModel):
             vectors=source, most=config.levels[-1], checkpoint=None if checkpoint is None else checkpoint / "tokenizer",
         )  # fmt: skip
         return with_size_note(book, config.levels[: self.content_slots], split.n_items)
-
-    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
-        """Tokenize the catalogue and split its vectors, unless `ids.assign` and `set_chunks` were called."""
-        super().stages(split, checkpoint)
-        if self.dense and not bool(self.chunks.any()):
-            self.set_chunks(normalized(item_vectors(split, self._source(split))))
 
     def _source(self, split: Split) -> str:
         return self.config.vectors or words_or_collaborative(split.log)

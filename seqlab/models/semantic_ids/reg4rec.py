@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -29,14 +30,15 @@ from torch import Tensor, nn
 from seqlab import decoding
 from seqlab.contracts import Card, Loss, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.decoding.semantic_id_model import TokenizedModel
+from seqlab.datasets.splits import Split
 from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
 from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
-from seqlab.runtime.settings import Count, PositiveFloat, Settings, Share
+from seqlab.runtime.settings import Count, PositiveFloat, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
 from seqlab.tracing import Tap
 
 CARD = Card(
@@ -54,8 +56,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the re-implementation's beside some; `order`, `width`, `prune` may change on a trained model."""
 
     max_length: Count = 50  # most recent items read
@@ -78,11 +80,13 @@ class Config(Settings):
     gamma: float = 0.7  # discount of each further item
 
 
-class REG4Rec(TokenizedModel):
+class REG4Rec(nn.Module):
     """P(item | history) = product over steps of P(code of the slot chosen there | codes filled in so far, history)."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__(config, n_items, ordered=False)
+        super().__init__()
+        self.config = config
+        self.ids = SemanticIds(n_items, config, ordered=False)
         dim, slots, self.radix = config.dim, len(config.levels), max(config.levels)
         self.table = nn.Embedding(slots * self.radix, dim)  # the slots' vectors below one another, read and matched
         self.fuse = mlp((slots * dim, dim, dim), nn.GELU)
@@ -101,6 +105,11 @@ class REG4Rec(TokenizedModel):
         initialization.normal(self.table, self.positions, self.slots, self.first)
         beyond = torch.arange(self.radix) >= torch.tensor(config.levels)[:, None]
         self.register_buffer("beyond", beyond, persistent=False)  # (C, K) codes that a slot does not have
+
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Make the semantic IDs, unless `ids.assign` has set them before."""
+        if not self.ids.assigned:
+            self.ids.assign(semantic_ids(split, self.config, checkpoint=checkpoint))
 
     def states(self, batch: Batch) -> Tensor:
         """The user after every item: (B, T, D)."""

@@ -1,11 +1,11 @@
-"""ReSID: item vectors from guessing hidden fields, a balanced tree with one compass, and a model that writes its codes.
+"""ReSID: item vectors from predicting masked fields, codes from a balanced tree, and a generator of these codes.
 
 Paper: "ReSID", arXiv 2602.02338, 2026. FAMAE: a Transformer reads a history and the next item with some of its fields
-(id, shop, categories) hidden, and names them; an item's vector is its fields' embeddings side by side. GAOQ: a balanced
-tree over these vectors, whose codes below the first level mean a direction, the same under every parent.
+(id, shop, categories) masked, and predicts them; an item's vector is its fields' embeddings, concatenated. GAOQ: a
+balanced tree over these vectors, whose codes below the first level mean a direction, the same under every parent.
 
 Confirmed against the paper's text: m ~ Uniform{1..J} hidden fields of the last item alone, a mask vector per field, sum
-of fields plus position, both ways, sqrt(d) cos logits per field, concatenation, the two probes, GAOQ (balanced_tree).
+of fields plus position, bidirectional, sqrt(d) cos logits per field, concatenation, GAOQ (balanced_tree).
 Changed on purpose: the generator is this lab's TIGER as a decoder alone (paper: T5, 4 + 4 layers); the whole softmax,
 not 128 negatives; a fixed number of epochs, not early stopping; a value (an id too) without a training event is never
 an answer, its vector is the mean of the others and a little noise (the paper adds such items to training).
@@ -18,7 +18,7 @@ not follow for balanced trees: compare anchors=none, all else equal.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -27,11 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqlab import tokenizers
-from seqlab.contracts import Card, Loss, Measurement, Published
+from seqlab import decoding, tokenizers
+from seqlab.contracts import Card, Decoder, Loss, Measurement, Published, Ranking
 from seqlab.datasets import named
 from seqlab.datasets.sequences import Batch
-from seqlab.decoding.semantic_id_model import SemanticIdModel
 from seqlab.items.vectors import has_words, item_vectors
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
@@ -39,11 +38,12 @@ from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
 from seqlab.optimization.loop import cosine, epoch_seed
 from seqlab.optimization.stage import seeded, train
-from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Settings, Share
+from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Share, settings
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.rq_kmeans import RQKMeans
-from seqlab.tokenizers.semantic_ids import resized, with_size_note
+from seqlab.tokenizers.semantic_ids import SemanticIds, resized, with_size_note
+from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +73,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     max_length: Count = 20  # most recent items read; paper 32
@@ -94,15 +94,36 @@ class Config(Settings):
     windows: Count = 4  # training histories of FAMAE per user and epoch, on average; paper all
 
 
-class ReSID(SemanticIdModel):
+class ReSID(nn.Module):
     """P(item | history) = product over levels of P(code | codes before it, history)."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__(config, n_items, SemanticIdDecoder(config), _resolve(config))
+        super().__init__()
+        self.config = config
+        self.writer = SemanticIdDecoder(config)
+        self.beam = Tap("beam", "user level rank")
+        self.ids = SemanticIds(n_items, config, resolve=_resolve(config))
 
-    def tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
-        """Train FAMAE and grow the tree, the same for every training seed."""
-        return _tokenize(self.config, split, checkpoint)
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Train FAMAE and make the semantic IDs, the same for every seed, unless `ids.assign` has set them before."""
+        if not self.ids.assigned:
+            self.ids.assign(_tokenize(self.config, split, checkpoint))
+
+    def loss(self, batch: Batch) -> Loss:
+        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
+        return self.writer.loss(batch, self.ids.codes)
+
+    def layout(self, batch: Batch) -> Layout:
+        """The tokens of the histories: a start token, then the codes of each item."""
+        return self.writer.layout(batch.items)
+
+    def decoder(self, batch: Batch) -> Decoder:
+        """The decoder of the next item's codes; the histories are encoded here, once."""
+        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
+
+    def recommend(self, batch: Batch, k: int) -> Ranking:
+        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
+        return decoding.recommend(self, batch, k)
 
 
 def fields(split: Split) -> tuple[tuple[str, ...], Tensor, list[int]]:
@@ -184,17 +205,6 @@ class FAMAE(nn.Module):
         items = F.pad(ends.items, (0, 1)).scatter(1, last, ends.last(ends.targets)[:, None])  # (M, T)
         ranks = torch.rand(len(items), len(self.names), device=items.device).argsort(1).argsort(1)  # (M, J)
         return items, last[:, 0] + 1, ranks < torch.randint_like(last, 1, len(self.names) + 1)
-
-    @torch.no_grad()
-    def probe(self, items: Tensor, lengths: Tensor) -> list[float]:
-        """Recall@10 of the last items' ids, all fields hidden (collaborative skill) or the id alone (semantic)."""
-        truth, found = self.codes[items.gather(1, lengths[:, None] - 1), 0], []  # (M, 1)
-        for hidden in (len(self.names), 1):
-            hide = torch.arange(len(self.names), device=items.device) < hidden
-            scores = self(items, lengths, hide.expand(len(items), -1)) @ self.value_directions(0).T  # (M, 1 + seen)
-            scores[:, 0] = -torch.inf
-            found.append(float(((scores > scores.gather(1, truth)).sum(1) < 10).float().mean()))
-        return found
 
     @torch.no_grad()
     def vectors(self) -> np.ndarray:

@@ -21,7 +21,7 @@ Held against: nothing comparable: the paper's splits are by time, with several t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,7 +36,7 @@ from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
 from seqlab.ranking import ranks_of, top
 from seqlab.runtime.modules import evaluating
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tracing import Layout, Tap
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     max_length: Count = 50  # most recent items read; paper 50

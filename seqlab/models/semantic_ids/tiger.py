@@ -1,7 +1,7 @@
-"""TIGER: writes the next item's semantic ID code by code; the Transformer's parameters are the index.
+"""TIGER: generates the next item's semantic ID code by code; the Transformer's parameters are the index.
 
 Paper: Rajput et al., "Recommender Systems with Generative Retrieval", NeurIPS 2023. A history becomes the sequence of
-its items' codes; a sequence-to-sequence Transformer is trained by cross-entropy to write those of the next item, and
+its items' codes; a sequence-to-sequence Transformer is trained by cross-entropy to generate those of the next item, and
 a beam search writes them at inference.
 
 Confirmed against the paper's tables and three independent re-implementations: code tuples of a content tokenizer with
@@ -17,14 +17,23 @@ Held against: its paper on amazon-beauty, and random codes there (`CARD`): full 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from seqlab.contracts import Card, Measurement, Published
-from seqlab.decoding.semantic_id_model import SemanticIdModel
+from torch import nn
+
+from seqlab import decoding
+from seqlab.contracts import Card, Decoder, Loss, Measurement, Published, Ranking
+from seqlab.datasets.sequences import Batch
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
-from seqlab.runtime.settings import Count, Settings, Share
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
+from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids
+from seqlab.tracing import Layout, Tap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from seqlab.datasets.splits import Split
 
 CARD = Card(
     claim="Semantic IDs beat random ones, and SASRec.",
@@ -54,8 +63,8 @@ CARD = Card(
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 
-@dataclass(frozen=True)
-class Config(Settings):
+@settings
+class Config:
     """Settings, with the paper's beside them."""
 
     layout: Literal["decoder", "encoder_decoder"] = "decoder"  # paper encoder_decoder
@@ -74,8 +83,34 @@ class Config(Settings):
     cuts: Count = 4  # encoder_decoder: training histories per user and epoch, cut at random
 
 
-class TIGER(SemanticIdModel):
+class TIGER(nn.Module):
     """P(item | history) = product over levels of P(code | codes before it, history)."""
 
     def __init__(self, config: Config, n_items: int) -> None:
-        super().__init__(config, n_items, SemanticIdDecoder(config, encoder=config.layout == "encoder_decoder"))
+        super().__init__()
+        self.config = config
+        self.writer = SemanticIdDecoder(config, encoder=config.layout == "encoder_decoder")
+        self.beam = Tap("beam", "user level rank")
+        self.ids = SemanticIds(n_items, config)
+
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None:
+        """Make the semantic IDs, unless `ids.assign` has set them before."""
+        if not self.ids.assigned:
+            self.ids.assign(semantic_ids(split, self.config, self.config.letter, checkpoint))
+
+    def loss(self, batch: Batch) -> Loss:
+        """Minus the log-probability of the next items; its parts, the cross-entropy of each level."""
+        trie = self.ids.book.trie if self.config.legal_only else None
+        return self.writer.loss(batch, self.ids.codes, self.config.cuts, trie)
+
+    def layout(self, batch: Batch) -> Layout:
+        """The tokens of the histories: a start token, then the codes of each item."""
+        return self.writer.layout(batch.items)
+
+    def decoder(self, batch: Batch) -> Decoder:
+        """The decoder of the next item's codes; the histories are encoded here, once."""
+        return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
+
+    def recommend(self, batch: Batch, k: int) -> Ranking:
+        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
+        return decoding.recommend(self, batch, k)
