@@ -233,17 +233,17 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
     box = plot.locator(".nsewdrag").bounding_box()
     corner = (box["x"] + 25, box["y"] + 25)
     lasso(page, plot, 80)
-    shown.says(told, "met by")  # before, it was a user
+    shown.says(told, "seen by")  # before, it was a user
     items = shown.agrees()
     lasso(page, plot, 12, corner)
     shown.nothing()
     lasso(page, plot, 80)
-    shown.says(told, f"{items:,} items, met by")
+    shown.says(told, f"{items:,} items, seen by")
     assert shown.agrees() == items
     told.get_by_role("button", name="Clear selection").click()
     shown.nothing()
     lasso(page, plot, 80)
-    shown.says(told, f"{items:,} items, met by")
+    shown.says(told, f"{items:,} items, seen by")
     assert shown.agrees() == items
     page.mouse.click(*corner)  # beside all dots: nothing happens
     page.wait_for_timeout(500)
@@ -251,7 +251,7 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
     page.mouse.dblclick(*corner)
     shown.nothing()
     lasso(page, plot, 60)
-    shown.says(told, "met by")
+    shown.says(told, "seen by")
     assert 0 < shown.agrees() < items
 
     # what is marked outlives another colour
@@ -261,7 +261,7 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
     idle()
     shown.in_colour(marked)
     lasso(page, plot, 100)
-    expect(told).not_to_contain_text(f"{marked:,} items, met by", timeout=PATIENT)
+    expect(told).not_to_contain_text(f"{marked:,} items, seen by", timeout=PATIENT)
     assert shown.agrees() > marked
 
 
@@ -277,14 +277,14 @@ def test_the_keyboard_reaches_everything(shown) -> None:
     shown.tab("SELECT")
     shown.says(found.locator("option").first, "Brand 3 shampoo")
     page.keyboard.press("ArrowDown")
-    shown.says(shown.map, "nearest by cosine")
+    shown.says(shown.map, "by cosine")
     shown.tab("BUTTON Select")
     page.keyboard.press("Enter")
-    shown.says(told, "1 item, met by")
+    shown.says(told, "1 item, seen by")
     shown.tab("BUTTON Add")
     shown.tab("BUTTON Select with neighbours")
     page.keyboard.press("Space")
-    shown.says(told, "11 items, met by")
+    shown.says(told, "11 items, seen by")
     assert shown.agrees() == 11
 
     # the tree: into a branch, and one code back

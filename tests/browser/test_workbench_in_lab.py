@@ -95,7 +95,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         listed = bench.locator(".widget-select select").first
         listed.select_option(index=3)
         expect(heading).not_to_have_text(first)
-        expect(said.first).to_contain_text("met before the test query")
+        expect(said.first).to_contain_text("seen before the test query")
         bench.get_by_role("button", name="Undo selection").press("Enter")
         expect(heading).to_have_text(first)
         listed.focus()
@@ -149,7 +149,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         branches.press("ArrowDown")
         expect(said.first).to_contain_text("of branch (")
         listed.select_option(index=0)
-        expect(said.first).to_contain_text("met before the test query")
+        expect(said.first).to_contain_text("seen before the test query")
         expect(heading).not_to_contain_text("typed")
 
         # what is pinned is what is shown
