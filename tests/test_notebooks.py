@@ -72,8 +72,8 @@ def test_the_curated_set_is_there_and_each_has_quick_parameters():
 @pytest.mark.parametrize("family", sorted({models.family(name) for name in models.names()}))
 def test_every_family_has_a_notebook_that_shows_a_system_of_it(family):
     """Those that the docstring of its folder names by number."""
-    told = importlib.import_module(f"seqlab.models.{family}").__doc__
-    numbers = re.findall(r"\b\d\d\b", told.partition("Notebook")[2])
+    docstring = importlib.import_module(f"seqlab.models.{family}").__doc__
+    numbers = re.findall(r"\b\d\d\b", docstring.partition("Notebook")[2])
     shown = [path.read_text(encoding="utf-8") for path in NOTEBOOKS if path.stem[:2] in numbers]
     assert len(shown) == len(numbers) > 0
     members = [name for name in models.names() if models.family(name) == family]

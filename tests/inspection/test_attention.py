@@ -101,7 +101,7 @@ def test_missing_graph_neighbours_are_no_tokens():
     assert found.weights.sum(-1).numpy() == pytest.approx(1, abs=1e-5)
 
 
-def test_early_stopping_leaves_fewer_thought_tokens():
+def test_early_stopping_leaves_fewer_step_tokens():
     model = scaled("mancar", context=False, steps=3)
     model.epsilon.fill_(1e9)
     found = attention_of(model, HISTORY)

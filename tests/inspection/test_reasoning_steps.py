@@ -62,7 +62,7 @@ def test_kept_counts_the_items_shared_with_the_previous_step(found):
         assert row[1:].tolist() == stayed
 
 
-def test_a_system_without_steps_has_one_row_and_a_system_without_thoughts_is_refused(split):
+def test_a_system_without_steps_has_one_row_and_a_system_without_states_is_refused(split):
     plain = reasoning_steps.rank_steps(ReasoningModel(split.n_items, steps=0), split)
     assert plain.steps == 0 and len(plain.frame) == len(split.test)
     assert stopping.tradeoff(plain)["steps"].tolist() == [0]

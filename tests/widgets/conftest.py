@@ -1,4 +1,4 @@
-"""A small shop with hostile titles, and a Transformer trained on it for a moment."""
+"""A small dataset with hostile titles, and small systems trained on it for one or two epochs."""
 
 import asyncio
 
@@ -21,8 +21,8 @@ HOSTILE = {
 
 
 @pytest.fixture(autouse=True)
-def no_loop_runs():
-    """A browser of an earlier test leaves its event loop marked as running in this thread, though nothing runs it."""
+def no_running_loop():
+    """Playwright in an earlier test leaves its event loop marked as running in this thread."""
     left = asyncio._get_running_loop()
     asyncio._set_running_loop(None)
     yield
@@ -64,7 +64,7 @@ def run(split):
 
 @pytest.fixture(scope="session")
 def tigers(split):
-    """Two small TIGERs with other random codes, trained for a moment."""
+    """Two small TIGERs with different random codes, trained for one epoch."""
     import torch
 
     from seqlab import models
@@ -86,8 +86,8 @@ def tigers(split):
 
 
 @pytest.fixture(scope="session")
-def thinker(split):
-    """A small ReaRec with two steps, trained for a moment."""
+def rearec(split):
+    """A small ReaRec with two steps, trained for two epochs."""
     from seqlab import models
     from seqlab.optimization.options import Options
     from seqlab.training.fit import fit
@@ -103,11 +103,11 @@ def live(monkeypatch):
 
 @pytest.fixture
 def report(monkeypatch):
-    """A rendering for nobody: making any control is an error."""
+    """Rendering a report: creating any control is an error."""
     import ipywidgets
 
     def forbidden(self, *args, **settings):
-        raise AssertionError(f"{type(self).__name__} was made in a report")
+        raise AssertionError(f"{type(self).__name__} was created in a report")
 
     monkeypatch.setenv("SEQLAB_REPORT", "1")
     monkeypatch.setattr(ipywidgets.Widget, "__init__", forbidden)
@@ -115,16 +115,16 @@ def report(monkeypatch):
 
 @pytest.fixture(scope="module")
 def runs(run, split):
-    """A Transformer of two seeds, whose second luck is made up, and two floors."""
+    """A Transformer of two seeds, the second with invented ranks, and two floors."""
     from seqlab import models
     from seqlab.training.fit import fit
 
     floors = {name: fit(models.create(name, split), split) for name in ("popularity", "personal_frequency")}
-    return {"sasrec": [run, _shaken(run, 1)], **floors}
+    return {"sasrec": [run, _with_random_ranks(run, 1)], **floors}
 
 
-def _shaken(run, seed):
-    """A run with other ranks, some of them ties."""
+def _with_random_ranks(run, seed):
+    """A run with random ranks, some of them tied."""
     from dataclasses import replace
 
     frame = run.ranks.frame

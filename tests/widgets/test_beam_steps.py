@@ -1,4 +1,4 @@
-"""BeamSteps driven from Python as a person would, held against the search and the exact scores it shows."""
+"""BeamSteps operated through its controls, and compared with the search and the exact scores."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ def test_each_prefix_leads_to_the_best_of_its_items(steps, tigers):
         assert row.answer == (steps.answer in inside)
 
 
-def test_all_that_was_dropped_is_there(steps, tigers):
+def test_all_pruned_prefixes_are_listed(steps, tigers):
     frame = steps.steps()
     trie = tigers[0].model.ids.book.trie
     first = frame[frame["level"] == 0]
@@ -41,7 +41,7 @@ def test_all_that_was_dropped_is_there(steps, tigers):
     assert chance["pruned"] == pytest.approx(mass["pruned"], abs=1e-6)
 
 
-def test_the_best_items_are_found_where_a_beam_of_that_width_finds_them(steps, tigers):
+def test_the_best_items_are_found_by_beams_of_sufficient_width(steps, tigers):
     found, scores = steps.found_by_width(), exact(steps)
     order = scores[1:].argsort(descending=True)[:10] + 1
     assert set(found["item"]) == set(order.tolist())
@@ -75,19 +75,19 @@ def test_an_item_is_followed_to_where_it_is_dropped(steps, tigers):
     assert gone
 
 
-def test_two_runs_part_at_the_first_step_that_only_one_survives(steps):
-    parted = 0
+def test_two_runs_diverge_at_the_first_step_that_only_one_keeps(steps):
+    diverged = 0
     for item in range(1, 31):
         followed, step = steps.follow(item), steps.first_divergence(item)
         one, two = ((followed.loc[followed["run"] == name, "fate"] == "kept").tolist() for name in steps.names)
-        apart = [at for at, kept in enumerate(zip(one, two, strict=True), 1) if kept[0] != kept[1]]
-        assert step == (apart[0] if apart else None)
-        parted += step is not None
-    assert parted
+        differing = [at for at, kept in enumerate(zip(one, two, strict=True), 1) if kept[0] != kept[1]]
+        assert step == (differing[0] if differing else None)
+        diverged += step is not None
+    assert diverged
     assert widgets.BeamSteps(steps._runs[0], steps._split, steps._runs[0]).first_divergence(3) is None
 
 
-def test_the_picture_follows_user_step_and_width(steps):
+def test_the_figure_follows_user_step_and_width(steps):
     figure = steps.figure
 
     def levels():
@@ -109,7 +109,7 @@ def test_the_picture_follows_user_step_and_width(steps):
     assert not steps.status.view.value
 
 
-def test_an_item_chosen_by_title_is_followed_and_stays_so(steps):
+def test_an_item_chosen_by_title_is_followed(steps):
     steps.picker.search.value = "thing 2"
     steps.picker.found.value = 25
     assert "Thing 25" in steps.message.value
@@ -119,19 +119,19 @@ def test_an_item_chosen_by_title_is_followed_and_stays_so(steps):
     assert steps.message.value.count("kept") == 6
 
 
-def test_the_words_tell_who_and_what_came_next(steps, split):
+def test_the_caption_names_the_user(steps, split):
     from seqlab.widgets.inputs.picking import titles_of, user_label
 
-    said = widgets.BeamSteps(steps._runs[0], split, user=steps._users[3]).caption()
-    assert user_label(split, steps._users[3]) in said
+    caption = widgets.BeamSteps(steps._runs[0], split, user=steps._users[3]).caption()
+    assert user_label(split, steps._users[3]) in caption
     ranks = steps._exact[0][1]
     assert int(ranks[1:].min()) == 1
     assert titles_of(split)
     assert "ends with" in steps.caption()
-    assert "ends with" not in said
+    assert "ends with" not in caption
 
 
-def test_a_system_that_writes_no_codes_is_refused(run, split):
+def test_a_system_without_codes_is_refused(run, split):
     with pytest.raises(ValueError, match="does not generate codes"):
         widgets.BeamSteps(run, split)
 

@@ -1,4 +1,4 @@
-"""CodeTree driven from Python as a person would, and its still."""
+"""CodeTree operated through its controls, and its still."""
 
 import re
 
@@ -22,7 +22,7 @@ def vectors(split):
 
 @pytest.fixture(scope="session")
 def books(split, vectors):
-    """By shelf and by chance: the shelf is the first code, and items 1 and 4 share all three."""
+    """A book whose first code is the shelf, in which items 1 and 4 share all codes, and a random one."""
     items = torch.arange(split.n_items + 1)
     by_shelf = torch.stack([items % 3, items % 4, items % 5], 1)
     by_shelf[4] = by_shelf[1]
@@ -40,7 +40,7 @@ def shown(tree):
     return {tuple(map(int, one.split("."))) for one in re.findall(r"data-press='([\d.]+)'", tree.tree.markup)}
 
 
-def test_a_branch_lists_the_items_with_its_prefix_and_their_codes_elsewhere(tree, books, split):
+def test_a_branch_lists_the_items_with_its_prefix_and_their_codes_in_both_books(tree, books, split):
     listed = tree.branch((1, 2))
     codes = books[0].codes[1:]
     expected = {item for item in range(1, split.n_items + 1) if codes[item - 1, :2].tolist() == [1, 2]}
@@ -53,7 +53,7 @@ def test_a_branch_lists_the_items_with_its_prefix_and_their_codes_elsewhere(tree
     assert often == sorted(often, reverse=True)
 
 
-def test_the_words_of_a_branch_are_those_its_siblings_lack():
+def test_the_words_of_a_branch_are_missing_in_its_siblings():
     items = [f"s{item}" for item in range(24)]
     kinds = ["cheddar cheese", "gouda cheese", "whole milk", "skimmed milk"]
     log = chain_log()
@@ -61,13 +61,13 @@ def test_the_words_of_a_branch_are_those_its_siblings_lack():
     split = leave_one_out(chain_log_with(log, titles))
     at = torch.arange(len(items) + 1) - 1
     codes = torch.stack([(at % 4) // 2, at % 2, (at // 4).clamp(min=0)], 1).clamp(min=0)
-    said = widgets.CodeTree(CodeBook(codes, (2, 2, 6)), split).words
-    assert said[(0,)].split(", ")[0] == "cheese"
-    assert said[(1,)].split(", ")[0] == "milk"
-    assert said[(0, 0)].split(", ")[0] == "cheddar"  # not "cheese", which its sibling has as well
-    assert said[(1, 1)].split(", ")[0] == "skimmed"
-    assert "number" not in " ".join(said.values())
-    assert all(len(prefix) < 3 for prefix in said)  # one item: its title says it all
+    words = widgets.CodeTree(CodeBook(codes, (2, 2, 6)), split).words
+    assert words[(0,)].split(", ")[0] == "cheese"
+    assert words[(1,)].split(", ")[0] == "milk"
+    assert words[(0, 0)].split(", ")[0] == "cheddar"  # not "cheese", which its sibling has as well
+    assert words[(1, 1)].split(", ")[0] == "skimmed"
+    assert "number" not in " ".join(words.values())
+    assert all(len(prefix) < 3 for prefix in words)  # one item: its title says it all
 
 
 def chain_log_with(log, titles):
@@ -86,7 +86,7 @@ def test_items_without_words_have_a_tree_without_words(live):
     assert shown(tree)
 
 
-def test_branches_are_opened_from_the_list_and_left_again(tree):
+def test_branches_are_opened_from_the_list_and_closed(tree):
     assert not tree.path
     assert {len(prefix) for prefix in shown(tree)} == {1, 2}
     tree.branches.value = tree.branches.options[0][1]
@@ -131,7 +131,7 @@ def test_items_that_share_most_of_a_code_come_first(tree):
     assert mine == sorted(mine, reverse=True)
 
 
-def test_where_a_branch_is_in_the_other_tokenizer_is_said(tree, books):
+def test_the_codes_of_a_branch_in_the_other_tokenizer_are_counted(tree, books):
     tree.pick((1,))
     codes = books[1].codes[1:, 0][books[0].codes[1:, 0] == 1]
     top = codes.bincount().max()
@@ -161,7 +161,7 @@ def test_a_collapsed_level_leaves_the_map_another_colour(split, vectors, report)
     assert len(widgets.CodeTree(flat, split).item_map(vectors).map().data[0].x) == 10  # a shelf
 
 
-def test_what_does_not_fit_is_refused_in_a_sentence(split, books, report):
+def test_unfitting_arguments_are_refused(split, books, report):
     wrong = CodeBook(torch.zeros(4, 1, dtype=torch.long), (2,))
     with pytest.raises(ValueError, match="3 items"):
         widgets.CodeTree(wrong, split)
@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(split, books, report):
         widgets.CodeTree(books[0], split, path=(2, 3, 4, 0))
 
 
-def test_two_books_of_one_tokenizer_are_told_apart(split, books, report):
+def test_two_books_of_one_tokenizer_are_numbered(split, books, report):
     assert widgets.CodeTree(books[0], split, books[0]).names == ("Shelf (first)", "Shelf (second)")
     assert widgets.CodeTree(books[0], split).names[0] == "Shelf"
 

@@ -1,4 +1,4 @@
-"""Systems side by side: paired differences, and the way from a number to its users and back."""
+"""Systems side by side: paired differences, and from a cell to its users and back."""
 
 import json
 import re
@@ -21,8 +21,8 @@ def compared(runs, split, live):
     return widgets.CompareSystems(runs, split, reference="popularity")
 
 
-def press(widget, key):
-    """As the page does: for a click, and for Enter or Space on a focused button."""
+def click(widget, key):
+    """Send what the page sends for a click, and for Enter or Space on a focused button."""
     assert key in page(widget).buttons
     widget.table._handle_custom_msg({"press": key}, [])
     assert not widget.status.view.value, widget.status.view.value
@@ -30,13 +30,13 @@ def press(widget, key):
 
 def opened(widget, system, metric):
     row = widget.board()["system"].tolist().index(system)
-    press(widget, f"cell:{row}:{METRICS.index(metric)}")
+    click(widget, f"cell:{row}:{METRICS.index(metric)}")
 
 
 def opened_group(widget, slice_, group):
     rows = widget.slices(*widget.cell)
     row = rows.index[(rows["slice"] == slice_) & (rows["group"] == group)][0]
-    press(widget, f"group:{row}")
+    click(widget, f"group:{row}")
     return rows.loc[row]
 
 
@@ -74,7 +74,7 @@ def test_groups_are_those_of_slices_and_their_differences_paired(compared, runs)
     np.testing.assert_allclose(rows["difference"], rows["a"] - rows["b"])
 
 
-def test_users_come_by_their_difference_and_ties_by_the_ranks(split, runs, report):
+def test_users_are_ordered_by_their_difference_and_ties_by_the_ranks(split, runs, report):
     frame = runs["popularity"].ranks.frame
     places = {"a": [12, 3, 300, 1.5, 12], "b": [11, 40, 20, 1.5, 24]}  # ndcg@10 parts the second alone
 
@@ -94,12 +94,12 @@ def test_users_come_by_their_difference_and_ties_by_the_ranks(split, runs, repor
     assert most[:3] == [1, 2, 4]
 
 
-# from a number to its users, and back
+# from a cell to its users, and back
 
 
 def test_from_a_cell_to_its_users_and_back(compared, runs, split):
-    told = []
-    compared._on_user = told.append
+    clicked = []
+    compared._on_user = clicked.append
     opened(compared, "sasrec", "recall@10")
     assert compared.cell == ("sasrec", "recall@10")
     rows = compared.slices("sasrec", "recall@10")
@@ -112,18 +112,18 @@ def test_from_a_cell_to_its_users_and_back(compared, runs, split):
     assert len(listed) == group["users"] == len(expected)
     names = [words for key, words in page(compared).buttons.items() if key.startswith("user:")]
     assert names == [split.log.users.at[user, "user_id"] for user in listed["user"]]
-    press(compared, "user:2")
-    assert told == [listed["user"].iat[2]]
-    assert compared.user == told[0]
+    click(compared, "user:2")
+    assert clicked == [listed["user"].iat[2]]
+    assert compared.user == clicked[0]
     assert re.search(r"data-press='user:2'[^>]* aria-pressed='true'", compared.table.markup)
-    press(compared, "order:reference")
+    click(compared, "order:reference")
     turned = compared.users(*compared.cell, compared.group, "reference")["user"].tolist()
     names = [words for key, words in page(compared).buttons.items() if key.startswith("user:")]
     assert names == [split.log.users.at[user, "user_id"] for user in turned]
-    press(compared, "back:")
+    click(compared, "back:")
     assert compared.group is None
     assert compared.table.next == f"group:{group.name}"  # the focus goes to what was left
-    press(compared, "back:")
+    click(compared, "back:")
     assert compared.cell is None
     assert compared.table.next.startswith("cell:")
     assert "back:" not in page(compared).buttons
@@ -132,7 +132,7 @@ def test_from_a_cell_to_its_users_and_back(compared, runs, split):
 def test_the_plot_is_beside_the_table_only(compared):
     opened(compared, "sasrec", "ndcg@10")
     assert compared._plot.layout.display == "none"
-    press(compared, "back:")
+    click(compared, "back:")
     assert compared._plot.layout.display is None
 
 
@@ -148,24 +148,24 @@ def test_every_user_of_a_large_group_can_be_reached(runs, split, live, monkeypat
 
     assert listed() == 7 < PAGE_SIZE
     for count in (14, 21, 28, 35, 40):
-        press(found, "more:")
+        click(found, "more:")
         assert listed() == count
     assert "more:" not in page(found).buttons
 
 
-def test_a_button_that_is_gone_does_nothing(compared):
+def test_a_click_on_a_removed_button_does_nothing(compared):
     opened(compared, "sasrec", "ndcg@10")
     before = compared.table.markup
     for key in ("cell:0:0", "user:3", "order:most", "more:"):
         compared.table._handle_custom_msg({"press": key}, [])
     assert compared.table.markup == before
     assert not compared.status.view.value
-    press(compared, "back:")
+    click(compared, "back:")
     compared.table._handle_custom_msg({"press": "back:"}, [])
     assert not compared.status.view.value
 
 
-def test_another_reference_keeps_what_is_open_unless_it_is_that(compared):
+def test_another_reference_keeps_the_open_system_unless_it_is_that(compared):
     opened(compared, "sasrec", "ndcg@10")
     compared.reference_choice.value = "personal_frequency"
     assert compared.cell == ("sasrec", "ndcg@10")
@@ -193,19 +193,19 @@ def test_costs_are_redrawn_in_place(compared):
 # the selection
 
 
-def test_what_is_opened_is_selected_and_what_is_selected_is_a_group(runs, split, live):
+def test_an_opened_group_is_selected_and_a_selection_is_a_group(runs, split, live):
     selection = widgets.Selection(split)
     found = widgets.CompareSystems(runs, split, selection=selection)
     board = found.board()
-    press(found, f"system:{board['system'].tolist().index('personal_frequency')}")
+    click(found, f"system:{board['system'].tolist().index('personal_frequency')}")
     ranks = runs["personal_frequency"].ranks.frame
     assert selection.now.users.tolist() == sorted(ranks.loc[ranks["rank"] <= 10, "user"])
     opened(found, "sasrec", "ndcg@10")
     opened_group(found, "repeat or new", "seen before")
     assert set(selection.now.users) == set(ranks.loc[ranks["seen"], "user"])
-    press(found, "user:0")
+    click(found, "user:0")
     assert selection.now.users.tolist() == [found.users(*found.cell, found.group)["user"].iat[0]]
-    press(found, "back:")
+    click(found, "back:")
     assert not (found.slices(*found.cell)["slice"] == "the selection").any()  # its own is no news
     selection.select(users=[3, 9, 11])
     row = opened_group(found, "the selection", "users selected elsewhere")
@@ -275,7 +275,7 @@ def renamed(name):
     return leave_one_out(replace(log, users=users, items=log.items.assign(title=f"{name} & sons")))
 
 
-def test_what_goes_wrong_outside_is_a_sentence(runs, split, live):
+def test_an_error_of_a_callback_is_shown(runs, split, live):
     def broken(user):
         raise RuntimeError("<b>the workbench is closed</b>")
 

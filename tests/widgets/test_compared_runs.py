@@ -1,4 +1,4 @@
-"""Runs that are compared: one protocol, seeds of each other, and numbers that were measured before."""
+"""The runs of a comparison: one protocol, seeds, and rows of the leaderboard."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from tests.widgets.markup import page
 METRICS = ("recall@10", "ndcg@10")
 
 
-def test_seeds_are_pooled_by_user_and_listed_runs_find_their_own(runs, split, report):
+def test_seeds_are_pooled_by_user_and_grouped_in_lists(runs, split, report):
     seeds, floor = runs["sasrec"], runs["popularity"]
     by_label = widgets.CompareSystems(runs, split, "popularity").board().set_index("system")
     as_list = widgets.CompareSystems([seeds[0], floor, seeds[1]], split, "popularity").board().set_index("system")
@@ -23,7 +23,7 @@ def test_seeds_are_pooled_by_user_and_listed_runs_find_their_own(runs, split, re
     assert as_list.at["sasrec", "recall@10"] == by_label.at["sasrec", "recall@10"] == pytest.approx(hits.mean())
 
 
-def test_settings_tell_runs_of_one_system_apart(run, split, report):
+def test_settings_distinguish_runs_of_one_system(run, split, report):
     short = fit(
         models.build("sasrec", split.n_items, {"max_length": 4, "dim": 16}), split, Options(epochs=1, tokens=128)
     )
@@ -31,17 +31,17 @@ def test_settings_tell_runs_of_one_system_apart(run, split, report):
     assert set(found) == {"sasrec:max_length=8", "sasrec:max_length=4"}
 
 
-def test_numbers_of_two_protocols_are_refused_with_a_sentence(runs, split, report):
+def test_runs_of_two_protocols_are_refused(runs, split, report):
     floor = runs["popularity"]
     other = replace(floor, ranks=replace(floor.ranks, seen_filter=not floor.ranks.seen_filter))
     with pytest.raises(ValueError, match="'b' and 'a' cannot be compared: the protocols differ"):
         widgets.CompareSystems({"a": floor, "b": other}, split)
     frame = floor.ranks.frame
-    asked = replace(floor, ranks=replace(floor.ranks, frame=frame.assign(item=frame["item"] % 30 + 1)))
+    other_items = replace(floor, ranks=replace(floor.ranks, frame=frame.assign(item=frame["item"] % 30 + 1)))
     with pytest.raises(ValueError, match="'b' and 'a' cannot be compared: their queries differ"):
-        widgets.CompareSystems({"a": floor, "b": asked}, split)
+        widgets.CompareSystems({"a": floor, "b": other_items}, split)
     with pytest.raises(ValueError, match="not evaluated on the test queries of this split"):
-        widgets.CompareSystems({"a": asked, "b": asked}, split)
+        widgets.CompareSystems({"a": other_items, "b": other_items}, split)
     with pytest.raises(ValueError, match="two systems at least"):
         widgets.CompareSystems([floor], split)
     with pytest.raises(ValueError, match="'nobody' is not one of the systems with ranks: 'a', 'b'"):

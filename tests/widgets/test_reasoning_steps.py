@@ -1,4 +1,4 @@
-"""ReasoningSteps driven from Python as a person would, held against the model and the evaluation it shows."""
+"""ReasoningSteps operated through its controls, and compared with the model and the evaluation."""
 
 import json
 
@@ -14,8 +14,8 @@ from tests.widgets.markup import assert_escaped
 
 
 @pytest.fixture
-def steps(thinker, split, live):
-    return widgets.ReasoningSteps(thinker, split, epsilon=0.0)
+def steps(rearec, split, live):
+    return widgets.ReasoningSteps(rearec, split, epsilon=0.0)
 
 
 def path_of(steps, words="its best item"):
@@ -26,14 +26,14 @@ def curve_of(steps):
     return next(one for one in steps.figure.data if one.hovertemplate and "stop below" in one.hovertemplate)
 
 
-def test_the_rank_shown_is_that_of_the_evaluation(steps, thinker, split):
+def test_the_rank_shown_is_that_of_the_evaluation(steps, rearec, split):
     last = steps.measures()["rank"].iloc[-1]
-    frame = thinker.ranks.frame  # of the test part, asked of the last state
+    frame = rearec.ranks.frame  # of the test part, by the last state
     assert last == frame.loc[frame["user"] == steps._history.user, "rank"].item()
     assert f"{steps.measures()['rank'].iloc[0]:,.10g} at first" in steps.caption()
 
 
-def test_the_picture_follows_the_user(steps):
+def test_the_figure_follows_the_user(steps):
     before, words = list(path_of(steps).x), steps.figure.layout.annotations[-1].text
     steps.user.value = steps.user.options[3][1]
     assert list(path_of(steps).x) != before
@@ -41,7 +41,7 @@ def test_the_picture_follows_the_user(steps):
     assert not steps.status.view.value
 
 
-def test_fewer_steps_shorten_the_way_the_lists_and_the_curve(steps):
+def test_fewer_steps_shorten_the_path_the_lists_and_the_curve(steps):
     assert list(path_of(steps).text) == ["0", "1", "2"]
     assert max(curve_of(steps).x) == 2
     steps.steps.value = 1
@@ -71,17 +71,17 @@ def test_a_threshold_moves_this_users_stop_and_the_point_of_all_users(steps):
     assert f"{table['ndcg@10'].item():.3f}" in steps.caption()
 
 
-def test_the_threshold_is_chosen_on_validation(thinker, split, report):
-    valid = reasoning_steps.rank_steps(thinker.model, split, "valid")
-    assert widgets.ReasoningSteps(thinker, split).epsilon == stopping.choose_threshold(valid)
+def test_the_threshold_is_chosen_on_validation(rearec, split, report):
+    valid = reasoning_steps.rank_steps(rearec.model, split, "valid")
+    assert widgets.ReasoningSteps(rearec, split).epsilon == stopping.choose_threshold(valid)
 
 
-def test_a_patched_state_is_the_other_users(steps, thinker, split):
+def test_a_patched_state_is_the_other_users(steps, rearec, split):
     other = steps._users[5]
-    longest = thinker.model.config.max_length
+    longest = rearec.model.config.max_length
     batch = history.batch_of([history.history_of(split, other, longest=longest)], longest)
-    with torch.no_grad(), tracing.watch(thinker.model, "reasoning_step") as trace:
-        thinker.model.reasoning_states(batch)
+    with torch.no_grad(), tracing.watch(rearec.model, "reasoning_step") as trace:
+        rearec.model.reasoning_states(batch)
     theirs = trace["reasoning_step"].values[:, 0]  # (S + 1, D)
     after = steps.patched(1, other).states
     before = steps._states.states
@@ -92,13 +92,13 @@ def test_a_patched_state_is_the_other_users(steps, thinker, split):
     assert steps.patched(2, other).ranks(steps.answer) != steps._states.ranks(steps.answer)
 
 
-def test_patching_oneself_changes_nothing(steps):
+def test_patching_with_the_same_user_changes_nothing(steps):
     assert torch.allclose(steps.patched(1, steps._history.user).states, steps._states.states, atol=1e-5)
     ranks = steps.patched_ranks(1, steps._history.user)
     assert (ranks["before"] == ranks["after"]).all()
 
 
-def test_a_patch_is_drawn_and_told_until_it_is_taken_back(steps):
+def test_a_patch_is_shown_until_it_is_removed(steps):
     yellow = next(one for one in steps.figure.data if one.hovertext is not None and one.line.color == "#E69F00")
     assert not len(yellow.x)
     steps.patch_user.value = steps.patch_user.options[4][1]
@@ -115,7 +115,7 @@ def test_a_patch_is_drawn_and_told_until_it_is_taken_back(steps):
     assert not steps.status.view.value
 
 
-def test_lists_tell_what_moved(steps):
+def test_lists_show_the_best_items_of_every_step(steps):
     markup = steps.lists(5).markup
     assert "Before any step" in markup and "Step 2" in markup
     near = steps.nearest(5)
@@ -124,14 +124,14 @@ def test_lists_tell_what_moved(steps):
         assert part["item"].tolist() == scores.topk(5).indices.tolist()
 
 
-def test_a_bare_model_will_do_and_one_without_thoughts_will_not(thinker, run, split, report):
-    bare = widgets.ReasoningSteps(thinker.model, split, epsilon=0.1)
-    assert bare.measures().equals(widgets.ReasoningSteps(thinker, split, epsilon=0.1).measures())
+def test_a_model_is_accepted_and_one_without_steps_is_refused(rearec, run, split, report):
+    bare = widgets.ReasoningSteps(rearec.model, split, epsilon=0.1)
+    assert bare.measures().equals(widgets.ReasoningSteps(rearec, split, epsilon=0.1).measures())
     with pytest.raises(ValueError, match="does not reason in steps"):
         widgets.ReasoningSteps(run, split)
 
 
-def test_without_steps_there_is_a_picture_of_one_state(split, live):
+def test_a_system_with_no_steps_has_a_figure_of_one_state(split, live):
     from seqlab import models
 
     plain = models.build("rearec", split.n_items, {"dim": 16, "layers": 1, "max_length": 8, "steps": 0})
@@ -142,8 +142,8 @@ def test_without_steps_there_is_a_picture_of_one_state(split, live):
 
 
 @pytest.fixture(scope="session")
-def taught(split):
-    """A small ManCAR, trained for a moment."""
+def mancar(split):
+    """A small ManCAR, trained for one epoch."""
     from seqlab import models
     from seqlab.optimization.options import Options
     from seqlab.training.fit import fit
@@ -152,21 +152,21 @@ def taught(split):
     return fit(models.build("mancar", split.n_items, settings), split, Options(epochs=1, tokens=128))
 
 
-def test_a_prior_is_drawn_where_the_system_has_one(taught, thinker, split, report):
-    shown = widgets.ReasoningSteps(taught, split)
-    last, model = int(shown._history.items[-1]), taught.model
+def test_the_teacher_of_a_system_is_drawn(mancar, rearec, split, report):
+    shown = widgets.ReasoningSteps(mancar, split)
+    last, model = int(shown._history.items[-1]), mancar.model
     near = [item for item in model.near[last, : model.config.taught].tolist() if item > 0 and item != shown.answer]
     assert shown.teacher_prior()["item"].tolist() == near
     assert shown.teacher_prior()["weight"].is_monotonic_decreasing and shown.teacher_prior()["weight"].sum() < 1
     squares = next(one for one in shown.still().data if one.hovertext and "the prior gives it" in one.hovertext[0])
     assert np.allclose(squares.x, shown._coordinates[np.array(near) - 1, 0])
     assert "the prior" in json.dumps(shown.probability_shares().to_plotly_json(), default=str)
-    assert widgets.ReasoningSteps(thinker, split).teacher_prior() is None
+    assert widgets.ReasoningSteps(rearec, split).teacher_prior() is None
 
 
-def test_a_model_that_chose_its_own_threshold_is_shown_with_it(taught, split, report, monkeypatch):
-    monkeypatch.setattr(taught.model, "epsilon", torch.tensor(0.25))
-    assert widgets.ReasoningSteps(taught, split).epsilon == 0.25
+def test_the_threshold_of_a_model_is_used(mancar, split, report, monkeypatch):
+    monkeypatch.setattr(mancar.model, "epsilon", torch.tensor(0.25))
+    assert widgets.ReasoningSteps(mancar, split).epsilon == 0.25
 
 
 def test_titles_stay_text(steps):

@@ -1,4 +1,4 @@
-"""The user's side driven as a person would: typing somebody in, asking why, what would change, and patching."""
+"""Typed histories, Why, WhatWouldChange and Patching, operated through their controls."""
 
 import asyncio
 import dataclasses
@@ -28,7 +28,7 @@ def history(split, user):
 
 
 def enter(box):
-    """What the browser sends when Enter is pressed in a box."""
+    """Send what the browser sends for Enter."""
     box._handle_custom_msg({"event": "submit"}, [])
 
 
@@ -36,7 +36,7 @@ def ids(split, items):
     return [str(split.log.items["item_id"].loc[item]) for item in items]
 
 
-def test_a_user_is_typed_in_edited_and_taken_back(run, split, user, live):
+def test_a_typed_history_is_edited_and_undone(run, split, user, live):
     editor = widgets.HistoryEditor(run, split, user=user)
     true = editor.history
     editor.typed.text.value = "thing 20\n" + ids(split, [12])[0] + "\n" + HOSTILE[8]
@@ -44,7 +44,7 @@ def test_a_user_is_typed_in_edited_and_taken_back(run, split, user, live):
     assert editor.history.items.tolist() == [20, 12, 8]
     assert "(typed in)" in editor.message.value and "the typed history" in editor.message.value
     assert "with the typed history" in editor.lists.value
-    assert not any(word.count("-") >= 2 for word, _ in editor.events.options)  # its moments are made up
+    assert not any(word.count("-") >= 2 for word, _ in editor.events.options)  # its times are not shown
     editor.buttons["Drop"].click()
     ranking = editor.ranking(editor.history)
     typed = typed_history(split, ids(split, [20, 12, 8]))
@@ -56,13 +56,17 @@ def test_a_user_is_typed_in_edited_and_taken_back(run, split, user, live):
     assert editor.history is true and "the true history" in editor.message.value
 
 
-def test_what_cannot_be_read_is_told_and_changes_nothing(run, split, user, live):
+def test_an_unreadable_history_is_an_error_and_changes_nothing(run, split, user, live):
     editor = widgets.HistoryEditor(run, split, user=user)
     before = editor.history
-    for typed, told in (("<img src=x onerror=alert(2)> !", "line 1"), ("", "the text is empty"), ("Thing", "any of")):
+    for typed, message in (
+        ("<img src=x onerror=alert(2)> !", "line 1"),
+        ("", "the text is empty"),
+        ("Thing", "any of"),
+    ):
         editor.typed.text.value = typed
         editor.typed.button.click()
-        assert told in editor.status.view.value.lower()
+        assert message in editor.status.view.value.lower()
         assert not TAGS.search(editor.status.view.value)
         assert editor.history is before
     editor.buttons["Undo"].click()
@@ -80,7 +84,7 @@ def test_the_editor_begins_with_a_typed_user_in_a_report_too(run, split, report)
     assert len(editor.history) == 8 and "4 earlier ones not" in editor.still()
 
 
-def test_enter_adds_what_was_searched_for(run, split, user, live):
+def test_enter_adds_the_first_match(run, split, user, live):
     editor = widgets.HistoryEditor(run, split, user=user)
     enter(editor.picker.search)
     assert "search for one" in editor.status.view.value
@@ -92,7 +96,7 @@ def test_enter_adds_what_was_searched_for(run, split, user, live):
     assert int(editor.history.items[-1]) == 23 and not editor.status.view.value
 
 
-def test_followers_hear_of_every_edit(run, split, user, history, live):
+def test_listeners_are_called_for_every_edit(run, split, user, history, live):
     editor, set_subject = widgets.HistoryEditor(run, split, user=user), []
     editor.follow(set_subject.append)
     for name in ("Drop", "Move earlier", "Undo", "Reset", "Undo"):
@@ -117,7 +121,7 @@ def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
 
 
 @pytest.mark.parametrize("seen_filter", [False, True])
-def test_lists_without_scores_are_compared_as_far_as_they_go(tigers, split, history, seen_filter):
+def test_rankings_without_scores_are_compared_up_to_k(tigers, split, history, seen_filter):
     model = tigers[0].model
     other = history.drop(0, 2)
     old, new = (influence.lists_of(model, [one], 5, seen_filter).items[0].tolist() for one in (history, other))
@@ -132,7 +136,7 @@ def test_lists_without_scores_are_compared_as_far_as_they_go(tigers, split, hist
     assert set(influence.rerank(model, history, history, 5, seen_filter)["status"]) == {"same"}
 
 
-def test_a_system_of_lists_has_an_editor_but_no_why(tigers, split, user, live):
+def test_a_system_without_scores_has_an_editor_but_no_why(tigers, split, user, live):
     editor = widgets.HistoryEditor(tigers[0], split, user=user)
     for _ in range(3):
         editor.buttons["Drop"].click()
@@ -144,25 +148,24 @@ def test_a_system_of_lists_has_an_editor_but_no_why(tigers, split, user, live):
     assert widgets.WhatWouldChange(tigers[0], split, user).still()
 
 
-def test_why_tells_what_the_model_says(run, split, history, live):
+def test_why_shows_influence_attention_and_surprise(run, split, history, live):
     why = widgets.Why(run, split, history)
-    assert [item for _, item in why.item_choice.options] == influence.rerank(run.model, history, history)[
-        "item"
-    ].tolist()
-    asked = why.item_choice.options[3][1]
-    why.item_choice.value = asked
-    worth = influence.leave_one_out(run.model, history, asked)["value"]
+    listed = influence.rerank(run.model, history, history)["item"].tolist()
+    assert [item for _, item in why.item_choice.options] == listed
+    item = why.item_choice.options[3][1]
+    why.item_choice.value = item
+    worth = influence.leave_one_out(run.model, history, item)["value"]
     best = int(worth.idxmax())
     assert f"Event {best + 1}, " in why.message.value and f"{worth[best]:+.2f} nats" in why.message.value
     assert all(f"<span>{value:+.2f}</span>" in why.message.value for value in worth)
     assert "Spearman" in why.message.value and why.message.value.count("class='marked'") == 1
     why.show(history.drop(0))
-    assert why.item == asked and why.item_choice.value == asked and not why.status.view.value
+    assert why.item == item and why.item_choice.value == item and not why.status.view.value
     why.show(typed_history(split, ["Thing 20", "Thing 21"]))
     assert why.item == why._top[0] and "(typed in)" in why.message.value
 
 
-def test_the_jump_shows_what_was_expected_instead(run, split, history, live):
+def test_the_jump_shows_the_prediction_before_the_most_surprising_event(run, split, history, live):
     why = widgets.Why(run, split, history)
     assert not why.expected.value
     why.jump.click()
@@ -184,7 +187,7 @@ def test_the_jump_shows_what_was_expected_instead(run, split, history, live):
     assert f"before event {at + 1}<" in why.expected.value
 
 
-def test_one_event_alone_is_told_not_failed(run, split, history, live):
+def test_a_single_event_is_no_error(run, split, history, live):
     one = history.last(1)
     why = widgets.Why(run, split, one)
     assert "add a second" in why.message.value and why.jump.disabled
@@ -198,7 +201,7 @@ def test_one_event_alone_is_told_not_failed(run, split, history, live):
     assert widgets.HistoryEditor(run, split, history=ids(split, [5])).still().count("<table>") == 1
 
 
-def test_attention_over_the_parts_of_an_event_is_added_up(split, history, live):
+def test_attention_to_the_parts_of_an_event_is_summed(split, history, live):
     from types import SimpleNamespace
 
     from seqlab import models, tracing
@@ -211,15 +214,15 @@ def test_attention_over_the_parts_of_an_event_is_added_up(split, history, live):
     why = widgets.Why(run, split, history)
     with tracing.watch(model, "attention") as trace:
         influence.scores_of(model, [why.history])
-    looked = trace["attention"].values[0].mean(0)[-3:].mean(0)  # of the three queries, at every token
-    events = [float(looked[3 * at : 3 * at + 3].sum()) for at in range(len(why.history))]
+    weights = trace["attention"].values[0].mean(0)[-3:].mean(0)  # of the three queries, at every token
+    events = [float(weights[3 * at : 3 * at + 3].sum()) for at in range(len(why.history))]
     assert len(set(events)) > 1
     assert "attention of the queries for the next item" in why.message.value
     for share in events:
         assert f"{share:.1%}" in why.message.value
 
 
-def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, live):
+def test_the_smallest_edit_is_shown(run, split, history, live):
     changing = widgets.WhatWouldChange(run, split, history)
     assert "Choose an item" in changing.progress.value and changing.buttons["Cancel"].disabled
     order = influence.scores_of(run.model, [history])[0].argsort(descending=True).tolist()
@@ -238,7 +241,7 @@ def test_the_smallest_edit_is_told_as_the_search_found_it(run, split, history, l
     assert changing.edit.into and "rank 11" in changing.message.value and changing.buttons["Cancel"].disabled
 
 
-def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, history, live, monkeypatch):
+def test_a_cancelled_search_shows_its_best_edit(run, split, history, live, monkeypatch):
     monkeypatch.setattr(next_item, "MAX_SCORES", 4 * 31)  # four histories in a pass
     changing = widgets.WhatWouldChange(run, split, history)
     last = influence.scores_of(run.model, [history])[0].argsort()[1].item()
@@ -252,20 +255,20 @@ def test_a_search_steps_and_keeps_what_it_found_when_cancelled(run, split, histo
                 break
         assert "histories in" in changing.progress.value
         changing.buttons["Cancel"].click()
-        told, passes = changing.message.value, changing.edit.passes
+        message, passes = changing.message.value, changing.edit.passes
         await asyncio.sleep(0.05)
-        assert changing.message.value == told and changing.edit.passes == passes  # it has stopped
-        assert "Stopped while" in told and "may exist" in told and not changing.progress.value
+        assert changing.message.value == message and changing.edit.passes == passes  # it has stopped
+        assert "Stopped while" in message and "may exist" in message and not changing.progress.value
         changing._start_search(last)
         changing.show(history.drop(0))
         await asyncio.sleep(0.05)
-        assert changing.edit is None and not changing.message.value  # nothing is told of somebody who left
+        assert changing.edit is None and not changing.message.value  # the old search is discarded
 
     asyncio.run(person())
     assert not changing.status.view.value
 
 
-def test_every_step_of_a_search_is_known_and_the_last_is_the_answer(run, history):
+def test_the_last_step_of_a_search_is_the_smallest_edit(run, history):
     item = influence.scores_of(run.model, [history])[0].argsort(descending=True).tolist()[14]
     for exact_up_to in (0, 12):
         steps = list(edits.edit_search(run.model, history, item, True, exact_up_to=exact_up_to))
@@ -275,12 +278,12 @@ def test_every_step_of_a_search_is_known_and_the_last_is_the_answer(run, history
         assert [step.scored for step in steps] == sorted(step.scored for step in steps)
 
 
-def test_an_impossible_item_is_told_in_the_widget(run, split, history, live):
+def test_an_impossible_item_is_shown_as_an_error(run, split, history, live):
     seen = dataclasses.replace(run, ranks=dataclasses.replace(run.ranks, seen_filter=True))
-    met = int(history.items[0])
-    kept = dataclasses.replace(history, earlier=torch.tensor([met]))
+    seen_item = int(history.items[0])
+    kept = dataclasses.replace(history, earlier=torch.tensor([seen_item]))
     changing = widgets.WhatWouldChange(seen, split, kept)
-    changing.status.guard(changing._start_search)(met)
+    changing.status.guard(changing._start_search)(seen_item)
     assert "the seen filter removes it" in changing.status.view.value and changing.buttons["Cancel"].disabled
 
 
@@ -304,8 +307,8 @@ def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
 
     heatmap = patching.figure.data[0]
     click = Points(point_inds=[[0, 2]], xs=[2], ys=[0], trace_name=heatmap.name, trace_index=0)
-    for told in heatmap._click_callbacks:
-        told(heatmap, click, InputDeviceState())
+    for callback in heatmap._click_callbacks:
+        callback(heatmap, click, InputDeviceState())
     assert patching.message.value == keyboard and not patching.status.view.value
 
 
@@ -330,17 +333,17 @@ def test_patching_with_oneself_has_no_way_to_go(run, split, history, live):
     assert patching.still().data and not patching.status.view.value
 
 
-def test_nobody_is_patched_into_themselves_when_the_user_changes(run, split, history, live):
+def test_the_other_user_changes_if_it_becomes_the_user(run, split, history, live):
     patching = widgets.Patching(run, split, history)
-    met = patching.other
-    patching.show(met)
-    assert patching.history.user == met.user != patching.other.user
+    other = patching.other
+    patching.show(other)
+    assert patching.history.user == other.user != patching.other.user
     kept = patching.other
     patching.show(history)
     assert patching.other is kept
 
 
-def test_a_system_without_places_is_refused(split, live):
+def test_a_system_without_positions_is_refused(split, live):
     from types import SimpleNamespace
 
     from seqlab import models
@@ -363,9 +366,9 @@ def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
         why._explain(item)
         patching._item = item
         patching.show(hostile)
-        said = [changing.message.value, why.caption(), why.prediction_before(1).markup, why.still().markup]
-        said += [patching.still().to_json(), patching.about.value, patching.message.value]
-        for text in (*said, editor.still().markup, editor.lists.value):
+        shown = [changing.message.value, why.caption(), why.prediction_before(1).markup, why.still().markup]
+        shown += [patching.still().to_json(), patching.about.value, patching.message.value]
+        for text in (*shown, editor.still().markup, editor.lists.value):
             assert not TAGS.search(text.replace("\\u003c", "<"))
             assert "\u202e" not in text
         assert not patching.status.view.value and patching.item == item

@@ -17,7 +17,7 @@ PLOTLY = "application/vnd.plotly.v1+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def everything(run, split, tigers, thinker):
+def all_widgets(run, split, tigers, rearec):
     books = [tiger.model.ids.book for tiger in tigers]
     return {
         "Selection": lambda: widgets.Selection(split),
@@ -32,16 +32,16 @@ def everything(run, split, tigers, thinker):
         "Patching": lambda: widgets.Patching(run, split),
         "CodeTree": lambda: widgets.CodeTree(books[0], split, books[1]),
         "BeamSteps": lambda: widgets.BeamSteps(tigers[0], split, tigers[1], width=3),
-        "ReasoningSteps": lambda: widgets.ReasoningSteps(thinker, split),
-        "Neighbours": lambda: widgets.Neighbours({"a": run, "b": thinker}, split, history_of(split, max_user(split))),
+        "ReasoningSteps": lambda: widgets.ReasoningSteps(rearec, split),
+        "Neighbours": lambda: widgets.Neighbours({"a": run, "b": rearec}, split, history_of(split, max_user(split))),
         "Workbench": lambda: widgets.Workbench([run, tigers[0]], split, user=max_user(split)),
-        "CompareSystems": lambda: widgets.CompareSystems([run, thinker], split),
+        "CompareSystems": lambda: widgets.CompareSystems([run, rearec], split),
     }
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
-def test_a_report_shows_the_still_alone_and_makes_no_control(name, run, split, tigers, thinker, report):
-    shown = everything(run, split, tigers, thinker)[name]()._repr_mimebundle_()
+def test_a_report_shows_the_still_only_and_creates_no_control(name, run, split, tigers, rearec, report):
+    shown = all_widgets(run, split, tigers, rearec)[name]()._repr_mimebundle_()
     assert VIEW not in shown
     assert (PLOTLY in shown) != ("text/html" in shown)
     if PLOTLY in shown:
@@ -54,11 +54,11 @@ def children(box):
 
 
 @pytest.mark.parametrize("name", widgets.__all__)
-def test_an_interactive_view_has_its_still_one_figure_and_escaped_titles(name, run, split, tigers, thinker, live):
+def test_an_interactive_view_has_its_still_one_figure_and_escaped_titles(name, run, split, tigers, rearec, live):
     """What plotly or a browser would read as a tag is escaped in the still and in the HTML of the view."""
     import plotly.graph_objects as go
 
-    widget = everything(run, split, tigers, thinker)[name]()
+    widget = all_widgets(run, split, tigers, rearec)[name]()
     bundle = widget._repr_mimebundle_()
     assert VIEW in bundle
     drawn = bundle["text/html"].count("Plotly.newPlot(")
@@ -86,7 +86,7 @@ def test_users_are_browsed_by_slider_and_buttons(run, split, live):
     assert browser.still().count("class='card'") == 3
 
 
-def test_a_card_tells_what_happened(run, split, live):
+def test_a_card_has_the_history_the_answer_and_the_rank(run, split, live):
     browser = widgets.UserBrowser(run, split)
     for row in range(len(split.test)):
         user, answer = int(split.test.user[row]), int(split.test.item[row])
@@ -102,8 +102,8 @@ def test_a_card_tells_what_happened(run, split, live):
 
 
 @pytest.mark.parametrize("system", ["run", "tigers"])
-def test_a_card_lists_what_evaluation_ranks_where_seen_items_are_filtered(request, system, split, live):
-    """The answer stays in the ranking though the user met it before; all else they met is left out."""
+def test_a_card_filters_seen_items_as_the_evaluation_does(request, system, split, live):
+    """The filter keeps the answer and removes all other seen items."""
     run = request.getfixturevalue(system)
     run = run[0] if system == "tigers" else run
     run = dataclasses.replace(run, ranks=tasks.rank(run.model, split, seen_filter=True))
@@ -119,7 +119,7 @@ def test_a_card_lists_what_evaluation_ranks_where_seen_items_are_filtered(reques
     assert any(card["seen"] and card["hit"] for card in cards)
 
 
-def test_a_list_of_no_length_is_refused(run, tigers, split, live):
+def test_k_must_be_positive(run, tigers, split, live):
     near = {"a": run}
     makes = [
         lambda k: widgets.UserBrowser(run, split, k=k), lambda k: widgets.HistoryEditor(run, split, k=k),
@@ -162,7 +162,7 @@ def test_map_is_recoloured_in_place_and_rings_neighbours(run, split, live):
     assert "Thing" in item_map.near.value
 
 
-def test_map_tells_in_a_sentence_what_failed(run, split, live, monkeypatch):
+def test_the_map_shows_an_error_as_a_sentence(run, split, live, monkeypatch):
     from seqlab.inspection import projection
 
     item_map = widgets.ItemMap(run, split)
@@ -244,7 +244,7 @@ def test_attention_of_every_system_labels_its_tokens(name, live):
     assert not view.status.view.value
 
 
-def test_attention_of_a_model_without_any_is_refused(run, split):
+def test_a_model_without_attention_is_refused(run, split):
     import dataclasses
 
     from torch import nn
@@ -253,14 +253,14 @@ def test_attention_of_a_model_without_any_is_refused(run, split):
         widgets.AttentionView(dataclasses.replace(run, model=nn.Linear(1, 1), system="counter"), split)
 
 
-def test_memories_follow_the_user(run, split, live):
-    memories = widgets.InfluenceView(run, run, split)
-    before = memories.figure.data[0].x
-    memories.user.value = memories.user.options[1][1]
-    assert len(memories.figure.data) == 2
-    assert list(memories.figure.data[0].x) == list(memories.figure.data[1].x)
-    assert list(memories.figure.data[0].x) != list(before)
-    assert "strongly agree" in memories.figure.layout.annotations[1].text + memories.figure.layout.annotations[-1].text
+def test_the_influence_view_follows_the_user(run, split, live):
+    view = widgets.InfluenceView(run, run, split)
+    before = view.figure.data[0].x
+    view.user.value = view.user.options[1][1]
+    assert len(view.figure.data) == 2
+    assert list(view.figure.data[0].x) == list(view.figure.data[1].x)
+    assert list(view.figure.data[0].x) != list(before)
+    assert "strongly agree" in view.figure.layout.annotations[1].text + view.figure.layout.annotations[-1].text
 
 
 def test_history_is_edited_and_undone(run, split, live):
@@ -298,7 +298,7 @@ def max_user(split):
     return int(split.test.user[lengths.argmax()])
 
 
-def test_a_history_is_never_edited_to_nothing(run, split, live):
+def test_the_last_event_cannot_be_dropped(run, split, live):
     editor = widgets.HistoryEditor(run, split, user=max_user(split))
     for _ in range(20):
         editor.buttons["Drop"].click()
@@ -306,7 +306,7 @@ def test_a_history_is_never_edited_to_nothing(run, split, live):
     assert "only event" in editor.status.view.value
 
 
-def test_editor_still_holds_three_ready_edits(run, split):
+def test_the_editors_still_has_three_prepared_edits(run, split):
     from seqlab.datasets.history import history_of
 
     editor = widgets.HistoryEditor(run, split, user=max_user(split))

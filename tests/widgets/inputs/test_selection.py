@@ -1,4 +1,4 @@
-"""One selection that several views share: what it implies, who is told, and each view driven as a person would."""
+"""A selection shared by several views: what it implies, whom it notifies, and the views that follow it."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def selection(split, book, live):
 
 
 def histories(split):
-    """user -> what they met before the test query, one after the other."""
+    """user -> the items of the history before the test query."""
     whole = split.test.sequences.items
     return {
         int(split.test.user[row]): set(whole[split.test.start[row] : split.test.end[row]].tolist())
@@ -41,24 +41,24 @@ def pressed(widget, name):
     widget.buttons[name].click()
 
 
-# what follows from what
+# implied selections
 
 
-def test_items_imply_the_users_who_met_one_of_them(selection, split):
+def test_items_imply_the_users_who_have_one_of_them(selection, split):
     for items in ([3], [7, 2, 7], range(1, split.n_items + 1)):
         selection.select(items)
-        expected = {user: len(met & set(items)) for user, met in histories(split).items()}
+        expected = {user: len(seen & set(items)) for user, seen in histories(split).items()}
         assert selection.now.items.tolist() == sorted(set(items))
         assert selection.now.users.tolist() == sorted(user for user, count in expected.items() if count)
         assert dict(zip(selection.users.tolist(), selection.counts().tolist(), strict=True)) == expected
 
 
-def test_users_imply_the_items_they_met_and_not_the_answers(selection, split):
-    met = histories(split)
+def test_users_imply_the_items_of_their_histories_without_the_answers(selection, split):
+    seen = histories(split)
     for users in ([5], [9, 1, 4]):
         selection.select(users=users)
         assert selection.now.users.tolist() == sorted(users)
-        assert set(selection.now.items.tolist()) == set().union(*(met[user] for user in users))
+        assert set(selection.now.items.tolist()) == set().union(*(seen[user] for user in users))
 
 
 def test_a_branch_implies_its_items(selection, book):
@@ -68,19 +68,19 @@ def test_a_branch_implies_its_items(selection, book):
     assert selection.now.codes == (1, 2)
 
 
-def test_histories_end_before_the_test_question_in_any_split(live):
+def test_histories_end_before_the_test_query_in_any_split(live):
     from seqlab.datasets import by_time, cold_items
 
     log = random_log(3)
     for split in (cold_items(log, 0.3), by_time(log, 4.0, 7.0)):
         selection = widgets.Selection(split)
-        for user, met in histories(split).items():
+        for user, seen in histories(split).items():
             selection.select(users=[user])
-            assert set(selection.now.items.tolist()) == met
+            assert set(selection.now.items.tolist()) == seen
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "message"),
     [
         ({"items": [31]}, "no item with the number 31"),
         ({"items": [0]}, "no item with the number 0"),
@@ -90,11 +90,11 @@ def test_histories_end_before_the_test_question_in_any_split(live):
         ({"items": [1], "users": [1]}, "not several of them"),
     ],
 )
-def test_what_is_not_there_is_refused_and_changes_nothing(selection, asked, said):
+def test_unknown_arguments_are_refused_and_change_nothing(selection, arguments, message):
     selection.select([3])
     before = selection.now
-    with pytest.raises(ValueError, match=said):
-        selection.select(**asked)
+    with pytest.raises(ValueError, match=message):
+        selection.select(**arguments)
     assert selection.now is before
 
 
@@ -103,7 +103,7 @@ def test_codes_need_a_book(split, report):
         widgets.Selection(split).select(codes=(1,))
 
 
-def test_it_says_what_is_selected(selection, split):
+def test_the_selection_in_words(selection, split):
     assert selection.sentence().startswith("Nothing is selected")
     selection.select(codes=(1, 2))
     users = len(selection.now.users)
@@ -115,59 +115,59 @@ def test_it_says_what_is_selected(selection, split):
     assert selection.sentence() in selection.message.value
 
 
-# who is told
+# notifications
 
 
-def test_one_change_is_told_once_and_no_change_not_at_all(selection):
-    told = []
-    selection.follow(told.append)
+def test_a_change_notifies_once_and_no_change_never(selection):
+    received = []
+    selection.follow(received.append)
     selection.select([4, 2], by="me")
     selection.select([2, 4, 4], by="somebody else")
-    assert len(told) == 1
-    assert told[0].by == "me"
+    assert len(received) == 1
+    assert received[0].by == "me"
     selection.clear()
     selection.clear()
-    assert len(told) == 2
-    assert not told[1]
-    assert not told[1].items.size
-    assert not told[1].users.size
+    assert len(received) == 2
+    assert not received[1]
+    assert not received[1].items.size
+    assert not received[1].users.size
 
 
-def test_what_a_view_selects_while_it_is_told_is_an_echo(selection):
-    told = []
+def test_a_selection_by_a_listener_is_ignored(selection):
+    received = []
     selection.follow(lambda now: selection.select([item + 1 for item in now.items]))
-    selection.follow(told.append)
+    selection.follow(received.append)
     selection.select([4])
-    assert [now.items.tolist() for now in told] == [[4]]
+    assert [now.items.tolist() for now in received] == [[4]]
     assert selection.now.items.tolist() == [4]
     selection.select([5])
-    assert len(told) == 2
+    assert len(received) == 2
 
 
-def test_a_view_that_fails_says_so_itself_and_stops_nobody(selection):
+def test_a_listeners_error_does_not_stop_the_others(selection):
     from seqlab.widgets.display import StatusLine
 
-    broken, told = StatusLine(), []
+    broken, received = StatusLine(), []
     selection.follow(lambda now: 1 // 0, broken)
-    selection.follow(told.append)
+    selection.follow(received.append)
     selection.select([4])
-    assert len(told) == 1
+    assert len(received) == 1
     assert "division" in broken.view.value
 
-    def nobodys(now):
-        raise RuntimeError("no line to say it on")
+    def failing(now):
+        raise RuntimeError("no status line")
 
-    selection.follow(nobodys)
-    selection.follow(told.append)
-    with pytest.raises(RuntimeError, match="no line"):
+    selection.follow(failing)
+    selection.follow(received.append)
+    with pytest.raises(RuntimeError, match="no status line"):
         selection.select([5])
-    assert len(told) == 3
-    selection._listeners.remove(nobodys)
+    assert len(received) == 3
+    selection._listeners.remove(failing)
     selection.select([6])
     assert selection.now.items.tolist() == [6]
 
 
-def test_an_interrupted_view_does_not_silence_the_selection(selection):
+def test_an_interrupted_listener_does_not_stop_later_notifications(selection):
     def interrupted(now):
         raise KeyboardInterrupt
 
@@ -179,7 +179,7 @@ def test_an_interrupted_view_does_not_silence_the_selection(selection):
     assert selection.now.items.tolist() == [5]
 
 
-def test_a_failure_on_ones_own_line_outlives_the_click_that_caused_it(split, run, selection, monkeypatch):
+def test_an_error_of_a_follower_stays_on_its_status_line(split, run, selection, monkeypatch):
     item_map = widgets.ItemMap(run, split, selection=selection)
     monkeypatch.setattr(type(item_map.lasso), "mark", lambda self, items: 1 // 0)
     item_map.picker.found.value = 4
@@ -187,15 +187,15 @@ def test_a_failure_on_ones_own_line_outlives_the_click_that_caused_it(split, run
     assert "division" in item_map.status.view.value
 
 
-def test_selections_are_taken_back_one_by_one(selection):
-    told = []
+def test_selections_are_undone_one_by_one(selection):
+    received = []
     for items in ([1], [2], []):
         selection.select(items)
-    selection.follow(told.append)
+    selection.follow(received.append)
     selection.undo_button.click()
     selection.undo_button.click()
-    assert [now.items.tolist() for now in told] == [[2], [1]]
-    assert all(now.by is None for now in told)  # everybody follows, who asked for it as well
+    assert [now.items.tolist() for now in received] == [[2], [1]]
+    assert all(now.by is None for now in received)  # every view follows
     selection.undo_button.click()
     assert not selection.now
     selection.undo_button.click()
@@ -218,7 +218,7 @@ def drawn_around(item_map, items):
     item_map.lasso._handle_custom_msg({"items": len(items)}, [memoryview(np.array(items, dtype=np.int32).tobytes())])
 
 
-def test_a_lasso_selects_and_nothing_drawn_around_clears(split, run, selection):
+def test_a_lasso_selects_and_an_empty_one_clears(split, run, selection):
     item_map = widgets.ItemMap(run, split, selection=selection)
     drawn_around(item_map, [9, 4, 7])
     assert selection.now.items.tolist() == [4, 7, 9] == marked(item_map)
@@ -252,7 +252,7 @@ def test_a_click_selects_its_dot(split, run, selection):
     assert list(item_map.figure.data[-1].x) == [trace.x[2]]
 
 
-def test_another_colour_marks_again_and_leaves_the_tool_in_hand(split, run, selection):
+def test_another_colour_marks_again_and_keeps_the_tool(split, run, selection):
     selection.select([4])
     item_map = widgets.ItemMap(run, split, color="shelf", selection=selection)
     assert marked(item_map) == [4]  # selected before the map was made
@@ -297,7 +297,7 @@ def shares_in(shown):
     return {one["data-press"]: one.select_one(".share").text for one in branches}
 
 
-def test_to_open_a_branch_is_to_select_its_items(tree, selection, book):
+def test_opening_a_branch_selects_its_items(tree, selection, book):
     tree._pressed("2.1")
     assert selection.now.codes == (2, 1)
     assert selection.now.items.tolist() == book.items_of((2, 1)).tolist()
@@ -308,18 +308,18 @@ def test_to_open_a_branch_is_to_select_its_items(tree, selection, book):
     assert not selection.now
 
 
-def test_what_is_selected_elsewhere_is_shown_on_every_branch(tree, selection, book):
+def test_branches_show_their_share_of_a_selection(tree, selection, book):
     selection.select([1, 4, 7, 2, 16])  # first codes 1, 1, 1, 2, 1
     expected = {"1": "80%", "2": "20%"}
-    told = shares(tree)
-    assert {name: share for name, share in told.items() if "." not in name} == expected
+    received = shares(tree)
+    assert {name: share for name, share in received.items() if "." not in name} == expected
     seconds = torch.unique(book.codes[[1, 4, 7, 2, 16], :2], dim=0, return_counts=True)
     for prefix, count in zip(seconds[0].tolist(), seconds[1].tolist(), strict=True):
-        assert told[".".join(map(str, prefix))] == f"{count / 5:.0%}"
-    said = {prefix: words for words, prefix in tree.branches.options}
-    assert "4 of 5 selected" in said[(1,)]
-    assert "1 of 5 selected" in said[(2,)]
-    assert "selected" not in said[(0,)]
+        assert received[".".join(map(str, prefix))] == f"{count / 5:.0%}"
+    message = {prefix: words for words, prefix in tree.branches.options}
+    assert "4 of 5 selected" in message[(1,)]
+    assert "1 of 5 selected" in message[(2,)]
+    assert "selected" not in message[(0,)]
     assert tree.branches.value is None
     tree.up.click()
     assert "root of the tree" in tree.status.view.value
@@ -336,13 +336,13 @@ def test_shares_follow_into_an_open_branch(tree, selection):
     assert shares(tree)["1.1"] == "30%"  # three of ten
 
 
-def test_an_item_of_the_tree_selects_all_with_its_code(tree, selection, book):
+def test_an_item_of_the_tree_selects_its_whole_branch(tree, selection, book):
     tree.picker.found.value = 25
     assert selection.now.codes == tuple(book.codes[25].tolist())
     assert 25 in selection.now.items
 
 
-def test_the_still_of_a_tree_tells_the_shares(split, book, report):
+def test_the_still_of_a_tree_shows_the_shares(split, book, report):
     selection = widgets.Selection(split, book)
     selection.select([1, 4, 2])
     assert shares_in(widgets.CodeTree(book, split, selection=selection).still())["1"] == "67%"
@@ -356,7 +356,7 @@ def test_a_selection_restricts_the_list_of_users(split, run, selection):
     users = widgets.UserList(split, selection, run)
     assert len(users.listed.options) == len(split.test)
     selection.select([3, 8])
-    expected = {user: len(met & {3, 8}) for user, met in histories(split).items() if met & {3, 8}}
+    expected = {user: len(seen & {3, 8}) for user, seen in histories(split).items() if seen & {3, 8}}
     frame = users.frame()
     assert frame["selected"].to_dict() == expected
     assert list(frame["selected"]) == sorted(expected.values(), reverse=True)
@@ -453,16 +453,16 @@ def test_stills_of_users_show_those_of_the_selection(split, run, book, report):
         assert f"User {name}" in cards
 
 
-def test_everything_follows_everything(split, run, book, selection):
+def test_all_views_follow_each_other(split, run, book, selection):
     item_map = widgets.ItemMap(run, split, selection=selection)
     tree = widgets.CodeTree(book, split, selection=selection)
     users = widgets.UserList(split, selection, run)
-    told = []
-    selection.follow(told.append)
+    received = []
+    selection.follow(received.append)
     drawn_around(item_map, [3, 8, 9])
     tree.branches.value = (1,)
     users.listed.value = users.listed.options[0][1]
-    assert [now.kind for now in told] == ["items", "codes", "users"]
+    assert [now.kind for now in received] == ["items", "codes", "users"]
     assert marked(item_map) == selection.now.items.tolist()
     assert shares(tree)
     selection.undo()

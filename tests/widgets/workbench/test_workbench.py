@@ -1,4 +1,4 @@
-"""The workbench driven from Python as a person would, its state and its stills."""
+"""The workbench operated through its controls, its state and its stills."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def bench(run, tigers, split, live):
 
 @pytest.fixture(scope="module")
 def folder(split, tmp_path_factory):
-    """Two finished runs, a folder of somebody else's, and one that is being written."""
+    """Two finished runs, a folder of other files, and an unfinished run."""
     from seqlab import models
     from seqlab.optimization.options import Options
     from seqlab.training.fit import fit
@@ -56,47 +56,47 @@ def opened(bench, tab):
 
 
 def numbers(still):
-    """A still without the ids that plotly draws at random."""
+    """A still without plotly's random ids."""
     return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "", still)
 
 
-def test_a_page_is_made_when_it_is_opened_and_only_the_open_one_follows(bench, monkeypatch):
+def test_a_page_is_created_when_opened_and_only_the_open_one_is_updated(bench, monkeypatch):
     assert set(bench.views.tabs.made) == {"History editor"}
     page = opened(bench, "Attention and memory")
-    asked = []
-    monkeypatch.setattr(page, "show", lambda subject: asked.append(subject.original.user))
+    calls = []
+    monkeypatch.setattr(page, "show", lambda subject: calls.append(subject.original.user))
     bench.open(5)
-    assert asked == [5]
+    assert calls == [5]
     assert history_page(bench)._subject.original.user == 3
     opened(bench, "History editor")
     assert history_page(bench)._subject.original.user == 5
     bench.open(7)
-    assert asked == [5]
+    assert calls == [5]
 
 
-def test_of_edits_made_one_after_the_other_only_the_last_is_asked_about(bench, monkeypatch):
+def test_quick_edits_are_debounced(bench, monkeypatch):
     page = history_page(bench)
-    why, asked = page.questions.page("Why"), []
-    monkeypatch.setattr(why, "show", lambda subject: asked.append(len(subject.current)))
-    true = len(bench.views.subject.original)
+    why, calls = page.questions.page("Why"), []
+    monkeypatch.setattr(why, "show", lambda subject: calls.append(len(subject.current)))
+    length = len(bench.views.subject.original)
 
     async def edits():
         for _ in range(2):
             page.editor.buttons["Drop"].click()
             assert "Working out" in page.questions.progress.value
-        assert len(bench.views.subject.current) == true - 2  # the lists do not wait
-        assert asked == []
-        while not asked:
+        assert len(bench.views.subject.current) == length - 2  # the lists are not debounced
+        assert calls == []
+        while not calls:
             await asyncio.sleep(0.05)
 
     asyncio.run(asyncio.wait_for(edits(), 20))
-    assert asked == [true - 2]
+    assert calls == [length - 2]
     assert not page.questions.progress.value
-    page.editor.buttons["Undo"].click()  # where no event loop runs
-    assert asked == [true - 2, true - 1]
+    page.editor.buttons["Undo"].click()  # without an event loop
+    assert calls == [length - 2, length - 1]
 
 
-def test_every_tab_shows_what_its_systems_can_and_says_which_systems_would(bench):
+def test_every_tab_shows_the_systems_it_fits_and_names_others(bench):
     shown = {tab: opened(bench, tab) for tab in INSIDE}
     assert list(shown["Attention and memory"].widgets) == ["sasrec"]
     assert list(shown["Beam"].widgets) == ["tiger"]
@@ -108,7 +108,7 @@ def test_every_tab_shows_what_its_systems_can_and_says_which_systems_would(bench
     assert "tiger" in shown["Beam"].view.children[0].value or "sasrec" in shown["Beam"].stills()[-1]
 
 
-def test_a_user_picked_in_the_list_is_opened_and_the_choice_taken_back(bench, split):
+def test_a_user_picked_in_the_list_is_opened_and_the_pick_undone(bench, split):
     first, second = user_label(split, 9), user_label(split, 4)
     bench.views.users.listed.value = 9
     assert bench.state()["user"] == first
@@ -119,32 +119,32 @@ def test_a_user_picked_in_the_list_is_opened_and_the_choice_taken_back(bench, sp
     bench.views.selection.undo_button.click()
     assert bench.state()["user"] == first
     bench.views.selection.undo_button.click()
-    assert bench.state()["user"] == user_label(split, 3)  # whom it began with
+    assert bench.state()["user"] == user_label(split, 3)  # the first user
     bench.open(first)
     bench.views.map.picker.found.value = 12
     bench.views.map.buttons["Select"].click()
-    assert bench.state()["user"] == first  # items are nobody's choice of a user
+    assert bench.state()["user"] == first  # selecting items does not change the user
 
 
-def test_an_edit_is_one_for_all_runs_and_each_reads_what_it_can(bench, run, tigers, split):
+def test_an_edit_applies_to_all_runs_up_to_their_maximum_length(bench, run, tigers, split):
     page = history_page(bench)
     before = page.others.value
-    true = bench.views.subject.original
-    page.editor.events.index = len(true) - 1
+    length = bench.views.subject.original
+    page.editor.events.index = len(length) - 1
     page.editor.buttons["Drop"].click()
-    now = true.drop(len(true) - 1)
+    now = length.drop(len(length) - 1)
     assert bench.views.subject.current.items.tolist() == now.items.tolist()
     assert page.others.value != before
     assert "edited" in bench.views.header.value
-    expected = influence.rerank(tigers[0].model, true, now, seen_filter=tigers[0].ranks.seen_filter)
+    expected = influence.rerank(tigers[0].model, length, now, seen_filter=tigers[0].ranks.seen_filter)
     assert bench.top_tens()["tiger"]["item"].tolist() == expected["item"].tolist()
     beam = opened(bench, "Beam").widgets["tiger"]
     assert beam._history.items.tolist() == now.items.tolist()[-8:]
-    bench.open(3)  # somebody who is looked at already keeps their edits
+    bench.open(3)  # the shown user keeps the edits
     assert bench.views.subject.current.items.tolist() == now.items.tolist()
 
 
-def test_somebody_typed_in_is_looked_at_everywhere(bench, split):
+def test_a_typed_history_is_shown_in_every_tab(bench, split):
     page = history_page(bench)
     page.editor.read(["4", "8", "15"])
     assert bench.views.subject.original.user == 0
@@ -159,10 +159,10 @@ def test_somebody_typed_in_is_looked_at_everywhere(bench, split):
     assert bench.state()["user"] == user_label(split, 3)
 
 
-def test_reasoning_of_a_typed_and_of_an_edited_history(thinker, split, live):
-    bench = widgets.Workbench([thinker], split, user=3, tab="Reasoning")
+def test_reasoning_of_a_typed_and_of_an_edited_history(rearec, split, live):
+    bench = widgets.Workbench([rearec], split, user=3, tab="Reasoning")
     steps = bench.views.tabs.made["Reasoning"].widgets["rearec"]
-    whole = widgets.ReasoningSteps(thinker, split, user=3)
+    whole = widgets.ReasoningSteps(rearec, split, user=3)
     assert steps.measures()["rank"].tolist() == pytest.approx(whole.measures()["rank"].tolist())
     assert steps.stop == whole.stop
     found = whole.step_ranks.frame[whole.step_ranks.frame["user"] == 3]
@@ -174,7 +174,7 @@ def test_reasoning_of_a_typed_and_of_an_edited_history(thinker, split, live):
     assert not steps.status.view.value
 
 
-def test_a_column_that_fails_says_so_and_leaves_the_others(bench, monkeypatch):
+def test_a_column_shows_its_own_error(bench, monkeypatch):
     page = opened(bench, "Beam")
     monkeypatch.setattr(page.widgets["tiger"], "show", lambda now: 1 // 0)
     bench.open(6)
@@ -186,7 +186,7 @@ def test_a_column_that_fails_says_so_and_leaves_the_others(bench, monkeypatch):
     assert page.widgets["tiger"].view.layout.display is None
 
 
-def test_an_interrupted_page_is_made_when_it_is_opened_again(bench, monkeypatch):
+def test_an_interrupted_page_is_created_when_opened_again(bench, monkeypatch):
     def interrupted(subject):
         raise KeyboardInterrupt
 
@@ -200,7 +200,7 @@ def test_an_interrupted_page_is_made_when_it_is_opened_again(bench, monkeypatch)
     assert opened(bench, "Beam").widgets
 
 
-# what is kept
+# the state
 
 
 CASES = {
@@ -214,7 +214,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_state_shows_the_same_again(run, tigers, split, name, monkeypatch):
+def test_a_state_restores_the_same_still(run, tigers, split, name, monkeypatch):
     monkeypatch.setenv("SEQLAB_REPORT", "1")
     arguments = CASES[name]
     runs = [run, replace(tigers[0])]
@@ -226,7 +226,7 @@ def test_a_state_shows_the_same_again(run, tigers, split, name, monkeypatch):
     assert numbers(again.still()) == numbers(first.still())
 
 
-def test_a_live_view_and_its_pin_show_the_same(bench, run, tigers, split, monkeypatch):
+def test_the_state_of_an_interactive_view_restores_its_lists(bench, run, tigers, split, monkeypatch):
     bench.open(9)
     page = history_page(bench)
     page.editor.events.index = 1
@@ -242,7 +242,7 @@ def test_a_live_view_and_its_pin_show_the_same(bench, run, tigers, split, monkey
     assert again.state() == state
 
 
-def test_the_still_makes_no_control_and_shows_hostile_titles_as_text(run, tigers, split, report):
+def test_the_still_creates_no_control_and_escapes_titles(run, tigers, split, report):
     still = widgets.Workbench([run, tigers[0]], split, user=3).still()
     for tab in TABS:
         assert f"<h3><bdi>{tab}" in still
@@ -250,15 +250,15 @@ def test_the_still_makes_no_control_and_shows_hostile_titles_as_text(run, tigers
     assert "Why" in still
 
 
-def test_a_tab_a_user_or_a_selection_that_is_not_there_is_refused(run, split, report):
-    for wrong, said in (
+def test_an_unknown_tab_user_or_selection_is_refused(run, split, report):
+    for wrong, message in (
         ({"tab": "Beams"}, "no tab"),
         ({"user": "nobody"}, "has no test query"),
         ({"selection": {"items": ["999"]}}, "no item with the id"),
         ({"selection": {"colours": [1]}}, "items, codes or users"),
         ({"user": "u4", "typed": ["3"]}, "not both"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             widgets.Workbench([run], split, **wrong)
     with pytest.raises(ValueError, match="one to three"):
         widgets.Workbench([], split)
@@ -275,7 +275,7 @@ def test_finished_runs_are_found_without_being_loaded(folder, split, monkeypatch
     assert found[0].ndcg >= found[1].ndcg
 
 
-def test_other_runs_are_opened_and_a_failure_leaves_what_is_open(folder, split, live):
+def test_a_failed_change_of_runs_keeps_the_open_ones(folder, split, live):
     from seqlab.runs.run import load_run
 
     home = folder / split.log.name
@@ -291,7 +291,7 @@ def test_other_runs_are_opened_and_a_failure_leaves_what_is_open(folder, split, 
     assert not page.errors
     before = bench.views
     bench.change(bench.dataset, [home / "sasrec"])
-    assert before.view.comm is None  # what is left is forgotten
+    assert before.view.comm is None  # the old view is closed
     bench.status.guard(bench.change)(bench.dataset, [folder / "gone"])
     assert "not a finished run" in bench.status.view.value
     assert list(bench.runs) == ["sasrec"]
@@ -301,7 +301,7 @@ def test_other_runs_are_opened_and_a_failure_leaves_what_is_open(folder, split, 
     assert "choose at least one run" in bench.status.view.value.lower()
 
 
-def test_a_view_is_pinned_once_and_brings_back_its_runs(folder, split, live, tmp_path):
+def test_a_pin_holds_the_state_and_the_runs(folder, split, live, tmp_path):
     from seqlab.runs.run import load_run
 
     home = folder / split.log.name
@@ -310,11 +310,11 @@ def test_a_view_is_pinned_once_and_brings_back_its_runs(folder, split, live, tmp
     bench.keep.click()
     assert not bench.status.view.value
     assert "seqlab report" in bench.pinned.value
-    notebook, told = pins.unpin(tmp_path / "mine.json")
+    notebook, parameters = pins.unpin(tmp_path / "mine.json")
     assert notebook == "07_workbench"
-    assert told.pop("runs") == [str(home / "gru4rec")]
-    assert told.pop("dataset") == split.log.name
-    assert told == bench.state()
+    assert parameters.pop("runs") == [str(home / "gru4rec")]
+    assert parameters.pop("dataset") == split.log.name
+    assert parameters == bench.state()
     bench.name.value = str(tmp_path / "mine.json")
     bench.keep.click()
     assert "exists" in bench.status.view.value
@@ -322,7 +322,7 @@ def test_a_view_is_pinned_once_and_brings_back_its_runs(folder, split, live, tmp
         widgets.Workbench([replace(bench.runs["gru4rec"], folder=None)], split).pin(tmp_path / "x")
 
 
-def test_the_notebooks_parameters_are_those_of_a_state(bench):
+def test_the_notebook_has_the_parameters_of_a_state(bench):
     from pathlib import Path
 
     import nbformat
