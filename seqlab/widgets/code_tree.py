@@ -131,15 +131,9 @@ class CodeTree(View):
     def _render(self, buttons: bool) -> Html:
         root = self.path[: max(min(len(self.path), self._book.levels - 2), 0)]
         return figures.code_tree(
-            self.items,
-            self.words,
-            root,
-            self.path,
-            self._category or "",
-            self.names[1],
-            self._selected_elsewhere(),
-            buttons,
-        )
+            self.items, self.words, root, self.path, self._category or "", self.names[1],
+            self._selected_elsewhere(), buttons,
+        )  # fmt: skip
 
     def _selected_elsewhere(self) -> np.ndarray | None:
         """The items selected in another view, empty if this view selected them; None without a selection."""

@@ -46,6 +46,10 @@ class View:
         content = {"text/html": still.markup} if isinstance(still, Html) else {PLOTLY: json.loads(still.to_json())}
         return {"text/plain": f"{name} (still)", **content}
 
+    def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Run an action; an interactive view shows its error."""
+        (action if self.view is None else self.status.guard(action))(*arguments)
+
     def _fallback(self) -> str:
         """The HTML beside an interactive view."""
         try:

@@ -13,15 +13,8 @@ from seqlab.figures.theme import labels, plain
 from seqlab.inspection import influence, patching
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
-from seqlab.widgets.inputs.picking import (
-    USER_CHOICES,
-    HistoryBox,
-    history_for,
-    max_events,
-    sample_users,
-    titles_of,
-    user_label,
-)
+from seqlab.widgets.inputs import picking
+from seqlab.widgets.inputs.picking import HistoryBox, history_for, sample_users, titles_of, user_label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -62,7 +55,7 @@ class Patching(View):
             )
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter, self._item = run.ranks.seen_filter, item
-        self._users = sample_users(split, USER_CHOICES, seed)
+        self._users = sample_users(split, picking.USER_CHOICES, seed)
         self.history = history_for(split, self._model, history, seed)
         self._set_other(self._default_other(self.history) if other is None else history_for(split, self._model, other))
         if self.grid.empty:
@@ -163,13 +156,6 @@ class Patching(View):
         if self.view is not None:
             self._fill_controls()
 
-    def _guarded(self, change: Any) -> None:
-        """Run a change; in an interactive view, show its error."""
-        if self.view is None:
-            change()
-        else:
-            self.status.guard(change)()
-
     def _controls(self) -> Any:
         import ipywidgets
 
@@ -219,7 +205,7 @@ class Patching(View):
             self._set(self.history, history_for(self._split, self._model, self.user.value.strip()))
 
     def _read_typed(self, typed: str) -> None:
-        self._set(self.history, typed_history(self._split, typed, max_events(self._model)))
+        self._set(self.history, typed_history(self._split, typed, picking.max_events(self._model)))
 
     def _clicked(self, trace: object, points: Any, state: object) -> None:
         if points.xs:

@@ -59,10 +59,7 @@ class Why(View):
 
     def show(self, history: History) -> None:
         """Show another history; the explained item stays if the user is the same."""
-        if self.view is None:
-            self._replace_history(history)
-        else:
-            self.status.guard(self._replace_history)(history)
+        self._guarded(self._replace_history, history)
 
     def still(self) -> Html:
         """The influence, attention and surprise of every event, and the prediction before the most surprising one."""

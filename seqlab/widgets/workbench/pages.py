@@ -21,7 +21,7 @@ from seqlab.widgets.patching import Patching
 from seqlab.widgets.reasoning_steps import ReasoningSteps
 from seqlab.widgets.what_would_change import WhatWouldChange
 from seqlab.widgets.why import Why
-from seqlab.widgets.workbench.tabs import MIN_COLUMN_WIDTH, Columns, Page, Subject, Tabs, column, heading, quiet
+from seqlab.widgets.workbench.tabs import COLUMN_WIDTH, Columns, Page, Subject, Tabs, column, heading, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,13 +57,7 @@ class HistoryPage:
         other: History | None,
         seed: int,
     ) -> None:
-        self._runs, self._split, self._titles, self._subject, self._on_edit = (
-            runs,
-            split,
-            titles_of(split),
-            subject,
-            on_edit,
-        )
+        self._runs, self._split, self._subject, self._on_edit = runs, split, subject, on_edit
         self._first = max(runs, key=lambda label: max_events(runs[label].model))
         self.editor = HistoryEditor(runs[self._first], split, k=K, history=subject.original)
         self.editor.show(subject.current, subject.original)
@@ -270,7 +264,7 @@ def _systems(fits: Callable[[nn.Module], bool]) -> list[str]:
 
 
 def _columns(
-    runs: Runs, subject: Subject, fits: Any, make: Any, intro: str, what: str, least: int = MIN_COLUMN_WIDTH
+    runs: Runs, subject: Subject, fits: Any, make: Any, intro: str, what: str, least: int = COLUMN_WIDTH
 ) -> Columns:
     fitting = {label: run for label, run in runs.items() if fits(run.model)}
     makers = {label: make(label, run) for label, run in fitting.items()}

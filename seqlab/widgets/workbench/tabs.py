@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     Maker = Callable[[History], Any]
 
-MIN_COLUMN_WIDTH = 470
+COLUMN_WIDTH = 470
 """Minimum width of a column, in pixels; columns wrap below it."""
 
-MIN_FIGURE_WIDTH = 640
+FIGURE_WIDTH = 640
 """Minimum width of a readable figure, in pixels."""
 
 
@@ -140,7 +140,7 @@ class Columns:
         subject: Subject,
         intro: str = "",
         missing: str = "",
-        least: int = MIN_COLUMN_WIDTH,
+        least: int = COLUMN_WIDTH,
     ) -> None:
         self._makers, self._intro, self._missing, self._least = dict(makers), intro, missing, least
         self.widgets: dict[str, Any] = {}
@@ -196,7 +196,7 @@ class Columns:
                 self.places[label].children = [name, error, self.widgets[label].view]
 
 
-def column(share: int = 1, least: int = MIN_COLUMN_WIDTH) -> dict[str, str]:
+def column(share: int = 1, least: int = COLUMN_WIDTH) -> dict[str, str]:
     """The layout of a column of a row that wraps below `least` pixels per column."""
     return {"flex": f"{share} 1 {least}px", "min_width": "0"}
 
@@ -216,19 +216,19 @@ def alert(words: str) -> Html:
     return Html("<div role='alert'>{}</div>").format(text(words))
 
 
-def still_html(still: Any, least: int = MIN_FIGURE_WIDTH) -> Html:
+def still_html(still: Any, least: int = FIGURE_WIDTH) -> Html:
     """A still as HTML; a figure becomes a script for the page's plotly.js.
 
-    On a narrow screen a figure keeps `least` pixels, at most `MIN_FIGURE_WIDTH`, and scrolls.
+    On a narrow screen a figure keeps `least` pixels, at most `FIGURE_WIDTH`, and scrolls.
     """
     if isinstance(still, Html):
         return still
     return Html("<div class='scroll'><div style='min-width:{}px'>{}</div></div>").format(
-        min(least, MIN_FIGURE_WIDTH), plotly_html(still.to_plotly_json())
+        min(least, FIGURE_WIDTH), plotly_html(still.to_plotly_json())
     )
 
 
-def side_by_side(columns: Iterable[Html], least: int = MIN_COLUMN_WIDTH) -> Html:
+def side_by_side(columns: Iterable[Html], least: int = COLUMN_WIDTH) -> Html:
     """Parts of a page side by side, wrapping below `least` pixels."""
     cells = Html("").join(Html("<div>{}</div>").format(one) for one in columns)
     return Html(
