@@ -68,6 +68,7 @@ WATCH = """() => {
   const places = () => plot.data.slice(0, 11).map((trace) => trace.selectedpoints);
   let before = places();
   const look = () => {
+    if (!plot.isConnected) return;  // the notebook was closed
     const now = places();
     if (now.some((one, at) => one !== before[at])) drawn("map");
     before = now;
