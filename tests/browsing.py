@@ -64,7 +64,7 @@ CLOSE = """async () => {
 
 @dataclass
 class Opened:
-    """A page and what went wrong on it: addresses asked for outside, other windows, errors of console and scripts."""
+    """A page and its faults: requests to the outside, new windows, errors of console and scripts, dialogs."""
 
     page: object
     outside: list[str] = field(default_factory=list)
@@ -195,14 +195,14 @@ class LabNotebook:
         assert failed.count() == 0, failed.first.inner_text()
 
     def idle(self, timeout: float = 60) -> None:
-        """Wait until the kernel has done what was asked."""
+        """Wait until the kernel is idle."""
         self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000)
 
     def shot(self, name: str, **options: object) -> Path:
         return self.opened.shot(name, **options)
 
     def no_mishaps(self) -> None:
-        """No figure leads outside; nothing was asked for there, no script erred, no dialog opened."""
+        """No figure and no request leads outside, no script has an error, no dialog opened."""
         self.opened.leads_nowhere(self.panel)
         # the server's own answers to a client that asks for what is not there yet are no errors of ours
         errors = [text for text in self.opened.errors if not re.search(r"status of 4\d\d|favicon|ResizeObserver", text)]

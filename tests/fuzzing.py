@@ -58,9 +58,9 @@ def changed(document: bytes, data: bytes) -> bytes:
     """A JSON document of which some values are odd ones or gone, so that what is read stays JSON; data says which."""
     from atheris import FuzzedDataProvider
 
-    told, chosen = json.loads(document), FuzzedDataProvider(data)
+    parsed, chosen = json.loads(document), FuzzedDataProvider(data)
     for _ in range(chosen.ConsumeIntInRange(1, 3)):
-        node = told
+        node = parsed
         while isinstance(node, dict | list) and node:
             key = chosen.PickValueInList(list(node) if isinstance(node, dict) else list(range(len(node))))
             if chosen.ConsumeBool() and isinstance(node[key], dict | list):
@@ -72,7 +72,7 @@ def changed(document: bytes, data: bytes) -> bytes:
             else:
                 del node[key]
             break
-    return json.dumps(told).encode()
+    return json.dumps(parsed).encode()
 
 
 def events(folder: Path) -> Reader:
@@ -180,7 +180,7 @@ def pinned_views(folder: Path) -> Reader:
 def run_folders(folder: Path) -> Reader:
     """One of the files of a finished run, or its JSON with changes; which, says the first byte.
 
-    What is no run is passed over where runs are listed, and refused where one is asked for.
+    A folder that is not a run is skipped in a listing, and refused when it is opened.
     """
     from seqlab import models
     from seqlab.runs import store

@@ -1,6 +1,6 @@
 """Runs written at revision 6753795, one per system, still load and still say the same.
 
-`runs_before/<system>` is a run folder of a small model; `expected.safetensors` in it holds what the model said then on
+`runs_before/<system>` is a run folder of a small model; `expected.safetensors` in it holds its outputs on
 the histories in `batches.safetensors`: its scores (B, N), its list of ten, its loss and the parts of it.
 """
 

@@ -28,11 +28,11 @@ from torch import Tensor, nn
 from seqlab.contracts import Loss
 from seqlab.items.vectors import validated
 from seqlab.layers.mlp import mlp
-from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
+from seqlab.tokenizers.learned import ROWS_AT_ONCE, fit_network, original, standardised
 
 
 @dataclass
-class FSQ(LearnedTokenizer):
+class FSQ:
     """`c_j = cell(round(bound(W x_j)))` for chunk j.
 
     levels: chunks, C; values: values of each number of the projection (RecGPT: 8, 8, 8, 6, 5 = 15,360 codes);
@@ -51,7 +51,6 @@ class FSQ(LearnedTokenizer):
     seed: int = 0
 
     ordered = False
-    weight_decay = 0.0
 
     def fit(self, X: np.ndarray, checkpoint: Path | str | None = None) -> FSQ:
         """Train on vectors (n, d), with a checkpoint in a folder if one is given.
@@ -65,14 +64,14 @@ class FSQ(LearnedTokenizer):
         numbers = X.shape[1]
         empty = f"Vectors of {numbers} numbers leave {self.levels - numbers} of {self.levels} codes without content."
         self.notes_ = (empty,) * (numbers < self.levels)
-        self._train(lambda dim: Network(self, dim), checkpoint, X)
+        fit_network(self, lambda dim: Network(self, dim), (X,), checkpoint, weight_decay=0.0)
         self.sizes_ = (prod(self.values),) * self.levels
         return self
 
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:
         """The cell of every chunk: (n, C)."""
-        parts = self._standardised(X).split(ROWS_AT_ONCE)
+        parts = standardised(self, X).split(ROWS_AT_ONCE)
         return torch.cat([self.network_.quantise(part)[1] for part in parts]).numpy()
 
     @torch.no_grad()
@@ -85,7 +84,7 @@ class FSQ(LearnedTokenizer):
         for part in full.split(ROWS_AT_ONCE):
             rounded = self.network_.grid.indices_to_codes(part)  # (n, C, numbers)
             parts.append(self.network_.decode(rounded, masked.expand(len(part), -1)))
-        return self._original(torch.cat(parts))
+        return original(self, torch.cat(parts))
 
 
 class Network(nn.Module):

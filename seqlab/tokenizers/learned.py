@@ -1,11 +1,11 @@
-"""What tokenizers that train a network have in common: standardised vectors, and training with a checkpoint."""
+"""Tokenizers that train a network: standardised vectors, and training with a checkpoint."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,60 +19,71 @@ from seqlab.optimization.stage import seeded, train
 ROWS_AT_ONCE = 8192  # that are encoded or decoded at a time
 
 
-class LearnedTokenizer:
-    """A tokenizer whose `network_` is trained by gradient.
-
-    The network has `loss(batch) -> Loss`, and `start(data)`, which initialises it from all standardised vectors. After
-    training `history_` has one row per epoch: the parts of the loss, means over the items.
-    """
+class Learned(Protocol):
+    """A tokenizer with a trained network: its settings, and what `fit_network` sets."""
 
     epochs: int
     batch: int
     lr: float
     seed: int
-    weight_decay = 1e-4
+    network_: nn.Module
+    mean_: np.ndarray
+    scale_: float
+    history_: list[dict[str, float]]
 
-    def _rate(self, step: int, epoch: int, steps: int) -> float:
-        """The learning rate of a step (from 1) in an epoch (from 0), of a training of so many steps."""
-        return self.lr * cosine(epoch / self.epochs)
 
-    def _batches(self, arrays: list[Tensor], device: torch.device) -> Iterator[Any]:
-        """The batches of one epoch, from the standardised vectors (n, d) and what else the training reads."""
-        for rows in torch.randperm(len(arrays[0])).split(self.batch):
-            yield arrays[0][rows].to(device)
+def fit_network(
+    tokenizer: Learned,
+    network: Callable[[int], nn.Module],
+    arrays: tuple[np.ndarray, ...],
+    checkpoint: Path | str | None,
+    *,
+    batches: Callable[[list[Tensor], torch.device], Iterable[Any]] | None = None,
+    rate: Callable[[int, int, int], float] | None = None,
+    after_epoch: Callable[[State], dict[str, float]] = lambda _: {},
+    weight_decay: float = 1e-4,
+) -> None:
+    """Train `network(d)` on vectors (n, d), the first of `arrays`; set the attributes of `Learned` that end in "_".
 
-    def _after_epoch(self, state: State) -> dict[str, float]:
-        return {}
+    The network has `loss(batch) -> Loss`, and `start(data)`, which initialises it from all standardised vectors.
+    `history_` has one row per epoch: the parts of the loss, means over the items. batches(arrays, device): of an epoch
+    (default: the standardised vectors in random order). rate(step, epoch, steps): the learning rate of a step (from 1)
+    in an epoch (from 0) of a training of `steps` (default: a cosine over the epochs). checkpoint: as in
+    `optimization.stage.train`; `ValueError` for one of other settings or vectors.
+    """
+    X, batches = arrays[0], batches or (lambda arrays, device: random_rows(tokenizer, arrays, device))
+    rate = rate or (lambda step, epoch, steps: tokenizer.lr * cosine(epoch / tokenizer.epochs))
+    tokenizer.mean_ = X.mean(0)
+    tokenizer.scale_ = float((X - tokenizer.mean_).std()) or 1.0
+    tensors = [standardised(tokenizer, X), *map(torch.from_numpy, arrays[1:])]
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in arrays)).hexdigest()
+    steps = tokenizer.epochs * -(-len(X) // tokenizer.batch)
+    with seeded(tokenizer.seed):
+        tokenizer.network_ = network(X.shape[1]).train()
+        tokenizer.network_.start(tensors[0])
+        history = train(
+            type(tokenizer).__name__, tokenizer.network_, lambda _, device: batches(tensors, device),
+            torch.optim.AdamW(tokenizer.network_.parameters(), tokenizer.lr, weight_decay=weight_decay),
+            lambda step, epoch: rate(step, epoch, steps), tokenizer.epochs, targets=len(X), after_epoch=after_epoch,
+            checkpoint=checkpoint, settings={"tokenizer": repr(tokenizer), "vectors": digest},
+        )  # fmt: skip
+    left_out = ("loss", "steps", "seconds")
+    tokenizer.history_ = [{key: row[key] for key in row if key not in left_out} for row in history]
+    for row in tokenizer.history_:
+        row["epoch"] -= 1
 
-    def _train(
-        self, network_of: Callable[[int], nn.Module], checkpoint: Path | str | None, X: np.ndarray, *more: np.ndarray
-    ) -> None:
-        """Train `network_of(d)` on vectors (n, d) and `more` arrays; checkpoint: as in `optimization.stage.train`.
 
-        Raises `ValueError` for a checkpoint of other settings or vectors.
-        """
-        self.mean_ = X.mean(0)
-        self.scale_ = float((X - self.mean_).std()) or 1.0
-        arrays = [self._standardised(X), *map(torch.from_numpy, more)]
-        digest = hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in (X, *more))).hexdigest()
-        steps = self.epochs * -(-len(X) // self.batch)
-        with seeded(self.seed):
-            self.network_ = network_of(X.shape[1]).train()
-            self.network_.start(arrays[0])
-            history = train(
-                type(self).__name__, self.network_, lambda _, device: self._batches(arrays, device),
-                torch.optim.AdamW(self.network_.parameters(), self.lr, weight_decay=self.weight_decay),
-                lambda step, epoch: self._rate(step, epoch, steps), self.epochs, targets=len(X),
-                after_epoch=self._after_epoch, checkpoint=checkpoint,
-                settings={"tokenizer": repr(self), "vectors": digest},
-            )  # fmt: skip
-        for row in history:
-            row["epoch"] -= 1
-        self.history_ = [{key: row[key] for key in row if key not in ("loss", "steps", "seconds")} for row in history]
+def random_rows(tokenizer: Learned, arrays: list[Tensor], device: torch.device) -> Iterable[Tensor]:
+    """The standardised vectors (n, d) of one epoch, in batches of random order."""
+    for rows in torch.randperm(len(arrays[0])).split(tokenizer.batch):
+        yield arrays[0][rows].to(device)
 
-    def _standardised(self, X: np.ndarray) -> Tensor:
-        return torch.from_numpy((validated(X) - self.mean_) / self.scale_)
 
-    def _original(self, x: Tensor) -> np.ndarray:
-        """Standardised vectors (n, d) back in their original scale."""
-        return x.numpy() * self.scale_ + self.mean_
+def standardised(tokenizer: Learned, X: np.ndarray) -> Tensor:
+    """Vectors (n, d) with the mean and the scale of the training vectors removed."""
+    return torch.from_numpy((validated(X) - tokenizer.mean_) / tokenizer.scale_)
+
+
+def original(tokenizer: Learned, x: Tensor) -> np.ndarray:
+    """Standardised vectors (n, d) back in their original scale."""
+    return x.numpy() * tokenizer.scale_ + tokenizer.mean_

@@ -21,11 +21,11 @@ from seqlab.contracts import Loss
 from seqlab.items.vectors import validated
 from seqlab.layers.mlp import mlp
 from seqlab.tokenizers.clustering import feasible_sizes
-from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
+from seqlab.tokenizers.learned import ROWS_AT_ONCE, fit_network, original, standardised
 
 
 @dataclass
-class ParallelVQ(LearnedTokenizer):
+class ParallelVQ:
     """`z_r = E_r(x)`, `c_r = argmin_k |z_r - e_rk|`, `x ~ Dec(sum_r gate_r(x) e_{r,c_r})`.
 
     levels: experts, C; codes: K per expert at most, or a tuple with one for each (`clustering.feasible_sizes`);
@@ -53,7 +53,7 @@ class ParallelVQ(LearnedTokenizer):
         """
         X = validated(X)
         self.sizes_, fewer = feasible_sizes(self.codes, self.levels, len(X))
-        self._train(lambda dim: Network(self, self.sizes_, dim), checkpoint, X)
+        fit_network(self, lambda dim: Network(self, self.sizes_, dim), (X,), checkpoint)
         self.gate_ = torch.from_numpy(self.gates(X)).mean(0)
         self.notes_ = (*fewer, "The gate differs by item; decoding codes alone uses its mean.")
         return self
@@ -61,13 +61,13 @@ class ParallelVQ(LearnedTokenizer):
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:
         """Every expert's nearest code: (n, C)."""
-        network, parts = self.network_, self._standardised(X).split(ROWS_AT_ONCE)
+        network, parts = self.network_, standardised(self, X).split(ROWS_AT_ONCE)
         return torch.cat([network.quantise(network.views(part))[1] for part in parts]).numpy()
 
     @torch.no_grad()
     def gates(self, X: np.ndarray) -> np.ndarray:
         """The weight of each expert for each item: (n, C), rows sum to 1."""
-        parts = self._standardised(X).split(ROWS_AT_ONCE)
+        parts = standardised(self, X).split(ROWS_AT_ONCE)
         return torch.cat([self.network_.gate(part).softmax(-1) for part in parts]).numpy()
 
     @torch.no_grad()
@@ -77,7 +77,7 @@ class ParallelVQ(LearnedTokenizer):
         for columns in torch.as_tensor(codes, dtype=torch.long).T.split(ROWS_AT_ONCE, dim=1):
             words = torch.stack([book.codebook[code] for book, code in zip(network.books, columns, strict=False)])
             parts.append(network.decoder(network.mix(words, self.gate_[: len(words)])))
-        return self._original(torch.cat(parts))
+        return original(self, torch.cat(parts))
 
 
 class Network(nn.Module):

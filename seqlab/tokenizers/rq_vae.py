@@ -32,11 +32,11 @@ from seqlab.items.vectors import validated
 from seqlab.layers.mlp import mlp
 from seqlab.optimization.checkpoint import State
 from seqlab.tokenizers.clustering import balanced_kmeans, column_potentials, feasible_sizes, nearest
-from seqlab.tokenizers.learned import ROWS_AT_ONCE, LearnedTokenizer
+from seqlab.tokenizers.learned import ROWS_AT_ONCE, fit_network, original, standardised
 
 
 @dataclass
-class RQVAE(LearnedTokenizer):
+class RQVAE:
     """`z = Enc(x)`, residual codes of z, `Dec(sum of codewords)`.
 
     codes: K per level at most, or a tuple with one for each (`clustering.feasible_sizes`); hidden: encoder widths;
@@ -79,7 +79,10 @@ class RQVAE(LearnedTokenizer):
         self.sizes_, self.notes_ = feasible_sizes(self.codes, self.levels, len(X))
         other = self._collaborative(collaborative, len(X))
         arrays = (X,) if other is None else (X, other)
-        self._train(lambda dim: Network(self, self.sizes_, dim), checkpoint, *arrays)
+        fit_network(
+            self, lambda dim: Network(self, self.sizes_, dim), arrays, checkpoint, batches=self._batches,
+            rate=self._rate, after_epoch=self._after_epoch,
+        )  # fmt: skip
         return self
 
     def _collaborative(self, vectors: np.ndarray | None, n: int) -> np.ndarray | None:
@@ -123,7 +126,7 @@ class RQVAE(LearnedTokenizer):
     @torch.no_grad()
     def encode(self, X: np.ndarray) -> np.ndarray:
         """The nearest code of every level in turn (n, C); with `sinkhorn`, equal tuples get other last codes."""
-        z = torch.cat([self.network_.encoder(part) for part in self._standardised(X).split(ROWS_AT_ONCE)])
+        z = torch.cat([self.network_.encoder(part) for part in standardised(self, X).split(ROWS_AT_ONCE)])
         words, codes = zip(*[self.network_.quantise(part) for part in z.split(ROWS_AT_ONCE)], strict=True)
         codes = torch.cat(codes)
         if self.sinkhorn:
@@ -138,7 +141,7 @@ class RQVAE(LearnedTokenizer):
         for columns in torch.as_tensor(codes, dtype=torch.long).T.split(ROWS_AT_ONCE, dim=1):
             layers = zip(network.quantiser.layers, columns, strict=False)
             parts.append(network.decoder(sum(layer.codebook[code] for layer, code in layers)))
-        return self._original(torch.cat(parts))
+        return original(self, torch.cat(parts))
 
 
 class Network(nn.Module):

@@ -8,7 +8,7 @@ from seqlab import figures
 from seqlab.figures.attention_maps import scale_end
 from seqlab.figures.theme import label
 from seqlab.inspection import attention, influence
-from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import history_for, titles_of, user_choices, user_dropdown, user_label
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
 
 
-class AttentionView(View):
+@displayed
+class AttentionView:
     """The attention per layer and head for one user, beside the leave-one-out influence of each event on the top item.
 
     `by`: a row per event, or per token that the model reads (codes of an event, reasoning steps, ...). By event, the

@@ -12,7 +12,7 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import label
 from seqlab.ranking import check_k
 from seqlab.runtime.modules import device_of
-from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of, user_choices, user_dropdown, user_label
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ ALL_PREFIXES = 1 << 20
 """The number of pruned prefixes to keep: all."""
 
 
-class BeamSteps(View):
+@displayed
+class BeamSteps:
     """The beam search of a run for one user, beside the exact ranking; `other`: a second run to compare with.
 
     `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `width`: of the beam.

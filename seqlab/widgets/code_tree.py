@@ -11,7 +11,7 @@ import numpy as np
 from seqlab import figures
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
-from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.distinctive_words import distinctive_words
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
@@ -29,7 +29,8 @@ MAX_LISTED = 12
 """The number of items listed below the tree."""
 
 
-class CodeTree(View):
+@displayed
+class CodeTree:
     """The tree of a code book over the items of a split; with `other`, each item's code in that book too.
 
     category: the column of the items that colours the branches (None: the first suitable one, "": none). path: the

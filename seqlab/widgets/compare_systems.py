@@ -11,7 +11,7 @@ from seqlab.figures.cost_quality import COSTS
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.widgets import compared_runs, comparison_levels
-from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import titles_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ PAGE_SIZE = 50
 SELECTED = ("the selection", "users selected elsewhere")
 
 
-class CompareSystems(View):
+@displayed
+class CompareSystems:
     """Systems under one protocol: metrics, paired differences to a reference, costs, and the users behind each number.
 
     A click on a cell shows groups of users of that system and the reference; a click on a group shows its users, those

@@ -26,37 +26,38 @@ def in_report() -> bool:
     return bool(os.environ.get("SEQLAB_REPORT"))
 
 
-class View:
-    """Base of the widgets: `view`, the controls (None in a report), and `still()`, the same without a kernel.
+def displayed(widget_type: type) -> type:
+    """Class decorator: a notebook shows the object's `view`, its controls, and a report its `still()`.
 
-    A still is a plotly figure or has `markup` and `_repr_html_`.
+    view: an ipywidgets widget; None in a report. still(): the same without a kernel, a plotly figure or `Html`.
     """
+    widget_type.view = None
+    widget_type._repr_mimebundle_ = _mimebundle
+    return widget_type
 
-    view: Any = None
 
-    def still(self) -> Any:
-        raise NotImplementedError
+def _mimebundle(self: Any, include: object = None, exclude: object = None) -> dict[str, Any]:
+    """In a report the still only, else the interactive view, with the still as text/html for other pages."""
+    name = type(self).__name__
+    if self.view is not None:
+        return {**self.view._repr_mimebundle_(), "text/plain": name, "text/html": _fallback(self)}
+    still = self.still()
+    content = {"text/html": still.markup} if isinstance(still, Html) else {PLOTLY: json.loads(still.to_json())}
+    return {"text/plain": f"{name} (still)", **content}
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """In a report the still only, else the interactive view, with the still as text/html for other pages."""
-        name = type(self).__name__
-        if self.view is not None:
-            return {**self.view._repr_mimebundle_(), "text/plain": name, "text/html": self._fallback()}
-        still = self.still()
-        content = {"text/html": still.markup} if isinstance(still, Html) else {PLOTLY: json.loads(still.to_json())}
-        return {"text/plain": f"{name} (still)", **content}
 
-    def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
-        """Run an action; an interactive view shows its error."""
-        (action if self.view is None else self.status.guard(action))(*arguments)
+def _fallback(widget: Any) -> str:
+    """The HTML beside an interactive view."""
+    try:
+        still = widget.still()
+    except Exception as error:  # an error of the still must not hide the interactive view
+        return Html("<p>{}</p>").format(sentence(error))
+    return still.markup if isinstance(still, Html) else plotly_html(still.to_plotly_json())
 
-    def _fallback(self) -> str:
-        """The HTML beside an interactive view."""
-        try:
-            still = self.still()
-        except Exception as error:  # an error of the still must not hide the interactive view
-            return Html("<p>{}</p>").format(sentence(error))
-        return still.markup if isinstance(still, Html) else plotly_html(still.to_plotly_json())
+
+def guarded(widget: Any, action: Callable[..., None], *arguments: Any) -> None:
+    """Run an action; an interactive view shows its error."""
+    (action if widget.view is None else widget.status.guard(action))(*arguments)
 
 
 def sentence(error: Exception) -> str:

@@ -12,7 +12,7 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.picking import HistoryBox, ItemPicker, history_for, max_events, titles_of, user_label
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ CALENDAR = 1e8, 2.5e11
 """Timestamps shown as dates (seconds, 1973 to 9999); other values are counters."""
 
 
-class HistoryEditor(View):
+@displayed
+class HistoryEditor:
     """An editor of one user's history, with the top `k` after every edit compared with that of the original history.
 
     `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `history`: a typed

@@ -8,7 +8,7 @@ from seqlab import figures, tracing
 from seqlab.datasets.history import history_of
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
-from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import titles_of, user_choices, user_dropdown, user_label
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ UPDATE_GATE = 1
 """The index of the update gate of a GRU (0 is the reset gate)."""
 
 
-class InfluenceView(View):
+@displayed
+class InfluenceView:
     """The leave-one-out influence of each event on the next item, under two runs, for one user (`users` in the still).
 
     Both systems (second: None for one only) read the same events and score the same item, the answer of the test query.

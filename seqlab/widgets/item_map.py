@@ -10,7 +10,7 @@ from seqlab import figures
 from seqlab.figures import catalogue_maps
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model, validated
-from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 EVENTS = "training events"
 
 
-class ItemMap(View):
+@displayed
+class ItemMap:
     """The item vectors of a run, or any vectors (N, D), as a map.
 
     `color`: a column of the items (None: the first suitable one). `examples`: ids of items whose neighbours the still

@@ -10,7 +10,7 @@ from seqlab.inspection import projection
 from seqlab.items.vectors import from_model
 from seqlab.ranking import check_k
 from seqlab.runtime.text import DataError
-from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ MAX_ITEMS = 3
 INTRO = "The nearest items in each run, by the cosine of item vectors; items that all runs list are bold."
 
 
-class Neighbours(View):
+@displayed
+class Neighbours:
     """The `k` nearest items, in each run, of a history's last items or of the selected items.
 
     runs: label -> Run, of systems with item vectors. Raises `ValueError` for a system without.

@@ -12,7 +12,7 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import labels, plain
 from seqlab.inspection import influence, patching
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, displayed, guarded, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs import picking
 from seqlab.widgets.inputs.picking import HistoryBox, history_for, sample_users, titles_of, user_label
 
@@ -30,7 +30,8 @@ INTRO = (
 )
 
 
-class Patching(View):
+@displayed
+class Patching:
     """Activation patching between two users: a map of all positions of all taps, and the result of one of them.
 
     `history`, `other`: a History, a number of the log (1..U) or, as text, an id of the source; None: random users, the
@@ -66,11 +67,11 @@ class Patching(View):
         """Patch into another user; if this is the current other user, choose a new other one."""
         history = history_for(self._split, self._model, history)
         known = self.other.user and self.other.user == history.user
-        self._guarded(lambda: self._set(history, self._default_other(history) if known else self.other))
+        guarded(self, lambda: self._set(history, self._default_other(history) if known else self.other))
 
     def show_other(self, other: History) -> None:
         """Take the values of another user."""
-        self._guarded(lambda: self._set(self.history, history_for(self._split, self._model, other)))
+        guarded(self, lambda: self._set(self.history, history_for(self._split, self._model, other)))
 
     @property
     def item(self) -> int:

@@ -10,7 +10,7 @@ from seqlab.figures.reasoning_path import MEASURES
 from seqlab.figures.theme import label, plain
 from seqlab.inspection import influence, projection, reasoning_steps, step_states, stopping
 from seqlab.items.vectors import from_model
-from seqlab.widgets.display import StatusLine, View, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import history_for, titles_of, user_choices, user_dropdown, user_label, user_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
 
 
-class ReasoningSteps(View):
+@displayed
+class ReasoningSteps:
     """The steps of one user on the item map, their best items, and quality against mean steps over all test users.
 
     `run`: of a system that reasons in steps, or such a model. `user` is a number of the log (1..U) or, as text, an id

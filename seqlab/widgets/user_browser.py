@@ -11,7 +11,7 @@ from seqlab.figures.html import Html
 from seqlab.ranking import check_k, top_unseen
 from seqlab.runtime.modules import device_of
 from seqlab.tasks.next_item import full_history
-from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.picking import sample_users, titles_of, user_label
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from seqlab.widgets.inputs.selection import Selection
 
 
-class UserBrowser(View):
+@displayed
+class UserBrowser:
     """The test users of a run in a random order (by seed); the still shows the first `users` of them.
 
     With a `selection`, its users are listed, to search and sort; the shown user becomes selected, and a single user

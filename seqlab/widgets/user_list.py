@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab import figures
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
-from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.selection import UNDO_LIMIT
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ MAX_LISTED = 100
 ORDERS = {"selected": "selected items seen, most first", "rank": "rank, best first", "events": "history, longest first"}
 
 
-class UserList(View):
+@displayed
+class UserList:
     """The users of a selection (nothing selected: all users of the test queries), to search, sort and pick from.
 
     Picking a user selects the items of their history and leaves the list as it is. run: for the column of ranks (None:

@@ -13,7 +13,7 @@ from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.inspection.edits import edit_search
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of, user_label
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ CANCEL_INTERVAL = 0.01
 """Seconds between two forward passes, in which a click on Cancel is handled."""
 
 
-class WhatWouldChange(View):
+@displayed
+class WhatWouldChange:
     """The smallest edit of a history that takes an item out of the top `k`, or brings it in, and the list after it.
 
     `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a random user. `item`: the

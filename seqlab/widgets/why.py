@@ -11,7 +11,7 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import attention, influence
 from seqlab.ranking import check_k
-from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.display import StatusLine, displayed, guarded, in_report, panel
 from seqlab.widgets.inputs.picking import history_for, titles_of, user_label
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ INTRO = (
 )
 
 
-class Why(View):
+@displayed
+class Why:
     """The influence of each event on one of the `k` recommendations, and the surprise of each event.
 
     `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a random user. `item`: the
@@ -59,7 +60,7 @@ class Why(View):
 
     def show(self, history: History) -> None:
         """Show another history; the explained item stays if the user is the same."""
-        self._guarded(self._replace_history, history)
+        guarded(self, self._replace_history, history)
 
     def still(self) -> Html:
         """The influence, attention and surprise of every event, and the prediction before the most surprising one."""

@@ -11,9 +11,9 @@ pytestmark = pytest.mark.browser
 CELL = """
 import ipywidgets
 choice = ipywidgets.Dropdown(options=["one", "two"], description="which")
-told = ipywidgets.HTML()
-choice.observe(lambda change: setattr(told, "value", f"picked {change.new}"), "value")
-ipywidgets.VBox([choice, told])
+message = ipywidgets.HTML()
+choice.observe(lambda change: setattr(message, "value", f"picked {change.new}"), "value")
+ipywidgets.VBox([choice, message])
 """
 
 

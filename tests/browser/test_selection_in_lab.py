@@ -58,16 +58,17 @@ MARKED = """(plot) => plot.data.slice(0, 11).every((trace) => trace.selectedpoin
 
 WATCH = """() => {
   const panels = [...document.querySelectorAll(".jp-OutputArea .seqlab-panel")];
-  const [told, map, tree, users] = panels, plot = map.querySelector(".js-plotly-plot");
+  const [status, map, tree, users] = panels, plot = map.querySelector(".js-plotly-plot");
   window.seen = {};
   const drawn = (name) => requestAnimationFrame(() => { seen[name] = seen.last = performance.now(); });
   for (const kind of ["mouseup", "change", "click"])
     window.addEventListener(kind, () => { if (!seen.began) seen.began = performance.now(); }, true);
-  for (const [name, panel] of Object.entries({ told, tree, users }))
+  for (const [name, panel] of Object.entries({ status, tree, users }))
     new MutationObserver(() => drawn(name)).observe(panel, { subtree: true, childList: true, characterData: true });
   const places = () => plot.data.slice(0, 11).map((trace) => trace.selectedpoints);
   let before = places();
   const look = () => {
+    if (!plot.isConnected) return;  // the notebook was closed
     const now = places();
     if (now.some((one, at) => one !== before[at])) drawn("map");
     before = now;
@@ -88,7 +89,7 @@ class Clock:
         self.page.evaluate("() => { window.seen = {}; }")
 
     def stop(self, what: str, idle: Callable[[], None]) -> None:
-        self.page.wait_for_function("() => seen.told", timeout=PATIENT)
+        self.page.wait_for_function("() => seen.status", timeout=PATIENT)
         idle()
         self.page.wait_for_function("() => performance.now() - seen.last > 1000", timeout=PATIENT)
         seen = self.page.evaluate("() => seen")
@@ -127,7 +128,7 @@ class Lab:
     def __init__(self, opened: object) -> None:
         self.opened, self.page = opened, opened.page
         panels = opened.panel.locator(".jp-OutputArea .seqlab-panel")
-        self.told, self.map, self.tree, self.users = (panels.nth(at) for at in range(4))
+        self.status, self.map, self.tree, self.users = (panels.nth(at) for at in range(4))
         self.plot = self.map.locator(".js-plotly-plot")
         self.branches = self.tree.locator(".widget-select select").first
         self.listed = self.users.locator(".widget-select select")
@@ -146,8 +147,8 @@ class Lab:
     def agrees(self) -> int:
         """All views show the same selection; the items in it."""
         self.opened.idle()
-        sentence = self.told.locator(".sl").inner_text()
-        users = re.search(r"met by ([\d,]+) user", sentence)
+        sentence = self.status.locator(".sl").inner_text()
+        users = re.search(r"seen by ([\d,]+) user", sentence)
         items = number(re.sub(r"User A\d+", "", sentence))
         self.in_colour(items)
         if users:  # a user that was picked in the list leaves the list as it is
@@ -158,7 +159,7 @@ class Lab:
         return items
 
     def nothing(self) -> None:
-        self.says(self.told, "Nothing is selected")
+        self.says(self.status, "Nothing is selected")
         self.in_colour(-1)
         self.says(self.users, "users with a test query")
         assert self.tree.locator(".branch .share").count() == 0
@@ -186,8 +187,8 @@ def shown(lab, notebook):
         shown = Lab(opened)
         expect(shown.plot.locator(".legendtext").first).to_have_text(re.compile("shelf"), timeout=60_000)
         expect(shown.tree).to_contain_text("All 12,101", timeout=60_000)
-        shown.says(shown.told, "Nothing is selected")
-        shown.told.scroll_into_view_if_needed()
+        shown.says(shown.status, "Nothing is selected")
+        shown.status.scroll_into_view_if_needed()
         opened.idle()
         yield shown
         expect(opened.panel.get_by_role("alert")).to_have_count(0)
@@ -197,7 +198,7 @@ def shown(lab, notebook):
 def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
     from playwright.sync_api import expect
 
-    page, plot, told, idle = shown.page, shown.plot, shown.told, shown.opened.idle
+    page, plot, status, idle = shown.page, shown.plot, shown.status, shown.opened.idle
     clock = Clock(page)
 
     # a lasso by mouse, each begun inside the last one: map -> tree and users
@@ -214,7 +215,7 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
         box = shown.tree.locator("button.branch").nth(2 * (turn % 2)).bounding_box()
         clock.start()
         page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
-        shown.says(told, "of branch (")
+        shown.says(status, "of branch (")
         clock.stop("branch of the tree", idle)
         shown.agrees()
     shown.opened.shot("selection_branch")
@@ -223,27 +224,27 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
     for turn in range(TURNS):
         clock.start()
         shown.listed.select_option(index=turn)
-        shown.says(told, re.compile(r"User A\d+ and the \d+ items"))
+        shown.says(status, re.compile(r"User A\d+ and the \d+ items"))
         clock.stop("user of the list", idle)
-        shown.in_colour(int(re.search(r"the (\d+) items", told.inner_text())[1]))
+        shown.in_colour(int(re.search(r"the (\d+) items", status.inner_text())[1]))
     shown.opened.shot("selection_user")
     clock.keep()
 
-    # whatever came before, a lasso is told: after one around nothing, after Clear, after a double click
+    # whatever came before, a lasso is status: after one around nothing, after Clear, after a double click
     box = plot.locator(".nsewdrag").bounding_box()
     corner = (box["x"] + 25, box["y"] + 25)
     lasso(page, plot, 80)
-    shown.says(told, "seen by")  # before, it was a user
+    shown.says(status, "seen by")  # before, it was a user
     items = shown.agrees()
     lasso(page, plot, 12, corner)
     shown.nothing()
     lasso(page, plot, 80)
-    shown.says(told, f"{items:,} items, seen by")
+    shown.says(status, f"{items:,} items, seen by")
     assert shown.agrees() == items
-    told.get_by_role("button", name="Clear selection").click()
+    status.get_by_role("button", name="Clear selection").click()
     shown.nothing()
     lasso(page, plot, 80)
-    shown.says(told, f"{items:,} items, seen by")
+    shown.says(status, f"{items:,} items, seen by")
     assert shown.agrees() == items
     page.mouse.click(*corner)  # beside all dots: nothing happens
     page.wait_for_timeout(500)
@@ -251,7 +252,7 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
     page.mouse.dblclick(*corner)
     shown.nothing()
     lasso(page, plot, 60)
-    shown.says(told, "seen by")
+    shown.says(status, "seen by")
     assert 0 < shown.agrees() < items
 
     # what is marked outlives another colour
@@ -261,14 +262,14 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
     idle()
     shown.in_colour(marked)
     lasso(page, plot, 100)
-    expect(told).not_to_contain_text(f"{marked:,} items, seen by", timeout=PATIENT)
+    expect(status).not_to_contain_text(f"{marked:,} items, seen by", timeout=PATIENT)
     assert shown.agrees() > marked
 
 
 def test_the_keyboard_reaches_everything(shown) -> None:
     from playwright.sync_api import expect
 
-    page, told, idle = shown.page, shown.told, shown.opened.idle
+    page, status, idle = shown.page, shown.status, shown.opened.idle
     found = shown.map.locator(".widget-select select")
 
     # the map: search, choose, select
@@ -280,11 +281,11 @@ def test_the_keyboard_reaches_everything(shown) -> None:
     shown.says(shown.map, "by cosine")
     shown.tab("BUTTON Select")
     page.keyboard.press("Enter")
-    shown.says(told, "1 item, seen by")
+    shown.says(status, "1 item, seen by")
     shown.tab("BUTTON Add")
     shown.tab("BUTTON Select with neighbours")
     page.keyboard.press("Space")
-    shown.says(told, "11 items, seen by")
+    shown.says(status, "11 items, seen by")
     assert shown.agrees() == 11
 
     # the tree: into a branch, and one code back
@@ -292,18 +293,18 @@ def test_the_keyboard_reaches_everything(shown) -> None:
     up.focus()
     shown.tab("SELECT")
     page.keyboard.press("ArrowDown")
-    shown.says(told, re.compile(r"of branch \(\d+\)"))
+    shown.says(status, re.compile(r"of branch \(\d+\)"))
     idle()
     page.keyboard.press("ArrowDown")
-    shown.says(told, re.compile(r"of branch \(\d+, \d+\)"))
+    shown.says(status, re.compile(r"of branch \(\d+, \d+\)"))
     idle()
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
-    shown.says(told, re.compile(r"of branch \(\d+\)"))
+    shown.says(status, re.compile(r"of branch \(\d+\)"))
     branches = shown.tree.locator("button.branch")
     branches.first.focus()
     page.keyboard.press("Enter")
-    shown.says(told, re.compile(r"of branch \(\d+, \d+\)"))
+    shown.says(status, re.compile(r"of branch \(\d+, \d+\)"))
     expect(branches.and_(page.locator(":focus"))).to_have_count(1)  # who came by keyboard goes on by it
     branch = shown.agrees()
 
@@ -315,15 +316,15 @@ def test_the_keyboard_reaches_everything(shown) -> None:
     shown.tab("SELECT")
     idle()
     page.keyboard.press("ArrowDown")
-    shown.says(told, re.compile(r"User A\d*1\d* and the"))
+    shown.says(status, re.compile(r"User A\d*1\d* and the"))
     shown.opened.shot("selection_keyboard")
 
     # the selection: back, and to nothing
-    told.get_by_role("button", name="Undo selection").focus()
+    status.get_by_role("button", name="Undo selection").focus()
     page.keyboard.press("Space")
-    shown.says(told, "of branch (")
+    shown.says(status, "of branch (")
     assert shown.agrees() == branch
     shown.tab("Clear selection")
     page.keyboard.press("Enter")
-    shown.says(told, "Nothing is selected")
+    shown.says(status, "Nothing is selected")
     shown.in_colour(-1)

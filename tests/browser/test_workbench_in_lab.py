@@ -86,7 +86,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         opened.run_all()
         page = opened.page
         bench = opened.panel.locator(".seqlab-workbench")
-        said, heading = bench.get_by_role("status"), bench.locator("h3[role=status]")
+        status, heading = bench.get_by_role("status"), bench.locator("h3[role=status]")
         expect(heading).to_contain_text("User c", timeout=60_000)
         opened.shot("workbench")
 
@@ -95,7 +95,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         listed = bench.locator(".widget-select select").first
         listed.select_option(index=3)
         expect(heading).not_to_have_text(first)
-        expect(said.first).to_contain_text("seen before the test query")
+        expect(status.first).to_contain_text("seen before the test query")
         bench.get_by_role("button", name="Undo selection").press("Enter")
         expect(heading).to_have_text(first)
         listed.focus()
@@ -147,9 +147,9 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         branches = bench.locator(".seqlab-panel", has_text="One code back").last.locator("select").first
         branches.focus()
         branches.press("ArrowDown")
-        expect(said.first).to_contain_text("of branch (")
+        expect(status.first).to_contain_text("of branch (")
         listed.select_option(index=0)
-        expect(said.first).to_contain_text("seen before the test query")
+        expect(status.first).to_contain_text("seen before the test query")
         expect(heading).not_to_contain_text("typed")
 
         # what is pinned is what is shown

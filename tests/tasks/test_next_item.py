@@ -75,8 +75,8 @@ SCORES = [0.0, 9.0, 5.0, 5.0, 3.0, 1.0]
 
 @pytest.mark.parametrize(
     ("seen_filter", "expected"),
-    # filtered: user 1 is asked for 4 given 1 2 3 -> only 5 is left beside it; user 2 for 2 given 5 4 5 -> 1, then 2
-    # and 3 tie; user 3 for 1 given 3 1 2 5 -> 1 was seen but is the answer and stays, against 4
+    # filtered: user 1, target 4 after 1 2 3: only 5 is left beside it; user 2, target 2 after 5 4 5: item 1 first, then
+    # 2 and 3 tie; user 3, target 1 after 3 1 2 5: it was seen, but as the target it stays, against 4
     [(False, [4.0, 2.5, 1.0]), (True, [1.0, 2.5, 1.0])],
 )
 def test_ranks_by_hand_with_ties_and_seen_items(seen_filter, expected):

@@ -48,7 +48,7 @@ def same_weights(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def told(history):
+def without_seconds(history):
     """The history without the seconds, which differ."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history]
 
@@ -148,7 +148,7 @@ def test_a_killed_training_resumes_to_the_same_weights(die, straight, tmp_path):
     assert not out.exists() and (tmp_path / "run.partial").is_dir()
     resumed = fit(fresh(), SPLIT, OPTIONS, out, resume=True)
     assert same_weights(resumed, straight)
-    assert told(resumed.history) == told(straight.history)
+    assert without_seconds(resumed.history) == without_seconds(straight.history)
     assert all(resumed.metrics[part] == straight.metrics[part] for part in ("test", "valid"))
     assert {path.name for path in out.iterdir()} == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -172,7 +172,7 @@ def test_resuming_without_a_checkpoint_starts_and_a_finished_run_is_read(straigh
     first = fit(fresh(), SPLIT, OPTIONS, out, resume=True)
     assert same_weights(first, straight)
     again = fit(fresh(), SPLIT, OPTIONS, out, resume=True)
-    assert same_weights(again, first) and told(again.history) == told(first.history)
+    assert same_weights(again, first) and without_seconds(again.history) == without_seconds(first.history)
 
 
 def test_ctrl_c_keeps_the_best_epoch_and_leaves_the_rest_to_resume(straight, tmp_path, capsys):
@@ -302,18 +302,18 @@ def test_a_loss_that_is_not_finite_stops_with_the_learning_rate_and_the_checkpoi
 
 def test_two_trainings_do_not_write_one_folder(tmp_path):
     model, out = fresh(), tmp_path / "run"
-    loss, said = model.loss, []
+    loss, refusals = model.loss, []
 
     def loss_beside_another(batch):
-        if not said:
-            with pytest.raises(BlockingIOError, match=r"Another training is writing .*run; wait for it") as told:
+        if not refusals:
+            with pytest.raises(BlockingIOError, match=r"Another training is writing .*run; wait for it") as refusal:
                 fit(fresh(), SPLIT, OPTIONS, out, resume=True)
-            said.append(told)
+            refusals.append(refusal)
         return loss(batch)
 
     model.loss = loss_beside_another
     fit(model, SPLIT, dataclasses.replace(OPTIONS, epochs=1), out)
-    assert said and {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert refusals and {path.name for path in tmp_path.iterdir()} == {"run"}
     load_run(out, SPLIT)
 
 
@@ -360,7 +360,7 @@ def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [({"system": "gru4rec"}, "the system sasrec instead of gru4rec"),
      ({"settings": {"dim": 24}}, "dim 16 instead of 24"),
      ({"options": {"learning_rate": 0.5}}, "learning_rate 0.005 instead of 0.5"),
@@ -368,7 +368,7 @@ def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
      ({"split": leave_one_out(chain_log(5))}, "other data, called synthetic, than this synthetic"),
      ({"split": by_time(chain_log(), 8, 10)}, "the split leave-one-out instead of by time")],
 )  # fmt: skip
-def test_a_finished_run_comes_back_only_if_it_is_the_one_that_was_requested(change, said, tmp_path):
+def test_a_finished_run_comes_back_only_if_it_is_the_one_that_was_requested(change, sentence, tmp_path):
     out = tmp_path / "run"
     made = fit(models.build("sasrec", SPLIT.n_items, {"dim": 16}), SPLIT, OPTIONS, out)
     before = {path: path.read_bytes() for path in out.iterdir()}
@@ -376,7 +376,7 @@ def test_a_finished_run_comes_back_only_if_it_is_the_one_that_was_requested(chan
     system = change.get("system", "sasrec")
     model = models.build(system, split.n_items, {"dim": 16} | change.get("settings", {}))
     options = dataclasses.replace(OPTIONS, **change.get("options", {}))
-    with pytest.raises(ValueError, match=f"holds another finished run: .*{said}"):
+    with pytest.raises(ValueError, match=f"holds another finished run: .*{sentence}"):
         fit(model, split, options, out, resume=True, seen_filter=change.get("seen_filter"))
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     again = fit(models.build("sasrec", SPLIT.n_items, {"dim": 16}), SPLIT, OPTIONS, out, resume=True)
@@ -411,12 +411,12 @@ def test_the_targets_counted_are_those_learned_from(straight):
 
 def test_a_training_killed_at_random_moments_goes_on_to_the_same_weights(straight, tmp_path):
     """SIGKILL, fifty times, at moments of up to a whole training: what is there is whole, and the end is the same."""
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", KILLS, str(tmp_path / "run"), "50"],
         capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2],
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
-    assert int(told.stdout.split()[-1]) >= 25
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 25
     resumed = fit(fresh(), SPLIT, OPTIONS, tmp_path / "run", resume=True)
     assert same_weights(resumed, straight)
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
@@ -576,7 +576,7 @@ def test_a_run_is_not_read_for_other_data(other, tmp_path):
 
 
 def test_every_target_is_counted_and_the_loss_is_recorded(straight):
-    asked = int((SPLIT.train.lengths - 1).clamp(min=0, max=8).sum())
+    expected = int((SPLIT.train.lengths - 1).clamp(min=0, max=8).sum())
     assert straight.metrics["targets_per_second"] > 0
     assert [row["epoch"] for row in straight.history] == [1, 2, 3, 4]
     assert straight.history[-1]["loss"] < straight.history[0]["loss"]
@@ -584,7 +584,7 @@ def test_every_target_is_counted_and_the_loss_is_recorded(straight):
     model = fresh()
     loop = training._loop(model, SPLIT, OPTIONS, None, training._Validation(model, SPLIT, OPTIONS, False))
     loop._epoch(state)
-    assert state.targets == asked
+    assert state.targets == expected
 
 
 def test_the_bar_shows_the_share_of_an_epochs_targets(monkeypatch):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.figures.html import Html, text
-from seqlab.widgets.display import StatusLine, View, in_report, panel
+from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.picking import titles_of, user_label
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Selected:
         )
 
 
-class Selection(View):
+@displayed
+class Selection:
     """Items, a branch of codes and users that are selected together, and the listeners of changes.
 
     Users are those of the test queries, with their history before the query. Items imply the users with one of them in

@@ -12,7 +12,7 @@ from seqlab.figures.html import Html, style, text
 from seqlab.runs import pins
 from seqlab.runs.find import default_folder, finished_runs
 from seqlab.runs.run import load_run
-from seqlab.widgets.display import StatusLine, View, in_report
+from seqlab.widgets.display import StatusLine, displayed, in_report
 from seqlab.widgets.workbench.linked_views import LinkedViews
 from seqlab.widgets.workbench.pages import top_tens
 from seqlab.widgets.workbench.run_choice import MAX_RUNS, RunChoice
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 NOTEBOOK = "07_workbench"
 
 
-class Workbench(View):
+@displayed
+class Workbench:
     """One to three runs on one split: one selection over map, codes and users, and tabs about one user.
 
     runs: label -> Run, or runs. user: a number of the log or, as text, an id of the source (None or "": one at random).
