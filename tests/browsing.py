@@ -50,8 +50,10 @@ KERNEL = """() => { const widget = window.jupyterapp.shell.currentWidget;
 READY = """() => window.jupyterapp && ["apputils:change-theme", "docmanager:open", "notebook:run-all-cells"].every(
     (name) => window.jupyterapp.commands.hasCommand(name)) && !document.querySelector("#jupyterlab-splash")"""
 OPEN = """async (path) => {
-    await window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Light' });
-    await window.jupyterapp.commands.execute('docmanager:open', { path, factory: 'Notebook' });
+    await window.jupyterapp.restored;
+    if (document.body.dataset.jpThemeLight !== "true")
+        await window.jupyterapp.commands.execute("apputils:change-theme", { theme: "JupyterLab Light" });
+    await window.jupyterapp.commands.execute("docmanager:open", { path, factory: "Notebook" });
 }"""
 CLOSE = """async () => {
     const panel = window.jupyterapp.shell.currentWidget;
@@ -132,7 +134,7 @@ def visited(
 
     context.on("page", opens)
     context.route("**/*", decide)
-    opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.page.on("pageerror", lambda error: opened.errors.append(f"{error}\n{error.stack}"))
     opened.page.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else None)
     opened.page.on("dialog", dismissed)
     try:

@@ -134,7 +134,6 @@ class Why:
         return Html("<div>{} All items are ranked here, seen items too.</div>{}").format(
             message, figures.user_cards([card])
         )
-        return Html(f"<div>{message}</div>{figures.user_cards([card]).body}")
 
     def history_before(self, at: int) -> History:
         """The history before event `at` (from 0)."""

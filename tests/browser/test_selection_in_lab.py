@@ -1,28 +1,17 @@
-"""One selection in a real JupyterLab: a lasso on the map, a branch of codes, a user; by mouse and by keyboard.
-
-The page holds 12,101 items and 22,363 users. How long each selection takes, from the mouse button let go to the last
-view drawn, is printed and kept beside the pictures (selection_latency.json), with the load of the machine; it is no
-condition of the test.
-"""
+"""One selection in a real JupyterLab: a lasso on the map, a branch of codes, a user; by mouse and by keyboard."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import statistics
-from collections.abc import Callable
+from contextlib import contextmanager
 
 import pytest
 
-from tests.browsing import SCREENSHOTS
-
 pytestmark = pytest.mark.browser
 
-ITEMS, USERS, TURNS = 12_101, 22_363, 4
 PATIENT = 30_000  # ms; the machine may have other work
 
-PAGE = f"""
+PAGE = """
 import ipywidgets, numpy as np, pandas as pd, torch
 from seqlab import widgets
 from seqlab.datasets import leave_one_out
@@ -30,16 +19,16 @@ from seqlab.datasets.log import make_log
 from seqlab.tokenizers import CodeBook
 
 random = np.random.default_rng(0)
-N, U = {ITEMS}, {USERS}
+N, U = ITEMS, USERS
 kind = random.integers(0, 14, N)
 vectors = (random.normal(size=(14, 8)) * 3)[kind] + random.normal(size=(N, 8))
-events = pd.DataFrame({{
-    "user": [f"A{{user:05d}}" for user in np.repeat(np.arange(U), 9)],
+events = pd.DataFrame({
+    "user": [f"A{user:05d}" for user in np.repeat(np.arange(U), 9)],
     "item": np.concatenate([np.arange(N), random.integers(0, N, 9 * U - N)]) + 1,
     "timestamp": np.tile(np.arange(9), U),
-}})
-title = [f"<img src=x onerror=alert(1)>Brand {{one % 97}} shampoo with argan oil, {{one + 1}} ml" for one in range(N)]
-items = pd.DataFrame({{"item": np.arange(N) + 1, "title": title, "shelf": [f"shelf {{one}}" for one in kind]}})
+})
+title = [f"<img src=x onerror=alert(1)>Brand {one % 97} shampoo with argan oil, {one + 1} ml" for one in range(N)]
+items = pd.DataFrame({"item": np.arange(N) + 1, "title": title, "shelf": [f"shelf {one}" for one in kind]})
 log = make_log(events, items=items, title="title", repeats=True)
 split = leave_one_out(log)
 level = torch.from_numpy(np.stack([kind, random.integers(0, 16, N), random.integers(0, 64, N)], 1))
@@ -56,56 +45,6 @@ MARKED = """(plot) => plot.data.slice(0, 11).every((trace) => trace.selectedpoin
   : plot.data.slice(0, 11).reduce((sum, trace) => sum + (trace.selectedpoints || []).length, 0)"""
 """How many items of the map are in colour while the others are faint; -1: all are in colour."""
 
-WATCH = """() => {
-  const panels = [...document.querySelectorAll(".jp-OutputArea .seqlab-panel")];
-  const [status, map, tree, users] = panels, plot = map.querySelector(".js-plotly-plot");
-  window.seen = {};
-  const drawn = (name) => requestAnimationFrame(() => { seen[name] = seen.last = performance.now(); });
-  for (const kind of ["mouseup", "change", "click"])
-    window.addEventListener(kind, () => { if (!seen.began) seen.began = performance.now(); }, true);
-  for (const [name, panel] of Object.entries({ status, tree, users }))
-    new MutationObserver(() => drawn(name)).observe(panel, { subtree: true, childList: true, characterData: true });
-  const places = () => plot.data.slice(0, 11).map((trace) => trace.selectedpoints);
-  let before = places();
-  const look = () => {
-    if (!plot.isConnected) return;  // the notebook was closed
-    const now = places();
-    if (now.some((one, at) => one !== before[at])) drawn("map");
-    before = now;
-    requestAnimationFrame(look);
-  };
-  look();
-}"""
-
-
-class Clock:
-    """Times from what a person does to the last view drawn, in milliseconds."""
-
-    def __init__(self, page: object) -> None:
-        self.page, self.took = page, {}
-        page.evaluate(WATCH)
-
-    def start(self) -> None:
-        self.page.evaluate("() => { window.seen = {}; }")
-
-    def stop(self, what: str, idle: Callable[[], None]) -> None:
-        self.page.wait_for_function("() => seen.status", timeout=PATIENT)
-        idle()
-        self.page.wait_for_function("() => performance.now() - seen.last > 1000", timeout=PATIENT)
-        seen = self.page.evaluate("() => seen")
-        views = {view: round(at - seen["began"]) for view, at in seen.items() if at > seen["began"]}
-        self.took.setdefault(what, []).append(views)
-
-    def keep(self) -> None:
-        medians = {
-            what: {view: statistics.median(turn[view] for turn in turns if view in turn) for view in turns[-1]}
-            for what, turns in self.took.items()
-        }
-        report = {"median": medians, "turns": self.took, "load": os.getloadavg(), "cores": os.cpu_count()}
-        SCREENSHOTS.mkdir(exist_ok=True)
-        (SCREENSHOTS / "selection_latency.json").write_text(json.dumps(report, indent=1))
-        print(f"\nfrom letting go to the last view, ms: {json.dumps(medians)}; load {os.getloadavg()[0]:.1f}")
-
 
 def lasso(page: object, plot: object, radius: float, centre: tuple[float, float] | None = None) -> None:
     box = plot.locator(".nsewdrag").bounding_box()
@@ -116,6 +55,11 @@ def lasso(page: object, plot: object, radius: float, centre: tuple[float, float]
         page.mouse.move(x + right * radius, y + down * radius, steps=4)
     page.wait_for_timeout(800)  # a browser without a GPU is still drawing the way of the lasso
     page.mouse.up()
+
+
+def click_branch(shown: Lab, index: int) -> None:
+    box = shown.tree.locator("button.branch").nth(index).bounding_box()
+    shown.page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
 
 
 def number(text: str) -> int:
@@ -179,14 +123,22 @@ class Lab:
 
 @pytest.fixture
 def shown(lab, notebook):
-    """The page, drawn and idle."""
+    """The page of a small catalogue, drawn and idle."""
+    with selection_page(lab, notebook, 1_210, 2_236) as shown:
+        yield shown
+
+
+@contextmanager
+def selection_page(lab, notebook, items: int, users: int):
+    """The page of a catalogue of this size, drawn and idle."""
     from playwright.sync_api import expect
 
-    with lab.notebook(notebook("selection", PAGE, "page", kernel="python3"), width=1300, height=2400) as opened:
+    cells = f"ITEMS, USERS = {items}, {users}", PAGE, "page"
+    with lab.notebook(notebook("selection", *cells, kernel="python3"), width=1300, height=2400) as opened:
         opened.run_all()
         shown = Lab(opened)
         expect(shown.plot.locator(".legendtext").first).to_have_text(re.compile("shelf"), timeout=60_000)
-        expect(shown.tree).to_contain_text("All 12,101", timeout=60_000)
+        expect(shown.tree).to_contain_text(f"All {items:,}", timeout=60_000)
         shown.says(shown.status, "Nothing is selected")
         shown.status.scroll_into_view_if_needed()
         opened.idle()
@@ -199,38 +151,28 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
     from playwright.sync_api import expect
 
     page, plot, status, idle = shown.page, shown.plot, shown.status, shown.opened.idle
-    clock = Clock(page)
 
-    # a lasso by mouse, each begun inside the last one: map -> tree and users
-    for turn in range(TURNS):
-        clock.start()
-        lasso(page, plot, 90 - 12 * turn)
-        clock.stop("lasso on the map", idle)
+    # a lasso by mouse, one inside the other: map -> tree and users
+    for radius in (90, 70):
+        lasso(page, plot, radius)
+        shown.says(status, "seen by")
         shown.agrees()
         shown.says(shown.tree.locator(".branch .share").first, "%")
     shown.opened.shot("selection_lasso")
 
     # a branch by mouse: tree -> map and users
-    for turn in range(TURNS):
-        box = shown.tree.locator("button.branch").nth(2 * (turn % 2)).bounding_box()
-        clock.start()
-        page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
-        shown.says(status, "of branch (")
-        clock.stop("branch of the tree", idle)
-        shown.agrees()
+    click_branch(shown, 2)
+    shown.says(status, "of branch (")
+    shown.agrees()
     shown.opened.shot("selection_branch")
 
     # a user by mouse: list -> map and tree
-    for turn in range(TURNS):
-        clock.start()
-        shown.listed.select_option(index=turn)
-        shown.says(status, re.compile(r"User A\d+ and the \d+ items"))
-        clock.stop("user of the list", idle)
-        shown.in_colour(int(re.search(r"the (\d+) items", status.inner_text())[1]))
+    shown.listed.select_option(index=1)
+    shown.says(status, re.compile(r"User A\d+ and the \d+ items"))
+    shown.in_colour(int(re.search(r"the (\d+) items", status.inner_text())[1]))
     shown.opened.shot("selection_user")
-    clock.keep()
 
-    # whatever came before, a lasso is status: after one around nothing, after Clear, after a double click
+    # a lasso selects whatever came before: after one around nothing, after Clear, after a double click
     box = plot.locator(".nsewdrag").bounding_box()
     corner = (box["x"] + 25, box["y"] + 25)
     lasso(page, plot, 80)

@@ -1,4 +1,4 @@
-"""The workbench in a real JupyterLab, by mouse and keyboard, and thirty steps of somebody who presses anything."""
+"""The workbench in a real JupyterLab, by mouse and keyboard, and twenty steps of somebody who presses anything."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         opened.no_mishaps()
 
 
-STEPS = 30
+STEPS = 20
 REACHED = """(bench) => [...bench.querySelectorAll("button, select, input, textarea, .noUi-handle, .nsewdrag")]
   .filter((one) => !one.disabled && one.getClientRects().length && one.checkVisibility({ visibilityProperty: true })
     && !one.closest(".modebar") && !(one.value || "").endsWith(".json") && !/Pin this/.test(one.innerText || ""))"""
@@ -223,7 +223,7 @@ def poke(page: object, control: object, dice: random.Random) -> str:
     return "a click on a figure"
 
 
-def test_thirty_steps_of_somebody_who_presses_anything(lab, copy) -> None:
+def test_twenty_steps_of_somebody_who_presses_anything(lab, copy) -> None:
     from playwright.sync_api import Error, expect
 
     dice, done, memory = random.Random(7), [], []

@@ -325,7 +325,9 @@ def test_bf16_learns_nearly_what_float32_does(name):
 def test_a_cycle_is_memorised(name):
     torch.manual_seed(0)
     model = models.build(name, SPLIT.n_items, small(name))
-    options = Options(epochs=200, tokens=64, learning_rate=3e-3, warmup=10, metric="mrr@10", patience=30)
+    options = Options(
+        epochs=200, tokens=64, learning_rate=3e-3, warmup=10, metric="mrr@10", validate_every=5, patience=5
+    )
     run = fit(model, SPLIT, options)
     assert run.metrics["test"]["recall@1"] > 0.9
 
@@ -336,7 +338,8 @@ def test_popularity_is_beaten_where_order_matters(name):
     floor = metrics(rank(ready("popularity", split), split))["ndcg@10"]
     torch.manual_seed(0)
     model = models.build(name, split.n_items, small(name, **({"dropout": 0.1} if "dropout" in small(name) else {})))
-    run = fit(model, split, Options(epochs=100, tokens=256, learning_rate=5e-3, warmup=10, patience=15))
+    options = Options(epochs=100, tokens=256, learning_rate=5e-3, warmup=10, validate_every=5, patience=2)
+    run = fit(model, split, options)
     assert run.metrics["test"]["ndcg@10"] > floor + 0.15
 
 

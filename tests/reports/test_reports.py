@@ -128,7 +128,7 @@ def test_a_pin_of_other_weights_of_none_or_of_a_foreign_notebook_is_refused(pinn
     with pytest.raises(ValueError, match="other weights than those that were pinned"):
         render(pinned)
     weights.unlink()
-    with pytest.raises(ValueError, match="which is not there; bring it"):
+    with pytest.raises(ValueError, match="which is missing; bring it"):
         render(pinned)
     for content, message in [
         (json.dumps(view | {"notebook": "../evil", "runs": {}}), "no notebook of this lab"),
@@ -208,7 +208,7 @@ def test_a_missing_file_is_named_relative_to_the_working_folder(notebook, monkey
     here.mkdir()
     monkeypatch.chdir(here)
     (report,) = reports.render([path], {"dataset": "lgo.csv"}, echo=lambda line: None)
-    assert "relative to 'where I am'" in report.error
+    assert "relative to the current folder, 'where I am'" in report.error
 
 
 @pytest.mark.parametrize(
