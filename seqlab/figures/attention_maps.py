@@ -48,7 +48,7 @@ def attention(
         row=1,
         col=1,
     )
-    figure.update_xaxes(title="worth (log-probability)", row=1, col=2)
+    figure.update_xaxes(title="influence (log-probability)", row=1, col=2)
     figure.update_yaxes(tickvals=places, ticktext=_numbered(tokens, rows), range=[count - 0.5, -0.5], row=1, col=1)
     figure.update_yaxes(range=[count - 0.5, -0.5], row=1, col=2)
     figure.update_yaxes(title="looked at", row=1, col=1)
@@ -79,7 +79,7 @@ def attention_grid(
     count = len(tokens)
     specs = [[{} for _ in range(heads)] + [{"rowspan": layers} if row == 0 else None] for row in range(layers)]
     names = [f"layer {row + 1}, head {column + 1}" for row in range(layers) for column in range(heads)]
-    names.insert(heads, "worth to the top item")
+    names.insert(heads, "influence on the top item")
     share = 0.62 / heads
     figure = make_subplots(
         layers,
