@@ -21,7 +21,8 @@ __all__ = ["DataError", "InteractionLog", "make_log"]
 ORDERS = ("time", "source")
 TIES = ("source", "shuffle")
 SUMMARY = """<h4>{{ name }}</h4><table>{% for fact, value in facts %}
-<tr><th style='text-align:left;padding-right:1.5em'>{{ fact }}</th><td style='text-align:left'>{{ value }}</td></tr>{% endfor %}
+<tr><th style='text-align:left;padding-right:1.5em'>{{ fact }}</th><td style='text-align:left'>{{ value }}</td></tr>
+{% endfor %}
 </table><ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>"""
 """A log as HTML: a template of jinja2, rendered with autoescape."""
 
