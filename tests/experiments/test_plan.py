@@ -27,7 +27,9 @@ def cards(monkeypatch: pytest.MonkeyPatch, **cards: Card) -> None:
 def test_every_arm_of_the_plan_has_settings_that_are_valid() -> None:
     for arm in {arm for one in plan.comparisons() for arm in one.arms} | {arm for arm, *_ in plan.tunings()}:
         system, *words = arm.split(":")
-        models.separate(system, dict(word.split("=") for word in words))
+        given = dict(word.split("=") for word in words)
+        settings, options = models.separate(system, given)
+        assert {*settings, *options} == {*given}, arm
 
 
 def test_every_stored_gain_is_measured_by_a_card() -> None:

@@ -62,7 +62,9 @@ def test_published_results_are_between_0_and_1_and_have_a_source(name: str) -> N
 
 @every_system
 def test_tiny_settings_are_settings_of_the_system(name: str) -> None:
-    models.configure(name, models.module(name).TINY)
+    tiny = models.module(name).TINY
+    config = models.configure(name, tiny)
+    assert {key: getattr(config, key) for key in tiny} == tiny
 
 
 def test_the_readme_shows_every_system() -> None:
