@@ -1,6 +1,7 @@
 """Readers of official benchmark files -> (events, items, users): MovieLens zips and Amazon review json.gz.
 
-Items and users are None where the files have none. Archives are read in memory; nothing is unpacked to disk. The only exception raised is `DataError`.
+Items and users are None where the files have none. Archives are read in memory; nothing is unpacked to disk. The only
+exception raised is `DataError`.
 """
 
 from __future__ import annotations
