@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "sequences": ["Sequences", "Batch", "Queries"],
         "smell_tests": ["smells"],
         "shopping_trips": ["trips"],
+        "joining": ["join"],
         "gaps": ["gap_report", "unfit_times"],
         "typed_in": ["typed_items"],
         "history": ["typed_history"],
