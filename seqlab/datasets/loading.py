@@ -130,7 +130,7 @@ def _from_official(one: Card, paths: list[Path]) -> InteractionLog:
         items_where=str(paths[-1]),
     )
     if one.core:
-        from seqlab.datasets.splits import k_core
+        from seqlab.datasets.k_core import k_core
 
         log = k_core(log, users=one.core, items=one.core)
     return log
