@@ -49,7 +49,7 @@ class LogNormals:
         of_components = self.locations + self.scales * torch.special.ndtri(target)[..., None]  # (..., K)
         low, high = of_components.amin(-1), of_components.amax(-1)
         target = torch.log1p(-target)
-        for _ in range(40):
+        for _ in range(30):
             middle = (low + high) / 2
             before = self._log_survival_at(middle) > target
             low, high = torch.where(before, middle, low), torch.where(before, high, middle)
