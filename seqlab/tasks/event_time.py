@@ -70,7 +70,9 @@ def check(model: nn.Module, split: Split) -> None:
     if why := unfit_times(split.log):
         raise DataError(f"event_time cannot measure this log. {why}")
     days = waits_of(split.train)
-    if bool((days.end - days.start < 0).any()) or bool((split.log.events.groupby("user")["timestamp"].diff() < 0).any()):
+    if bool((days.end - days.start < 0).any()) or bool(
+        (split.log.events.groupby("user")["timestamp"].diff() < 0).any()
+    ):
         raise DataError(f"{split.log.name}: times are out of order; read the log with order='time' for event_time.")
     ties = float((split.log.events.groupby("user")["timestamp"].diff() == 0).mean())
     if ties > MAX_TIES:
@@ -143,7 +145,13 @@ def _read(model, queries: Queries, until: Tensor, limit: float) -> tuple[Tensor,
         wait, marks = waits[row, at], model.mark_log_probs(batch)[row, at]  # (q,), (q, N + 1)
         item = queries.item[query]
         mark_nats = marks.gather(1, item[:, None])[:, 0]
-        columns = [wait.log_prob(days), mark_nats, wait.quantile(0.5), wait.mean(limit), -wait.log_survival(days).expm1()]
+        columns = [
+            wait.log_prob(days),
+            mark_nats,
+            wait.quantile(0.5),
+            wait.mean(limit),
+            -wait.log_survival(days).expm1(),
+        ]
         found[query] = torch.stack([*columns, (marks.argmax(1) == item).float()], 1).double()
         reached = batch.lengths == (ends - users.start)[rows]  # the last event of the user is in the batch
         left = (until.to(device)[batch.user] - batch.last(batch.times)) / DAY

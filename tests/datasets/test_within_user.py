@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -15,9 +14,8 @@ from tests.synthetic import log_of
 
 def timed(lengths):
     """A log whose users have so many events, a day apart, of items 1, 2, .. in order."""
-    rows = [(user, item, 86_400.0 * item) for user, length in enumerate(lengths) for item in range(1, length + 1)]
-    frame = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
-    return datasets.from_frame(frame, user="user", item="item", time="timestamp", repeats=True)
+    histories = [list(range(1, length + 1)) for length in lengths]
+    return log_of(histories, [[86_400.0 * item for item in items] for items in histories], repeats=True)
 
 
 LENGTHS = (5, 9, 10, 14, 15, 19, 40)
@@ -43,9 +41,8 @@ def test_every_user_gives_the_last_shares_of_events(share, valid):
 
 def test_no_query_sees_its_answer_or_what_follows_even_among_ties():
     rng = np.random.default_rng(0)
-    log = log_of([rng.integers(1, 6, 25).tolist() for _ in range(6)], repeats=True)
-    log.events["timestamp"] = np.sort(rng.integers(0, 12, (6, 25))).ravel().astype(float)
-    log = datasets.from_frame(log.events, user="user", item="item", time="timestamp", repeats=True, ties="shuffle")
+    times = np.sort(rng.integers(0, 12, (6, 25))).astype(float).tolist()
+    log = log_of([rng.integers(1, 6, 25).tolist() for _ in times], times, repeats=True, ties="shuffle")
     split = within_user(log, 0.3, 0.2)
     for queries in (split.valid, split.test):
         assert len(queries)

@@ -72,7 +72,7 @@ class NeuralTPP(nn.Module):
     scale: Tensor
     mean: Tensor
     deviation: Tensor
-    end: Tensor
+    ends: Tensor
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
@@ -81,7 +81,8 @@ class NeuralTPP(nn.Module):
         self.register_buffer("scale", torch.ones(1))  # (U + 1,) events per day of each user
         self.register_buffer("mean", torch.zeros(()))  # of the log-waits that are read
         self.register_buffer("deviation", torch.ones(()))
-        self.register_buffer("end", torch.full((1,), torch.nan, dtype=torch.float64))  # (U + 1,) of observation, or NaN
+        # (U + 1, 2): the last event and the end of observation of users with a tail, NaN for others
+        self.register_buffer("ends", torch.full((1, 2), torch.nan, dtype=torch.float64))
         if config.history:
             self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
             self.features = nn.Linear(2 + 2 * len(CYCLES) * config.clock, config.dim)
@@ -91,7 +92,9 @@ class NeuralTPP(nn.Module):
             self.states = nn.Embedding(config.users, config.dim)
             initialization.normal(self.states, std=0.3)
         self.dropout = Dropout(config.dropout)
-        self.head = LogNormalHead(config.dim, config.components) if config.head == "lognormal" else GompertzHead(config.dim)
+        self.head = (
+            LogNormalHead(config.dim, config.components) if config.head == "lognormal" else GompertzHead(config.dim)
+        )
         self.marks = nn.Linear(config.dim, n_items + 1)
         self.hidden = Tap("hidden", "user event dim")
 
@@ -102,10 +105,9 @@ class NeuralTPP(nn.Module):
             self.profile.fit(split.train.times.cpu())
         user, start, end = (part.cpu() for part in waits_of(split.train))
         open_user, open_start, open_end = open_waits(split)
-        self.end = torch.full((split.n_users + 1,), torch.nan, dtype=torch.float64)
+        self.ends = torch.full((split.n_users + 1, 2), torch.nan, dtype=torch.float64, device=device)
         if config.tail:
-            self.end[open_user] = open_end
-        self.end = self.end.to(device)
+            self.ends[open_user.to(device)] = torch.stack([open_start, open_end], 1).to(device)
         days, tail = self._passed(start, end), self._passed(open_start, open_end) * config.tail
         rates = user_rates(user, days, split.n_users, config.shrinkage, (open_user, tail))
         self.scale = (rates if config.personal else torch.ones_like(rates)).float().to(device)
@@ -126,12 +128,12 @@ class NeuralTPP(nn.Module):
             return self.hidden(self.dropout(state))  # (B, T, D)
         # padding is on the right, so it reaches no state of an event
         waits = self._passed(batch.times[:, :-1], batch.times[:, 1:]).clamp(min=SHORTEST / DAY)
-        waits = ((waits.log().float() - self.mean) / self.deviation).clamp(-6, 6)  # (B, T - 1)
+        waits = ((waits.log().to(self.mean.dtype) - self.mean) / self.deviation).clamp(-6, 6)  # (B, T - 1)
         first = torch.zeros_like(batch.items)
         first[:, 0] = 1
-        parts = [F.pad(waits, (1, 0))[..., None], first[..., None].float()]
+        parts = [F.pad(waits, (1, 0))[..., None], first[..., None].to(waits.dtype)]
         if self.config.clock:
-            parts.append(clock_features(batch.times))
+            parts.append(clock_features(batch.times).to(waits.dtype))
         x = self.features(torch.cat(parts, -1)) + self.items(batch.items)  # (B, T, D)
         return self.hidden(self.dropout(self.cell(self.dropout(x))[0]))
 
@@ -145,19 +147,20 @@ class NeuralTPP(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-likelihood of waits and items, per event, and of the time to the end of observation."""
         whole = self._with_last_target(batch)
-        state, wait_after = self.encode(whole), None
+        state = self.encode(whole)
+        waits = self._wait(whole, state)  # (B, T + 1)
         has_target = F.pad(batch.targets > 0, (0, 1))  # (B, T + 1)
         row, at = has_target.nonzero(as_tuple=True)
-        wait_after = self._wait(whole, state)
-        days = ((whole.times[row, at + 1] - whole.times[row, at]).clamp(min=SHORTEST) / DAY).float()
-        time = -wait_after[row, at].log_prob(days).mean()
+        days = ((whole.times[row, at + 1] - whole.times[row, at]).clamp(min=SHORTEST) / DAY).to(self.mean.dtype)
+        time = -waits[row, at].log_prob(days).mean()
         mark = F.nll_loss(self._mark_log_probs(state[row, at]), whole.items[row, at + 1])
         parts = {"time": time.detach(), "mark": mark.detach()}
-        left = (self.end[whole.user] - whole.last(whole.times)) / DAY
-        row = (left > 0).nonzero()[:, 0]  # not where it is NaN
+        last, end = self.ends[whole.user].unbind(1)
+        left = (end - last) / DAY
+        row = ((whole.last(whole.times) == last) & (left > 0)).nonzero()[:, 0]  # neither early crops nor NaN
         tail = time.new_zeros(())
         if len(row):
-            survival = wait_after[row, whole.lengths[row] - 1].log_survival(left[row].float())
+            survival = waits[row, whole.lengths[row] - 1].log_survival(left[row].to(self.mean.dtype))
             tail = -survival.sum() / len(days)
         return Loss(time + mark + tail, parts | {"tail": tail.detach()}, len(days))
 
