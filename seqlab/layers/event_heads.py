@@ -220,7 +220,7 @@ class LogNormalHead(nn.Module):
 
     @torch.no_grad()
     def fit(self, days: Tensor) -> None:
-        """Standardise by the waits `days` (E,), and start at the mixture that fits them: biases by EM, small weights."""
+        """Standardise by the waits `days` (E,), and start at the mixture that EM finds, by the biases."""
         x = days.double().log()
         self.mean.copy_(x.mean())
         self.deviation.copy_(x.std(correction=0).clamp(min=1e-3))

@@ -98,11 +98,10 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     check(model, split)
     queries = {"valid": split.valid, "test": split.test}[part]
     order = torch.argsort(queries.user * (len(queries.sequences.items) + 1) + queries.end)
-    queries = queries.select(order).to(device_of(model))
     limit = _longest(split)
     with processes.propagate_errors(), evaluating(model):
-        found, tail = _read(model, queries, observed_until(split), limit)
-    found, tail = processes.all_reduce_sum(found), processes.all_reduce_sum(tail)
+        found, tail = _read(model, queries.select(order).to(device_of(model)), observed_until(split), limit)
+    found, tail = processes.all_reduce_sum(found)[order.argsort()], processes.all_reduce_sum(tail)
     frame, summary = _frame(split, queries, found.cpu()), _coverage(found[:, 4].cpu())
     _must_be_finite(model, frame)
     summary |= _references(split, frame)
@@ -163,7 +162,7 @@ def _read(model, queries: Queries, until: Tensor, limit: float) -> tuple[Tensor,
 
 
 def _frame(split: Split, queries: Queries, found: Tensor) -> pd.DataFrame:
-    """One row per query, in the order of the ids."""
+    """One row per query, in their order."""
     import numpy as np
     import pandas as pd
 
@@ -197,7 +196,7 @@ def _frame(split: Split, queries: Queries, found: Tensor) -> pd.DataFrame:
     )
     if split.n_items <= MAX_MARKS:
         frame["mark"] = split.log.items["title"].to_numpy()[frame["item"] - 1]
-    return frame.sort_values("query", ignore_index=True)
+    return frame
 
 
 def pit_influence(pit: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Distributions of the wait: mass, survival, samples, quantiles, means and units against quadrature and scikit-learn."""
+"""Distributions of the wait: mass, survival, samples, quantiles, means and units by quadrature and scikit-learn."""
 
 import math
 

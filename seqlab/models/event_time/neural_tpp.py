@@ -9,8 +9,8 @@ Confirmed against the authors' code (shchur/ifl-tpp): log-waits standardised by 
 components, log-scales bounded in [-5, 3] with gradients kept, waits and items independent given the state, the
 log-survival of the time from the last event to the end of observation.
 Changed on purpose: operational time (`clock`) and a rate per user (`personal`) as units of the wait, both counted in
-training, and features of the hour of the week; the mixture starts at the one that EM finds; no state before the first
-event of a user, so the first event is given; the end of observation counts only for users without queries.
+training, and features of the hour of the week; the mixture starts at the one that EM finds; the first event of a user is given,
+for there is no state before it; the end of observation counts only for users all of whose events are in training.
 Reconstructed: sizes and training of the small form.
 Held against: household_rate on complete-journey-trips (`CARD`), and the same head without a clock and without a history.
 """
@@ -81,8 +81,8 @@ class NeuralTPP(nn.Module):
         self.register_buffer("scale", torch.ones(1))  # (U + 1,) events per day of each user
         self.register_buffer("mean", torch.zeros(()))  # of the log-waits that are read
         self.register_buffer("deviation", torch.ones(()))
-        # (U + 1, 2): the last event and the end of observation of users with a tail, NaN for others
-        self.register_buffer("ends", torch.full((1, 2), torch.nan, dtype=torch.float64))
+        # (U + 1, 2): the last event and the end of observation of users with a tail, 0 for others
+        self.register_buffer("ends", torch.zeros(1, 2, dtype=torch.float64))
         if config.history:
             self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
             self.features = nn.Linear(2 + 2 * len(CYCLES) * config.clock, config.dim)
@@ -105,7 +105,7 @@ class NeuralTPP(nn.Module):
             self.profile.fit(split.train.times.cpu())
         user, start, end = (part.cpu() for part in waits_of(split.train))
         open_user, open_start, open_end = open_waits(split)
-        self.ends = torch.full((split.n_users + 1, 2), torch.nan, dtype=torch.float64, device=device)
+        self.ends = torch.zeros(split.n_users + 1, 2, dtype=torch.float64, device=device)
         if config.tail:
             self.ends[open_user.to(device)] = torch.stack([open_start, open_end], 1).to(device)
         days, tail = self._passed(start, end), self._passed(open_start, open_end) * config.tail
@@ -157,7 +157,7 @@ class NeuralTPP(nn.Module):
         parts = {"time": time.detach(), "mark": mark.detach()}
         last, end = self.ends[whole.user].unbind(1)
         left = (end - last) / DAY
-        row = ((whole.last(whole.times) == last) & (left > 0)).nonzero()[:, 0]  # neither early crops nor NaN
+        row = ((whole.last(whole.times) == last) & (left > 0)).nonzero()[:, 0]  # no crop that ends early
         tail = time.new_zeros(())
         if len(row):
             survival = waits[row, whole.lengths[row] - 1].log_survival(left[row].to(self.mean.dtype))

@@ -103,19 +103,16 @@ def test_a_user_who_stopped_coming_has_a_smaller_rate_with_the_tail():
     assert float(with_tail[1]) == pytest.approx(own, rel=1e-5)
 
 
-def test_marks_are_the_users_counts_with_pseudo_events_at_the_popularity():
+def test_items_are_the_counts_of_the_history_with_pseudo_events_at_the_popularity():
     split = split_of()
-    items = training(split)[1]
-    every = np.bincount(np.concatenate(items), minlength=5)[1:] + 1.0
-    popularity = every / every.sum()
-    batch = split.test.batch(torch.arange(len(split.test)))
-    shares = ready(split, shrinkage=6).mark_log_probs(batch).exp()
+    every = np.bincount(np.concatenate(training(split)[1]), minlength=5)[1:] + 1.0
+    model, batch = ready(split, shrinkage=6), split.test.batch(torch.arange(len(split.test)))
+    shares, scores = model.mark_log_probs(batch).exp(), model.score(batch)
     for row in range(0, len(split.test), 5):
-        counts = np.bincount(items[int(split.test.user[row]) - 1], minlength=5)[1:] + 6 * popularity
-        np.testing.assert_allclose(shares[row, -1, 1:], counts / counts.sum(), rtol=1e-4)
-    running = ready(split, shrinkage=6, running=True).mark_log_probs(batch).exp()
-    counts = np.bincount(batch.items[0, :3], minlength=5)[1:] + 6 * popularity
-    np.testing.assert_allclose(running[0, 2, 1:], counts / counts.sum(), rtol=1e-4)
+        for at in (0, 4, int(batch.lengths[row]) - 1):
+            counts = np.bincount(batch.items[row, : at + 1], minlength=5)[1:] + 6 * every / every.sum()
+            np.testing.assert_allclose(shares[row, at, 1:], counts / counts.sum(), rtol=1e-4)
+    torch.testing.assert_close(scores, batch.last(shares).log())
 
 
 def test_a_running_rate_needs_a_rate():
