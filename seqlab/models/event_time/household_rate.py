@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import Card, Ranking
+from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.datasets.waits import open_waits, user_rates, waits_of
 from seqlab.layers.clock import DAY, WeeklyProfile
@@ -33,7 +33,15 @@ CARD = Card(
     claim="A floor.",
     task="event_time",
     homes=("complete-journey-trips",),
-)
+    split="within-user 0.2",
+    measured=(
+        Measurement(
+            arms=("household_rate", "household_rate:running=true", "household_rate:mixture=0",
+                  "household_rate:weekly=false:mixture=0", "household_rate:household=none:weekly=false:mixture=0",
+                  "household_rate:household=location:weekly=false:mixture=1:shrinkage=10"),
+        ),
+    ),
+)  # fmt: skip
 TINY = {"mixture": 2, "iterations": 5}
 
 
