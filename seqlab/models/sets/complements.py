@@ -1,8 +1,8 @@
 """Complements: skip-gram with negative sampling on baskets; its two tables rank substitutes and complements.
 
-Paper: Kvernadze et al., "Two Is Better Than One: Dual Embeddings for Complementary Product Recommendations", 2022
-(arXiv 2211.14982). word2vec (Mikolov et al., NeurIPS 2013) keeps two vectors per item. Two items whose IN vectors are
-alike have the same companions: substitutes. An item whose OUT vector is like the IN vector of another one is its
+Paper: Kvernadze et al., "Two Is Better Than One: Dual Embeddings for Complementary Product Recommendations", ICKG
+2022 (arXiv 2211.14982). word2vec (Mikolov et al., NeurIPS 2013) keeps two vectors per item. Two items whose IN vectors
+are alike have the same companions: substitutes. An item whose OUT vector is like the IN vector of another one is its
 companion: a complement.
 
 Confirmed: nothing was read in code; no code was found.
@@ -41,7 +41,7 @@ CARD = Card(
     title="Two Is Better Than One: Dual Embeddings for Complementary Product Recommendations",
     authors="Kvernadze et al.",
     year=2022,
-    venue="arXiv 2211.14982",
+    venue="ICKG",
     task="baskets",
     controls=("complements:scores=in_in", "basket_pmi", "basket_pmi:weight=count", "item_knn"),
     control_names={
@@ -171,13 +171,14 @@ def skip_grams(
         center, context = kept.values[start + one], kept.values[start + other]
         negatives = torch.searchsorted(noise, uniform(size, config.negatives) * noise[-1], right=True)  # (P, K)
         if config.exclude:
+            base = basket * n_rows
+            row, column = _contains(keys, base[:, None] + negatives).nonzero(as_tuple=True)
             for _ in range(ROUNDS):
-                inside = _contains(keys, basket[:, None] * n_rows + negatives)
-                again = inside.nonzero(as_tuple=True)
-                if not len(again[0]):
-                    break
-                negatives[again] = torch.searchsorted(noise, uniform(len(again[0])) * noise[-1], right=True)
-            negatives = negatives.masked_fill(_contains(keys, basket[:, None] * n_rows + negatives), 0)
+                fresh = torch.searchsorted(noise, uniform(len(row)) * noise[-1], right=True)
+                negatives[row, column] = fresh
+                inside = _contains(keys, base[row] + fresh)
+                row, column = row[inside], column[inside]
+            negatives[row, column] = 0
         mine = slice(shard[0], None, shard[1])
         yield SkipGrams(center[mine], context[mine], negatives[mine])
 
