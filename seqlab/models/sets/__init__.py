@@ -1,0 +1,1 @@
+"""Sets of items: baskets, and what completes them. Control: counts of pairs (`basket_pmi`). Notebook: 10."""
