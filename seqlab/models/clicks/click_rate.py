@@ -4,13 +4,14 @@ Paper: none; the floor of systems that predict labels. It counts, and reads no h
 
 Confirmed: nothing to confirm.
 Reconstructed: shares are shrunk to that of all events by pseudo-events; the log-odds of item and user are added. Without
-`label_column` a target is 1 beside items drawn by popularity as 0, of those that the user has not in training; the
-expected number of these draws is counted in closed form, and the user has no rate of their own.
+`label_column` what came next stands beside `negatives` items that are drawn by the same counts, so that the share of
+every item is 1 / (1 + negatives).
 Held against: no published number was seen; a floor beside popularity.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,21 +60,24 @@ class ClickRate(nn.Module):
         return () if self.config.label_column is None else (self.config.label_column,)
 
     def prepare(self, split: Split) -> None:
-        items, users, config = split.train.items.cpu(), split.train.users.cpu(), self.config
+        config, items, users = self.config, split.train.items, split.train.users
+        self.user = self.user.new_zeros(split.n_users + 1)
         if config.label_column is None:
-            positive = split.train.item_counts(split.n_items).cpu().double()  # (N + 1,)
-            events = positive + config.negatives * expected_draws(items, users, split.n_items, split.log.repeats)
-            self.user = self.user.new_zeros(split.n_users + 1)
-        else:
-            value = split.train.extra[config.label_column].cpu()
-            label, known = (value >= config.label_least).double(), (~value.isnan()).double()
-            positive, events = (torch.bincount(items, x, split.n_items + 1) for x in (label, known))
-        rate = positive.sum() / events.sum().clamp(min=1)
-        self.item.copy_(_shrunk(positive, events, rate, config.item_prior))
-        if config.label_column is not None:
-            clicked, shown = (torch.bincount(users, x, split.n_users + 1) for x in (label, known))
-            own = _shrunk(clicked, shown, rate, config.user_prior) - torch.logit(rate.clamp(1e-6, 1 - 1e-6))
-            self.user = (own * config.users).to(self.user)
+            self.item.fill_(-math.log(config.negatives))
+            return
+        value = split.train.extra[config.label_column]
+        label, known = (value >= config.label_least).double(), (~value.isnan()).double()
+        rate = label.sum() / known.sum().clamp(min=1)
+
+        def log_odds(of: Tensor, size: int, prior: float) -> Tensor:
+            """The log-odds of the shares of items or users, with `prior` more events of the share `rate`."""
+            ones, events = (torch.bincount(of, x, size + 1) for x in (label, known))
+            return torch.logit(((ones + prior * rate) / (events + prior)).clamp(1e-6, 1 - 1e-6))
+
+        self.item.copy_(log_odds(items, split.n_items, config.item_prior))
+        if config.users:
+            own = log_odds(users, split.n_users, config.user_prior)
+            self.user.copy_(own - own[0])  # there is no user 0, so theirs are the log-odds of all
 
     def label_logits(self, batch: Batch, candidates: Tensor) -> Tensor:
         """The log-odds of label 1 for candidates (B, M): (B, M); a user without training events has no rate."""
@@ -88,25 +92,3 @@ class ClickRate(nn.Module):
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)
-
-
-def _shrunk(positive: Tensor, events: Tensor, rate: Tensor, prior: float) -> Tensor:
-    """The log-odds of shares with `prior` more events of the share `rate`."""
-    share = (positive + prior * rate) / (events + prior)
-    return torch.logit(share.clamp(1e-6, 1 - 1e-6))
-
-
-def expected_draws(items: Tensor, users: Tensor, n_items: int, repeats: bool) -> Tensor:
-    """How often each item is expected where one is drawn by popularity beside each event: (N + 1,) float64.
-
-    Items of the same user are not drawn, unless the log has repeats; then only the item of the event is not.
-    """
-    counts = torch.bincount(items, minlength=n_items + 1).double()  # (N + 1,)
-    total, per_user = counts.sum(), torch.bincount(users).double()
-    if repeats:
-        weight = 1 / (total - counts).clamp(min=1)  # of an event of each item
-        return counts * ((counts * weight).sum() - counts * weight)
-    pairs = torch.stack([users, items]).unique(dim=1)  # each item of a user once
-    left = total - torch.zeros_like(per_user).scatter_add(0, pairs[0], counts[pairs[1]])
-    weight = per_user / left.clamp(min=1) * (left > 0)  # (U + 1,)
-    return counts * (weight.sum() - torch.zeros_like(counts).scatter_add(0, pairs[1], weight[pairs[0]]))

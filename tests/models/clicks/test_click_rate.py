@@ -8,7 +8,6 @@ import torch
 from seqlab import models
 from seqlab.datasets.log import make_log
 from seqlab.datasets.split_names import split
-from seqlab.models.clicks.click_rate import expected_draws
 from tests.synthetic import batch_of, random_log
 
 
@@ -45,16 +44,12 @@ def test_rates_are_shrunk_shares_and_their_log_odds_are_added():
     assert torch.equal(alone.label_logits(batch, parts.test.candidates)[:, 0], alone.item[parts.test.candidates[:, 0]])
 
 
-@pytest.mark.parametrize("repeats", [True, False])
-def test_the_draws_beside_the_events_are_expected_by_hand(repeats):
-    parts = split(random_log(1, repeats=repeats))
-    items, users, n = parts.train.items, parts.train.users, parts.n_items
-    counts, expected = torch.bincount(items, minlength=n + 1).double(), torch.zeros(n + 1, dtype=torch.double)
-    for item, user in zip(items.tolist(), users.tolist(), strict=True):
-        weights = counts.clone()
-        weights[[item] if repeats else items[users == user]] = 0
-        expected += weights / weights.sum() if weights.sum() else 0
-    torch.testing.assert_close(expected_draws(items, users, n, repeats), expected)
+def test_drawn_candidates_all_have_the_share_of_a_target():
+    parts = split(random_log(1, repeats=True), "candidates 3")
+    model = models.build("click_rate", parts.n_items, {"negatives": 3})
+    model.prepare(parts)
+    logits = model.label_logits(parts.test.batch(torch.arange(len(parts.test))), parts.test.candidates)
+    assert torch.sigmoid(logits).flatten().tolist() == pytest.approx([1 / 4] * logits.numel())
 
 
 def test_a_user_of_elsewhere_has_the_rate_of_all():
