@@ -13,12 +13,12 @@ def by_popularity(cumulative: Tensor, targets: Tensor, count: int, seen: Tensor 
     """`count` items for each target (B, T), drawn by popularity: (B, T, count), and whether they count as negatives.
 
     cumulative: (N + 1,) float64 cumulative counts of the items, 0 at padding. seen: (B, S) items of each row, 0 = none,
-    that are no negatives, beside the targets of the row; None: the target of the same position is none, others may be.
+    that are no negatives; None: only the target of the same position is none.
     """
     row = torch.arange(len(targets), device=targets.device)[:, None, None]
     if seen is not None:
         barred = torch.zeros(len(targets), len(cumulative), dtype=torch.bool, device=row.device)
-        barred = barred.scatter(1, torch.cat([seen, targets], 1), True)
+        barred = barred.scatter(1, seen, True)
     items = targets[..., None].repeat(1, 1, count)  # (B, T, count)
     right = torch.zeros_like(items, dtype=torch.bool)
     for _ in range(1 + REDRAWS):

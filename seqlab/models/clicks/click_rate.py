@@ -3,9 +3,9 @@
 Paper: none; the floor of systems that predict labels. It counts, and reads no history.
 
 Confirmed: nothing to confirm.
-Reconstructed: shares are shrunk to that of all events by pseudo-events; the log-odds of item and user are added. Without
-`label_column` what came next stands beside `negatives` items that are drawn by the same counts, so that the share of
-every item is 1 / (1 + negatives).
+Reconstructed: shares are shrunk to that of all events by pseudo-events; the log-odds of item and user are added.
+Without `label_column` what came next stands beside `negatives` items that are drawn by the same counts, so that the
+share of every item is 1 / (1 + negatives).
 Held against: no published number was seen; a floor beside popularity.
 """
 

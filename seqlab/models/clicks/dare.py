@@ -7,16 +7,17 @@ the representation is larger. Here each role has tables of its own, for items, c
 
 Confirmed against the authors' code (thuml/DARE c72e087): the score, q.k of item and category over sqrt(2 d) plus q.k of
 time over sqrt(d); softmax; a second softmax over the `top_k` best; the features v, o, v * o of candidate and sum, and
-their like for the mean over n + 1 events, an option that their scripts leave off; batch normalisation and an MLP
-200-80 with PReLU; a second MLP that learns from the sum before the search, its loss added; time as the position from
-the end, the candidate with a row of its own; `projection`: one table and a linear map per field, role and side.
+their like for the mean over n + 1 events, an option that their scripts leave off; an MLP 200-80 with PReLU; a second
+MLP that learns from the sum before the search, its loss added; time as the position from the end, the candidate with
+a row of its own; `projection`: one table and a linear map per field, role and side.
 Their code departs from the paper's search where fewer than `top_k` events are known: its second softmax gives weight
 to padding, ours does not.
-Changed on purpose: all targets of a crop are learned at once, each from the events before it, where the authors take
-every fifth of a user's last 91; one logit for two; an L2 penalty of 1e-6 is left out; with `label_column` the target
-itself is the candidate, and its value its label. Events that tie at the end of the search are all kept.
+Changed on purpose: all targets of a crop are learned at once, each from the events before it (`targets`: some of them;
+theirs are every fifth of a user's last 91); features are normalised by running statistics (see `RunningNorm`), theirs
+by those of the batch; one logit for two; an L2 penalty of 1e-6 is left out; with `label_column` the target itself is
+the candidate, and its value the label. Events that tie at the end of the search are all kept.
 Reconstructed: the mean over several categories of an item; `time=gap` for distances in seconds; negatives are outside
-of the crop, theirs outside of the user's whole history. With several processes each normalises by its own rows.
+of the crop, theirs outside of the user's whole history.
 Held against: TWIN and TWIN with projections on the same split. A plot of the authors' repository shows a validation
 accuracy of some .883 against TWIN's .872 on Taobao after 2,250 steps, read off the plot; data that are not here.
 """
@@ -33,11 +34,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Ranking
+from seqlab.datasets.events import Events
 from seqlab.datasets.sequences import Batch
 from seqlab.items.categories import categories_of
 from seqlab.layers import initialization
 from seqlab.layers.mlp import mlp
 from seqlab.layers.negatives import by_popularity
+from seqlab.layers.running_norm import RunningNorm
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, settings
 from seqlab.tracing import Tap
@@ -84,6 +87,7 @@ class Config:
     categories: Count = 512  # the most frequent ones have a vector
     mean: bool = True  # features of the mean over the history as well
     hidden: tuple[Count, ...] = (200, 80)  # widths of the MLP
+    targets: Count | None = None  # learned per crop, drawn at random; none: all; the authors take 19
     negatives: Count = 2  # per target, drawn by popularity
     label_column: str | None = None  # of the events; none: what came next is 1, drawn items are 0
     label_least: float = 4.0  # the label of an event is 1 where its value is at least this
@@ -106,10 +110,10 @@ class Tables(nn.Module):
 
 
 class Classifier(nn.Sequential):
-    """Batch normalisation and an MLP with PReLU: features (..., F) to logits (...)."""
+    """Normalisation and an MLP with PReLU: features (..., F) to logits (...)."""
 
     def __init__(self, width: int, hidden: tuple[int, ...]) -> None:
-        super().__init__(nn.BatchNorm1d(width), *mlp((width, *hidden, 1), functools.partial(nn.PReLU, init=0.1)))
+        super().__init__(RunningNorm(width), *mlp((width, *hidden, 1), functools.partial(nn.PReLU, init=0.1)))
 
     def forward(self, features: Tensor) -> Tensor:
         return super().forward(features.flatten(0, -2)).view(features.shape[:-1])
@@ -170,12 +174,16 @@ class DARE(nn.Module):
         return copy.train(self.training)
 
     def loss(self, batch: Batch) -> Loss:
-        """Cross-entropy of the labels, and that of the sum before the search; all targets of a crop at once."""
-        has_target = batch.targets > 0  # (B, T)
-        candidates, labels, counts = self._labelled(batch)  # (B, T, M)
+        """Cross-entropy of the labels, and that of the sum before the search; many targets of a crop at once."""
         positions = torch.arange(batch.items.shape[1], device=batch.items.device)[None]  # (1, T)
-        causal = positions[:, None] <= positions[..., None]  # (1, T, T)
-        target, summed, before, mean = self.attend(batch, candidates, causal, self._age(batch, positions))
+        causal, targets = positions[..., None], batch.target_events
+        if self.config.targets is not None and self.config.targets < batch.items.shape[1]:
+            order = torch.rand(batch.items.shape, device=positions.device).masked_fill(targets.items == 0, -1.0)
+            drawn = order.topk(self.config.targets, dim=1).indices  # (B, Q)
+            causal, targets = drawn[..., None], targets.map(lambda x: x.gather(1, drawn))
+        has_target, known = targets.items > 0, positions[:, None] <= causal  # (B, Q), (B or 1, Q, T)
+        candidates, labels, counts = self._labelled(batch, targets)  # (B, Q, M)
+        target, summed, before, mean = self.attend(batch, candidates, known, self._age(batch, causal[..., 0]))
         rows = [x[has_target] for x in (target, summed, before, mean.expand_as(target))]  # (R, M, 3 D)
         labels, counts = labels[has_target], counts[has_target]
         total = counts.sum().clamp(min=1)
@@ -259,15 +267,15 @@ class DARE(nn.Module):
         gap = (now[..., None] - batch.times[:, None]).clamp(min=0)  # (B, Q, T)
         return (gap + 1).log2().nan_to_num(GAPS).long().clamp(max=GAPS - 1) + 1
 
-    def _labelled(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The candidates of each target, their labels, and whether they count: (B, T, M)."""
-        targets = batch.targets[..., None]  # (B, T, 1)
+    def _labelled(self, batch: Batch, targets: Events) -> tuple[Tensor, Tensor, Tensor]:
+        """The candidates of targets (B, Q) of the batch, their labels, and whether they count: (B, Q, M)."""
+        items = targets.items[..., None]  # (B, Q, 1)
         if self.config.label_column is not None:
-            value = batch.target_events.extra[self.config.label_column][..., None]
-            return targets, (value >= self.config.label_least).float(), (~value.isnan()).float()
-        seen = None if self.repeats else batch.items
-        drawn, right = by_popularity(self.cumulative, batch.targets, self.config.negatives, seen)
-        candidates = torch.cat([targets, drawn], -1)  # (B, T, 1 + negatives)
+            value = targets.extra[self.config.label_column][..., None]
+            return items, (value >= self.config.label_least).float(), (~value.isnan()).float()
+        seen = None if self.repeats else torch.cat([batch.items, batch.targets], 1)
+        drawn, right = by_popularity(self.cumulative, targets.items, self.config.negatives, seen)
+        candidates = torch.cat([items, drawn], -1)  # (B, Q, 1 + negatives)
         labels = torch.zeros_like(candidates, dtype=torch.float32)
         labels[..., 0] = 1
         return candidates, labels, F.pad(right.float(), (1, 0), value=1.0)

@@ -139,6 +139,12 @@ def test_the_loss_by_hand():
     torch.testing.assert_close(loss.parts["labels"], expected.detach())
     torch.testing.assert_close(loss.total, loss.parts["labels"] + loss.parts["before search"])
     assert loss.count == 4 and model.needs == ("rating",)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.stack(logits).detach(), torch.tensor(labels), reduction="none"
+    ).tolist()
+    found = float(small(label_column="rating", label_least=3, targets=1).loss(batch).parts["labels"])
+    possible = [(each[at] + each[row]) / 2 for at in (0, 1) for row in (2, 3)] + each[2:]  # each row's one target
+    assert min(abs(found - one) for one in possible) < 1e-5
 
 
 def test_one_table_decoupled_gives_the_same_and_its_gradients_add_up():
