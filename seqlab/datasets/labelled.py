@@ -98,9 +98,6 @@ def labelled(
 
 def _labels(log: InteractionLog, column: str, least: float) -> Tensor:
     """Whether the value of each event is at least `least`: (E,) float64, NaN where there is none."""
-    if column not in log.events.columns:
-        others = ", ".join(str(name) for name in log.events.columns[3:]) or "no further ones"
-        raise DataError(f"{log.name}: there is no event column {column!r} to make labels of. There are: {others}.")
     values, words = log.column(column)
     if words is not None:
         raise DataError(f"{log.name}: the column {column!r} holds words, and labels need numbers.")

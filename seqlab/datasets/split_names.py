@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from seqlab.datasets.labelled import candidates, labelled
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
 from seqlab.runtime.settings import validate
 from seqlab.runtime.text import DataError, did_you_mean
@@ -20,6 +21,8 @@ RULES: dict[str, Callable[..., Split]] = {
     "leave-one-out": leave_one_out,
     "by-time": by_time,
     "cold-items": cold_items,
+    "candidates": candidates,
+    "labelled": labelled,
 }
 """The rules by name; the words after the name are their arguments."""
 

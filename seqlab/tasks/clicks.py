@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import name_of
 from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
@@ -48,11 +49,11 @@ def check(model: nn.Module, split: Split) -> None:
     """Raises `DataError` if the queries of the split have no labels, or if the system does not score candidates."""
     if split.test.labels is None:
         raise DataError(
-            f"the split {split.name!r} of {split.log.name} has no candidates with labels. There are the splits "
-            '"candidates 2" (what came next beside two drawn items) and "labelled rating 4" (a column and a threshold).'
+            f"the queries of {split.name} have no candidates with labels. Those of the splits 'candidates 2' (what "
+            "came next beside two drawn items) and 'labelled rating 4' (a column, and from which value on) have."
         )
     if not any(hasattr(model, name) for name in ("label_logits", "score_pairs", "score")):
-        raise DataError(f"{type(model).__name__} recommends lists only: it has no scores for given candidates.")
+        raise DataError(f"{name_of(model)} has no scores of given candidates, so clicks cannot measure it.")
 
 
 @torch.no_grad()
@@ -71,7 +72,7 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     scores, candidates, labels = processes.all_reduce_sum(scores).cpu(), queries.candidates.cpu(), queries.labels.cpu()
     given = ~labels.isnan()
     if not bool(scores[given].isfinite().all()):
-        raise ValueError(f"{type(model).__name__} gave scores that are not finite; training may have diverged.")
+        raise ValueError(f"{name_of(model)} gave scores that are not finite; training may have diverged.")
     query = given.nonzero()[:, 0].numpy()
     score, label = scores[given].double().numpy(), labels[given].numpy() > 0
     user, counts = queries.user.cpu().numpy(), split.train.item_counts(split.n_items).cpu()
@@ -93,9 +94,16 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
         "history_length": Slice("history length", "events"),
         "item_count": Slice("popularity of the candidates", "training events"),
     }
-    metrics = tuple(one for one in METRICS if one.name in columns)
-    headline = tuple(name for name in HEADLINE if name in columns)
-    return Outcome("clicks", frame, metrics, PRIMARY, protocol, headline, slices, {"split": split.name})
+    return Outcome(
+        task="clicks",
+        frame=frame,
+        metrics=tuple(one for one in METRICS if one.name in columns),
+        primary=PRIMARY,
+        headline=tuple(name for name in HEADLINE if name in columns),
+        protocol=protocol,
+        about={"split": split.name},
+        slices=slices,
+    )
 
 
 def score_candidates(model: nn.Module, queries: Queries, n_items: int) -> Tensor:

@@ -104,15 +104,15 @@ def test_the_last_share_of_each_user_is_labelled(ties):
 
 def test_what_is_wrong_is_named():
     log = rated()
-    with pytest.raises(DataError, match=r"no event column 'stars' to make labels of\. There are: rating\."):
+    with pytest.raises(DataError, match="events have no column 'stars'"):
         split(log, "labelled stars 4")
-    with pytest.raises(DataError, match="there is no event column 'rating'.*no further ones"):
+    with pytest.raises(DataError, match="events have no column 'rating'"):
         labelled(chain_log(), "rating", 4)
     with pytest.raises(DataError, match="all valid labels are 0 with rating >= 6"):
         labelled(log, "rating", 6)
-    with pytest.raises(DataError, match="share must be between 0 and 0.5"):
+    with pytest.raises(DataError, match=r"share must be between 0 and 0\.5"):
         labelled(log, "rating", 4, 0.5)
-    with pytest.raises(DataError, match="no valid query; a user needs 1e\\+03 events"):
+    with pytest.raises(DataError, match=r"no valid query; a user needs 1e\+03 events"):
         labelled(log, "rating", 4, 0.001)
     words = make_log(
         log.events.assign(rating=["good", "bad"] * (len(log.events) // 2) + ["bad"] * (len(log.events) % 2))
