@@ -17,6 +17,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "splits": ["leave_one_out", "by_time", "cold_items", "k_core", "Split"],
         "sequences": ["Sequences", "Batch", "Queries"],
         "smell_tests": ["smells"],
+        "shopping_trips": ["trips"],
+        "gaps": ["gap_report", "unfit_times"],
         "typed_in": ["typed_items"],
         "history": ["typed_history"],
     },

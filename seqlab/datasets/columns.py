@@ -15,6 +15,8 @@ INTEGER = r"(?:0|[1-9][0-9]*)"
 DECIMAL = r"[+-]?[0-9]+(?:\.[0-9]*)?"
 NUMBER = rf"(?:{DECIMAL}|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 EXPONENT = r"[0-9]+[eE][0-9]{1,2}"
+CODES = r"[+-]?(?:0[0-9].*|[0-9]{16,})"
+"""Numbers that are rather codes: with leading zeros, or too long for float64."""
 PLAIN_TEXT = r"[!-~]+(?: [!-~]+)*"
 """Printable ASCII with single inner spaces, which `normalize_text` does not change."""
 MISSING = frozenset({
@@ -96,6 +98,22 @@ def factorize(values: pd.Series):
 def is_missing_text(texts: pd.Series, also: tuple[str, ...] = ()) -> np.ndarray:
     """(E,) bool: whether each text is blank or a word for a missing value (`MISSING` and `also`)."""
     return texts.str.strip().str.lower().isin(MISSING.union(also)).to_numpy(bool)
+
+
+def numbers_of(texts: pd.Series) -> np.ndarray | None:
+    """Texts as float64, NaN for missing ones; None if not all others are numbers, or if any looks like a code.
+
+    Codes have leading zeros (01234) or 16 digits and more, of which float64 loses some.
+    """
+    missing = is_missing_text(texts)
+    known = texts[~missing]
+    if not len(known) or not known.str.fullmatch(NUMBER).all():
+        return None
+    if known.str.fullmatch(CODES).any():
+        return None
+    numbers = np.full(len(texts), np.nan)
+    numbers[~missing] = known.astype("float64")
+    return numbers
 
 
 def to_text(values: pd.Series) -> pd.Series:

@@ -10,22 +10,34 @@ import pandas as pd
 from seqlab.datasets.columns import to_text
 
 
-def fingerprint(
-    events: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame, ties: str, repeats: bool, version: int = 2
-) -> str:
-    """SHA-256 (hex) of the parts of a log; `InteractionLog.fingerprint` describes the versions."""
+def fingerprint(log, version: int = 2) -> str:
+    """SHA-256 (hex) of an `InteractionLog`, whose method `fingerprint` describes the versions."""
+    events, users = log.events, log.users
     if version == 1:
-        return _hash_events(events, users, items).hexdigest()
-    if version != 2:
-        raise ValueError(f"the version of a fingerprint is 1 or 2 (got {version!r}).")
-    digest = hashlib.sha256(f"2 {ties} {repeats} {_hash_events(events, users, items).hexdigest()}".encode())
-    further = events.columns.difference(["user", "item", "timestamp"], sort=False)
-    for table in (events[further], users, items):
-        digest.update(f"{table.shape}".encode())
-        for place, column in enumerate(table.columns):
-            _add_text(digest, [str(column)])
-            _add_column(digest, table.iloc[:, place])
+        return _hash_events(events, users, log.items).hexdigest()
+    if version not in (2, 3):
+        raise ValueError(f"the version of a fingerprint is 1, 2 or 3 (got {version!r}).")
+    left_out = log.declared if version == 2 else ()
+    further = events.columns.difference(["user", "item", "timestamp", *left_out], sort=False)
+    ids = ["user_id"] if version == 2 else users.columns
+    first = _hash_events(events, users, log.items).hexdigest()
+    digest = hashlib.sha256(f"{version} {log.ties} {log.repeats} {first}".encode())
+    for table in (events[further], users[ids], log.items):
+        _add_table(digest, table)
+    if version == 3:
+        _add_text(digest, [text for role in sorted(log.roles.items()) for text in role])
+        for name, table in sorted(log.tables.items()):
+            _add_text(digest, [name])
+            _add_table(digest, table)
     return digest.hexdigest()
+
+
+def _add_table(digest, table: pd.DataFrame) -> None:
+    """Add the shape of a table, and the name and values of each of its columns."""
+    digest.update(f"{table.shape}".encode())
+    for place, column in enumerate(table.columns):
+        _add_text(digest, [str(column)])
+        _add_column(digest, table.iloc[:, place])
 
 
 def _hash_events(events: pd.DataFrame, users: pd.DataFrame, items: pd.DataFrame):

@@ -1,4 +1,4 @@
-"""The item table of a log: one row per item with its id, its title, and all other columns as text."""
+"""The tables of items and of users: one row each, with the id, an item's title, and all other columns as text."""
 
 from __future__ import annotations
 
@@ -21,15 +21,44 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
     if items is None:
         table["title"] = names
         return table, []
-    keys, notes = _keys(select_column(items, key, where), where, row_numbers)
+    found, notes = _rows(names, items, key, where, row_numbers, "items", "; their title is their id")
+    titles = None if title is None else select_column(items, title, where)
+    text = _aligned(titles, found, table.index) if titles is not None else pd.Series("", index=table.index, dtype="str")
+    table["title"] = text.where(text.str.strip() != "", names)
+    for column in items.columns:
+        if column not in (key, title):
+            target = f"{column} (source)" if str(column) in table.columns else str(column)
+            table[target] = _aligned(select_column(items, column, where), found, table.index)
+    return table, notes
+
+
+def user_table(labels: np.ndarray, users, key, where: str, row_numbers=None) -> tuple[pd.DataFrame, list[str]]:
+    """The table of users (index 1..U): user_id, then the further columns of the source's table as text ("" = missing).
+
+    users: the source's table of users (None: the table has ids only); key: its column of ids. Returns the table and
+    notes. Raises `DataError` for a user with several rows, or if no key is an id of the log.
+    """
+    table = pd.DataFrame({"user_id": labels}, index=pd.RangeIndex(1, len(labels) + 1, name="user"))
+    if users is None:
+        return table, []
+    names = pd.Series(labels, index=table.index).map(str).astype("str")
+    found, notes = _rows(names, users, key, where, row_numbers, "users", "; their columns are missing")
+    for column in users.columns:
+        if column != key:
+            target = f"{column} (source)" if str(column) in table.columns else str(column)
+            table[target] = _aligned(select_column(users, column, where), found, table.index)
+    return table, notes
+
+
+def _rows(names: pd.Series, source, key, where: str, row_numbers, what: str, without: str):
+    """The row of the source of every name (-1 = none), and notes. what: "items" or "users"."""
+    keys, notes = _keys(select_column(source, key, where), where, row_numbers)
     twice = keys.duplicated(keep=False) & (keys != "")
     if twice.any():
         raise DataError(
-            f"{where}: column {key!r} contains {keys[twice].nunique():,} items more than once: "
-            f"{describe_rows(twice, row_numbers)}. Keep one row per item."
+            f"{where}: column {key!r} contains {keys[twice].nunique():,} {what} more than once: "
+            f"{describe_rows(twice, row_numbers)}. Keep one row per {what.removesuffix('s')}."
         )
-    if title is not None:
-        titles = select_column(items, title, where)
     described = np.flatnonzero(keys != "")
     at = pd.Index(keys.iloc[described]).get_indexer(names)
     found = np.where(at >= 0, described[at] if len(described) else -1, -1)
@@ -41,21 +70,17 @@ def item_table(labels: np.ndarray, items, key, title, where: str, row_numbers=No
             f"(such as {listed(names[:3])}). Name the column that both tables share.{close}"
         )
     if (found < 0).any():
-        notes.append(f"{where}: {(found < 0).sum():,} items have no row; their title is their id.{close}")
+        notes.append(f"{where}: {(found < 0).sum():,} {what} have no row{without}.{close}")
     if unused:
-        notes.append(f"{where}: {unused:,} rows of items without events are left out.")
+        notes.append(f"{where}: {unused:,} rows of {what} without events are left out.")
+    return found, notes
 
-    def aligned(values: pd.Series) -> np.ndarray:
-        text = to_text(values).to_numpy(object)
-        return np.where(found >= 0, text[found], "") if len(text) else np.full(len(found), "", object)
 
-    text = pd.Series(aligned(titles) if title is not None else "", index=table.index, dtype="str")
-    table["title"] = text.where(text.str.strip() != "", names)
-    for column in items.columns:
-        if column not in (key, title):
-            target = f"{column} (source)" if str(column) in table.columns else str(column)
-            table[target] = pd.Series(aligned(select_column(items, column, where)), index=table.index, dtype="str")
-    return table, notes
+def _aligned(values: pd.Series, found: np.ndarray, index: pd.Index) -> pd.Series:
+    """The values of the rows `found` as text, "" for -1."""
+    text = to_text(values).to_numpy(object)
+    parts = np.where(found >= 0, text[found], "") if len(text) else np.full(len(found), "", object)
+    return pd.Series(parts, index=index, dtype="str")
 
 
 def _close_keys(names: pd.Series, keys: pd.Series) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,22 +33,23 @@ def load(
     order: str | None = None,
     repeats: bool | None = None,
     ties: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> InteractionLog:
     """A named dataset, or a folder or file of yours, as an InteractionLog.
 
     name: a name in `catalog()`; a folder, in $SEQLAB_DATA or elsewhere, with interactions.tsv.gz;
         or a CSV, TSV or Parquet file.
-    user, item, time, title, items, sep, encoding, bad, order, repeats, ties: as in `read`, for a file; a folder takes
-        only order, repeats and ties. None: guessed, or the default.
+    user, item, time, title, items, sep, encoding, bad, order, repeats, ties, columns: as in `read`, for a file; a
+        folder takes only order, repeats, ties and columns. None: guessed, or the default.
     A named dataset is searched in $SEQLAB_DATA/<name>/, then in the local cache ($SEQLAB_CACHE or that of the
     platform), then downloaded from its official address if its card has a checksum. Its counts must equal its card's.
     Raises `DataError` for a missing file (with where to put it) and for bad data, and `ValueError` for an argument
     that a named dataset or a folder does not take.
     """
-    columns = {"user": user, "item": item, "time": time, "title": title, "items": items, "sep": sep,
-               "encoding": encoding, "bad": bad}  # fmt: skip
-    ways = {"order": order, "repeats": repeats, "ties": ties}
-    given = {key: value for key, value in (columns | ways).items() if value is not None}
+    places = {"user": user, "item": item, "time": time, "title": title, "items": items, "sep": sep,
+              "encoding": encoding, "bad": bad}  # fmt: skip
+    ways = {"order": order, "repeats": repeats, "ties": ties, "columns": columns or None}
+    given = {key: value for key, value in (places | ways).items() if value is not None}
     text = str(name)
     if text in cards():
         if given:
@@ -60,7 +62,7 @@ def load(
     mine = Path(os.environ["SEQLAB_DATA"]) / text if os.environ.get("SEQLAB_DATA") else Path(text)
     path = mine if text and Path(text).name == text and mine.is_dir() else Path(text)
     if text and path.is_dir():
-        if wrong := [key for key in given if key in columns]:
+        if wrong := [key for key in given if key in places]:
             raise ValueError(
                 f"{path} is a folder, whose files have fixed column names; it does not take {_options(wrong)}. "
                 "Pass the path of the file in it to read it with these."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 import numpy as np
@@ -12,7 +13,8 @@ from seqlab.datasets.columns import select_column
 from seqlab.datasets.event_order import count_repeats, out_of_order, rising_share, ties_previous
 from seqlab.datasets.fingerprint import fingerprint
 from seqlab.datasets.ids import number_ids
-from seqlab.datasets.item_table import item_table
+from seqlab.datasets.item_table import item_table, user_table
+from seqlab.datasets.roles import check_roles, column_name, event_column, further_columns, renumbered, user_column
 from seqlab.datasets.timestamps import unix_seconds
 from seqlab.runtime.text import DataError
 
@@ -32,8 +34,9 @@ class InteractionLog:
     """A validated table of events with its users and items.
 
     events: user int64 1..U, item int64 1..N, timestamp float64 (unix seconds, NaN = unknown), then the
-            source's other columns; grouped by user, oldest first.
-    users:  index 1..U; column user_id, the original id.
+            source's other columns (see `column`); grouped by user, oldest first.
+    users:  index 1..U; column user_id (the original id), then further columns (see `user_column`): text ("" = missing)
+            or numbers (NaN = missing), such as age, or observed_until (unix seconds) where observation has an end.
     items:  index 1..N; columns item_id (the original id), title (never missing), then other text columns.
     ties:   "source": events with equal timestamps keep the source's order; "shuffle": that order has no meaning
             and is random (seeded).
@@ -44,6 +47,11 @@ class InteractionLog:
     card:   the name of a named dataset ("ml-1m"), whose card has presets and unread columns; "": your own data.
     origin: the arguments of `datasets.reload`: {"dataset": name}, or {"path": absolute path} and the arguments of the
             reader; None for a log that is not the content of a file (of a frame, or a selection).
+    roles:  a standard role (basket, action, price, quantity, rating, domain, store) -> the event column that has it. A
+            column that is called like a role needs no entry.
+    declared: the event columns that version 2 of the fingerprint leaves out, besides all further columns of the users.
+    tables: name -> a further table of the source, such as coupons. Its columns user and item, if it has them, are
+            numbers of this log, 0 for one that is not in it; the original ids stand beside them.
     """
 
     events: pd.DataFrame
@@ -56,6 +64,9 @@ class InteractionLog:
     notes: tuple[str, ...] = ()
     card: str = ""
     origin: dict | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
+    declared: tuple[str, ...] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def n_users(self) -> int:
@@ -75,29 +86,59 @@ class InteractionLog:
     def fingerprint(self, version: int = 2) -> str:
         """SHA-256 (hex) of the content of the log: equal fingerprints, equal training and evaluation.
 
-        version 2: all that a system may read: users, items and times in their order, ids, item table and further
-            columns with their names, `ties` and `repeats`; neither the name of the log nor the dtype of a column.
+        version 3: all there is: users, items and times in their order, ids, the tables of items and users and further
+            columns with their names, `ties`, `repeats`, `roles` and `tables`; neither the name and the notes of the log
+            nor the dtype of a column.
+        version 2: the same without `declared` columns, further columns of the users, `roles` and `tables`: for systems
+            that read none of them.
         version 1: users, items and times only, for runs and leaderboard rows that were written with it.
         """
-        return fingerprint(self.events, self.users, self.items, self.ties, self.repeats, version)
+        return fingerprint(self, version)
 
-    def select(self, rows, note: str) -> InteractionLog:
+    def column(self, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+        """An event column by its role or its name: (E,) values and their categories.
+
+        Numbers: float64, NaN = missing, and None. Text: int64 codes 1..V, 0 = missing, and the V texts in the order of
+        the codes. The roles basket, action, domain and store are categories even where they are numbers, and so are
+        whole numbers beyond 2**53: as float64, ids could lose digits. Nothing is converted before it is asked for.
+        Raises `DataError`, with the columns there are and how to declare one, for a column that is not there.
+        """
+        return event_column(self, name)
+
+    def column_name(self, name: str) -> str:
+        """The name of the event column of a role, or of that name. Raises the `DataError` of `column`, at no cost."""
+        return column_name(self, name)
+
+    def user_column(self, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+        """A column of the users, (U,) values and their categories, as `column`. Raises `DataError` without it."""
+        return user_column(self, name)
+
+    def select(self, rows, note: str, keep_numbering: bool = False) -> InteractionLog:
         """Keep some events and the users and items that occur in them, renumbered in their order.
 
         rows: boolean mask (E,) or integer positions in `events`, whose order is kept. note: a sentence that is added to
-        the notes. The card is kept, the origin is None. Raises `DataError` if no event is left.
+        the notes. keep_numbering: users and items keep their numbers and tables, also those without an event, so that
+        what is known of an item elsewhere holds here; else `tables` are renumbered, with 0 for what is dropped. The
+        card is kept, the origin is None. Raises `DataError` if no event is left.
         """
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else np.sort(rows.astype(np.int64))
         if not len(rows):
             raise DataError(f"{self.name}: no event is left ({note})")
         events = self.events.iloc[rows].reset_index(drop=True)
+        kept = replace(self, events=events, notes=(*self.notes, note), origin=None)
+        if keep_numbering:
+            return kept
         user_ids, user = np.unique(events["user"].to_numpy(), return_inverse=True)
         item_ids, item = np.unique(events["item"].to_numpy(), return_inverse=True)
         events = events.assign(user=user.astype(np.int64) + 1, item=item.astype(np.int64) + 1)
         users = self.users.loc[user_ids].set_axis(pd.RangeIndex(1, len(user_ids) + 1, name="user"))
         items = self.items.loc[item_ids].set_axis(pd.RangeIndex(1, len(item_ids) + 1, name="item"))
-        return replace(self, events=events, users=users, items=items, notes=(*self.notes, note), origin=None)
+        numbers = {"user": np.zeros(self.n_users + 1, np.int64), "item": np.zeros(self.n_items + 1, np.int64)}
+        numbers["user"][user_ids] = users.index
+        numbers["item"][item_ids] = items.index
+        tables = {name: renumbered(table, numbers) for name, table in self.tables.items()}
+        return replace(kept, events=events, users=users, items=items, tables=tables)
 
     def summary(self) -> pd.DataFrame:
         """Statistics of the log: a table with columns fact and value (text)."""
@@ -121,6 +162,13 @@ class InteractionLog:
             "repeats": "users repeat items: seen items stay candidates" if self.repeats else "seen items are filtered",
             "item text": ", ".join(str(column) for column in self.items.columns[1:]),
         }
+        roles = {column: role for role, column in self.roles.items()}
+        columns = {
+            "event columns": [f"{one} ({roles[one]})" if one in roles else one for one in further_columns(self)],
+            "user columns": [str(column) for column in self.users.columns[1:]],
+            "further tables": [f"{name} ({len(table):,} rows)" for name, table in self.tables.items()],
+        }
+        facts |= {fact: ", ".join(names) for fact, names in columns.items() if names}
         return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
 
     def __repr__(self) -> str:
@@ -142,6 +190,7 @@ def make_log(
     item: str = "item",
     time: str | None = "timestamp",
     items: pd.DataFrame | None = None,
+    users: pd.DataFrame | None = None,
     title: str | None = None,
     name: str = "log",
     ties: str = "source",
@@ -149,8 +198,12 @@ def make_log(
     order: str = "time",
     where: str = "the frame",
     items_where: str = "the item table",
+    users_where: str = "the user table",
     row_numbers=None,
     item_row_numbers=None,
+    user_row_numbers=None,
+    roles: Mapping[str, str] | None = None,
+    declared: tuple[str, ...] = (),
     tie_key: str | None = None,
     notes: tuple[str, ...] = (),
     seed: int = 0,
@@ -159,7 +212,8 @@ def make_log(
 
     user, item, time: column names. time None: the source has no times (then order must be "source").
     items: item table whose key column is also called `item`; title: its column of titles (without `items`, a column of
-        `frame`).
+        `frame`). users: table of users whose key column is also called `user`.
+    roles, declared: see `InteractionLog`; columns of `frame`.
     order: "time" sorts each user's events by time, stable for equal times; "source" keeps the source's order, and
         timestamps may be missing; a note counts the events out of order.
     repeats None: detected (more than 1 % of events repeat an item of the same user; exact duplicates do not count).
@@ -168,6 +222,10 @@ def make_log(
     """
     if order not in ORDERS or ties not in TIES:
         raise ValueError(f"order must be one of {ORDERS} and ties one of {TIES} (got {order!r} and {ties!r})")
+    roles = dict(roles or {})
+    check_roles(roles)
+    for column in roles.values():
+        select_column(frame, column, where)
     if not len(frame):
         raise DataError(f"{where}: there are no rows. A log needs a user, an item and a time per row.")
     all_notes = list(notes)
@@ -212,9 +270,10 @@ def make_log(
     all_notes += more_notes
     events = pd.DataFrame({"user": user_of[rows], "item": item_of[rows], "timestamp": times[rows]})
     from_frame = title if items is None else None
+    names = {user: "user", item: "item"} | ({} if time is None else {time: "timestamp"})
     for column in frame.columns:
         if column not in (user, item, time, tie_key, from_frame):
-            target = f"{column} (source)" if str(column) in events.columns else str(column)
+            names[column] = target = f"{column} (source)" if str(column) in events.columns else str(column)
             events[target] = select_column(frame, column, where).iloc[rows].to_numpy()
     back = out_of_order(events["user"].to_numpy(), events["timestamp"].to_numpy())
     if back.any():
@@ -242,10 +301,22 @@ def make_log(
             f"{again:,} events repeat an item of the same user; they are kept, but seen items are filtered from "
             "recommendations (repeats=False)."
         )
-    users = pd.DataFrame({"user_id": user_labels}, index=pd.RangeIndex(1, len(user_labels) + 1, name="user"))
-    for place in (where, items_where):  # reports show notes, so paths are reduced to file names
+    described, more_notes = user_table(user_labels, users, user, users_where, user_row_numbers)
+    all_notes += more_notes
+    for place in (where, items_where, users_where):  # reports show notes, so paths are reduced to file names
         all_notes = [note.replace(place, PurePath(place).name) for note in all_notes]
-    return InteractionLog(events, users, table, str(name), ties, bool(repeats), rising, tuple(all_notes))
+    return InteractionLog(
+        events,
+        described,
+        table,
+        str(name),
+        ties,
+        bool(repeats),
+        rising,
+        tuple(all_notes),
+        roles={role: names[column] for role, column in roles.items()},
+        declared=tuple(names[column] for column in declared),
+    )
 
 
 def _items(frame, items, item, title, labels, item_of, where, items_where, item_row_numbers):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import INTEGER, NUMBER, is_missing, select_column
+from seqlab.datasets.columns import INTEGER, is_missing, numbers_of, select_column
 from seqlab.datasets.delimited import GUESS
 from seqlab.datasets.dialect import SUFFIXES
 from seqlab.datasets.guessing import guess_column, guess_time_column, guess_title_column
@@ -38,6 +39,7 @@ def read(
     sep: str | None = None,
     encoding: str | None = None,
     bad: str = "refuse",
+    columns: Mapping[str, str | int] | None = None,
 ) -> InteractionLog:
     """Read a log: `read("log.csv", user="customer", item="sku", time="when", items="items.csv", title="name")`.
 
@@ -52,16 +54,21 @@ def read(
         or UTF-32.
     bad: "refuse" raises for rows without a user, an item or (unless order is "source") a time; "drop" drops and counts
         them.
+    columns: the role of further columns, `{"basket": "order_no", "price": "amount"}` (see `InteractionLog.roles`). A
+        column that is called like its role needs no entry, and columns without a role are kept too.
     Raises `DataError`, with file, column, rows and remedy, for data that are not a log. Writes nothing.
     """
     if bad not in BAD:
         raise ValueError(f"bad must be one of {BAD} (got {bad!r})")
     arguments = {"user": user, "item": item, "time": time, "title": title, "name": name, "sep": sep}
     arguments |= {"encoding": encoding, "bad": bad, "repeats": repeats, "ties": ties, "order": order}
+    arguments |= {"columns": dict(columns) if columns else None}
     origin = _origin(source, items, arguments)
-    table = read_table(source, "the frame", sep, encoding, (user, item, time), GUESS if time is None else str(time))
+    named = (user, item, time, *(columns or {}).values())
+    table = read_table(source, "the frame", sep, encoding, named, GUESS if time is None else str(time))
     frame, where, notes = table.frame, table.where, list(table.notes)
     user, item, time, title = (table.column(name) for name in (user, item, time, title))
+    roles = {role: table.column(name) for role, name in (columns or {}).items()}
     if not table.has_header and (user is None or item is None or (time is None and order == "time")):
         raise _no_header_error(table)
     if user is None:
@@ -94,6 +101,7 @@ def read(
         items_where=described.where,
         row_numbers=rows,
         item_row_numbers=described.rows,
+        roles=roles,
         notes=tuple(notes),
     )
     return replace(log, origin=origin)
@@ -106,34 +114,39 @@ def read_folder(
     ties: str = "source",
     repeats: bool | None = None,
     order: str = "time",
+    columns: Mapping[str, str] | None = None,
 ) -> InteractionLog:
-    """Read a folder with interactions.tsv[.gz] (user_id, item_id, timestamp) and optionally items.tsv[.gz] (item_id).
+    """Read a folder of tables: interactions.tsv[.gz] (user_id, item_id, timestamp, and further columns of the events).
 
-    name: None: that of the folder. ties, repeats: see `make_log`. order: "time" sorts each user's events by time, or
-    keeps the order of the source, with a note, if any event has no timestamp; "source" keeps that order in any case.
-    Raises `DataError`.
+    items.tsv[.gz] (item_id, title, ...) and users.tsv[.gz] (user_id, ...) are optional.
+    name: None: that of the folder. ties, repeats: see `make_log`. columns: the role of further columns, as in `read`.
+    order: "time" sorts each user's events by time, or keeps the order of the source, with a note, if any event has no
+    timestamp; "source" keeps that order in any case. Raises `DataError`.
     """
     arguments, folder = {"name": name, "ties": ties, "repeats": repeats, "order": order}, Path(folder)
+    arguments |= {"columns": dict(columns) if columns else None}
     found = {
         stem: path
-        for stem in ("interactions", "items")
+        for stem in ("interactions", "items", "users")
         for ending in (".tsv", ".tsv.gz")
         if (path := folder / f"{stem}{ending}").is_file()
     }
     if "interactions" not in found:
         raise DataError(
             f"{folder}: there is no interactions.tsv.gz in this folder. It needs one, tab-separated, with "
-            "columns user_id, item_id and timestamp (an items.tsv.gz is optional)."
+            "columns user_id, item_id and timestamp (an items.tsv.gz and a users.tsv.gz are optional)."
         )
     table = read_table(found["interactions"], "", names=FOLDER_COLUMNS, time="timestamp")
-    described = SourceTable(None, "the item table")
+    described, people = SourceTable(None, "the item table"), SourceTable(None, "the user table")
     if not table.has_header:
         raise DataError(f"{table.where}: there is no header. Add a line with user_id, item_id and timestamp.")
     if "items" in found:
         described = read_table(found["items"], "", names=FOLDER_COLUMNS)
+    if "users" in found:
+        people = read_table(found["users"], "", names=FOLDER_COLUMNS)
     titled = (described.frame if "items" in found else table.frame).columns
     time = "timestamp" if "timestamp" in table.frame.columns else None
-    notes = [*table.notes, *described.notes]
+    notes = [*table.notes, *described.notes, *people.notes]
     if order == "time":
         blank = len(table.frame)
         if time is not None:
@@ -153,6 +166,7 @@ def read_folder(
         item="item_id",
         time=time,
         items=described.frame,
+        users=people.frame,
         title="title" if "title" in titled else None,
         name=name or folder.name,
         ties=ties,
@@ -160,8 +174,11 @@ def read_folder(
         order=order,
         where=table.where,
         items_where=described.where,
+        users_where=people.where,
         row_numbers=table.rows,
         item_row_numbers=described.rows,
+        user_row_numbers=people.rows,
+        roles=columns,
         notes=tuple(notes),
     )
     return replace(log, origin=_origin(folder, None, arguments))
@@ -217,14 +234,10 @@ def _convert_numbers(frame: pd.DataFrame, kept: set) -> pd.DataFrame:
         values = frame[column]
         if isinstance(values, pd.Series) and _is_text(values):
             codes, unique = pd.factorize(values)
-            texts = pd.Series(unique, dtype=object)
-            missing = is_missing(texts)
-            texts = texts[~missing].astype("str")
-            codes_or_long = texts.str.fullmatch(r"[+-]?(?:0[0-9].*|[0-9]{16,})")
-            if len(texts) and texts.str.fullmatch(NUMBER).all() and not codes_or_long.any():
-                whole = texts.str.fullmatch(f"-?{INTEGER}").all()
-                numbers = np.full(len(unique) + 1, np.nan)
-                numbers[:-1][~missing] = texts.astype("float64")
-                numbers = numbers[codes]
+            texts = pd.Series(unique, dtype=object).astype("str")
+            numbers = numbers_of(texts)
+            if numbers is not None:
+                whole = texts[~np.isnan(numbers)].str.fullmatch(f"-?{INTEGER}").all()
+                numbers = np.append(numbers, np.nan)[codes]
                 converted[column] = numbers.astype(np.int64) if whole and np.isfinite(numbers).all() else numbers
     return converted

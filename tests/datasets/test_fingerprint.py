@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,8 +38,36 @@ def test_version_1_of_the_fingerprint_never_changes():
     untimed = make_log(frame([(1, 3, None), (2, 1, 9), (1, 1, 4), (2, 2, 1)]), order="source")
     assert make_log(BASKETS).fingerprint(1) == "509318ca58b16033c67ba956d072ed34582b7d9fd6c865f473514fe3fb4fd819"
     assert untimed.fingerprint(1) == "55e95af4e192b38de485fe59e935ad92c53f506d884d68e159565e9562a57b14"
-    with pytest.raises(ValueError, match="version of a fingerprint is 1 or 2"):
-        untimed.fingerprint(3)
+    with pytest.raises(ValueError, match="version of a fingerprint is 1, 2 or 3"):
+        untimed.fingerprint(4)
+
+
+def test_version_2_of_the_fingerprint_never_changes():
+    log = make_log(BASKETS.assign(price=[1.5, None, 3, 2, 1]), items=SHOP, title="title", ties="shuffle", repeats=True)
+    assert log.fingerprint() == log.fingerprint(2) == "1c295a538e8f065e1b62ce2c38cc51200c1d333b403d8411a7f20d8bfacd6728"
+
+
+PEOPLE = pd.DataFrame({"user": ["al", "bo"], "age": [30, None]})
+
+
+def test_only_version_3_covers_what_is_declared_the_users_columns_roles_and_tables():
+    log = make_log(BASKETS, items=SHOP, title="title")
+    further = BASKETS.assign(shop=[1, 2, 1, 2, 1])
+    shops, others = (make_log(more, items=SHOP, title="title", declared=("shop",))
+                     for more in (further, further.assign(shop=3)))  # fmt: skip
+    same_2 = [
+        shops, others, make_log(further, items=SHOP, title="title", declared=("shop",), roles={"store": "shop"}),
+        make_log(BASKETS, items=SHOP, title="title", users=PEOPLE),
+        make_log(BASKETS, items=SHOP, title="title", users=PEOPLE.assign(age=31)),
+        replace(log, tables={"coupons": pd.DataFrame({"item": [1, 2]})}),
+        replace(log, tables={"coupons": pd.DataFrame({"item": [1, 0]})}),
+        replace(log, tables={"campaigns": pd.DataFrame({"item": [1, 0]})}),
+    ]  # fmt: skip
+    assert {one.fingerprint() for one in same_2} == {log.fingerprint()}
+    assert len({one.fingerprint(3) for one in (log, *same_2)}) == 1 + len(same_2)
+    assert replace(shops, notes=("a note",), name="other").fingerprint(3) == shops.fingerprint(3)
+    undeclared = make_log(further, items=SHOP, title="title")
+    assert undeclared.fingerprint(3) == shops.fingerprint(3) and undeclared.fingerprint() != shops.fingerprint()
 
 
 SAME = {

@@ -17,13 +17,18 @@ from seqlab.datasets.loading import _fetch, _from_official, _with_card_counts
 from seqlab.items import vectors
 from tests.datasets.test_named import BENCHMARKS
 
-FINGERPRINTS = {  # version 1, of users, items and times: numbering and order must not change
-    "amazon-beauty": "a0f9b98222e2ecd83e1b7ea2216852d938b241afe4dbae9f43daf24fb8cce5bd",
-    "amazon-sports": "212f2a2cdd08f112ec852cc4425bf70965b029b70ad4f8dd170911c17ecfbb64",
-    "amazon2018-games": "2092fa6657ab98d14ae7a9d83c9ed0a9374cfb889074d6276bd124475856f567",
-    "ml-100k": "f75f8b9a97b8db53eb5d7ba50ad9f5ecb60bed6f5c26c96dfbf8efbd17ab5afb",
-    "ml-1m": "8ae6911e1751fdf3d41c2ce985c612559ccb2601d152f2c310b826a03da62e78",
-}
+FINGERPRINTS = {  # versions 1 (users, items and times) and 2 (the leaderboard's): numbering and order must not change
+    "amazon-beauty": ("a0f9b98222e2ecd83e1b7ea2216852d938b241afe4dbae9f43daf24fb8cce5bd",
+                      "8cb8206ba7b9f1ec077e785710d2e9f925de3e7c599f18548a24c8a78c32875f"),
+    "amazon-sports": ("212f2a2cdd08f112ec852cc4425bf70965b029b70ad4f8dd170911c17ecfbb64",
+                      "5d9261139d375e1a4609cb604addb1f68c4bdc8509de1b7659b0f4129121eb0b"),
+    "amazon2018-games": ("2092fa6657ab98d14ae7a9d83c9ed0a9374cfb889074d6276bd124475856f567",
+                         "eb0e148692cf2bea9a6922c3693972c6c3252ae610372b0fcf6d6ea4fec65bc0"),
+    "ml-100k": ("f75f8b9a97b8db53eb5d7ba50ad9f5ecb60bed6f5c26c96dfbf8efbd17ab5afb",
+                "4c9c9798a51872d0221797d17fc62c84a80583fef18d204596f5a9b03abee9f2"),
+    "ml-1m": ("8ae6911e1751fdf3d41c2ce985c612559ccb2601d152f2c310b826a03da62e78",
+              "3660cecc2ec967637cc37ca0bf88b0552e8b8ff3e7d8468d81d6cfd45e8a1fbf"),
+}  # fmt: skip
 
 
 def tiny_ml_1m(path: Path) -> str:
@@ -125,10 +130,14 @@ def test_a_benchmark_has_its_published_counts_and_keeps_the_order_of_its_file(na
     if not (data_folder / name).is_dir():
         pytest.skip(f"{name} is not in SEQLAB_DATA")
     log = load(name)
-    assert log.fingerprint(1) == FINGERPRINTS[name] and card(name).order == "source"
+    assert (log.fingerprint(1), log.fingerprint(2)) == FINGERPRINTS[name] and card(name).order == "source"
     assert (log.card, log.origin, log.ties) == (name, {"dataset": name}, card(name).ties)
     if log.ties == "source":
         assert len(leave_one_out(log).test) == log.n_users
+    if name == "ml-100k":
+        assert log.column("rating")[0].mean() == pytest.approx(3.52986) and log.column("rating")[1] is None
+        assert list(log.users) == ["user_id", "age", "gender", "occupation"]
+        assert log.user_column("age")[0].min() == 7 and log.user_column("gender")[1] == ("F", "M")
     if name in BENCHMARKS:
         assert (log.n_users, log.n_items, log.n_events) == BENCHMARKS[name]
 
