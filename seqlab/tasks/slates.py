@@ -101,7 +101,9 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
         "shown": Slice("length of the slate", "items"),
     }
     table = pd.DataFrame({name: values.cpu().numpy() for name, values in frame.items()})
-    return Outcome("slates", table, METRICS, PRIMARY, protocol, HEADLINE, {}, slices, summary)
+    return Outcome(
+        "slates", table, METRICS, PRIMARY, HEADLINE, protocol, slices=slices, summary=summary
+    )  # fmt: skip
 
 
 def clicked_slots(labels: Tensor) -> Tensor:

@@ -160,13 +160,12 @@ def test_metrics_of_clicked_slates_have_intervals_of_a_ratio(simulation):
     model = Judge(score=lambda batch: torch.arange(split.n_items + 1.0).repeat(len(batch), 1))
     found = task.measure(model, split)
     frame = found.frame
-    hit = torch.where(torch.from_numpy(frame["slot"].to_numpy()) > 0, torch.from_numpy(frame["item"].to_numpy()), 0)
-    best = split.test.candidates.max(1).values
+    best = split.test.candidates.max(1).values.numpy()
     random = np.random.default_rng(0)
     users = frame["user"].to_numpy()
     order = {int(query): at for at, query in enumerate(split.test.id)}
     rows = [order[query] for query in frame["query"]]
-    first = (hit == best[rows]).numpy().astype(float)
+    first = (frame["item"].to_numpy() == best[rows]).astype(float)
     clicks = frame["click"].to_numpy()
     weights = random.exponential(size=(2_000, users.max() + 1))[:, users]
     ratios = (weights * first * clicks).sum(1) / (weights * clicks).sum(1)

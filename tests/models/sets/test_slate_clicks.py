@@ -51,7 +51,7 @@ def test_it_finds_the_quality_of_items_and_the_effect_of_slots():
     log, truth = simulated.slates(0, users=2_000, sharpness=0.0, position=0.3, no_click=1.0)
     split = slates(log)
     model = ready(split)
-    assert np.corrcoef(model.ratio[1:].log(), truth.quality[1:])[0, 1] > 0.97
+    assert np.corrcoef(model.ratio[1:].log(), truth.quality[1:])[0, 1] > 0.95
     np.testing.assert_allclose(model.slot.log().diff(), -0.3, atol=0.06)
     floor = task.measure(model, split)
     best = truth.nats[floor.frame["query"]].mean()
