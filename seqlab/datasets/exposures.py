@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from seqlab.datasets.columns import describe_rows, select_column, to_text
+from seqlab.datasets.event_order import count_repeats
+from seqlab.datasets.ids import number_ids
+from seqlab.datasets.item_table import item_table
+from seqlab.datasets.log import InteractionLog
 from seqlab.datasets.timestamps import unix_seconds
 from seqlab.runtime.text import DataError, listed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-    from seqlab.datasets.log import InteractionLog
 
 TABLE = "exposures"
 """The name of the table in `InteractionLog.tables`."""
@@ -136,7 +138,8 @@ class Exposures:
         """
         if TABLE not in log.tables:
             raise DataError(
-                f"{log.name}: the log has no exposures, the table of what was shown: attach one with Exposures.attach."
+                f"{log.name}: the log has no exposures, the table of what was shown: attach one with Exposures.attach, "
+                "or make the log from one with log_of_exposures."
             )
         table, where = log.tables[TABLE], f"{log.name}: table {TABLE!r}"
         unknown = (table["user"] == 0) | (table["item"] == 0)
@@ -179,6 +182,48 @@ class Exposures:
         times, _ = unix_seconds(select_column(frame, time, where), where)
         labels = (None, None) if log is None else (log.users["user_id"], log.items["item_id"])
         return _validated(columns, times, *labels, where=where)
+
+
+def log_of_exposures(
+    frame: pd.DataFrame,
+    *,
+    slate: str = "slate",
+    user: str = "user",
+    time: str = "timestamp",
+    item: str = "item",
+    clicked: str = "clicked",
+    slot: str | None = None,
+    propensity: str | None = None,
+    items: pd.DataFrame | None = None,
+    title: str | None = None,
+    name: str = "exposures",
+    where: str = "the exposures",
+) -> InteractionLog:
+    """The log of a table with one row per shown item: its events are the clicks, its exposures all slates.
+
+    The columns are those of `Exposures.from_frame`, with ids of any type. Users without a click and items that were
+    never clicked belong to the log. items: a table whose key column is also called `item`; title: its column of titles.
+    Raises `DataError` for a table that is no log of slates, and if nothing was clicked.
+    """
+    user_of, user_ids, notes = number_ids(select_column(frame, user, where), where)
+    item_of, item_ids, more = number_ids(select_column(frame, item, where), where)
+    described, further = item_table(item_ids, items, item, title, "the item table")
+    shown = Exposures.from_frame(
+        frame.assign(**{user: user_of, item: item_of}), slate=slate, user=user, time=time, item=item, clicked=clicked,
+        slot=slot, propensity=propensity, where=where,
+    )  # fmt: skip
+    chosen = shown.clicked > 0
+    if not chosen.any():
+        raise DataError(f"{where}: no row of column {clicked!r} is 1, so there is no event to learn from.")
+    events = pd.DataFrame({"user": shown.user, "item": shown.item, "timestamp": shown.times})[chosen]
+    again, copies = count_repeats(events, len(item_ids))
+    people = pd.DataFrame({"user_id": user_ids}, pd.RangeIndex(1, len(user_ids) + 1, name="user"))
+    note = f"{len(shown):,} slates were shown; the events are the {len(events):,} clicks on them."
+    log = InteractionLog(
+        events.reset_index(drop=True), people, described, name, repeats=again / max(len(events) - copies, 1) > 0.01,
+        notes=(*notes, *more, *further, note),
+    )  # fmt: skip
+    return shown.attach(log)
 
 
 def _validated(columns, times: NDArray, user_ids=None, item_ids=None, where: str = "") -> Exposures:

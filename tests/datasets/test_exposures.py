@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from seqlab.datasets import DataError
-from seqlab.datasets.exposures import Exposures
+from seqlab.datasets.exposures import Exposures, log_of_exposures
 from seqlab.datasets.simulated import slates
 from tests.synthetic import log_of
 
@@ -125,3 +125,15 @@ def test_a_log_keeps_its_exposures_and_a_selection_drops_what_it_no_longer_has()
         Exposures.of_log(log.select(log.events["item"] > 2, "item 3 only"))
     with pytest.raises(DataError, match="the exposures have user 2, but the log has 1 users"):
         shown.attach(log_of([[1, 2, 3]]))
+
+
+def test_a_log_of_exposures_has_the_clicks_as_events_and_all_that_was_shown():
+    ids = SHOWN.assign(user=SHOWN["user"].map({1: "ann", 2: "bob"}), item=SHOWN["item"].map({1: "x", 2: "y", 3: "z"}))
+    titles = pd.DataFrame({"item": ["z", "y", "x"], "title": ["Zebra", "Yak", "Xerus"]})
+    log = log_of_exposures(ids, items=titles, title="title", name="ads")
+    assert log.events.to_numpy().tolist() == [[1, 2, 60.0], [2, 1, 50.0]]
+    assert log.users["user_id"].tolist() == ["ann", "bob"] and log.items["title"].tolist() == ["Xerus", "Yak", "Zebra"]
+    assert Exposures.of_log(log).fingerprint() == Exposures.from_frame(SHOWN).fingerprint()
+    assert log.notes[-1] == "3 slates were shown; the events are the 2 clicks on them." and not log.repeats
+    with pytest.raises(DataError, match="no row of column 'clicked' is 1"):
+        log_of_exposures(ids.assign(clicked=0))

@@ -92,6 +92,17 @@ def test_the_split_says_what_it_left_out():
     assert "users have fewer than 3 slates: they have no query" in notes
 
 
+def test_further_columns_are_gathered_for_histories_and_missing_for_answers():
+    log = mixed_log(0)
+    events = log.events.assign(price=np.arange(len(log.events)) / 2, shop="corner")
+    split = slates(type(log)(**{**vars(log), "events": events}), columns=("price", "shop"))
+    batch = split.test.batch(torch.arange(len(split.test)))
+    inside = batch.items > 0
+    assert bool((batch.extra["shop"][inside] == 1).all()) and bool((batch.extra["price"][:, 1] > 0).any())
+    assert bool(batch.last(batch.target_events.extra["price"]).isnan().all())
+    assert not batch.target_events.extra["shop"].any() and split.train.extra["price"].isfinite().all()
+
+
 def test_the_name_and_the_task():
     log, _ = simulated.slates(0, users=10, items=20, slates=10, shown=4)
     split = slates(log)
