@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    import torch
+
     from seqlab.datasets.sequences import Batch
 
 
@@ -46,15 +48,71 @@ class Recommender(Protocol):
     `stages(split, checkpoint) -> None` trains what the loss needs (a tokenizer), by `optimization.stage.train`, with
     checkpoints in the folder `checkpoint`; None: without;
     `loss(batch) -> Loss` is for training by gradient descent;
+    `draw(train, tokens, seed, shard) -> Iterator` yields the batches of an epoch, for a loss that learns from something
+    else than crops of histories; train: the training `Sequences`, the rest as in `Sequences.training_batches`;
     `calibrate(split, seen_filter) -> None` chooses buffers on the validation part after training;
     `score(batch) -> (B, N + 1)` scores all items (column 0 is padding) in a new tensor, which the caller may modify.
     A system without `score` is evaluated by its lists. If it fills in `Ranking.tied`, no longer list is made to find
     where a tie ends.
+    Optional attribute: `needs`, the further event columns that it reads, by role or name ("basket", "rating"); batches
+    have them in `extra`.
     """
 
     config: Any
 
     def recommend(self, batch: Batch, k: int) -> Ranking: ...
+
+
+class ScoresPairs(Protocol):
+    """A system that scores given candidates."""
+
+    def score_pairs(self, batch: Batch, candidates: Tensor) -> Tensor:
+        """The scores (B, M) of candidates (B, M), item ids, 0 = none, after each history; higher is better."""
+        ...
+
+
+class PredictsLabels(Protocol):
+    """A system that predicts the probability of a positive label, such as a click, of given candidates."""
+
+    def label_logits(self, batch: Batch, candidates: Tensor) -> Tensor:
+        """The logits (B, M) of a positive label of candidates (B, M), item ids, 0 = none, after each history."""
+        ...
+
+
+class Wait(Protocol):
+    """The distribution of the time to the next event, in days, after each event of a batch (B, T)."""
+
+    def log_prob(self, days: Tensor) -> Tensor:
+        """The log-density (B, T), nats, of waits (B, T) in days."""
+        ...
+
+    def log_survival(self, days: Tensor) -> Tensor:
+        """The log-probability (B, T), nats, that no event comes for these days (B, T)."""
+        ...
+
+    def quantile(self, share: Tensor | float) -> Tensor:
+        """The wait (B, T) in days that the next event does not exceed with this probability; inf where none is."""
+        ...
+
+    def mean(self, limit: float) -> Tensor:
+        """The expectation (B, T) of the wait, cut off at `limit` days."""
+        ...
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Waits (B, T, count) in days, drawn from the distribution; inf where no event comes."""
+        ...
+
+
+class PredictsTime(Protocol):
+    """A system that predicts when the next event comes, and its item."""
+
+    def next_time(self, batch: Batch) -> Wait:
+        """The distribution of the wait after each event of the histories (position t knows the events up to t)."""
+        ...
+
+    def mark_log_probs(self, batch: Batch) -> Tensor:
+        """The log-probabilities (B, T, N + 1) of the next event's item; -inf at 0."""
+        ...
 
 
 class Decoder(Protocol):
@@ -111,7 +169,7 @@ class Measurement:
     name of `Card.named`.
 
     datasets: () = the homes of the card. arms: () = the system itself. against: the controls, () = none.
-    seeds, seen_filter: () and None = those of the card.
+    seeds, seen_filter, split: () and None and "" = those of the card.
     """
 
     datasets: tuple[str, ...] = ()
@@ -119,6 +177,7 @@ class Measurement:
     against: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     seen_filter: bool | None = None
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +206,8 @@ class Card:
     task: a module of `seqlab.tasks`.
     controls: the arms that the claim is tested against (see `Measurement`). control_names: a description of some
     controls, by arm.
-    homes: the datasets on which the system is measured and tuned. seen_filter: whether seen items are removed from its
+    homes: the datasets on which the system is measured and tuned. split: the name of their split there, as
+    `datasets.split` takes it. seen_filter: whether seen items are removed from its
     rankings there; None: unless the log has repeats. seeds: of its trainings.
     named: abbreviations for parts of an arm: with {"brief": "epochs=20:dropout=0"}, `sasrec:brief:layers=3` is an arm.
     measured: for `make leaderboard`; () = the system on its homes, compared with its controls.
@@ -164,6 +224,7 @@ class Card:
     controls: tuple[str, ...] = ()
     control_names: Mapping[str, str] = field(default_factory=dict)
     homes: tuple[str, ...] = ("complete-journey",)
+    split: str = "leave-one-out"
     seen_filter: bool | None = None
     seeds: tuple[int, ...] = (0,)
     named: Mapping[str, str] = field(default_factory=dict)
@@ -180,6 +241,11 @@ class Card:
     def control_words(self) -> str:
         """The controls with their descriptions, such as "sasrec, a third layer"."""
         return ", ".join(self.control_names.get(arm, arm) for arm in self.controls)
+
+
+def needs_of(model: nn.Module) -> tuple[str, ...]:
+    """The further event columns that a system reads, by role or name: its `needs`, () without."""
+    return tuple(getattr(model, "needs", ()))
 
 
 def name_of(model: nn.Module) -> str:

@@ -104,7 +104,7 @@ def official(folder: Path) -> Reader:
         if kind < 128 and kind % 4 < 2:
             archive = io.BytesIO()
             with zipfile.ZipFile(archive, "w") as file:
-                for name in ("ratings.dat", "movies.dat", "u.data", "u.item"):
+                for name in ("ratings.dat", "movies.dat", "u.data", "u.item", "u.user"):
                     file.writestr(name, content)
             content = archive.getvalue()
         path.write_bytes(gzip.compress(content, 1) if kind < 128 and kind % 4 > 1 else content)

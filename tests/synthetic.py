@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from seqlab import models
+from seqlab.datasets.events import Events
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.sequences import Batch, Sequences
 from seqlab.tokenizers import CodeBook
@@ -73,9 +74,8 @@ def sequences_of(histories: Histories) -> Sequences:
     """Histories (possibly empty) as Sequences; the time of an event is its index among all events."""
     flat = [item for items in histories for item in items]
     offsets = np.cumsum([0] + [len(items) for items in histories])
-    return Sequences(
-        torch.tensor(flat, dtype=torch.long), torch.arange(len(flat), dtype=torch.float64), torch.from_numpy(offsets)
-    )
+    events = Events(torch.tensor(flat, dtype=torch.long), torch.arange(len(flat), dtype=torch.float64))
+    return Sequences(events, torch.from_numpy(offsets))
 
 
 def batch_of(histories: Histories, width: int = 0) -> Batch:
@@ -84,14 +84,19 @@ def batch_of(histories: Histories, width: int = 0) -> Batch:
     width = max(width, int(lengths.max()))
     items = torch.tensor([items + [0] * (width - len(items)) for items in histories])
     times = torch.arange(width, dtype=torch.float64) * (items > 0)
-    return Batch(items, times, lengths, torch.arange(1, len(histories) + 1))
+    return Batch(Events(items, times), lengths, torch.arange(1, len(histories) + 1))
 
 
 def with_targets(histories: Histories, targets: list[int]) -> Batch:
     """Histories as one Batch, each with one target after its last event."""
     batch = batch_of(histories)
     last = (batch.lengths - 1).clamp(min=0)[:, None]
-    return replace(batch, targets=torch.zeros_like(batch.items).scatter(1, last, torch.tensor(targets)[:, None]))
+    return set_targets(batch, torch.zeros_like(batch.items).scatter(1, last, torch.tensor(targets)[:, None]))
+
+
+def set_targets(batch: Batch, targets: torch.Tensor) -> Batch:
+    """The batch with these target items (B, T); their times are 0."""
+    return replace(batch, target_events=Events(targets, torch.zeros(targets.shape, dtype=torch.float64)))
 
 
 def random_book(seed: int = 0, items: int = 40, sizes: tuple[int, ...] = (5, 4, 6)) -> CodeBook:

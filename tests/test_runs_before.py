@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from seqlab import decoding
-from seqlab.datasets import Batch, leave_one_out
+from seqlab.datasets import Batch, Events, leave_one_out
 from seqlab.runs.run import load_run
-from tests.synthetic import chain_log
+from tests.synthetic import chain_log, set_targets
 
 BEFORE = Path(__file__).with_name("runs_before")
 SPLIT = leave_one_out(chain_log())
@@ -21,7 +21,10 @@ SPLIT = leave_one_out(chain_log())
 
 def batch(part):
     stored = load_file(BEFORE / "batches.safetensors")
-    return Batch(*(stored[f"{part}.{name}"] for name in ("items", "times", "lengths", "user", "targets")))
+    items, times, lengths, user, targets = (
+        stored[f"{part}.{name}"] for name in ("items", "times", "lengths", "user", "targets")
+    )
+    return set_targets(Batch(Events(items, times), lengths, user), targets)
 
 
 @pytest.mark.parametrize("name", sorted(folder.name for folder in BEFORE.iterdir() if folder.is_dir()))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from seqlab.cli.options import Dataset, SeenFilter, Settings, resumable, with_load_options
+from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, load_words, resumable, with_load_options
 from seqlab.cli.parsing import parse_grid, parse_pairs, parse_seeds
 
 Arms = Annotated[list[str], typer.Argument(help="systems, with settings if need be: sasrec:layers=3")]
@@ -20,6 +20,7 @@ Runs = Annotated[Path, typer.Option(help="the folder of run folders and checkpoi
 def leaderboard(
     arms: Arms,
     dataset: Dataset = "complete-journey",
+    split: SplitName = "leave-one-out",
     seeds: Seeds = "0",
     settings: Settings = None,
     seen_filter: SeenFilter = None,
@@ -29,15 +30,17 @@ def leaderboard(
         str | None, typer.Option(help="the arm that the others are compared with, paired by user")
     ] = None,
     *,
-    load_options: dict[str, str],
+    load_options: dict[str, Any],
 ) -> None:
     """Train the runs that the table lacks, with the presets of the dataset. The command can be killed and repeated."""
-    from seqlab.experiments.leaderboard import complete
+    from seqlab.experiments.leaderboard import complete, headline
 
     given = parse_pairs(settings or [])
     path = table or runs / "leaderboard.csv"
-    rows, gains = complete(arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options)
-    shown = ["arm", "seed", "users", "recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "seconds"]
+    rows, gains = complete(arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options,
+                           split)  # fmt: skip
+    names = headline(rows)
+    shown = ["arm", "seed", "users", *names, f"{names[-1]} low", f"{names[-1]} high", "seconds"]
     typer.echo(rows[shown].to_string(index=False))
     typer.echo(f"The table: {path}")
     if gains is not None:
@@ -51,6 +54,7 @@ def leaderboard(
 def sweep(
     arms: Arms,
     datasets: Annotated[list[str] | None, typer.Option("--dataset", help="as fit takes it; may be repeated")] = None,
+    split: SplitName = "leave-one-out",
     seeds: Seeds = "0",
     grid: Annotated[
         list[str] | None, typer.Option(help="key=32,64: values, tried in all combinations; lists: key=64,64;128,128")
@@ -66,7 +70,7 @@ def sweep(
         str | None, typer.Option(help="tcp://... of a Dask cluster whose workers share the folder RUNS")
     ] = None,
     *,
-    load_options: dict[str, str],
+    load_options: dict[str, Any],
 ) -> None:
     """Train every arm on every dataset with every seed and every combination of a grid, several at a time.
 
@@ -74,13 +78,15 @@ def sweep(
     checkpoint. A run that fails does not stop the others; failures are listed at the end, with exit code 2.
     """
     from seqlab.experiments import sweep as sweeps
+    from seqlab.experiments.leaderboard import headline
 
     datasets, given = datasets or ["complete-journey"], parse_pairs(settings or [])
     choices = parse_grid(grid or [], arms)
     swept = sweeps.sweep(arms, datasets, parse_seeds(seeds), choices, given, runs, table, workers, scheduler,
-                         seen_filter, echo=typer.echo, load_options=load_options)  # fmt: skip
+                         seen_filter, echo=typer.echo, load_options=load_options, split_name=split)  # fmt: skip
     if len(swept.table):
-        shown = ["recall@10", "ndcg@10", "ndcg@10 low", "ndcg@10 high", "valid ndcg@10", "seconds"]
+        names = headline(swept.table)
+        shown = [*names, f"{names[-1]} low", f"{names[-1]} high", f"valid {names[-1]}", "seconds"]
         typer.echo(swept.table[shown].round(4).to_string())
         typer.echo(f"The table: {table or runs / 'sweep.parquet'}")
     for label, sentence in swept.failed.items():
@@ -95,13 +101,14 @@ def tune(
     arm: Annotated[str, typer.Argument(help="a system, with settings if need be: sasrec:layers=3")],
     space: Annotated[list[str], typer.Option(help="key=1e-4..1e-2:log, key=16..128 or key=a,b,c; may be repeated")],
     dataset: Dataset = "complete-journey",
+    split: SplitName = "leave-one-out",
     trials: Annotated[int, typer.Option(min=1, help="in all, including those finished before")] = 20,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="of training and of the search")] = 0,
     seen_filter: SeenFilter = None,
     runs: Runs = Path("data/runs"),
     *,
-    load_options: dict[str, str],
+    load_options: dict[str, Any],
 ) -> None:
     """Search the settings with the best validation metric. The command can be killed and repeated.
 
@@ -114,11 +121,12 @@ def tune(
     spaces, given = parse_pairs(space), parse_pairs(settings or [])
     if len(spaces) < len(space):
         raise ValueError("A setting has two spaces; give it one.")
-    tuned = tuning.tune(arm, dataset, spaces, trials, given, seed, runs, seen_filter, typer.echo, load_options)
+    tuned = tuning.tune(arm, dataset, spaces, trials, given, seed, runs, seen_filter, typer.echo, load_options,
+                        split)  # fmt: skip
     system = arm.split(":")[0]
-    typer.echo(tuned.trials.sort_values(tuned.trials.columns[-1], ascending=False).to_string())
-    again = shlex.join(["seqlab", "leaderboard", tuned.arm, "--dataset", dataset, "--runs", str(runs),
-                        *(word for key, text in load_options.items() for word in (f"--{key}", text))])  # fmt: skip
+    typer.echo(tuned.trials.sort_values(tuned.metric.name, ascending=not tuned.metric.higher).to_string())
+    again = shlex.join(["seqlab", "leaderboard", tuned.arm, "--dataset", dataset, "--split", split, "--runs", str(runs),
+                        *load_words(load_options)])  # fmt: skip
     typer.echo(f"\nThe best by validation:\n{again}\n\nFor seqlab/presets/{system}.toml:\n{tuned.preset}")
 
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from seqlab.cli.parsing import parse_pairs
 
 Dataset = Annotated[str, typer.Option(help="a name (seqlab datasets), a folder with interactions.tsv.gz, or a file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value: a setting of the system, or of training")]
 SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")]
+
+
+SplitName = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        help='leave-one-out, "by-time 2017-10-01 2017-11-01", "cold-items 0.1", ...: as datasets.split takes it',
+    ),
+]
 
 
 def load_options_of(
@@ -24,10 +35,20 @@ def load_options_of(
     bad: Annotated[
         str | None, typer.Option(help="rows without a user, an item or a time: refuse (the default), or drop")
     ] = None,
-) -> dict[str, str]:
+    column: Annotated[
+        list[str] | None, typer.Option(help="role=column of a further column, such as basket=order_no; may be repeated")
+    ] = None,
+) -> dict[str, Any]:
     """The given options for reading a file, as `datasets.load` takes them."""
     options = {"user": user, "item": item, "time": time, "title": title, "sep": sep, "encoding": encoding, "bad": bad}
+    options["columns"] = parse_pairs(column) if column else None
     return {name: value for name, value in options.items() if value is not None}
+
+
+def load_words(load_options: dict[str, Any]) -> list[str]:
+    """The words of a command line for options that `load_options_of` made."""
+    columns = [word for pair in load_options.get("columns", {}).items() for word in ("--column", "=".join(pair))]
+    return columns + [word for key, text in load_options.items() if key != "columns" for word in (f"--{key}", text)]
 
 
 def resumable(command: Callable[..., None]) -> Callable[..., None]:

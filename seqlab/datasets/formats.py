@@ -1,6 +1,7 @@
-"""Readers of official benchmark files -> (events, items): MovieLens zips and Amazon review json.gz.
+"""Readers of official benchmark files -> (events, items, users): MovieLens zips and Amazon review json.gz.
 
-Archives are read in memory; nothing is unpacked to disk. The only exception raised is `DataError`.
+Items and users are None where the files have none. Archives are read in memory; nothing is unpacked to disk. The only
+exception raised is `DataError`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ GENRES_100K = [
 RATING = ["user_id", "item_id", "rating", "timestamp"]
 
 
-def movielens_1m(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+Tables = tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None]
+
+
+def movielens_1m(paths: list[Path]) -> Tables:
     """ml-1m.zip: `ratings.dat` and `movies.dat` (separated by ::, titles in Latin-1)."""
     ratings = _fields(_member(paths[0], "ratings.dat").replace(b"::", b"\t"), "\t", RATING, f"{paths[0]}: ratings.dat")
     movies = _fields(
@@ -36,11 +40,11 @@ def movielens_1m(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
         f"{paths[0]}: movies.dat",
         "latin-1",
     )
-    return ratings, _with_year(movies)[["item_id", "title", "year", "genres"]]
+    return ratings, _with_year(movies)[["item_id", "title", "year", "genres"]], None
 
 
-def movielens_100k(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """ml-100k.zip: `u.data` (tab-separated) and `u.item` (bar-separated, Latin-1, one 0/1 column per genre)."""
+def movielens_100k(paths: list[Path]) -> Tables:
+    """ml-100k.zip: `u.data` (by tabs), `u.item` (by bars, Latin-1, a 0/1 column per genre) and `u.user` (by bars)."""
     ratings = _fields(_member(paths[0], "u.data"), "\t", RATING, f"{paths[0]}: u.data")
     names = ["item_id", "title", "released", "video", "imdb", *GENRES_100K]
     movies = _fields(_member(paths[0], "u.item"), "|", names, f"{paths[0]}: u.item", "latin-1")
@@ -49,16 +53,18 @@ def movielens_100k(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     for column, genre in enumerate(GENRES_100K):  # 19 genres
         genres[flags[:, column]] += f"|{genre}"
     movies["genres"] = genres.str.lstrip("|")
-    return ratings, _with_year(movies)[["item_id", "title", "year", "genres"]]
+    names = ["user_id", "age", "gender", "occupation", "zip_code"]
+    people = _fields(_member(paths[0], "u.user"), "|", names, f"{paths[0]}: u.user")
+    return ratings, _with_year(movies)[["item_id", "title", "year", "genres"]], people[names[:-1]]
 
 
-def amazon_2014(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def amazon_2014(paths: list[Path]) -> Tables:
     """reviews_X_5.json.gz (JSON lines) and, optionally, meta_X.json.gz (lines of Python literals)."""
     events = _reviews(paths[0])
-    return events, _described(paths[1], set(events["item_id"])) if len(paths) > 1 else None
+    return events, _described(paths[1], set(events["item_id"])) if len(paths) > 1 else None, None
 
 
-def amazon_2018(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def amazon_2018(paths: list[Path]) -> Tables:
     """X_5.json.gz and meta_X.json.gz (JSON lines); items without a title and second reviews are dropped."""
     if len(paths) < 2:
         raise DataError(f"{paths[0]}: the meta_... file is missing beside it; this benchmark needs item titles.")
@@ -66,7 +72,7 @@ def amazon_2018(paths: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     items = _described(paths[1], set(events["item_id"]))
     items = items[items["title"].str.strip() != ""]
     events = events[events["item_id"].isin(items["item_id"])]
-    return events.sort_values("timestamp", kind="stable").drop_duplicates(["user_id", "item_id"]), items
+    return events.sort_values("timestamp", kind="stable").drop_duplicates(["user_id", "item_id"]), items, None
 
 
 READERS = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from seqlab.datasets.events import Events
 from seqlab.datasets.sequences import Batch
 from seqlab.datasets.typed_in import typed_items
 
@@ -110,4 +111,4 @@ def batch_of(histories: list[History], longest: int | None = None) -> Batch:
     pad = torch.nn.utils.rnn.pad_sequence
     lengths = torch.tensor([len(row) for row in items])
     user = torch.tensor([history.user for history in histories])
-    return Batch(pad(items, batch_first=True), pad(times, batch_first=True), lengths, user)
+    return Batch(Events(pad(items, batch_first=True), pad(times, batch_first=True)), lengths, user)

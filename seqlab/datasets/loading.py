@@ -111,7 +111,7 @@ def _from_official(one: Card, paths: list[Path]) -> InteractionLog:
     """The log of the official files, sorted by time and reduced to the k-core of the benchmark."""
     from seqlab.datasets.formats import READERS
 
-    events, items = READERS[one.format](paths)
+    events, items, users = READERS[one.format](paths)
     titled = "title" if items is not None else None
     # the order of official files is arbitrary, so events are sorted by time
     log = make_log(
@@ -120,6 +120,7 @@ def _from_official(one: Card, paths: list[Path]) -> InteractionLog:
         item="item_id",
         time="timestamp",
         items=items,
+        users=users,
         title=titled,
         name=one.name,
         ties=one.ties,
@@ -129,7 +130,7 @@ def _from_official(one: Card, paths: list[Path]) -> InteractionLog:
         items_where=str(paths[-1]),
     )
     if one.core:
-        from seqlab.datasets.splits import k_core
+        from seqlab.datasets.k_core import k_core
 
         log = k_core(log, users=one.core, items=one.core)
     return log

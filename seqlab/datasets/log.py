@@ -271,8 +271,9 @@ def make_log(
     events = pd.DataFrame({"user": user_of[rows], "item": item_of[rows], "timestamp": times[rows]})
     from_frame = title if items is None else None
     names = {user: "user", item: "item"} | ({} if time is None else {time: "timestamp"})
+    left_out = {tie_key, from_frame} - set(roles.values()) | set(names)
     for column in frame.columns:
-        if column not in (user, item, time, tie_key, from_frame):
+        if column not in left_out:
             names[column] = target = f"{column} (source)" if str(column) in events.columns else str(column)
             events[target] = select_column(frame, column, where).iloc[rows].to_numpy()
     back = out_of_order(events["user"].to_numpy(), events["timestamp"].to_numpy())

@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
+
+from seqlab.datasets.events import Events, Ragged
 
 
 @dataclass(frozen=True)
 class Batch:
     """The input of a system: `B` histories of at most `T` events, right-padded with 0.
 
-    items: (B, T) int64 item ids, 0 = padding.
-    times: (B, T) float64 unix seconds, NaN = unknown, 0 at padding.
-    lengths: (B,) int64 events per history, without padding.
-    user: (B,) int64.
-    targets: (B, T) int64 the next item after each position, 0 = none; None for a batch without targets.
+    events: (B, T). lengths: (B,) int64 events per history, without padding. user: (B,) int64.
+    target_events: (B, T) the next event after each position, item 0 = none; None for a batch without targets.
+    context: what else a query holds, by name, with B rows: "candidates" (B, M) item ids to score, "given" (B, G) items
+        of the unfinished basket, both 0 = none.
     """
 
-    items: Tensor
-    times: Tensor
+    events: Events
     lengths: Tensor
     user: Tensor
-    targets: Tensor | None = None
+    target_events: Events | None = None
+    context: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def items(self) -> Tensor:
+        """(B, T) int64 item ids, 0 = padding."""
+        return self.events.items
+
+    @property
+    def times(self) -> Tensor:
+        """(B, T) float64 unix seconds, NaN = unknown, 0 at padding."""
+        return self.events.times
+
+    @property
+    def extra(self) -> Mapping[str, Tensor]:
+        """The further columns (B, T) that the system declares in `needs`."""
+        return self.events.extra
+
+    @property
+    def targets(self) -> Tensor | None:
+        """(B, T) int64 the next item after each position, 0 = none; None for a batch without targets."""
+        return None if self.target_events is None else self.target_events.items
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with one function of the rows applied to every tensor."""
+        targets = None if self.target_events is None else self.target_events.map(function)
+        context = {name: function(values) for name, values in self.context.items()}
+        return Batch(self.events.map(function), function(self.lengths), function(self.user), targets, context)
 
     def to(self, device: torch.device | str) -> Batch:
-        targets = None if self.targets is None else self.targets.to(device)
-        return Batch(*(part.to(device) for part in (self.items, self.times, self.lengths, self.user)), targets)
+        return self.map(lambda x: x.to(device))
+
+    def select(self, rows: Tensor) -> Batch:
+        """Some of the histories, by index or boolean mask."""
+        return self.map(lambda x: x[rows])
 
     def last(self, x: Tensor) -> Tensor:
         """`x` (B, T, ...) at the last event of each history: (B, ...); at position 0 for an empty history."""
         return x[torch.arange(len(x), device=x.device), (self.lengths - 1).clamp(min=0)]
-
-    def select(self, rows: Tensor) -> Batch:
-        """Some of the histories, by index or boolean mask."""
-        targets = None if self.targets is None else self.targets[rows]
-        return Batch(self.items[rows], self.times[rows], self.lengths[rows], self.user[rows], targets)
 
     def cut(self, cuts: int) -> Batch:
         """Random prefixes of the histories, `cuts` per row on average, each with a target at its last position only.
@@ -51,9 +76,9 @@ class Batch:
         width = int(end.max()) + 1
         positions = torch.arange(width, device=row.device)
         valid, last = positions <= end[:, None], positions == end[:, None]  # (M, T)
-        items, targets = self.items[row, :width] * valid, self.targets[row, :width] * last
-        times = self.times[row, :width].masked_fill(~valid, 0.0)
-        return Batch(items, times, end + 1, self.user[row], targets)
+        rows = self.select(row)
+        events, targets = (part[:, :width] for part in (rows.events, rows.target_events))
+        return Batch(events.mask(valid), end + 1, rows.user, targets.mask(last), rows.context)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -63,12 +88,26 @@ class Batch:
 class Sequences:
     """All histories concatenated: user `u` (from 1) has the events `offsets[u-1]` to `offsets[u]`, oldest first.
 
-    items: (E,) int64; times: (E,) float64 unix seconds, NaN = unknown; offsets: (U + 1,) int64.
+    events: (E,); offsets: (U + 1,) int64.
     """
 
-    items: Tensor
-    times: Tensor
+    events: Events
     offsets: Tensor
+
+    @property
+    def items(self) -> Tensor:
+        """(E,) int64 item ids."""
+        return self.events.items
+
+    @property
+    def times(self) -> Tensor:
+        """(E,) float64 unix seconds, NaN = unknown."""
+        return self.events.times
+
+    @property
+    def extra(self) -> Mapping[str, Tensor]:
+        """The further columns (E,) that were gathered."""
+        return self.events.extra
 
     @property
     def lengths(self) -> Tensor:
@@ -85,11 +124,19 @@ class Sequences:
         return torch.repeat_interleave(torch.arange(1, self.n_users + 1, device=self.items.device), self.lengths)
 
     def to(self, device: torch.device | str) -> Sequences:
-        return Sequences(self.items.to(device), self.times.to(device), self.offsets.to(device))
+        return Sequences(self.events.to(device), self.offsets.to(device))
 
     def history(self, user: int) -> Tensor:
         """The items of one user, oldest first."""
         return self.items[self.offsets[user - 1] : self.offsets[user]]
+
+    def groups(self, column: str) -> tuple[Tensor, Tensor]:
+        """The boundaries (G + 1,) of each user's consecutive events with equal values of a column, and users (G,).
+
+        They are the baskets or sessions of a log. Raises `KeyError` for a column that was not gathered.
+        """
+        offsets = torch.cat([self.events.groups(column), self.offsets]).unique()
+        return offsets, torch.searchsorted(self.offsets, offsets[:-1], right=True)
 
     def item_counts(self, n_items: int) -> Tensor:
         """The number of events of each item: (N + 1,)."""
@@ -104,10 +151,10 @@ class Sequences:
         width = int(lengths.max()) if len(lengths) else 0
         positions = torch.arange(max(width, 1), device=self.items.device)
         valid = positions < lengths[:, None]  # (B, T)
-        at = (start[:, None] + positions).clamp(max=max(len(self.items) - 1, 0))
         if not len(self.items):
-            return Batch(torch.zeros_like(at), torch.zeros_like(at, dtype=torch.float64), lengths, user)
-        return Batch(self.items[at].masked_fill(~valid, 0), self.times[at].masked_fill(~valid, 0.0), lengths, user)
+            return Batch(self.events.map(lambda x: x.new_zeros(valid.shape)), lengths, user)
+        at = (start[:, None] + positions).clamp(max=len(self.items) - 1)
+        return Batch(self.events[at].mask(valid), lengths, user)
 
     def training_batches(
         self, max_length: int | None, tokens: int, seed: int, shard: tuple[int, int] = (0, 1)
@@ -134,32 +181,59 @@ class Sequences:
             columns = [tensor[chosen].to(self.items.device) for tensor in (start, crop, rows + 1)]
             inputs = self.gather(*columns)
             targets = self.gather(columns[0] + 1, columns[1], columns[2])
-            yield replace(inputs, targets=targets.items)
+            yield replace(inputs, target_events=targets.events)
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Next-item queries: the history of a user and the item that comes next, one query per row.
+    """Queries about what comes after a history, one per row.
 
-    user: (Q,) int64. item: (Q,) int64, the answer. start, end: (Q,) int64, the history `[start, end)` in `sequences`.
+    user: (Q,) int64. answer: (Q,) the event that comes next; its item is 0 where there are only several answers.
+    start, end: (Q,) int64, the history `[start, end)` in `sequences`. id: (Q,) int64, a number of each query that
+    stays when queries are selected; None: the row.
+    answers: the items of several answers. candidates: (Q, M) items to choose from, 0 = none; labels: (Q, M) float64
+    their labels, NaN = none. given: the items that are known of the unfinished basket.
     The history ends before the answer and, if the order of ties has no meaning, before the time of the answer.
     """
 
     sequences: Sequences
     user: Tensor
-    item: Tensor
+    answer: Events
     start: Tensor
     end: Tensor
+    id: Tensor | None = None
+    answers: Ragged | None = None
+    candidates: Tensor | None = None
+    labels: Tensor | None = None
+    given: Ragged | None = None
+
+    def __post_init__(self) -> None:
+        if self.id is None:
+            object.__setattr__(self, "id", torch.arange(len(self.user), device=self.user.device))
+
+    @property
+    def item(self) -> Tensor:
+        """(Q,) int64 the item of the answer."""
+        return self.answer.items
 
     def __len__(self) -> int:
         return len(self.user)
 
     def to(self, device: torch.device | str) -> Queries:
-        return Queries(self.sequences.to(device), *(t.to(device) for t in (self.user, self.item, self.start, self.end)))
+        parts = ((one.name, getattr(self, one.name)) for one in fields(self))
+        return Queries(**{name: None if part is None else part.to(device) for name, part in parts})
 
     def select(self, rows: Tensor) -> Queries:
         """Some of the queries, by index or boolean mask."""
-        return Queries(self.sequences, self.user[rows], self.item[rows], self.start[rows], self.end[rows])
+        several = {name: getattr(self, name) for name in ("answers", "given")}
+        single = {
+            name: getattr(self, name) for name in ("user", "answer", "start", "end", "id", "candidates", "labels")
+        }
+        return replace(
+            self,
+            **{name: None if part is None else part[rows] for name, part in single.items()},
+            **{name: None if part is None else part.select(rows) for name, part in several.items()},
+        )
 
     def batch(self, rows: Tensor, max_length: int | None = None) -> Batch:
         """The histories of these rows, each cut to the `max_length` most recent events (None: all)."""
@@ -169,7 +243,10 @@ class Queries:
             lengths = lengths.clamp(max=max_length)
         batch = self.sequences.gather(end - lengths, lengths, self.user[rows])
         final = torch.arange(batch.items.shape[1], device=end.device) == (lengths - 1).clamp(min=0)[:, None]
-        return replace(batch, targets=final * self.item[rows, None])
+        targets = self.answer[rows].map(lambda x: x[:, None].expand(final.shape)).mask(final)  # (B, T)
+        context = {} if self.candidates is None else {"candidates": self.candidates[rows]}
+        context |= {} if self.given is None else {"given": self.given.padded(rows)}
+        return replace(batch, target_events=targets, context=context)
 
     def batches(
         self, max_length: int | None, tokens: int, rows_at_most: int, shard: tuple[int, int] = (0, 1)

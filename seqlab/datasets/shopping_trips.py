@@ -48,7 +48,7 @@ def trips(
     whose = np.empty(n_trips, np.int64)
     whose[trip] = user
     marks, names = _marks(log, mark)
-    amounts = np.ones(len(trip)) if weight is None else np.nan_to_num(log.column(weight)[0].astype(np.float64))
+    amounts = np.ones(len(trip)) if weight is None else _amounts(log, weight)
     main = _heaviest(trip, marks, amounts, n_trips)  # (trips,): 0 = none
     counts = np.bincount(main, minlength=len(names) + 1)[1:]
     kept = np.lexsort((np.arange(len(names)), -counts))[:top] + 1  # equal counts by name
@@ -112,6 +112,14 @@ def _marks(log: InteractionLog, mark: str) -> tuple[np.ndarray, list[str]]:
     if categories is None:
         raise DataError(f"{log.name}: column {mark!r} has numbers. The mark of a trip is a column of categories.")
     return codes, list(categories)
+
+
+def _amounts(log: InteractionLog, weight: str) -> np.ndarray:
+    """(E,) the numbers of a column, 0 where they are missing."""
+    amounts, categories = log.column(weight)
+    if categories is not None:
+        raise DataError(f"{log.name}: column {weight!r} has categories. The weight of a mark is a column of numbers.")
+    return np.nan_to_num(amounts)
 
 
 def _heaviest(trip: np.ndarray, marks: np.ndarray, amounts: np.ndarray, n_trips: int) -> np.ndarray:

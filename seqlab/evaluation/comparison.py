@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from seqlab.evaluation.metrics import bounds, check_comparable, groups_of, per_user, resampled
+from seqlab.evaluation.bootstrap import bounds, resampled
+from seqlab.evaluation.metrics import check_comparable, groups_of, metric_bounds
 from seqlab.ranking import check_k, top_unseen
 from seqlab.runtime.modules import device_of
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seqlab.datasets.splits import Split
-    from seqlab.evaluation.outcome import Ranks
+    from seqlab.evaluation.outcome import Outcome
 
 Order = Literal["system", "reference", "most"]
 """Order of users: those for whom the system is better first, or the reference, or the largest absolute difference."""
@@ -29,40 +30,48 @@ EVERYBODY = ("everybody", "all users")
 
 
 class Standings:
-    """Several systems on the same queries; several runs of a system (its seeds) are averaged per user first.
+    """Several systems on the same queries; several runs of a system (its seeds) are averaged per query first.
 
-    systems: by label, the ranks of one run or of each seed. metrics: columns of `evaluation.per_user`, such as
-    "ndcg@10". frame: one row per user, ascending: user, item (the answer), history_length, seen, item_count. Raises
-    `ValueError` for an unknown metric, and as `check_comparable` does.
+    systems: by label, the outcome of one run or of each seed. metrics: names of metrics, () = the headline of the task.
+    frame: one row per query, by ascending id, with the columns of `Outcome.frame` that are no metric. ranks: the mean
+    rank of each system, a column per label; None for a task without ranks. task, primary, seen_filter: as in `Outcome`.
+    Raises `ValueError` for an unknown metric, and as `check_comparable` does.
     """
 
     def __init__(
         self,
-        systems: Mapping[str, Ranks | list[Ranks]],
-        metrics: tuple[str, ...] = ("recall@10", "ndcg@10"),
+        systems: Mapping[str, Outcome | list[Outcome]],
+        metrics: tuple[str, ...] = (),
         samples: int = 1000,
         seed: int = 0,
     ) -> None:
         import pandas as pd
 
-        seeds = {label: ranks if isinstance(ranks, list) else [ranks] for label, ranks in systems.items()}
+        seeds = {label: some if isinstance(some, list) else [some] for label, some in systems.items()}
         check_comparable(seeds)
-        self.metrics, self._samples, self._seed = tuple(metrics), samples, seed
-        frames = {label: [one.frame.sort_values("user") for one in some] for label, some in seeds.items()}
-        self.seeds = {label: len(some) for label, some in seeds.items()}
+        seeds = {label: [one.by_query() for one in some] for label, some in seeds.items()}
         first = next(iter(seeds.values()))[0]
-        self.seen_filter, self.n_items = first.seen_filter, first.n_items
-        self.frame = next(iter(frames.values()))[0].drop(columns="rank").reset_index(drop=True)
-        self._each = {label: np.stack([one["rank"] for one in some]) for label, some in frames.items()}  # (seeds, Q)
-        self.ranks = pd.DataFrame({label: ranks.mean(0) for label, ranks in self._each.items()})
-        cutoffs = [name.partition("@")[2] for name in self.metrics]
-        cutoffs = tuple(sorted({int(k) for k in cutoffs if k.isdecimal() and int(k)}))
-        self._values: dict[str, np.ndarray] = {}
-        for label, ranks in self._each.items():
-            found = [per_user(one, cutoffs) for one in ranks]
-            if unknown := [name for name in self.metrics if name not in found[0]]:
-                raise ValueError(f"there is no metric {unknown[0]!r}. Metrics are recall@k, ndcg@k and mrr@k.")
-            self._values[label] = (sum(found) / len(found))[list(self.metrics)].to_numpy()
+        self._samples, self._seed = samples, seed
+        self.task, self.seen_filter, self.primary = first.task, first.seen_filter, first.primary
+        self.slices_of, self.seeds = first.slices, {label: len(some) for label, some in seeds.items()}
+        measured_by_all = set.intersection(*({*one.values()} for some in seeds.values() for one in some))
+        shown = [name for name in first.headline if name in measured_by_all and name != first.primary]
+        self.metrics = tuple(metrics) or (*shown, first.primary)
+        self.bounds = {name: first.metric(name) for name in self.metrics}
+        self._least, self._most = metric_bounds(list(self.bounds.values()))
+        measured = {one.name for one in first.metrics} | {"rank"}
+        self.frame = first.frame[[column for column in first.frame if column not in measured]]
+        self._users = self.frame["user"].to_numpy()
+        self._each = {
+            label: np.stack([one.frame["rank"] for one in some])
+            for label, some in seeds.items()
+            if "rank" in first.frame
+        }  # (seeds, Q)
+        self.ranks = pd.DataFrame({label: ranks.mean(0) for label, ranks in self._each.items()}) if self._each else None
+        names = list(self.metrics)
+        self._values = {
+            label: (sum(one.values(names) for one in some) / len(some)).to_numpy() for label, some in seeds.items()
+        }
         self._stacked = np.hstack(list(self._values.values()))  # (Q, systems * metrics)
         self._column = {label: place * len(self.metrics) for place, label in enumerate(self._values)}
         self._drawn: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
@@ -78,8 +87,8 @@ class Standings:
         of_reference = drawn[:, self._column[reference] :][:, :count]
         for label, values in self._values.items():
             of_system = drawn[:, self._column[label] :][:, :count]
-            low, high = bounds(of_system, extra)
-            least, most = bounds(of_system - of_reference, extra, -1.0)
+            low, high = bounds(of_system, extra, self._least, self._most)
+            least, most = bounds(of_system - of_reference, extra, self._least - self._most, self._most - self._least)
             gain = (values - self._values[reference]).mean(0)
             columns = {"mean": values.mean(0), "low": low, "high": high, "difference": gain}
             columns |= {"difference low": least, "difference high": most}
@@ -91,7 +100,7 @@ class Standings:
         import pandas as pd
 
         slice_, group = EVERYBODY
-        return {slice_: pd.Series([group] * len(self.frame), dtype="category"), **groups_of(self.frame)}
+        return {slice_: pd.Series([group] * len(self.frame), dtype="category"), **groups_of(self.frame, self.slices_of)}
 
     def slices(
         self, system: str, reference: str, metric: str, also: dict[str, pd.Series] | None = None
@@ -116,10 +125,12 @@ class Standings:
                 )
                 a, b = drawn.T[at]
                 of_a, of_b = self._stacked[chosen][:, at].T
-                row = {"slice": name, "group": label, "users": len(of_a)}
+                row = {"slice": name, "group": label, "users": len(np.unique(self._users[chosen]))}
+                one = self.bounds[metric]
                 for what, values, means in (("a", of_a, a), ("b", of_b, b), ("difference", of_a - of_b, a - b)):
-                    before, least = ("", -1.0) if what == "difference" else (f"{what} ", 0.0)
-                    low, high = bounds(means, extra, least)
+                    before, width = ("", one.high - one.low) if what == "difference" else (f"{what} ", None)
+                    least, most = (one.low, one.high) if width is None else (-width, width)
+                    low, high = bounds(means, extra, least, most)
                     row |= {what: values.mean(), f"{before}low": low, f"{before}high": high}
                 rows.append(row)
         return pd.DataFrame(rows)
@@ -133,7 +144,8 @@ class Standings:
         """
         if keep and group in self._drawn:
             return self._drawn[group]
-        means = resampled(self._stacked if rows is None else self._stacked[rows], self._samples, self._seed)
+        rows = slice(None) if rows is None else rows
+        means = resampled(self._stacked[rows], self._samples, self._seed, self._users[rows])
         if keep:
             self._drawn[group] = means
         return means
@@ -141,32 +153,33 @@ class Standings:
     def users(
         self, system: str, reference: str, metric: str, group: pd.Series | None = None, order: Order = "system"
     ) -> pd.DataFrame:
-        """The users of a group, sorted by the difference of the metric between `system` and `reference` (see `Order`).
+        """The queries of a group, sorted by how much better the metric is in `system` than in `reference` (`Order`).
 
-        group: a boolean mask over the rows of `frame` (None: all). Users with equal differences are sorted by the ratio
-        of the two ranks. Columns user, item, history_length, a (rank in `system`), b (rank in `reference`), difference.
+        group: a boolean mask over the rows of `frame` (None: all). Queries with equal differences are sorted by the
+        ratio of the two ranks, where there are ranks. Columns user, item and history_length where the task has them, a
+        and b (the ranks in `system` and `reference`, else the metric), difference.
         """
-        at = self.metrics.index(metric)
-        rows = self.frame[["user", "item", "history_length"]].assign(
-            a=self.ranks[system], b=self.ranks[reference],
-            difference=self._values[system][:, at] - self._values[reference][:, at],
-            ratio=np.log(self.ranks[reference] / self.ranks[system]),
-        )  # fmt: skip
+        at, sign = self.metrics.index(metric), 1 if self.bounds[metric].higher else -1
+        of_a, of_b = self._values[system][:, at], self._values[reference][:, at]
+        about = [column for column in ("user", "item", "history_length") if column in self.frame]
+        shown = (of_a, of_b) if self.ranks is None else (self.ranks[system], self.ranks[reference])
+        ratio = 0.0 if self.ranks is None else np.log(shown[1] / shown[0])
+        rows = self.frame[about].assign(a=shown[0], b=shown[1], difference=of_a - of_b, ratio=ratio)
         rows = rows if group is None else rows[group.to_numpy()]
         if order == "most":
             keys = [rows["difference"].abs(), rows["ratio"].abs()]
         else:
-            sign = 1 if order == "system" else -1
-            keys = [sign * rows["difference"], sign * rows["ratio"]]
+            side = 1 if order == "system" else -1
+            keys = [side * sign * rows["difference"], side * rows["ratio"]]
         sorted_rows = np.lexsort([rows["user"], -keys[1], -keys[0]])
         return rows.iloc[sorted_rows].drop(columns="ratio").reset_index(drop=True)
 
     def users_with_hit(self, system: str, k: int = 10) -> np.ndarray:
-        """The users whose answer is in the top k for at least half of the seeds, ascending."""
+        """The users whose answer is in the top k for at least half of the seeds, ascending; needs ranks."""
         return self.frame["user"].to_numpy()[(self._each[system] <= check_k(k)).mean(0) >= 0.5]
 
     def curves(self, most: int = 20) -> pd.DataFrame:
-        """recall@k of every system for every k up to `most`: columns system, k, recall.
+        """recall@k of every system for every k up to `most`: columns system, k, recall; empty without ranks.
 
         Larger k are not meaningful: the items that a system without `score` did not list share one rank.
         """
@@ -176,7 +189,7 @@ class Standings:
         for label, ranks in self._each.items():
             recall = [(ranks <= k).mean() for k in range(1, most + 1)]
             parts.append(pd.DataFrame({"system": label, "k": range(1, most + 1), "recall": recall}))
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["system", "k", "recall"])
 
 
 @torch.no_grad()

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab import models
-from seqlab.datasets import leave_one_out, load
+from seqlab import models, tasks
+from seqlab.datasets import load
+from seqlab.datasets.split_names import DEFAULT, current_name, split
 from seqlab.evaluation import compare, intervals
 from seqlab.presets import default_options
-from seqlab.runs.identity import Identity, find, identity, options_defaults, settings_defaults
+from seqlab.runs.identity import Identity, canonical, find, identity, options_defaults, settings_defaults
 from seqlab.runs.run import Run, load_run
 from seqlab.runtime import provenance
 from seqlab.runtime.files import atomic_write
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
     from seqlab.optimization.options import Options
 
 KEY = ["fingerprint", "split", "system", "seed", "settings", "options", "seen_filter"]
-METRICS = ("recall@10", "ndcg@10")
 CSV_TYPES = {
-    "dtype": dict.fromkeys(["dataset", "fingerprint", "git", "seeds", "arm", "against"], str),
+    "dtype": dict.fromkeys(["dataset", "task", "fingerprint", "git", "seeds", "arm", "against"], str),
     "keep_default_na": False, "na_values": [""],
 }  # fmt: skip
 """How pandas reads a table: the name of a dataset may be 007 or NA, a revision 12e34."""
@@ -59,10 +59,16 @@ def read(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, **CSV_TYPES)
         table = table if "fingerprint" in table else table.assign(fingerprint="")
+        table = table if "task" in table else table.assign(task=tasks.DEFAULT)
         if missing := [column for column in ["dataset", *KEY] if column not in table]:
             raise ValueError(f"its column {missing[0]!r} is missing")
         options = {key: value for key, value in options_defaults().items() if key != "seed"}
-        table["options"] = [json.dumps(options | json.loads(text)) for text in table["options"]]
+        table["task"] = table["task"].fillna(tasks.DEFAULT)
+        table["split"] = table["split"].map(current_name)
+        table["options"] = [
+            json.dumps(canonical(system, options | json.loads(text)))
+            for system, text in zip(table["system"], table["options"], strict=True)
+        ]
         settings = functools.cache(settings_defaults)
         table["settings"] = [
             json.dumps(settings(system) | json.loads(text))
@@ -73,12 +79,15 @@ def read(path: Path) -> pd.DataFrame:
     return table
 
 
-def row(run: Run, split: Split, options: Options) -> dict[str, Any]:
-    """The row of a run that has a folder: metrics with 95 % intervals, cost, settings, provenance."""
+def row(run: Run, key: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a run that has a folder: metrics with 95 % intervals, cost, settings, provenance.
+
+    key: the columns that identify the run, those of its `Plan`.
+    """
     origin = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
-    bounds = intervals(run.ranks)
-    result = _key(identity(run.model, options, split, run.ranks.seen_filter)) | {"users": len(run.ranks.frame)}
-    for name in METRICS:
+    bounds, outcome = intervals(run.outcome), run.outcome
+    result = {**key, "task": outcome.task, "users": outcome.frame["user"].nunique()}
+    for name in bounds.attrs["headline"]:
         result[name] = round(run.metrics["test"][name], 5)
         result[f"{name} low"], result[f"{name} high"] = bounds.loc[name, ["low", "high"]].round(5)
         result[f"valid {name}"] = round(run.metrics["valid"][name], 5)
@@ -105,6 +114,14 @@ class Plan:
         return fit(model, split, self.options, self.folder, resume=True, seen_filter=self.key["seen_filter"])
 
 
+def headline(table: pd.DataFrame) -> tuple[str, ...]:
+    """The metrics that rows of one task show, the primary one last; () for an empty table."""
+    if not len(table):
+        return ()
+    found = tasks.task(table["task"].iloc[0] if "task" in table else tasks.DEFAULT)
+    return (*(name for name in found.HEADLINE if name in table and name != found.PRIMARY), found.PRIMARY)
+
+
 def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], seen_filter: bool | None = None) -> Plan:
     """The run of `arm`: the preset of the dataset, replaced by `given`, replaced by the settings in the arm.
 
@@ -128,13 +145,14 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
 
 def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,
              given: dict[str, Any] | None = None, seen_filter: bool | None = None,
-             against: str | None = None, load_options: Mapping[str, str] | None = None,
+             against: str | None = None, load_options: Mapping[str, Any] | None = None, split_name: str = DEFAULT,
              ) -> tuple[pd.DataFrame, pd.DataFrame | None]:  # fmt: skip
     """Train the runs of these arms and seeds that the table lacks; return their rows, and the gains over one arm.
 
     dataset, load_options: as `datasets.load` takes them. path: the table, written after every run. runs: the folder of
     the run folders `<dataset>/<system>-<seed>-<hash of what differs from the defaults>`. given: settings and options of
-    all arms, which replace those of the preset. against: one of the arms, or None.
+    all arms, which replace those of the preset. against: one of the arms, or None. split_name: as `datasets.split`
+    takes it.
     The rows have a first column "arm". The gains over `against` are paired by user, after each user's mean over the
     seeds, with columns GAIN_COLUMNS; they are stored in `gains_path(path)` and used where a run folder is missing.
     Raises `ValueError` for another arm, `KeyboardInterrupt` where a training was interrupted, and, before any training,
@@ -142,24 +160,24 @@ def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: 
     """
     if against is not None and against not in arms:
         raise ValueError(f"{against!r} is none of the arms: {', '.join(arms)}.")
-    split = leave_one_out(load(dataset, **(load_options or {})))
-    plans = [plan(arm, split, seed, runs, given or {}, seen_filter) for arm in arms for seed in seeds]
+    data = split(load(dataset, **(load_options or {})), split_name)
+    plans = [plan(arm, data, seed, runs, given or {}, seen_filter) for arm in arms for seed in seeds]
     if against is not None:  # before hours of training
         measured = set(keys(read(path)))
         for arm, control in _pairs(plans, against):
             if missing := [one for one in arm + control if key_of(one.key) in measured and not one.folder.exists()]:
                 _stored_gains(arm, control, path, missing[0].folder)
     for one in plans:
-        name = f"{split.log.name} {one.arm} seed {one.options.seed}"
+        name = f"{data.log.name} {one.arm} seed {one.options.seed}"
         if key_of(one.key) in keys(read(path)):
             print(f"{name}: in the table already.")
             continue
         print(f"{name} ({one.folder}):", flush=True)
-        run = one.train_or_load(split)
+        run = one.train_or_load(data)
         if run.interrupted:
             raise KeyboardInterrupt
-        add([row(run, split, one.options)], path)
-    gains = None if against is None else _gains(plans, against, split, path)
+        add([row(run, one.key)], path)
+    gains = None if against is None else _gains(plans, against, data, path)
     table, arm_of = read(path), {key_of(one.key): one.arm for one in plans}
     table.insert(0, "arm", [arm_of.get(key) for key in keys(table)])
     return table[table["arm"].notna()].reset_index(drop=True), gains
@@ -176,7 +194,8 @@ def read_gains(path: Path) -> pd.DataFrame:
 
     file = gains_path(path)
     stored = pd.read_csv(file, **CSV_TYPES) if file.exists() else pd.DataFrame(columns=GAIN_COLUMNS)
-    return stored if "fingerprint" in stored else stored.assign(fingerprint="")
+    stored = stored if "fingerprint" in stored else stored.assign(fingerprint="")
+    return stored.assign(split=stored["split"].map(current_name))
 
 
 def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.DataFrame:
@@ -187,13 +206,13 @@ def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.Data
     import pandas as pd
     from filelock import FileLock
 
-    origin, ranks, parts = provenance.describe(), functools.cache(lambda folder: load_run(folder, split).ranks), []
+    origin, ranks, parts = provenance.describe(), functools.cache(lambda folder: load_run(folder, split).outcome), []
     for arm, control in _pairs(plans, against):
         if missing := [one.folder for one in arm + control if not one.folder.exists()]:
             parts.append(_stored_gains(arm, control, path, missing[0]))
             continue
         found = compare([ranks(one.folder) for one in arm], [ranks(one.folder) for one in control])
-        found = found.loc[list(METRICS)].round(7).rename_axis("metric").reset_index()
+        found = found.loc[found.attrs["headline"]].round(7).rename_axis("metric").reset_index()
         columns = _protocol(arm, control) | {"dataset": split.log.name, "date": origin["date"], "git": origin["git"]}
         parts.append(found.assign(**columns)[GAIN_COLUMNS])
     gains, file = pd.concat(parts, ignore_index=True), gains_path(path)
@@ -231,9 +250,11 @@ def _stored_gains(arm: list[Plan], control: list[Plan], path: Path, missing: Pat
     row_of = {key: row for row, key in enumerate(keys(table))}
     for side, plans in (("a", arm), ("b", control)):
         rows = [row_of[key] for one in plans if (key := key_of(one.key)) in row_of]
-        means = table.iloc[rows][list(METRICS)].mean()
+        names = headline(table.iloc[rows])
+        means = table.iloc[rows][list(names)].mean()
+        stored = stored[stored["metric"].isin(names)]
         stored = stored[(stored[side] - means[stored["metric"]].to_numpy()).abs() < 2e-5]  # both have five digits
-    if len(stored) < len(METRICS):
+    if not len(stored) or len(stored) < len(names):
         raise FileNotFoundError(
             f"{missing} is missing, so its users cannot be compared: bring the run folder, or take its row out of the "
             "table and train it again."
@@ -245,20 +266,21 @@ def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFr
     """The measured arms of this dataset under this protocol, one row for all seeds of an arm.
 
     Columns: arm (as `seqlab leaderboard` takes it, with the settings that differ from other arms of the system),
-    system, seeds (their number), parameters, seconds, and of each metric the mean, "low" and "high". These two are NaN
-    for several seeds, whose interval needs the ranks of the users.
+    system, seeds (their number), parameters, seconds, and of each headline metric the mean, "low" and "high". These two
+    are NaN for several seeds, whose interval needs the outcomes of the runs.
     """
     import pandas as pd
 
     wanted = {"fingerprint": split.log.fingerprint(), "split": split.name, "seen_filter": seen_filter}
     for column, value in wanted.items():
         table = table[table[column].astype(str) == str(value)]
-    rows, bounds = [], [f"{name} {end}" for name in METRICS for end in ("low", "high")]
+    names = headline(table)
+    rows, bounds = [], [f"{name} {end}" for name in names for end in ("low", "high")]
     for arm, runs in arms(table):
         row = {"arm": arm, "system": runs["system"].iloc[0], "seeds": len(runs)}
-        row |= {name: runs[name].mean() for name in ("parameters", "seconds", *METRICS)}
+        row |= {name: runs[name].mean() for name in ("parameters", "seconds", *names)}
         rows.append(row | {name: runs[name].iloc[0] if len(runs) == 1 else float("nan") for name in bounds})
-    columns = [f"{name}{end}" for name in METRICS for end in ("", " low", " high")]
+    columns = [f"{name}{end}" for name in names for end in ("", " low", " high")]
     return pd.DataFrame(rows, columns=["arm", "system", "seeds", "parameters", "seconds", *columns])
 
 
@@ -299,10 +321,21 @@ def add(results: Iterable[dict[str, Any]], path: Path) -> pd.DataFrame:
             fresh = pd.DataFrame([result])
             others = [key != key_of(result) for key in keys(table)]
             table = pd.concat([table[others], fresh], ignore_index=True) if len(table) else fresh
-        table = table.sort_values(["dataset", "ndcg@10"], ascending=[True, False], kind="stable", ignore_index=True)
+        table = _sorted(table)
         parquet = path.suffix == ".parquet"
         atomic_write(path, table.to_parquet(index=False) if parquet else table.to_csv(index=False))
     return table
+
+
+def _sorted(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows by dataset and task, the best by the task's primary metric first."""
+    primary = {name: tasks.primary(name) for name in table["task"].unique()}
+    worse = [
+        -row[primary[row["task"]].name] if primary[row["task"]].higher else row[primary[row["task"]].name]
+        for row in table.to_dict("records")
+    ]
+    order = table.assign(order=worse).sort_values(["dataset", "task", "order"], kind="stable").index
+    return table.loc[order].reset_index(drop=True)
 
 
 def _key(this: Identity) -> dict[str, Any]:

@@ -8,11 +8,11 @@ was found of the claims on the cards.
 
 from __future__ import annotations
 
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqlab import models
+from seqlab import models, tasks
 from seqlab.experiments import leaderboard
 from seqlab.runtime.files import atomic_write
 
@@ -28,6 +28,9 @@ rank. Compare only numbers of one table. An arm is written as `seqlab leaderboar
 in which its arms differ; all other settings are in the CSV. Intervals are over users, at 95 %; those of several seeds
 reach from the lowest end to the highest. Arms had different numbers of tuning trials, which are in `LOG.md`.
 *Published* rows were not measured here."""
+
+RANKINGS = ("next_item", "baskets")
+"""The tasks whose rankings may leave out seen items."""
 
 GAINS = """\
 Gains, the metrics of the same users subtracted, after each user's mean over the seeds:"""
@@ -53,14 +56,19 @@ def page(table: pd.DataFrame, gains: pd.DataFrame, found: dict[str, str]) -> str
     claim; other systems follow.
     """
     parts = [HEAD, CLAIMS, _grid(["system", "its claim", "its control here", "found"], _claims(found))]
-    heads = ["arm", "seeds", "recall@10", "95 %", "ndcg@10", "95 %", "ndcg@10 of validation", "parameters", "minutes"]
-    for (dataset, split, seen_filter), measured in table.groupby(["dataset", "split", "seen_filter"]):
-        title = f"## {dataset}, {split}, seen items {'filtered' if seen_filter else 'kept'}"
-        rows = [*_measured(measured), *_published(dataset, split, bool(seen_filter))]
-        rows.sort(key=lambda row: row[4], reverse=True)
-        parts += [title, _grid(heads, rows), _provenance(measured)]
+    for (dataset, split, seen_filter, task), measured in table.groupby(["dataset", "split", "seen_filter", "task"]):
+        names, primary = leaderboard.headline(measured), tasks.primary(task)
+        filtered = f", seen items {'filtered' if seen_filter else 'kept'}" if task in RANKINGS else ""
+        lower = ", ".join(one.name for one in tasks.task(task).METRICS if one.name in names and not one.higher)
+        title = f"## {dataset}, {split}{filtered}"
+        heads = ["arm", "seeds", *(head for name in names for head in (name, "95 %")), f"{primary.name} of validation",
+                 "parameters", "minutes"]  # fmt: skip
+        rows = [*_measured(measured, names), *_published(dataset, split, bool(seen_filter), names)]
+        rows.sort(key=lambda row: _value(row[2 * len(names)]), reverse=primary.higher)
+        note = [f"Task {task}. Of {lower}, less is better."] if lower else [f"Task {task}."]
+        parts += [title, *(note if task != tasks.DEFAULT else []), _grid(heads, rows), _provenance(measured)]
         same = (gains["dataset"] == dataset) & (gains["split"] == split) & (gains["seen_filter"] == seen_filter)
-        parts += _gained(gains[same])
+        parts += _gained(gains[same & gains["metric"].isin(names)], names)
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,25 +78,26 @@ def _claims(found: dict[str, str]) -> list[list[str]]:
             for name, card in cards.items()]  # fmt: skip
 
 
-def _measured(table: pd.DataFrame) -> list[list[str]]:
+def _measured(table: pd.DataFrame, names: tuple[str, ...]) -> list[list[str]]:
     rows = []
     for arm, runs in leaderboard.arms(table):
         row = [f"`{arm}`", str(len(runs))]
-        for metric in leaderboard.METRICS:
+        for metric in names:
             low, high = runs[f"{metric} low"].min(), runs[f"{metric} high"].max()
             row += [_number(runs[metric].mean()), "not known" if isnan(low) else f"{_number(low)} to {_number(high)}"]
-        valid, minutes = runs["valid ndcg@10"].mean(), runs["seconds"].mean() / 60
+        valid, minutes = runs[f"valid {names[-1]}"].mean(), runs["seconds"].mean() / 60
         rows.append([*row, _number(valid), f"{runs['parameters'].iloc[0]:,.0f}", f"{minutes:,.1f}"])
     return rows
 
 
-def _gained(gains: pd.DataFrame) -> list[str]:
+def _gained(gains: pd.DataFrame, names: tuple[str, ...]) -> list[str]:
     """The gains under one protocol as a table with a row for each pair of arms; [] where there are none."""
     rows = []
     for (arm, against, seeds), pair in gains.groupby(["arm", "against", "seeds"], sort=False):
-        differences = [_gain(pair.set_index("metric").loc[name]) for name in leaderboard.METRICS]
+        of = pair.set_index("metric")
+        differences = [_gain(of.loc[name]) if name in of.index else "" for name in names]
         rows.append([f"`{arm}`", f"`{against}`", seeds.replace(" ", ", "), *differences])
-    heads = ["arm", "over", "seeds", *leaderboard.METRICS]
+    heads = ["arm", "over", "seeds", *names]
     return [GAINS, _grid(heads, rows)] if rows else []
 
 
@@ -98,15 +107,16 @@ def _gain(of: pd.Series) -> str:
     return f"{'-' if of['difference'] < 0 else '+'}{_number(abs(of['difference']))} [{low}, {high}]"
 
 
-def _published(dataset: str, split: str, seen_filter: bool) -> list[list[str]]:
+def _published(dataset: str, split: str, seen_filter: bool, names: tuple[str, ...]) -> list[list[str]]:
     """The published results under one protocol, a row for each, in the columns of `_measured`."""
     rows = []
     for name in models.names():
         for one in models.card(name).published:
             if (one.dataset, one.split, one.seen_filter) == (dataset, split, seen_filter):
                 label = f"*published:* {', '.join(filter(None, (name, one.variant)))}, {one.source}. {one.differs}"
-                recall, ndcg = (_number(one.values[name]) if name in one.values else "" for name in leaderboard.METRICS)
-                rows.append([label.strip(), "", recall, "", ndcg, "", "", "", ""])
+                if any(metric in one.values for metric in names):
+                    values = [_number(one.values[metric]) if metric in one.values else "" for metric in names]
+                    rows.append([label.strip(), "", *(cell for value in values for cell in (value, "")), "", "", ""])
     return rows
 
 
@@ -124,7 +134,12 @@ def _provenance(table: pd.DataFrame) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0")
+    return "" if isnan(value) else f"{value:.4f}".removeprefix("0")
+
+
+def _value(text: str) -> float:
+    """The number in a cell, -inf for an empty one."""
+    return float(text) if text else -inf
 
 
 def _grid(heads: list[str], rows: list[list[str]]) -> str:

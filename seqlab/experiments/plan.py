@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from seqlab import models
 from seqlab.contracts import Measurement
 from seqlab.datasets import card as dataset_card
-from seqlab.datasets import leave_one_out, load
+from seqlab.datasets import load
+from seqlab.datasets.split_names import DEFAULT, split
 from seqlab.experiments import leaderboard, leaderboard_page, tuning
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Comparison:
     """Arms that one call of `leaderboard.complete` measures. against: one of them, or None for no comparison."""
 
     dataset: str
+    split: str
     seen_filter: bool
     seeds: tuple[int, ...]
     against: str | None
@@ -42,9 +44,9 @@ def comparisons() -> list[Comparison]:
     for name in models.names():
         card = models.card(name)
         for one in card.measured or (Measurement(against=card.controls),):
-            for dataset, seen_filter in _places(one, card):
+            for place in _places(one, card):
                 for against in [expand_names(control) for control in one.against] or [None]:
-                    group = arms.setdefault((dataset, seen_filter, one.seeds or card.seeds, against), {})
+                    group = arms.setdefault((*place, one.seeds or card.seeds, against), {})
                     group |= dict.fromkeys([against] if against else [])  # the control is trained first
                     group |= dict.fromkeys(expand_names(arm) for arm in one.arms or [name])
     datasets = list(dict.fromkeys(dataset for dataset, *_ in arms))
@@ -52,9 +54,9 @@ def comparisons() -> list[Comparison]:
     return [Comparison(*key, tuple(group)) for key, group in ordered]
 
 
-def tunings() -> list[tuple[str, str, bool]]:
-    """The searches of `make tune`: arm, dataset, seen filter. Systems without a loss have none."""
-    found: dict[tuple[str, str, bool], None] = {}
+def tunings() -> list[tuple[str, str, str, bool]]:
+    """The searches of `make tune`: arm, dataset, split, seen filter. Systems without a loss have none."""
+    found: dict[tuple[str, str, str, bool], None] = {}
     for name in models.names():
         card = models.card(name)
         if not hasattr(models.system(name), "loss"):
@@ -69,11 +71,12 @@ def missing(table: Path, runs: Path) -> list[str]:
     """What `complete` would train: a line for each arm and seed that the table lacks. It loads the data."""
     measured, splits, lines = {*leaderboard.keys(leaderboard.read(table))}, {}, {}
     for one in comparisons():
-        if one.dataset not in splits:
-            splits[one.dataset] = leave_one_out(load(one.dataset))
+        place = one.dataset, one.split
+        if place not in splits:
+            splits[place] = split(load(one.dataset), one.split)
         for arm in one.arms:
             for seed in one.seeds:
-                run = leaderboard.plan(arm, splits[one.dataset], seed, runs, {}, one.seen_filter)
+                run = leaderboard.plan(arm, splits[place], seed, runs, {}, one.seen_filter)
                 if (key := leaderboard.key_of(run.key)) not in measured:
                     lines[key] = f"{_protocol(one)}: {arm} seed {seed}"
     return list(lines.values())
@@ -86,14 +89,15 @@ def complete(folder: Path = Path("data")) -> None:
     """
     for one in comparisons():
         leaderboard.complete(list(one.arms), one.dataset, list(one.seeds), folder / "leaderboard.csv", folder / "runs",
-                             seen_filter=one.seen_filter, against=one.against)  # fmt: skip
+                             seen_filter=one.seen_filter, against=one.against, split_name=one.split)  # fmt: skip
     leaderboard_page.write(folder)
 
 
 def tune(trials: int, runs: Path = Path("data/runs"), echo: Callable[[str], None] = print) -> None:
     """Search learning rate and dropout of every system with `trials` trials each. Raises what `tuning.tune` raises."""
-    for arm, dataset, seen_filter in tunings():
-        found = tuning.tune(arm, dataset, SPACE, trials, runs=runs, seen_filter=seen_filter, echo=echo)
+    for arm, dataset, split_name, seen_filter in tunings():
+        found = tuning.tune(arm, dataset, SPACE, trials, runs=runs, seen_filter=seen_filter, echo=echo,
+                            split_name=split_name)  # fmt: skip
         echo(f"For seqlab/presets/{arm.split(':')[0]}.toml:\n{found.preset}\n")
 
 
@@ -110,11 +114,12 @@ def expand_names(arm: str) -> str:
 
 
 def _protocol(one: Comparison) -> str:
-    return f"{one.dataset}, seen items {'filtered' if one.seen_filter else 'kept'}"
+    split_name = "" if one.split == DEFAULT else f", {one.split}"
+    return f"{one.dataset}{split_name}, seen items {'filtered' if one.seen_filter else 'kept'}"
 
 
-def _places(one: Measurement, card: Card) -> Iterator[tuple[str, bool]]:
-    """The datasets of a measurement, each with its seen filter."""
+def _places(one: Measurement, card: Card) -> Iterator[tuple[str, str, bool]]:
+    """The datasets of a measurement, each with its split and its seen filter."""
     chosen = card.seen_filter if one.seen_filter is None else one.seen_filter
     for dataset in one.datasets or card.homes:
-        yield dataset, not dataset_card(dataset).repeats if chosen is None else chosen
+        yield dataset, one.split or card.split, not dataset_card(dataset).repeats if chosen is None else chosen

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.datasets import leave_one_out, load
+from seqlab import tasks
+from seqlab.datasets import load
+from seqlab.datasets.split_names import DEFAULT, split
 from seqlab.experiments import leaderboard
 from seqlab.runs.run import load_run
 from seqlab.runtime.pools import pool
@@ -42,13 +44,14 @@ _TRAINING = threading.Lock()  # a process trains one run at a time: its runs sha
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: its label, its plan, and its dataset with the fingerprint of its data."""
+    """One run of a sweep: its label, its plan, its dataset with the fingerprint of its data, and the split."""
 
     label: str
     plan: leaderboard.Plan
     dataset: str
     data: str
-    load_options: tuple[tuple[str, str], ...] = ()
+    split: str
+    load_options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def attempts_file(self) -> Path:
@@ -80,14 +83,15 @@ def sweep(
     scheduler: str | None = None,
     seen_filter: bool | None = None,
     echo: Callable[[str], None] = print,
-    load_options: Mapping[str, str] | None = None,
+    load_options: Mapping[str, Any] | None = None,
+    split_name: str = DEFAULT,
 ) -> SweepResult:
     """Train every arm with every combination of the grid and every seed on every dataset; store a row of each run.
 
     arms: as `seqlab leaderboard` takes them; their settings replace those of `grid` and `given`. grid: for some
     settings or training options, the values to combine. given: settings of all runs. table: a .parquet or .csv, by
     default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `runtime.pools.pool`.
-    load_options: as `datasets.load` takes them.
+    load_options: as `datasets.load` takes them. split_name: as `datasets.split` takes it.
 
     A run that fails does not stop the others. A run whose process was killed is started again, `MAX_ATTEMPTS` times in
     all. Raises, before any training, `ValueError` for an unknown arm, setting or dataset and for two datasets of one
@@ -96,7 +100,7 @@ def sweep(
     runs = Path(runs).absolute()
     table = runs / "sweep.parquet" if table is None else Path(table)
     jobs, finished = _plan_jobs(
-        arms, datasets, seeds, grid or {}, given or {}, runs, table, seen_filter, dict(load_options or {})
+        arms, datasets, seeds, grid or {}, given or {}, runs, table, seen_filter, dict(load_options or {}), split_name
     )
     if finished:
         leaderboard.add(finished, table)
@@ -120,7 +124,10 @@ def sweep(
                 message = f"FAILED, {result}"
             else:
                 leaderboard.add([result], table)
-                message = "ndcg@10 {ndcg@10:.4f}, validation {valid ndcg@10:.4f}, {seconds:.0f} s".format_map(result)
+                name = tasks.primary(result["task"]).name
+                message = (
+                    f"{name} {result[name]:.4f}, validation {result[f'valid {name}']:.4f}, {result['seconds']:.0f} s"
+                )
             echo(f"[{done}/{len(jobs)}] {job.label}: {message}")
     return SweepResult(_rows(jobs, table), failed)
 
@@ -135,7 +142,8 @@ def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def _plan_jobs(
     arms: Sequence[str], datasets: Sequence[str], seeds: Sequence[int], grid: Mapping[str, Sequence[Any]],
-    given: Mapping[str, Any], runs: Path, table: Path, seen_filter: bool | None, load_options: dict[str, str],
+    given: Mapping[str, Any], runs: Path, table: Path, seen_filter: bool | None, load_options: dict[str, Any],
+    split_name: str,
 ) -> tuple[list[Job], list[dict[str, Any]]]:  # fmt: skip
     """The runs, each once, and the rows of finished runs that the table lacks."""
     if twice := [key for key in grid if key in given]:
@@ -143,21 +151,21 @@ def _plan_jobs(
     known = set(leaderboard.keys(leaderboard.read(table)))
     jobs, finished, fingerprints = {}, [], {}
     for dataset in datasets:
-        split = leave_one_out(load(dataset, **load_options))
-        data = split.log.fingerprint()
-        if fingerprints.setdefault(split.log.name, data) != data:
-            raise ValueError(f"{dataset} is called {split.log.name!r}, like other data of this sweep: rename its file.")
+        parts = split(load(dataset, **load_options), split_name)
+        data = parts.log.fingerprint()
+        if fingerprints.setdefault(parts.log.name, data) != data:
+            raise ValueError(f"{dataset} is called {parts.log.name!r}, like other data of this sweep: rename its file.")
         for arm, point, seed in itertools.product(arms, combinations(grid), seeds):
-            one = leaderboard.plan(arm, split, seed, runs, {**given, **point}, seen_filter)
+            one = leaderboard.plan(arm, parts, seed, runs, {**given, **point}, seen_filter)
             if one.folder in jobs:
                 continue
             words = leaderboard.format_settings({key: value for key, value in point.items() if f":{key}=" not in arm})
-            label = f"{':'.join(filter(None, [arm, words]))} seed {seed} on {split.log.name}"
-            jobs[one.folder] = Job(label, one, _absolute(dataset), data, tuple(load_options.items()))
+            label = f"{':'.join(filter(None, [arm, words]))} seed {seed} on {parts.log.name}"
+            jobs[one.folder] = Job(label, one, _absolute(dataset), data, parts.name, tuple(load_options.items()))
             if one.folder.exists():
-                run = load_run(one.folder, split)
+                run = load_run(one.folder, parts)
                 if leaderboard.key_of(one.key) not in known:
-                    finished.append(leaderboard.row(run, split, one.options))
+                    finished.append(leaderboard.row(run, one.key))
     return list(jobs.values()), finished
 
 
@@ -214,11 +222,10 @@ def _attempt(job: Job) -> RowOrError:
         with job.attempts_file.open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
         with _TRAINING, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            split = _split(job.dataset, job.data, job.load_options)
-            run = job.plan.train_or_load(split)
+            run = job.plan.train_or_load(_split(job.dataset, job.data, job.split, job.load_options))
         if run.interrupted:
             raise KeyboardInterrupt
-        result = leaderboard.row(run, split, job.plan.options)
+        result = leaderboard.row(run, job.plan.key)
     except (ValueError, OSError, FloatingPointError) as error:
         result = " ".join(str(error).split())
     except Exception as error:  # a fault of a system does not stop the other runs
@@ -228,8 +235,8 @@ def _attempt(job: Job) -> RowOrError:
 
 
 @functools.lru_cache(maxsize=1)  # the runs are sorted by dataset
-def _split(dataset: str, data: str, load_options: tuple[tuple[str, str], ...]) -> Split:
-    split = leave_one_out(load(dataset, **dict(load_options)))
-    if split.log.fingerprint() != data:
+def _split(dataset: str, data: str, split_name: str, load_options: tuple[tuple[str, Any], ...]) -> Split:
+    log = load(dataset, **dict(load_options))
+    if log.fingerprint() != data:
         raise ValueError(f"{dataset} does not hold the data that the sweep was planned for; has the file changed?")
-    return split
+    return split(log, split_name)

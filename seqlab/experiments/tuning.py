@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab import models
-from seqlab.datasets import leave_one_out, load
+from seqlab import models, tasks
+from seqlab.datasets import load
+from seqlab.datasets.split_names import DEFAULT, split
 from seqlab.experiments import leaderboard
 from seqlab.optimization.options import Options
 from seqlab.runs.identity import options_defaults, settings_defaults
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
     from optuna.distributions import BaseDistribution
+
+    from seqlab.evaluation.outcome import Metric
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class TuningResult:
     arm: str
     preset: str
     trials: pd.DataFrame
+    metric: Metric
 
 
 def tune(
@@ -58,12 +62,14 @@ def tune(
     runs: str | Path = "data/runs",
     seen_filter: bool | None = None,
     echo: Callable[[str], None] = print,
-    load_options: Mapping[str, str] | None = None,
+    load_options: Mapping[str, Any] | None = None,
+    split_name: str = DEFAULT,
 ) -> TuningResult:
     """Search `space` by `trials` trials in all, including those of earlier calls with the same arguments.
 
     space: for a setting of the system or of training "1e-4..1e-2:log", "16..128" or "a,b,c" (of lists "64,64;128,128").
     given: settings of all trials. seed: of training and of the search. load_options: as `datasets.load` takes them.
+    split_name: as `datasets.split` takes it.
     The first trial has the settings of the preset or the defaults, where the space contains them; the others are
     sampled, numbers rounded to three digits. A trial that fails by its settings (a loss that is not finite, a width
     that the heads do not divide) counts as a trial.
@@ -77,28 +83,28 @@ def tune(
     distributions = _distributions(arm, space, given)
     from optuna.trial import TrialState  # after `_distributions`, which raises if Optuna is missing
 
-    split = leave_one_out(load(dataset, **(load_options or {})))
+    data = split(load(dataset, **(load_options or {})), split_name)
 
     def planned(chosen: dict[str, Any]) -> leaderboard.Plan:
-        return leaderboard.plan(arm, split, seed, runs, given | chosen, seen_filter)
+        return leaderboard.plan(arm, data, seed, runs, given | chosen, seen_filter)
 
     plan = planned({})
-    metric = plan.options.metric
-    about = json.dumps([plan.key, sorted(space.items()), split.log.fingerprint()], sort_keys=True)
+    by = tasks.metric_of(models.create(plan.system, data, plan.settings, seed), data, plan.options.metric)
+    about = json.dumps([plan.key, sorted(space.items()), data.log.fingerprint()], sort_keys=True)
     name = f"{plan.system}-{seed}-{hashlib.sha256(about.encode()).hexdigest()[:8]}.study"
-    with _study(plan.folder.with_name(name)) as study:
+    with _study(plan.folder.with_name(name), "maximize" if by.higher else "minimize") as study:
         if not study.trials:
             study.enqueue_trial(_current_values(plan, distributions))
         complete = [trial for trial in study.trials if trial.params.keys() == space.keys()]  # else killed in `ask`
         done = {trial.number: (_rounded(trial.params), trial.value) for trial in complete if trial.state.is_finished()}
         unfinished = [trial for trial in complete if not trial.state.is_finished()]
-        echo(f"{trials} trials of {arm} on {split.log.name}, {len(done)} of them finished before.")
+        echo(f"{trials} trials of {arm} on {data.log.name}, {len(done)} of them finished before.")
         while len(done) < trials:
             trial = unfinished.pop(0) if unfinished else _new_trial(study, distributions, seed)
             chosen, value = _rounded(trial.params), None
             echo(f"trial {len(done) + 1}/{trials}, {leaderboard.format_settings(chosen)}:")
             try:
-                run = planned(chosen).train_or_load(split)
+                run = planned(chosen).train_or_load(data)
             except OSError:  # not caused by the settings: the next call repeats the trial
                 raise
             except Exception as error:
@@ -106,17 +112,18 @@ def tune(
             else:
                 if run.interrupted:
                     raise KeyboardInterrupt
-                value = run.metrics["valid"][metric]
+                value = run.metrics["valid"][by.name]
             study.tell(trial.number, value, TrialState.FAIL if value is None else TrialState.COMPLETE)
             done[trial.number] = chosen, value
             if value is not None:
-                echo(f"validation {metric} {value:.4f}")
+                echo(f"validation {by.name} {value:.4f}")
     if all(value is None for _, value in done.values()):
         raise ValueError(f"Every trial of {arm} failed; try narrower ranges.")
-    best, _ = max(done.values(), key=lambda trial: -math.inf if trial[1] is None else trial[1])
-    table = pd.DataFrame([chosen | {metric: value} for chosen, value in done.values()], pd.Index(done, name="trial"))
+    sign = 1 if by.higher else -1
+    best, _ = max(done.values(), key=lambda trial: -math.inf if trial[1] is None else sign * trial[1])
+    table = pd.DataFrame([chosen | {by.name: value} for chosen, value in done.values()], pd.Index(done, name="trial"))
     words = leaderboard.format_settings({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
-    return TuningResult(f"{arm}:{words}", _preset(planned(best), split.log.card or split.log.name), table)
+    return TuningResult(f"{arm}:{words}", _preset(planned(best), data.log.card or data.log.name), table, by)
 
 
 def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> dict[str, BaseDistribution]:
@@ -173,8 +180,8 @@ def _current_values(plan: leaderboard.Plan, distributions: dict[str, BaseDistrib
 
 
 @contextlib.contextmanager
-def _study(path: Path) -> Iterator[optuna.Study]:
-    """The study in the file `path`, or a new one, under an exclusive lock."""
+def _study(path: Path, direction: str) -> Iterator[optuna.Study]:
+    """The study in the file `path`, or a new one ("maximize" or "minimize"), under an exclusive lock."""
     import optuna
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
@@ -186,7 +193,7 @@ def _study(path: Path) -> Iterator[optuna.Study]:
             if lines != written:
                 atomic_write(path, lines)
         storage = JournalStorage(JournalFileBackend(str(path), lock))
-        yield optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
+        yield optuna.create_study(storage=storage, study_name="tune", direction=direction, load_if_exists=True)
 
 
 def _new_trial(study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int) -> optuna.Trial:

@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-METRICS = ("recall@10", "ndcg@10")
 DIFFERENCES = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr@10")
 
 
-def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] = METRICS) -> go.Figure:
+def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] = ()) -> go.Figure:
     """Systems side by side, one panel per metric, each with its 95 % interval; the best by the last metric on top.
 
-    intervals: name of a system -> result of `evaluation.intervals` (index metric; columns mean, low, high).
+    intervals: name of a system -> result of `evaluation.intervals` (index metric; columns mean, low, high). metrics:
+    () = the headline of their task.
     """
     import pandas as pd
     from plotly.subplots import make_subplots
 
+    first = next(iter(intervals.values()))
+    metrics = metrics or tuple(first.attrs.get("headline", first.index))
     order = sorted(intervals, key=lambda name: intervals[name].at[metrics[-1], "mean"])
     figure = make_subplots(1, len(metrics), shared_yaxes=True, subplot_titles=metrics, horizontal_spacing=0.06)
     for column, metric in enumerate(metrics, 1):
@@ -38,11 +40,12 @@ def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] =
 def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = DIFFERENCES) -> go.Figure:
     """`a` minus `b` on the same users, with the paired 95 % interval; dots whose interval excludes 0 are coloured.
 
-    frame: the result of `evaluation.compare` (index metric; columns difference, low, high).
+    frame: the result of `evaluation.compare` (index metric; columns difference, low, high). metrics: those that are
+    drawn; all of the frame where it has none of them.
     """
     import plotly.graph_objects as go
 
-    rows = frame.loc[[metric for metric in metrics if metric in frame.index]].iloc[::-1]
+    rows = frame.loc[[metric for metric in metrics if metric in frame.index] or list(frame.index)].iloc[::-1]
     colours = [
         PALETTE[2] if low > 0 else PALETTE[4] if high < 0 else INK
         for low, high in zip(rows["low"], rows["high"], strict=True)
@@ -56,15 +59,16 @@ def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = 
     return finish(figure, f"{label(a)} minus {label(b)}, the same users", 120 + 34 * len(rows))
 
 
-def slices(values: Mapping[str, pd.DataFrame], only: str | None = None, metric: str = "ndcg@10") -> go.Figure:
+def slices(values: Mapping[str, pd.DataFrame], only: str | None = None) -> go.Figure:
     """One metric for groups of users, with intervals; one colour per system.
 
     values: name of a system -> result of `evaluation.slices` (columns slice, group, users, mean, low, high).
-    only: the one slice that is drawn. metric: its name, for the axis.
+    only: the one slice that is drawn.
     """
     import pandas as pd
     import plotly.graph_objects as go
 
+    metric = next(iter(values.values())).attrs.get("metric", "mean")
     frame = pd.concat([rows.assign(system=name) for name, rows in values.items()])
     if only is not None:
         frame = frame[frame["slice"] == only]
@@ -93,15 +97,17 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None, metric: 
     return finish(figure, "", 130 + int(32 * (max(at.values()) + 1)), legend=len(systems) > 1)
 
 
-def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
-    """Loss and the validation metric by epoch, side by side; the best epoch, whose weights are kept, is marked.
+def training_curve(frame: pd.DataFrame, best_epoch: int | None = None) -> go.Figure:
+    """Loss and the validation metric by epoch, side by side; the epoch whose weights are kept is marked.
 
-    frame: columns epoch, loss and the metric, NaN where it was not measured (a DataFrame of `run.history`).
+    frame: columns epoch, loss and the metric, NaN where it was not measured (a DataFrame of `run.history`). best_epoch:
+    None = that of the highest metric.
     """
     from plotly.subplots import make_subplots
 
     if not len(frame):
         return message("This system is not trained by epochs: it counts once.")
+    metric = next(column for column in frame if column not in ("epoch", "loss", "steps", "seconds"))
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
     for column, (name, colour) in enumerate({"loss": PALETTE[4], metric: PALETTE[0]}.items(), 1):
         measured = frame.dropna(subset=[name])
@@ -118,7 +124,7 @@ def training_curve(frame: pd.DataFrame, metric: str = "ndcg@10") -> go.Figure:
         figure.update_xaxes(title="epoch", dtick=1 if len(frame) <= 15 else None, row=1, col=column)
     figure.update_yaxes(title="training loss (nats per target)", row=1, col=1)
     figure.update_yaxes(title=f"validation {metric}", row=1, col=2)
-    best = frame.loc[frame[metric].idxmax()]
+    best = frame.loc[frame[metric].idxmax() if best_epoch is None else (frame["epoch"] == best_epoch).idxmax()]
     figure.add_scatter(
         x=[best["epoch"]],
         y=[best[metric]],

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.datasets.history import batch_of
-from seqlab.evaluation.metrics import per_user
-from seqlab.evaluation.outcome import Ranks
+from seqlab.evaluation.outcome import Outcome
+from seqlab.evaluation.ranking_metrics import list_statistics, per_user
 from seqlab.ranking import ranks_of
 from seqlab.runtime.modules import device_of, evaluating
+from seqlab.tasks import next_item
 from seqlab.tasks.next_item import MAX_TOKENS, history_pairs, rows_per_batch
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ TOP_K = 10
 class StepRanks:
     """The measures of every reasoning step for every query of one part.
 
-    frame: a row per query and step (from 0, the plain encoder), grouped by query. Columns user, item (the answer),
-    step, rank (1 = best, ties at their mean), entropy (nats, over the whole catalogue), entropy_even (the same with the
+    frame: a row per query and step (from 0, the plain encoder), grouped by query. Columns query, user, item (the
+    answer), step, rank (1 = best, ties at their mean), entropy (nats, over the whole catalogue), entropy_even (with the
     last step's temperature at every step, which removes the effect of the temperature schedule), margin (probability
     of the first item minus that of the second), kl (nats, KL divergence of the previous step from this one), cosine
     (with the previous state), kept (how many of the ten best items the previous step had too), history_length, seen,
@@ -75,22 +76,22 @@ class StepRanks:
             return np.full(len(below), most)
         return np.where(below.any(1), below.argmax(1) + least, most)
 
-    def at(self, step: int | np.ndarray) -> Ranks:
-        """The ranks at one step, or at one step per query (Q,), for the functions of `evaluation`."""
+    def at(self, step: int | np.ndarray) -> Outcome:
+        """The outcome of the ranks at one step, or at one step per query (Q,), for the functions of `evaluation`."""
         chosen = np.broadcast_to(np.asarray(step), len(self.top))
         rows = self.frame.iloc[np.arange(len(chosen)) * (self.steps + 1) + chosen]
-        columns = ["user", "item", "rank", "history_length", "seen", "item_count"]
+        columns = ["query", "user", "item", "rank", "history_length", "seen", "item_count"]
         listed = self.top[torch.arange(len(chosen)), torch.from_numpy(chosen.copy())].long()
         exposure = torch.bincount(listed[listed > 0], minlength=self.n_items + 1)
         frame = rows[columns].reset_index(drop=True)
-        return Ranks(frame, exposure, self.train_counts, self.seen_filter, self.n_items)
+        return next_item.outcome(frame, self.n_items, self.seen_filter, list_statistics(exposure, self.train_counts))
 
 
 @torch.no_grad()
 def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: bool | None = None) -> StepRanks:
     """Rank the answer of every query of `part` ("valid" or "test") by every step's state, in one pass.
 
-    Probabilities are over the whole catalogue under each step's temperature; the seen filter (as in `tasks.rank`)
+    Probabilities are over the whole catalogue under each step's temperature; the seen filter (as in `tasks.next_item`)
     affects ranks and lists only. Queries are processed in batches that bound the memory. Each step is ranked by its
     state; a system that averages its states (ERL) may be better or worse than any of them. Raises `ValueError` for a
     system that does not reason in steps.
@@ -124,12 +125,12 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
     counts = split.train.item_counts(n_items).cpu()
     item, user = queries.item.cpu(), queries.user.cpu()
     facts = {
-        "user": user, "item": item, "history_length": (queries.end - queries.start).cpu(), "seen": seen,
-        "item_count": counts[item],
+        "query": queries.id.cpu(), "user": user, "item": item, "history_length": (queries.end - queries.start).cpu(),
+        "seen": seen, "item_count": counts[item],
     }  # fmt: skip
     frame = pd.DataFrame({name: values.repeat_interleave(steps + 1).numpy() for name, values in facts.items()})
-    frame.insert(2, "step", np.tile(np.arange(steps + 1), count))
-    for place, (name, values) in enumerate(columns.items(), 3):
+    frame.insert(3, "step", np.tile(np.arange(steps + 1), count))
+    for place, (name, values) in enumerate(columns.items(), 4):
         frame.insert(place, name, values.flatten().numpy())
     return StepRanks(frame, top, counts, seen_filter, n_items)
 
@@ -153,7 +154,7 @@ def steps_of(model: nn.Module, history: History, answer: int, seen_filter: bool 
         seen, target = torch.cat([history.items, history.earlier]).to(scores.device), scores.new_tensor([answer]).long()
         seen_pairs = [(torch.zeros_like(seen), seen)] if seen_filter else []
         measured, listed = _measure(scores, states, model.temperatures, target, seen_pairs)
-    facts = {"user": history.user, "item": answer, "step": range(scores.shape[1])}
+    facts = {"query": 0, "user": history.user, "item": answer, "step": range(scores.shape[1])}
     frame = pd.DataFrame(facts | {name: values[0].double().cpu().numpy() for name, values in measured.items()})
     counts = torch.zeros(scores.shape[2], dtype=torch.long)  # unknown for a single history
     return StepRanks(frame, listed.int().cpu(), counts, seen_filter, scores.shape[2] - 1)

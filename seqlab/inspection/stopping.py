@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.evaluation.metrics import bootstrap, by_group, per_user, quartiles
+from seqlab.evaluation.bootstrap import bootstrap
+from seqlab.evaluation.metrics import by_group, quartiles
+from seqlab.evaluation.ranking_metrics import per_user
 from seqlab.inspection.reasoning_steps import METRICS
 
 if TYPE_CHECKING:
@@ -116,4 +118,6 @@ def gains(
         "history length": quartiles(about["history_length"], "events"),
         "popularity of the answer": quartiles(about["item_count"], "training events"),
     }
-    return by_group(gain, groups, samples, seed, least=-1.0)
+    table = by_group(gain, groups, samples, seed, least=-1.0)
+    table.attrs = {"metric": metric}
+    return table

@@ -47,15 +47,18 @@ def module(name: str) -> types.ModuleType:
 
 
 def system(name: str) -> type[nn.Module]:
-    """The class of a system: the only one in its file with `recommend`. Raises `TypeError` for none or several."""
+    """The class of a system: the only one in its file that is built with (config, n_items).
+
+    Raises `TypeError` for none or several.
+    """
     file = module(name)
     found = [
         member
         for _, member in inspect.getmembers(file, inspect.isclass)
-        if member.__module__ == file.__name__ and hasattr(member, "recommend")
+        if member.__module__ == file.__name__ and [*inspect.signature(member).parameters] == ["config", "n_items"]
     ]
     if len(found) != 1:
-        raise TypeError(f"seqlab/models/{name}.py must define exactly one class with `recommend` (found {len(found)}).")
+        raise TypeError(f"{file.__name__} must define exactly one class with (config, n_items) (found {len(found)}).")
     return found[0]
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seqlab.evaluation import METRIC_NAMES
 from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, settings
 
 
@@ -21,7 +20,7 @@ class Options:
     decay: Literal["none", "cosine"] = "none"  # cosine: the rate falls to 0 over `epochs`
     weight_decay: NonNegativeFloat = 0.0
     clip: PositiveFloat = 1.0  # norm of the gradient
-    metric: Literal[METRIC_NAMES] = "ndcg@10"  # on the validation part; the weights of the epoch with the best are kept
+    metric: str = ""  # on the validation part, "": the task's primary one; the epoch with the best is kept
     patience: Count = 10  # validations without a better metric before training stops
     validate_every: Count = 1  # epochs; a generative system runs a beam search for every user of the validation part
     validate_users: Count | None = None  # of the validation part, sampled once, the same for all trainings; none: all

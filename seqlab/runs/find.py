@@ -7,8 +7,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from seqlab import tasks
+from seqlab.datasets.split_names import current_name
+from seqlab.evaluation.outcome import Metric, described
 from seqlab.optimization.options import Options
 from seqlab.presets import default_options
 from seqlab.runs.identity import Identity, find, identity, stored_identity
@@ -40,22 +43,23 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A finished run without its weights: folder, system, training data, split, test ndcg@10 and number of epochs."""
+    """A finished run without its weights: folder, system, data, split, epochs, and the primary test metric."""
 
     folder: Path
     system: str
     dataset: str
     split: str
-    ndcg: float
+    metric: Metric
+    value: float
     epochs: int
 
     def __str__(self) -> str:
         trained = f", {self.epochs} epoch{'s' * (self.epochs != 1)}" if self.epochs else ""
-        return f"{self.system}, ndcg@10 {self.ndcg:.4f}{trained} ({self.folder.name})"
+        return f"{self.system}, {self.metric.name} {self.value:.4f}{trained} ({self.folder.name})"
 
 
 def finished_runs(below: str | Path) -> list[RunSummary]:
-    """The finished runs in a folder and the folders below it, sorted by dataset and from the highest ndcg@10.
+    """The finished runs in a folder and the folders below it, sorted by dataset and from the best primary metric.
 
     Folders without a run and unfinished runs are skipped; symbolic links are not followed.
     """
@@ -69,12 +73,21 @@ def finished_runs(below: str | Path) -> list[RunSummary]:
             try:
                 stored = {name: _read(Path(place) / f"{name}.json") for name in ("provenance", "config", "metrics")}
                 data, metrics = stored["provenance"]["data"], stored["metrics"]
-                system, ndcg = str(stored["config"]["system"]), float(metrics["test"]["ndcg@10"])
-                epochs = int(metrics.get("epochs") or 0)
-                found.append(RunSummary(Path(place), system, str(data["name"]), str(data["split"]), ndcg, epochs))
+                metric = _primary(stored["provenance"]["evaluation"])
+                system, value = str(stored["config"]["system"]), float(metrics["test"][metric.name])
+                split, epochs = current_name(data["split"]), int(metrics.get("epochs") or 0)
+                found.append(RunSummary(Path(place), system, str(data["name"]), split, metric, value, epochs))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # other files
-    return sorted(found, key=lambda run: (run.dataset, -run.ndcg, str(run.folder)))
+    return sorted(found, key=lambda one: (one.dataset, -one.value if one.metric.higher else one.value, str(one.folder)))
+
+
+def _primary(evaluation: dict[str, Any]) -> Metric:
+    """The primary metric of a stored evaluation; those from before there were tasks are of next_item."""
+    if "outcome" not in evaluation:
+        return tasks.primary(tasks.DEFAULT)
+    outcome = described(None, evaluation["outcome"])
+    return outcome.metric(outcome.primary)
 
 
 def run_folder(

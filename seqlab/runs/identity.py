@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import models
-from seqlab.contracts import name_of
+from seqlab.contracts import name_of, needs_of
+from seqlab.datasets.split_names import current_name
 from seqlab.optimization.options import Options
+from seqlab.tasks import task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,12 +56,27 @@ class Identity:
         return f"{self.system}-{self.options['seed']}-{digest}"
 
 
-def identity(model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int = 2) -> Identity:
-    """The identity of the training of a model with these options."""
+def fingerprint_version(model: nn.Module) -> int:
+    """The version of the fingerprint that covers all that a system may read: 3 with declared columns, else 2."""
+    return 3 if needs_of(model) else 2
+
+
+def identity(
+    model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int | None = None
+) -> Identity:
+    """The identity of the training of a model with these options. version: None = `fingerprint_version`."""
+    version, system = fingerprint_version(model) if version is None else version, name_of(model)
     return Identity(
-        name_of(model), _json(dataclasses.asdict(model.config)), _json(dataclasses.asdict(options)), bool(seen_filter),
-        split.name, split.log.name, split.log.fingerprint(version), version,
+        system, _json(dataclasses.asdict(model.config)), canonical(system, _json(dataclasses.asdict(options))),
+        bool(seen_filter), split.name, split.log.name, split.log.fingerprint(version), version,
     )  # fmt: skip
+
+
+def canonical(system: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options with metric "" where it is the primary one of the system's task, as older runs have it written out."""
+    if system not in models.names() or options["metric"] != task(models.card(system).task).PRIMARY:
+        return options
+    return options | {"metric": ""}
 
 
 def stored_identity(folder: Path) -> Identity:
@@ -71,9 +88,9 @@ def stored_identity(folder: Path) -> Identity:
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     system, data = described["system"], origin["data"]
     return Identity(
-        system, settings_defaults(system) | described["config"], options_defaults() | origin["options"],
-        origin["evaluation"]["seen_filter"], data["split"], data["name"], data["fingerprint"],
-        data.get("fingerprint_version", 1),
+        system, settings_defaults(system) | described["config"],
+        canonical(system, options_defaults() | origin["options"]), origin["evaluation"]["seen_filter"],
+        current_name(data["split"]), data["name"], data["fingerprint"], data.get("fingerprint_version", 1),
     )  # fmt: skip
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from seqlab.evaluation.outcome import Ranks
+from seqlab.datasets.split_names import current_name
+from seqlab.evaluation.outcome import Outcome, described
 from seqlab.runs import store
+from seqlab.runs.identity import fingerprint_version
 from seqlab.runtime import processes, provenance
+from seqlab.tasks import next_item
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -28,21 +30,31 @@ class Run:
 
     history: one row per epoch (epoch, loss, seconds, and the validation metric where it was measured).
     metrics: {"test": ..., "valid": ..., "seconds": ..., "targets_per_second": ..., "epochs": ..., "best_epoch": ...}.
-    ranks: the test ranks.
+    outcome: of the test queries.
     """
 
     system: str
     model: nn.Module
     metrics: dict[str, Any]
-    ranks: Ranks
+    outcome: Outcome
     history: list[dict[str, float]] = field(default_factory=list)
     folder: Path | None = None
     interrupted: bool = False
 
+    @property
+    def seen_filter(self) -> bool:
+        """Whether the rankings of the evaluation leave out the items of the history."""
+        return self.outcome.seen_filter
+
+    @property
+    def ranks(self) -> Outcome:
+        """The outcome of the test queries."""
+        return self.outcome
+
     def __repr__(self) -> str:
         test = self.metrics["test"]
-        where = f", {self.folder}" if self.folder else ""
-        return f"Run({self.system}: recall@10 {test['recall@10']:.4f}, ndcg@10 {test['ndcg@10']:.4f}{where})"
+        numbers = ", ".join(f"{name} {test[name]:.4f}" for name in self.outcome.headline if name in test)
+        return f"Run({self.system}: {numbers}{f', {self.folder}' if self.folder else ''})"
 
 
 def load_run(folder: str | Path, split: Split) -> Run:
@@ -50,41 +62,51 @@ def load_run(folder: str | Path, split: Split) -> Run:
 
     Raises `ValueError` for a run on other data, `FileNotFoundError` for a folder that is no finished run.
     """
-    import pandas as pd
-
     folder = Path(folder)
     model = store.load(folder)
-    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    system = json.loads((folder / "config.json").read_text(encoding="utf-8"))["system"]
     summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     data = origin["data"]
     fingerprint = split.log.fingerprint(data.get("fingerprint_version", 1))
-    if data["fingerprint"] != fingerprint or data["split"] != split.name:
+    if data["fingerprint"] != fingerprint or current_name(data["split"]) != split.name:
         raise ValueError(
             f"{folder} was trained on {data['name']} ({data['split']}), not on this split of "
             f"{split.log.name} ({split.name}); load the data it was trained on."
         )
-    stored = origin["evaluation"]
-    ranks = Ranks(
-        pd.read_parquet(folder / "ranks.parquet"), torch.tensor(stored["exposure"]),
-        split.train.item_counts(split.n_items), stored["seen_filter"], split.n_items,
-    )  # fmt: skip
-    return Run(described["system"], model, summary, ranks, origin["history"], folder)
+    outcome = _read_outcome(folder, origin["evaluation"], summary, split.n_items)
+    return Run(system, model, summary, outcome, origin["history"], folder)
 
 
-def write(run: Run, split: Split, options: Options, partial: Path) -> None:
-    """Write a run to its temporary folder `partial`, then rename that to `run.folder`."""
+def _read_outcome(folder: Path, stored: dict[str, Any], summary: dict[str, Any], n_items: int) -> Outcome:
+    """The outcome of a run; one that was written before there were tasks has ranks in ranks.parquet."""
+    import pandas as pd
+
+    if "outcome" in stored:
+        return described(pd.read_parquet(folder / "outcome.parquet"), stored["outcome"])
+    frame = pd.read_parquet(folder / "ranks.parquet")
+    frame.insert(0, "query", range(len(frame)))
+    of_lists = {name: value for name, value in summary["test"].items() if name not in next_item.METRIC_NAMES}
+    return next_item.outcome(frame, n_items, stored["seen_filter"], of_lists)
+
+
+def write(run: Run, split: Split, options: Options, seen_filter: bool, partial: Path) -> None:
+    """Write a run to its temporary folder `partial`, then rename that to `run.folder`.
+
+    seen_filter: the one that was requested, whether or not the task has rankings.
+    """
+    version = fingerprint_version(run.model)
     origin = provenance.describe() | {
         "options": dataclasses.asdict(options),
         "data": {"name": split.log.name, "card": split.log.card, "origin": split.log.origin, "split": split.name,
-                 "fingerprint": split.log.fingerprint(), "fingerprint_version": 2},
-        "evaluation": {"seen_filter": run.ranks.seen_filter, "exposure": run.ranks.exposure.tolist()},
+                 "fingerprint": split.log.fingerprint(version), "fingerprint_version": version},
+        "evaluation": {"seen_filter": seen_filter, "outcome": run.outcome.description()},
         "history": run.history,
         "processes": processes.count(),
     }  # fmt: skip
     partial.mkdir(parents=True, exist_ok=True)
     store.save(run.model, partial, run.system, split.n_items)
-    run.ranks.frame.to_parquet(partial / "ranks.parquet", index=False)
+    run.outcome.frame.to_parquet(partial / "outcome.parquet", index=False)
     for name, content in {"metrics": run.metrics, "provenance": origin}.items():
         text = json.dumps(content, indent=2, allow_nan=False)
         (partial / f"{name}.json").write_text(text + "\n", encoding="utf-8")

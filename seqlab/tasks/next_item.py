@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import name_of
 from seqlab.datasets.sequences import Queries
-from seqlab.evaluation.outcome import Ranks
+from seqlab.evaluation.outcome import Metric, Outcome, Slice
+from seqlab.evaluation.ranking_metrics import METRIC_NAMES, list_statistics
 from seqlab.ranking import Pairs, ranks_in_lists, ranks_of, top_with_ties, topk
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
+from seqlab.runtime.text import DataError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from seqlab.datasets.splits import Split
+
+METRICS = tuple(Metric(name) for name in METRIC_NAMES)
+PRIMARY, HEADLINE = "ndcg@10", ("recall@10", "ndcg@10")
+SLICES = {
+    "history_length": Slice("history length", "events"),
+    "item_count": Slice("popularity of the answer", "training events"),
+    "seen": Slice("repeat or new", yes="seen before", no="new to the user"),
+}
 
 MAX_SCORES = 1 << 22
 """Scores (rows x items) per batch on a CPU: 16 MB in float32, which fits into the caches. 16 times as many on a GPU."""
@@ -38,7 +51,7 @@ beam). An answer that is neither listed nor tied with the last item gets the mea
 
 
 @torch.no_grad()
-def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool | None = None) -> Ranks:
+def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: bool | None = None) -> Outcome:
     """Rank the answer of every query of `part` ("valid" or "test") among all items.
 
     seen_filter: whether the items of the complete history (not only of the part that the model reads) are removed from
@@ -51,6 +64,7 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     """
     import pandas as pd
 
+    check(model, split)
     queries = {"valid": split.valid, "test": split.test}[part]
     if seen_filter is None:
         seen_filter = not split.log.repeats
@@ -70,6 +84,7 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
     item = queries.item.cpu()
     frame = pd.DataFrame(
         {
+            "query": queries.id.cpu().numpy(),
             "user": queries.user.cpu().numpy(),
             "item": item.numpy(),
             "rank": ranks.cpu().numpy(),
@@ -78,7 +93,32 @@ def rank(model: nn.Module, split: Split, part: str = "test", seen_filter: bool |
             "item_count": counts[item].numpy(),
         }
     )
-    return Ranks(frame, exposure.cpu(), counts, seen_filter, split.n_items)
+    return outcome(frame, split.n_items, seen_filter, list_statistics(exposure.cpu(), counts))
+
+
+def outcome(frame: pd.DataFrame, n_items: int, seen_filter: bool, summary: Mapping[str, float]) -> Outcome:
+    """The outcome of ranks.
+
+    frame: query, user, item (the answer), rank, history_length, seen (whether the answer is in the user's history),
+    item_count (training events of the answer). seen_filter: whether items of the user's history were removed from the
+    ranking (the answer never is).
+    """
+    candidates = f"{n_items:,} items, seen items {'filtered' if seen_filter else 'kept'}"
+    users = frame["user"].nunique()
+    count = f"{users:,} users" if users == len(frame) else f"{len(frame):,} queries of {users:,} users"
+    return Outcome(
+        "next_item", frame, METRICS, PRIMARY, HEADLINE,
+        f"full ranking of {candidates}, ties at mean rank, {count}",
+        {"seen_filter": bool(seen_filter), "n_items": int(n_items)}, SLICES, summary,
+    )  # fmt: skip
+
+
+def check(model: nn.Module, split: Split) -> None:
+    """Raise `DataError` for a system that makes no lists, and for queries without a single answer."""
+    if not hasattr(model, "recommend"):
+        raise DataError(f"{name_of(model)} recommends no items, so next_item cannot measure it.")
+    if any(len(part) and not bool(part.item.all()) for part in (split.valid, split.test)):
+        raise DataError(f"the queries of {split.name} have several answers; next_item measures single ones.")
 
 
 def rows_per_batch(device: torch.device, width: int) -> int:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from seqlab.contracts import name_of
+from seqlab import tasks
+from seqlab.contracts import name_of, needs_of
+from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
 from seqlab.optimization.loop import Loop, epoch_seed, learning_rate, make_accelerator, make_optimizer
@@ -27,9 +29,11 @@ from seqlab.runtime import processes
 from seqlab.runtime.files import exclusive_lock
 from seqlab.runtime.progress import Progress
 from seqlab.runtime.text import listed
-from seqlab.tasks import rank
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seqlab.datasets.sequences import Batch, Sequences
     from seqlab.datasets.splits import Split
 
 CHECKPOINT = "checkpoint"
@@ -63,7 +67,8 @@ def fit(
     between rows use the rows of one process: negatives that a batch shares, the contrast of ReaRec's PRL and the sample
     of its ERL, the paths of REG4Rec's alignment. Process 0 writes and reports. Ctrl-C or an error of one stops all.
 
-    Raises `ValueError` where no user can be evaluated in validation or test, where `out` holds another run than this
+    Raises `DataError` for data without what the system or its task needs; `ValueError` for a metric that the task does
+    not have, where no user can be evaluated in validation or test, where `out` holds another run than this
     one, or a checkpoint of one, and where processes have different settings; `FileExistsError` where `out` exists
     without `resume`; `BlockingIOError` where another training is writing it; `OSError` where it cannot be written;
     `FloatingPointError` where the loss is not finite (the last checkpoint is kept); `ConnectionAbortedError` where
@@ -71,6 +76,9 @@ def fit(
     """
     options = options or default_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
+    split = with_columns(split, needs_of(model))
+    tasks.check(model, split)
+    tasks.metric_of(model, split, options.metric)
     for part, queries in (("validation", split.valid), ("test", split.test)):
         if not len(queries):
             raise ValueError(
@@ -154,10 +162,10 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     if hasattr(model, "calibrate"):
         model.calibrate(split, seen_filter)
         state.valid = {}
-    test = rank(model, split, "test", seen_filter)
+    test = tasks.measure(model, split, "test", seen_filter)
     summary = {
         "test": metrics(test),
-        "valid": state.valid or metrics(rank(model, validated, "valid", seen_filter)),
+        "valid": state.valid or metrics(tasks.measure(model, validated, "valid", seen_filter)),
         "valid_users": len(validated.valid),
         "protocol": test.protocol,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -171,7 +179,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
         return dataclasses.replace(run, folder=None)
     with processes.propagate_errors():  # when one returns, the folder is there
         if processes.index() == 0:
-            write(run, split, options, partial)
+            write(run, split, options, seen_filter, partial)
     return run
 
 
@@ -180,21 +188,22 @@ class _Validation:
 
     def __init__(self, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> None:
         self.model, self.split, self.options, self.seen_filter = model, split, options, seen_filter
+        self.metric = tasks.metric_of(model, split, options.metric)
 
     def measure(self, state: State) -> dict[str, float]:
         """The metric after an epoch that is validated (see `Options.validate_every`), else nothing."""
-        metric = self.options.metric
+        metric = self.metric.name
         if state.epoch % self.options.validate_every and state.epoch != self.options.epochs:
             return {}
-        valid = metrics(rank(self.model, self.split, "valid", self.seen_filter))
-        if valid[metric] > state.valid.get(metric, -1.0):
+        valid = metrics(tasks.measure(self.model, self.split, "valid", self.seen_filter))
+        if self.metric.better(valid[metric], state.valid.get(metric, self.metric.worst)):
             state.valid, state.best_epoch = valid, state.epoch
             state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         return {metric: valid[metric]}
 
     def stop(self, state: State) -> str:
         """Why training stops now, or ""."""
-        metric, patience = self.options.metric, self.options.patience
+        metric, patience = self.metric.name, self.options.patience
         since = sum(metric in row and row["epoch"] > state.best_epoch for row in state.history)
         return f"No better {metric} in {patience} validations: stopped." if since >= patience else ""
 
@@ -208,15 +217,16 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     accelerator, longest = make_accelerator(options.precision), model.config.max_length
     train, seed = split.train.to(accelerator.device), options.seed
     model.to(accelerator.device)
+    batches = getattr(model, "draw", None) or functools.partial(_crops, longest)
     loop = Loop(
         model,
-        lambda epoch, share: train.training_batches(longest, options.tokens, epoch_seed(seed, epoch), share),
+        lambda epoch, share: batches(train, options.tokens, epoch_seed(seed, epoch), share),
         make_optimizer(model, options),
         functools.partial(learning_rate, options),
         options.epochs,
         accelerator,
-        Progress(options.epochs, options.metric),
-        split.train.targets_per_epoch(longest),
+        Progress(options.epochs, validation.metric.name),
+        0 if hasattr(model, "draw") else split.train.targets_per_epoch(longest),
         seed,
         options.clip,
         validation.measure,
@@ -229,10 +239,15 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     return loop
 
 
+def _crops(max_length: int | None, train: Sequences, tokens: int, seed: int, share: tuple[int, int]) -> Iterator[Batch]:
+    """The batches of an epoch of a system without `draw`."""
+    return train.training_batches(max_length, tokens, seed, share)
+
+
 def _start_message(model: nn.Module, split: Split, validated: Split) -> str:
     """The first line of output, before the silent first seconds."""
     text = f"{name_of(model)} on {split.log.name}: {split.n_users:,} users, {split.n_items:,} items"
-    if hasattr(model, "loss"):
+    if hasattr(model, "loss") and not hasattr(model, "draw"):
         text += f", {split.train.targets_per_epoch(model.config.max_length):,} targets an epoch"
     if len(validated.valid) < len(split.valid):
         text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"

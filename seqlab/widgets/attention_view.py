@@ -38,7 +38,7 @@ class AttentionView:
         history: History | None = None,
         by: Literal["event", "token"] = "event",
     ) -> None:
-        self._model, self._split, self._titles, self._filter = run.model, split, titles_of(split), run.ranks.seen_filter
+        self._model, self._split, self._titles, self._filter = run.model, split, titles_of(split), run.seen_filter
         if not attention.has_attention(self._model):
             raise ValueError(f"{run.system} has no attention; choose a Transformer such as sasrec")
         self._by = by

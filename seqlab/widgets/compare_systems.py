@@ -48,7 +48,7 @@ class CompareSystems:
         runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]],
         split: Split,
         reference: str | None = None,
-        metrics: tuple[str, ...] = ("recall@10", "ndcg@10"),
+        metrics: tuple[str, ...] = (),
         measured: pd.DataFrame | None = None,
         users: int = 10,
         selection: Selection | None = None,
@@ -59,7 +59,9 @@ class CompareSystems:
         self.runs = compared_runs.labelled(runs)
         if len(self.runs) < 2:
             raise ValueError("A comparison needs two systems at least; train another one, or load its run.")
-        self._standings = Standings({label: [one.ranks for one in some] for label, some in self.runs.items()}, metrics)
+        self._standings = Standings(
+            {label: [one.outcome for one in some] for label, some in self.runs.items()}, metrics
+        )
         compared_runs.validate_queries(self._standings, split)
         self.metrics = self._standings.metrics
         self._costs = compared_runs.costs_of(self.runs, split, self._standings.seen_filter)

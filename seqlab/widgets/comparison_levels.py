@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seqlab import figures
+from seqlab.evaluation.bootstrap import INTERVALS
 from seqlab.evaluation.comparison import EVERYBODY
-from seqlab.evaluation.metrics import INTERVALS
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 

@@ -44,7 +44,7 @@ class HistoryEditor:
         history: str | list[str | int] | History | None = None,
     ) -> None:
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
-        self._filter = run.ranks.seen_filter
+        self._filter = run.seen_filter
         self._listeners: list[Callable[[History], None]] = []
         if history is not None and not isinstance(history, History):
             history = typed_history(split, history, max_events(self._model))

@@ -55,7 +55,7 @@ class Patching:
                 "choose a system that scores, such as sasrec"
             )
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
-        self._filter, self._item = run.ranks.seen_filter, item
+        self._filter, self._item = run.seen_filter, item
         self._users = sample_users(split, picking.USER_CHOICES, seed)
         self.history = history_for(split, self._model, history, seed)
         self._set_other(self._default_other(self.history) if other is None else history_for(split, self._model, other))

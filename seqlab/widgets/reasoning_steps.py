@@ -50,7 +50,7 @@ class ReasoningSteps:
         history: History | None = None,
     ) -> None:
         self._model, self._split, self._titles = getattr(run, "model", run), split, titles_of(split)
-        seen_filter = run.ranks.seen_filter if hasattr(run, "ranks") else None
+        seen_filter = run.seen_filter if hasattr(run, "ranks") else None
         self.step_ranks = step_ranks or reasoning_steps.rank_steps(self._model, split, "test", seen_filter)
         epsilon = float(getattr(self._model, "epsilon", 0.0)) or None if epsilon is None else epsilon
         if epsilon is None:

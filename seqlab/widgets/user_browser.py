@@ -42,7 +42,7 @@ class UserBrowser:
         self._run, self._split, self._count, self._k, self._last = run, split, users, check_k(k), last
         self._order = sample_users(split, len(split.test), seed)
         self._titles = titles_of(split)
-        self._rank = dict(zip(run.ranks.frame["user"], run.ranks.frame.itertuples(index=False), strict=True))
+        self._rank = dict(zip(run.outcome.frame["user"], run.outcome.frame.itertuples(index=False), strict=True))
         self._row = {user: row for row, user in enumerate(split.test.user.tolist())}
         self.view = None if in_report() else self._controls()
 
@@ -56,7 +56,7 @@ class UserBrowser:
         whole = full_history(split.test, row, batch.items)[0].cpu()
         batch = batch.to(device_of(run.model))
         with torch.no_grad():
-            if run.ranks.seen_filter:  # keep the answer, as the evaluation does
+            if run.seen_filter:  # keep the answer, as the evaluation does
                 seen = whole[whole != split.test.item[row].cpu()].to(batch.items.device)
                 ranking = top_unseen(run.model, batch, self._k, (torch.zeros_like(seen), seen))
             else:

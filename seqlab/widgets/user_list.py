@@ -51,7 +51,7 @@ class UserList:
         names = split.log.users["user_id"].loc[selection.users].map(lambda name: plain(name, 40))
         self._all = pd.DataFrame({"user": names, "events": events})
         if run is not None:
-            self._all["rank"] = run.ranks.frame.set_index("user")["rank"]
+            self._all["rank"] = run.outcome.frame.set_index("user")["rank"]
         self._lower = names.str.casefold()
         self._order, self._query = next(iter(self.orders)), ""
         self._picks: deque[tuple[Selected, Selected, np.ndarray]] = deque(maxlen=UNDO_LIMIT)

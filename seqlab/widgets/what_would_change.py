@@ -49,7 +49,7 @@ class WhatWouldChange:
     ) -> None:
         self._model, self._split, self._titles = run.model, split, titles_of(split)
         self._k, self._limit = check_k(k), limit
-        self._filter, self._item = run.ranks.seen_filter, item
+        self._filter, self._item = run.seen_filter, item
         self._steps: Iterator[Edit] | None = None
         self._set_history(history_for(split, self._model, history, seed))
         self.view = None if in_report() else self._controls()

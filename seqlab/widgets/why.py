@@ -53,7 +53,7 @@ class Why:
                 "choose a system that scores, such as sasrec"
             )
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
-        self._filter = run.ranks.seen_filter
+        self._filter = run.seen_filter
         self._requested = item
         self._set_history(history_for(split, self._model, history, seed))
         self.view = None if in_report() else self._controls()

@@ -89,6 +89,7 @@ def as_gpt2(writer) -> dict[str, torch.Tensor]:
 def ours(model, items: torch.Tensor, lengths: torch.Tensor, order: torch.Tensor):
     """Function that answers for users order[first:last], with scores renormalised over what is legal, as theirs."""
     from seqlab import decoding
+    from seqlab.datasets.events import Events
     from seqlab.datasets.sequences import Batch
 
     @torch.no_grad()
@@ -96,7 +97,7 @@ def ours(model, items: torch.Tensor, lengths: torch.Tensor, order: torch.Tensor)
         rows = order[first:last]
         some, long = items[rows], lengths[rows]
         some = some[:, : int(long.max())]
-        batch = Batch(some, torch.zeros(some.shape, dtype=torch.float64), long, rows)
+        batch = Batch(Events(some, torch.zeros(some.shape, dtype=torch.float64)), long, rows)
         return decoding.beam(model.decoder(batch), model.ids.book.trie, WIDTH, renormalise=True)
 
     return answer

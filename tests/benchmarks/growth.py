@@ -112,18 +112,18 @@ def point(kind: str, size: int, folder: Path) -> dict[str, float]:
     }))  # fmt: skip
     if kind == "users":
         clock("an epoch's batches, s", lambda: sum(1 for _ in split.train.training_batches(50, 4_096, seed=0)))
-        clock("ranking, s", lambda: tasks.rank(models.build("sasrec", log.n_items), split))
+        clock("ranking, s", lambda: tasks.measure(models.build("sasrec", log.n_items), split))
     elif kind == "items":
         for loss, count in (("softmax", 3), ("sampled_softmax", 10)):
             model = models.build("sasrec", log.n_items, {"max_length": 50, "loss": loss})
             steps(model, split, 1_024, 1)
             clock(f"a step of 1,024 positions, {loss}, s", lambda m=model, n=count: steps(m, split, 1_024, n), count)
-        clock("ranking of 1,000, s", lambda: tasks.rank(model, few))
+        clock("ranking of 1,000, s", lambda: tasks.measure(model, few))
     elif kind == "length":
         model = models.build("sasrec", log.n_items, {"max_length": size})
         steps(model, split, 8_192, 1)
         clock("a step of 8,192 positions, s", lambda: steps(model, split, 8_192, 5), 5)
-        clock("ranking, s per 1,000 events read", lambda: tasks.rank(model, few), len(few.test) * size / 1_000)
+        clock("ranking, s per 1,000 events read", lambda: tasks.measure(model, few), len(few.test) * size / 1_000)
     else:
         options = Options(epochs=1, tokens=8_192)
         model = models.build("sasrec", log.n_items, {"max_length": 20, "loss": "sampled_softmax"})

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from seqlab.evaluation import per_user
-from seqlab.evaluation.metrics import bootstrap
+from seqlab.evaluation.bootstrap import bootstrap
 
 NAMES = ["recall@10", "ndcg@10"]
 TRIALS, SAMPLES = 1000, 400

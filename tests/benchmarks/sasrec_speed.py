@@ -66,7 +66,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"training, full softmax: {train(split):,.0f} true targets/s")
     model = models.build("sasrec", split.n_items)
-    ranking = seconds(lambda: tasks.rank(model, split), 2)
+    ranking = seconds(lambda: tasks.measure(model, split), 2)
     print(f"full ranking of {len(split.test):,} users x {split.n_items:,} items: {ranking:.2f} s")
     timed = cross_entropies(split.n_items)
     plain = next(iter(timed.values()))

@@ -23,8 +23,8 @@ items["title"] = [f"<img src=x onerror=alert(1)>Thing {item}" for item in items[
 split = leave_one_out(make_log(pd.DataFrame(rows, columns=["user", "item", "timestamp"]), items=items, title="title",
                                repeats=True))
 runs = [seqlab.fit(models.create(name, split), split) for name in ("popularity", "markov", "personal_frequency")]
-runs.append(dataclasses.replace(runs[0], system="<i>shuffled</i>", ranks=dataclasses.replace(
-    runs[0].ranks, frame=runs[0].ranks.frame.assign(rank=random.integers(1, 31, len(split.test)).astype(float)))))
+runs.append(dataclasses.replace(runs[0], system="<i>shuffled</i>", outcome=dataclasses.replace(
+    runs[0].outcome, frame=runs[0].outcome.frame.assign(rank=random.integers(1, 31, len(split.test)).astype(float)))))
 selection, message = widgets.Selection(split), ipywidgets.HTML("nobody yet")
 compared = widgets.CompareSystems(runs, split, "markov", selection=selection,
                                   on_user=lambda user: setattr(message, "value", f"user number {user}"))

@@ -32,7 +32,7 @@ def review(user, item, time):
 
 def test_movielens_1m(tmp_path):
     path = zipped(tmp_path / "ml-1m.zip", {"ml-1m/ratings.dat": RATINGS, "ml-1m/movies.dat": MOVIES.encode("latin-1")})
-    events, items = READERS["movielens-1m"]([path])
+    events, items, _ = READERS["movielens-1m"]([path])
     assert events[["user_id", "item_id", "timestamp"]].to_numpy().tolist() == [
         ["1", "10", "978300760"],
         ["1", "11", "978302109"],
@@ -50,30 +50,32 @@ def test_movielens_100k(tmp_path):
     item = "|".join(["7", "Été (1990)", "01-Jan-1990", "", "http://x", *flags]) + "\n"
     path = zipped(
         tmp_path / "ml-100k.zip",
-        {"ml-100k/u.data": "1\t7\t3\t881250949\n", "ml-100k/u.item": item.encode("latin-1")},
-    )
-    events, items = READERS["movielens-100k"]([path])
+        {"ml-100k/u.data": "1\t7\t3\t881250949\n", "ml-100k/u.item": item.encode("latin-1"),
+         "ml-100k/u.user": "1|24|M|none|85711\n"},
+    )  # fmt: skip
+    events, items, users = READERS["movielens-100k"]([path])
     assert events.to_numpy().tolist() == [["1", "7", "3", "881250949"]]
     assert items.to_numpy().tolist() == [["7", "Été", "1990", "Animation|Comedy"]]
+    assert users.to_dict("list") == {"user_id": ["1"], "age": ["24"], "gender": ["M"], "occupation": ["none"]}
 
 
 def test_amazon_2014_with_and_without_its_python_literal_metadata(tmp_path):
     reviews = json_gz(tmp_path / "reviews.json.gz", [review("A", "b1", 9), review("B", "b2", 3)])
-    events, items = READERS["amazon-2014"]([reviews])
+    events, items, _ = READERS["amazon-2014"]([reviews])
     assert items is None and events["timestamp"].tolist() == [9.0, 3.0]
     meta = json_gz(
         tmp_path / "meta.json.gz",
         [{"asin": "b1", "title": "Soap's", "categories": [["Beauty", "Bath"]], "price": 2.5}, {"asin": "zz"}],
         dump=repr,
     )
-    _, items = READERS["amazon-2014"]([reviews, meta])
+    _, items, _ = READERS["amazon-2014"]([reviews, meta])
     assert items.to_numpy().tolist() == [["b1", "Soap's", "", "Beauty|Bath", "2.5"]]
 
 
 def test_amazon_2018_keeps_titled_items_and_first_reviews(tmp_path):
     reviews = json_gz(tmp_path / "r.json.gz", [review("A", "b1", 9), review("A", "b1", 3), review("B", "b2", 3)])
     meta = json_gz(tmp_path / "m.json.gz", [{"asin": "b1", "title": "Game"}, {"asin": "b2", "title": " "}])
-    events, items = READERS["amazon-2018"]([reviews, meta])
+    events, items, _ = READERS["amazon-2018"]([reviews, meta])
     assert events.to_numpy().tolist() == [["A", "b1", 3.0]]
     assert items["title"].tolist() == ["Game"]
     with pytest.raises(DataError, match="is missing beside it"):
@@ -111,7 +113,7 @@ def test_arbitrary_official_files_are_read_or_raise_data_error(tmp_path_factory,
     folder = tmp_path_factory.mktemp("fuzz")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
-        for name in ("ratings.dat", "movies.dat", "u.data", "u.item"):
+        for name in ("ratings.dat", "movies.dat", "u.data", "u.item", "u.user"):
             file.writestr(name, text)
     for number, payload in enumerate(
         [content, gzip.compress(content), gzip.compress(text.encode()), archive.getvalue()]

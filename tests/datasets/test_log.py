@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqlab.datasets import leave_one_out, smells
 from seqlab.datasets.log import make_log
 from seqlab.runtime.text import DataError
 
@@ -89,6 +90,28 @@ def test_select_drops_what_has_no_event_and_renumbers_with_labels_and_titles():
     assert kept.select(np.array([1, 0]), "all").events.equals(kept.events)
     with pytest.raises(DataError, match="no event is left"):
         log.select(np.zeros(log.n_events, bool), "nothing")
+
+
+def test_select_may_keep_the_numbers_and_tables_of_users_and_items():
+    items = pd.DataFrame({"item": ["milk", "rye", "tea"], "name": ["Milk", "Rye", "Tea"]})
+    log = make_log(BASKETS, items=items, title="name", users=pd.DataFrame({"user": ["bo", "al"], "age": [3, 4]}))
+    tables = {
+        "coupons": pd.DataFrame({"item": [3, 1, 2, 0], "upc": [9, 8, 7, 6]}),
+        "visits": pd.DataFrame({"user": [2, 1]}),
+    }
+    log = replace(log, tables=tables)
+    rows = (log.events["timestamp"] == 20).to_numpy()  # bo buys milk and rye
+    kept, new = log.select(rows, "a month", keep_numbering=True), log.select(rows, "a month")
+    assert kept.users is log.users and kept.items is log.items and kept.tables is tables and kept.n_events == 2
+    assert kept.events[["user", "item"]].values.tolist() == [[2, 1], [2, 2]] and kept.notes[-1] == "a month"
+    assert new.tables["coupons"].to_dict("list") == {"item": [0, 1, 2, 0], "upc": [9, 8, 7, 6]}
+    assert new.tables["visits"]["user"].tolist() == [1, 0] and new.users["age"].tolist() == ["3"]
+    names = [one.items["title"][one.events["item"]].tolist() for one in (kept, new)]
+    assert names == [["Milk", "Rye"]] * 2
+    split = leave_one_out(log.select(log.events["user"].to_numpy() == 2, "bo alone", keep_numbering=True))
+    assert len(split.test) == 1 and split.train.n_users == 2 and split.n_items == 3
+    smells(split)
+    assert "users" in kept.summary()["fact"].tolist()
 
 
 def test_html_in_titles_and_notes_stays_text():

@@ -67,6 +67,11 @@ def test_a_file_of_ones_own_declares_roles_and_is_read_again_with_them(tmp_path)
         load("ml-1m", columns={"basket": "x"})
 
 
+def test_a_title_or_an_item_may_have_a_role_too():
+    log = make_log(BASKETS.assign(words="of a title"), title="words", roles={"action": "words", "domain": "item"})
+    assert log.column("action")[1] == ("of a title",) and log.column_name("domain") == "item"
+
+
 def test_the_error_of_a_missing_column_names_it_the_log_what_is_there_and_the_remedy():
     log = make_log(BASKETS.assign(trip=[1, 2, 1, 2, 1]), roles={"basket": "trip"}, name="shop")
     with pytest.raises(DataError, match=r"^shop: the events have no column 'price'\. Its further columns: 'trip' "

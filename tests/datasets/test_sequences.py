@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqlab.datasets.events import Events
 from seqlab.datasets.sequences import Queries, Sequences, _token_budget
 from tests.synthetic import batch_of, sequences_of
 
@@ -107,7 +108,7 @@ def test_the_token_budget_cuts_as_few_runs_as_it_may(lengths, tokens, most):
 def test_shards_of_queries_are_whole_batches():
     sequences = sequences_of([[1] * length for length in range(1, 30)])
     user = torch.arange(1, 30)
-    queries = Queries(sequences, user, user, sequences.offsets[:-1], sequences.offsets[1:])
+    queries = Queries(sequences, user, sequences.events[:29], sequences.offsets[:-1], sequences.offsets[1:])
     whole = [rows.tolist() for rows, _ in queries.batches(8, 40, 6)]
     shards = [[rows.tolist() for rows, _ in queries.batches(8, 40, 6, (index, 3))] for index in range(3)]
     assert len(whole) > 3 and [whole[index::3] for index in range(3)] == shards
@@ -120,7 +121,7 @@ def test_batches_hold_every_query_once_with_its_latest_events(lists, max_length,
     sequences = sequences_of(lists)
     user = torch.tensor([user for user, items in enumerate(lists, 1) if len(items) > 1])
     at = sequences.offsets[user] - 1
-    queries = Queries(sequences, user, sequences.items[at], sequences.offsets[user - 1], at)
+    queries = Queries(sequences, user, sequences.events[at], sequences.offsets[user - 1], at)
     rows_found = []
     for rows, batch in queries.batches(max_length, tokens, 4):
         assert len(rows) == len(batch) <= 4
@@ -148,7 +149,9 @@ def test_a_history_its_users_and_its_counts():
 
 
 def test_nothing_to_train_on_gives_no_batch():
-    empty = Sequences(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.float64), torch.tensor([0, 0]))
+    empty = Sequences(
+        Events(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.float64)), torch.tensor([0, 0])
+    )
     assert list(empty.training_batches(5, 10, 0)) == []
     assert list(sequences_of([[1], [2]]).training_batches(5, 10, 0)) == []
 

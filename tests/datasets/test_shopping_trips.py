@@ -79,6 +79,9 @@ def test_without_baskets_every_event_is_one_and_the_users_keep_their_columns():
         trips(log, mark="colour")
     with pytest.raises(DataError, match="'paid' has numbers"):
         trips(log, mark="paid")
+    with pytest.raises(DataError, match="'item_name' has categories"):
+        named = log.events.assign(item_name=log.items["item_id"].reindex(log.events["item"]).to_numpy())
+        trips(make_log(named, repeats=True), mark="item_name", weight="item_name")
     with pytest.raises(DataError, match="events have no timestamp"):
         trips(make_log(frame.drop(columns="timestamp"), time=None, order="source"), mark="kind")
 

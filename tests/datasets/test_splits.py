@@ -42,7 +42,7 @@ def test_leave_one_out_by_hand():
     assert answers_of(split.valid) == {1: ([1, 2, 3], 4), 2: ([5], 4)}
     assert answers_of(split.test) == {1: ([1, 2, 3, 4], 5), 2: ([5, 4], 3)}
     assert any("2 users have fewer than 3 events" in note for note in split.notes)
-    assert "train 7 events, valid 2 and test 2 users" in repr(split)
+    assert "train 7 events, valid 2 and test 2 queries" in repr(split)
 
 
 @some
@@ -92,9 +92,9 @@ def test_by_time_reads_dates_as_utc_and_refuses_what_it_cannot_use():
     log = log_of([[1, 2, 3], [3, 2, 1]], [[0.0, day, 2 * day]] * 2)
     split = by_time(log, "1970-01-02", "1970-01-03")
     assert answers_of(split.test) == {1: ([1, 2], 3), 2: ([3, 2], 1)} and answers_of(split.valid)[1] == ([1], 2)
-    assert split.name == "by time 1970-01-02 | 1970-01-03"
-    assert by_time(log, 20.123, 2 * day).name == "by time 1970-01-01T00:00:20.123000 | 1970-01-03"
-    assert by_time(log, 20, 2 * day).name == "by time 1970-01-01T00:00:20 | 1970-01-03"
+    assert split.name == "by-time 1970-01-02 1970-01-03"
+    assert by_time(log, 20.123, 2 * day).name == "by-time 1970-01-01T00:00:20.123000 1970-01-03"
+    assert by_time(log, 20, 2 * day).name == "by-time 1970-01-01T00:00:20 1970-01-03"
     with pytest.raises(DataError, match="validation must start before test"):
         by_time(log, 5, 5)
     with pytest.raises(DataError, match="'soon' is neither unix seconds nor a date"):
@@ -133,7 +133,7 @@ def test_bounds_of_every_kind_are_the_same_moment(valid, test):
         1: ([1, 2], 3),
         2: ([3, 2], 1),
     }
-    assert split.name == "by time 2019-06-01 | 2019-07-01"
+    assert split.name == "by-time 2019-06-01 2019-07-01"
     converted = [note for note in split.notes if "is read as" in note]
     assert len(converted) == (2 if valid in (JUNE * 1000, JUNE * 10**9) else 1 if test == f" {JULY}000 " else 0)
 
@@ -253,7 +253,7 @@ def test_cold_items_are_the_same_for_a_seed_and_a_share_that_leaves_nothing_is_r
     assert answers_of(cold_items(log, 0.4, 3).test) == answers_of(cold_items(log, 0.4, 3).test)
     assert answers_of(cold_items(log, 0.4, 3).test) != answers_of(cold_items(log, 0.4, 4).test)
     names = [cold_items(log, share, seed).name for share, seed in ((0.4, 0), (0.4, 4), (0.404, 0))]
-    assert names == ["cold items 40%", "cold items 40%, seed 4", "cold items 40.4%"]
+    assert names == ["cold-items 0.4", "cold-items 0.4 4", "cold-items 0.404"]
     for share in (0, 1, -0.1):
         with pytest.raises(DataError, match="share must be between 0 and 1"):
             cold_items(log, share)

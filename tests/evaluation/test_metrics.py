@@ -11,18 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from seqlab.evaluation import METRIC_NAMES, Ranks, Standings, compare, intervals, metrics, per_user, slices
-from seqlab.evaluation.metrics import bootstrap
+from seqlab.evaluation import METRIC_NAMES, Standings, compare, intervals, metrics, per_user, slices
+from seqlab.evaluation.bootstrap import bootstrap
+from seqlab.evaluation.ranking_metrics import list_statistics
+from seqlab.tasks import next_item
 
 
 def ranks_from(ranks, n_items=50, **columns):
     count = len(ranks)
     frame = {
-        "user": np.arange(1, count + 1), "item": np.ones(count, int), "rank": np.asarray(ranks, float),
+        "query": np.arange(count), "user": np.arange(1, count + 1), "item": np.ones(count, int),
+        "rank": np.asarray(ranks, float),
         "history_length": np.arange(count) + 3, "seen": np.zeros(count, bool), "item_count": np.full(count, 4),
     }  # fmt: skip
-    counts = torch.arange(n_items + 1)
-    return Ranks(pd.DataFrame(frame | columns), torch.ones(n_items + 1, dtype=torch.long), counts, True, n_items)
+    return next_item.outcome(pd.DataFrame(frame | columns), n_items, True, {})
 
 
 def test_three_users_by_hand():
@@ -43,9 +45,7 @@ def test_a_tie_that_straddles_the_cutoff_is_a_miss():
 
 
 def test_what_the_lists_hold_by_hand():
-    ranks = ranks_from([1, 1], n_items=4)
-    ranks = replace(ranks, train_counts=torch.tensor([0, 6, 2, 0, 0]), exposure=torch.tensor([0, 2, 0, 2, 0]))
-    numbers = metrics(ranks)
+    numbers = list_statistics(torch.tensor([0, 2, 0, 2, 0]), torch.tensor([0, 6, 2, 0, 0]))
     assert numbers["coverage@10"] == 0.5
     assert numbers["popularity_bias@10"] == pytest.approx((2 * 6 + 2 * 0) / 4 / ((36 + 4) / 8))
     assert numbers["novelty@10"] == pytest.approx((2 * math.log2(8 / 6) + 2 * math.log2(8 / 0.5)) / 4)
@@ -222,7 +222,7 @@ def test_runs_with_other_queries_are_not_compared(other):
     changed = {
         "fewer": ranks_from([1, 2]),
         "answers": ranks_from([1, 2, 3], item=np.array([1, 1, 2])),
-        "filter": replace(one, seen_filter=False),
+        "filter": replace(one, about={**one.about, "seen_filter": False}),
     }[other]
     with pytest.raises(ValueError, match="cannot be compared"):
         compare(one, changed)

@@ -53,13 +53,13 @@ def test_a_card_without_measurements_is_measured_on_its_homes_against_its_contro
         markov=Card("A floor.", controls=("popularity", "swing"), homes=("ml-1m", "complete-journey"), seeds=(3, 4)),
     )
     assert plan.comparisons() == [
-        Comparison("ml-1m", True, (3, 4), "popularity", ("popularity", "markov")),
-        Comparison("ml-1m", True, (3, 4), "swing", ("swing", "markov")),
-        Comparison("complete-journey", False, (3, 4), "popularity", ("popularity", "markov")),
-        Comparison("complete-journey", False, (3, 4), "swing", ("swing", "markov")),
+        Comparison("ml-1m", "leave-one-out", True, (3, 4), "popularity", ("popularity", "markov")),
+        Comparison("ml-1m", "leave-one-out", True, (3, 4), "swing", ("swing", "markov")),
+        Comparison("complete-journey", "leave-one-out", False, (3, 4), "popularity", ("popularity", "markov")),
+        Comparison("complete-journey", "leave-one-out", False, (3, 4), "swing", ("swing", "markov")),
     ]
     cards(monkeypatch, markov=Card("A floor."))
-    assert plan.comparisons() == [Comparison("complete-journey", False, (0,), None, ("markov",))]
+    assert plan.comparisons() == [Comparison("complete-journey", "leave-one-out", False, (0,), None, ("markov",))]
 
 
 def test_arms_with_one_control_under_one_protocol_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +68,16 @@ def test_arms_with_one_control_under_one_protocol_are_measured_together(monkeypa
           markov=Card("A floor.", homes=("ml-1m",), named={"short": "max_length=1"}, measured=(more,)),
           swing=Card("A floor.", homes=("complete-journey", "ml-1m"), controls=("popularity",)))  # fmt: skip
     assert plan.comparisons() == [
-        Comparison("ml-1m", True, (0,), "popularity", ("popularity", "markov", "markov:max_length=1:gaps=2", "swing")),
-        Comparison("ml-1m", True, (0,), "markov", ("markov", "markov:max_length=1:gaps=2")),
-        Comparison("complete-journey", False, (0,), "popularity", ("popularity", "swing")),
+        Comparison(
+            "ml-1m",
+            "leave-one-out",
+            True,
+            (0,),
+            "popularity",
+            ("popularity", "markov", "markov:max_length=1:gaps=2", "swing"),
+        ),
+        Comparison("ml-1m", "leave-one-out", True, (0,), "markov", ("markov", "markov:max_length=1:gaps=2")),
+        Comparison("complete-journey", "leave-one-out", False, (0,), "popularity", ("popularity", "swing")),
     ]
 
 
@@ -110,12 +117,12 @@ def test_every_trained_system_is_tuned_alike(monkeypatch: pytest.MonkeyPatch, tm
     calls = []
 
     def tune(arm: str, dataset: str, space: dict, trials: int, **rest):
-        calls.append((arm, dataset, rest["seen_filter"], trials, space))
-        return plan.tuning.TuningResult(arm, "[x]", None)
+        calls.append((arm, dataset, rest["split_name"], rest["seen_filter"], trials, space))
+        return plan.tuning.TuningResult(arm, "[x]", None, None)
 
     monkeypatch.setattr(plan.tuning, "tune", tune)
     plan.tune(5, tmp_path, echo=lambda line: None)
     assert {name.split(":")[0] for name, *_ in calls} == {
         name for name in models.names() if hasattr(models.system(name), "loss")
     }
-    assert [one[:3] for one in calls] == plan.tunings() and all(one[3:] == (5, plan.SPACE) for one in calls)
+    assert [one[:4] for one in calls] == plan.tunings() and all(one[4:] == (5, plan.SPACE) for one in calls)

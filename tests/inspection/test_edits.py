@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from seqlab import models
+from seqlab.datasets.events import Events
 from seqlab.datasets.history import History, batch_of
 from seqlab.datasets.sequences import Batch
 from seqlab.inspection import influence, smallest_edit
@@ -42,7 +43,7 @@ def order_of(model, history, seen_filter=False):
     longest = model.config.max_length
     items, times = history.items[None, -longest:], history.times[None, -longest:]
     with torch.no_grad():
-        scores = model.score(Batch(items, times, torch.tensor([items.shape[1]]), torch.tensor([1])))[0]
+        scores = model.score(Batch(Events(items, times), torch.tensor([items.shape[1]]), torch.tensor([1])))[0]
     seen = {*history.items.tolist(), *history.earlier.tolist()} if seen_filter else set()
     return [item for item in scores.argsort(descending=True).tolist() if 0 < item <= N and item not in seen]
 
@@ -240,7 +241,7 @@ def test_a_system_without_scores_is_searched_by_its_lists(seen_filter):
 
     def places_of(history):
         """The mean rank of every listed item; equal scores share their mean rank."""
-        batch = Batch(history.items[None], history.times[None], torch.tensor([len(history)]), torch.tensor([1]))
+        batch = Batch(Events(history.items[None], history.times[None]), torch.tensor([len(history)]), torch.tensor([1]))
         with torch.no_grad():
             wide = model.recommend(batch, 15)
         pairs = zip(wide.items[0].tolist(), wide.scores[0].tolist(), strict=True)

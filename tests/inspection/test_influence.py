@@ -9,6 +9,7 @@ import torch
 
 from seqlab import models
 from seqlab.datasets import DataError, leave_one_out
+from seqlab.datasets.events import Events
 from seqlab.datasets.history import batch_of, history_of, typed_history
 from seqlab.datasets.log import make_log
 from seqlab.datasets.sequences import Batch, Sequences
@@ -37,7 +38,7 @@ def model(split):
 
 def log_probabilities(model, items, times):
     """The log-probabilities (N + 1,) after one history, scored in a batch of one."""
-    batch = Batch(items[None], times[None], torch.tensor([len(items)]), torch.tensor([1]))
+    batch = Batch(Events(items[None], times[None]), torch.tensor([len(items)]), torch.tensor([1]))
     with torch.no_grad():
         scores = model.score(batch)[0]
     scores[0] = -torch.inf
@@ -195,8 +196,8 @@ def test_typed_events_are_spaced_by_the_median_gap_and_end_with_training():
     split = leave_one_out(log)
     assert split.train.times.tolist() == [0, 10, 20, 5, 10, 40]  # gaps 10, 10, 5, 30
     assert typed_history(split, [3, 1, 3]).times.tolist() == [20, 30, 40]
-    backwards = replace(split, train=Sequences(*(torch.tensor(one) for one in (
-        [3, 1, 2, 1, 3, 2], [20.0, 0.0, 10.0, 40.0, 5.0, 10.0], [0, 3, 6]))))  # fmt: skip
+    backwards = replace(split, train=Sequences(Events(torch.tensor([3, 1, 2, 1, 3, 2]), torch.tensor(
+        [20.0, 0.0, 10.0, 40.0, 5.0, 10.0])), torch.tensor([0, 3, 6])))  # fmt: skip
     assert typed_history(backwards, [3, 1, 3]).times.tolist() == [20, 30, 40]
     timeless = typed_history(leave_one_out(make_log(
         log.events[["user", "item"]], time=None, order="source", repeats=True)), [3, 1])  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from seqlab.datasets.log import make_log
-from seqlab.datasets.splits import leave_one_out
+from seqlab.datasets.split_rules import leave_one_out
 from seqlab.items.vectors import collaborative, coverage, from_model, item_vectors, sentence, texts, tfidf, validated
 from seqlab.runtime.text import DataError
 

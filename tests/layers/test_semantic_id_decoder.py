@@ -1,6 +1,6 @@
 """The code writer: cached equals uncached, every position counts once, what mixes codes reaches what is written."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import seqlab
 from seqlab import decoding
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.tokenizers.trie import Trie
-from tests.synthetic import batch_of, with_targets
+from tests.synthetic import batch_of, set_targets, with_targets
 
 torch.set_num_threads(1)
 
@@ -97,13 +97,13 @@ def test_the_loss_of_all_positions_is_that_of_each_prefix_alone(encoder, mixed):
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
     alone = [loss(model, with_targets([history[:end]], [history[end]])) for end in range(1, 6)]
     alone.append(loss(model, with_targets([[4]], [9])))
-    together = loss(model, replace(batch_of([history[:-1], [4, 9]]), targets=targets))
+    together = loss(model, set_targets(batch_of([history[:-1], [4, 9]]), targets))
     torch.testing.assert_close(together.sort().values, torch.cat(alone).sort().values)
 
 
 def test_an_encoder_trains_on_random_cuts():
     model, batch = writer(encoder=True), batch_of([[3, 7, 1, 5, 2], [4, 9]])
-    batch = replace(batch, targets=torch.tensor([[7, 1, 5, 2, 8], [9, 6, 0, 0, 0]]))
+    batch = set_targets(batch, torch.tensor([[7, 1, 5, 2, 8], [9, 6, 0, 0, 0]]))
     torch.manual_seed(0)
     drawn = [model.teacher_forcing(batch, CODES, cuts=2)[1].tolist() for _ in range(20)]
     assert all(len(set(items)) == 4 for items in drawn)

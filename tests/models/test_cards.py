@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from seqlab import cli, models, tasks
 from seqlab.datasets import catalog, leave_one_out
-from seqlab.evaluation.metrics import METRIC_NAMES
+from seqlab.evaluation import METRIC_NAMES
 from seqlab.experiments import leaderboard_page, plan
 from seqlab.experiments.leaderboard import GAIN_COLUMNS, read
 from seqlab.models import baselines

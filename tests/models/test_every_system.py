@@ -18,7 +18,7 @@ from seqlab.layers.attention import Attention
 from seqlab.optimization.options import Options
 from seqlab.ranking import top_unseen
 from seqlab.runs.store import load, save
-from seqlab.tasks import next_item, rank
+from seqlab.tasks import measure, next_item
 from seqlab.tokenizers import CodeBook
 from seqlab.training.fit import fit, prepare
 from tests.synthetic import batch_of, chain_log, cycle_log, enlarged, log_of, small
@@ -197,7 +197,7 @@ def test_ranks_depend_neither_on_the_order_of_users_nor_on_the_batches(name, mon
     another item but for rounding may change places with it."""
     split = leave_one_out(chain_log())
     model = ready(name, split)
-    expected, clear = rank(model, split).frame, pd.Series(True, range(split.n_users))
+    expected, clear = measure(model, split).frame, pd.Series(True, range(split.n_users))
     if hasattr(model, "loss"):
         scores = answers(model, split.test.batch(torch.arange(len(split.test)), model.config.max_length), k=20)
         gaps = scores.sort(dim=1).values.diff(dim=1).amin(1)
@@ -209,7 +209,7 @@ def test_ranks_depend_neither_on_the_order_of_users_nor_on_the_batches(name, mon
     monkeypatch.setattr(next_item, "MAX_TOKENS", 50)
     monkeypatch.setattr(next_item, "MAX_SCORES", 5 * (split.n_items + 1))
     order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(0))
-    found = rank(model, dataclasses.replace(split, test=split.test.select(order))).frame
+    found = measure(model, dataclasses.replace(split, test=split.test.select(order))).frame
     assert found["user"].tolist() == expected["user"][order.numpy()].tolist()
     found = found.sort_values("user", ignore_index=True)
     pd.testing.assert_frame_equal(found[clear], expected[clear])
@@ -335,7 +335,7 @@ def test_a_cycle_is_memorised(name):
 @pytest.mark.parametrize("name", [*TRAINED, "markov"])
 def test_popularity_is_beaten_where_order_matters(name):
     split = leave_one_out(chain_log(1))
-    floor = metrics(rank(ready("popularity", split), split))["ndcg@10"]
+    floor = metrics(measure(ready("popularity", split), split))["ndcg@10"]
     torch.manual_seed(0)
     model = models.build(name, split.n_items, small(name, **({"dropout": 0.1} if "dropout" in small(name) else {})))
     options = Options(epochs=100, tokens=256, learning_rate=5e-3, warmup=10, validate_every=5, patience=2)

@@ -26,7 +26,7 @@ from seqlab.models.encoders import sasrec
 from seqlab.optimization.checkpoint import Checkpoint
 from seqlab.optimization.options import Options
 from seqlab.runtime import processes
-from seqlab.tasks import next_item, rank
+from seqlab.tasks import measure, next_item
 from seqlab.training import fit as training
 from seqlab.training.fit import fit
 from tests.synthetic import chain_log, small
@@ -36,7 +36,7 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parents[2]
 SPLIT = leave_one_out(chain_log(3, users=30))
 OPTIONS = Options(epochs=3, tokens=64, learning_rate=5e-3, warmup=20, patience=4, weight_decay=0.1, seed=7)
-FILES = {"config.json", "model.safetensors", "metrics.json", "ranks.parquet", "provenance.json"}
+FILES = {"config.json", "model.safetensors", "metrics.json", "outcome.parquet", "provenance.json"}
 PRESSED = ("pressed in a batch", "pressed between")
 LAST = 40
 """Seconds after which a process must have noticed that the other has ended, on a busy machine."""
@@ -146,10 +146,10 @@ def ranked(name):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(next_item, "MAX_TOKENS", 24)
         for seen_filter in (False, True):
-            ranks = rank(model, SPLIT, "test", seen_filter)
+            ranks = measure(model, SPLIT, "test", seen_filter)
             columns = {column: torch.tensor(ranks.frame[column].to_numpy()) for column in ranks.frame}
             tensors |= {f"{column} {seen_filter}": values for column, values in columns.items()}
-            tensors[f"exposure {seen_filter}"] = ranks.exposure
+            tensors[f"lists {seen_filter}"] = torch.tensor([*ranks.summary.values()])
     return tensors, {}
 
 
@@ -246,7 +246,7 @@ def not_finite_scores(folder):
         return score(batch).masked_fill((batch.user == 1)[:, None], torch.nan)
 
     model.score = spoiled
-    return error_of(lambda: rank(model, SPLIT))
+    return error_of(lambda: measure(model, SPLIT))
 
 
 def full_disk(folder):

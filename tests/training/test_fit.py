@@ -22,7 +22,7 @@ from seqlab.optimization.loop import Loop
 from seqlab.optimization.options import Options
 from seqlab.runs import store
 from seqlab.runtime import progress
-from seqlab.tasks import rank
+from seqlab.tasks import measure
 from seqlab.training import fit as training
 from seqlab.training.fit import fit
 from tests.synthetic import chain_log, log_of, small
@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 
 SPLIT = leave_one_out(chain_log(3, users=30))
 OPTIONS = Options(epochs=4, tokens=64, learning_rate=5e-3, warmup=20, patience=4, seed=7)
-FILES = {"config.json", "model.safetensors", "metrics.json", "ranks.parquet", "provenance.json"}
+FILES = {"config.json", "model.safetensors", "metrics.json", "outcome.parquet", "provenance.json"}
 
 
 def fresh(name="sasrec"):
@@ -239,7 +239,7 @@ def test_the_metrics_of_validation_are_those_of_the_epoch_that_is_kept(straight)
     passed = fit(fresh(), SPLIT, lasting)
     assert passed.metrics["best_epoch"] < passed.metrics["epochs"]
     for run in (straight, passed):
-        assert run.metrics["valid"] == metrics(rank(run.model, SPLIT, "valid"))
+        assert run.metrics["valid"] == metrics(measure(run.model, SPLIT, "valid"))
 
 
 def test_the_learning_rate_rises_over_the_first_steps_whatever_the_epoch(monkeypatch):
@@ -366,7 +366,7 @@ def test_a_finished_run_is_read_where_nobody_can_write(tmp_path, monkeypatch):
      ({"options": {"learning_rate": 0.5}}, "learning_rate 0.005 instead of 0.5"),
      ({"options": {"seed": 3}}, "seed 7 instead of 3"), ({"seen_filter": True}, "seen items kept, not filtered"),
      ({"split": leave_one_out(chain_log(5))}, "other data, called synthetic, than this synthetic"),
-     ({"split": by_time(chain_log(), 8, 10)}, "the split leave-one-out instead of by time")],
+     ({"split": by_time(chain_log(), 8, 10)}, "the split leave-one-out instead of by-time")],
 )  # fmt: skip
 def test_a_finished_run_comes_back_only_if_it_is_the_one_that_was_requested(change, sentence, tmp_path):
     out = tmp_path / "run"
@@ -549,10 +549,8 @@ def test_a_run_reads_back_as_it_was_written(name, tmp_path):
     assert {path.name for path in run.folder.iterdir()} == FILES
     again = load_run(run.folder, SPLIT)
     assert same_weights(again, run) and again.system == name
-    pd.testing.assert_frame_equal(again.ranks.frame, run.ranks.frame)
-    for field in ("exposure", "train_counts"):
-        assert torch.equal(getattr(again.ranks, field), getattr(run.ranks, field))
-    assert again.ranks.protocol == run.ranks.protocol and again.metrics == run.metrics
+    pd.testing.assert_frame_equal(again.outcome.frame, run.outcome.frame)
+    assert again.outcome.description() == run.outcome.description() and again.metrics == run.metrics
     assert again.history == run.history and repr(again) == repr(run)
     assert store.load(run.folder).config == run.model.config
 

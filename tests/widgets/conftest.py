@@ -127,6 +127,6 @@ def _with_random_ranks(run, seed):
     """A run with random ranks, some of them tied."""
     from dataclasses import replace
 
-    frame = run.ranks.frame
+    frame = run.outcome.frame
     places = np.random.default_rng(seed).integers(2, 60, len(frame)) / 2
-    return replace(run, ranks=replace(run.ranks, frame=frame.assign(rank=places)))
+    return replace(run, outcome=replace(run.outcome, frame=frame.assign(rank=places)))

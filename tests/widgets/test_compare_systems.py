@@ -47,14 +47,14 @@ def test_differences_and_intervals_are_those_of_compare(compared, runs):
     board = compared.board().set_index("system")
     for label, own in runs.items():
         sides = [
-            [one.ranks for one in (side if isinstance(side, list) else [side])] for side in (own, runs["popularity"])
+            [one.outcome for one in (side if isinstance(side, list) else [side])] for side in (own, runs["popularity"])
         ]
         expected = evaluation.compare(*sides)
         for metric in METRICS:
             assert board.at[label, metric] == pytest.approx(expected.at[metric, "a"])
             found = board.loc[label, [f"{metric} difference{end}" for end in ("", " low", " high")]]
             assert found.tolist() == pytest.approx(expected.loc[metric, ["difference", "low", "high"]].tolist())
-    interval = evaluation.intervals(runs["popularity"].ranks).loc["ndcg@10"]
+    interval = evaluation.intervals(runs["popularity"].outcome).loc["ndcg@10"]
     shown = board.loc["popularity", ["ndcg@10", "ndcg@10 low", "ndcg@10 high"]]
     assert shown.tolist() == pytest.approx(interval[["mean", "low", "high"]].tolist())
 
@@ -62,25 +62,25 @@ def test_differences_and_intervals_are_those_of_compare(compared, runs):
 def test_groups_are_those_of_slices_and_their_differences_paired(compared, runs):
     rows = compared.slices("personal_frequency", "ndcg@10").set_index(["slice", "group"])
     for run, side in ((runs["personal_frequency"], "a"), (runs["popularity"], "b")):
-        for one in evaluation.slices(run.ranks).to_dict("records"):
+        for one in evaluation.slices(run.outcome).to_dict("records"):
             found = rows.loc[(one["slice"], one["group"])]
             assert found["users"] == one["users"]
             assert found[[side, f"{side} low", f"{side} high"]].tolist() == pytest.approx(
                 [one["mean"], one["low"], one["high"]]
             )
-    whole = evaluation.compare(runs["personal_frequency"].ranks, runs["popularity"].ranks).loc["ndcg@10"]
+    whole = evaluation.compare(runs["personal_frequency"].outcome, runs["popularity"].outcome).loc["ndcg@10"]
     everybody = rows.loc[EVERYBODY, ["difference", "low", "high"]]
     assert everybody.tolist() == pytest.approx(whole[["difference", "low", "high"]].tolist())
     np.testing.assert_allclose(rows["difference"], rows["a"] - rows["b"])
 
 
 def test_users_are_ordered_by_their_difference_and_ties_by_the_ranks(split, runs, report):
-    frame = runs["popularity"].ranks.frame
+    frame = runs["popularity"].outcome.frame
     places = {"a": [12, 3, 300, 1.5, 12], "b": [11, 40, 20, 1.5, 24]}  # ndcg@10 parts the second alone
 
     def made(side):
         rank = np.r_[places[side], np.full(len(frame) - 5, 50.0)]
-        return replace(runs["popularity"], ranks=replace(runs["popularity"].ranks, frame=frame.assign(rank=rank)))
+        return replace(runs["popularity"], outcome=replace(runs["popularity"].outcome, frame=frame.assign(rank=rank)))
 
     found = widgets.CompareSystems({"a": made("a"), "b": made("b")}, split, reference="b")
     number = {user: place for place, user in enumerate(frame["user"])}
@@ -105,7 +105,7 @@ def test_from_a_cell_to_its_users_and_back(compared, runs, split):
     rows = compared.slices("sasrec", "recall@10")
     assert set(page(compared).buttons) == {"back:", *(f"group:{row}" for row in rows.index)}
     group = opened_group(compared, "repeat or new", "new to the user")
-    frame = runs["popularity"].ranks.frame
+    frame = runs["popularity"].outcome.frame
     expected = set(frame.loc[~frame["seen"], "user"])
     listed = compared.users(*compared.cell, compared.group)
     assert set(listed["user"]) == expected
@@ -198,7 +198,7 @@ def test_an_opened_group_is_selected_and_a_selection_is_a_group(runs, split, liv
     found = widgets.CompareSystems(runs, split, selection=selection)
     board = found.board()
     click(found, f"system:{board['system'].tolist().index('personal_frequency')}")
-    ranks = runs["personal_frequency"].ranks.frame
+    ranks = runs["personal_frequency"].outcome.frame
     assert selection.now.users.tolist() == sorted(ranks.loc[ranks["rank"] <= 10, "user"])
     opened(found, "sasrec", "ndcg@10")
     opened_group(found, "repeat or new", "seen before")
@@ -234,9 +234,9 @@ def test_the_still_has_the_table_the_groups_and_ten_users(runs, split, report):
 
 
 def test_a_difference_is_marked_by_a_sign_where_its_interval_misses_zero(runs, split, report):
-    frame = runs["popularity"].ranks.frame
+    frame = runs["popularity"].outcome.frame
     better, worse = (
-        replace(runs["popularity"], ranks=replace(runs["popularity"].ranks, frame=frame.assign(rank=rank)))
+        replace(runs["popularity"], outcome=replace(runs["popularity"].outcome, frame=frame.assign(rank=rank)))
         for rank in (1.0, 30.0)
     )
     found = Page(widgets.CompareSystems({"high": better, "low": worse}, split, reference="low").still().markup)

@@ -19,7 +19,7 @@ def test_seeds_are_pooled_by_user_and_grouped_in_lists(runs, split, report):
     by_label = widgets.CompareSystems(runs, split, "popularity").board().set_index("system")
     as_list = widgets.CompareSystems([seeds[0], floor, seeds[1]], split, "popularity").board().set_index("system")
     assert as_list.at["sasrec", "seeds"] == 2
-    hits = np.stack([one.ranks.frame.sort_values("user")["rank"] <= 10 for one in seeds])
+    hits = np.stack([one.outcome.frame.sort_values("user")["rank"] <= 10 for one in seeds])
     assert as_list.at["sasrec", "recall@10"] == by_label.at["sasrec", "recall@10"] == pytest.approx(hits.mean())
 
 
@@ -33,11 +33,12 @@ def test_settings_distinguish_runs_of_one_system(run, split, report):
 
 def test_runs_of_two_protocols_are_refused(runs, split, report):
     floor = runs["popularity"]
-    other = replace(floor, ranks=replace(floor.ranks, seen_filter=not floor.ranks.seen_filter))
+    about = {**floor.outcome.about, "seen_filter": not floor.seen_filter}
+    other = replace(floor, outcome=replace(floor.outcome, about=about))
     with pytest.raises(ValueError, match="'b' and 'a' cannot be compared: the protocols differ"):
         widgets.CompareSystems({"a": floor, "b": other}, split)
-    frame = floor.ranks.frame
-    other_items = replace(floor, ranks=replace(floor.ranks, frame=frame.assign(item=frame["item"] % 30 + 1)))
+    frame = floor.outcome.frame
+    other_items = replace(floor, outcome=replace(floor.outcome, frame=frame.assign(item=frame["item"] % 30 + 1)))
     with pytest.raises(ValueError, match="'b' and 'a' cannot be compared: their queries differ"):
         widgets.CompareSystems({"a": floor, "b": other_items}, split)
     with pytest.raises(ValueError, match="not evaluated on the test queries of this split"):
@@ -52,7 +53,7 @@ def test_runs_of_two_protocols_are_refused(runs, split, report):
 def measured(split):
     """A leaderboard: a system of two seeds, a row of another protocol, of other data of this name, of another name."""
     row = {
-        "dataset": split.log.name, "fingerprint": split.log.fingerprint(), "split": split.name,
+        "dataset": split.log.name, "fingerprint": split.log.fingerprint(), "split": split.name, "task": "next_item",
         "system": "gru4rec", "seed": 0, "settings": '{"dim": 8}',
         "options": "{}", "seen_filter": not split.log.repeats, "users": len(split.test), "recall@10": 0.4,
         "recall@10 low": 0.3, "recall@10 high": 0.5, "ndcg@10": 0.2, "ndcg@10 low": 0.1, "ndcg@10 high": 0.3,

@@ -28,7 +28,7 @@ def curve_of(steps):
 
 def test_the_rank_shown_is_that_of_the_evaluation(steps, rearec, split):
     last = steps.measures()["rank"].iloc[-1]
-    frame = rearec.ranks.frame  # of the test part, by the last state
+    frame = rearec.outcome.frame  # of the test part, by the last state
     assert last == frame.loc[frame["user"] == steps._history.user, "rank"].item()
     assert f"{steps.measures()['rank'].iloc[0]:,.10g} at first" in steps.caption()
 

@@ -210,7 +210,7 @@ def test_attention_to_the_parts_of_an_event_is_summed(split, history, live):
 
     model = models.build("setrec", split.n_items, small("setrec"))
     prepare(model, split)
-    run = SimpleNamespace(model=model.eval(), system="setrec", ranks=SimpleNamespace(seen_filter=False))
+    run = SimpleNamespace(model=model.eval(), system="setrec", seen_filter=False)
     why = widgets.Why(run, split, history)
     with tracing.watch(model, "attention") as trace:
         influence.scores_of(model, [why.history])
@@ -279,7 +279,8 @@ def test_the_last_step_of_a_search_is_the_smallest_edit(run, history):
 
 
 def test_an_impossible_item_is_shown_as_an_error(run, split, history, live):
-    seen = dataclasses.replace(run, ranks=dataclasses.replace(run.ranks, seen_filter=True))
+    about = {**run.outcome.about, "seen_filter": True}
+    seen = dataclasses.replace(run, outcome=dataclasses.replace(run.outcome, about=about))
     seen_item = int(history.items[0])
     kept = dataclasses.replace(history, earlier=torch.tensor([seen_item]))
     changing = widgets.WhatWouldChange(seen, split, kept)
@@ -352,7 +353,7 @@ def test_a_system_without_positions_is_refused(split, live):
     for name, settings in (("popularity", {}), ("rearec", {"dim": 16, "layers": 1, "max_length": 8, "steps": 2})):
         model = models.build(name, split.n_items, settings)
         prepare(model, split)
-        run = SimpleNamespace(model=model.eval(), system=name, ranks=SimpleNamespace(seen_filter=False))
+        run = SimpleNamespace(model=model.eval(), system=name, seen_filter=False)
         with pytest.raises(ValueError, match="no positions to patch"):
             widgets.Patching(run, split)
 

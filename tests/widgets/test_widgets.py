@@ -106,7 +106,7 @@ def test_a_card_filters_seen_items_as_the_evaluation_does(request, system, split
     """The filter keeps the answer and removes all other seen items."""
     run = request.getfixturevalue(system)
     run = run[0] if system == "tigers" else run
-    run = dataclasses.replace(run, ranks=tasks.rank(run.model, split, seen_filter=True))
+    run = dataclasses.replace(run, outcome=tasks.measure(run.model, split, seen_filter=True))
     browser = widgets.UserBrowser(run, split, k=20)
     titles, cards = ["", *split.log.items["title"]], [browser.card(int(user)) for user in split.test.user]
     for row, card in enumerate(cards):

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
+from seqlab.datasets.events import Events
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
@@ -101,7 +102,7 @@ class BERT4Rec(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         whole = append_event(batch, batch.last(batch.targets))
         mask = self._sample_mask(whole)  # (B, T + 1)
-        masked = replace(whole, items=whole.items.masked_fill(mask, self.n_items + 1))
+        masked = replace(whole, events=replace(whole.events, items=whole.items.masked_fill(mask, self.n_items + 1)))
         z = self.head(self.encode(masked)[mask])  # (M, D)
         # the bias is one more dimension, so that a loss over an embedding table includes it
         table = torch.cat([self.items.weight[: self.n_items + 1], self.bias[:, None]], 1)
@@ -129,4 +130,4 @@ def append_event(batch: Batch, item: Tensor) -> Batch:
     """The batch with one more event, `item` (B,), after the last of each history; its time is NaN."""
     items = F.pad(batch.items, (0, 1)).scatter(1, batch.lengths[:, None], item[:, None])  # (B, T + 1)
     times = F.pad(batch.times, (0, 1)).scatter(1, batch.lengths[:, None], torch.nan)
-    return Batch(items, times, batch.lengths + 1, batch.user)
+    return Batch(Events(items, times), batch.lengths + 1, batch.user)

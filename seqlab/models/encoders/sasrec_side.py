@@ -69,7 +69,7 @@ class Config:
 class ItemTable(nn.Module):
     """`E_i = id_i + W v_i`; row 0 is padding and stays 0."""
 
-    def __init__(self, config: Config, n_items: int) -> None:
+    def __init__(self, n_items: int, config: Config) -> None:
         super().__init__()
         self.ids = nn.Embedding(n_items + 1, config.dim, padding_idx=0) if config.ids else None
         self.project = nn.Linear(config.vector_dim, config.dim, bias=False)
@@ -97,7 +97,7 @@ class SASRecSide(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.items = ItemTable(config, n_items)
+        self.items = ItemTable(n_items, config)
         self.positions = nn.Embedding(config.max_length, config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(

@@ -113,7 +113,7 @@ def top_tens(runs: Runs, split: Split, subject: Subject) -> dict[str, pd.DataFra
     titles, lists = titles_of(split), {}
     for label, run in runs.items():
         before, after = (history_for(split, run.model, history) for history in (subject.original, subject.current))
-        frame = influence.rerank(run.model, before, after, K, run.ranks.seen_filter)
+        frame = influence.rerank(run.model, before, after, K, run.seen_filter)
         lists[label] = frame.assign(title=[titles[item] for item in frame["item"]])
     return lists
 

@@ -51,7 +51,7 @@ def train(given) -> None:
     watch(course, lambda: rates.append(limit.rates(work, dtype, given.device, limit.GLANCE)))
     seqlab.fit(model, split, options)
     memory = clock.peak_mb()
-    known = evaluation.metrics(tasks.rank(model, split, "valid"))["ndcg@10"]
+    known = evaluation.metrics(tasks.measure(model, split, "valid"))["ndcg@10"]
     data = protocol.handed(given.folder)
 
     def score(first: int, last: int) -> Tensor:
@@ -114,7 +114,7 @@ def evaluate(given) -> None:
     for kind, seen_filter in (("filtered", True), ("kept", False)):
 
         def path(on=seen_filter):
-            return evaluation.metrics(tasks.rank(model, split, "valid", on))
+            return evaluation.metrics(tasks.measure(model, split, "valid", on))
 
         found, cost = clock.measured(path, before)
         numbers[kind] = cost | {name: found[name] for name in ("recall@10", "ndcg@10")}

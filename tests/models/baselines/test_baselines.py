@@ -11,7 +11,7 @@ import torch
 from seqlab import models
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
-from seqlab.tasks import rank
+from seqlab.tasks import measure
 from seqlab.training import fit
 from tests.synthetic import batch_of, chain_histories, log_of, random_histories, random_log
 
@@ -89,7 +89,7 @@ def test_personal_frequency_is_best_where_users_repeat_items():
         for mine in favourites
     ]
     split = leave_one_out(log_of(histories, repeats=True))
-    recall = [metrics(rank(ready(name, split), split))["recall@5"] for name in ("popularity", "personal_frequency")]
+    recall = [metrics(measure(ready(name, split), split))["recall@5"] for name in ("popularity", "personal_frequency")]
     assert recall[1] > recall[0] + 0.3
 
 
@@ -140,5 +140,5 @@ def test_renaming_the_items_changes_no_rank(name, histories):
     for names in (np.arange(1, size + 1), renamed):
         log = log_of([[int(names[item - 1]) for item in items] for items in histories], repeats=False)
         split = leave_one_out(log)
-        ranks.append(rank(ready(name, split), split).frame["rank"])
+        ranks.append(measure(ready(name, split), split).frame["rank"])
     pd.testing.assert_series_equal(*ranks, check_exact=True)

@@ -4,9 +4,8 @@ import torch
 
 import seqlab
 from seqlab import models
-from seqlab.datasets.sequences import Batch
 from seqlab.models.encoders.bert4rec import append_event
-from tests.synthetic import batch_of, sequences_of, small
+from tests.synthetic import batch_of, sequences_of, set_targets, small
 
 torch.set_num_threads(1)
 
@@ -41,7 +40,7 @@ def test_the_loss_is_cross_entropy_at_the_masks_with_the_item_bias():
     with torch.no_grad():
         bert.bias.normal_()
     batch = batch_of(HISTORIES)
-    with_targets = Batch(batch.items, batch.times, batch.lengths, batch.user, torch.zeros_like(batch.items))
+    with_targets = set_targets(batch, torch.zeros_like(batch.items))
     answers = torch.tensor([3, 4, 5])
     with_targets.targets[torch.arange(3), batch.lengths - 1] = answers
     scores = bert.score(batch)[:, 1:]

@@ -1,7 +1,5 @@
 """SASRec with side vectors: item vectors change the scores of their items only."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +13,7 @@ from seqlab.items.vectors import from_model, item_vectors
 from seqlab.optimization.options import Options
 from seqlab.runs import store
 from seqlab.training.fit import fit, prepare
-from tests.synthetic import batch_of, chain_histories, log_of
+from tests.synthetic import batch_of, chain_histories, log_of, set_targets
 
 torch.set_num_threads(1)
 
@@ -46,7 +44,7 @@ def test_with_zero_vectors_it_equals_sasrec():
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
     batch = batch_of(HISTORIES)
     torch.testing.assert_close(mine.score(batch), plain.eval().score(batch))
-    with_targets = replace(batch, targets=batch.items)
+    with_targets = set_targets(batch, batch.items)
     torch.testing.assert_close(mine.loss(with_targets).total, plain.loss(with_targets).total)
 
 
@@ -58,7 +56,7 @@ def test_input_and_output_share_the_item_table():
     batch = batch_of(HISTORIES)
     states = batch.last(made.encode(batch))
     torch.testing.assert_close(made.score(batch), states @ made.items.weight.T)
-    with_targets = replace(batch, targets=batch.items)
+    with_targets = set_targets(batch, batch.items)
     logits = made.encode(batch)[batch.items > 0] @ made.items.weight[1:].T
     expected = torch.nn.functional.cross_entropy(logits, batch.items[batch.items > 0] - 1)
     torch.testing.assert_close(made.loss(with_targets).total, expected)
@@ -66,7 +64,7 @@ def test_input_and_output_share_the_item_table():
 
 def test_the_projection_gets_gradients_from_inputs_and_targets():
     made, batch = model(), batch_of([[1, 2], [3]])
-    made.loss(replace(batch, targets=torch.tensor([[2, 4], [5, 0]]))).total.backward()
+    made.loss(set_targets(batch, torch.tensor([[2, 4], [5, 0]]))).total.backward()
     assert float(made.items.project.weight.grad[:, :4].abs().min()) > 0
     assert not bool(made.items.project.weight.grad[:, 4:].any())  # filled up with zeros: nothing to learn
     assert not bool(made.items.ids.weight.grad[0].any())

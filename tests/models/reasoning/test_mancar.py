@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,9 +15,17 @@ from seqlab.inspection import reasoning_steps, stopping
 from seqlab.items.swing_graph import swing
 from seqlab.models.reasoning.mancar import Config, ManCAR
 from seqlab.runs import store
-from seqlab.tasks import rank
+from seqlab.tasks import measure
 from seqlab.training import fit
-from tests.synthetic import batch_of, chain_histories, log_of, random_histories, stops_by_hand, with_targets
+from tests.synthetic import (
+    batch_of,
+    chain_histories,
+    log_of,
+    random_histories,
+    set_targets,
+    stops_by_hand,
+    with_targets,
+)
 
 torch.set_num_threads(1)
 
@@ -100,7 +107,7 @@ def test_learning_cuts_histories_before_an_answer_and_sees_nothing_after_it():
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
     alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
     alone.append(model.loss(with_targets([[4]], [9])).total)
-    torch.testing.assert_close(model.loss(replace(batch, targets=targets)).total, torch.stack(alone).mean())
+    torch.testing.assert_close(model.loss(set_targets(batch, targets)).total, torch.stack(alone).mean())
 
 
 def test_the_item_table_learns_as_input_and_as_output():
@@ -274,7 +281,7 @@ def test_the_batch_stops_as_the_table_of_steps(tmp_path):
     assert table["steps"].iloc[0] == 3 and table["steps"].iloc[-1] == 1
     for row in table.iloc[[0, len(table) // 2, -1]].itertuples():
         model.epsilon.fill_(row.epsilon)
-        ranks = rank(model, split, "valid")
+        ranks = measure(model, split, "valid")
         assert np.array_equal(ranks.frame["rank"], steps.at(steps.stops(row.epsilon)).frame["rank"])
     store.save(model, tmp_path, "mancar", split.n_items)
     assert float(store.load(tmp_path).epsilon) == float(model.epsilon) > 0

@@ -12,7 +12,7 @@ import seqlab
 from seqlab.models.encoders.sasrec import Config as PlainConfig
 from seqlab.models.encoders.sasrec import SASRec
 from seqlab.models.reasoning.rearec import Config, ReaRec, contrast, pairwise_kl
-from tests.synthetic import batch_of, random_histories
+from tests.synthetic import batch_of, random_histories, set_targets
 
 torch.set_num_threads(1)
 
@@ -38,7 +38,7 @@ def training_batch(histories=HISTORIES):
     """Every event but the first is a target; who has one event has none."""
     batch = batch_of(histories)
     targets = F.pad(batch.items[:, 1:], (0, 1))
-    return replace(batch, targets=targets)
+    return set_targets(batch, targets)
 
 
 def asked_at_the_end():
@@ -46,7 +46,7 @@ def asked_at_the_end():
     batch = batch_of([[3, 7, 7, 1], [5], [2, 9, 4], [10, 9]])
     targets = torch.zeros_like(batch.items)
     targets[torch.arange(4), batch.lengths - 1] = torch.tensor([4, 0, 8, 1])
-    return replace(batch, targets=targets)
+    return set_targets(batch, targets)
 
 
 def prefixes(batch):
@@ -149,7 +149,9 @@ def test_reasoning_steps_have_a_dropout_of_their_own(backbone):
 @every_backbone
 def test_noise_changes_the_contrast_only_and_grows_with_gamma(backbone):
     batch = training_batch(random_histories(0, users=60, items=ITEMS, longest=8))
-    batch = replace(batch, items=batch.items[:, :8], targets=batch.targets[:, :8], lengths=batch.lengths.clamp(max=8))
+    batch = replace(
+        batch, events=batch.events[:, :8], target_events=batch.target_events[:, :8], lengths=batch.lengths.clamp(max=8)
+    )
 
     def parts(gamma):
         return rearec(backbone=backbone, gamma=gamma, contrast=0.5, tau=0.1).loss(batch)

@@ -1,7 +1,6 @@
 """RecGPT: exact scores of independent slots, attention by items, no parameter that knows the catalogue."""
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from seqlab.models.semantic_ids.recgpt import Config, RecGPT
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.fsq import FSQ
 from seqlab.training import fit
-from tests.synthetic import batch_of, chain_histories, enlarged, log_of, random_book, with_targets
+from tests.synthetic import batch_of, chain_histories, enlarged, log_of, random_book, set_targets, with_targets
 
 torch.set_num_threads(1)
 
@@ -87,7 +86,7 @@ def test_the_loss_of_all_positions_is_that_of_each_prefix_alone():
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
     alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
     alone.append(model.loss(with_targets([[4]], [9])).total)
-    loss = model.loss(replace(batch_of([history[:-1], [4, 9]]), targets=targets))
+    loss = model.loss(set_targets(batch_of([history[:-1], [4, 9]]), targets))
     torch.testing.assert_close(loss.total, torch.stack(alone).mean())
     torch.testing.assert_close(sum(loss.parts.values()), loss.total)
 

@@ -1,7 +1,5 @@
 """REG4Rec: paths through parallel codes in any order, found exactly by a wide beam, rewarded and pruned."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -10,7 +8,7 @@ from seqlab import decoding
 from seqlab.models.semantic_ids.reg4rec import Config, REG4Rec
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.lattice import Lattice
-from tests.synthetic import batch_of, random_book, with_targets
+from tests.synthetic import batch_of, random_book, set_targets, with_targets
 
 torch.set_num_threads(1)
 
@@ -162,7 +160,7 @@ def test_the_loss_of_all_positions_is_that_of_each_prefix_alone():
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
     alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
     alone.append(model.loss(with_targets([[4]], [9])).total)
-    batch = replace(batch_of([history[:-1], [4, 9]]), targets=targets)
+    batch = set_targets(batch_of([history[:-1], [4, 9]]), targets)
     torch.testing.assert_close(model.loss(batch).total, torch.stack(alone).mean())
 
 
@@ -221,7 +219,7 @@ def test_the_reward_counts_the_next_items_of_the_history_discounted_and_nothing_
 
 def test_the_preference_term_alone_makes_rewarded_paths_come_more_often():
     model = reg4rec(align=1.0, group=16, horizon=1)
-    batch = replace(batch_of(HISTORIES[:3]), targets=torch.zeros(3, 7, dtype=torch.long))
+    batch = set_targets(batch_of(HISTORIES[:3]), torch.zeros(3, 7, dtype=torch.long))
     batch.targets[torch.arange(3), batch.lengths - 1] = torch.tensor([12, 3, 30])
     rewards = []
     for _ in range(50):

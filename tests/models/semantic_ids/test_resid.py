@@ -14,7 +14,7 @@ from seqlab.datasets.log import make_log
 from seqlab.models.semantic_ids import resid
 from seqlab.models.semantic_ids.resid import FAMAE, Config, fields, pretrain
 from seqlab.training import fit
-from tests.synthetic import batch_of, chain_histories, log_of
+from tests.synthetic import batch_of, chain_histories, log_of, set_targets
 
 torch.set_num_threads(1)
 
@@ -86,7 +86,7 @@ def test_one_to_all_fields_of_the_last_item_are_hidden_each_number_as_often():
     model = famae()
     batch = batch_of([[1, 2, 3, 4]] * 2000)
     torch.manual_seed(0)
-    _, _, hide = model.mask_fields(replace(batch, targets=batch.items))
+    _, _, hide = model.mask_fields(set_targets(batch, batch.items))
     share = torch.bincount(hide.sum(1), minlength=4) / len(hide)
     torch.testing.assert_close(share, torch.tensor([0, 1 / 3, 1 / 3, 1 / 3]), atol=0.03, rtol=0)
     torch.testing.assert_close(hide.float().mean(0), torch.full((3,), 2 / 3), atol=0.03, rtol=0)
@@ -97,7 +97,7 @@ def test_masked_batches_are_histories_and_their_next_items():
     whole = batch_of([items[:-1] for items in histories])
     following = batch_of([items[1:] for items in histories])
     torch.manual_seed(0)
-    items, lengths, _ = famae().mask_fields(replace(whole, targets=following.items))
+    items, lengths, _ = famae().mask_fields(set_targets(whole, following.items))
     drawn = {tuple(row[:length]) for row, length in zip(items.tolist(), lengths.tolist(), strict=True)}
     assert drawn == {tuple(one[:end]) for one in histories for end in range(2, len(one) + 1)}
     assert bool((items > 0).sum(1).eq(lengths).all())

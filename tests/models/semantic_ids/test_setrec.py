@@ -13,9 +13,9 @@ from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
 from seqlab.models.semantic_ids.setrec import BETAS, Config, SETRec, attention_mask
 from seqlab.runs import store
-from seqlab.tasks import rank
+from seqlab.tasks import measure
 from seqlab.training import fit
-from tests.synthetic import batch_of, chain_histories, log_of, random_histories, with_targets
+from tests.synthetic import batch_of, chain_histories, log_of, random_histories, set_targets, with_targets
 
 torch.set_num_threads(1)
 
@@ -78,7 +78,7 @@ def test_the_loss_of_all_positions_is_that_of_each_prefix_alone():
     targets = torch.tensor([history[1:], [9, 0, 0, 0, 0]])  # nothing follows the second one's last item
     alone = [model.loss(with_targets([history[:end]], [history[end]])).total for end in range(1, 6)]
     alone.append(model.loss(with_targets([[4]], [9])).total)
-    torch.testing.assert_close(model.loss(replace(batch, targets=targets)).total, torch.stack(alone).mean())
+    torch.testing.assert_close(model.loss(set_targets(batch, targets)).total, torch.stack(alone).mean())
 
 
 def test_the_loss_is_cross_entropy_of_each_query_over_all_items_and_the_reconstruction():
@@ -90,7 +90,7 @@ def test_the_loss_is_cross_entropy_of_each_query_over_all_items_and_the_reconstr
     errors = [F.cross_entropy(slots[:, slot, 1:], answers - 1) for slot in range(3)]
     targets = torch.zeros_like(batch.items)
     targets[torch.arange(3), batch.lengths - 1] = answers
-    loss = model.loss(replace(batch, targets=targets))
+    loss = model.loss(set_targets(batch, targets))
     back = model.reconstructor(model.tokens()[1:, 1:].flatten(1))
     torch.testing.assert_close(loss.parts["reconstruction"], F.mse_loss(back, model.content[1:]))
     torch.testing.assert_close(loss.parts["collaborative"], errors[0])
@@ -142,7 +142,7 @@ def test_beta_is_the_best_on_validation_and_test_queries_are_not_read(repeats):
     by_rank = {}
     for beta in BETAS:
         other = setrec(beta=beta)
-        by_rank[beta] = metrics(rank(other, split, "valid"))["ndcg@10"]
+        by_rank[beta] = metrics(measure(other, split, "valid"))["ndcg@10"]
     assert found == pytest.approx(by_rank, abs=1e-6)
     assert len({round(value, 6) for value in found.values()}) > 5  # else any beta would do
     assert float(model.beta) == pytest.approx(max(by_rank, key=by_rank.get))

@@ -362,7 +362,7 @@ def test_a_selection_restricts_the_list_of_users(split, run, selection):
     assert list(frame["selected"]) == sorted(expected.values(), reverse=True)
     assert {user for _, user in users.listed.options} == set(expected)
     users.order.value = "rank"
-    assert list(users.frame()["rank"]) == sorted(run.ranks.frame.set_index("user").loc[list(expected), "rank"])
+    assert list(users.frame()["rank"]) == sorted(run.outcome.frame.set_index("user").loc[list(expected), "rank"])
     users.order.value = "events"
     assert users.frame()["events"].is_monotonic_decreasing
     selection.clear()

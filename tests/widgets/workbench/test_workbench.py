@@ -136,7 +136,7 @@ def test_an_edit_applies_to_all_runs_up_to_their_maximum_length(bench, run, tige
     assert bench.views.subject.current.items.tolist() == now.items.tolist()
     assert page.others.value != before
     assert "edited" in bench.views.header.value
-    expected = influence.rerank(tigers[0].model, length, now, seen_filter=tigers[0].ranks.seen_filter)
+    expected = influence.rerank(tigers[0].model, length, now, seen_filter=tigers[0].seen_filter)
     assert bench.top_tens()["tiger"]["item"].tolist() == expected["item"].tolist()
     beam = opened(bench, "Beam").widgets["tiger"]
     assert beam._history.items.tolist() == now.items.tolist()[-8:]
@@ -272,7 +272,7 @@ def test_finished_runs_are_found_without_being_loaded(folder, split, monkeypatch
     found = finished_runs(folder)
     assert {run.system for run in found} == {"sasrec", "gru4rec"}
     assert {run.dataset for run in found} == {split.log.name}
-    assert found[0].ndcg >= found[1].ndcg
+    assert found[0].value >= found[1].value
 
 
 def test_a_failed_change_of_runs_keeps_the_open_ones(folder, split, live):
