@@ -98,8 +98,9 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     slices = {
         "history_length": Slice("history length", "events"),
         "click": Slice("outcome", yes="click", no="no click"),
-        "shown": Slice("length of the slate", "items"),
     }
+    if len(frame["shown"].unique()) > 1:
+        slices["shown"] = Slice("length of the slate", "items")
     table = pd.DataFrame({name: values.cpu().numpy() for name, values in frame.items()})
     return Outcome(
         "slates", table, METRICS, PRIMARY, HEADLINE, protocol, slices=slices, summary=summary

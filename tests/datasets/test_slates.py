@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from seqlab import datasets
 from seqlab.datasets import DataError, simulated
 from seqlab.datasets.exposures import Exposures
 from seqlab.datasets.slates import parts, slates, training_exposures
@@ -105,8 +106,9 @@ def test_further_columns_are_gathered_for_histories_and_missing_for_answers():
 
 def test_the_name_and_the_task():
     log, _ = simulated.slates(0, users=10, items=20, slates=10, shown=4)
-    split = slates(log)
-    assert (split.name, split.task) == ("slates 0.2", "slates")
+    split = datasets.split(log, "slates 0.2")
+    assert (split.name, split.task) == ("slates 0.2", "slates") and torch.equal(split.test.id, slates(log).test.id)
+    assert datasets.split(log, "slates").name == split.name
 
 
 def test_what_has_no_slates_is_refused_in_a_sentence():

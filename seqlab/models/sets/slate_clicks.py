@@ -1,9 +1,9 @@
 """Slate clicks: the click rate of each item, corrected for the slots it was shown in, times that of each slot.
 
 Paper: the ratio is COEC, clicks over expected clicks (Zhang & Jones, "Comparing Click Logs and Editorial Labels for
-Training Query Rewriting", 2007). The idea: items in good slots are clicked more whatever they are, so the clicks of an
-item are divided by those that the slots alone would give. It does not read the history, so a system that is not better
-has learnt nothing about users.
+Training Query Rewriting", WWW workshop 2007). The idea: items in good slots are clicked more whatever they are, so the
+clicks of an item are divided by those that the slots alone would give. It does not read the history: a system that is
+not better has learnt nothing about users.
 
 Confirmed: nothing was read in code.
 Reconstructed: the ratio is shrunk to 1 by `strength` imaginary clicks as expected; a slate's outcomes have weights
@@ -34,6 +34,7 @@ CARD = Card(
     title="Comparing Click Logs and Editorial Labels for Training Query Rewriting",
     authors="Zhang & Jones",
     year=2007,
+    venue="WWW workshop",
     task="slates",
     homes=(),
 )
