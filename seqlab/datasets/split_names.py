@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.labelled import candidates, labelled
+from seqlab.datasets.slates import slates
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
 from seqlab.datasets.within_user import within_user
 from seqlab.runtime.settings import validate
@@ -25,6 +26,7 @@ RULES: dict[str, Callable[..., Split]] = {
     "within-user": within_user,
     "candidates": candidates,
     "labelled": labelled,
+    "slates": slates,
 }
 """The rules by name; the words after the name are their arguments."""
 

@@ -1,1 +1,1 @@
-"""Sets of items: baskets, and what completes them. Control: counts of pairs (`basket_pmi`). Notebook: 10."""
+"""Sets of items: baskets and slates, what completes them and what is clicked. Control: counts. Notebook: 10."""
