@@ -13,9 +13,9 @@ a row of its own; `projection`: one table and a linear map per field, role and s
 Their code departs from the paper's search where fewer than `top_k` events are known: its second softmax gives weight
 to padding, ours does not.
 Changed on purpose: all targets of a crop are learned at once, each from the events before it (`targets`: some of them;
-theirs are every fifth of a user's last 91); features are normalised by running statistics (see `layers.running_norm`), theirs
-by those of the batch; one logit for two; an L2 penalty of 1e-6 is left out; with `label_column` the target itself is
-the candidate, and its value the label. Events that tie at the end of the search are all kept.
+theirs are every fifth of a user's last 91); features are normalised by running statistics, theirs by those of the
+batch; one logit for two; an L2 penalty of 1e-6 is left out; with `label_column` the target itself is the candidate,
+and its value the label. Events that tie at the end of the search are all kept.
 Reconstructed: the mean over several categories of an item; `time=gap` for distances in seconds; negatives are outside
 of the crop, theirs outside of the user's whole history.
 Held against: TWIN and TWIN with projections on the same split. A plot of the authors' repository shows a validation
