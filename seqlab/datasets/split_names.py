@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from seqlab.datasets.baskets import basket_completion, last_basket
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
 from seqlab.runtime.settings import validate
 from seqlab.runtime.text import DataError, did_you_mean
@@ -20,6 +21,8 @@ RULES: dict[str, Callable[..., Split]] = {
     "leave-one-out": leave_one_out,
     "by-time": by_time,
     "cold-items": cold_items,
+    "last-basket": last_basket,
+    "basket-completion": basket_completion,
 }
 """The rules by name; the words after the name are their arguments."""
 
