@@ -1,1 +1,4 @@
-"""Sets of items: baskets, and what completes them. Control: counts of pairs (`basket_pmi`). Notebook: 10."""
+"""Sets: what completes a basket, and what is clicked among the items that were shown.
+
+Control of baskets: counts of pairs (`basket_pmi`); of slates: `slate_clicks`. Notebook: 10.
+"""
