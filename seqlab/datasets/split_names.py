@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from seqlab.datasets.slates import slates
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
 from seqlab.datasets.within_user import within_user
 from seqlab.runtime.settings import validate
@@ -22,6 +23,7 @@ RULES: dict[str, Callable[..., Split]] = {
     "by-time": by_time,
     "cold-items": cold_items,
     "within-user": within_user,
+    "slates": slates,
 }
 """The rules by name; the words after the name are their arguments."""
 
