@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from seqlab.datasets.slates import slates
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
+from seqlab.datasets.within_user import within_user
 from seqlab.runtime.settings import validate
 from seqlab.runtime.text import DataError, did_you_mean
 
@@ -21,6 +22,7 @@ RULES: dict[str, Callable[..., Split]] = {
     "leave-one-out": leave_one_out,
     "by-time": by_time,
     "cold-items": cold_items,
+    "within-user": within_user,
     "slates": slates,
 }
 """The rules by name; the words after the name are their arguments."""
