@@ -113,6 +113,10 @@ class Wait(Protocol):
         """Waits (B, T, count) in days, drawn from the distribution; inf where no event comes."""
         ...
 
+    def __getitem__(self, index: tuple[Tensor, ...]) -> Wait:
+        """The distributions after some of the events, by indices of rows and positions."""
+        ...
+
 
 class PredictsTime(Protocol):
     """A system that predicts when the next event comes, and its item."""
