@@ -79,6 +79,17 @@ class PredictsLabels(Protocol):
         ...
 
 
+class JudgesSlates(Protocol):
+    """Predicts what is clicked in a slate that is shown, or that nothing is."""
+
+    def slate_log_probs(self, batch: Batch) -> Tensor:
+        """The log-probabilities (B, A + 1) of no click (column 0) and of a click on each slot.
+
+        The slates are `batch.context["candidates"]` (B, A), 0 = none; there the log-probability is -inf.
+        """
+        ...
+
+
 class Wait(Protocol):
     """The distribution of the time to the next event, in days, after each event of a batch (B, T)."""
 
@@ -100,6 +111,10 @@ class Wait(Protocol):
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Waits (B, T, count) in days, drawn from the distribution; inf where no event comes."""
+        ...
+
+    def __getitem__(self, index: tuple[Tensor, ...]) -> Wait:
+        """The distributions after some of the events, by indices of rows and positions."""
         ...
 
 

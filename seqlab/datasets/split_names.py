@@ -8,7 +8,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from seqlab.datasets.baskets import basket_completion, last_basket
+from seqlab.datasets.slates import slates
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
+from seqlab.datasets.within_user import within_user
 from seqlab.runtime.settings import validate
 from seqlab.runtime.text import DataError, did_you_mean
 
@@ -20,6 +23,10 @@ RULES: dict[str, Callable[..., Split]] = {
     "leave-one-out": leave_one_out,
     "by-time": by_time,
     "cold-items": cold_items,
+    "last-basket": last_basket,
+    "basket-completion": basket_completion,
+    "within-user": within_user,
+    "slates": slates,
 }
 """The rules by name; the words after the name are their arguments."""
 
