@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.baskets import basket_completion, last_basket
@@ -34,6 +34,9 @@ RULES: dict[str, Callable[..., Split]] = {
 """The rules by name; the words after the name are their arguments."""
 
 DEFAULT = "leave-one-out"
+
+OF_USERS = "users."
+"""What the name of a column of the users begins with, among the needs of a system."""
 
 OLD_NAMES = (
     (re.compile(r"by time (.+) \| (.+)"), lambda found: f"by-time {found[1]} {found[2]}"),
@@ -89,8 +92,15 @@ def current_name(text: str) -> str:
     return text
 
 
-def with_columns(given: Split, names: tuple[str, ...]) -> Split:
-    """The same split with further event columns gathered; `given` itself if it has them."""
+def with_columns(given: Split, needs: Iterable[str]) -> Split:
+    """The same split with the further event columns that a system needs; `given` itself if it has them.
+
+    needs: as in `contracts.needs_of`. Raises `DataError` for a column that the log does not have.
+    """
+    names = tuple(name for name in needs if not name.startswith(OF_USERS))
+    for name in needs:
+        if name.startswith(OF_USERS):
+            given.log.user_column(name.removeprefix(OF_USERS))
     if set(names) <= set(given.train.extra):
         return given
-    return dataclasses.replace(split(given.log, given.name, tuple(names)), notes=given.notes)
+    return dataclasses.replace(split(given.log, given.name, names), notes=given.notes)
