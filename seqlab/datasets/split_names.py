@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.baskets import basket_completion, last_basket
+from seqlab.datasets.labelled import candidates, labelled
 from seqlab.datasets.slates import slates
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
 from seqlab.datasets.within_user import within_user
@@ -27,6 +28,8 @@ RULES: dict[str, Callable[..., Split]] = {
     "basket-completion": basket_completion,
     "within-user": within_user,
     "slates": slates,
+    "candidates": candidates,
+    "labelled": labelled,
 }
 """The rules by name; the words after the name are their arguments."""
 
