@@ -28,7 +28,6 @@ torch.set_num_threads(1)
 FILES = models.names()
 SYSTEMS = [name for name in FILES if models.card(name).task == "next_item"]
 TRAINED = [name for name in SYSTEMS if hasattr(models.system(name), "loss")]
-NEXT_ITEM = [name for name in TRAINED if models.card(name).task == "next_item"]
 HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10], [10, 9]]
 SPLIT = leave_one_out(cycle_log())
 QUICK = Options(epochs=2, tokens=128, learning_rate=1e-2, warmup=5)
@@ -325,7 +324,7 @@ def test_bf16_learns_nearly_what_float32_does(name):
     assert losses[1] != losses[0]
 
 
-@pytest.mark.parametrize("name", [*NEXT_ITEM, "markov"])
+@pytest.mark.parametrize("name", [*TRAINED, "markov"])
 def test_a_cycle_is_memorised(name):
     torch.manual_seed(0)
     model = models.build(name, SPLIT.n_items, small(name))
@@ -336,7 +335,7 @@ def test_a_cycle_is_memorised(name):
     assert run.metrics["test"]["recall@1"] > 0.9
 
 
-@pytest.mark.parametrize("name", [*NEXT_ITEM, "markov"])
+@pytest.mark.parametrize("name", [*TRAINED, "markov"])
 def test_popularity_is_beaten_where_order_matters(name):
     split = leave_one_out(chain_log(1))
     floor = metrics(measure(ready("popularity", split), split))["ndcg@10"]

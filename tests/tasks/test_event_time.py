@@ -1,5 +1,6 @@
 """The task event_time against one pass per query, and what it refuses."""
 
+import itertools
 import math
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_the_tail_is_apart_and_that_after_the_last_event():
 def test_references_are_constants_of_training():
     summary = event_time.measure(ready(SPLIT), SPLIT).summary
     ends, times = SPLIT.train.offsets.tolist(), SPLIT.train.times.numpy() / DAY
-    gaps = {user: np.diff(times[a:b]) for user, (a, b) in enumerate(zip(ends, ends[1:], strict=False), 1)}
+    gaps = {user: np.diff(times[a:b]) for user, (a, b) in enumerate(itertools.pairwise(ends), 1)}
     wait = (SPLIT.test.answer.times - SPLIT.test.sequences.times[SPLIT.test.end - 1]).numpy() / DAY
     own = np.array([gaps[user].mean() for user in SPLIT.test.user.tolist()])
     median = np.array([np.median(gaps[user]) for user in SPLIT.test.user.tolist()])

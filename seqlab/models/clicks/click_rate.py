@@ -25,7 +25,13 @@ from seqlab.runtime.settings import Count, PositiveFloat, settings
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
-CARD = Card(claim="A floor.", task="clicks", homes=("ml-1m",))
+CARD = Card(
+    claim="A floor.",
+    task="clicks",
+    homes=("ml-1m",),
+    split="candidates 2",
+    named={"rated": "label_column=rating", "items": "users=false"},
+)
 TINY = {}
 
 

@@ -13,9 +13,9 @@ a row of its own; `projection`: one table and a linear map per field, role and s
 Their code departs from the paper's search where fewer than `top_k` events are known: its second softmax gives weight
 to padding, ours does not.
 Changed on purpose: all targets of a crop are learned at once, each from the events before it (`targets`: some of them;
-theirs are every fifth of a user's last 91); features are normalised by running statistics (see `RunningNorm`), theirs
-by those of the batch; one logit for two; an L2 penalty of 1e-6 is left out; with `label_column` the target itself is
-the candidate, and its value the label. Events that tie at the end of the search are all kept.
+theirs are every fifth of a user's last 91); features are normalised by running statistics, theirs by those of the
+batch; one logit for two; an L2 penalty of 1e-6 is left out; with `label_column` the target itself is the candidate,
+and its value the label. Events that tie at the end of the search are all kept.
 Reconstructed: the mean over several categories of an item; `time=gap` for distances in seconds; negatives are outside
 of the crop, theirs outside of the user's whole history.
 Held against: TWIN and TWIN with projections on the same split. A plot of the authors' repository shows a validation
@@ -25,7 +25,6 @@ accuracy of some .883 against TWIN's .872 on Taobao after 2,250 steps, read off 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from typing import TYPE_CHECKING, Literal
 
@@ -33,16 +32,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqlab.contracts import Card, Loss, Ranking
+from seqlab.contracts import Card, Loss, Measurement, Ranking
 from seqlab.datasets.events import Events
 from seqlab.datasets.sequences import Batch
 from seqlab.items.categories import categories_of
 from seqlab.layers import initialization
-from seqlab.layers.mlp import mlp
+from seqlab.layers.dropout import Dropout
 from seqlab.layers.negatives import by_popularity
-from seqlab.layers.running_norm import RunningNorm
+from seqlab.layers.running_norm import NormalizedMLP
 from seqlab.ranking import top
-from seqlab.runtime.settings import Count, settings
+from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
@@ -61,14 +60,21 @@ CARD = Card(
     year=2025,
     venue="ICLR",
     task="clicks",
-    controls=("dare:tables=one", "dare:tables=one:projection=true", "click_rate", "popularity"),
-    control_names={
-        "dare:tables=one": "TWIN: one table",
-        "dare:tables=one:projection=true": "TWIN with projections",
-    },
+    controls=("dare:twin", "dare:projected"),
+    control_names={"dare:twin": "TWIN (one table)", "dare:projected": "TWIN with projections"},
     homes=("ml-1m",),
+    split="candidates 2",
     seeds=(0, 1, 2),
-)
+    named={"twin": "tables=one", "projected": "tables=one:projection=true", "rated": "label_column=rating"},
+    measured=(
+        Measurement(arms=("dare", "dare:projected"), against=("dare:twin",)),
+        Measurement(arms=("dare", "item_knn", "popularity", "click_rate"), against=("sasrec",), seeds=(0,)),
+        Measurement(("ml-100k",), ("dare:rated", "dare:rated:projected"), ("dare:rated:twin",), (0, 1, 2, 3, 4),
+                    split="labelled rating 4 0.2"),
+        Measurement(("ml-100k",), ("dare:rated", "popularity"), ("click_rate:rated", "click_rate:rated:items"), (0,),
+                    split="labelled rating 4 0.2"),
+    ),
+)  # fmt: skip
 TINY = {"max_length": 8, "attention_dim": 8, "representation_dim": 8, "top_k": 3, "hidden": (16, 8)}
 
 
@@ -87,6 +93,7 @@ class Config:
     categories: Count = 512  # the most frequent ones have a vector
     mean: bool = True  # features of the mean over the history as well
     hidden: tuple[Count, ...] = (200, 80)  # widths of the MLP
+    dropout: Share = 0.0  # of its input; the authors have none
     targets: Count | None = None  # learned per crop, drawn at random; none: all; the authors take 19
     negatives: Count = 2  # per target, drawn by popularity
     label_column: str | None = None  # of the events; none: what came next is 1, drawn items are 0
@@ -107,16 +114,6 @@ class Tables(nn.Module):
         """The vectors of all items, of their categories (N + 1, G), and of time: (N + 1, D) twice, (K, D)."""
         count = (categories > 0).sum(-1, keepdim=True).clamp(min=1)
         return [self.item.weight, self.category(categories).sum(-2) / count, self.time.weight]
-
-
-class Classifier(nn.Sequential):
-    """Normalisation and an MLP with PReLU: features (..., F) to logits (...)."""
-
-    def __init__(self, width: int, hidden: tuple[int, ...]) -> None:
-        super().__init__(RunningNorm(width), *mlp((width, *hidden, 1), functools.partial(nn.PReLU, init=0.1)))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return super().forward(features.flatten(0, -2)).view(features.shape[:-1])
 
 
 class DARE(nn.Module):
@@ -142,8 +139,9 @@ class DARE(nn.Module):
             for side in ("query", "key", "target", "value"):
                 width = config.attention_dim if side in ("query", "key") else dim
                 self.projections[side] = nn.ModuleList(nn.Linear(dim, width, bias=False) for _ in range(3))
-        self.classifier = Classifier(3 * dim * (5 if config.mean else 3), config.hidden)
-        self.before_search = Classifier(3 * dim * 3, config.hidden[:1])
+        self.classifier = NormalizedMLP(3 * dim * (5 if config.mean else 3), config.hidden)
+        self.before_search = NormalizedMLP(3 * dim * 3, config.hidden[:1])
+        self.dropout = Dropout(config.dropout)
         self.weights = Tap("candidate_attention", "user item key_event")
         self.register_buffer("categories", torch.zeros(n_items + 1, 1, dtype=torch.long))  # (N + 1, G)
         self.register_buffer("cumulative", torch.arange(n_items + 1, dtype=torch.float64))  # of training events
@@ -254,9 +252,9 @@ class DARE(nn.Module):
     def _classify(self, target: Tensor, summed: Tensor, mean: Tensor | None = None) -> Tensor:
         """The logits (...) of candidates and sums (..., 3 D); those before the search where there is no mean."""
         if mean is None:
-            return self.before_search(torch.cat([target, summed, target * summed], -1))
+            return self.before_search(torch.cat([target, summed, target * summed], -1), self.dropout)
         sums = [summed, mean] if self.config.mean else [summed]
-        return self.classifier(torch.cat([target, *sums, *(target * x for x in sums)], -1))
+        return self.classifier(torch.cat([target, *sums, *(target * x for x in sums)], -1), self.dropout)
 
     def _age(self, batch: Batch, last: Tensor) -> Tensor:
         """The class of time, from 1, of each event as seen from positions `last` (B or 1, Q): (B or 1, Q, T)."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from seqlab.contracts import Card, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.datasets.waits import open_waits, user_rates, waits_of
-from seqlab.layers.clock import DAY, WeeklyProfile
+from seqlab.layers.clock import WeeklyProfile
 from seqlab.layers.event_heads import Gompertz, LogNormals, OperationalWait, log_normal_mixture
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, NonNegativeFloat, NonNegativeInt, settings

@@ -5,14 +5,15 @@ mixture of log-normals whose parameters come from the state of a GRU; the item i
 With head=rmtpp the wait has the intensity `exp(v . h + b + w wait)` of Du et al., "Recurrent Marked Temporal Point
 Processes", KDD 2016. Other encoders of events (attention, continuous-time LSTM) differ in the state only.
 
-Confirmed against the authors' code (shchur/ifl-tpp): log-waits standardised by their mean and deviation in training, 16
-components, log-scales bounded in [-5, 3] with gradients kept, waits and items independent given the state, the
+Confirmed against the authors' code (shchur/ifl-tpp): log-waits standardised by their mean and deviation in training,
+16 components, log-scales bounded in [-5, 3] with gradients kept, waits and items independent given the state, the
 log-survival of the time from the last event to the end of observation.
 Changed on purpose: operational time (`clock`) and a rate per user (`personal`) as units of the wait, both counted in
-training, and features of the hour of the week; the mixture starts at the one that EM finds; the first event of a user is given,
-for there is no state before it; the end of observation counts only for users all of whose events are in training.
+training, and features of the hour of the week; the mixture starts at the one that EM finds; the first event of a user
+is given, for there is no state before it; the end of observation counts only for users all of whose events are in
+training.
 Reconstructed: sizes and training of the small form.
-Held against: household_rate on complete-journey-trips (`CARD`), and the same head without a clock and without a history.
+Held against: the authors' densities and loss on fixed weights; household_rate on complete-journey-trips (`CARD`).
 """
 
 from __future__ import annotations

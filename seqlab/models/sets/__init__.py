@@ -1,1 +1,4 @@
-"""Sets of items: baskets and slates, what completes them and what is clicked. Control: counts. Notebook: 10."""
+"""Sets: what completes a basket, and what is clicked among the items that were shown.
+
+Control of baskets: counts of pairs (`basket_pmi`); of slates: `slate_clicks`. Notebook: 10.
+"""

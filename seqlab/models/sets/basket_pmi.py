@@ -28,6 +28,9 @@ from seqlab.runtime.settings import Count, settings
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
+FLOORS = ("popularity", "personal_frequency", "markov", "item_knn")
+"""Floors that read the history alone."""
+
 CARD = Card(
     claim="A floor for baskets.",
     title="Word Association Norms, Mutual Information, and Lexicography",
@@ -35,8 +38,11 @@ CARD = Card(
     year=1990,
     venue="Computational Linguistics",
     task="baskets",
-    controls=("popularity", "item_knn"),
-    measured=(Measurement(arms=("basket_pmi", "basket_pmi:weight=cosine", "basket_pmi:weight=count")),),
+    split="basket-completion",
+    measured=(
+        Measurement(arms=("basket_pmi", "basket_pmi:weight=cosine", "basket_pmi:weight=count", *FLOORS)),
+        Measurement(arms=("basket_pmi", "basket_pmi:weight=cosine", *FLOORS), split="last-basket"),
+    ),
 )
 TINY = {"support": 1}
 

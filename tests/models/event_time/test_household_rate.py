@@ -1,5 +1,6 @@
 """Household rate against counts made by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -29,8 +30,8 @@ def split_of(seed=0, users=12, until=None, valid=0.0, lengths=(12, 40)):
 
 def training(split):
     ends = split.train.offsets.tolist()
-    times = [split.train.times[a:b].numpy() / DAY for a, b in zip(ends, ends[1:], strict=False)]
-    return times, [split.train.items[a:b].tolist() for a, b in zip(ends, ends[1:], strict=False)]
+    times = [split.train.times[a:b].numpy() / DAY for a, b in itertools.pairwise(ends)]
+    return times, [split.train.items[a:b].tolist() for a, b in itertools.pairwise(ends)]
 
 
 def ready(split, **settings):
