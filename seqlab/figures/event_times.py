@@ -164,7 +164,7 @@ def time_calibration(points: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title="measured", range=[0, most * 1.15], row=2)
     panel_text(figure, "<b>The share of waits below each quantile</b>", 1, 1)
     panel_text(figure, "<b>The intensity summed up over each wait</b>", 2, 1)
-    rows = points["model"].nunique()
+    rows = -(-points["model"].nunique() // 2)
     finish(figure, "", 560 + 22 * rows, legend=True)
     figure.update_layout(margin={"l": 62, "t": 40 + 22 * rows, "b": 46}, legend=_below(4, 560 + 22 * rows))
     return figure
