@@ -54,8 +54,8 @@ class Recommender(Protocol):
     `score(batch) -> (B, N + 1)` scores all items (column 0 is padding) in a new tensor, which the caller may modify.
     A system without `score` is evaluated by its lists. If it fills in `Ranking.tied`, no longer list is made to find
     where a tie ends.
-    Optional attribute: `needs`, the further event columns that it reads, by role or name ("basket", "rating"); batches
-    have them in `extra`.
+    Optional attribute: `needs`, the further columns that it reads: of events, by role or name ("basket", "rating"),
+    which batches have in `extra`; of users, such as "users.age", from `split.log`.
     """
 
     config: Any
@@ -76,6 +76,17 @@ class PredictsLabels(Protocol):
 
     def label_logits(self, batch: Batch, candidates: Tensor) -> Tensor:
         """The logits (B, M) of a positive label of candidates (B, M), item ids, 0 = none, after each history."""
+        ...
+
+
+class JudgesSlates(Protocol):
+    """Predicts what is clicked in a slate that is shown, or that nothing is."""
+
+    def slate_log_probs(self, batch: Batch) -> Tensor:
+        """The log-probabilities (B, A + 1) of no click (column 0) and of a click on each slot.
+
+        The slates are `batch.context["candidates"]` (B, A), 0 = none; there the log-probability is -inf.
+        """
         ...
 
 
@@ -100,6 +111,10 @@ class Wait(Protocol):
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Waits (B, T, count) in days, drawn from the distribution; inf where no event comes."""
+        ...
+
+    def __getitem__(self, index: tuple[Tensor, ...]) -> Wait:
+        """The distributions after some of the events, by indices of rows and positions."""
         ...
 
 
@@ -244,7 +259,7 @@ class Card:
 
 
 def needs_of(model: nn.Module) -> tuple[str, ...]:
-    """The further event columns that a system reads, by role or name: its `needs`, () without."""
+    """The further columns that a system reads, its `needs`: event columns by role or name, "users.age" of the users."""
     return tuple(getattr(model, "needs", ()))
 
 

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "smell_tests": ["smells"],
         "shopping_trips": ["trips"],
         "joining": ["join"],
+        "exposures": ["Exposures", "log_of_exposures"],
         "gaps": ["gap_report", "unfit_times"],
         "typed_in": ["typed_items"],
         "history": ["typed_history"],

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from seqlab.datasets.baskets import basket_completion, last_basket
+from seqlab.datasets.labelled import candidates, labelled
+from seqlab.datasets.slates import slates
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
+from seqlab.datasets.within_user import within_user
 from seqlab.runtime.settings import validate
 from seqlab.runtime.text import DataError, did_you_mean
 
@@ -20,10 +24,19 @@ RULES: dict[str, Callable[..., Split]] = {
     "leave-one-out": leave_one_out,
     "by-time": by_time,
     "cold-items": cold_items,
+    "last-basket": last_basket,
+    "basket-completion": basket_completion,
+    "within-user": within_user,
+    "slates": slates,
+    "candidates": candidates,
+    "labelled": labelled,
 }
 """The rules by name; the words after the name are their arguments."""
 
 DEFAULT = "leave-one-out"
+
+OF_USERS = "users."
+"""What the name of a column of the users begins with, among the needs of a system."""
 
 OLD_NAMES = (
     (re.compile(r"by time (.+) \| (.+)"), lambda found: f"by-time {found[1]} {found[2]}"),
@@ -79,8 +92,15 @@ def current_name(text: str) -> str:
     return text
 
 
-def with_columns(given: Split, names: tuple[str, ...]) -> Split:
-    """The same split with further event columns gathered; `given` itself if it has them."""
+def with_columns(given: Split, needs: Iterable[str]) -> Split:
+    """The same split with the further event columns that a system needs; `given` itself if it has them.
+
+    needs: as in `contracts.needs_of`. Raises `DataError` for a column that the log does not have.
+    """
+    names = tuple(name for name in needs if not name.startswith(OF_USERS))
+    for name in needs:
+        if name.startswith(OF_USERS):
+            given.log.user_column(name.removeprefix(OF_USERS))
     if set(names) <= set(given.train.extra):
         return given
-    return dataclasses.replace(split(given.log, given.name, tuple(names)), notes=given.notes)
+    return dataclasses.replace(split(given.log, given.name, names), notes=given.notes)
