@@ -27,7 +27,7 @@ def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] =
     lower, unbounded = (first.attrs.get(name, ()) for name in ("lower", "unbounded"))
     means = {name: intervals[name].at[metrics[-1], "mean"] for name in intervals}
     order = sorted(intervals, key=lambda name: means[name], reverse=metrics[-1] in lower)
-    titles = [metric + " (less is better)" * (metric in lower) for metric in metrics]
+    titles = [metric + "<br>less is better" * (metric in lower) for metric in metrics]
     figure = make_subplots(1, len(metrics), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
     for column, metric in enumerate(metrics, 1):
         rows = pd.DataFrame([intervals[name].loc[metric] for name in order])
@@ -36,7 +36,8 @@ def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] =
         figure.update_xaxes(range=reach, row=1, col=column)
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=labels(order, 30), range=[-0.6, len(order) - 0.4])
     finish(figure, "", 110 + 42 * len(order))
-    figure.update_layout(margin_t=40)
+    figure.update_xaxes(nticks=max(2, 12 // len(metrics)), tickangle=0)
+    figure.update_layout(margin_t=56 if lower else 40)
     return figure
 
 

@@ -25,9 +25,10 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 def fits(model: nn.Module | type[nn.Module]) -> bool:
     """Whether the workbench can show a system: it recommends items, from items and times alone.
 
-    An edited history has no further event columns.
+    An edited history has no further event columns. Of a class whose settings decide on these it is not known: True.
     """
-    return hasattr(model, "recommend") and not getattr(model, "needs", ())
+    needs = getattr(model, "needs", ())
+    return hasattr(model, "recommend") and (isinstance(needs, property) or not needs)
 
 
 def fitting(runs: Iterable[RunSummary]) -> tuple[list[RunSummary], str]:
