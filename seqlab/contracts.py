@@ -54,8 +54,8 @@ class Recommender(Protocol):
     `score(batch) -> (B, N + 1)` scores all items (column 0 is padding) in a new tensor, which the caller may modify.
     A system without `score` is evaluated by its lists. If it fills in `Ranking.tied`, no longer list is made to find
     where a tie ends.
-    Optional attribute: `needs`, the further event columns that it reads, by role or name ("basket", "rating"); batches
-    have them in `extra`.
+    Optional attribute: `needs`, the further columns that it reads: of events, by role or name ("basket", "rating"),
+    which batches have in `extra`; of users, such as "users.age", from `split.log`.
     """
 
     config: Any
@@ -259,7 +259,7 @@ class Card:
 
 
 def needs_of(model: nn.Module) -> tuple[str, ...]:
-    """The further event columns that a system reads, by role or name: its `needs`, () without."""
+    """The further columns that a system reads, its `needs`: event columns by role or name, "users.age" of the users."""
     return tuple(getattr(model, "needs", ()))
 
 

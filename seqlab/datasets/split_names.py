@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from seqlab.datasets.baskets import basket_completion, last_basket
+from seqlab.datasets.labelled import candidates, labelled
 from seqlab.datasets.slates import slates
 from seqlab.datasets.split_rules import by_time, cold_items, leave_one_out
 from seqlab.datasets.within_user import within_user
@@ -22,12 +24,19 @@ RULES: dict[str, Callable[..., Split]] = {
     "leave-one-out": leave_one_out,
     "by-time": by_time,
     "cold-items": cold_items,
+    "last-basket": last_basket,
+    "basket-completion": basket_completion,
     "within-user": within_user,
     "slates": slates,
+    "candidates": candidates,
+    "labelled": labelled,
 }
 """The rules by name; the words after the name are their arguments."""
 
 DEFAULT = "leave-one-out"
+
+OF_USERS = "users."
+"""What the name of a column of the users begins with, among the needs of a system."""
 
 OLD_NAMES = (
     (re.compile(r"by time (.+) \| (.+)"), lambda found: f"by-time {found[1]} {found[2]}"),
@@ -48,10 +57,7 @@ def split(log: InteractionLog, text: str = DEFAULT, columns: tuple[str, ...] = (
     if name not in RULES:
         known = ", ".join(RULES)
         raise DataError(f"there is no split called {name!r}.{did_you_mean(name, RULES)} There are: {known}.")
-    rule = RULES[name]
-    parameters = [one for one in inspect.signature(rule, eval_str=True).parameters.values() if one.name != "columns"][
-        1:
-    ]
+    parameters = _parameters(name)
     least = sum(one.default is one.empty for one in parameters)
     if not least <= len(words) <= len(parameters):
         raise DataError(f"the split {text!r} has {len(words)} arguments; it looks like: {usage(name)}")
@@ -62,16 +68,22 @@ def split(log: InteractionLog, text: str = DEFAULT, columns: tuple[str, ...] = (
         ]
     except ValueError as error:
         raise DataError(f"{error} The split looks like: {usage(name)}") from error
-    return rule(log, *given, columns=tuple(columns))
+    return RULES[name](log, *given, columns=tuple(columns))
 
 
 def usage(name: str) -> str:
     """How a split is written, such as "cold-items [SHARE=0.1] [SEED=0]"."""
-    parameters = [one for one in inspect.signature(RULES[name]).parameters.values() if one.name != "columns"][1:]
     words = [
-        one.name.upper() if one.default is one.empty else f"[{one.name.upper()}={one.default}]" for one in parameters
+        one.name.upper() if one.default is one.empty else f"[{one.name.upper()}={one.default}]"
+        for one in _parameters(name)
     ]
     return " ".join([name, *words])
+
+
+def _parameters(name: str) -> list[inspect.Parameter]:
+    """The parameters of a rule that the words after its name are for: without the log and the columns."""
+    _, *parameters = inspect.signature(RULES[name], eval_str=True).parameters.values()
+    return [one for one in parameters if one.name != "columns"]
 
 
 def current_name(text: str) -> str:
@@ -83,8 +95,15 @@ def current_name(text: str) -> str:
     return text
 
 
-def with_columns(given: Split, names: tuple[str, ...]) -> Split:
-    """The same split with further event columns gathered; `given` itself if it has them."""
+def with_columns(given: Split, needs: Iterable[str]) -> Split:
+    """The same split with the further event columns that a system needs; `given` itself if it has them.
+
+    needs: as in `contracts.needs_of`. Raises `DataError` for a column that the log does not have.
+    """
+    names = tuple(name for name in needs if not name.startswith(OF_USERS))
+    for name in needs:
+        if name.startswith(OF_USERS):
+            given.log.user_column(name.removeprefix(OF_USERS))
     if set(names) <= set(given.train.extra):
         return given
-    return dataclasses.replace(split(given.log, given.name, tuple(names)), notes=given.notes)
+    return dataclasses.replace(split(given.log, given.name, names), notes=given.notes)

@@ -114,8 +114,8 @@ def outcome(frame: pd.DataFrame, n_items: int, seen_filter: bool, summary: Mappi
 
 
 def check(model: nn.Module, split: Split) -> None:
-    """Raise `DataError` for a system that makes no lists, and for queries without a single answer."""
-    if not hasattr(model, "recommend"):
+    """Raise `DataError` for a system that ranks no items, and for queries without a single answer."""
+    if not (hasattr(model, "score") or hasattr(model, "recommend")):
         raise DataError(f"{name_of(model)} recommends no items, so next_item cannot measure it.")
     if any(len(part) and not bool(part.item.all()) for part in (split.valid, split.test)):
         raise DataError(f"the queries of {split.name} have several answers; next_item measures single ones.")

@@ -283,7 +283,6 @@ from seqlab.tasks import next_item
 from tests.synthetic import random_log
 class Constant(torch.nn.Module):
     config = type("Config", (), {"max_length": None})()
-    recommend = None
     def score(self, batch):
         return torch.zeros(len(batch), 10)
 class Info(ctypes.Structure):

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from seqlab import load_run, models
-from seqlab.datasets import by_time, cold_items, leave_one_out
+from seqlab.datasets import DataError, by_time, cold_items, leave_one_out
 from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
 from seqlab.optimization.loop import Loop
@@ -600,3 +600,15 @@ def test_the_bar_shows_the_share_of_an_epochs_targets(monkeypatch):
     split = leave_one_out(log_of([list(range(1, 90)) for _ in range(60)], repeats=True))  # histories are cut to 8
     fit(models.build("sasrec", 89, small("sasrec")), split, Options(epochs=1, tokens=16, validate_every=1))
     assert len(shown) == 1 and shown[0] == pytest.approx(2 / 3, abs=0.01)  # after 20 of 30 batches
+
+
+def test_a_metric_that_the_task_does_not_have_is_refused_before_training():
+    with pytest.raises(ValueError, match=r"metric must be one of recall@1, ndcg@1.* \(got 'ndcg@7'\)"):
+        fit(fresh(), SPLIT, dataclasses.replace(OPTIONS, metric="ndcg@7"))
+
+
+def test_a_system_whose_column_is_missing_is_refused_before_training():
+    model = fresh()
+    model.needs = ("basket",)
+    with pytest.raises(DataError, match=r"the events have no column 'basket'.*--column basket=NAME"):
+        fit(model, SPLIT, OPTIONS)
