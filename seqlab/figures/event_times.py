@@ -44,7 +44,9 @@ def intensities(frame: pd.DataFrame, events: pd.DataFrame, hours: pd.DataFrame) 
             )  # fmt: skip
         _ticks(figure, events[events["panel"] == panel], -0.09 * most, row)
         figure.update_yaxes(range=[-0.18 * most, 1.06 * most], tickmode="auto", nticks=4, row=row, col=1)
-        figure.update_xaxes(range=_dates(part["time"].agg(["min", "max"])), tickformat="%a %-d", nticks=5, tickangle=0, row=row)
+        figure.update_xaxes(
+            range=_dates(part["time"].agg(["min", "max"])), tickformat="%a %-d", nticks=5, tickangle=0, row=row
+        )
         panel_text(figure, label(panel, 96), row, 1)
     finish(figure, "", height + 110, legend=True)
     figure.update_layout(margin={"l": 44, "t": 62, "b": 40}, legend=_below(4, height + 110))

@@ -115,10 +115,13 @@ def relatedness(frame: pd.DataFrame, measures: Sequence[str] = (), methods: Mapp
     return figure
 
 
-def relatedness_verdict(frame: pd.DataFrame, in_in: str = "in_in", in_out: str = "in_out") -> Html:
-    """Whether IN.IN finds more substitutes and IN.OUT more complements, in sentences.
+def relatedness_verdict(
+    frame: pd.DataFrame, methods: Mapping[str, str] | None = None, in_in: str = "in_in", in_out: str = "in_out"
+) -> Html:
+    """Whether IN.IN finds more substitutes and IN.OUT more complements, measure by measure, in words.
 
     frame: of `inspection.complements.relatedness` with `against=in_out`, so that the differences of `in_in` are to it.
+    methods: the words for both methods, by name. Measures that are 0 or unknown for both are left out.
     """
     rows = frame[frame["method"] == in_in].set_index("measure")
     said = []
@@ -135,10 +138,12 @@ def relatedness_verdict(frame: pd.DataFrame, in_in: str = "in_in", in_out: str =
         winner = in_in if low > 0 else in_out if high < 0 else ""
         verdict = "no difference shown" if not winner else "as claimed" if winner == better else "the other way round"
         said.append({
-            "what": what, "winner": winner, "verdict": verdict, "kind": _kind(verdict), "value": one["value"],
+            "what": what, "verdict": verdict, "kind": _kind(verdict), "value": one["value"],
             "other": one["value"] - one["difference"], "difference": one["difference"], "low": low, "high": high,
         })  # fmt: skip
-    return render("relatedness_verdict.html.j2", rows=said, in_in=in_in, in_out=in_out)
+    return render(
+        "relatedness_verdict.html.j2", rows=said, heads=[(methods or {}).get(name, name) for name in (in_in, in_out)]
+    )
 
 
 def _known(row: pd.Series) -> bool:

@@ -31,9 +31,7 @@ class CandidateAttention:
     Raises `ValueError` for another system or split.
     """
 
-    def __init__(
-        self, run: Run, split: Split, user: int | str | None = None, events: int = 16, seed: int = 0
-    ) -> None:
+    def __init__(self, run: Run, split: Split, user: int | str | None = None, events: int = 16, seed: int = 0) -> None:
         if not any(tap.kind == TAP for tap in tracing.taps(run.model).values()):
             raise ValueError(f"{run.system} has no attention of candidates; choose a system such as dare")
         if split.test.candidates is None:
@@ -80,7 +78,6 @@ class CandidateAttention:
         return figure.update_layout(margin_t=78 + 16 * lines, height=figure.layout.height + 16 * lines)
 
     def _controls(self) -> Any:
-        import ipywidgets
 
         self.status = StatusLine()
         self.user = user_dropdown(self._split, self._users)

@@ -90,7 +90,7 @@ class RelatedItems:
             frame = self._pairs_of(item)
             return figures.pair_scores(frame, REPLACES, GOES_WITH, f"All items beside {label(self._titles[item], 50)}")
         frame = self._random_pairs(seed)
-        caption = f"{len(frame):,} pairs of items that were bought, half of them of one category"
+        caption = f"{len(frame):,} pairs of items, {frame['same'].sum():,} of them of one category"
         return figures.pair_scores(frame, REPLACES, GOES_WITH, caption)
 
     def still(self) -> Html:
@@ -126,7 +126,7 @@ class RelatedItems:
 
         random, known = np.random.default_rng(seed), np.flatnonzero(self._frequency > 0)
         known = known[known > 0]
-        drawn = random.choice(known, (20 * MOST_PAIRS, 2))
+        drawn = random.choice(known, (100 * MOST_PAIRS, 2))
         drawn = drawn[drawn[:, 0] != drawn[:, 1]]
         of = self._category[drawn]
         same = (of[:, 0] == of[:, 1]) & (of[:, 0] > 0)
@@ -137,7 +137,8 @@ class RelatedItems:
             columns[caption] = (source[chosen[:, 0]] * target[chosen[:, 1]]).sum(1)
         of = self._category[chosen]
         return pd.DataFrame({
-            "one": [self._titles[item] for item in chosen[:, 0]], "other": [self._titles[item] for item in chosen[:, 1]],
+            "one": [self._titles[item] for item in chosen[:, 0]],
+            "other": [self._titles[item] for item in chosen[:, 1]],
             "same": (of[:, 0] == of[:, 1]) & (of[:, 0] > 0), **columns,
         })  # fmt: skip
 
