@@ -171,7 +171,7 @@ class AfterEvent:
         wide = {"continuous_update": False, "layout": {"width": "330px"}}
         self.event = ipywidgets.IntSlider(events, min(2, events), events, description="after event", **wide)
         self.factor = ipywidgets.FloatLogSlider(
-            FACTOR, min=0.1, max=2, step=0.1, description="wait times", readout_format=".3g", **wide
+            FACTOR, min=0.1, max=2, step=0.1, description="wait × ÷", readout_format=".3g", **wide
         )
         self.figure = interactive_figure(self._figure(self.user.value, events - 1, FACTOR))
         self.user.observe(self.status.guard(lambda change: self._another_user()), "value")

@@ -277,9 +277,9 @@ def test_intensities_follow_the_week_and_the_last_wait(lab, with_parameters) -> 
     with lab.notebook(with_parameters("09_event_time", settings=settings), width=1300) as opened:
         opened.run_all()
         weeks = output_with(opened, "14 days to").first
-        caption = weeks.locator(".annotation-text").filter(has_text="events")
+        caption = weeks.locator(".annotation-text").filter(has_text="User")
         expect(caption.first).to_be_visible(timeout=60_000)
-        first = caption.first.inner_text()
+        first = caption.first.text_content()
         handle = weeks.locator(".noUi-handle").first
         handle.focus()
         handle.press("ArrowLeft")
@@ -287,7 +287,7 @@ def test_intensities_follow_the_week_and_the_last_wait(lab, with_parameters) -> 
         opened.shot("09_intensity")
         weeks.locator(".widget-dropdown select").select_option(index=3)
         expect(caption.first).not_to_contain_text(first.split(",")[0], timeout=30_000)
-        after = output_with(opened, "wait times").first
+        after = output_with(opened, "wait × ÷").first
         expect(after.locator(".legendtext").filter(has_text="10 × longer")).to_be_visible(timeout=30_000)
         factor = after.locator(".noUi-handle").nth(1)
         factor.focus()
