@@ -48,8 +48,8 @@ def intensities(frame: pd.DataFrame, events: pd.DataFrame, hours: pd.DataFrame) 
             range=_dates(part["time"].agg(["min", "max"])), tickformat="%a %-d", nticks=5, tickangle=0, row=row
         )
         panel_text(figure, label(panel, 96), row, 1)
-    finish(figure, "", height + 110, legend=True)
-    figure.update_layout(margin={"l": 44, "t": 62, "b": 40}, legend=_below(4, height + 110))
+    finish(figure, "", height + 128, legend=True)
+    figure.update_layout(margin={"l": 44, "t": 80, "b": 40}, legend=_below(4, height + 128))
     figure.update_yaxes(title="events a day", title_standoff=4, row=(len(panels) + 1) // 2, col=1)
     figure.update_xaxes(showgrid=False)
     return figure

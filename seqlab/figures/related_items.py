@@ -20,6 +20,7 @@ WORDS = {
     "switching": "found of those switched to",
     "lift": "lift of other groups",
     "pooled_lift": "lift, pooled",
+    "popularity": "popularity",
 }
 """The measures of `inspection.complements.relatedness`, in a few words."""
 

@@ -61,7 +61,7 @@ class CandidateAttention:
             named.append(f"{number} {title} {torch.sigmoid(logits[0, at]):.0%}{' ✓' if labels[at] > 0 else ''}")
             parts.append(pd.DataFrame({
                 "position": range(length - first), "value": weights[at].double().numpy(),
-                "panel": f"candidate {number}", "unit": "attention",
+                "panel": f"no. {number}", "unit": "weight",
             }))  # fmt: skip
         caption = f"User {user_label(self._split, user)}, the last {length - first:,} events\n" + "\n".join(named)
         titles = [self._titles[item] for item in batch.items[0, first:length].tolist()]

@@ -90,7 +90,7 @@ class RelatedItems:
             frame = self._pairs_of(item)
             return figures.pair_scores(frame, REPLACES, GOES_WITH, f"All items beside {label(self._titles[item], 50)}")
         frame = self._random_pairs(seed)
-        caption = f"{len(frame):,} pairs of items, {frame['same'].sum():,} of them of one category"
+        caption = f"{len(frame):,} pairs, {frame['same'].sum():,} of one category"
         return figures.pair_scores(frame, REPLACES, GOES_WITH, caption)
 
     def still(self) -> Html:

@@ -323,7 +323,7 @@ def test_relatives_of_an_item_are_listed_and_candidates_watched(lab, with_parame
         expect(plot.locator(".annotation-text")).to_contain_text("Thing s2", timeout=30_000)
         expect(related.get_by_text("Thing s").first).to_contain_text("<img src=x")
         opened.shot("10_related_items")
-        watched = output_with(opened, "candidate 1").first
+        watched = output_with(opened, "no. 1").first
         words = watched.locator(".annotation-text").filter(has_text="User")
         first = words.first.text_content()
         watched.locator(".widget-dropdown select").select_option(index=2)

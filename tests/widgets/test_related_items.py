@@ -100,7 +100,7 @@ def test_the_attention_of_a_candidate_is_that_of_the_system(dare, shown, live):
     with torch.no_grad(), tracing.watch(dare.model.eval(), "candidate_attention") as trace:
         logits = dare.model.label_logits(batch, candidates)[0]
     first = int(shown.test.labels[row].argmax())
-    found = frame.loc[frame["panel"] == "candidate 1", "value"]
+    found = frame.loc[frame["panel"] == "no. 1", "value"]
     last = int(batch.lengths[0])
     assert np.allclose(found, trace["candidate_attention"].values[0, first, last - 4 : last])
     assert f"{torch.sigmoid(logits[first]):.0%} ✓" in caption and len(titles) == 4
