@@ -114,7 +114,7 @@ def test_the_observer_is_close_to_the_exact_posterior():
         weight = np.exp(belief - belief.max(0))
         exact = (weight[..., None] * np.exp(log_p[:, :, step])).sum(0) / weight.sum(0)[:, None]
         lost = (exact * (np.log(exact) - found[:, step])).sum(1)  # the KL divergence: nats that the approximation costs
-        assert lost.mean() < 0.01 and lost.max() < 0.05
+        assert lost.mean() < 0.01 and lost.max() < 0.1
         belief += log_p[:, np.arange(100), step, shown.clicked.reshape(100, 12)[:, step]]
 
 
