@@ -89,6 +89,8 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None) -> go.Fi
     frame = pd.concat([rows.assign(system=name) for name, rows in values.items()])
     if only is not None:
         frame = frame[frame["slice"] == only]
+    if not len(frame):
+        return message("There are no groups of users to show.")
     systems = list(values)
     groups = list(dict.fromkeys(zip(frame["slice"], frame["group"], frame["users"], strict=True)))[::-1]
     at, gap = {}, 0.0
