@@ -43,7 +43,8 @@ def all_systems(
     key = (
         f"Below each number is its interval; dashes are {plain(reference, 40)}, the reference. {INTERVALS}. "
         f"Differences to {plain(reference, 40)} are paired by user: ▲ better and ▼ worse where the interval "
-        "excludes 0, ○ otherwise. A floor is not trained. Peak memory is left out: systems trained in one process share it."
+        "excludes 0, ○ otherwise. A floor is not trained. Peak memory is left out: systems trained in one process "
+        "share it."
     )
     if board["milliseconds"].notna().any():
         key += " Milliseconds: ten items for a batch of 64 users, on this machine."
