@@ -122,7 +122,8 @@ def _order_note(pair: Pair, order: Order, several_seeds: bool, ranks: bool) -> H
         first = {"system": f"{system} is better", "reference": f"{reference} is better", "most": "the two differ most"}
         means = "; means over the seeds" if several_seeds else ""
         return _paragraph(
-            f"Users for whom {first[order]} come first: by the difference of {metric.name} ({better}{means})."
+            f"Users for whom {first[order]} come first: by the difference of {metric.name} ({better}; the mean of a "
+            f"column over all queries is the metric{means})."
         )
     first = {
         "system": f"{system} has the answer nearer to the top",
