@@ -3,7 +3,8 @@
 A pooled number is no mean over queries. Its column holds influence values: the number plus Q times its derivative with
 respect to the weight of the query, of Q. Their mean is the number, and the interval over users of that mean is the
 linearised interval of the number (the infinitesimal jackknife: Efron, "The Jackknife, the Bootstrap and Other
-Resampling Plans", 1982).
+Resampling Plans", 1982). The mean over some queries is what they make of the number, not the number among them; the two
+are equal for GAUC and log-loss where every query has as many candidates, and GAUC a query per user.
 """
 
 from __future__ import annotations
