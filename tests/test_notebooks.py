@@ -234,3 +234,35 @@ def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, 
     assert "2 items, seen by" in page
     assert "<h3><bdi>Neighbours" in page
     assert "<h3><bdi>Beam" not in page
+
+
+def test_a_run_of_a_file_of_ones_own_split_by_time_is_compared_reported_and_opened(tmp_path):
+    import seqlab
+    from seqlab import datasets, widgets
+
+    random, by_time = np.random.default_rng(0), "by-time 2020-09-20 2020-09-23"
+    rows = [
+        (f"c{user}", f"s{item}", 1.6e9 + 86_400 * step + user)
+        for user in range(60)
+        for step, item in enumerate(random.geometric(0.2, random.integers(8, 16)).clip(max=12))
+    ]
+    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_csv(tmp_path / "shop.csv", index=False)
+    split = datasets.split(datasets.load(tmp_path / "shop.csv"), by_time)
+    for system in ("sasrec", "popularity"):
+        model = models.create(system, split, small(system))
+        seqlab.fit(model, split, seqlab.Options(epochs=1), tmp_path / "runs" / system)
+    bench = widgets.Workbench.from_folder(tmp_path / "runs", runs=[tmp_path / "runs" / "sasrec"])
+    assert bench.split.name == by_time
+    compared = widgets.CompareSystems(
+        [*bench.runs.values(), seqlab.load_run(tmp_path / "runs" / "popularity", bench.split)], bench.split
+    )
+    assert by_time in compared.protocol()
+    parameters = {
+        "dataset": str(tmp_path / "shop.csv"),
+        "trained": str(tmp_path / "runs" / "sasrec"),
+        "split_name": by_time,
+    }
+    (report,) = render([FOLDER / "90_report_system.ipynb"], parameters, tmp_path / "reports", echo=lambda line: None)
+    assert report.error is None
+    results = json.loads((tmp_path / "reports" / "90_report_system" / "results.json").read_text(encoding="utf-8"))
+    assert results["split"] == by_time and results["best_floor"]

@@ -17,6 +17,9 @@ def report(
     parameters: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value, or two words: name value")
     ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", "-s", help="the parameter split_name, as datasets.split takes it")
+    ] = None,
     out: Annotated[Path, typer.Option(help="the folder of the reports")] = Path("reports"),
     name: Annotated[str | None, typer.Option(help="the report's name, for one notebook")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="notebooks at a time")] = 1,
@@ -29,7 +32,8 @@ def report(
     chosen = notebooks or curated()
     if not chosen:
         raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
-    done = render(chosen, parse_pairs(parameters or []), out, name, jobs, timeout, start_timeout, echo=typer.echo)
+    given = parse_pairs(parameters or []) | ({} if split is None else {"split_name": split})
+    done = render(chosen, given, out, name, jobs, timeout, start_timeout, echo=typer.echo)
     typer.echo(f"{out / 'index.html'} lists them.")
     if any(one.error for one in done):
         raise typer.Exit(1)

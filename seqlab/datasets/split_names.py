@@ -57,10 +57,7 @@ def split(log: InteractionLog, text: str = DEFAULT, columns: tuple[str, ...] = (
     if name not in RULES:
         known = ", ".join(RULES)
         raise DataError(f"there is no split called {name!r}.{did_you_mean(name, RULES)} There are: {known}.")
-    rule = RULES[name]
-    parameters = [one for one in inspect.signature(rule, eval_str=True).parameters.values() if one.name != "columns"][
-        1:
-    ]
+    parameters = _parameters(name)
     least = sum(one.default is one.empty for one in parameters)
     if not least <= len(words) <= len(parameters):
         raise DataError(f"the split {text!r} has {len(words)} arguments; it looks like: {usage(name)}")
@@ -71,16 +68,22 @@ def split(log: InteractionLog, text: str = DEFAULT, columns: tuple[str, ...] = (
         ]
     except ValueError as error:
         raise DataError(f"{error} The split looks like: {usage(name)}") from error
-    return rule(log, *given, columns=tuple(columns))
+    return RULES[name](log, *given, columns=tuple(columns))
 
 
 def usage(name: str) -> str:
     """How a split is written, such as "cold-items [SHARE=0.1] [SEED=0]"."""
-    parameters = [one for one in inspect.signature(RULES[name]).parameters.values() if one.name != "columns"][1:]
     words = [
-        one.name.upper() if one.default is one.empty else f"[{one.name.upper()}={one.default}]" for one in parameters
+        one.name.upper() if one.default is one.empty else f"[{one.name.upper()}={one.default}]"
+        for one in _parameters(name)
     ]
     return " ".join([name, *words])
+
+
+def _parameters(name: str) -> list[inspect.Parameter]:
+    """The parameters of a rule that the words after its name are for: without the log and the columns."""
+    _, *parameters = inspect.signature(RULES[name], eval_str=True).parameters.values()
+    return [one for one in parameters if one.name != "columns"]
 
 
 def current_name(text: str) -> str:

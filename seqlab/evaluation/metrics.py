@@ -9,7 +9,7 @@ import numpy as np
 from seqlab.evaluation.bootstrap import bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -24,7 +24,8 @@ def metrics(outcome: Outcome) -> dict[str, float]:
 def intervals(outcome: Outcome, samples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """The mean of each metric with its 95 % interval over users: index metric, columns mean, low, high.
 
-    `attrs` of the table: headline and primary, as in `Outcome`.
+    `attrs` of the table: headline and primary, as in `Outcome`; lower: the metrics of which less is better; unbounded:
+    those whose scale does not begin at 0 (see `Metric.from_zero`).
     """
     import pandas as pd
 
@@ -39,8 +40,7 @@ def compare(a: Outcome | list[Outcome], b: Outcome | list[Outcome], samples: int
 
     Several runs (the seeds) of a side are averaged per query first, so the interval is over users, for these seeds. It
     has a positive width even if no user differs. Metrics that a side does not have are left out. Index metric, columns
-    a, b, difference, low, high; `attrs` as in `intervals`, and lower: the metrics of which less is better. Raises
-    `ValueError` as `check_comparable` does.
+    a, b, difference, low, high; `attrs` as in `intervals`. Raises `ValueError` as `check_comparable` does.
     """
     import pandas as pd
 
@@ -62,9 +62,18 @@ def _with_attributes(table: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
     table.attrs = {
         "headline": [name for name in outcome.headline if name in table.index],
         "primary": outcome.primary,
-        "lower": [one.name for one in outcome.metrics if not one.higher],
+        **_directions(outcome.metrics),
     }
     return table
+
+
+def _directions(metrics: Iterable[Metric]) -> dict[str, list[str]]:
+    """The names of the metrics of which less is better, and of those whose scale does not begin at 0."""
+    metrics = list(metrics)
+    return {
+        "lower": [one.name for one in metrics if not one.higher],
+        "unbounded": [one.name for one in metrics if not one.from_zero],
+    }
 
 
 def metric_bounds(metrics: Sequence[Metric]) -> tuple[np.ndarray, np.ndarray]:
@@ -102,12 +111,12 @@ def slices(outcome: Outcome, metric: str | None = None, samples: int = 1000, see
     """One metric (None: the primary one) by the slices of the task, with 95 % intervals over users.
 
     Columns slice, group, users, mean, low, high. Numbers are grouped by quartile; empty groups are left out. `attrs` of
-    the table: metric, its name.
+    the table: metric, its name; lower and unbounded, as in `intervals`.
     """
     chosen = outcome.metric(metric or outcome.primary)
     value, users = outcome.values([chosen.name]).to_numpy(), outcome.frame["user"].to_numpy()
     table = by_group(value, groups_of(outcome.frame, outcome.slices), samples, seed, chosen.low, chosen.high, users)
-    table.attrs = {"metric": chosen.name}
+    table.attrs = {"metric": chosen.name, **_directions([chosen])}
     return table
 
 

@@ -28,6 +28,11 @@ class Metric:
         return value > other if self.higher else value < other
 
     @property
+    def from_zero(self) -> bool:
+        """Whether its scale begins at 0: its values lie between 0 and a finite bound."""
+        return self.low == 0 and math.isfinite(self.high)
+
+    @property
     def worst(self) -> float:
         """A value that every measured one is better than."""
         return -math.inf if self.higher else math.inf

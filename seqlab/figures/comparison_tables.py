@@ -6,14 +6,18 @@ With `buttons`, the `data-press` of each button has its row in the given frame: 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqlab.evaluation.comparison import EVERYBODY
 from seqlab.figures.html import Html, render
-from seqlab.figures.theme import FAINT, INK, PALETTE
+from seqlab.figures.theme import FAINT, INK, PALETTE, ends, verdict_colour
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from seqlab.evaluation.outcome import Metric
 
 KINDS = {
     "trained": ("trained", "circle"),
@@ -22,7 +26,7 @@ KINDS = {
 }
 """Kind of a row -> its name, and its symbol in the plot."""
 
-SYSTEM, REFERENCE, BETTER, WORSE = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[4]
+SYSTEM, REFERENCE, FLOOR = PALETTE[0], PALETTE[1], PALETTE[4]
 WIDTH = 132
 """The width of a drawing in a table, in pixels."""
 
@@ -30,16 +34,16 @@ COSTS = {"parameters": "parameters", "seconds": "s of training", "milliseconds":
 
 
 def standings(
-    frame: pd.DataFrame, metrics: tuple[str, ...], reference: str, buttons: bool = False, pick: bool = False
+    frame: pd.DataFrame, metrics: Sequence[Metric], reference: str, buttons: bool = False, pick: bool = False
 ) -> Html:
     """The table of all systems: each metric with its 95 % interval and its paired difference to `reference`.
 
     frame: one row per system: system, kind (one of KINDS), seeds, parameters, seconds, milliseconds (NaN: not known)
     and, of each metric, METRIC, "METRIC low", "METRIC high", "METRIC difference", "METRIC difference low", "METRIC
-    difference high"; a row without ranks has no differences, and one of several seeds no interval either (NaN).
+    difference high"; a row that is only a number has no differences, and one of several seeds no interval either (NaN).
     pick: names are buttons too.
     """
-    most = {metric: float(frame[[metric, f"{metric} high"]].max().max()) for metric in metrics}
+    scales = [ends(frame[[one.name, f"{one.name} low", f"{one.name} high"]], one.from_zero) for one in metrics]
     baseline = frame[frame["system"] == reference].iloc[0]
     rows = []
     for row in frame.to_dict("records"):
@@ -48,51 +52,60 @@ def standings(
         tags += ["reference"] if is_reference else []
         tags += [f"{row['seeds']:.0f} seeds"] if row["seeds"] > 1 else []
         costs = [(_number(row[column]), unit) for column, unit in COSTS.items() if row[column] == row[column]]
-        shown = [_metric(row, metric, most[metric], baseline[metric]) for metric in metrics]
+        shown = [_metric(row, one, scale, baseline[one.name]) for one, scale in zip(metrics, scales, strict=True)]
         rows.append({
             "system": row["system"], "kind": row["kind"], "is_reference": is_reference, "tags": tags, "costs": costs,
             "metrics": shown,
         })  # fmt: skip
-    return _table("standings", rows=rows, metrics=list(most.items()), reference=reference, buttons=buttons, pick=pick)
+    heads = [(one, *_scale_texts(*scale)) for one, scale in zip(metrics, scales, strict=True)]
+    return _table("standings", rows=rows, metrics=heads, reference=reference, buttons=buttons, pick=pick)
 
 
-def group_differences(frame: pd.DataFrame, system: str, reference: str, metric: str, buttons: bool = False) -> Html:
+def group_differences(frame: pd.DataFrame, system: str, reference: str, metric: Metric, buttons: bool = False) -> Html:
     """One metric of two systems for groups of users, and the paired difference, each with its 95 % interval.
 
     frame: the result of `evaluation.Standings.slices`.
     """
-    most = float(frame[["a high", "b high"]].max().max())
-    ends = min(float(frame["low"].min()), 0.0), max(float(frame["high"].max()), 0.0)
+    scale = ends(frame[[f"{side}{end}" for side in "ab" for end in ("", " low", " high")]], metric.from_zero)
+    reach = ends(frame[["difference", "low", "high"]], zero=True)
     signs = ((SYSTEM, "●"), (REFERENCE, "◆"))
     rows, before = [], None
     for row in frame.to_dict("records"):
         sides = [(row[side], row[f"{side} low"], row[f"{side} high"]) for side in ("a", "b")]
         difference = (row["difference"], row["low"], row["high"])
-        colour = BETTER if row["low"] > 0 else WORSE if row["high"] < 0 else INK
+        colour = verdict_colour(row["low"], row["high"], metric.higher)
         heading = row["slice"] if row["slice"] not in (before, EVERYBODY[0]) else ""
         before = heading or before
         marks = [(*one, *sign) for one, sign in zip(sides, signs, strict=True)]
         rows.append({
             "heading": heading, "group": row["group"], "users": row["users"], "sides": sides, "difference": difference,
-            "both": _track(marks, 0.0, most), "track": _track([(*difference, colour, "●")], *ends, line=0.0),
+            "both": _track(marks, *scale), "track": _track([(*difference, colour, "●")], *reach, line=0.0),
         })  # fmt: skip
     return _table(
-        "group_differences", rows=rows, names=(system, reference), signs=signs, metric=metric, most=most, ends=ends,
-        buttons=buttons,
+        "group_differences", rows=rows, names=(system, reference), signs=signs, metric=metric,
+        scale=_scale_texts(*scale), reach=_scale_texts(*reach), buttons=buttons,
     )  # fmt: skip
 
 
 def user_differences(
-    frame: pd.DataFrame, system: str, reference: str, metric: str, picked: int | None = None, buttons: bool = False
+    frame: pd.DataFrame,
+    system: str,
+    reference: str,
+    metric: Metric,
+    ranks: bool = True,
+    picked: int | None = None,
+    buttons: bool = False,
 ) -> Html:
-    """Users with the rank of their next item in two systems.
+    """Users, a row per query, with the rank of their next item in two systems, or the metric where there are no ranks.
 
-    frame: columns user (number), name (id), history_length, title (of the answer), a and b (its ranks in `system` and
-    in `reference`; halves are ties, or means of seeds), difference (of the metric). picked: the number of a user.
+    frame: columns user (number), name (id), a and b (the rank in `system` and in `reference`; halves are ties, or means
+    of seeds; the metric without ranks), difference (of the metric) and, where they are known, history_length and title
+    (of the answer). picked: the number of a user.
     """
+    cutoff = metric.name.partition("@")[2]
     return _table(
-        "user_differences", rows=frame.to_dict("records"), names=(system, reference), metric=metric, picked=picked,
-        k=int(metric.partition("@")[2]), buttons=buttons,
+        "user_differences", rows=frame.to_dict("records"), names=(system, reference), metric=metric, ranks=ranks,
+        picked=picked, k=int(cutoff) if cutoff.isdecimal() else 0, has={*frame.columns}, buttons=buttons,
     )  # fmt: skip
 
 
@@ -100,17 +113,26 @@ def _table(name: str, **values: Any) -> Html:
     return render(f"{name}.html.j2", faint=FAINT, ink=INK, width=WIDTH, **values)
 
 
-def _metric(row: dict[str, Any], metric: str, most: float, baseline: float) -> dict[str, Any]:
+def _metric(row: dict[str, Any], metric: Metric, scale: tuple[float, float], baseline: float) -> dict[str, Any]:
     """A metric of a system: its interval as text and as a drawing (dashes: the reference's mean), its difference."""
-    mean, low, high = row[metric], row[f"{metric} low"], row[f"{metric} high"]
+    mean, low, high = row[metric.name], row[f"{metric.name} low"], row[f"{metric.name} high"]
     known = low == low
-    difference = tuple(row[f"{metric} difference{end}"] for end in ("", " low", " high"))
+    difference = tuple(row[f"{metric.name} difference{end}"] for end in ("", " low", " high"))
     mark = (mean, *((low, high) if known else (mean, mean)), INK if row["kind"] == "number" else SYSTEM, "●")
     return {
         "metric": metric, "mean": mean, "interval": f"{low:.4f} to {high:.4f}" if known else "interval: needs its runs",
-        "track": _track([mark], 0.0, most, dashes=baseline),
-        "difference": difference if difference[0] == difference[0] else None,
+        "track": _track([mark], *scale, dashes=baseline),
+        "difference": None if row["kind"] == "number" else difference,
     }  # fmt: skip
+
+
+def _scale_texts(low: float, high: float) -> tuple[str, str, str]:
+    """The ends of a scale, with as many decimals as tell them apart, and the place of 0 where it is far from both."""
+    decimals = max(0, 1 - math.floor(math.log10(high - low))) if high > low else 2
+    place = (
+        f"{6 + (WIDTH - 12) * -low / (high - low):.1f}" if low < 0 < high and 0.2 < -low / (high - low) < 0.8 else ""
+    )
+    return f"{round(low, decimals):.6g}", f"{round(high, decimals):.6g}", place
 
 
 def _number(value: float) -> str:
@@ -126,11 +148,12 @@ def _track(
 ) -> dict[str, Any]:
     """The coordinates of a drawing, in pixels: marks (mean, low, high, colour, shape) on a scale from `low` to `high`.
 
-    line, dashes: where a vertical line is drawn.
+    line, dashes: where a vertical line is drawn. What lies outside of the scale is drawn at its end.
     """
 
     def at(value: float) -> str:
-        return f"{6 + (WIDTH - 12) * (value - low) / ((high - low) or 1.0):.1f}"
+        share = (value - low) / ((high - low) or 1.0)
+        return f"{6 + (WIDTH - 12) * (min(max(share, 0.0), 1.0) if share == share else 0.0):.1f}"
 
     return {
         "width": WIDTH, "height": 6 + 9 * len(marks),

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.comparison_tables import KINDS, SYSTEM, WORSE
-from seqlab.figures.theme import INK, finish, label, padded
+from seqlab.figures.comparison_tables import FLOOR, KINDS, SYSTEM
+from seqlab.figures.theme import INK, ends, finish, label, padded
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+
+    from seqlab.evaluation.outcome import Metric
 
 COSTS = {
     "parameters": "parameters (numbers that are trained)",
@@ -26,14 +28,16 @@ ROOM = 0.2
 """Padding for names beside the outer dots, as a share of the distance between these."""
 
 
-def cost_and_quality(frame: pd.DataFrame, cost: str, metric: str) -> go.Figure:
+def cost_and_quality(frame: pd.DataFrame, cost: str, metric: Metric) -> go.Figure:
     """One metric with its 95 % interval against a cost on a logarithmic axis; up and to the left is better.
 
-    frame: the same as for `figures.standings`. cost: one of COSTS. A cost of 0 is drawn left of the axis; systems whose
-    cost is not known are named below. A name that would overlap others is shown on hover only.
+    Of a metric of which less is better, down and to the left. frame: the same as for `figures.standings`. cost: one of
+    COSTS. A cost of 0 is drawn left of the axis; systems whose cost is not known are named below. A name that would
+    overlap others is shown on hover only.
     """
     import plotly.graph_objects as go
 
+    metric, zero, less = metric.name, metric.from_zero, ", less is better" * (not metric.higher)
     known = frame[frame[cost].notna()]
     paid = known.loc[known[cost] > 0, cost]
     least, most = (float(paid.min()), float(paid.max())) if len(paid) else (1.0, 1.0)
@@ -41,20 +45,20 @@ def cost_and_quality(frame: pd.DataFrame, cost: str, metric: str) -> go.Figure:
     spots = known[cost].where(known[cost] > 0, free).map(math.log10)
     low, high = spots.min() if len(spots) else 0.0, math.log10(most)
     figure = go.Figure()
-    bottom = known[[metric, f"{metric} low"]].min().min() if len(known) else 0.0
-    top = known[[metric, f"{metric} high"]].max().max() if len(known) else 1.0
+    reach = padded(*ends(known[[metric, f"{metric} low", f"{metric} high"]], zero))
     names = [label(name, 28) for name in known["system"]]
-    ends = known[[f"{metric} low", f"{metric} high"]].fillna(
+    intervals = known[[f"{metric} low", f"{metric} high"]].fillna(
         {f"{metric} low": known[metric], f"{metric} high": known[metric]}
     )
     sides = _sides(
         spots.to_numpy(),
         known[metric].to_numpy(),
-        *ends.to_numpy().T,
+        *intervals.to_numpy().T,
+        reach,
         [len(name) for name in names],
         (known["kind"] == "number").to_numpy(),
     )
-    for (kind, (words, symbol)), colour in zip(KINDS.items(), (SYSTEM, WORSE, INK), strict=True):
+    for (kind, (words, symbol)), colour in zip(KINDS.items(), (SYSTEM, FLOOR, INK), strict=True):
         mine = (known["kind"] == kind).to_numpy()
         rows = known[mine]
         up, down = rows[f"{metric} high"] - rows[metric], rows[metric] - rows[f"{metric} low"]
@@ -80,7 +84,7 @@ def cost_and_quality(frame: pd.DataFrame, cost: str, metric: str) -> go.Figure:
         type="log", range=[low - padding, high + padding], tickvals=values, ticktext=shown,
         title=f"{COSTS[cost]}, log scale",
     )  # fmt: skip
-    figure.update_yaxes(title=f"{metric}, 95 % interval", range=padded(float(bottom), float(top), zero=True))
+    figure.update_yaxes(title=f"{metric}, 95 % interval{less}", range=reach)
     finish(figure, "", 400, legend=True)
     unknown = frame.loc[frame[cost].isna(), "system"]
     note = f"not measured: {', '.join(label(name, 28) for name in unknown)}" if len(unknown) else ""
@@ -100,17 +104,17 @@ def _interval(row: Mapping, metric: str) -> str:
     return f" ({low:.4f} to {high:.4f})" if low == low else ""
 
 
-def _sides(x, y, low, high, lengths: list[int], last: np.ndarray) -> list[str | None]:
+def _sides(x, y, low, high, reach: list[float], lengths: list[int], last: np.ndarray) -> list[str | None]:
     """For each dot the side where its name overlaps nothing; None where there is no such side.
 
-    x: positions on the axis; y, low and high: the dots and their whiskers; lengths: of the names in characters; last:
-    dots whose names are placed after the others.
+    x: positions on the axis; y, low and high: the dots and their whiskers; reach: the range of their axis; lengths: of
+    the names in characters; last: dots whose names are placed after the others.
     """
     if not len(x):
         return []
     room = ROOM * max(np.ptp(x), 1.0)
     across = (x - x.min() + room) / (np.ptp(x) + 2 * room)
-    at, foot, head = (one / (max(high.max(), 1e-9) * 1.08) for one in (y, low, high))
+    at, foot, head = ((one - reach[0]) / (reach[1] - reach[0]) for one in (y, low, high))
     whiskers = list(zip(across - 0.008, foot, across + 0.008, head, strict=True))
     dots = list(zip(across - 0.008, at - 0.02, across + 0.008, at + 0.02, strict=True))
     names: list[tuple] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import PALETTE, finish, label
+from seqlab.figures.theme import PALETTE, finish, label, message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 def recall_curves(frame: pd.DataFrame, show: Mapping[str, str] | None = None) -> go.Figure:
     """recall@k of every system for every k: where two curves cross, the better system depends on how many are shown.
 
-    frame: the result of `evaluation.Standings.curves`. show: label -> kind ("trained", "floor" or "number"); floors are
-    dashed.
+    frame: the result of `evaluation.Standings.curves`; an empty one gives a message. show: label -> kind ("trained",
+    "floor" or "number"); floors are dashed.
     """
     import plotly.graph_objects as go
 
+    if not len(frame):
+        return message("These systems were not measured by ranks, so there is no recall at every cutoff.")
     figure = go.Figure()
     signs = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hexagon")
     for place, (name, rows) in enumerate(frame.groupby("system", sort=False)):

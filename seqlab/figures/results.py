@@ -5,58 +5,74 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels, message, padded
+from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, message, padded, verdict_colour
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
-
-DIFFERENCES = ("recall@1", "recall@5", "recall@10", "recall@20", "ndcg@10", "mrr@10")
 
 
 def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] = ()) -> go.Figure:
     """Systems side by side, one panel per metric, each with its 95 % interval; the best by the last metric on top.
 
     intervals: name of a system -> result of `evaluation.intervals` (index metric; columns mean, low, high). metrics:
-    () = the headline of their task.
+    () = the headline of their task, the primary one last.
     """
     import pandas as pd
     from plotly.subplots import make_subplots
 
     first = next(iter(intervals.values()))
-    metrics = metrics or tuple(first.attrs.get("headline", first.index))
-    order = sorted(intervals, key=lambda name: intervals[name].at[metrics[-1], "mean"])
-    figure = make_subplots(1, len(metrics), shared_yaxes=True, subplot_titles=metrics, horizontal_spacing=0.06)
+    headline, primary = first.attrs.get("headline", first.index), first.attrs.get("primary")
+    metrics = metrics or tuple(sorted(headline, key=lambda name: name == primary))
+    lower, unbounded = (first.attrs.get(name, ()) for name in ("lower", "unbounded"))
+    means = {name: intervals[name].at[metrics[-1], "mean"] for name in intervals}
+    order = sorted(intervals, key=lambda name: means[name], reverse=metrics[-1] in lower)
+    titles = [metric + "<br>less is better" * (metric in lower) for metric in metrics]
+    figure = make_subplots(1, len(metrics), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
     for column, metric in enumerate(metrics, 1):
         rows = pd.DataFrame([intervals[name].loc[metric] for name in order])
         _dots(figure, rows, list(range(len(order))), PALETTE[0], 1, column)
-        figure.update_xaxes(range=padded(rows["low"].min(), rows["high"].max(), zero=True), row=1, col=column)
+        reach = padded(*ends(rows[["mean", "low", "high"]], zero=metric not in unbounded))
+        figure.update_xaxes(range=reach, row=1, col=column)
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=labels(order, 30), range=[-0.6, len(order) - 0.4])
     finish(figure, "", 110 + 42 * len(order))
-    figure.update_layout(margin_t=40)
+    figure.update_xaxes(nticks=max(2, 12 // len(metrics)), tickangle=0)
+    figure.update_layout(margin_t=56 if lower else 40)
     return figure
 
 
-def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = DIFFERENCES) -> go.Figure:
+def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = ()) -> go.Figure:
     """`a` minus `b` on the same users, with the paired 95 % interval; dots whose interval excludes 0 are coloured.
 
     frame: the result of `evaluation.compare` (index metric; columns difference, low, high). metrics: those that are
-    drawn; all of the frame where it has none of them.
+    drawn; () = the headline of their task, at every cutoff. Metrics without common bounds have an axis each.
     """
-    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
 
-    rows = frame.loc[[metric for metric in metrics if metric in frame.index] or list(frame.index)].iloc[::-1]
-    colours = [
-        PALETTE[2] if low > 0 else PALETTE[4] if high < 0 else INK
-        for low, high in zip(rows["low"], rows["high"], strict=True)
-    ]
-    figure = go.Figure()
-    _dots(figure, rows.rename(columns={"difference": "mean"}), list(range(len(rows))), colours)
-    figure.add_vline(x=0, line={"color": INK, "width": 1.5})
-    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels(rows.index), range=[-0.6, len(rows) - 0.4])
-    figure.update_xaxes(range=padded(min(rows["low"].min(), 0), max(rows["high"].max(), 0)))
-    figure.update_xaxes(title=f"← {label(b)} is better · difference · {label(a)} is better →")
-    return finish(figure, f"{label(a)} minus {label(b)}, the same users", 120 + 34 * len(rows))
+    lower, unbounded = (frame.attrs.get(name, ()) for name in ("lower", "unbounded"))
+    kinds = {metric.partition("@")[0] for metric in frame.attrs.get("headline", frame.index)}
+    drawn = list(metrics) or [metric for metric in frame.index if metric.partition("@")[0] in kinds]
+    panels = [[metric] for metric in drawn] if any(one in unbounded for one in drawn) else [drawn[::-1]]
+    figure = make_subplots(len(panels), 1, vertical_spacing=0.45 / len(panels))
+    for row, names in enumerate(panels, 1):
+        rows = frame.loc[names]
+        colours = [
+            verdict_colour(low, high, name not in lower)
+            for name, low, high in zip(names, rows["low"], rows["high"], strict=True)
+        ]
+        _dots(figure, rows.rename(columns={"difference": "mean"}), list(range(len(rows))), colours, row, 1)
+        figure.add_vline(x=0, line={"color": INK, "width": 1.5}, row=row, col=1)
+        texts = [label(name) + "<br>less is better" * (name in lower) for name in names]
+        figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=texts, range=[-0.6, len(rows) - 0.4], row=row)
+        reach = padded(*ends(rows[["difference", "low", "high"]], zero=True))
+        figure.update_xaxes(range=reach, row=row, col=1)
+    left, right = (label(a), label(b)) if drawn and all(name in lower for name in drawn) else (label(b), label(a))
+    words = f"← {left} is better · difference · {right} is better →"
+    if 0 < sum(name in lower for name in drawn) < len(drawn):
+        words = f"difference · green: {label(a)} is better · red: {label(b)} is better"
+    figure.update_xaxes(title=words, row=len(panels), col=1)
+    height = 120 + 34 * len(drawn) if len(panels) == 1 else 100 + 80 * len(panels)
+    return finish(figure, f"{label(a)} minus {label(b)}, the same users", height)
 
 
 def slices(values: Mapping[str, pd.DataFrame], only: str | None = None) -> go.Figure:
@@ -68,7 +84,8 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None) -> go.Fi
     import pandas as pd
     import plotly.graph_objects as go
 
-    metric = next(iter(values.values())).attrs.get("metric", "mean")
+    attributes = next(iter(values.values())).attrs
+    metric = attributes.get("metric", "mean")
     frame = pd.concat([rows.assign(system=name) for name, rows in values.items()])
     if only is not None:
         frame = frame[frame["slice"] == only]
@@ -91,9 +108,9 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None) -> go.Fi
         figure.add_annotation(
             text=f"<b>by {label(name)}</b>", x=0, xref="paper", y=top + 0.62, xanchor="left", showarrow=False
         )
-    figure.update_xaxes(
-        title=f"{metric}, with its 95 % interval", range=padded(frame["low"].min(), frame["high"].max(), zero=True)
-    )
+    less = ", less is better" * (metric in attributes.get("lower", ()))
+    reach = padded(*ends(frame[["mean", "low", "high"]], zero=metric not in attributes.get("unbounded", ())))
+    figure.update_xaxes(title=f"{metric}, with its 95 % interval{less}", range=reach)
     return finish(figure, "", 130 + int(32 * (max(at.values()) + 1)), legend=len(systems) > 1)
 
 

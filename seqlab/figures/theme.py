@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+    from numpy.typing import ArrayLike
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6BB1", "#B8A800", "#44AA99", "#AA4466")
 """The colour-blind safe palette of Okabe and Ito (without black and with a darker yellow: both have no contrast on one
@@ -112,6 +113,25 @@ def padded(low: float, high: float, zero: bool = False) -> list[float]:
     low = min(0.0, low) if zero else low
     padding = 0.04 * (high - low or 1.0)
     return [low - padding, high + padding]
+
+
+def ends(values: ArrayLike, zero: bool = False) -> tuple[float, float]:
+    """The smallest and the largest of the finite values; with `zero`, 0 is one of them. (0, 1) without any."""
+    import numpy as np
+
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    return (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
+
+
+def verdict_colour(low: float, high: float, higher: bool = True) -> str:
+    """The colour of a difference by its interval: better, worse, or ink where it contains 0. higher: as in `Metric`."""
+    if low <= 0 <= high or low != low:
+        return INK
+    return PALETTE[2] if (low > 0) == higher else PALETTE[4]
 
 
 def panel_text(figure: go.Figure, text: str, row: int, col: int, up: int = 3) -> None:

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
     from seqlab.datasets.splits import Split
 
-MEASURES = ("same_kind", "switching", "lift", "pooled_lift")
+MEASURES = ("same_kind", "switching", "lift", "pooled_lift", "popularity")
 COUNTED = ("pmi", "pmi, support 5", "count", "random", "factors in_in", "factors in_out")
 LARGEST = 8192
 """Largest number of items for a dense table of their pairs (512 MB)."""
+
+SWITCHERS, TOGETHER = 3, 0.1
+"""Two items of one kind are substitutes if at least so many households switch between them, and of the households that
+bought both at most this share ever had both in one basket."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,10 @@ def relatedness(
         group: columns of the item table. items: how many of the most frequent ones are asked about and ranked.
     Beside the systems: PMI of training pairs, counts, random order, and the exact factors of PMI with `dim` dimensions
         (see `Factors`; unseen pairs count -2).
-    Measures: same_kind, the share of neighbours of the same `kind`; switching, the share found of the items of the same
-        kind that households switch to (see `switched`); lift, the mean held-out lift of neighbours of another `group`;
-        pooled_lift, their held-out pairs over those expected, in which rare pairs weigh little.
+    Measures: same_kind, the share of neighbours of the same `kind`; switching, the share found of the substitutes that
+        households switch to in held-out baskets (see `SWITCHERS`); lift, the mean held-out lift of neighbours of
+        another `group`, which a few rare pairs can make; pooled_lift, their held-out pairs over those expected;
+        popularity, the training baskets of neighbours over those of the items on average.
 
     Columns method, measure, value, low, high (95 % over the items asked about: Bayesian bootstrap), and difference,
     difference_low, difference_high: to the method `against`, paired. Raises `DataError` without the columns, and
@@ -185,12 +190,13 @@ class _Heldout:
         self.place = torch.full((split.n_items + 1,), -1).scatter(0, self.items, torch.arange(len(self.items)))
         columns = table.loc[self.items.numpy(), [kind, group]]
         self.kinds, self.groups = (np.unique(columns[one], return_inverse=True)[1] for one in (kind, group))
-        self.train_pairs = self._pairs(split.train)[0]
+        self.train_pairs, sizes = self._pairs(split.train)
+        self.popularity = sizes / sizes.mean()
         whole, _ = whole_log(split.log, ("basket",))
         position = torch.arange(len(whole.items)) - whole.offsets[:-1][whole.users - 1]
         later = position >= split.train.lengths[whole.users - 1]
         heldout = Sequences(whole.events[later], _offsets(whole.users[later], whole.n_users))
-        self.pairs, self.sizes = self._pairs(heldout)
+        self.pairs, _ = self._pairs(heldout)
         sums = self.pairs.sum(1)
         self.expected = np.outer(sums, sums) / max(self.pairs.sum(), 1)
         inside = self.place[heldout.items] >= 0
@@ -198,7 +204,7 @@ class _Heldout:
         alternates, together = switched(
             user[inside].numpy(), basket[inside].numpy(), self.place[heldout.items[inside]].numpy(), self.kinds
         )
-        self.substitutes = (alternates >= 3) & (together <= 0.1 * (alternates + together))
+        self.substitutes = (alternates >= SWITCHERS) & (together <= TOGETHER * (alternates + together))
 
     def _pairs(self, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
         """The baskets (n, n) with two items, and those (n,) with one."""
@@ -240,6 +246,7 @@ class _Heldout:
             "switching": np.stack([found / np.maximum(np.minimum(truths, k), 1), truths > 0], 1),
             "lift": np.stack([(lift * other_with).sum(1), other_with.sum(1)], 1),
             "pooled_lift": np.stack([(seen * other).sum(1), (expected * other).sum(1)], 1),
+            "popularity": np.stack([(self.popularity[near] * valid).sum(1), valid.sum(1)], 1),
         }
 
 

@@ -18,6 +18,9 @@ from seqlab.layers.clock import DAY, WeeklyProfile
 MIN_LOG_SCALE, MAX_LOG_SCALE = -5.0, 3.0
 """Bounds of the log of a component's scale, in standard deviations of the log-wait."""
 
+GROUPS = 8192
+"""Groups of neighbouring values in EM."""
+
 GRID = 256
 """Points of the integral of a survival function."""
 
@@ -262,16 +265,20 @@ class GompertzHead(nn.Module):
 def log_normal_mixture(x: Tensor, components: int, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
     """A mixture of `components` normals fitted to x (E,) by EM: weights, means and standard deviations (K,).
 
-    It starts at the quantiles of x, with the deviation of x for each component.
+    It starts at the quantiles of x, with the deviation of x for each component. More than `GROUPS` values are sorted
+    into so many groups of neighbours, whose values share their responsibilities; sums and squares are exact.
     """
+    x = x.sort().values
     levels = (torch.arange(components, dtype=x.dtype, device=x.device) + 0.5) / components
-    mean, deviation = x.sort().values[(levels * len(x)).long()], x.std(correction=0).clamp(min=1e-3).expand(components)
-    weight = torch.full_like(mean, 1 / components)
-    squares = torch.stack([torch.ones_like(x), x, x**2])  # (3, E)
+    mean, deviation = x[(levels * len(x)).long()], x.std(correction=0).clamp(min=1e-3).expand(components)
+    weight, group = torch.full_like(mean, 1 / components), -(-len(x) // GROUPS)
+    moments = torch.stack([torch.ones_like(x), x, x**2])  # (3, E)
+    moments = F.pad(moments, (0, -len(x) % group)).unflatten(1, (-1, group)).sum(-1)  # (3, groups)
+    middle = moments[1] / moments[0]
     for _ in range(iterations if components > 1 else 1):
-        z = (x[:, None] - mean) / deviation
-        share = F.softmax(weight.log() - deviation.log() - z**2 / 2, dim=1)  # (E, K)
-        count, first, second = (squares @ share).unbind()  # (K,) each
+        z = (middle[:, None] - mean) / deviation
+        share = F.softmax(weight.log() - deviation.log() - z**2 / 2, dim=1)  # (groups, K)
+        count, first, second = (moments @ share).unbind()  # (K,) each
         count = count.clamp(min=1e-12)
         weight, mean = count / count.sum(), first / count
         deviation = (second / count - mean**2).clamp(min=1e-6).sqrt()

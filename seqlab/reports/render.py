@@ -137,6 +137,8 @@ def _prepare(path: Path, given: dict[str, typing.Any], name: str | None) -> Job:
         if cell.cell_type == "code":
             cell.outputs = []  # outputs of an earlier run
     try:
+        if "split_name" in given and "split_name" not in declared(notebook):
+            raise ParameterError("it splits no log: it has no parameter split_name, which --split sets.")
         values = check(notebook, given)
         defaults = {key: value for key, (value, _) in declared(notebook).items()}
     except ParameterError as error:

@@ -56,16 +56,16 @@ class Identity:
         return f"{self.system}-{self.options['seed']}-{digest}"
 
 
-def fingerprint_version(model: nn.Module) -> int:
-    """The version of the fingerprint that covers all that a system may read: 3 with declared columns, else 2."""
-    return 3 if needs_of(model) else 2
+def fingerprint_version(model: nn.Module, split: Split) -> int:
+    """The version of the fingerprint that covers all that is read: 3 with declared columns or slates, else 2."""
+    return 3 if needs_of(model) or split.task == "slates" else 2
 
 
 def identity(
     model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int | None = None
 ) -> Identity:
     """The identity of the training of a model with these options. version: None = `fingerprint_version`."""
-    version, system = fingerprint_version(model) if version is None else version, name_of(model)
+    version, system = fingerprint_version(model, split) if version is None else version, name_of(model)
     return Identity(
         system, _json(dataclasses.asdict(model.config)), canonical(system, _json(dataclasses.asdict(options))),
         bool(seen_filter), split.name, split.log.name, split.log.fingerprint(version), version,

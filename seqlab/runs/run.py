@@ -95,7 +95,7 @@ def write(run: Run, split: Split, options: Options, seen_filter: bool, partial: 
 
     seen_filter: the one that was requested, whether or not the task has rankings.
     """
-    version = fingerprint_version(run.model)
+    version = fingerprint_version(run.model, split)
     origin = provenance.describe() | {
         "options": dataclasses.asdict(options),
         "data": {"name": split.log.name, "card": split.log.card, "origin": split.log.origin, "split": split.name,

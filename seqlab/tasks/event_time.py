@@ -207,7 +207,8 @@ def pit_influence(pit: np.ndarray) -> np.ndarray:
     import numpy as np
 
     below = (pit[:, None] <= np.array(LEVELS)) - np.array(LEVELS)  # (Q, levels)
-    return (below * np.sign(below.mean(0))).mean(1)
+    sign = np.sign(below.mean(0).round(12))  # of a level that is met exactly, rounding would draw the sign
+    return (below * sign).mean(1)
 
 
 def _coverage(pit: Tensor) -> dict[str, float]:

@@ -13,7 +13,15 @@ from seqlab.figures.theme import label
 from seqlab.ranking import check_k
 from seqlab.runtime.modules import device_of
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
-from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of, user_choices, user_dropdown, user_label
+from seqlab.widgets.inputs.picking import (
+    ItemPicker,
+    answers_of,
+    history_for,
+    titles_of,
+    user_choices,
+    user_dropdown,
+    user_label,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +65,7 @@ class BeamSteps:
         self.names = names or _default_names(run, other)
         self.widths = sorted({*WIDTHS, width})
         self._width = width
-        self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
+        self._answers = answers_of(split)
         self._users = [] if history is not None else user_choices(split, user, seed)
         self._set_history(self._users[0] if history is None else history)
         self.view = None if in_report() else self._controls()

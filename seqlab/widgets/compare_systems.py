@@ -36,11 +36,11 @@ class CompareSystems:
     A click on a cell shows groups of users of that system and the reference; a click on a group shows its users, those
     whom the system serves better first. runs: label -> one run, or several seeds; in a list, runs of one system with
     the same settings (and options, if they have folders) are seeds of each other. reference: a label (None: the best
-    floor, else the first). measured: the leaderboard (`experiments.leaderboard.read`); its rows of these data under
-    this protocol are added to the table as numbers. users: rows of the still's list. An opened group or user is
-    selected in `selection`, and its users are a group here. on_user(user) is called with the number of a clicked user.
-    Raises `ValueError` for runs of several protocols or of another split, fewer than two systems, and an unknown
-    reference.
+    floor, else the first). metrics: () = the headline of their task, the primary one last. measured: the leaderboard
+    (`experiments.leaderboard.read`); its rows of these data under this protocol are added to the table as numbers.
+    users: rows of the still's list. An opened group or user is selected in `selection`, and its users are a group here.
+    on_user(user) is called with the number of a clicked user. Raises `ValueError` for runs of several protocols or of
+    another split, fewer than two systems, and an unknown reference.
     """
 
     def __init__(
@@ -63,12 +63,13 @@ class CompareSystems:
             {label: [one.outcome for one in some] for label, some in self.runs.items()}, metrics
         )
         compared_runs.validate_queries(self._standings, split)
-        self.metrics = self._standings.metrics
+        self.metrics, self._metric = self._standings.metrics, self._standings.bounds
         self._costs = compared_runs.costs_of(self.runs, split, self._standings.seen_filter)
         self._measured, self._left_out = compared_runs.leaderboard_rows(measured, self._standings, self.runs, split)
         floors = [label for label in self.runs if self._costs.at[label, "kind"] == "floor"]
         means = self._standings.table(next(iter(self.runs))).set_index(["metric", "system"])["mean"]
-        best_first = sorted(floors, key=lambda label: -means[self.metrics[-1], label])
+        primary = self._metric[self.metrics[-1]]
+        best_first = sorted(floors, key=lambda label: means[primary.name, label], reverse=primary.higher)
         self.reference = self._validated(reference or (best_first or list(self.runs))[0])
         self._selected = selection.now.users if selection is not None else ()
         self.cell: tuple[str, str] | None = None
@@ -92,7 +93,8 @@ class CompareSystems:
                         ("system", "metric", "mean")}  # fmt: skip
             rows.append(row)
         frame = pd.concat([pd.DataFrame(rows), self._measured]) if len(self._measured) else pd.DataFrame(rows)
-        return frame.sort_values(self.metrics[-1], ascending=False, kind="stable", ignore_index=True)
+        primary = self._metric[self.metrics[-1]]
+        return frame.sort_values(primary.name, ascending=not primary.higher, kind="stable", ignore_index=True)
 
     @property
     def first_runs(self) -> dict[str, Run]:
@@ -113,8 +115,8 @@ class CompareSystems:
     ) -> pd.DataFrame:
         """The users of a group for `figures.user_differences`; order: see `evaluation.comparison.Order`."""
         rows = self._standings.users(self._validated(system), self.reference, metric, self._members(group), order)
-        names = self._split.log.users["user_id"].loc[rows["user"]].map(plain).to_numpy()
-        return rows.assign(name=names, title=[self._titles[item] for item in rows["item"]])
+        rows = rows.assign(name=self._split.log.users["user_id"].loc[rows["user"]].map(plain).to_numpy())
+        return rows.assign(title=[self._titles[item] or "–" for item in rows["item"]]) if "item" in rows else rows
 
     @property
     def best(self) -> str:
@@ -124,21 +126,17 @@ class CompareSystems:
 
     def protocol(self) -> str:
         """The evaluation protocol in a sentence."""
-        seen = "filtered" if self._standings.seen_filter else "kept"
-        return (
-            f"{self._split.log.name}, {self._split.name}: every system ranks the answers of the same "
-            f"{len(self._standings.frame):,} users among all {self._split.n_items:,} items, seen items {seen}, ties at "
-            "their mean rank."
-        )
+        first = next(iter(self.runs.values()))[0].outcome
+        return f"{self._split.log.name}, {self._split.name}; the same queries for every system: {first.protocol}."
 
     def costs(self, cost: str = "seconds", metric: str | None = None) -> go.Figure:
         """Quality over cost; cost: "parameters", "seconds" (of training) or "milliseconds" (per user)."""
         if cost not in COSTS:
             raise ValueError(f"there is no cost {cost!r}; there are: {', '.join(COSTS)}.")
-        return figures.cost_and_quality(self.board(), cost, metric or self.metrics[-1])
+        return figures.cost_and_quality(self.board(), cost, self._metric[metric or self.metrics[-1]])
 
     def curves(self) -> go.Figure:
-        """recall@k for every k up to 20, of every system with ranks."""
+        """recall@k for every k up to 20; a message for a task without ranks."""
         return figures.recall_curves(self._standings.curves(), self._costs["kind"].to_dict())
 
     # actions
@@ -192,10 +190,10 @@ class CompareSystems:
         """The table, and for the `best` system the groups and the users with the largest differences."""
         best, metric = self.best, self.metrics[-1]
         words = f"{best} beside {self.reference}, the reference, by groups of users"
-        pair = (best, self.reference, metric)
+        pair = (best, self.reference, self._metric[metric])
         two = comparison_levels.groups(self.slices(best, metric), pair)
         rows = self.users(best, metric, order="most").head(self._count)
-        ten = comparison_levels.users(rows, pair, "most", self._several_seeds(best))
+        ten = comparison_levels.users(rows, pair, "most", self._several_seeds(best), self._ranked)
         return Html("{}<h4>{}</h4>{}<h4>The users on whom they differ most</h4>{}").format(
             self._table(buttons=False), text(words), two, ten
         )
@@ -203,20 +201,26 @@ class CompareSystems:
     # rendering
 
     def _table(self, buttons: bool) -> Html:
-        pick = buttons and self.selection is not None
+        pick = buttons and self.selection is not None and self._ranked
         return comparison_levels.all_systems(
-            self.board(), self.metrics, self.reference, self.protocol(), self._left_out, buttons, pick
+            self.board(), list(self._metric.values()), self.reference, self.protocol(), self._left_out, buttons, pick
         )
 
     def _groups(self) -> Html:
-        pair = (self.cell[0], self.reference, self.cell[1])
+        pair = (self.cell[0], self.reference, self._metric[self.cell[1]])
         return comparison_levels.groups(self.slices(*self.cell), pair, buttons=True)
 
     def _user_list(self) -> Html:
-        pair, rows = (self.cell[0], self.reference, self.cell[1]), self.users(*self.cell, self.group, self.order)
+        pair = (self.cell[0], self.reference, self._metric[self.cell[1]])
+        rows, several_seeds = self.users(*self.cell, self.group, self.order), self._several_seeds(self.cell[0])
         return comparison_levels.users_of_group(
-            rows, pair, self.order, self._several_seeds(self.cell[0]), self.group, self._shown, PAGE_SIZE, self.user
+            rows, pair, self.order, several_seeds, self._ranked, self.group, self._shown, PAGE_SIZE, self.user
         )
+
+    @property
+    def _ranked(self) -> bool:
+        """Whether the task of the runs has ranks."""
+        return self._standings.ranks is not None
 
     def _several_seeds(self, system: str) -> bool:
         """Whether that system or the reference has more than one seed."""
@@ -239,9 +243,9 @@ class CompareSystems:
         self.quality = choice("quality", [(one, one) for one in self.metrics], self.metrics[-1])
         self.table = ClickableHtml(self.status.guard(self._pressed))
         self.figure = interactive_figure(self.costs())
-        words = Html("<div>What quality costs: up and to the left is better; whiskers are 95 % intervals.</div>").markup
         row = ipywidgets.HBox([self.cost, self.quality], layout={"flex_flow": "row wrap"})
-        self._plot = ipywidgets.VBox([ipywidgets.HTML(words), row, self.figure])
+        self._costs_words = ipywidgets.HTML(self._which_is_better())
+        self._plot = ipywidgets.VBox([self._costs_words, row, self.figure])
         self._level, self._focus_keys = "", {"board": "", "groups": ""}
         self._draw()
         self.reference_choice.observe(self.status.guard(lambda change: self.compare_with(change.new)), "value")
@@ -268,6 +272,15 @@ class CompareSystems:
 
     def _draw_costs(self, change: object) -> None:
         redraw(self.figure, self.costs(self.cost.value, self.quality.value))
+        self._costs_words.value = self._which_is_better()
+
+    def _which_is_better(self) -> str:
+        side = "up" if self._metric[self.quality.value].higher else "down"
+        return (
+            Html("<div>What quality costs: {} and to the left is better; whiskers are 95 % intervals.</div>")
+            .format(side)
+            .markup
+        )
 
     def _pressed(self, key: str) -> None:
         """Handle a click; ignore the keys of another level, which a double click can send."""
@@ -328,5 +341,5 @@ class CompareSystems:
 
     def _validated(self, label: str) -> str:
         if label not in self.runs:
-            raise ValueError(f"{label!r} is not one of the systems with ranks: {', '.join(map(repr, self.runs))}.")
+            raise ValueError(f"{label!r} is not one of the compared systems: {', '.join(map(repr, self.runs))}.")
         return label

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from seqlab.contracts import needs_of
+from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation.comparison import seconds_per_user
 from seqlab.experiments import leaderboard
 from seqlab.optimization.options import Options
@@ -41,9 +43,10 @@ def validate_queries(standings: Standings, split: Split) -> None:
     """Raises `ValueError` for runs that were not evaluated on the test queries of this split."""
     import numpy as np
 
-    test, frame = split.test, standings.frame
-    same = len(test) == len(frame) and np.array_equal(frame["user"], test.user.cpu().numpy())
-    if not same or ("item" in frame and not np.array_equal(frame["item"], test.item.cpu().numpy())):
+    test, frame = split.test, standings.frame  # by ascending id
+    order = test.id.argsort()
+    same = len(test) == len(frame) and np.array_equal(frame["user"], test.user[order].cpu().numpy())
+    if not same or ("item" in frame and not np.array_equal(frame["item"], test.item[order].cpu().numpy())):
         raise ValueError(
             f"these runs were not evaluated on the test queries of this split of {split.log.name} "
             f"({split.name}): pass the split they were trained on."
@@ -71,15 +74,20 @@ def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 
 
 def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool) -> pd.DataFrame:
-    """Per system: kind, seeds, parameters, seconds of training (means over seeds), milliseconds per user."""
+    """Per system: kind, seeds, parameters, seconds of training (means over seeds), milliseconds per user.
+
+    Milliseconds are NaN for a system that recommends no items.
+    """
     import numpy as np
     import pandas as pd
 
     rows = {}
     for label, some in runs.items():
-        spent = seconds_per_user(some[0].model, split, seen_filter)
+        model, spent = some[0].model, float("nan")
+        if hasattr(model, "recommend"):
+            spent = seconds_per_user(model, with_columns(split, needs_of(model)), seen_filter)
         rows[label] = {
-            "kind": "trained" if hasattr(some[0].model, "loss") else "floor",
+            "kind": "trained" if hasattr(model, "loss") else "floor",
             "seeds": len(some),
             "parameters": np.mean([one.metrics["parameters"] for one in some]),
             "seconds": np.mean([one.metrics["seconds"] for one in some]),
@@ -99,8 +107,11 @@ def leaderboard_rows(
 
     if measured is None or not len(measured):
         return pd.DataFrame(), ""
-    found = leaderboard.standings(measured, split, standings.seen_filter)
     of_dataset = int((measured["dataset"] == split.log.name).sum())
+    measured = measured[measured["task"] == standings.task]
+    if "seen_filter" not in next(iter(runs.values()))[0].outcome.about:  # it has no effect on this task
+        measured = measured.assign(seen_filter=standings.seen_filter)
+    found = leaderboard.standings(measured, split, standings.seen_filter)
     others = of_dataset - int(found["seeds"].sum())
     means = standings.table(next(iter(runs))).set_index(["system", "metric"])["mean"]
     here = [(some[0].system, label) for label, some in runs.items()]

@@ -15,18 +15,21 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from seqlab.evaluation.comparison import Order
+    from seqlab.evaluation.outcome import Metric
 
-    Pair = tuple[str, str, str]  # a system, the reference, and a metric
+    Pair = tuple[str, str, Metric]  # a system, the reference, and a metric
 
 ORDERS = {"system": "{system} is better", "reference": "{reference} is better", "most": "they differ most"}
 
 
 def all_systems(
     board: pd.DataFrame,
-    metrics: tuple[str, ...],
+    metrics: Sequence[Metric],
     reference: str,
     protocol: str,
     left_out: str,
@@ -40,9 +43,12 @@ def all_systems(
     key = (
         f"Below each number is its interval; dashes are {plain(reference, 40)}, the reference. {INTERVALS}. "
         "Differences are paired by user: ▲ better and ▼ worse where the interval excludes 0, ○ otherwise. "
-        "A floor is not trained. Milliseconds: ten items for a batch of 64 users, on this machine. Peak memory is "
-        "left out: systems trained in one process share it."
+        "A floor is not trained. Peak memory is left out: systems trained in one process share it."
     )
+    if board["milliseconds"].notna().any():
+        key += " Milliseconds: ten items for a batch of 64 users, on this machine."
+    if lower := [one.name for one in metrics if not one.higher]:
+        key += f" Of {', '.join(lower)} less is better."
     if (board["kind"] == "number").any():
         key += (
             " Only a number: a row of the leaderboard under this protocol, with other settings or training; the views "
@@ -59,19 +65,20 @@ def groups(frame: pd.DataFrame, pair: Pair, buttons: bool = False) -> Html:
     system, reference, metric = pair
     table = figures.group_differences(frame, system, reference, metric, buttons)
     words = (
-        f"For whom {plain(system, 40)} gains or loses: {metric} of both on the same users with 95 % intervals; "
-        "▲ and ▼ mark differences whose interval excludes 0; lengths and counts are in quartiles of users."
+        f"For whom {plain(system, 40)} gains or loses: {metric.name} of both on the same users with 95 % intervals; "
+        f"▲ (better) and ▼ (worse{'' if metric.higher else '; less is better'}) mark differences whose interval "
+        "excludes 0; numbers are in quartiles."
     )
-    head = _back_header(f"{metric} of {system} beside {reference}, by groups of users") if buttons else Html("")
+    head = _back_header(f"{metric.name} of {system} beside {reference}, by groups of users") if buttons else Html("")
     return head + _paragraph(words) + table
 
 
-def users(frame: pd.DataFrame, pair: Pair, order: Order, several_seeds: bool) -> Html:
+def users(frame: pd.DataFrame, pair: Pair, order: Order, several_seeds: bool, ranks: bool) -> Html:
     """Users as `figures.user_differences` lists them, under a sentence about their order.
 
-    several_seeds: whether a system has more than one seed.
+    several_seeds: whether a system has more than one seed. ranks: whether the columns a and b are ranks.
     """
-    return _order_note(pair, order, several_seeds) + figures.user_differences(frame, *pair)
+    return _order_note(pair, order, several_seeds, ranks) + figures.user_differences(frame, *pair, ranks)
 
 
 def users_of_group(
@@ -79,6 +86,7 @@ def users_of_group(
     pair: Pair,
     order: Order,
     several_seeds: bool,
+    ranks: bool,
     group: tuple[str, str],
     shown: int,
     step: int,
@@ -86,7 +94,7 @@ def users_of_group(
 ) -> Html:
     """`users` of one group with buttons: the first `shown` rows of the frame, `step` more per click, and the orders."""
     system, reference, metric = pair
-    table = figures.user_differences(frame.head(shown), system, reference, metric, picked, buttons=True)
+    table = figures.user_differences(frame.head(shown), system, reference, metric, ranks, picked, buttons=True)
     names = {"system": plain(system, 40), "reference": plain(reference, 40)}
     orders = Html(" ").join(
         Html("<button type='button' data-press='order:{}' aria-pressed='{}'>{}</button>").format(
@@ -97,24 +105,35 @@ def users_of_group(
     more = len(frame) - shown
     rest = Html("<button type='button' data-press='more:'>{} of {:,} more</button>").format(min(more, step), more)
     whose = "all users" if group == EVERYBODY else f"{group[0]}: {group[1]}"
-    head = _back_header(f"{len(frame):,} users, {whose}; {metric} of {system} and {reference}")
-    words = _order_note(pair, order, several_seeds)
+    count = frame["user"].nunique()
+    several = "" if count == len(frame) else f" with {len(frame):,} queries, a row each"
+    head = _back_header(f"{count:,} users{several}, {whose}; {metric.name} of {system} and {reference}")
+    words = _order_note(pair, order, several_seeds, ranks)
     return Html("{}{}<div role='group' aria-label='order'>first where {}</div>{}{}").format(
         head, words, orders, table, rest if more > 0 else ""
     )
 
 
-def _order_note(pair: Pair, order: Order, several_seeds: bool) -> Html:
-    system, reference, metric = pair
+def _order_note(pair: Pair, order: Order, several_seeds: bool, ranks: bool) -> Html:
+    system, reference, metric = plain(pair[0], 40), plain(pair[1], 40), pair[2]
+    if not ranks:
+        better = f"{'more' if metric.higher else 'less'} is better"
+        first = {"system": f"{system} is better", "reference": f"{reference} is better", "most": "the two differ most"}
+        means = "; means over the seeds" if several_seeds else ""
+        return _paragraph(
+            f"Users for whom {first[order]} come first: by the difference of {metric.name} ({better}{means})."
+        )
     first = {
-        "system": f"{plain(system, 40)} has the answer nearer to the top",
-        "reference": f"{plain(reference, 40)} has the answer nearer to the top",
+        "system": f"{system} has the answer nearer to the top",
+        "reference": f"{reference} has the answer nearer to the top",
         "most": "either has the answer nearer to the top than the other",
     }[order]
     means = "; ranks are means over the seeds" if several_seeds else ""
+    cutoff = metric.name.partition("@")[2]
+    mark = f"✓: among the first {cutoff}; " if cutoff else ""
     return _paragraph(
-        f"Users for whom {first} come first: by the difference of {metric}, then of the ranks (✓: among the first "
-        f"{metric.partition('@')[2]}; 1 is best{means})."
+        f"Users for whom {first} come first: by the difference of {metric.name}, then of the ranks ({mark}1 is "
+        f"best{means})."
     )
 
 

@@ -9,7 +9,7 @@ from seqlab.datasets.history import history_of
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
-from seqlab.widgets.inputs.picking import titles_of, user_choices, user_dropdown, user_label
+from seqlab.widgets.inputs.picking import answers_of, titles_of, user_choices, user_dropdown, user_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class InfluenceView:
         same = len(names) == 2 and names[0] == names[1]
         self._names = [f"{names[0]} (first)", f"{names[1]} (second)"] if same else names
         self._longest = min(run.model.config.max_length or DEFAULT_MAX_EVENTS for run in self._runs)
-        self._targets = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
+        self._targets = answers_of(split)
         self._users = [] if history is not None else user_choices(split, user, seed)
         self.view = None if in_report() else self._controls()
 

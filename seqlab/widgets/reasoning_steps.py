@@ -11,7 +11,15 @@ from seqlab.figures.theme import label, plain
 from seqlab.inspection import influence, projection, reasoning_steps, step_states, stopping
 from seqlab.items.vectors import from_model
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
-from seqlab.widgets.inputs.picking import history_for, titles_of, user_choices, user_dropdown, user_label, user_of
+from seqlab.widgets.inputs.picking import (
+    answers_of,
+    history_for,
+    titles_of,
+    user_choices,
+    user_dropdown,
+    user_label,
+    user_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +75,7 @@ class ReasoningSteps:
         self._medians = self.step_ranks.frame.groupby("step")[columns].median().add_prefix("typical ").reset_index()
         reached = stopping.outcomes(self.step_ranks)
         self._fixed = reached[reached["kind"] == "fixed"]
-        self._answers = dict(zip(split.test.user.tolist(), split.test.item.tolist(), strict=True))
+        self._answers = answers_of(split)
         self._users, self._fixed_history = user_choices(split, user, seed), history is not None
         self._patch: tuple[int, int] | None = None
         self._set_history(history if self._fixed_history else self._users[0])
@@ -138,7 +146,7 @@ class ReasoningSteps:
 
         other = self._user_of(other)
         after, rows = self.patched(step, other), []
-        for whose, item in (("this user's", self.answer), ("the other user's", self._answers[other])):
+        for whose, item in (("this user's", self.answer), ("the other user's", self._answers.get(other, self.answer))):
             ranks = zip(self._states.ranks(item), after.ranks(item), strict=True)
             title = self._titles[item]
             rows += [(whose, title, at, was, now) for at, (was, now) in enumerate(ranks)]

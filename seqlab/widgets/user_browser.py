@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqlab.contracts import needs_of
+from seqlab.datasets.split_names import with_columns
 from seqlab.figures import user_cards
 from seqlab.figures.html import Html
 from seqlab.ranking import check_k, top_unseen
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 class UserBrowser:
     """The test users of a run in a random order (by seed); the still shows the first `users` of them.
 
+    Of a user with several queries the first is shown. Raises `ValueError` for a run that was not measured by ranks.
     With a `selection`, its users are listed, to search and sort; the shown user becomes selected, and a single user
     selected in another view is shown.
     """
@@ -38,12 +41,17 @@ class UserBrowser:
         seed: int = 0,
         selection: Selection | None = None,
     ) -> None:
-        self.selection = selection
+        if "rank" not in run.outcome.frame:
+            raise ValueError(
+                f"{run.system} was measured by {run.outcome.task}, which ranks no items, so there are no lists to show."
+            )
+        self.selection, split = selection, with_columns(split, needs_of(run.model))
         self._run, self._split, self._count, self._k, self._last = run, split, users, check_k(k), last
         self._order = sample_users(split, len(split.test), seed)
         self._titles = titles_of(split)
-        self._rank = dict(zip(run.outcome.frame["user"], run.outcome.frame.itertuples(index=False), strict=True))
-        self._row = {user: row for row, user in enumerate(split.test.user.tolist())}
+        self._row = {user: row for row, user in reversed([*enumerate(split.test.user.tolist())])}
+        of_query = run.outcome.frame.set_index("query", drop=False).loc[split.test.id[[*self._row.values()]].tolist()]
+        self._rank = dict(zip(of_query["user"], of_query.itertuples(index=False), strict=True))
         self.view = None if in_report() else self._controls()
 
     def card(self, user: int) -> dict[str, Any]:

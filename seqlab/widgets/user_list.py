@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 MAX_LISTED = 100
 """The largest number of users in the list; the others are counted."""
 
-ORDERS = {"selected": "selected items seen, most first", "rank": "rank, best first", "events": "history, longest first"}
+ORDERS = {"selected": "selected items seen, most first", "result": "{}, best first", "events": "history, longest first"}
+"""Column to sort by -> label; "result" is the rank, or the primary metric of a task without ranks."""
 
 
 @displayed
 class UserList:
     """The users of a selection (nothing selected: all users of the test queries), to search, sort and pick from.
 
-    Picking a user selects the items of their history and leaves the list as it is. run: for the column of ranks (None:
-    no ranks). users: rows of the still. on_pick(user) is called for a pick, on_list() after a change of the list.
+    Picking a user selects the items of their history and leaves the list as it is. run: for the column of the rank, or
+    of the primary metric of a task without ranks (None: no column); the mean, for a user with several queries. users:
+    rows of the still. on_pick(user) is called for a pick, on_list() after a change of the list.
     """
 
     def __init__(
@@ -47,11 +49,17 @@ class UserList:
 
         self.selection, self._count, self._on_pick, self._on_list = selection, users, on_pick, on_list
         test = split.test
-        events = pd.Series((test.end - test.start).cpu().numpy(), index=test.user.cpu().numpy()).loc[selection.users]
+        events = pd.Series((test.end - test.start).cpu().numpy(), index=test.user.cpu().numpy())
+        events = events[~events.index.duplicated()].loc[selection.users]  # before the first query
         names = split.log.users["user_id"].loc[selection.users].map(lambda name: plain(name, 40))
         self._all = pd.DataFrame({"user": names, "events": events})
+        self.result, self._higher = "", False
         if run is not None:
-            self._all["rank"] = run.outcome.frame.set_index("user")["rank"]
+            outcome = run.outcome
+            self.result = "rank" if "rank" in outcome.frame else outcome.primary
+            self._higher = self.result != "rank" and outcome.metric(outcome.primary).higher
+            column = outcome.frame if self.result == "rank" else outcome.values([self.result])
+            self._all[self.result] = column[self.result].groupby(outcome.frame["user"]).mean()
         self._lower = names.str.casefold()
         self._order, self._query = next(iter(self.orders)), ""
         self._picks: deque[tuple[Selected, Selected, np.ndarray]] = deque(maxlen=UNDO_LIMIT)
@@ -62,16 +70,17 @@ class UserList:
     @property
     def orders(self) -> dict[str, str]:
         """The columns to sort by: column -> label."""
-        return {name: words for name, words in ORDERS.items() if name == "selected" or name in self._all}
+        named = {self.result if name == "result" else name: words for name, words in ORDERS.items()}
+        return {name: words.format(name) for name, words in named.items() if name}
 
     def frame(self) -> pd.DataFrame:
-        """The whole list: index user; columns user (id), events, rank, selected (number of selected items seen)."""
+        """The whole list: index user; columns user (id), events, the rank or metric, selected (items seen of these)."""
         rows = self._all.assign(selected=self._selected_counts)
         if self._base:
             rows = rows.loc[self._base.users]
         if query := self._query.strip().casefold():
             rows = rows[self._lower.loc[rows.index].str.contains(query, regex=False)]
-        return rows.sort_values(self._order, ascending=self._order == "rank", kind="stable")
+        return rows.sort_values(self._order, ascending=self._order == self.result and not self._higher, kind="stable")
 
     def pick(self, user: int) -> None:
         """Select a user and the items of their history; the list stays as it is."""
@@ -150,10 +159,11 @@ class UserList:
         rows = self.frame()
         self.users = rows.index.to_numpy()
         options = []
+        results, digits = rows.get(self.result), 10 if self.result == "rank" else 4
         for row in rows.head(MAX_LISTED).itertuples():
-            rank = f"rank {row.rank:,.10g} · " if "rank" in rows else ""
+            result = f"{self.result} {results[row.Index]:,.{digits}g} · " if self.result else ""
             selected = f" · {row.selected:,} selected" if self._base else ""
-            options.append((f"{row.user}  {rank}{row.events:,} event{'s' * (row.events != 1)}{selected}", row.Index))
+            options.append((f"{row.user}  {result}{row.events:,} event{'s' * (row.events != 1)}{selected}", row.Index))
         self._filling = True  # ipywidgets selects the first of new options, which is no pick
         self.listed.options = options
         self._filling = False

@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 
 import seqlab
 from seqlab import figures
+from seqlab.evaluation import Metric
 from seqlab.figures import html
 from seqlab.figures.histories import Measure
 
@@ -26,18 +27,18 @@ def standings(name):
     ends = {"": 0.2, " low": 0.1, " high": 0.3, " difference": 0.1, " difference low": 0.05, " difference high": 0.2}
     row |= {f"{name}{end}": value for end, value in ends.items()}
     rows = [{"system": name, **row}, {"system": "other", **row}, {"system": "number", **row, "kind": "number"}]
-    return figures.standings(pd.DataFrame(rows), (name,), name, buttons=True, pick=True)
+    return figures.standings(pd.DataFrame(rows), [Metric(name, higher=False)], name, buttons=True, pick=True)
 
 
 def group_differences(name):
     sides = {f"{side}{end}": 0.1 for side in "ab" for end in ("", " low", " high")}
     row = {"slice": name, "group": name, "users": 3, "difference": 0.1, "low": -0.1, "high": 0.2}
-    return figures.group_differences(pd.DataFrame([row | sides]), name, name, name, buttons=True)
+    return figures.group_differences(pd.DataFrame([row | sides]), name, name, Metric(name), buttons=True)
 
 
 def user_differences(name):
     row = {"user": 1, "name": name, "history_length": 3, "title": name, "a": 1.5, "b": 20.0, "difference": 0.1}
-    return figures.user_differences(pd.DataFrame([row]), name, name, f"{name}@10", picked=1, buttons=True)
+    return figures.user_differences(pd.DataFrame([row]), name, name, Metric(f"{name}@10"), picked=1, buttons=True)
 
 
 def code_tree(name):

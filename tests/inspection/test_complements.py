@@ -40,17 +40,20 @@ def test_every_measure_by_brute_force(split):
     pairs = {(i, j): sum({i, j} <= one for one in baskets) for i in kinds.index for j in kinds.index if i != j}
     sums = {i: sum(count for (one, _), count in pairs.items() if one == i) for i in kinds.index}
     expected = {(i, j): sums[i] * sums[j] / sum(sums.values()) for i, j in pairs}
-    same, lifts, seen, chance = [], [], 0, 0
+    sizes = {i: len(set(events["basket"][events["item"] == i]) - set(held["basket"])) for i in kinds.index}
+    same, lifts, popular, seen, chance = [], [], [], 0, 0
     scores = complements.item_scores(model, torch.arange(1, 13))
     for i in kinds.index:
         near = sorted((j for j in kinds.index if j != i), key=lambda j, i=i: -float(scores[i - 1, j]))[:3]
         same += [kinds[j] == kinds[i] for j in near]
+        popular += [sizes[j] / np.mean([*sizes.values()]) for j in near]
         lifts += [pairs[i, j] / expected[i, j] for j in near if groups[j] != groups[i]]
         seen += sum(pairs[i, j] for j in near if groups[j] != groups[i])
         chance += sum(expected[i, j] for j in near if groups[j] != groups[i])
     found = table[table["method"] == "knn"].set_index("measure")["value"]
     assert found["same_kind"] == pytest.approx(np.mean(same)) and found["lift"] == pytest.approx(np.mean(lifts))
     assert found["pooled_lift"] == pytest.approx(seen / chance)
+    assert found["popularity"] == pytest.approx(np.mean(popular))
     assert set(table["method"]) == {*complements.COUNTED, "knn"} and set(table["measure"]) == {*complements.MEASURES}
     one = table[(table["method"] == "factors in_out") & (table["measure"] != "switching")]  # nobody switches
     assert (one[["difference", "difference_low", "difference_high"]] == 0).all(axis=None)

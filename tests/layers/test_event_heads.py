@@ -8,6 +8,7 @@ import torch
 from scipy import integrate, stats
 from sklearn.mixture import GaussianMixture
 
+from seqlab.layers import event_heads
 from seqlab.layers.clock import DAY, MONDAY, WeeklyProfile
 from seqlab.layers.event_heads import (
     Gompertz,
@@ -171,3 +172,11 @@ def test_em_is_that_of_scikit_learn_from_the_same_start():
     np.testing.assert_allclose(weight, theirs.weights_, rtol=1e-6)
     np.testing.assert_allclose(mean, theirs.means_[:, 0], rtol=1e-6)
     np.testing.assert_allclose(deviation, theirs.covariances_.ravel() ** 0.5, rtol=1e-6)
+
+
+def test_em_of_grouped_values_is_that_of_all_of_them(monkeypatch):
+    x = torch.from_numpy(np.log(np.random.default_rng(0).gamma(0.8, 4.0, 5003)))
+    whole = log_normal_mixture(x, 3, 40)
+    monkeypatch.setattr(event_heads, "GROUPS", 1000)
+    for found, expected in zip(log_normal_mixture(x, 3, 40), whole, strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)

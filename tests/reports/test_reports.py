@@ -320,3 +320,14 @@ def test_two_processes_cannot_render_one_report(notebook) -> None:
         first.kill()
     (folder,) = (entry for entry in out.iterdir() if entry.is_dir())
     assert folder.name == ".slow.new"  # for the next one to clear away
+
+
+def test_a_split_is_a_parameter_and_a_notebook_that_splits_no_log_refuses_it(notebook) -> None:
+    path = notebook(
+        "split", "import seqlab\nseqlab.record({'split': split_name})", parameters='split_name = "x"  # how'
+    )
+    render(path, {"split_name": "by-time 2017-10-01 2017-11-01"})
+    stored = (path.parent / "reports" / "split" / "results.json").read_text(encoding="utf-8")
+    assert json.loads(stored) == {"split": "by-time 2017-10-01 2017-11-01"}
+    with pytest.raises(ParameterError, match=r"plain.ipynb: it splits no log: it has no parameter split_name"):
+        render(notebook("plain", GREETING, parameters=PARAMETERS), {"split_name": "leave-one-out"})

@@ -45,7 +45,7 @@ def test_runs_of_two_protocols_are_refused(runs, split, report):
         widgets.CompareSystems({"a": other_items, "b": other_items}, split)
     with pytest.raises(ValueError, match="two systems at least"):
         widgets.CompareSystems([floor], split)
-    with pytest.raises(ValueError, match="'nobody' is not one of the systems with ranks: 'a', 'b'"):
+    with pytest.raises(ValueError, match="'nobody' is not one of the compared systems: 'a', 'b'"):
         widgets.CompareSystems({"a": floor, "b": floor}, split, "nobody")
 
 
@@ -80,7 +80,7 @@ def test_measured_rows_are_numbers_under_the_same_protocol_only(runs, split, mea
     row = board.index.get_loc("gru4rec:dim=8")
     assert f"cell:{row}:0" not in page(found).buttons
     assert page(found).words.count("only a number") >= 2
-    with pytest.raises(ValueError, match="not one of the systems with ranks"):
+    with pytest.raises(ValueError, match="not one of the compared systems"):
         found.open("gru4rec:dim=8", "ndcg@10")
 
 

@@ -79,7 +79,7 @@ class Config:
     users: Count = 4096  # rows of that table; a user has the row of its number modulo this
     shrinkage: NonNegativeFloat = 20.0  # pseudo-events at the rate of all users
     tail: bool = True  # the time to the end of observation counts for users all of whose events are in training
-    dropout: Share = 0.1  # of the events' vectors and of the state
+    dropout: Share = 0.0  # of the events' vectors and of the state
 
 
 class NeuralTPP(nn.Module):

@@ -44,11 +44,13 @@ CARD = Card(
     venue="ICKG",
     task="baskets",
     split="basket-completion",
-    controls=("complements:scores=in_in", "basket_pmi", "basket_pmi:weight=count", "item_knn"),
+    controls=("complements:one_table", "basket_pmi", "basket_pmi:weight=count", "item_knn"),
     control_names={
-        "complements:scores=in_in": "the IN table alone", "basket_pmi": "raw PMI", "basket_pmi:weight=count": "counts",
+        "complements:one_table": "the IN table alone", "basket_pmi": "raw PMI", "basket_pmi:weight=count": "counts",
     },
     seeds=(0, 1, 2),
+    # found by as many trials as the preset
+    named={"one_table": "scores=in_in:alpha=0.75:weight_decay=3:epochs=4:validate_every=4"},
 )  # fmt: skip
 TINY = {"dim": 16, "negatives": 4, "subsampling": 0.0}
 

@@ -29,7 +29,7 @@ def sample_users(split: Split, count: int, seed: int = 0) -> list[int]:
     import torch
 
     order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(seed))
-    return split.test.user[order[:count]].tolist()
+    return list(dict.fromkeys(split.test.user[order.to(split.test.user.device)].tolist()))[:count]
 
 
 def user_of(split: Split, user: int | str | None) -> int | None:
@@ -44,6 +44,12 @@ def user_of(split: Split, user: int | str | None) -> int | None:
     if not found or not bool((split.test.user == found[0]).any()):
         raise ValueError(f"user {user!r} has no test query; an example of a user id is {str(known.iloc[0])!r}")
     return int(found[0])
+
+
+def answers_of(split: Split) -> dict[int, int]:
+    """The item that came next, by user: the answer of the first test query; without users who have a set of answers."""
+    users, items = split.test.user.tolist(), split.test.item.tolist()
+    return {user: item for user, item in reversed([*zip(users, items, strict=True)]) if item}
 
 
 def user_label(split: Split, user: int) -> str:

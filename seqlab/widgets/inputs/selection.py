@@ -56,9 +56,9 @@ class Selected:
 class Selection:
     """Items, a branch of codes and users that are selected together, and the listeners of changes.
 
-    Users are those of the test queries, with their history before the query. Items imply the users with one of them in
-    their history, users imply the items of their histories, a prefix of `book` implies its items. `now` is the current
-    state. The view shows a sentence and the buttons Undo and Clear.
+    Users are those of the test queries, with their history before their first query. Items imply the users with one of
+    them in their history, users imply the items of their histories, a prefix of `book` implies its items. `now` is the
+    current state. The view shows a sentence and the buttons Undo and Clear.
     """
 
     def __init__(self, split: Split, book: CodeBook | None = None) -> None:
@@ -112,7 +112,7 @@ class Selection:
     @cached_property
     def users(self) -> np.ndarray:
         """The users of the test queries, ascending."""
-        return np.sort(self._split.test.user.cpu().numpy())
+        return np.unique(self._split.test.user.cpu().numpy())
 
     def sentence(self) -> str:
         """The selection in words (plain text)."""
@@ -132,9 +132,9 @@ class Selection:
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The distinct (user, item) pairs of the histories before the test query: rows of `users`, and items."""
+        """The distinct (user, item) pairs of the histories before the first query: rows of `users`, and items."""
         test = self._split.test
-        order = test.user.cpu().argsort()
+        _, order = np.unique(test.user.cpu().numpy(), return_index=True)
         start, lengths = test.start.cpu()[order].numpy(), (test.end - test.start).cpu()[order].numpy()
         row = np.repeat(np.arange(len(lengths)), lengths)
         step = np.arange(len(row)) - np.repeat(lengths.cumsum() - lengths, lengths)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.named import catalog
+from seqlab.datasets.split_names import DEFAULT
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.runs.find import RunSummary, finished_runs
+from seqlab.widgets.workbench.stored import fitting, split_name_of
 
 if TYPE_CHECKING:
     from seqlab.widgets.display import StatusLine
@@ -22,8 +24,9 @@ MAX_RUNS = 3
 class RunChoice:
     """A dataset, the finished runs on it below a folder, and a button that opens up to three of them.
 
-    dataset: the name or path of the open dataset, whose name in runs is `name`; chosen: the open runs. The button calls
-    on_open(dataset, folders). Only the score of a run is read here, not its weights.
+    dataset: the name or path of the open dataset, whose name in runs is `name`; chosen, split_name: the open runs and
+    their split. The button calls on_open(dataset, folders). Only the score of a run is read here, not its weights. Runs
+    of systems that the workbench cannot show are counted, not offered.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class RunChoice:
         dataset: str,
         name: str,
         chosen: list[Path],
+        split_name: str,
         on_open: Callable[[str, list[Path]], None],
         status: StatusLine,
     ) -> None:
@@ -46,28 +50,32 @@ class RunChoice:
             ipywidgets.Dropdown(description=name, layout=wide) for name in ("first run", "second run", "third run")
         ]
         self.button = ipywidgets.Button(description="Open these runs", icon="folder-open", layout={"width": "auto"})
-        self.message = ipywidgets.HTML()
+        self.message, self.split = ipywidgets.HTML(), ipywidgets.HTML(layout={"align_self": "center"})
         self._found: list[RunSummary] = []
+        self._not_offered, self._split_name = "", split_name
         self._dataset_names = {dataset: name}
         self._scan(dataset)
         self._fill_runs(chosen)
+        self._show_split()
+        self.runs[0].observe(lambda change: self._show_split(), "value")
         self.folder.observe(status.guard(lambda change: (self._scan(self.dataset.value), self._fill_runs([]))), "value")
         self.dataset.observe(status.guard(lambda change: None if self._filling else self._fill_runs([])), "value")
         self.button.on_click(status.guard(lambda _: on_open(*self.selected())))
         wrap = {"flex_flow": "row wrap", "width": "100%"}
-        first = ipywidgets.HBox([self.dataset, self.folder], layout=wrap)
+        first = ipywidgets.HBox([self.dataset, self.split, self.folder], layout=wrap)
         self.view = ipywidgets.VBox([first, ipywidgets.HBox([*self.runs, self.button], layout=wrap), self.message])
 
     def selected(self) -> tuple[str, list[Path]]:
-        """The chosen dataset and run folders. Raises `ValueError` if no run is chosen."""
+        """The chosen dataset and run folders. Raises `ValueError` if no run is chosen, and for runs of two splits."""
         folders = list(dict.fromkeys(one.value for one in self.runs if one.value))
         if not folders:
             raise ValueError(f"choose at least one run on {self.dataset.value}. {self._no_run_message()}")
+        split_name_of(folders)
         return self.dataset.value, folders
 
     def _scan(self, dataset: str) -> None:
         """Find the runs below the folder and the available datasets."""
-        self._found = finished_runs(Path(self.folder.value).expanduser())
+        self._found, self._not_offered = fitting(finished_runs(Path(self.folder.value).expanduser()))
         here = catalog()
         at_hand = here.loc[~here["have"].isin(["by download", "by hand"]), "name"]
         others = [*(run.dataset for run in self._found), *at_hand]
@@ -79,19 +87,24 @@ class RunChoice:
         self._filling = False
 
     def _fill_runs(self, chosen: list[Path]) -> None:
-        """Fill the dropdowns with the runs on the dataset; select `chosen`, or else the best one."""
+        """Fill the dropdowns with the runs on the dataset; select `chosen`, or else the best one of the open split."""
         found = self._runs_on(self.dataset.value)
         same = {run.folder.resolve(): run.folder for run in found}
-        options = [("none", ""), *((plain(str(run), 70), run.folder) for run in found)]
+        options = [("none", ""), *((_label(run), run.folder) for run in found)]
         picked = [same[one.resolve()] for one in chosen if one.resolve() in same]
         if not picked and not chosen and found:
-            picked = [found[0].folder]
+            picked = [next((run for run in found if run.split == self._split_name), found[0]).folder]
         for one, folder in zip(self.runs, [*picked, "", "", ""], strict=False):
             one.options = options
             one.value = folder
-        self.message.value = (
-            "" if found else Html("<div class='quiet'>{}</div>").format(text(self._no_run_message())).markup
-        )
+        words = " ".join(filter(None, ["" if found else self._no_run_message(), self._not_offered]))
+        self.message.value = Html("<div class='quiet'>{}</div>").format(text(words)).markup if words else ""
+
+    def _show_split(self) -> None:
+        """Show the split of the first chosen run where it is not the default."""
+        chosen = next((run.split for run in self._found if run.folder == self.runs[0].value), self._split_name)
+        words = Html("<div>split: {}</div>").format(text(chosen, 60)).markup
+        self.split.value = "" if chosen == DEFAULT else words
 
     def _runs_on(self, dataset: str) -> list[RunSummary]:
         """The runs on a dataset, the best first."""
@@ -107,3 +120,8 @@ class RunChoice:
     def _option_label(self, dataset: str) -> str:
         count = len(self._runs_on(dataset))
         return f"{plain(self._dataset_names.get(dataset, dataset), 40)}, {count} run{'s' * (count != 1)}"
+
+
+def _label(run: RunSummary) -> str:
+    """A run with its split, where that is not the default."""
+    return plain(f"{run.split}: {run}" if run.split != DEFAULT else str(run), 90)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import datasets
+from seqlab.datasets.split_names import DEFAULT, current_name
 from seqlab.figures.html import Html, style, text
 from seqlab.runs import pins
 from seqlab.runs.find import default_folder, finished_runs
@@ -16,9 +18,12 @@ from seqlab.widgets.display import StatusLine, displayed, in_report
 from seqlab.widgets.workbench.linked_views import LinkedViews
 from seqlab.widgets.workbench.pages import top_tens
 from seqlab.widgets.workbench.run_choice import MAX_RUNS, RunChoice
+from seqlab.widgets.workbench.stored import data_of, dataset_of, fits, fitting, split_name_of
+from seqlab.widgets.workbench.tabs import quiet
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
@@ -36,8 +41,8 @@ class Workbench:
     other: the user whose activations are patched in. seed: for the user and the projection. dataset: the name or path
     the data were loaded from (None: the log's name). folder: where the toolbar searches for runs (None: where the first
     run is stored, else `runs.find.default_folder()`).
-    Raises `ValueError` for no runs or more than three, for an unknown user, item or tab, and for both `user` and
-    `typed`.
+    Raises `ValueError` for no runs or more than three, for a system that does not fit (see `fits`), for an unknown
+    user, item or tab, and for both `user` and `typed`.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Workbench:
         folder: str | Path | None = None,
     ) -> None:
         runs = labelled(runs)
+        _check(runs)
         self.dataset, self._seed = dataset or split.log.name, seed
         self._folder = _runs_folder(runs, split.log.name) if folder is None else Path(folder)
         self.views = LinkedViews(runs, split, user, typed, history, selection, tab, other, seed)
@@ -67,24 +73,40 @@ class Workbench:
         folder: str | Path | None = None,
         dataset: str | None = None,
         runs: Iterable[str | Path] = (),
+        split_name: str | None = None,
         **state: Any,
     ) -> Workbench:
         """A workbench of finished runs below a folder: the named ones, else the best one on the dataset.
 
-        folder: None is `runs.find.default_folder()`. dataset: None is that of the first run. state: as `state` returns
-        it. Raises `FileNotFoundError` if there is no finished run.
+        folder: None is `runs.find.default_folder()`. dataset: a name or a path; None is that of the first run.
+        split_name: as `datasets.split` takes it; None is that of the first run. state: as `state` returns it. Raises
+        `FileNotFoundError` if there is no finished run that fits (see `fits`), `ValueError` for runs of several splits.
         """
         folder = default_folder() if folder is None else Path(folder)
-        found = finished_runs(folder)
-        found = [run for run in found if dataset in (None, run.dataset)]
-        folders = [Path(one) for one in runs] or [run.folder for run in found[:1]]
+        log, folders = None if dataset is None else datasets.load(dataset), [Path(one) for one in runs]
         if not folders:
-            about = "" if dataset is None else f" on {dataset}"
-            how = shlex.join(["seqlab", "leaderboard", "sasrec", "--runs", str(folder)])
-            raise FileNotFoundError(f"there is no finished run{about} below {folder}; train one: {how}")
-        dataset = dataset or next((run.dataset for run in found if run.folder == folders[0]), found[0].dataset)
-        split = datasets.leave_one_out(datasets.load(dataset))
+            found, left_out = fitting(finished_runs(folder))
+            wanted = None if split_name is None else current_name(split_name)
+            found = [run for run in found if (log is None or run.dataset == log.name) and wanted in (None, run.split)]
+            if not found:
+                about = "" if dataset is None else f" on {dataset}"
+                how = shlex.join(["seqlab", "leaderboard", "sasrec", "--runs", str(folder)])
+                raise FileNotFoundError(
+                    f"there is no finished run{about} below {folder}; train one: {how}"
+                    + f". {left_out}" * bool(left_out)
+                )
+            folders = [min(found, key=lambda run: (run.dataset, run.split != DEFAULT)).folder]
+        split_name = split_name or split_name_of(folders)
+        if log is None:
+            name = json.loads((folders[0] / "provenance.json").read_text(encoding="utf-8"))["data"]["name"]
+            log, dataset = data_of(folders[0], name), dataset_of(folders[0], name)
+        split = datasets.split(log, split_name)
         return cls([load_run(one, split) for one in folders], split, dataset=dataset, folder=folder, **state)
+
+    @staticmethod
+    def fits(model: nn.Module) -> bool:
+        """Whether a system can be shown: it recommends items from histories alone, without further event columns."""
+        return fits(model)
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -101,7 +123,7 @@ class Workbench:
         self.views.open(user)
 
     def state(self) -> dict[str, Any]:
-        """The state in literals: the parameters of the notebook except the dataset and the runs."""
+        """The state in literals: the parameters of the notebook except the dataset, the split and the runs."""
         return self.views.state()
 
     def top_tens(self) -> dict[str, pd.DataFrame]:
@@ -122,27 +144,35 @@ class Workbench:
                 f"{unsaved[0]} was never written to a folder, so a report could not open it; fit it with out=..."
             )
         return pins.pin(
-            path, NOTEBOOK, {"dataset": self.dataset, **self.state()}, [run.folder for run in self.runs.values()]
+            path,
+            NOTEBOOK,
+            {"dataset": self.dataset, "split_name": self.split.name, **self.state()},
+            [run.folder for run in self.runs.values()],
         )
 
     def still(self) -> Html:
         """All views on one page."""
-        return self.views.still()
+        words = "" if self.split.name == DEFAULT else f"{self.split.log.name}, split {self.split.name}."
+        return quiet(words) + self.views.still()
 
     def change(self, dataset: str, folders: Iterable[str | Path]) -> None:
-        """Open other runs, of this dataset or another; the open runs stay if that fails or is interrupted."""
+        """Open other runs, of this dataset or another; the open runs stay if that fails or is interrupted.
+
+        The split is that of the runs. Raises `ValueError` for runs of several splits and for systems that do not fit.
+        """
         folders = [Path(one) for one in folders]
         try:
-            split = self.split
-            if dataset != self.dataset:
+            split, split_name = self.split, split_name_of(folders)
+            if dataset != self.dataset or split_name != split.name:
                 self._show_progress(f"Reading {dataset} ...")
-                split = datasets.leave_one_out(datasets.load(dataset))
+                split = datasets.split(data_of(folders[0], dataset), split_name)
             runs = []
             for folder in folders:
                 self._show_progress(f"Loading {folder.name} ...")
                 runs.append(load_run(folder, split))
             self._show_progress("Drawing ...")
-            user = None if dataset != self.dataset else self.state()["user"]
+            _check(labelled(runs))
+            user = None if split is not self.split else self.state()["user"]
             tab = self.views.tabs.opened
             views = LinkedViews(labelled(runs), split, user, tab=tab, seed=self._seed)
         except KeyboardInterrupt:
@@ -167,7 +197,9 @@ class Workbench:
         guard = self.status.guard
         self.progress = ipywidgets.HTML()
         folders = [run.folder for run in self.runs.values() if run.folder is not None]
-        self.choice = RunChoice(self._folder, self.dataset, self.split.log.name, folders, self.change, self.status)
+        self.choice = RunChoice(
+            self._folder, self.dataset, self.split.log.name, folders, self.split.name, self.change, self.status
+        )
         self.name = ipywidgets.Text(
             _unused_name(f"{Path(self.split.log.name).name}-view.json"), description="file", layout={"width": "300px"}
         )
@@ -206,6 +238,14 @@ def labelled(runs: Mapping[str, Run] | Iterable[Run]) -> dict[str, Run]:
     if not 1 <= len(named) <= MAX_RUNS:
         raise ValueError(f"a workbench holds one to three runs (got {len(named)})")
     return named
+
+
+def _check(runs: Mapping[str, Run]) -> None:
+    """Raise `ValueError` for a system that the workbench cannot show."""
+    if wrong := [label for label, run in runs.items() if not fits(run.model)]:
+        raise ValueError(
+            f"{wrong[0]} cannot be opened in the workbench: it does not recommend items from an edited history alone."
+        )
 
 
 def close(view: Any) -> None:

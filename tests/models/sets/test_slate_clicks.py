@@ -8,9 +8,12 @@ import torch
 
 from seqlab import models
 from seqlab.datasets import simulated
+from seqlab.datasets.exposures import Exposures
 from seqlab.datasets.slates import slates, training_exposures
 from seqlab.evaluation import compare
+from seqlab.optimization.options import Options
 from seqlab.tasks import slates as task
+from seqlab.training.fit import fit
 from tests.datasets.test_slates import mixed_log
 
 torch.set_num_threads(1)
@@ -65,3 +68,17 @@ def test_it_is_better_than_chance_and_worse_than_who_knows_the_users():
                 (("floor", ready(split)), ("popularity", models.build("popularity", split.n_items)))}  # fmt: skip
     assert compare(outcomes["floor"], outcomes["popularity"]).loc["nats", "low"] > 0
     assert outcomes["floor"].means()["nats"] < truth.nats.mean() - 0.3
+
+
+def test_a_run_belongs_to_its_exposures(tmp_path):
+    """Also where the clicks, and with them all events, are the same."""
+    log, _ = simulated.slates(0, users=30, items=20, slates=10, shown=4)
+    split = slates(log)
+    run = fit(models.build("slate_clicks", 20), split, Options(), out=tmp_path / "run")
+    again = fit(models.build("slate_clicks", 20), split, Options(), out=tmp_path / "run", resume=True)
+    assert again.metrics == run.metrics and again.outcome.frame.equals(run.outcome.frame)
+    shown = Exposures.of_log(log)
+    fewer = slates(shown.select((shown.clicked > 0) | (np.arange(len(shown)) % 2 > 0)).attach(log))
+    assert fewer.log.events.equals(log.events)
+    with pytest.raises(ValueError, match="holds another finished run"):
+        fit(models.build("slate_clicks", 20), fewer, Options(), out=tmp_path / "run", resume=True)

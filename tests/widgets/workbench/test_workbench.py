@@ -314,6 +314,7 @@ def test_a_pin_holds_the_state_and_the_runs(folder, split, live, tmp_path):
     assert notebook == "07_workbench"
     assert parameters.pop("runs") == [str(home / "gru4rec")]
     assert parameters.pop("dataset") == split.log.name
+    assert parameters.pop("split_name") == "leave-one-out"
     assert parameters == bench.state()
     bench.name.value = str(tmp_path / "mine.json")
     bench.keep.click()
@@ -330,4 +331,4 @@ def test_the_notebook_has_the_parameters_of_a_state(bench):
     from seqlab.reports.parameters import declared
 
     path = Path(__file__).parents[3] / "notebooks" / "07_workbench.ipynb"
-    assert set(declared(nbformat.read(path, as_version=4))) == {"dataset", "runs", *bench.state()}
+    assert set(declared(nbformat.read(path, as_version=4))) == {"dataset", "split_name", "runs", *bench.state()}
