@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seqlab.contracts import name_of
 from seqlab.datasets.events import Ragged
 from seqlab.datasets.sequences import Queries
+from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.evaluation.ranking_metrics import CUTOFFS, list_statistics
 from seqlab.ranking import ranks_in_lists, ranks_of, top_with_ties, topk
@@ -148,14 +149,11 @@ def set_metrics(
 def subset_recall(ranks: np.ndarray, query: np.ndarray, total: int, k: int = 10) -> np.ndarray:
     """Recall@k of some of the answers, as influence values (Q,) of its mean over the queries that have such answers.
 
-    ranks, query: (A',) of these answers; total: Q. The influence value is the mean plus Q times its derivative with
-    respect to the weight of the query, so the mean of the values is the recall.
+    ranks, query: (A',) of these answers; total: Q.
     """
     counts = np.bincount(query, minlength=total)
-    has = counts > 0
     recall = np.minimum(np.bincount(query, ranks <= k, total), k) / np.maximum(counts, 1)
-    mean = recall[has].mean()
-    return mean + has * (recall - mean) / has.mean()
+    return ratio(recall, counts > 0)
 
 
 def _ranks_by_scores(model, queries, answers, n_items, seen_filter, ranks, repeats, exposure) -> None:

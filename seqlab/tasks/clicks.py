@@ -1,10 +1,8 @@
 """Clicks: every query has candidates with labels, and a system says how likely each label is, or only orders them.
 
-A pooled number is no mean over queries. Its column holds influence values: the number plus Q times its derivative with
-respect to the weight of the query, of Q. Their mean is the number, and the interval over users of that mean is the
-linearised interval of the number (the infinitesimal jackknife: Efron, "The Jackknife, the Bootstrap and Other
-Resampling Plans", 1982). The mean over some queries is what they make of the number, not the number among them; the two
-are equal for GAUC and log-loss where every query has as many candidates, and GAUC a query per user.
+A pooled number is no mean over queries: its column holds influence values (see `evaluation.influence_values`). The mean
+over some of the queries is what they make of the number, not the number among them; the two are equal for log-loss
+where every query has as many candidates, and for GAUC if also every user has one query.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from seqlab.contracts import name_of
 from seqlab.datasets.sequences import Queries
+from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
@@ -191,7 +190,7 @@ def log_loss(logit: np.ndarray, label: np.ndarray, query: np.ndarray, n_queries:
 
     With equally many candidates in each query they are the queries' own means.
     """
-    return _ratio(np.logaddexp(0, np.where(label, -logit, logit)), query, n_queries)
+    return _mean(np.logaddexp(0, np.where(label, -logit, logit)), query, n_queries)
 
 
 def calibration_error(
@@ -205,7 +204,7 @@ def calibration_error(
     """
     probability, bin_of = probabilities(logit), equal_mass_bins(logit, bins)
     sign = np.sign(np.bincount(bin_of, label - probability, bins))  # (bins,)
-    return _ratio(sign[bin_of] * (label - probability), query, n_queries)
+    return _mean(sign[bin_of] * (label - probability), query, n_queries)
 
 
 def probabilities(logit: np.ndarray) -> np.ndarray:
@@ -219,7 +218,6 @@ def equal_mass_bins(value: np.ndarray, bins: int) -> np.ndarray:
     return below * bins // max(len(value), 1)
 
 
-def _ratio(value: np.ndarray, query: np.ndarray, n_queries: int) -> tuple[float, np.ndarray]:
+def _mean(value: np.ndarray, query: np.ndarray, n_queries: int) -> tuple[float, np.ndarray]:
     """The mean of a value of all candidates (C,), and its influence values (Q,)."""
-    mean = value.mean()
-    return mean, mean + n_queries * np.bincount(query, value - mean, n_queries) / len(value)
+    return value.mean(), ratio(np.bincount(query, value, n_queries), np.bincount(query, minlength=n_queries))
