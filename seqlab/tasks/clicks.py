@@ -1,6 +1,8 @@
 """Clicks: every query has candidates with labels, and a system says how likely each label is, or only orders them.
 
-A pooled number is no mean over queries: its column holds influence values (see `evaluation.influence_values`).
+A pooled number is no mean over queries: its column holds influence values (see `evaluation.influence_values`). The mean
+over some of the queries is what they make of the number, not the number among them; the two are equal for log-loss
+where every query has as many candidates, and for GAUC if also every user has one query.
 """
 
 from __future__ import annotations
