@@ -19,7 +19,7 @@ from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.runtime.text import DataError
+from seqlab.runtime.text import DataError, MissingDataError
 from seqlab.tasks.next_item import rows_per_batch
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ MAX_TOKENS = 1 << 14
 def check(model: nn.Module, split: Split) -> None:
     """Raises `DataError` if the queries of the split have no labels, or if the system does not score candidates."""
     if split.test.labels is None:
-        raise DataError(
+        raise MissingDataError(
             f"the queries of {split.name} have no candidates with labels. Those of the splits 'candidates 2' (what "
             "came next beside two drawn items) and 'labelled rating 4' (a column, and from which value on) have."
         )
