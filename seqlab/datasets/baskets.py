@@ -83,9 +83,10 @@ def basket_completion(log: InteractionLog, hidden: str = "one", seed: int = 0, c
 def unfinished_basket(batch: Batch) -> Tensor:
     """The items of the basket that is to be completed, without padding between them: (B, G), 0 = none.
 
-    They are the given items of a query; where none are given, the items of the last basket of the history.
+    They are the given items of a query; where none are given, the items of the last basket of the history. In a batch
+    without the column "basket", such as a history that was typed in, every event is a basket of its own.
     """
-    code = batch.extra["basket"]
+    code = batch.extra["basket"] if "basket" in batch.extra else torch.zeros_like(batch.items)
     positions = torch.arange(code.shape[1], device=code.device)
     is_last = positions == batch.lengths[:, None] - 1
     own = is_last | ((code == batch.last(code)[:, None]) & (code > 0) & (positions < batch.lengths[:, None]))

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from seqlab.contracts import name_of
 from seqlab.datasets.events import Ragged
 from seqlab.datasets.sequences import Queries
+from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.evaluation.ranking_metrics import CUTOFFS, list_statistics
 from seqlab.ranking import ranks_in_lists, ranks_of, top_with_ties, topk
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.runtime.text import DataError
+from seqlab.runtime.text import DataError, MissingDataError
 from seqlab.tasks.next_item import LIST_LENGTH, MAX_TOKENS, history_pairs, rows_per_batch
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def check(model: nn.Module, split: Split) -> None:
     if not hasattr(model, "recommend"):
         raise DataError(f"{name_of(model)} recommends no items, so baskets cannot measure it.")
     if any(len(part) and part.answers is None and not bool(part.item.all()) for part in (split.valid, split.test)):
-        raise DataError(
+        raise MissingDataError(
             f"the queries of {split.name} have no items as answers; baskets measures splits such as last-basket."
         )
 
@@ -148,14 +149,11 @@ def set_metrics(
 def subset_recall(ranks: np.ndarray, query: np.ndarray, total: int, k: int = 10) -> np.ndarray:
     """Recall@k of some of the answers, as influence values (Q,) of its mean over the queries that have such answers.
 
-    ranks, query: (A',) of these answers; total: Q. The influence value is the mean plus Q times its derivative with
-    respect to the weight of the query, so the mean of the values is the recall.
+    ranks, query: (A',) of these answers; total: Q.
     """
     counts = np.bincount(query, minlength=total)
-    has = counts > 0
     recall = np.minimum(np.bincount(query, ranks <= k, total), k) / np.maximum(counts, 1)
-    mean = recall[has].mean()
-    return mean + has * (recall - mean) / has.mean()
+    return ratio(recall, counts > 0)
 
 
 def _ranks_by_scores(model, queries, answers, n_items, seen_filter, ranks, repeats, exposure) -> None:

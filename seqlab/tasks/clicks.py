@@ -1,9 +1,8 @@
 """Clicks: every query has candidates with labels, and a system says how likely each label is, or only orders them.
 
-A pooled number is no mean over queries. Its column holds influence values: the number plus Q times its derivative with
-respect to the weight of the query, of Q. Their mean is the number, and the interval over users of that mean is the
-linearised interval of the number (the infinitesimal jackknife: Efron, "The Jackknife, the Bootstrap and Other
-Resampling Plans", 1982).
+A pooled number is no mean over queries: its column holds influence values (see `evaluation.influence_values`). The mean
+over some of the queries is what they make of the number, not the number among them; the two are equal for log-loss
+where every query has as many candidates, and for GAUC if also every user has one query.
 """
 
 from __future__ import annotations
@@ -16,10 +15,11 @@ from torch import Tensor, nn
 
 from seqlab.contracts import name_of
 from seqlab.datasets.sequences import Queries
+from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.runtime.text import DataError
+from seqlab.runtime.text import DataError, MissingDataError
 from seqlab.tasks.next_item import rows_per_batch
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ MAX_TOKENS = 1 << 14
 def check(model: nn.Module, split: Split) -> None:
     """Raises `DataError` if the queries of the split have no labels, or if the system does not score candidates."""
     if split.test.labels is None:
-        raise DataError(
+        raise MissingDataError(
             f"the queries of {split.name} have no candidates with labels. Those of the splits 'candidates 2' (what "
             "came next beside two drawn items) and 'labelled rating 4' (a column, and from which value on) have."
         )
@@ -190,7 +190,7 @@ def log_loss(logit: np.ndarray, label: np.ndarray, query: np.ndarray, n_queries:
 
     With equally many candidates in each query they are the queries' own means.
     """
-    return _ratio(np.logaddexp(0, np.where(label, -logit, logit)), query, n_queries)
+    return _mean(np.logaddexp(0, np.where(label, -logit, logit)), query, n_queries)
 
 
 def calibration_error(
@@ -204,7 +204,7 @@ def calibration_error(
     """
     probability, bin_of = probabilities(logit), equal_mass_bins(logit, bins)
     sign = np.sign(np.bincount(bin_of, label - probability, bins))  # (bins,)
-    return _ratio(sign[bin_of] * (label - probability), query, n_queries)
+    return _mean(sign[bin_of] * (label - probability), query, n_queries)
 
 
 def probabilities(logit: np.ndarray) -> np.ndarray:
@@ -218,7 +218,6 @@ def equal_mass_bins(value: np.ndarray, bins: int) -> np.ndarray:
     return below * bins // max(len(value), 1)
 
 
-def _ratio(value: np.ndarray, query: np.ndarray, n_queries: int) -> tuple[float, np.ndarray]:
+def _mean(value: np.ndarray, query: np.ndarray, n_queries: int) -> tuple[float, np.ndarray]:
     """The mean of a value of all candidates (C,), and its influence values (Q,)."""
-    mean = value.mean()
-    return mean, mean + n_queries * np.bincount(query, value - mean, n_queries) / len(value)
+    return value.mean(), ratio(np.bincount(query, value, n_queries), np.bincount(query, minlength=n_queries))

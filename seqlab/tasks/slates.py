@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.runtime.text import DataError
+from seqlab.runtime.text import DataError, MissingDataError
 from seqlab.tasks.next_item import rows_per_batch
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def check(model: nn.Module, split: Split) -> None:
     """Raise `DataError` unless the split has slates and the system can judge them."""
     for part in (split.valid, split.test):
         if part.candidates is None or part.labels is None:
-            raise DataError(
+            raise MissingDataError(
                 f"{split.log.name}: the split {split.name!r} has no slates; split a log with exposures by 'slates 0.2'."
             )
     if not any(hasattr(model, name) for name in ("slate_log_probs", "score_pairs", "score")):
@@ -93,7 +94,7 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     frame = {
         "query": queries.id, "user": queries.user, "item": queries.item, "slot": clicked,
         "shown": (queries.candidates > 0).sum(1), "history_length": queries.end - queries.start, "click": clicked > 0,
-        "nats": nats, "accuracy": influence(first, clicked > 0), "mrr": influence(1 / rank, clicked > 0),
+        "nats": nats,
     }  # fmt: skip
     slices = {
         "history_length": Slice("history length", "events"),
@@ -102,6 +103,8 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     if len(frame["shown"].unique()) > 1:
         slices["shown"] = Slice("length of the slate", "items")
     table = pd.DataFrame({name: values.cpu().numpy() for name, values in frame.items()})
+    for name, values in (("accuracy", first), ("mrr", 1 / rank)):
+        table[name] = ratio((values * (clicked > 0)).cpu().numpy(), table["click"])
     return Outcome(
         "slates", table, METRICS, PRIMARY, HEADLINE, protocol, slices=slices, summary=summary
     )  # fmt: skip
@@ -111,17 +114,6 @@ def clicked_slots(labels: Tensor) -> Tensor:
     """The clicked slot of each slate, from 1, 0 = none: (Q,); labels: (Q, A), NaN at padding."""
     is_clicked = labels.nan_to_num() > 0
     return torch.where(is_clicked.any(1), is_clicked.int().argmax(1) + 1, 0)
-
-
-def influence(values: Tensor, counted: Tensor) -> Tensor:
-    """Values (Q,) whose mean is that of the counted ones, for intervals: the influence of each query on a ratio.
-
-    The mean over the counted queries is sum(c v) / sum(c); its derivative by the weight of a query is
-    c (v - mean) / sum(c). Without a counted query all are NaN.
-    """
-    counts = counted.double()
-    mean = (values.double() * counts).sum() / counts.sum()
-    return mean + counts * (values.double() - mean) / counts.mean()
 
 
 def choice_log_probs(scores: Tensor, valid: Tensor, choice: Choice) -> Tensor:

@@ -175,5 +175,7 @@ def test_the_unfinished_basket_is_what_is_given_or_the_last_basket():
     events = Events(items, torch.zeros(items.shape, dtype=torch.float64), {"basket": codes})
     batch = Batch(events, torch.tensor([4, 2, 3, 0]), torch.arange(4))
     assert unfinished_basket(batch).tolist() == [[2, 4], [5, 6], [9, 0], [0, 0]]
+    alone = Batch(Events(items, events.times), batch.lengths, batch.user)
+    assert unfinished_basket(alone).tolist() == [[4], [6], [9], [0]]
     known = Batch(events, batch.lengths, batch.user, None, {"given": torch.tensor([[9, 8, 7], [0, 0, 0]] * 2)})
     assert unfinished_basket(known).tolist() == [[9, 8, 7], [5, 6, 0], [9, 8, 7], [0, 0, 0]]

@@ -45,20 +45,22 @@ CARD = Card(
     year=2020,
     venue="ICLR",
     task="event_time",
-    controls=("household_rate:mixture=0", "household_rate", "neural_tpp:clock=false", "neural_tpp:history=false"),
+    controls=("household_rate:mixture=0", "household_rate", "neural_tpp:clock=false",
+              "neural_tpp:no_history"),
     control_names={
         "household_rate:mixture=0": "a rate per user on the weekly clock",
         "household_rate": "the same with a mixture of three log-normals",
         "neural_tpp:clock=false": "the same network without a clock",
-        "neural_tpp:history=false": "the same head on a constant state of the user",
+        "neural_tpp:no_history": "the same head on a constant state of the user",
     },
     homes=("complete-journey-trips",),
     split="within-user 0.2",
     seeds=(0, 1, 2),
+    named={"no_history": "history=false:learning_rate=5e-3"},
     measured=(
         Measurement(arms=("neural_tpp", "neural_tpp:head=rmtpp"), against=(
             "household_rate:mixture=0", "household_rate", "household_rate:running=true", "neural_tpp:clock=false",
-            "neural_tpp:history=false",
+            "neural_tpp:no_history",
         )),
     ),
 )  # fmt: skip

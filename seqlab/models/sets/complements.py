@@ -44,9 +44,12 @@ CARD = Card(
     venue="ICKG",
     task="baskets",
     split="basket-completion",
-    controls=("complements:one_table", "basket_pmi", "basket_pmi:weight=count", "item_knn"),
+    controls=(
+        "complements:one_table", "basket_pmi", "basket_pmi:weight=count", "basket_pmi:weight=cosine", "item_knn",
+    ),
     control_names={
         "complements:one_table": "the IN table alone", "basket_pmi": "raw PMI", "basket_pmi:weight=count": "counts",
+        "basket_pmi:weight=cosine": "counts over popularity",
     },
     seeds=(0, 1, 2),
     # found by as many trials as the preset
