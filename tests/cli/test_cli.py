@@ -117,6 +117,10 @@ def test_report_takes_parameters_as_papermill_writes_them(notebook, tmp_path: Pa
     assert code_of("report", path, "-p", "word", "007", "-p", "times=2", "--out", tmp_path / "reports") == 0
     assert "007007" in (tmp_path / "reports" / "greet.html").read_text(encoding="utf-8")
     assert code_of("report", path, "-p", "wrod", "x", "--out", tmp_path / "reports") == 2
+    split = notebook("split", "print(split_name * 2)", parameters='split_name = "x"  # how')
+    assert code_of("report", split, "--split", "by-time", "--out", tmp_path / "reports") == 0
+    assert "by-timeby-time" in (tmp_path / "reports" / "split.html").read_text(encoding="utf-8")
+    assert code_of("report", path, "--split", "by-time", "--out", tmp_path / "reports") == 2
 
 
 def test_a_failing_notebook_gives_exit_code_1(notebook, tmp_path: Path) -> None:
