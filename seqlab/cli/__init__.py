@@ -9,6 +9,7 @@ from seqlab.cli.listings import datasets, doctor, models
 from seqlab.cli.notebooks import lab, report
 from seqlab.cli.parsing import join_parameter_words
 from seqlab.cli.train import compare, evaluate, fit
+from seqlab.runtime.text import MissingDataError
 
 app = typer.Typer(
     help="A lab for seeing how a sequential recommender thinks.", no_args_is_help=True,
@@ -34,11 +35,14 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """The command `seqlab`: errors that a user can correct are one sentence on stderr and exit code 2."""
+    """The command `seqlab`: errors that a user can correct are one sentence on stderr and exit code 2.
+
+    The exit code is 1 where the data lack what a system, a split or a task needs.
+    """
     import sys
 
     try:
         app(join_parameter_words(sys.argv[1:]))
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         typer.echo(f"seqlab: {error}", err=True)
-        raise SystemExit(2) from None
+        raise SystemExit(1 if isinstance(error, MissingDataError) else 2) from None

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, load_words, resumable, with_load_options
+from seqlab.cli.options import (
+    Dataset,
+    SeenFilter,
+    Settings,
+    SplitName,
+    load_words,
+    resumable,
+    split_of_cards,
+    with_load_options,
+)
 from seqlab.cli.parsing import parse_grid, parse_pairs, parse_seeds
 
 Arms = Annotated[list[str], typer.Argument(help="systems, with settings if need be: sasrec:layers=3")]
@@ -20,7 +29,7 @@ Runs = Annotated[Path, typer.Option(help="the folder of run folders and checkpoi
 def leaderboard(
     arms: Arms,
     dataset: Dataset = "complete-journey",
-    split: SplitName = "leave-one-out",
+    split: SplitName = None,
     seeds: Seeds = "0",
     settings: Settings = None,
     seen_filter: SeenFilter = None,
@@ -38,7 +47,7 @@ def leaderboard(
     given = parse_pairs(settings or [])
     path = table or runs / "leaderboard.csv"
     rows, gains = complete(arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options,
-                           split)  # fmt: skip
+                           split or split_of_cards(arms))  # fmt: skip
     names = headline(rows)
     shown = ["arm", "seed", "users", *names, f"{names[-1]} low", f"{names[-1]} high", "seconds"]
     typer.echo(rows[shown].to_string(index=False))
@@ -54,7 +63,7 @@ def leaderboard(
 def sweep(
     arms: Arms,
     datasets: Annotated[list[str] | None, typer.Option("--dataset", help="as fit takes it; may be repeated")] = None,
-    split: SplitName = "leave-one-out",
+    split: SplitName = None,
     seeds: Seeds = "0",
     grid: Annotated[
         list[str] | None, typer.Option(help="key=32,64: values, tried in all combinations; lists: key=64,64;128,128")
@@ -83,7 +92,8 @@ def sweep(
     datasets, given = datasets or ["complete-journey"], parse_pairs(settings or [])
     choices = parse_grid(grid or [], arms)
     swept = sweeps.sweep(arms, datasets, parse_seeds(seeds), choices, given, runs, table, workers, scheduler,
-                         seen_filter, echo=typer.echo, load_options=load_options, split_name=split)  # fmt: skip
+                         seen_filter, echo=typer.echo, load_options=load_options,
+                         split_name=split or split_of_cards(arms))  # fmt: skip
     if len(swept.table):
         names = headline(swept.table)
         shown = [*names, f"{names[-1]} low", f"{names[-1]} high", f"valid {names[-1]}", "seconds"]
@@ -101,7 +111,7 @@ def tune(
     arm: Annotated[str, typer.Argument(help="a system, with settings if need be: sasrec:layers=3")],
     space: Annotated[list[str], typer.Option(help="key=1e-4..1e-2:log, key=16..128 or key=a,b,c; may be repeated")],
     dataset: Dataset = "complete-journey",
-    split: SplitName = "leave-one-out",
+    split: SplitName = None,
     trials: Annotated[int, typer.Option(min=1, help="in all, including those finished before")] = 20,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="of training and of the search")] = 0,
@@ -121,6 +131,7 @@ def tune(
     spaces, given = parse_pairs(space), parse_pairs(settings or [])
     if len(spaces) < len(space):
         raise ValueError("A setting has two spaces; give it one.")
+    split = split or split_of_cards([arm])
     tuned = tuning.tune(arm, dataset, spaces, trials, given, seed, runs, seen_filter, typer.echo, load_options,
                         split)  # fmt: skip
     system = arm.split(":")[0]

@@ -17,12 +17,18 @@ SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of th
 
 
 SplitName = Annotated[
-    str,
-    typer.Option(
-        "--split",
-        help='leave-one-out, "by-time 2017-10-01 2017-11-01", "cold-items 0.1", ...: as datasets.split takes it',
-    ),
+    str | None,
+    typer.Option("--split", help='such as "by-time 2017-10-01 2017-11-01"; by default that of the system\'s card'),
 ]
+
+
+def split_of_cards(arms: list[str]) -> str:
+    """The split that the cards of these arms name; leave-one-out where they name several others."""
+    from seqlab import models as systems
+    from seqlab.datasets.split_names import DEFAULT
+
+    named = {systems.card(arm.split(":")[0]).split for arm in arms} - {DEFAULT}
+    return named.pop() if len(named) == 1 else DEFAULT
 
 
 def load_options_of(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, with_load_options
+from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_pairs
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def fit(
     system: Annotated[str, typer.Argument(help="which system (seqlab models)")],
     out: Annotated[Path, typer.Option(help="the run folder to write")],
     dataset: Dataset = "complete-journey",
-    split: SplitName = "leave-one-out",
+    split: SplitName = None,
     epochs: Annotated[int | None, typer.Option(help="the maximum number of epochs")] = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
@@ -48,7 +48,7 @@ def fit(
     log = datasets.load(dataset, **load_options)
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
-    parts = datasets.split(log, split)
+    parts = datasets.split(log, split or split_of_cards([system]))
     model = models.create(system, parts, chosen, seed)
     options = dataclasses.replace(default_options(model, parts), **changes)
     run = fit(model, parts, options, out, resume, seen_filter)

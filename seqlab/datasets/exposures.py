@@ -15,7 +15,7 @@ from seqlab.datasets.ids import number_ids
 from seqlab.datasets.item_table import item_table
 from seqlab.datasets.log import InteractionLog
 from seqlab.datasets.timestamps import unix_seconds
-from seqlab.runtime.text import DataError, listed
+from seqlab.runtime.text import DataError, MissingDataError, listed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -137,9 +137,9 @@ class Exposures:
         dropped whole. Raises `DataError` for a log without exposures, or if none is left.
         """
         if TABLE not in log.tables:
-            raise DataError(
-                f"{log.name}: the log has no exposures, the table of what was shown: attach one with Exposures.attach, "
-                "or make the log from one with log_of_exposures."
+            raise MissingDataError(
+                f"{log.name}: the log has no exposures, the table of what was shown: put an exposures.tsv into its "
+                "folder, attach one with Exposures.attach, or make the log from one with log_of_exposures."
             )
         table, where = log.tables[TABLE], f"{log.name}: table {TABLE!r}"
         unknown = (table["user"] == 0) | (table["item"] == 0)

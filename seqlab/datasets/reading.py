@@ -14,6 +14,7 @@ import pandas as pd
 from seqlab.datasets.columns import INTEGER, is_missing, numbers_of, select_column
 from seqlab.datasets.delimited import GUESS
 from seqlab.datasets.dialect import SUFFIXES
+from seqlab.datasets.exposures import Exposures
 from seqlab.datasets.guessing import guess_column, guess_time_column, guess_title_column
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.tables import SourceTable, read_item_table, read_table
@@ -118,7 +119,8 @@ def read_folder(
 ) -> InteractionLog:
     """Read a folder of tables: interactions.tsv[.gz] (user_id, item_id, timestamp, and further columns of the events).
 
-    items.tsv[.gz] (item_id, title, ...) and users.tsv[.gz] (user_id, ...) are optional.
+    items.tsv[.gz] (item_id, title, ...), users.tsv[.gz] (user_id, ...) and exposures.tsv[.gz] (slate, user_id,
+    timestamp, item_id, clicked, and slot and propensity if known: see `Exposures`) are optional.
     name: None: that of the folder. ties, repeats: see `make_log`. columns: the role of further columns, as in `read`.
     order: "time" sorts each user's events by time, or keeps the order of the source, with a note, if any event has no
     timestamp; "source" keeps that order in any case. Raises `DataError`.
@@ -127,7 +129,7 @@ def read_folder(
     arguments |= {"columns": dict(columns) if columns else None}
     found = {
         stem: path
-        for stem in ("interactions", "items", "users")
+        for stem in ("interactions", "items", "users", "exposures")
         for ending in (".tsv", ".tsv.gz")
         if (path := folder / f"{stem}{ending}").is_file()
     }
@@ -181,6 +183,9 @@ def read_folder(
         roles=columns,
         notes=tuple(notes),
     )
+    if "exposures" in found:
+        shown = read_table(found["exposures"], "", names=(*FOLDER_COLUMNS, "slate", "clicked"), time="timestamp")
+        log = Exposures.from_frame(shown.frame, log, user="user_id", item="item_id", where=shown.where).attach(log)
     return replace(log, origin=_origin(folder, None, arguments))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from seqlab.datasets.columns import INTEGER, MISSING_TEXT, factorize, numbers_of, to_text
-from seqlab.runtime.text import DataError, did_you_mean, listed
+from seqlab.runtime.text import MissingDataError, did_you_mean, listed
 
 ROLES = ("basket", "action", "price", "quantity", "rating", "domain", "store")
 CATEGORICAL = ("basket", "action", "domain", "store")
@@ -44,7 +44,7 @@ def column_name(log, name: str) -> str:
         else "A log keeps every further column of its file or frame under its own name."
     )
     close = did_you_mean(name, [*log.events.columns, *ROLES]) if name not in ROLES else ""
-    raise DataError(f"{log.name}: the events have no column {name!r}.{beside}{close} {there} {declare}")
+    raise MissingDataError(f"{log.name}: the events have no column {name!r}.{beside}{close} {there} {declare}")
 
 
 def further_columns(log) -> list[str]:
@@ -63,7 +63,7 @@ def user_column(log, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """`InteractionLog.user_column`."""
     if name not in log.users.columns:
         there = listed([repr(str(column)) for column in log.users.columns[1:]], 30)
-        raise DataError(
+        raise MissingDataError(
             f"{log.name}: the users have no column {name!r}.{did_you_mean(name, log.users.columns)} "
             + (f"Their columns: {there}. " if there else "They have no columns but their ids. ")
             + "A folder with interactions.tsv may have a users.tsv with a column user_id and further ones."

@@ -27,6 +27,9 @@ KINDS = {
 """Kind of a row -> its name, and its symbol in the plot."""
 
 SYSTEM, REFERENCE, FLOOR = PALETTE[0], PALETTE[1], PALETTE[4]
+MANY = 3
+"""The number of metrics above which the difference to the reference stands below a number, not beside it."""
+
 WIDTH = 132
 """The width of a drawing in a table, in pixels."""
 
@@ -58,7 +61,10 @@ def standings(
             "metrics": shown,
         })  # fmt: skip
     heads = [(one, *_scale_texts(*scale)) for one, scale in zip(metrics, scales, strict=True)]
-    return _table("standings", rows=rows, metrics=heads, reference=reference, buttons=buttons, pick=pick)
+    return _table(
+        "standings", rows=rows, metrics=heads, reference=reference, compact=len(heads) > MANY, buttons=buttons,
+        pick=pick,
+    )  # fmt: skip
 
 
 def group_differences(frame: pd.DataFrame, system: str, reference: str, metric: Metric, buttons: bool = False) -> Html:

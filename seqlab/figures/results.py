@@ -16,14 +16,15 @@ def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] =
     """Systems side by side, one panel per metric, each with its 95 % interval; the best by the last metric on top.
 
     intervals: name of a system -> result of `evaluation.intervals` (index metric; columns mean, low, high). metrics:
-    () = the headline of their task, the primary one last.
+    () = the headline of their task, the primary one last, as far as all systems have them.
     """
     import pandas as pd
     from plotly.subplots import make_subplots
 
     first = next(iter(intervals.values()))
     headline, primary = first.attrs.get("headline", first.index), first.attrs.get("primary")
-    metrics = metrics or tuple(sorted(headline, key=lambda name: name == primary))
+    shared = [name for name in headline if all(name in rows.index for rows in intervals.values())]
+    metrics = metrics or tuple(sorted(shared, key=lambda name: name == primary))
     lower, unbounded = (first.attrs.get(name, ()) for name in ("lower", "unbounded"))
     means = {name: intervals[name].at[metrics[-1], "mean"] for name in intervals}
     order = sorted(intervals, key=lambda name: means[name], reverse=metrics[-1] in lower)
@@ -89,6 +90,8 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None) -> go.Fi
     frame = pd.concat([rows.assign(system=name) for name, rows in values.items()])
     if only is not None:
         frame = frame[frame["slice"] == only]
+    if not len(frame):
+        return message("There are no groups of users to show.")
     systems = list(values)
     groups = list(dict.fromkeys(zip(frame["slice"], frame["group"], frame["users"], strict=True)))[::-1]
     at, gap = {}, 0.0

@@ -9,6 +9,10 @@ class DataError(ValueError):
     """Bad input data. The message names the problem, its place (file, column, rows) and what to do."""
 
 
+class MissingDataError(DataError):
+    """Data without what a system, a split or a task needs. The message names what is missing."""
+
+
 def listed(values, most: int = 5) -> str:
     """The first `most` of many values, for a message: '2, 5, 9 and 14 more'."""
     values = list(values)

@@ -21,7 +21,7 @@ from seqlab.evaluation.ranking_metrics import CUTOFFS, list_statistics
 from seqlab.ranking import ranks_in_lists, ranks_of, top_with_ties, topk
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.runtime.text import DataError
+from seqlab.runtime.text import DataError, MissingDataError
 from seqlab.tasks.next_item import LIST_LENGTH, MAX_TOKENS, history_pairs, rows_per_batch
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check(model: nn.Module, split: Split) -> None:
     if not hasattr(model, "recommend"):
         raise DataError(f"{name_of(model)} recommends no items, so baskets cannot measure it.")
     if any(len(part) and part.answers is None and not bool(part.item.all()) for part in (split.valid, split.test)):
-        raise DataError(
+        raise MissingDataError(
             f"the queries of {split.name} have no items as answers; baskets measures splits such as last-basket."
         )
 

@@ -1,6 +1,8 @@
 """Clicks: every query has candidates with labels, and a system says how likely each label is, or only orders them.
 
-A pooled number is no mean over queries: its column holds influence values (see `evaluation.influence_values`).
+A pooled number is no mean over queries: its column holds influence values (see `evaluation.influence_values`). The mean
+over some of the queries is what they make of the number, not the number among them; the two are equal for log-loss
+where every query has as many candidates, and for GAUC if also every user has one query.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.runtime.text import DataError
+from seqlab.runtime.text import DataError, MissingDataError
 from seqlab.tasks.next_item import rows_per_batch
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ MAX_TOKENS = 1 << 14
 def check(model: nn.Module, split: Split) -> None:
     """Raises `DataError` if the queries of the split have no labels, or if the system does not score candidates."""
     if split.test.labels is None:
-        raise DataError(
+        raise MissingDataError(
             f"the queries of {split.name} have no candidates with labels. Those of the splits 'candidates 2' (what "
             "came next beside two drawn items) and 'labelled rating 4' (a column, and from which value on) have."
         )

@@ -19,7 +19,7 @@ from seqlab.datasets.waits import SHORTEST, observed_until, waits_of
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.runtime.text import DataError
+from seqlab.runtime.text import DataError, MissingDataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ def check(model: nn.Module, split: Split) -> None:
     if not (hasattr(model, "next_time") and hasattr(model, "mark_log_probs")):
         raise DataError(f"{name_of(model)} does not predict when the next event comes (it has no next_time).")
     if why := unfit_times(split.log):
-        raise DataError(f"event_time cannot measure this log. {why}")
+        raise MissingDataError(f"event_time cannot measure this log. {why}")
     days = waits_of(split.train)
     if bool((days.end - days.start < 0).any()) or bool(
         (split.log.events.groupby("user")["timestamp"].diff() < 0).any()
@@ -76,7 +76,7 @@ def check(model: nn.Module, split: Split) -> None:
         raise DataError(f"{split.log.name}: times are out of order; read the log with order='time' for event_time.")
     ties = float((split.log.events.groupby("user")["timestamp"].diff() == 0).mean())
     if ties > MAX_TIES:
-        raise DataError(
+        raise MissingDataError(
             f"event_time cannot measure this log. {split.log.name}: {ties:.0%} of the events have the time of the one "
             "before, so they are no events in time; if they are parts of baskets, use datasets.trips(log)."
         )

@@ -17,7 +17,7 @@ from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.runtime.text import DataError
+from seqlab.runtime.text import DataError, MissingDataError
 from seqlab.tasks.next_item import rows_per_batch
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def check(model: nn.Module, split: Split) -> None:
     """Raise `DataError` unless the split has slates and the system can judge them."""
     for part in (split.valid, split.test):
         if part.candidates is None or part.labels is None:
-            raise DataError(
+            raise MissingDataError(
                 f"{split.log.name}: the split {split.name!r} has no slates; split a log with exposures by 'slates 0.2'."
             )
     if not any(hasattr(model, name) for name in ("slate_log_probs", "score_pairs", "score")):

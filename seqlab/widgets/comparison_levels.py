@@ -42,8 +42,9 @@ def all_systems(
     """
     key = (
         f"Below each number is its interval; dashes are {plain(reference, 40)}, the reference. {INTERVALS}. "
-        "Differences are paired by user: ▲ better and ▼ worse where the interval excludes 0, ○ otherwise. "
-        "A floor is not trained. Peak memory is left out: systems trained in one process share it."
+        f"Differences to {plain(reference, 40)} are paired by user: ▲ better and ▼ worse where the interval "
+        "excludes 0, ○ otherwise. A floor is not trained. Peak memory is left out: systems trained in one process "
+        "share it."
     )
     if board["milliseconds"].notna().any():
         key += " Milliseconds: ten items for a batch of 64 users, on this machine."
@@ -121,7 +122,8 @@ def _order_note(pair: Pair, order: Order, several_seeds: bool, ranks: bool) -> H
         first = {"system": f"{system} is better", "reference": f"{reference} is better", "most": "the two differ most"}
         means = "; means over the seeds" if several_seeds else ""
         return _paragraph(
-            f"Users for whom {first[order]} come first: by the difference of {metric.name} ({better}{means})."
+            f"Users for whom {first[order]} come first: by the difference of {metric.name} ({better}; the mean of a "
+            f"column over all queries is the metric{means})."
         )
     first = {
         "system": f"{system} has the answer nearer to the top",

@@ -117,6 +117,10 @@ def test_report_takes_parameters_as_papermill_writes_them(notebook, tmp_path: Pa
     assert code_of("report", path, "-p", "word", "007", "-p", "times=2", "--out", tmp_path / "reports") == 0
     assert "007007" in (tmp_path / "reports" / "greet.html").read_text(encoding="utf-8")
     assert code_of("report", path, "-p", "wrod", "x", "--out", tmp_path / "reports") == 2
+    split = notebook("split", "print(split_name * 2)", parameters='split_name = "x"  # how')
+    assert code_of("report", split, "--split", "by-time", "--out", tmp_path / "reports") == 0
+    assert "by-timeby-time" in (tmp_path / "reports" / "split.html").read_text(encoding="utf-8")
+    assert code_of("report", path, "--split", "by-time", "--out", tmp_path / "reports") == 2
 
 
 def test_a_failing_notebook_gives_exit_code_1(notebook, tmp_path: Path) -> None:
@@ -136,3 +140,21 @@ def test_the_command_starts_without_torch() -> None:
     check = f"import sys, seqlab.cli; found = {heavy} & set(sys.modules); assert not found, found"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
+
+
+def test_data_without_what_a_system_needs_are_named_with_exit_code_1(log, tmp_path, capsys):
+    assert code_of("fit", "complements", "--dataset", log, "--out", tmp_path / "run") == 1
+    assert "the events have no column 'basket'" in capsys.readouterr().err
+    assert code_of("fit", "markov", "--dataset", log, "--out", tmp_path / "run", "--split", "slates 0.2") == 1
+    assert "has no exposures" in capsys.readouterr().err and not list(tmp_path.glob("run*"))
+
+
+def test_a_split_by_name_is_that_of_the_run(log, tmp_path, capsys):
+    """By default it is that of the card; evaluate and compare take it from the run."""
+    split, out = "cold-items 0.2", tmp_path / "markov"
+    assert code_of("fit", "markov", "--dataset", log, "--out", out, "--split", split) == 0
+    assert code_of("evaluate", out) == 0 and code_of("compare", out, out) == 0
+    data = json.loads((out / "provenance.json").read_text(encoding="utf-8"))["data"]
+    assert data["split"] == split
+    assert code_of("evaluate", out, "--split", "leave-one-out") == 2
+    assert "not on this split" in capsys.readouterr().err

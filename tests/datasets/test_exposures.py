@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seqlab import datasets
 from seqlab.datasets import DataError
 from seqlab.datasets.exposures import Exposures, log_of_exposures
 from seqlab.datasets.simulated import slates
@@ -137,3 +138,18 @@ def test_a_log_of_exposures_has_the_clicks_as_events_and_all_that_was_shown():
     assert log.notes[-1] == "3 slates were shown; the events are the 2 clicks on them." and not log.repeats
     with pytest.raises(DataError, match="no row of column 'clicked' is 1"):
         log_of_exposures(ids.assign(clicked=0))
+
+
+def test_a_folder_may_have_the_table_of_what_was_shown(tmp_path):
+    (tmp_path / "interactions.tsv").write_text("user_id\titem_id\ttimestamp\n" + "".join(
+        f"u{user}\ti{item}\t{100 * item}\n" for user in (1, 2) for item in (1, 2, 3)))  # fmt: skip
+    (tmp_path / "exposures.tsv").write_text("slate\tuser_id\ttimestamp\titem_id\tclicked\n" + "".join(
+        f"s{user}{visit}\tu{user}\t{100 * visit}\ti{item}\t{int(item == visit)}\n"
+        for user in (1, 2) for visit in (1, 2, 3) for item in (3, 1, 2)))  # fmt: skip
+    log = datasets.load(tmp_path)
+    found = Exposures.of_log(log)
+    assert found.padded().tolist() == [[3, 1, 2]] * 6 and found.clicked.tolist() == [2, 3, 1] * 2
+    assert datasets.reload(log.origin).fingerprint(3) == log.fingerprint(3)
+    (tmp_path / "exposures.tsv").write_text("slate\tuser_id\ttimestamp\titem_id\tclicked\ns\tu9\t1\ti1\t1\n")
+    with pytest.raises(DataError, match=r"exposures.tsv: column 'user_id' has ids that the log does not have: u9"):
+        datasets.load(tmp_path)

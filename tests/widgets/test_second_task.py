@@ -139,6 +139,8 @@ def test_figures_take_directions_and_scales_from_the_outcome(waits):
     assert list(board.layout.yaxis.ticktext) == ["late", "wild", "early"]  # by the primary metric; the best on top
     assert board.layout.xaxis.range[0] > 0 and board.layout.xaxis2.range[1] < 0
     assert board.layout.annotations[0].text == "error<br>less is better"
+    lacking = figures.scoreboard(intervals | {"other": intervals["late"].drop("error")})
+    assert [one.text for one in lacking.layout.annotations] == ["nats"]
     by_error = figures.scoreboard(intervals, ("error",))
     assert by_error.layout.yaxis.ticktext[0] == "late"
     difference = figures.differences(evaluation.compare(waits["late"].outcome, waits["early"].outcome), "late", "early")
