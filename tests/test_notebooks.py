@@ -35,6 +35,17 @@ QUICK = {
     "06_latent_reasoning": {"settings": small("rearec", steps=2), "epochs": 1},
     "07_workbench": {},  # of small runs
     "08_compare_systems": {"systems": {"sasrec": small("sasrec", max_length=6)}, "epochs": 1, "users": 3},
+    "09_event_time": {"settings": small("neural_tpp"), "epochs": 1},
+    "10_baskets_and_slates": {
+        "epochs": 1,
+        "item": "",
+        "kind": "shelf",
+        "group": "aisle",
+        "held_out": "by-time 2020-09-20 2020-09-23",
+        "click_settings": {"max_length": 8, "top_k": 3, "hidden": [16]},
+        "click_epochs": 1,
+        "shoppers": 40,
+    },
     "90_report_system": {"users": 3},  # of a small run
     "91_report_codebook": {},  # its defaults, of more codes than items
     "92_report_reasoning": {"settings": small("rearec"), "epochs": 1},
@@ -51,6 +62,8 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "06_latent_reasoning": (5, 5),
     "07_workbench": (1, 1),
     "08_compare_systems": (3, 4),
+    "09_event_time": (8, 2),
+    "10_baskets_and_slates": (11, 2),
     "90_report_system": (4, 5),
     "91_report_codebook": (4, 7),
     "92_report_reasoning": (7, 5),
@@ -139,21 +152,21 @@ def test_functions_are_short_and_defined_once():
 
 @pytest.fixture(scope="module")
 def small_log(tmp_path_factory):
-    """A log of a shop with groups, on which every notebook runs in seconds."""
+    """A log of a shop with groups, on which every notebook runs in seconds: purchases at odd hours, in baskets."""
     random = np.random.default_rng(0)
     rows = [
-        (f"c{user:03d}", f"s{(user % 3) * 20 + item:02d}", 1.6e9 + 86_400 * step + user)
+        (f"c{user:03d}", f"s{user % 3 * 20 + item:02d}", 1.6e9 + 86_400 * step + 977 * (step**2 % 61) + user, step // 2)
         for user in range(150)
         for step, item in enumerate(random.geometric(0.12, random.integers(6, 25)).clip(max=19))
     ]
     folder = tmp_path_factory.mktemp("log") / "shop"
     folder.mkdir()
-    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_csv(
-        folder / "interactions.tsv", sep="\t", index=False
-    )
+    events = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "basket"])
+    events.to_csv(folder / "interactions.tsv", sep="\t", index=False)
     items = pd.DataFrame({"item_id": sorted({row[1] for row in rows})})
     items["title"] = "<b>Thing</b> " + items["item_id"]
     items["aisle"] = "aisle " + items["item_id"].str[1]
+    items["shelf"] = items["aisle"] + items["item_id"].str[2].map(lambda digit: f" shelf {int(digit) // 4}")
     items.to_csv(folder / "items.tsv", sep="\t", index=False)
     return folder
 

@@ -25,5 +25,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "found_by_width": ["beam_widths"],
         "reasoning_path": ["reasoning_steps", "reasoning_masses"],
         "reasoning_quality": ["reasoning_tradeoff", "reasoning_gains"],
+        "event_times": ["intensities", "event_changes", "survival_fans", "time_calibration"],
+        "related_items": ["related_items", "pair_scores", "relatedness", "relatedness_verdict"],
+        "click_models": ["reliability", "attention_by_recency"],
     },
 )

@@ -25,5 +25,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "neighbours": ["Neighbours"],
         "workbench.workbench": ["Workbench"],
         "compare_systems": ["CompareSystems"],
+        "event_times": ["IntensityOverTime", "AfterEvent"],
+        "related_items": ["RelatedItems"],
+        "candidate_attention": ["CandidateAttention"],
     },
 )

@@ -17,22 +17,23 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small log with a title that would like to be a script."""
+    """A small log with a title that would like to be a script; people buy at odd hours, two things at a time."""
     random = np.random.default_rng(0)
     rows = [
-        (f"c{user:03d}", f"s{(user % 3) * 20 + item:02d}", 1.6e9 + 86_400 * step + user)
+        (f"c{user:03d}", f"s{user % 3 * 20 + item:02d}", 1.6e9 + 86_400 * step + 977 * (step**2 % 61) + user, step // 2)
         for user in range(120)
         for step, item in enumerate(random.geometric(0.12, random.integers(8, 25)).clip(max=19))
     ]
     folder = tmp_path_factory.mktemp("log") / "shop"
     folder.mkdir()
-    events = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    events = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "basket"])
     events.to_csv(folder / "interactions.tsv", sep="\t", index=False)
     items = pd.DataFrame({"item_id": sorted(set(events["item_id"]))})
     kinds = ["red cheese", "blue milk", "green tea", "old bread"]
     number = items["item_id"].str[1:].astype(int)
     items["title"] = "<img src=x onerror=alert(1)>Thing " + items["item_id"] + number.map(lambda n: f" {kinds[n % 4]}")
     items["aisle"] = "aisle " + items["item_id"].str[1]
+    items["category"] = items["title"].str.rpartition(" ")[2]
     items.to_csv(folder / "items.tsv", sep="\t", index=False)
     return folder
 
@@ -266,4 +267,67 @@ def test_thoughts_are_watched_stopped_and_patched(lab, with_parameters) -> None:
         opened.shot("06_reasoning_steps")
         lists.first.select_option(index=2)
         expect(steps.get_by_role("alert")).to_have_count(0)
+        opened.no_mishaps()
+
+
+def test_intensities_follow_the_week_and_the_last_wait(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    settings = {"dim": 8, "components": 2, "users": 16}
+    with lab.notebook(with_parameters("09_event_time", settings=settings), width=1300) as opened:
+        opened.run_all()
+        weeks = output_with(opened, "14 days to").first
+        caption = weeks.locator(".annotation-text").filter(has_text="User")
+        expect(caption.first).to_be_visible(timeout=60_000)
+        first = caption.first.text_content()
+        handle = weeks.locator(".noUi-handle").first
+        handle.focus()
+        handle.press("ArrowLeft")
+        expect(caption.first).not_to_have_text(first, timeout=30_000)
+        opened.shot("09_intensity")
+        weeks.locator(".widget-dropdown select").select_option(index=3)
+        expect(caption.first).not_to_contain_text(first.split(",")[0], timeout=30_000)
+        after = output_with(opened, "wait × ÷").first
+        expect(after.locator(".legendtext").filter(has_text="10 × longer")).to_be_visible(timeout=30_000)
+        factor = after.locator(".noUi-handle").nth(1)
+        factor.focus()
+        factor.press("ArrowLeft")
+        expect(after.locator(".legendtext").filter(has_text="10 × longer")).to_have_count(0, timeout=30_000)
+        event = after.locator(".noUi-handle").first
+        event.focus()
+        event.press("ArrowLeft")
+        expect(after.get_by_role("alert")).to_have_count(0)
+        opened.shot("09_after_event")
+        opened.no_mishaps()
+
+
+def test_relatives_of_an_item_are_listed_and_candidates_watched(lab, with_parameters) -> None:
+    from playwright.sync_api import expect
+
+    parameters = {
+        "item": "", "kind": "category", "group": "aisle", "held_out": "by-time 2020-09-20 2020-09-23",
+        "click_settings": {"max_length": 8, "top_k": 3, "hidden": [16]}, "click_epochs": 1, "shoppers": 30,
+    }  # fmt: skip
+    with lab.notebook(with_parameters("10_baskets_and_slates", **parameters), width=1300) as opened:
+        opened.run_all()
+        related = output_with(opened, "goes with it").first
+        plot = related.locator(".js-plotly-plot")
+        expect(plot.locator(".legendtext").filter(has_text="the same category")).to_be_visible(timeout=60_000)
+        search = related.get_by_placeholder("part of a title")
+        search.fill("thing s2")
+        search.press("Tab")
+        listed = related.locator(".widget-select select")
+        listed.focus()
+        listed.press("ArrowDown")
+        expect(related.locator(".widget-html h4").first).to_contain_text("Thing s2", timeout=30_000)
+        expect(plot.locator(".annotation-text")).to_contain_text("Thing s2", timeout=30_000)
+        expect(related.get_by_text("Thing s").first).to_contain_text("<img src=x")
+        opened.shot("10_related_items")
+        watched = output_with(opened, "no. 1").first
+        words = watched.locator(".annotation-text").filter(has_text="User")
+        first = words.first.text_content()
+        watched.locator(".widget-dropdown select").select_option(index=2)
+        expect(words.first).not_to_have_text(first, timeout=30_000)
+        expect(watched.get_by_role("alert")).to_have_count(0)
+        opened.shot("10_candidate_attention")
         opened.no_mishaps()

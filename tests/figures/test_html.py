@@ -46,6 +46,11 @@ def code_tree(name):
     return figures.code_tree(frame, {(0,): name}, group=name, other=name, selected=np.array([1]), buttons=True)
 
 
+def claim():
+    row = {"method": "in_in", "measure": "lift", "value": 2.0, "difference": 0.5}
+    return pd.DataFrame([row | {"difference_low": 0.1, "difference_high": 0.9}])
+
+
 def user_cards(name):
     card = {"user": name, "history": [name], "earlier": 3, "recommended": [name], "hit": 1, "answer": name}
     return figures.user_cards([card | {"rank": 2.5, "of": 10, "seen": True}])
@@ -57,6 +62,8 @@ SHOWN = {
     "event_measures": lambda name: figures.event_measures([name], [Measure(name, name, {0: 0.5})], 0),
     "group_differences": group_differences,
     "neighbours": lambda name: figures.neighbours(name, {name: [(name, 0.5, True)]}),
+    "related_items": lambda name: figures.related_items(name, name, {name: [(name, 0.5, name, True)]}),
+    "relatedness_verdict": lambda name: figures.relatedness_verdict(claim(), {"in_in": name}),
     "smells": lambda name: figures.smells(
         pd.DataFrame([(name, 0.5, name, name)], columns=["smell", "value", "verdict", "sentence"])
     ),

@@ -35,6 +35,10 @@ MADE = {
     "ReasoningSteps": lambda one: widgets.ReasoningSteps(one, split(), user=USER),
     "Neighbours": lambda one: widgets.Neighbours({"a": one}, split(), history_of(split(), USER)),
     "Workbench": lambda one: widgets.Workbench([one], split(), user=USER),
+    "IntensityOverTime": lambda one: widgets.IntensityOverTime({"a": one}, split()),
+    "AfterEvent": lambda one: widgets.AfterEvent({"a": one}, split()),
+    "RelatedItems": lambda one: widgets.RelatedItems(one, split()),
+    "CandidateAttention": lambda one: widgets.CandidateAttention(one, split()),
     "CompareSystems": lambda one: widgets.CompareSystems({"a": one, "b": run("popularity")}, split()),
 }
 """Widget -> how to create it for one run."""
