@@ -279,3 +279,28 @@ def test_a_run_of_a_file_of_ones_own_split_by_time_is_compared_reported_and_open
     assert report.error is None
     results = json.loads((tmp_path / "reports" / "90_report_system" / "results.json").read_text(encoding="utf-8"))
     assert results["split"] == by_time and results["best_floor"]
+
+
+def test_a_report_of_another_task_shows_what_applies_and_says_what_does_not(tmp_path):
+    random = np.random.default_rng(0)
+    rows = [
+        (f"c{user}", f"s{item}", time)
+        for user in range(60)
+        for item, time in zip(
+            random.integers(1, 9, 12), 1.6e9 + 86_400 * random.exponential(2, 12).cumsum(), strict=True
+        )
+    ]
+    pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]).to_csv(tmp_path / "trips.csv", index=False)
+    parameters = {"dataset": str(tmp_path / "trips.csv"), "system": "neural_tpp", "settings": small("neural_tpp")}
+    parameters |= {"split_name": "within-user 0.2", "epochs": 1}
+    (report,) = render([FOLDER / "90_report_system.ipynb"], parameters, tmp_path / "reports", echo=lambda line: None)
+    assert report.error is None
+    page = report.html.read_text(encoding="utf-8")
+    assert (
+        "popularity, markov, personal_frequency cannot be measured by event_time. In their place: household_rate"
+        in page
+    )
+    assert "event_time does not rank items for a person" in page
+    results = json.loads((tmp_path / "reports" / "90_report_system" / "results.json").read_text(encoding="utf-8"))
+    assert results["best_floor"] == "household_rate"
+    assert "time_nats" in results["difference_to_best_floor"] and len(results["slices"])
