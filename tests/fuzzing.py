@@ -210,12 +210,13 @@ def run_folders(folder: Path) -> Reader:
 def tables(folder: Path) -> Reader:
     """A leaderboard, which people may hand to each other."""
     from seqlab.experiments import leaderboard
+    from seqlab.experiments.arm_names import rows_by_arm
 
     def reader(data: bytes) -> None:
         path = folder / "leaderboard.csv"
         path.write_bytes(data)
         try:
-            list(leaderboard.arms(leaderboard.read(path)))
+            list(rows_by_arm(leaderboard.read(path)))
         except ValueError as error:
             assert str(path) in str(error)
 

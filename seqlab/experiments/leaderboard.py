@@ -20,6 +20,7 @@ from seqlab import models, tasks
 from seqlab.datasets import load
 from seqlab.datasets.split_names import DEFAULT, current_name, split
 from seqlab.evaluation import compare, intervals
+from seqlab.experiments.arm_names import rows_by_arm
 from seqlab.presets import default_options
 from seqlab.runs.identity import Identity, canonical, find, identity, options_defaults, settings_defaults
 from seqlab.runs.run import Run, load_run
@@ -28,7 +29,7 @@ from seqlab.runtime.files import atomic_write
 from seqlab.training.fit import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
@@ -276,34 +277,12 @@ def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFr
         table = table[table[column].astype(str) == str(value)]
     names = headline(table)
     rows, bounds = [], [f"{name} {end}" for name in names for end in ("low", "high")]
-    for arm, runs in arms(table):
+    for arm, runs in rows_by_arm(table):
         row = {"arm": arm, "system": runs["system"].iloc[0], "seeds": len(runs)}
         row |= {name: runs[name].mean() for name in ("parameters", "seconds", *names)}
         rows.append(row | {name: runs[name].iloc[0] if len(runs) == 1 else float("nan") for name in bounds})
     columns = [f"{name}{end}" for name in names for end in ("", " low", " high")]
     return pd.DataFrame(rows, columns=["arm", "system", "seeds", "parameters", "seconds", *columns])
-
-
-def arms(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The arms in a table, as `seqlab leaderboard` takes them, each with its rows, one per seed."""
-    for system, rows in table.groupby("system", sort=False):
-        pairs = zip(rows["settings"], rows["options"], strict=True)
-        choices = {pair: json.loads(pair[0]) | json.loads(pair[1]) for pair in pairs}
-        for pair, words in zip(choices, differing_settings(list(choices.values())), strict=True):
-            yield f"{system}{words}", rows[(rows["settings"] == pair[0]) & (rows["options"] == pair[1])]
-
-
-def differing_settings(choices: list[dict[str, Any]]) -> list[str]:
-    """For each choice of settings, those in which the choices differ, as in an arm: ":steps=1"."""
-    keys = dict.fromkeys(key for choice in choices for key in choice)
-    differ = [key for key in keys if len({json.dumps(choice.get(key), sort_keys=True) for choice in choices}) > 1]
-    return ["".join(f":{format_settings({key: choice[key]})}" for key in differ if key in choice) for choice in choices]
-
-
-def format_settings(chosen: dict[str, Any]) -> str:
-    """Settings as in an arm, "layers=3:epochs=20", which `models.separate` converts to the same settings again."""
-    texts = {key: ",".join(map(str, one)) if isinstance(one, list | tuple) else one for key, one in chosen.items()}
-    return ":".join(f"{key}={'none' if one is None else one}" for key, one in texts.items())
 
 
 def add(results: Iterable[dict[str, Any]], path: Path) -> pd.DataFrame:

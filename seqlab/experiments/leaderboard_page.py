@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from seqlab import models, tasks
 from seqlab.experiments import leaderboard
+from seqlab.experiments.arm_names import rows_by_arm
 from seqlab.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _claims(found: dict[str, str]) -> list[list[str]]:
 
 def _measured(table: pd.DataFrame, names: tuple[str, ...]) -> list[list[str]]:
     rows = []
-    for arm, runs in leaderboard.arms(table):
+    for arm, runs in rows_by_arm(table):
         row = [f"`{arm}`", str(len(runs))]
         for metric in names:
             low, high = runs[f"{metric} low"].min(), runs[f"{metric} high"].max()

@@ -23,6 +23,7 @@ from seqlab import tasks
 from seqlab.datasets import load
 from seqlab.datasets.split_names import DEFAULT, split
 from seqlab.experiments import leaderboard
+from seqlab.experiments.arm_names import format_settings
 from seqlab.runs.run import load_run
 from seqlab.runtime.pools import pool
 
@@ -159,7 +160,7 @@ def _plan_jobs(
             one = leaderboard.plan(arm, parts, seed, runs, {**given, **point}, seen_filter)
             if one.folder in jobs:
                 continue
-            words = leaderboard.format_settings({key: value for key, value in point.items() if f":{key}=" not in arm})
+            words = format_settings({key: value for key, value in point.items() if f":{key}=" not in arm})
             label = f"{':'.join(filter(None, [arm, words]))} seed {seed} on {parts.log.name}"
             jobs[one.folder] = Job(label, one, _absolute(dataset), data, parts.name, tuple(load_options.items()))
             if one.folder.exists():

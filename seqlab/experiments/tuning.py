@@ -24,6 +24,7 @@ from seqlab import models, tasks
 from seqlab.datasets import load
 from seqlab.datasets.split_names import DEFAULT, split
 from seqlab.experiments import leaderboard
+from seqlab.experiments.arm_names import format_settings
 from seqlab.optimization.options import Options
 from seqlab.runs.identity import options_defaults, settings_defaults
 from seqlab.runtime.files import atomic_write, exclusive_lock
@@ -102,7 +103,7 @@ def tune(
         while len(done) < trials:
             trial = unfinished.pop(0) if unfinished else _new_trial(study, distributions, seed)
             chosen, value = _rounded(trial.params), None
-            echo(f"trial {len(done) + 1}/{trials}, {leaderboard.format_settings(chosen)}:")
+            echo(f"trial {len(done) + 1}/{trials}, {format_settings(chosen)}:")
             try:
                 run = planned(chosen).train_or_load(data)
             except OSError:  # not caused by the settings: the next call repeats the trial
@@ -122,7 +123,7 @@ def tune(
     sign = 1 if by.higher else -1
     best, _ = max(done.values(), key=lambda trial: -math.inf if trial[1] is None else sign * trial[1])
     table = pd.DataFrame([chosen | {by.name: value} for chosen, value in done.values()], pd.Index(done, name="trial"))
-    words = leaderboard.format_settings({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
+    words = format_settings({key: value for key, value in (given | best).items() if f":{key}=" not in arm})
     return TuningResult(f"{arm}:{words}", _preset(planned(best), data.log.card or data.log.name), table, by)
 
 

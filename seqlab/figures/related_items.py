@@ -127,10 +127,10 @@ def relatedness_verdict(
     rows = frame[frame["method"] == in_in].set_index("measure")
     said = []
     for measure, (better, what) in {
-        "same_kind": (in_in, "neighbours of the same kind"),
-        "switching": (in_in, "items that people switch to"),
-        "lift": (in_out, "complements, by the lift of neighbours of other groups"),
-        "pooled_lift": (in_out, "complements, by the pooled lift"),
+        "same_kind": (in_in, "more of the same kind"),
+        "switching": (in_in, "more of what people switch to"),
+        "lift": (in_out, "more complements, by lift"),
+        "pooled_lift": (in_out, "more complements, by pooled lift"),
     }.items():
         if measure not in rows.index or not _known(rows.loc[measure]):
             continue

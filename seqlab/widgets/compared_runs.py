@@ -11,6 +11,7 @@ from seqlab.contracts import needs_of
 from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation.comparison import seconds_per_user
 from seqlab.experiments import leaderboard
+from seqlab.experiments.arm_names import differing_settings, format_settings
 from seqlab.optimization.options import Options
 from seqlab.runs.identity import stored_identity
 
@@ -135,7 +136,7 @@ def _distinguishing_labels(variants: list[dict[str, Any]]) -> list[str]:
     for key in dict.fromkeys(key for values in variants for key in values):
         if (distinct := len({repr([values.get(one) for one in [*keys, key]]) for values in variants})) > most:
             keys, most = [*keys, key], distinct
-    return leaderboard.differing_settings([{key: values[key] for key in keys if key in values} for values in variants])
+    return differing_settings([{key: values[key] for key in keys if key in values} for values in variants])
 
 
 def _options(run: Run) -> dict[str, Any] | None:
@@ -146,7 +147,7 @@ def _options(run: Run) -> dict[str, Any] | None:
 def _non_defaults(values: dict[str, Any], defaults: Any) -> str:
     """The settings that differ from the defaults, in words."""
     defaults = json.loads(json.dumps(dataclasses.asdict(defaults)))
-    return leaderboard.format_settings({
+    return format_settings({
         key: value for key, value in values.items()
         if key != "seed" and json.loads(json.dumps(value)) != defaults.get(key)
     }).replace(":", ", ") or "the defaults"  # fmt: skip

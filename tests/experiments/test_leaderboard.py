@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from seqlab import models, presets
 from seqlab.datasets import leave_one_out
 from seqlab.experiments import leaderboard
+from seqlab.experiments.arm_names import differing_settings
 from seqlab.optimization import options
 from seqlab.optimization.options import Options
 from seqlab.runs import identity
@@ -161,7 +162,7 @@ def test_arms_are_distinct_and_compared_with_one_of_them_paired_by_user(chained:
 def test_the_differing_settings_of_arms_convert_to_the_same_settings() -> None:
     chosen = [{"levels": (8, 8)}, {"levels": (16, 8, 8), "vectors": "tfidf"}, {"dense": False}]
     configs = [models.configure("recgpt", one) for one in chosen]
-    words = leaderboard.differing_settings([dataclasses.asdict(config) for config in configs])
+    words = differing_settings([dataclasses.asdict(config) for config in configs])
     read = [dict(word.split("=") for word in one.removeprefix(":").split(":")) for one in words]
     assert [models.configure("recgpt", one) for one in read] == configs
 

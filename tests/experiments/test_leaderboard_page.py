@@ -10,7 +10,8 @@ import pytest
 
 from seqlab import models
 from seqlab.experiments import leaderboard_page
-from seqlab.experiments.leaderboard import GAIN_COLUMNS, arms, read, read_gains
+from seqlab.experiments.arm_names import rows_by_arm
+from seqlab.experiments.leaderboard import GAIN_COLUMNS, read, read_gains
 
 DATA = Path(__file__).parents[2] / "data"
 NO_GAINS = pd.DataFrame(columns=GAIN_COLUMNS)
@@ -44,7 +45,7 @@ def gains() -> pd.DataFrame:
 def values(table: pd.DataFrame, dataset: str, metric: str) -> list[pd.Series]:
     """A metric of every arm on a dataset, under either protocol, by seed."""
     own = table[table["dataset"] == dataset].groupby("seen_filter")
-    return [rows.set_index("seed")[metric] for _, part in own for _, rows in arms(part)]
+    return [rows.set_index("seed")[metric] for _, part in own for _, rows in rows_by_arm(part)]
 
 
 def test_every_gain_is_the_difference_of_two_arms_of_the_table(table: pd.DataFrame, gains: pd.DataFrame) -> None:
