@@ -59,7 +59,8 @@ def test_a_difference_is_paired_by_query_and_averages_seeds():
     a, b = outcome(base + 0.1, users), outcome(base, users)
     table = compare([a, outcome(base + 0.3, users)], b)
     assert table.loc["nats", "difference"] == pytest.approx(0.2) and table.loc["nats", "low"] == pytest.approx(0.2)
-    assert table.attrs == {"headline": ["error", "nats"], "primary": "nats", "lower": ["error"]}
+    facts = {"headline": ["error", "nats"], "primary": "nats", "lower": ["error"], "unbounded": ["nats", "error"]}
+    assert table.attrs == facts
     with pytest.raises(ValueError, match="the protocols differ"):
         compare(a, outcome(base, users, seen_filter=True))
     with pytest.raises(ValueError, match="their queries differ"):
