@@ -25,6 +25,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/apputils-extension:themes": {"theme": "JupyterLab Light", "adaptive-theme": False},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none", "kernelShutdown": True},
 }
 """No news and no update check; every cell stays in the page, on screen or not."""
@@ -48,10 +49,13 @@ KERNEL = """() => { const widget = window.jupyterapp.shell.currentWidget;
     return session && session.kernel ? session.kernel.status : null }"""
 
 READY = """() => window.jupyterapp && ["apputils:change-theme", "docmanager:open", "notebook:run-all-cells"].every(
-    (name) => window.jupyterapp.commands.hasCommand(name)) && !document.querySelector("#jupyterlab-splash")"""
+    (name) => window.jupyterapp.commands.hasCommand(name)) && !document.querySelector("#jupyterlab-splash")
+    && document.body.dataset.jpThemeLight === "true" """
+"""Waits for the theme too: a change of theme during the splash of the first one makes JupyterLab remove it twice."""
+
 OPEN = """async (path) => {
     await window.jupyterapp.restored;
-    if (document.body.dataset.jpThemeLight !== "true")
+    if (document.body.dataset.jpThemeLight === "false")
         await window.jupyterapp.commands.execute("apputils:change-theme", { theme: "JupyterLab Light" });
     await window.jupyterapp.commands.execute("docmanager:open", { path, factory: "Notebook" });
 }"""

@@ -17,6 +17,7 @@ import typer
 
 from seqlab import cli
 from seqlab.cli.parsing import join_parameter_words, parse_pairs
+from seqlab.datasets.split_names import RULES, usage
 from seqlab.reports.parameters import check
 from tests.test_project import ROOMS
 
@@ -102,3 +103,8 @@ def _first_sentence(room: str) -> tuple[str, str]:
         path, name = path.parent.with_suffix(".py"), f"seqlab/{room}.py"
     document = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     return name, re.match(r"(.+?)\.(\s|$)", document)[1]
+
+
+def test_the_readme_lists_every_split():
+    listed = re.findall(r"^\| `([^`]+)` \|", README.read_text(encoding="utf-8"), flags=re.M)
+    assert {usage(name) for name in RULES} <= set(listed)

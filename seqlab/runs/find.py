@@ -73,7 +73,7 @@ def finished_runs(below: str | Path) -> list[RunSummary]:
             try:
                 stored = {name: _read(Path(place) / f"{name}.json") for name in ("provenance", "config", "metrics")}
                 data, metrics = stored["provenance"]["data"], stored["metrics"]
-                metric = _primary(stored["provenance"]["evaluation"])
+                metric = _primary(stored["provenance"].get("evaluation", {}))
                 system, value = str(stored["config"]["system"]), float(metrics["test"][metric.name])
                 split, epochs = current_name(data["split"]), int(metrics.get("epochs") or 0)
                 found.append(RunSummary(Path(place), system, str(data["name"]), split, metric, value, epochs))

@@ -11,6 +11,7 @@ import pytest
 
 from seqlab import models
 from seqlab.contracts import Card, Measurement
+from seqlab.datasets.split_names import current_name
 from seqlab.experiments import leaderboard, plan
 from seqlab.experiments.plan import Comparison
 from tests.synthetic import chain_log
@@ -34,9 +35,9 @@ def test_every_arm_of_the_plan_has_settings_that_are_valid() -> None:
 
 def test_every_stored_gain_is_measured_by_a_card() -> None:
     kept = leaderboard.read_gains(ROOT / "data" / "leaderboard.csv")
-    measured = {(one.dataset, one.seen_filter, " ".join(map(str, one.seeds)), one.against, arm)
+    measured = {(one.dataset, current_name(one.split), one.seen_filter, " ".join(map(str, one.seeds)), one.against, arm)
              for one in plan.comparisons() for arm in one.arms}  # fmt: skip
-    columns = ["dataset", "seen_filter", "seeds", "against", "arm"]
+    columns = ["dataset", "split", "seen_filter", "seeds", "against", "arm"]
     assert len(kept) and {*kept[columns].itertuples(index=False, name=None)} <= measured
 
 

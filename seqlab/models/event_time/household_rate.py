@@ -33,7 +33,7 @@ CARD = Card(
     claim="A floor.",
     task="event_time",
     homes=("complete-journey-trips",),
-    split="within-user 0.2",
+    split="within-user 0.2 0.1",
     measured=(
         Measurement(
             arms=("household_rate", "household_rate:running=true", "household_rate:mixture=0",

@@ -54,7 +54,7 @@ CARD = Card(
         "neural_tpp:no_history": "the same head on a constant state of the user",
     },
     homes=("complete-journey-trips",),
-    split="within-user 0.2",
+    split="within-user 0.2 0.1",
     seeds=(0, 1, 2),
     named={"no_history": "history=false:learning_rate=5e-3"},
     measured=(
