@@ -165,19 +165,20 @@ def by_group(
 
 
 def quartiles(values: pd.Series, unit: str) -> pd.Series:
-    """The quartile of each value, as a categorical with labels such as "3-10 events"; NaN stays NaN."""
+    """The quartile of each value: a categorical with labels such as "3-10 events", "0.5 to 2 days"; NaN stays NaN."""
     import pandas as pd
 
     known = values.notna().to_numpy()
     quarters = np.quantile(values[known], [0, 0.25, 0.5, 0.75, 1]) if known.any() else np.zeros(1)
-    whole = bool((values[known] == values[known].round()).all()) or quarters[-1] - quarters[0] >= 20
-    edges = np.unique(quarters.round(0 if whole else 2))
+    whole = bool((values[known] == values[known].round()).all())
+    edges = np.unique(quarters.round() if whole else [float(f"{edge:.2g}") for edge in quarters])
     texts = [f"{edge:.0f}" if whole else f"{edge:g}" for edge in edges]
     if len(edges) == 1:
         labels, cut = [f"{texts[0]} {unit}".strip()], np.zeros(len(values), int)
     else:
         lows = [texts[0], *(f"{edge + 1:.0f}" if whole else f"{edge:g}" for edge in edges[1:-1])]
-        labels = [f"{low}-{high} {unit}".strip() if low != high else f"{high} {unit}".strip()
+        dash = "-" if whole else " to "
+        labels = [f"{low}{dash}{high} {unit}".strip() if low != high else f"{high} {unit}".strip()
                   for low, high in zip(lows, texts[1:], strict=True)]  # fmt: skip
         cut = np.searchsorted(edges[1:-1], values.to_numpy(), side="left")
     return pd.Series(pd.Categorical.from_codes(np.where(known, cut, -1), labels, ordered=True))
