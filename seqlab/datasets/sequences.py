@@ -178,10 +178,11 @@ class Sequences:
         cuts = _token_budget(crop[order], tokens)
         for which in torch.randperm(len(cuts) - 1, generator=generator).tolist():
             chosen = order[cuts[which] : cuts[which + 1]][shard[0] :: shard[1]]
-            columns = [tensor[chosen].to(self.items.device) for tensor in (start, crop, rows + 1)]
-            inputs = self.gather(*columns)
-            targets = self.gather(columns[0] + 1, columns[1], columns[2])
-            yield replace(inputs, target_events=targets.events)
+            first, lengths, user = (tensor[chosen].to(self.items.device) for tensor in (start, crop, rows + 1))
+            events = self.gather(first, lengths + 1, user).events  # (B, T + 1)
+            targets = events[:, 1:]  # (B, T)
+            valid = torch.arange(targets.items.shape[1], device=lengths.device) < lengths[:, None]
+            yield Batch(events[:, :-1].mask(valid), lengths, user, targets)
 
 
 @dataclass(frozen=True)

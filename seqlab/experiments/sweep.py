@@ -105,6 +105,7 @@ def sweep(
     )
     if finished:
         leaderboard.add(finished, table)
+    _delete_attempts(jobs)  # a killed sweep may have left those of finished runs too
     left = [job for job in jobs if not job.plan.folder.exists()]
     done, failed = len(jobs) - len(left), {}
     echo(f"{len(jobs)} runs: {done} finished before, {f'{len(left)} to train' if left else 'nothing to train'}.")
@@ -193,7 +194,6 @@ def _results(jobs: list[Job], run_all: Pool, echo: Callable[[str], None]) -> Ite
     only at its last attempt, when no other run is active. Raises `OSError` where processes end before they start a run.
     """
     left = {job.plan.folder: job for job in jobs}
-    _delete_attempts(jobs)
     try:
         while left:
             before = {folder: job.attempts() for folder, job in left.items()}
