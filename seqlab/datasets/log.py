@@ -100,7 +100,7 @@ class InteractionLog:
 
         Numbers: float64, NaN = missing, and None. Text: int64 codes 1..V, 0 = missing, and the V texts in the order of
         the codes. The roles basket, action, domain and store are categories even where they are numbers, and so are
-        whole numbers beyond 2**53: as float64, ids could lose digits. Nothing is converted before it is asked for.
+        whole numbers beyond 2**53: as float64, ids could lose digits. A column is converted when it is requested.
         Raises `DataError`, with the columns there are and how to declare one, for a column that is not there.
         """
         return event_column(self, name)

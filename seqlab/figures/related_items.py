@@ -125,7 +125,7 @@ def relatedness_verdict(
     methods: the words for both methods, by name. Measures that are 0 or unknown for both are left out.
     """
     rows = frame[frame["method"] == in_in].set_index("measure")
-    said = []
+    verdicts = []
     for measure, (better, what) in {
         "same_kind": (in_in, "more of the same kind"),
         "switching": (in_in, "more of what people switch to"),
@@ -138,12 +138,14 @@ def relatedness_verdict(
         low, high = one["difference_low"], one["difference_high"]
         winner = in_in if low > 0 else in_out if high < 0 else ""
         verdict = "no difference shown" if not winner else "as claimed" if winner == better else "the other way round"
-        said.append({
+        verdicts.append({
             "what": what, "verdict": verdict, "kind": _kind(verdict), "value": one["value"],
             "other": one["value"] - one["difference"], "difference": one["difference"], "low": low, "high": high,
         })  # fmt: skip
     return render(
-        "relatedness_verdict.html.j2", rows=said, heads=[(methods or {}).get(name, name) for name in (in_in, in_out)]
+        "relatedness_verdict.html.j2",
+        rows=verdicts,
+        heads=[(methods or {}).get(name, name) for name in (in_in, in_out)],
     )
 
 

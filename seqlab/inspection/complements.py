@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.datasets.baskets import basket_items, number_baskets
-from seqlab.datasets.events import Events
+from seqlab.datasets.events import Events, offsets_of
 from seqlab.datasets.sequences import Batch, Sequences
 from seqlab.datasets.splits import whole_log
 from seqlab.items.co_purchases import count_pairs
@@ -114,7 +114,7 @@ def relatedness(
 
     split: training are the first events of each user (as of "by-time" and "last-basket"), gathered with the column
         "basket"; the other events are the held-out baskets. systems: name -> a trained system with `score`. kind,
-        group: columns of the item table. items: how many of the most frequent ones are asked about and ranked.
+        group: columns of the item table. items: how many of the most frequent ones are queries and candidates.
     Beside the systems: PMI of training pairs, counts, random order, and the exact factors of PMI with `dim` dimensions
         (see `Factors`; unseen pairs count -2).
     Measures: same_kind, the share of neighbours of the same `kind`; switching, the share found of the substitutes that
@@ -122,7 +122,7 @@ def relatedness(
         another `group`, which a few rare pairs can make; pooled_lift, their held-out pairs over those expected;
         popularity, the training baskets of neighbours over those of the items on average.
 
-    Columns method, measure, value, low, high (95 % over the items asked about: Bayesian bootstrap), and difference,
+    Columns method, measure, value, low, high (95 % over the query items: Bayesian bootstrap), and difference,
     difference_low, difference_high: to the method `against`, paired. Raises `DataError` without the columns, and
     `ValueError` for an unknown `against`.
     """
@@ -195,7 +195,9 @@ class _Heldout:
         whole, _ = whole_log(split.log, ("basket",))
         position = torch.arange(len(whole.items)) - whole.offsets[:-1][whole.users - 1]
         later = position >= split.train.lengths[whole.users - 1]
-        heldout = Sequences(whole.events[later], _offsets(whole.users[later], whole.n_users))
+        heldout = Sequences(
+            whole.events[later], offsets_of(torch.bincount(whole.users[later] - 1, minlength=whole.n_users))
+        )
         self.pairs, _ = self._pairs(heldout)
         sums = self.pairs.sum(1)
         self.expected = np.outer(sums, sums) / max(self.pairs.sum(), 1)
@@ -230,7 +232,7 @@ class _Heldout:
         return item_scores(model, self.items.to(device))[:, self.items.to(device)].double().cpu().numpy()
 
     def measure(self, scores: np.ndarray, k: int) -> dict[str, np.ndarray]:
-        """The numerator and denominator (n, 2) of every measure, for each item asked about."""
+        """The numerator and denominator (n, 2) of every measure, for each query item."""
         scores = torch.from_numpy(scores)
         scores.fill_diagonal_(-torch.inf)
         best, near = (one.numpy() for one in scores.topk(min(k, len(scores) - 1), dim=1))
@@ -248,11 +250,6 @@ class _Heldout:
             "pooled_lift": np.stack([(seen * other).sum(1), (expected * other).sum(1)], 1),
             "popularity": np.stack([(self.popularity[near] * valid).sum(1), valid.sum(1)], 1),
         }
-
-
-def _offsets(users: Tensor, n_users: int) -> Tensor:
-    counts = torch.bincount(users, minlength=n_users + 1)[1:]
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:

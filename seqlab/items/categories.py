@@ -28,7 +28,7 @@ def categories_of(log: InteractionLog, column: str | None = None, most: int | No
         return torch.zeros(log.n_items + 1, 1, dtype=torch.long), []
     if column not in log.items.columns:
         raise DataError(f"{log.name}: items have no column {column!r}.{did_you_mean(column, log.items.columns)}")
-    words = log.items[column].astype(str).str.split("|").explode().str.strip().rename("word")
+    words = log.items[column].fillna("").astype(str).str.split("|").explode().str.strip().rename("word")
     pairs = words[words != ""].rename_axis("item").reset_index().drop_duplicates()
     counts = pairs["word"].value_counts().reset_index().sort_values(["count", "word"], ascending=[False, True])
     names = counts["word"].tolist()[:most]

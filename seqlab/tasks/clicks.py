@@ -52,6 +52,12 @@ def check(model: nn.Module, split: Split) -> None:
             f"the queries of {split.name} have no candidates with labels. Those of the splits 'candidates 2' (what "
             "came next beside two drawn items) and 'labelled rating 4' (a column, and from which value on) have."
         )
+    if split.name.startswith("labelled ") and getattr(model.config, "label_column", split) is None:
+        column, least = split.name.split()[1:3]
+        raise DataError(
+            f"{name_of(model)} would learn from drawn items, but the labels of {split.name!r} are in the data: set "
+            f"label_column={column} and label_least={least}."
+        )
     if not any(hasattr(model, name) for name in ("label_logits", "score_pairs", "score")):
         raise DataError(f"{name_of(model)} has no scores of given candidates, so clicks cannot measure it.")
 

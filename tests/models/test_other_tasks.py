@@ -134,3 +134,16 @@ def test_a_task_refuses_data_that_it_cannot_measure(name, split, message):
     else:
         with pytest.raises(datasets.DataError, match=message):
             fit(model, parts, QUICK)
+
+
+@pytest.mark.parametrize("name", ["dare", "click_rate"])
+def test_labels_of_the_data_are_not_replaced_by_drawn_items_in_silence(name):
+    random = np.random.default_rng(0)
+    rows = [(user, item, float(step), int(random.integers(1, 6))) for user in range(20)
+            for step, item in enumerate(random.permutation(12) + 1)]  # fmt: skip
+    log = make_log(pd.DataFrame(rows, columns=["user", "item", "timestamp", "rating"]), repeats=False)
+    split = datasets.split(log, "labelled rating 4 0.2")
+    with pytest.raises(datasets.DataError, match="set label_column=rating and label_least=4"):
+        fit(models.build(name, split.n_items, small(name)), split, QUICK)
+    labelled = models.build(name, split.n_items, {**small(name), "label_column": "rating"})
+    assert fit(labelled, split, QUICK).outcome.task == "clicks"

@@ -13,7 +13,7 @@ Reconstructed: the loss, the noise distribution count^alpha without the items of
 basket (the mean over its items).
 Held against: no published number on our data. The optimum in closed form: IN.OUT is PMI minus log K (Levy & Goldberg,
 NeurIPS 2014). Pairs of a basket are symmetric, so on the positive eigenvalues of that matrix both scores agree; only
-items that avoid their own kind can be told apart by two tables.
+items that avoid their own kind can be distinguished by two tables.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Complements(nn.Module):
         return source[basket].sum(1) / size @ target.T  # (B, N + 1)
 
     def tables(self, kind: Kind) -> tuple[Tensor, Tensor]:
-        """The vectors (N + 1, D) of the item asked about, and those of the items that are ranked for it."""
+        """The vectors (N + 1, D) of query items, and those of the items that are ranked for them."""
         source, target = self.inputs.weight, (self.outputs if kind == "in_out" else self.inputs).weight
         if self.config.similarity == "cosine":
             return F.normalize(source, dim=1), F.normalize(target, dim=1)
