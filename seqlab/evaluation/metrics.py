@@ -171,7 +171,7 @@ def quartiles(values: pd.Series, unit: str) -> pd.Series:
     known = values.notna().to_numpy()
     quarters = np.quantile(values[known], [0, 0.25, 0.5, 0.75, 1]) if known.any() else np.zeros(1)
     whole = bool((values[known] == values[known].round()).all())
-    edges = np.unique(quarters.round() if whole else [float(f"{edge:.2g}") for edge in quarters])
+    edges = np.unique(quarters.round() if whole else [float(f"{edge:.3g}") for edge in quarters])
     texts = [f"{edge:.0f}" if whole else f"{edge:g}" for edge in edges]
     if len(edges) == 1:
         labels, cut = [f"{texts[0]} {unit}".strip()], np.zeros(len(values), int)
