@@ -1,0 +1,1 @@
+"""Layers that mix the events of a history: attention, state-space models."""
