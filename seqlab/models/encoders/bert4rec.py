@@ -27,6 +27,7 @@ from seqlab.datasets.events import Events
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
@@ -78,7 +79,8 @@ class BERT4Rec(nn.Module):
         self.before = nn.LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
+            Block(Attention(config.dim, config.heads, False, "token"), config.dim, config.dropout, over="token")
+            for _ in range(config.layers)
         )
         self.after = nn.LayerNorm(config.dim)
         self.head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.LayerNorm(config.dim))

@@ -22,6 +22,7 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
@@ -76,7 +77,7 @@ class SASRec(nn.Module):
         self.positions = nn.Embedding(config.max_length, config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=True) for _ in range(config.layers)
+            Block(Attention(config.dim, config.heads), config.dim, config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
         initialization.normal(self.items, self.positions)

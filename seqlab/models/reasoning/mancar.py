@@ -34,6 +34,7 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -105,7 +106,8 @@ class ManCAR(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.thought_dropout = Dropout(config.dropout if config.thought_dropout is None else config.thought_dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
+            Block(Attention(config.dim, config.heads, False, "token"), config.dim, config.dropout, over="token")
+            for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
         self.step_taps = nn.ModuleList(Tap("reasoning_step", "user dim") for _ in range(config.steps + 1))

@@ -35,6 +35,7 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -102,7 +103,8 @@ class ReaRec(nn.Module):
             self.positions = nn.Embedding(config.max_length, dim)
             causal = config.backbone == "sasrec"
             self.blocks = nn.ModuleList(
-                Block(dim, config.heads, config.dropout, causal=causal, over="token") for _ in range(config.layers)
+                Block(Attention(dim, config.heads, causal, "token"), dim, config.dropout, over="token")
+                for _ in range(config.layers)
             )
             self.norm = nn.LayerNorm(dim)
             initialization.normal(self.positions)
