@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqlab.layers import kv_cache
+from seqlab.layers.mixers.gru import GRU
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Tap
 
@@ -232,3 +233,36 @@ class Stack:
         for block in self.blocks:
             x = block(x, mask)
         return self.norm(x)
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """GRU layers as an `Encoder`: a reasoning step is one more step from the states at its position."""
+
+    layers: Sequence[GRU]
+    dropout: Callable[[Tensor], Tensor]
+
+    def prefill(self, x: Tensor, at: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Every state of x (B, T, D): (B, T, D), and each layer's states (B, W, D) at the positions `at` (B, W)."""
+        row, cache = torch.arange(len(x), device=x.device)[:, None], []
+        for layer in self.layers:
+            x = layer(x)  # whose output at a position is its state there
+            cache.append(x[row, at])
+            x = self.dropout(x)
+        return x, tuple(cache)
+
+    def prefill_last(
+        self, x: Tensor, at: Tensor, padding_mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        states, cache = self.prefill(x, at)
+        return states[torch.arange(len(x), device=x.device)[:, None], at], cache
+
+    def decode_step(self, x: Tensor, cache: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The states (B, W, D) after one more token x (B, W, D) each."""
+        shape, after = x.shape[:2], []
+        x = x.flatten(0, 1)  # (B W, D)
+        for layer, state in zip(self.layers, cache, strict=True):
+            x, state = layer.step(x, state.flatten(0, 1))
+            after.append(state.unflatten(0, shape))
+            x = self.dropout(x)
+        return x.unflatten(0, shape), tuple(after)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ class GRU(nn.Module):
         super().__init__()
         self.cell = nn.GRU(dim, dim, batch_first=True)
         self.gates = Tap("gates", "user event gate dim")
+        self.register_load_state_dict_pre_hook(_rename)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x (B, T, D), right-padded, to (B, T, D). `mask` is not needed."""
@@ -66,3 +69,9 @@ class GRU(nn.Module):
             states.append(state)
             all_gates.append(torch.stack([reset, update], 1))
         return torch.stack(states, 1), torch.stack(all_gates, 1)
+
+
+def _rename(gru: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Give the parameters of a bare `nn.GRU`, as some older runs have them, their names."""
+    for name in [name for name in state if name.startswith((f"{prefix}weight_", f"{prefix}bias_"))]:
+        state[f"{prefix}cell.{name.removeprefix(prefix)}"] = state.pop(name)

@@ -26,6 +26,7 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.item_sources import IdEmbedding
 from seqlab.layers.mixers.gru import GRU
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
@@ -71,7 +72,7 @@ class GRU4Rec(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+        self.items = IdEmbedding(n_items, config.dim)
         self.dropout = Dropout(config.dropout)
         self.recurrences = nn.ModuleList(GRU(config.dim) for _ in range(config.layers))
         self.hidden = nn.ModuleList(Tap("hidden", "user event dim") for _ in range(config.layers))
@@ -79,7 +80,7 @@ class GRU4Rec(nn.Module):
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D). Padding is on the right, so it reaches no state of an event."""
-        x = self.dropout(self.items(batch.items) * self.config.dim**0.5)
+        x = self.dropout(self.items.lookup(batch.items) * self.config.dim**0.5)
         for recurrence, hidden in zip(self.recurrences, self.hidden, strict=True):
             x = self.dropout(hidden(recurrence(x)))
         return x  # (B, T, D)
@@ -87,14 +88,14 @@ class GRU4Rec(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         has_target = batch.targets > 0
         hidden, targets = self.encode(batch)[has_target], batch.targets[has_target]  # (M, D), (M,)
-        table, config = self.items.weight, self.config
+        table, config = self.items.table(), self.config
         if config.loss == "bpr_max":
             negatives = torch.randint(1, len(table), (config.negatives,), device=hidden.device)
             return Loss(bpr_max(hidden, table, targets, negatives, config.elu, config.score_penalty))
         return Loss(losses.next_item_loss(config.loss, hidden, table, targets, config.negatives, config.calibration))
 
     def score(self, batch: Batch) -> Tensor:
-        return batch.last(self.encode(batch)) @ self.items.weight.T  # (B, N + 1)
+        return batch.last(self.encode(batch)) @ self.items.table().T  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

@@ -22,3 +22,11 @@ def test_unfused_and_fused_agree_in_value_and_gradient():
         strict=True,
     ):
         torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+
+
+def test_weights_of_a_bare_gru_load():
+    torch.manual_seed(0)
+    bare, x = torch.nn.GRU(6, 6, batch_first=True), torch.randn(3, 5, 6)
+    layers = torch.nn.ModuleList([GRU(6)])
+    layers.load_state_dict({f"0.{name}": weight for name, weight in bare.state_dict().items()})
+    assert torch.equal(layers[0](x), bare(x)[0])
