@@ -80,7 +80,7 @@ def test_changing_later_events_changes_nothing_before(kind):
     before = mixer(x)
     changed = torch.where((torch.arange(LENGTH) >= 3)[:, None], torch.randn_like(x), x)
     close(mixer(changed)[:, :3], before[:, :3])
-    assert float((mixer(changed) - before)[:, 3:].abs().amax(-1).min()) > 0
+    assert bool(((mixer(changed) - before)[:, 3:].abs().amax(-1) > 0).all())
 
 
 @pytest.mark.parametrize("kind", ALL)
