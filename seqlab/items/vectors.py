@@ -128,7 +128,8 @@ def from_model(model: nn.Module) -> np.ndarray:
 
     Raises DataError for a system without one: those that count, and those that read codes.
     """
-    table = getattr(getattr(model, "items", None), "weight", None)
+    source = getattr(model, "items", None)
+    table = source.table() if hasattr(source, "table") else getattr(source, "weight", None)
     if table is None:
         raise DataError(
             f"{type(model).__name__} has no table of item vectors (items.weight); choose a system that learns one, "

@@ -14,7 +14,7 @@ from seqlab.contracts import Recommender
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
 from seqlab.inspection.attention import layout_of
-from seqlab.layers.attention import Attention
+from seqlab.layers.mixers.attention import Attention
 from seqlab.optimization.options import Options
 from seqlab.ranking import top_unseen
 from seqlab.runs.store import load, save
