@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import decoding
-from seqlab.contracts import Ranking
+from seqlab.contracts import Ranking, Scores, supports
 from seqlab.datasets.history import History, batch_of
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import Pairs, check_k, ranks_of, top_unseen, top_with_ties
@@ -115,7 +115,7 @@ def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_
     that left the list come last. For an item that the filter removed before the edit, `was` is the rank of its
     unfiltered score. Without `score`, ranks beyond k are unknown: NaN.
     """
-    if not hasattr(model, "score"):
+    if not supports(model, Scores):
         old, new = (lists_of(model, [history], k, seen_filter).items[0].tolist() for history in (before, after))
         filtered = set(after.items.tolist()) if seen_filter else set()
         return _compare(

@@ -33,7 +33,7 @@ def reg4rec(codes=None, **settings):
 
 
 def states(model, batch):
-    return batch.last(model.states(batch)).detach()
+    return batch.last(model.encode(batch)).detach()
 
 
 class Ordered:
@@ -223,7 +223,7 @@ def test_the_preference_term_alone_makes_rewarded_paths_come_more_often():
     batch.targets[torch.arange(3), batch.lengths - 1] = torch.tensor([12, 3, 30])
     rewards = []
     for _ in range(50):
-        preference, reward = model._policy_gradient(batch, model.states(batch)[batch.targets > 0], batch.targets > 0)
+        preference, reward = model._policy_gradient(batch, model.encode(batch)[batch.targets > 0], batch.targets > 0)
         model.zero_grad()
         preference.backward()
         with torch.no_grad():
