@@ -38,11 +38,11 @@ def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -
     exact: use `decoding.scores` for a system without `score`, one pass over the catalogue per history; otherwise such a
     system raises `ValueError`.
     """
-    score = getattr(model, "score", None) or (partial(decoding.scores, model) if exact else None)
-    if score is None:
+    if not supports(model, Scores) and not exact:
         raise ValueError(
             f"{type(model).__name__} returns lists without scoring the catalogue, so an event's influence is unknown"
         )
+    score = model.score if supports(model, Scores) else partial(decoding.scores, model)
     longest, rows = model.config.max_length, rows_per_pass(model, max(len(history) for history in histories))
     with evaluating(model):
         found = [
