@@ -263,6 +263,6 @@ def test_a_watched_search_records_the_orders_and_the_attention_of_paths():
     with seqlab.watch(model) as trace:
         model.recommend(batch, 7)
     assert torch.equal(trace["order"].values.long(), found.order)
-    weights = trace["written path attention"].values  # of the last step
+    weights = trace["written path attention"].passes[-1].values  # of the last step
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert weights.shape[-1] == 3  # the state and two codes, nothing else
