@@ -82,4 +82,6 @@ def _passes(model, kind):
 
 
 def _layers(model, kind):
-    return {"inputs": 2, "reasoning_step": getattr(model.config, "steps", 0) + 1}.get(kind) or model.config.layers
+    return {"inputs": 2, "reasoning_step": getattr(model.config, "steps", 0) + 1}.get(kind) or getattr(
+        model.config, "layers", 1
+    )
