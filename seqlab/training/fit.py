@@ -68,7 +68,8 @@ def fit(
     A system with `stages(split, checkpoint)` trains these first, in single precision and by each process alone. Its
     `begin_epoch(train, epoch)` is called before every epoch, also right after resuming: in evaluation mode, without
     gradients, and with the same random numbers in every process. A system with `calibrate(split, seen_filter)` is
-    calibrated on validation after training; its validation metrics are measured after that.
+    calibrated on the validation users after training. Its validation metrics are those of a user with what the other
+    half of the users chose: twice, it is calibrated on a half that is drawn alike for every training, then on all.
 
     Under `torchrun` several processes train together: all make this call, and each returns the run. A batch still has
     `options.tokens` positions; its rows are distributed in turn. Loss and gradient are means of the whole batch, as in
@@ -191,8 +192,7 @@ def _fit(
         if state.best:
             model.load_state_dict(state.best)
     if hasattr(model, "calibrate"):
-        model.calibrate(split, seen_filter)
-        state.valid = {}
+        state.valid = _calibrate(model, split, validated, seen_filter)
     test = tasks.measure(model, split, "test", seen_filter)
     summary = {
         "test": metrics(test),
@@ -291,6 +291,22 @@ def _start_message(model: nn.Module, split: Split, validated: Split, start: Star
         text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"
     prepares = hasattr(model, "prepare") or hasattr(model, "stages")
     return text + (". Preparing its inputs." if prepares else ".")
+
+
+def _calibrate(model: nn.Module, split: Split, validated: Split, seen_filter: bool) -> dict[str, float]:
+    """Calibrate a system; the metrics of each half of the validated users after a calibration on the other half."""
+    users = validated.valid.user.unique()
+    drawn = users[torch.randperm(len(users), generator=torch.Generator().manual_seed(0))[: len(users) // 2]]
+    first = torch.isin(validated.valid.user, drawn)
+    halves = [dataclasses.replace(split, valid=validated.valid.select(one.nonzero()[:, 0])) for one in (first, ~first)]
+    found: dict[str, float] = {}
+    for chosen_on, measured in (halves, halves[::-1]) if len(users) > 1 else ():
+        model.calibrate(chosen_on, seen_filter)
+        share = len(measured.valid) / len(validated.valid)
+        for name, value in metrics(tasks.measure(model, measured, "valid", seen_filter)).items():
+            found[name] = found.get(name, 0.0) + share * value
+    model.calibrate(split, seen_filter)
+    return found
 
 
 def _sample(split: Split, users: int | None) -> Split:

@@ -23,7 +23,7 @@ def check(model: nn.Module, start: Run, split: Split) -> None:
     """Raise `ValueError` where a training of this system on this split cannot begin from a run."""
     name = name_of(model)
     if name_of(start.model) != name:
-        raise ValueError(f"{name} cannot begin from {start}: begin from a run of {name}.")
+        raise ValueError(f"{name} cannot begin from {_called(start)}: begin from a run of {name}.")
     if not hasattr(model, "loss") and not hasattr(model, "advance"):
         raise ValueError(
             f"{name} is computed from its training part and cannot add a further one, so a start would change nothing: "
@@ -33,9 +33,9 @@ def check(model: nn.Module, start: Run, split: Split) -> None:
         known = start.trained_on
         other = f"the {known.n_items:,} items of {known.name}" if known else "other items"
         raise ValueError(
-            f"{start} has weights for {other}, numbered otherwise than the {split.n_items:,} of {split.log.name}. Take "
-            "parts of one log, such as two splits by time, or read both logs with datasets.join, so that a number is "
-            "the same item in both."
+            f"{_called(start)} has weights for {other}, numbered otherwise than the {split.n_items:,} of "
+            f"{split.log.name}. Take parts of one log, such as two splits by time, or read both logs with "
+            "datasets.join, so that a number is the same item in both."
         )
 
 
@@ -48,15 +48,19 @@ def take_weights(model: nn.Module, start: Run, split: Split) -> dict[str, Tensor
     has, wants = (dict(one.named_parameters()) for one in (source, model))
     differ = [name for name in {**wants, **has} if _shape(has, name) != _shape(wants, name)]
     if differ:
-        one, settings = differ[0], _differing_settings(source, model)
+        there, here, settings = _shape(has, differ[0]), _shape(wants, differ[0]), _differing_settings(source, model)
         raise ValueError(
-            f"{name_of(model)} cannot begin from {start}: {one} is {_shape(has, one)} there and {_shape(wants, one)} "
-            f"here. Take the settings of that run{f': {listed(settings, 6)}' if settings else ''}."
+            f"{name_of(model)} cannot begin from {_called(start)}: {differ[0]} is {there} there and {here} here. Take "
+            f"the settings of that run{f': {listed(settings, 6)}' if settings else ''}."
         )
     device = device_of(model)
     state = {name: tensor.to(device) for name, tensor in tensors(source).items()}
-    read_state(model, state, str(start))
+    read_state(model, state, _called(start))
     return {name: state[name] for name in has}
+
+
+def _called(start: Run) -> str:
+    return f"the run of {start.system}" if start.folder is None else start.folder.name
 
 
 def _same_items(start: Run, split: Split) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from seqlab import models
 from seqlab.datasets import leave_one_out
+from seqlab.evaluation import metrics
 from seqlab.models.encoders import sasrec
 from seqlab.optimization.checkpoint import Checkpoint
 from seqlab.optimization.loop import epoch_seed
 from seqlab.optimization.options import Options
+from seqlab.tasks import measure
 from seqlab.training.fit import fit
 from tests.synthetic import chain_log, small
 
@@ -92,3 +95,39 @@ def test_draw_knows_the_epoch():
     fit(model, SPLIT, OPTIONS)
     assert model.drawn == [(epoch, epoch_seed(7, epoch), 64, (0, 1)) for epoch in range(4)]
     assert sorted(set(model.longest)) == [1, 2, 3, 4] and model.longest == sorted(model.longest)
+
+
+class Recalled(sasrec.SASRec):
+    """Chooses whether to turn its scores round, by the validation users that it is given."""
+
+    def __init__(self, config, n_items):
+        super().__init__(config, n_items)
+        self.register_buffer("sign", torch.tensor(1.0))
+        self.asked = []
+
+    def calibrate(self, split, seen_filter):
+        self.asked.append(split.valid.user.tolist())
+        self.sign.fill_(1.0 if len(self.asked) % 2 else -1.0)
+
+    def score(self, batch):
+        return super().score(batch) * self.sign
+
+
+def test_validation_users_are_measured_with_what_the_other_half_chose():
+    model = new(Recalled)
+    run = fit(model, SPLIT, OPTIONS)
+    one, other, last = map(sorted, model.asked)
+    assert not set(one) & set(other) and sorted(one + other) == last == sorted(SPLIT.valid.user.tolist())
+    assert len(one) == len(last) // 2 and float(run.model.sign) == 1.0, "the last calibration is kept"
+    expected = 0.0
+    for sign, users in ((1.0, other), (-1.0, one)):
+        model.sign.fill_(sign)
+        frame = measure(model, SPLIT, "valid").frame
+        rank = frame.loc[frame["user"].isin(users), "rank"].to_numpy()
+        expected += float(np.where(rank <= 10, 1 / np.log2(rank + 1), 0).sum()) / len(last)
+    assert run.metrics["valid"]["ndcg@10"] == pytest.approx(expected)
+    model.sign.fill_(1.0)
+    assert run.metrics["test"] == metrics(measure(model, SPLIT, "test"))
+    again = new(Recalled)
+    fit(again, SPLIT, dataclasses.replace(OPTIONS, seed=9))
+    assert again.asked == model.asked, "the halves are the same for every training"

@@ -187,7 +187,7 @@ def test_another_catalogue_is_coded_by_the_tokenizer_of_training(logs):
     for (name, one), (_, same) in zip(model.named_parameters(), other.named_parameters(), strict=True):
         assert torch.equal(one, same) and one is not same, name
     assert torch.equal(few.ids.codes[1:], model.ids.codes[[5, 2]])
-    torch.testing.assert_close(few.chunks[1:], model.chunks[[5, 2]], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(few.chunks[1:], model.chunks[[5, 2]], rtol=3e-3, atol=0)  # n or n - 1 numbers
     assert (model.ids.codes.shape, model.chunks.shape) == ((25, 2), (25, 2, 6)), "the model itself stays"
 
 
