@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from seqlab import models, tasks
-from seqlab.contracts import name_of, needs_of
+from seqlab.contracts import Catalogues, name_of, needs_of, supports
 from seqlab.datasets.split_names import with_columns
 from seqlab.runtime.text import listed
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def with_catalogue(model: nn.Module, split: Split) -> nn.Module:
     """A system with the same weights on the items of another log. Raises `ValueError` for one that cannot have them."""
-    if not hasattr(model, "with_catalogue"):
-        able = [name for name in models.names() if hasattr(models.system(name), "with_catalogue")]
+    if not supports(model, Catalogues):
+        able = [name for name in models.names() if supports(models.system(name), Catalogues)]
         raise ValueError(
             f"{name_of(model)} has learned about each item of its own catalogue, so it cannot rank those of "
             f"{split.log.name}: choose the data it was trained on. Other catalogues are for {listed(able)}."

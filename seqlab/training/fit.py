@@ -15,7 +15,18 @@ import torch
 from torch import nn
 
 from seqlab import tasks
-from seqlab.contracts import name_of, needs_of
+from seqlab.contracts import (
+    Advances,
+    BeginsEpoch,
+    Calibrates,
+    Draws,
+    Learns,
+    Prepares,
+    Stages,
+    name_of,
+    needs_of,
+    supports,
+)
 from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
@@ -123,9 +134,9 @@ def prepare(model: nn.Module, split: Split, checkpoint: Path | None = None) -> N
 
     checkpoint: the folder in which each stage keeps a checkpoint, from which it continues; None: none is kept.
     """
-    if hasattr(model, "prepare"):
+    if supports(model, Prepares):
         model.prepare(split)
-    if hasattr(model, "stages"):
+    if supports(model, Stages):
         model.stages(split, checkpoint)
 
 
@@ -159,7 +170,7 @@ def _fit(
     torch.manual_seed(options.seed)
     started = time.perf_counter()
     validated, begun = _sample(split, options.validate_users), start_of(start)
-    advances = start is not None and hasattr(model, "advance")
+    advances = start is not None and supports(model, Advances)
     if processes.index() == 0:
         print(_start_message(model, split, validated, begun), flush=True)
     with processes.propagate_errors():
@@ -177,7 +188,7 @@ def _fit(
         first, _ = processes.broadcast(model.state_dict())
         read_state(model, first, "process 0")
     state, interrupted = State(), False
-    if hasattr(model, "loss") and not advances:
+    if supports(model, Learns) and not advances:
         weights = "" if begun is None else begun.weights
         loop = _loop(model, split, options, partial, _Validation(model, validated, options, seen_filter), weights)
         if resume and loop.checkpoint is not None:
@@ -191,7 +202,7 @@ def _fit(
                 print(f"Stopped in epoch {state.epoch + 1}: the best epoch so far, {state.best_epoch}, is kept{kept}.")
         if state.best:
             model.load_state_dict(state.best)
-    if hasattr(model, "calibrate"):
+    if supports(model, Calibrates):
         state.valid = _calibrate(model, split, validated, seen_filter)
     test = tasks.measure(model, split, "test", seen_filter)
     summary = {
@@ -251,7 +262,7 @@ def _loop(
     accelerator, longest = make_accelerator(options.precision), model.config.max_length
     train, seed = split.train.to(accelerator.device), options.seed
     model.to(accelerator.device)
-    batches = getattr(model, "draw", None) or functools.partial(_crops, longest)
+    batches = model.draw if supports(model, Draws) else functools.partial(_crops, longest)
     loop = Loop(
         model,
         lambda epoch, share: batches(train, options.tokens, epoch, epoch_seed(seed, epoch), share),
@@ -260,10 +271,10 @@ def _loop(
         options.epochs,
         accelerator,
         Progress(options.epochs, validation.metric.name),
-        0 if hasattr(model, "draw") else split.train.targets_per_epoch(longest),
+        0 if supports(model, Draws) else split.train.targets_per_epoch(longest),
         seed,
         options.clip,
-        (lambda epoch: model.begin_epoch(train, epoch)) if hasattr(model, "begin_epoch") else None,
+        (lambda epoch: model.begin_epoch(train, epoch)) if supports(model, BeginsEpoch) else None,
         validation.measure,
         validation.stop,
         None if partial is None else Checkpoint(partial / CHECKPOINT, settings),
@@ -285,11 +296,11 @@ def _start_message(model: nn.Module, split: Split, validated: Split, start: Star
     """The first line of output, before the silent first seconds."""
     begun = f" from {start}" if start else ""
     text = f"{name_of(model)}{begun} on {split.log.name}: {split.n_users:,} users, {split.n_items:,} items"
-    if hasattr(model, "loss") and not hasattr(model, "draw"):
+    if supports(model, Learns) and not supports(model, Draws):
         text += f", {split.train.targets_per_epoch(model.config.max_length):,} targets an epoch"
     if len(validated.valid) < len(split.valid):
         text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"
-    prepares = hasattr(model, "prepare") or hasattr(model, "stages")
+    prepares = supports(model, Prepares) or supports(model, Stages)
     return text + (". Preparing its inputs." if prepares else ".")
 
 

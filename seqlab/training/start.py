@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from seqlab.contracts import name_of
+from seqlab.contracts import Advances, Catalogues, Learns, name_of, supports
 from seqlab.datasets.fingerprint import item_numbering
 from seqlab.optimization.state import read_state
 from seqlab.runs.store import tensors
@@ -24,12 +24,12 @@ def check(model: nn.Module, start: Run, split: Split) -> None:
     name = name_of(model)
     if name_of(start.model) != name:
         raise ValueError(f"{name} cannot begin from {_called(start)}: begin from a run of {name}.")
-    if not hasattr(model, "loss") and not hasattr(model, "advance"):
+    if not supports(model, Learns) and not supports(model, Advances):
         raise ValueError(
             f"{name} is computed from its training part and cannot add a further one, so a start would change nothing: "
             "leave it out."
         )
-    if not _same_items(start, split) and not hasattr(model, "with_catalogue"):
+    if not _same_items(start, split) and not supports(model, Catalogues):
         known = start.trained_on
         other = f"the {known.n_items:,} items of {known.name}" if known else "other items"
         raise ValueError(
