@@ -203,7 +203,7 @@ class BeginsEpoch(Protocol):
 
 
 class Calibrates(Protocol):
-    """Chooses buffers on the validation part after training; every call chooses anew, since `fit` calls it on halves."""
+    """Chooses buffers on the validation part after training; anew in every call, since `fit` calls it on halves too."""
 
     def calibrate(self, split: Split, seen_filter: bool) -> None: ...
 

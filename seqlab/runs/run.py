@@ -17,7 +17,7 @@ from seqlab.datasets.split_names import current_name
 from seqlab.evaluation.outcome import Outcome, described
 from seqlab.runs import store
 from seqlab.runs.identity import fingerprint_version
-from seqlab.runs.start import Start
+from seqlab.runs.start import Start, fingerprint
 from seqlab.runtime import processes, provenance
 from seqlab.tasks import next_item
 
@@ -69,6 +69,11 @@ class Run:
     def ranks(self) -> Outcome:
         """The outcome of the test queries."""
         return self.outcome
+
+    def as_start(self) -> Start:
+        """What a training that begins from this run stores of it."""
+        data, split = ("", "") if self.trained_on is None else (self.trained_on.name, self.trained_on.split)
+        return Start(fingerprint(self.model), "" if self.folder is None else self.folder.name, data, split)
 
     def __repr__(self) -> str:
         test = self.metrics["test"]

@@ -11,8 +11,6 @@ from seqlab.runs.store import tensors
 if TYPE_CHECKING:
     from torch import nn
 
-    from seqlab.runs.run import Run
-
 
 @dataclass(frozen=True)
 class Start:
@@ -29,14 +27,6 @@ class Start:
 
     def __str__(self) -> str:
         return f"{self.run or self.data} ({self.weights[:8]})"
-
-
-def start_of(run: Run | None) -> Start | None:
-    """What a training that begins from a run stores of it; None for None."""
-    if run is None:
-        return None
-    data, split = ("", "") if run.trained_on is None else (run.trained_on.name, run.trained_on.split)
-    return Start(fingerprint(run.model), "" if run.folder is None else run.folder.name, data, split)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -36,7 +36,7 @@ from seqlab.optimization.state import read_state
 from seqlab.presets import default_options
 from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.runs.run import Run, TrainingData, load_run, write
-from seqlab.runs.start import Start, fingerprint, start_of
+from seqlab.runs.start import Start, fingerprint
 from seqlab.runtime import processes
 from seqlab.runtime.files import exclusive_lock
 from seqlab.runtime.progress import Progress
@@ -169,7 +169,7 @@ def _fit(
     partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
     started = time.perf_counter()
-    validated, begun = _sample(split, options.validate_users), start_of(start)
+    validated, begun = _sample(split, options.validate_users), None if start is None else start.as_start()
     advances = start is not None and supports(model, Advances)
     if processes.index() == 0:
         print(_start_message(model, split, validated, begun), flush=True)
