@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqlab.contracts import needs_of
+from seqlab.contracts import Learns, Recommends, needs_of, supports
 from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation.comparison import seconds_per_user
 from seqlab.experiments import leaderboard
@@ -30,7 +30,7 @@ def labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[st
     found: dict[str, dict[str, tuple[dict, list[Run]]]] = {}
     for run in runs:
         values = dataclasses.asdict(run.model.config) | ({"start": str(run.start)} if run.start else {})
-        if hasattr(run.model, "loss"):
+        if supports(run.model, Learns):
             values |= {key: value for key, value in (_options(run) or {}).items() if key != "seed"}
         found.setdefault(run.system, {}).setdefault(repr(values), (values, []))[1].append(run)
     labels = {}
@@ -76,7 +76,7 @@ def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 
 def _training(run: Run, options: dict[str, Any]) -> str:
     """How a run was trained: its options that differ from the defaults, and the run it began from."""
-    words = _non_defaults(options, Options()) if hasattr(run.model, "loss") else "none (a floor)"
+    words = _non_defaults(options, Options()) if supports(run.model, Learns) else "none (a floor)"
     return f"{words}, from {run.start}" if run.start else words
 
 
@@ -91,10 +91,10 @@ def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool)
     rows = {}
     for label, some in runs.items():
         model, spent = some[0].model, float("nan")
-        if hasattr(model, "recommend"):
+        if supports(model, Recommends):
             spent = seconds_per_user(model, with_columns(split, needs_of(model)), seen_filter)
         rows[label] = {
-            "kind": "trained" if hasattr(model, "loss") else "floor",
+            "kind": "trained" if supports(model, Learns) else "floor",
             "seeds": len(some),
             "parameters": np.mean([one.metrics["parameters"] for one in some]),
             "seconds": np.mean([one.metrics["seconds"] for one in some]),
