@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # exact versions that were tested; `make install CONSTRAINTS=` takes what pyproject.toml allows (your own torch, a GPU)
 CONSTRAINTS ?= constraints.txt
-WORKERS ?= 2
+# of `make test`: one more than two cores, since browsers and kernels are waited for
+WORKERS ?= 3
 # folder of the peers' environments, which `make bench` makes; another one is used as it is
 PEERS ?= .bench/peers
 # of the comparison with the peers: --minutes 120, --only train.ml-1m, --threads 1 and others (compare.py --help)

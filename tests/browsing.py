@@ -36,7 +36,7 @@ PRESS = """async (root) => {
     for (const it of root.querySelectorAll('.modebar-btn, .js-plotly-plot a, a.output')) {
         pressed.push(it.getAttribute('data-title') || it.textContent);
         it.dispatchEvent(new MouseEvent('click', { bubbles: true, cancelable: true, view: window }));
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await new Promise((resolve) => setTimeout(resolve, 0));
     }
     for (const it of document.querySelectorAll('[class*="plotly-cloud"] button'))  // one that asks first
         it.dispatchEvent(new MouseEvent('click', { bubbles: true, cancelable: true, view: window }));
