@@ -125,14 +125,15 @@ def test_a_watched_pass_is_the_same_and_records_history_and_steps(causal):
     with seqlab.watch(model) as trace:
         watched = at_end(model, x, positions)
     torch.testing.assert_close(watched, unwatched, atol=1e-5, rtol=1e-5)
-    weights = trace["attention"].values  # (layer, B, H, T + S, T + S)
+    weights = trace["attention"].passes[-1].values  # (layer, B, H, T + S, T + S)
     assert weights.shape == (2, USERS, 2, LENGTH + STEPS, LENGTH + STEPS)
     history, thoughts = weights[..., :LENGTH, :], weights[..., LENGTH:, :]
     assert float(history[..., LENGTH:].abs().max()) == 0, "the history does not know what is thought of it"
     torch.testing.assert_close(thoughts.sum(-1), torch.ones(2, USERS, 2, STEPS))
     allowed = torch.cat([REAL[:, None].expand(-1, STEPS, -1), torch.ones(USERS, STEPS, STEPS).tril().bool()], -1)
     assert torch.equal(thoughts > 0, allowed[None, :, None].expand_as(thoughts))
-    assert trace["hidden"].values.shape == (2, USERS, LENGTH + STEPS, DIM)
+    lengths = range(LENGTH, LENGTH + STEPS + 1)  # every step is one token more
+    assert [one.values.shape for one in trace["hidden"].passes] == [(2, USERS, length, DIM) for length in lengths]
 
 
 @both_kinds

@@ -141,7 +141,7 @@ def test_a_watched_beam_is_the_same_and_padding_is_masked(encoder):
         watched = decoding.beam(decoder(model, batch), TRIE, 7)
     torch.testing.assert_close(watched.scores, plain.scores)
     kind = "written cross attention" if encoder else "written attention"
-    weights = trace[kind].values  # of the last code: what each beam looked at
+    weights = trace[kind].passes[-1].values  # of the last code: what each beam looked at
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     history = weights[..., 1, :, :, : 3 * 7 + 1]
     assert float(history[..., 1 + 3 :].abs().max()) == 0  # the second user has one item

@@ -85,13 +85,16 @@ class BERT4Rec(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_items + 1))
         initialization.normal(self.items, self.positions)
 
-    def encode(self, batch: Batch) -> Tensor:
-        """The state at every event, with attention to both sides: (B, T, D). Item N + 1 is [MASK]."""
+    def token_states(self, batch: Batch) -> Tensor:
+        """The state at every event, which depends on those before and after it: (B, T, D). Item N + 1 is [MASK]."""
         positions = torch.arange(batch.items.shape[1], device=batch.items.device)
         x = self.dropout(self.before(self.items(batch.items) + self.positions(positions)))  # (B, T, D)
         for block in self.blocks:
             x = block(x, batch.items > 0)
         return self.after(x)
+
+    def item_vectors(self) -> Tensor:
+        return self.items.weight[: self.n_items + 1]  # (N + 1, D)
 
     def layout(self, batch: Batch) -> Layout:
         """The tokens that `score` reads: the events, and after the last one a mask, whose state is read out."""
@@ -103,9 +106,9 @@ class BERT4Rec(nn.Module):
         whole = append_event(batch, batch.last(batch.targets))
         mask = self._sample_mask(whole)  # (B, T + 1)
         masked = replace(whole, events=replace(whole.events, items=whole.items.masked_fill(mask, self.n_items + 1)))
-        z = self.head(self.encode(masked)[mask])  # (M, D)
+        z = self.head(self.token_states(masked)[mask])  # (M, D)
         # the bias is one more dimension, so that a loss over an embedding table includes it
-        table = torch.cat([self.items.weight[: self.n_items + 1], self.bias[:, None]], 1)
+        table = torch.cat([self.item_vectors(), self.bias[:, None]], 1)
         return Loss(losses.softmax(F.pad(z, (0, 1), value=1.0), table, whole.items[mask]), count=len(z))
 
     def _sample_mask(self, batch: Batch) -> Tensor:
@@ -119,8 +122,8 @@ class BERT4Rec(nn.Module):
 
     def score(self, batch: Batch) -> Tensor:
         with_mask = append_event(batch, torch.full_like(batch.user, self.n_items + 1))
-        z = self.head(with_mask.last(self.encode(with_mask)))  # (B, D)
-        return z @ self.items.weight[: self.n_items + 1].T + self.bias  # (B, N + 1)
+        z = self.head(with_mask.last(self.token_states(with_mask)))  # (B, D)
+        return z @ self.item_vectors().T + self.bias  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

@@ -124,6 +124,9 @@ class GRU4Rec(nn.Module):
             x = self.dropout(recurrence(x))
         return x  # (B, T, D)
 
+    def item_vectors(self) -> Tensor:
+        return self.items.weight  # (N + 1, D)
+
     def loss(self, batch: Batch) -> Loss:
         has_target = batch.targets > 0
         hidden, targets = self.encode(batch)[has_target], batch.targets[has_target]  # (M, D), (M,)

@@ -89,6 +89,9 @@ class SASRec(nn.Module):
             x = block(x)
         return self.norm(x)
 
+    def item_vectors(self) -> Tensor:
+        return self.items.weight  # (N + 1, D)
+
     def loss(self, batch: Batch) -> Loss:
         hidden = self.encode(batch)
         has_target = batch.targets > 0

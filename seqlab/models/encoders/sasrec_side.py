@@ -127,6 +127,9 @@ class SASRecSide(nn.Module):
             x = block(x)
         return self.norm(x)
 
+    def item_vectors(self) -> Tensor:
+        return self.items.weight  # (N + 1, D)
+
     def loss(self, batch: Batch) -> Loss:
         has_target = batch.targets > 0
         return Loss(losses.softmax(self.encode(batch)[has_target], self.items.weight, batch.targets[has_target]))

@@ -107,6 +107,7 @@ class NeuralTPP(nn.Module):
             self.cell = nn.GRU(config.dim, config.dim, batch_first=True)
             initialization.normal(self.items, std=0.3)
         else:
+            self.item_vectors = None
             self.states = nn.Embedding(config.users, config.dim)
             initialization.normal(self.states, std=0.3)
         self.dropout = Dropout(config.dropout)
@@ -154,6 +155,9 @@ class NeuralTPP(nn.Module):
             parts.append(clock_features(batch.times).to(waits.dtype))
         x = self.features(torch.cat(parts, -1)) + self.items(batch.items)  # (B, T, D)
         return self.hidden(self.dropout(self.cell(self.dropout(x))[0]))
+
+    def item_vectors(self) -> Tensor:
+        return self.items.weight  # (N + 1, D)
 
     def next_time(self, batch: Batch) -> OperationalWait:
         """The distribution of the wait after each event (B, T)."""

@@ -156,6 +156,9 @@ class ManCAR(nn.Module):
         states = reason(encoder, first, cache, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, keep_going)
         return states[:, 0]  # (B, S + 1, D)
 
+    def item_vectors(self) -> Tensor:
+        return self.items.weight  # (N + 1, D)
+
     def layout(self, batch: Batch) -> Layout:
         """The tokens of `score`: events, their neighbours, reasoning steps; the last step is the readout.
 

@@ -106,6 +106,8 @@ class ReaRec(nn.Module):
             )
             self.norm = nn.LayerNorm(dim)
             initialization.normal(self.positions)
+        if config.backbone == "bert4rec":
+            self.encode = None  # its states depend on later events
         self.reason = None  # (S, D) the reasoning positions
         if config.reason_positions and config.steps:
             self.reason = nn.Parameter(torch.empty(config.steps, dim))
@@ -140,6 +142,9 @@ class ReaRec(nn.Module):
         x, mask, end = self.embed(batch)
         return self.encoder.prefill(x, end, mask)[0]
 
+    def item_vectors(self) -> Tensor:
+        return self.items.weight  # (N + 1, D)
+
     def reasoning_states(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D).
 
@@ -154,19 +159,15 @@ class ReaRec(nn.Module):
         return self.reasoning(states[:, 0])
 
     def layout(self, batch: Batch) -> Layout:
-        """The tokens of `score`: events, then reasoning steps; the readout is the last, or (ERL) it and all before.
-
-        The first state r_0 is that of the last event.
-        """
+        """The tokens of `score`: events, then steps; the readout is the last step, or (ERL) all and the last event."""
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
             return found
-        reasoning = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "reasoning_step", readout=True)
+        found = found.concat(Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "reasoning_step", readout=True))
         if self.config.objective == "erl":
-            return found.concat(reasoning)
-        last = torch.arange(steps, device=batch.items.device) == steps - 1
-        reasoning = replace(reasoning, readout=last.expand_as(reasoning.readout))
-        return replace(found, readout=torch.zeros_like(found.readout)).concat(reasoning)
+            return found
+        last = torch.arange(len(found), device=batch.items.device) == len(found) - 1
+        return replace(found, readout=last.expand_as(found.readout))
 
     def step_scores(self, states: Tensor) -> Tensor:
         """Every step's scores of the catalogue, (B, S + 1, N + 1), from `reasoning_states` (B, S + 1, D)."""

@@ -111,8 +111,8 @@ class REG4Rec(nn.Module):
         if not self.ids.assigned:
             self.ids.assign(semantic_ids(split, self.config, checkpoint=checkpoint))
 
-    def states(self, batch: Batch) -> Tensor:
-        """The user after every item: (B, T, D)."""
+    def encode(self, batch: Batch) -> Tensor:
+        """The state after every event: (B, T, D)."""
         codes = self.ids.codes[batch.items].clamp(min=0)  # (B, T, C)
         slot, place = (torch.arange(size, device=codes.device) for size in (codes.shape[2], codes.shape[1]))
         items = self.fuse(self.table(slot * self.radix + codes).flatten(2) * self.config.dim**0.5)  # (B, T, D)
@@ -139,7 +139,7 @@ class REG4Rec(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """Cross-entropy of the open slots, summed over steps; with `align`, also a policy gradient."""
         has_target = batch.targets > 0
-        state, truth = self.states(batch)[has_target], self.ids.codes[batch.targets[has_target]]  # (M, D), (M, C)
+        state, truth = self.encode(batch)[has_target], self.ids.codes[batch.targets[has_target]]  # (M, D), (M, C)
         order = torch.rand(truth.shape, device=truth.device).argsort(1)
         if self.config.order == "fixed":
             order = torch.arange(truth.shape[1], device=truth.device).expand_as(truth)
@@ -191,7 +191,7 @@ class REG4Rec(nn.Module):
         candidates the `width` that agree most with the first step are kept; the last step prunes nothing.
         """
         width, book, slots = width or self.config.width, self.ids.book, len(self.config.levels)
-        paths, lattice = _PartialPaths(self, batch.last(self.states(batch))), book.lattice
+        paths, lattice = _PartialPaths(self, batch.last(self.encode(batch))), book.lattice
         first = paths.log_p  # (B, 1, C, K)
         scores = trust = first.new_zeros(len(batch), 1)
         node, seen, pruned = torch.zeros_like(scores, dtype=torch.long), [], []
@@ -227,7 +227,7 @@ class REG4Rec(nn.Module):
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:
         """The log-probability of every item's own path, without a search: (B, N + 1). For inspection; slow."""
-        state, known = batch.last(self.states(batch)), self.ids.book.codes
+        state, known = batch.last(self.encode(batch)), self.ids.book.codes
         scores = [state.new_full((len(batch), 1), -torch.inf)]
         for codes in known[1:].split(max(1, 8192 // len(batch))):  # (n, C)
             found = self.rollout(state.repeat_interleave(len(codes), 0), codes.repeat(len(batch), 1))

@@ -142,7 +142,7 @@ def test_history_and_context_are_bidirectional_and_padding_and_later_steps_maske
     beside = model.context(batch) > 0
     with seqlab.watch(model, "attention") as trace:
         model.reasoning_states(batch)
-    weights = trace["attention"].values  # of the last pass: (layer, B, H, T + C + S, T + C + S)
+    weights = trace["attention"].passes[-1].values  # (layer, B, H, T + C + S, T + C + S)
     assert weights.shape == (2, 5, 2, 7 + 6 + 4, 7 + 6 + 4)
     real = torch.cat([batch.items > 0, beside], 1)
     real[3, 0] = True  # a history without items has a place for its state
