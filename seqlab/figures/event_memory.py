@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 COLOURS = (*PALETTE[2:4], *PALETTE[5:])
 """Of the systems: those of the bars are left out."""
 
-DASHES = {"dot": "┈", "dash": "╌", "longdash": "─ ─", "dashdot": "─ ·", "solid": "─"}
+DASHES = {"dot": "·····", "dash": "- - -", "longdash": "— —", "dashdot": "— · —", "solid": "———"}
 """The lines of the layers, the first one first, and the same as characters."""
 
-WEIGHTS, INFLUENCE, GAP, BETWEEN = 130, 76, 24, 66
+WEIGHTS, INFLUENCE, GAP, BETWEEN = 130, 76, 24, 70
 """Pixels of the two panels of a system, between them, and between two systems."""
 
 
@@ -27,10 +27,10 @@ def event_weights(
 ) -> go.Figure:
     """Two panels per system on one axis, the events of a history, the newest on the right.
 
-    Above, the shares of the events: an area for the sensitivity of the last state, a line per layer. Below, the
-    influence of each event, as bars. weights: columns run, measure, layer, from_end (0 = the last event), value, see
+    Above, the shares of the events: bars for the sensitivity of the last state, a line per layer. Below, the influence
+    of each event. weights: columns run, measure, layer, from_end (0 = the last event), value, see
     `inspection.event_weights`; influence: columns run, from_end, value; titles: (T,), of the events, oldest first;
-    caption: escaped text above. The traces of a run are its measures, then the bars.
+    caption: escaped text above. The traces of a run are its measures, then its influence.
     """
     from plotly.subplots import make_subplots
 
@@ -45,17 +45,17 @@ def event_weights(
         figure.update_yaxes(domain=[max(0.0, end), end + INFLUENCE / height], row=below, col=1)
         lines = _add_weights(figure, weights[weights["run"] == run], titles, COLOURS[at % len(COLOURS)], above)
         _add_influence(figure, influence[influence["run"] == run], titles, below)
-        panel_text(figure, f"<b>{label(run, 40)}</b>   {lines}", above, 1, 4)
+        panel_text(figure, f"<b>{label(run, 40)}</b>  {lines}", above, 1, 4)
         panel_text(figure, "influence, log-probability", below, 1, 2)
-    finish(figure, "", height + 200)
+    finish(figure, "", height + 210)
     figure.update_xaxes(range=[0.4 - len(titles), 0.6], showgrid=False, showticklabels=False)
     figure.update_xaxes(
         tickvals=list(range(1 - len(titles), 1)), ticktext=labels(titles, 22), tickangle=-90, tickfont={"size": 9.5},
         showticklabels=True, automargin=False, row=2 * len(runs), col=1,
     )  # fmt: skip
-    figure.update_layout(margin={"l": 56, "r": 14, "t": 34, "b": 150}, hovermode="closest", bargap=0.2)
+    figure.update_layout(margin={"l": 56, "r": 14, "t": 34, "b": 150}, hovermode="closest", bargap=0.15)
     if caption:
-        heading(figure, caption, up=26)
+        heading(figure, caption, up=42)
         figure.update_annotations({"xshift": -46}, selector={"font": {"size": 13}})
     return figure
 
@@ -64,20 +64,22 @@ def _add_weights(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], 
     """Draw the measures of one system; returns their legend, escaped."""
     import plotly.graph_objects as go
 
-    dashes, words = list(DASHES.items()), []
+    dashes, signs = list(DASHES), {}
     for (measure, layer), part in frame.groupby(["measure", "layer"], sort=False):
-        dash, sign = ("solid", "▇") if not layer else dashes[(layer - 1) % len(dashes)]
-        name = "sensitivity of the state" if not layer else f"{label(measure)} of layer {layer}"
-        words.append(f"{sign} {name}")
-        scatter = go.Scatter(
-            x=-part["from_end"], y=part["value"], mode="lines", showlegend=False,
-            fill=None if layer else "tozeroy", customdata=_words(part, titles),
-            line={"color": colour, "width": 1.2 if layer else 1.5, "dash": dash, "shape": "linear" if layer else "hvh"},
-            hovertemplate=f"<b>%{{customdata}}</b><br>{name}: %{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
-        figure.add_trace(scatter, row=row, col=1)
+        place = {"x": -part["from_end"], "y": part["value"], "customdata": _words(part, titles), "showlegend": False}
+        name = f"{label(measure)} of layer {layer}" if layer else "sensitivity of the state"
+        place["hovertemplate"] = f"<b>%{{customdata}}</b><br>{name}: %{{y:.1%}}<extra></extra>"
+        if layer:
+            dash = dashes[(layer - 1) % len(dashes)]
+            signs.setdefault(label(measure), []).append(f"{layer} {DASHES[dash]}")
+            trace = go.Scatter(mode="lines", line={"color": INK, "width": 1.4, "dash": dash}, **place)
+        else:
+            trace = go.Bar(marker={"color": colour, "opacity": 0.6, "line": {"width": 0}}, **place)
+        figure.add_trace(trace, row=row, col=1)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero", nticks=5, row=row, col=1)
-    return "   ".join(words)
+    square = f"<span style='color:{colour}'>▇</span>"
+    lines = [f"{measure} of layer {', '.join(layers)}" for measure, layers in signs.items()]
+    return f"{square} sensitivity of the state<br>{'; '.join(lines)}"
 
 
 def _add_influence(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], row: int) -> None:

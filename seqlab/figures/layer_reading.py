@@ -33,14 +33,14 @@ def logit_lens(
     for place in watch.itertuples():
         best = top[(top["step"] == place.step) & (top["layer"] == place.layer)]
         items = [
-            {"item": one.item, "title": plain(titles[one.item]), "share": one.probability, "rank": one.rank,
+            {"item": one.item, "title": plain(titles[one.item]), "share": _share(one.probability),
              "width": f"{100 * one.probability / (highest or 1):.1f}",
              "mark": "final" if one.item == final else "watched" if one.item == watched else ""}
             for one in best.itertuples()
         ]  # fmt: skip
         step = "" if steps == 1 or place.layer else _step(place.step)
         rows.append({"state": layers[place.layer], "step": step, "items": items, "rank": place.rank,
-                     "share": place.probability})  # fmt: skip
+                     "share": _share(place.probability)})  # fmt: skip
     return render(
         "logit_lens.html.j2", rows=rows, count=int(top["rank"].max()), title=titles[watched], clickable=clickable,
         same=final == watched, final=titles[final],
@@ -58,16 +58,21 @@ def lens_ranks(curves: Mapping[str, pd.DataFrame], layers: Sequence[str]) -> go.
 
     figure, worst = go.Figure(), 10.0
     shown = [*curves.items(), *[("", None)] * (2 - len(curves))]
-    for (title, frame), colour, place in zip(shown, (FINAL, WATCHED), ("top center", "bottom center"), strict=True):
+    for at, ((title, frame), colour) in enumerate(zip(shown, (FINAL, WATCHED), strict=True)):
         if frame is None:
             figure.add_scatter(x=[], y=[], mode="lines+markers+text", showlegend=False)
             continue
+        beside = shown[1 - at][1]
+        above = (
+            [True] * len(frame) if beside is None else [*(frame["rank"].to_numpy() < beside["rank"].to_numpy() + at)]
+        )
         worst = max(worst, float(frame["rank"].max()))
         states = [layers[layer] for layer in frame["layer"]]
         x = states if frame["step"].nunique() == 1 else [[_step(step) for step in frame["step"]], states]
         figure.add_scatter(
             x=x, y=frame["rank"], mode="lines+markers+text", name=label(title, 44), showlegend=True,
-            text=[f"{rank:,.10g}" for rank in frame["rank"]], textposition=place, cliponaxis=False,
+            text=[f"{rank:,.10g}" for rank in frame["rank"]], cliponaxis=False,
+            textposition=["top center" if one else "bottom center" for one in above],
             line={"color": colour, "width": 2.5}, marker={"color": colour, "size": 8}, textfont={"color": colour},
             customdata=frame["probability"], hovertemplate="rank %{y:,}, probability %{customdata:.2%}<extra></extra>",
         )  # fmt: skip
@@ -83,6 +88,10 @@ def lens_ranks(curves: Mapping[str, pd.DataFrame], layers: Sequence[str]) -> go.
         legend={"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "orientation": "h"},
     )
     return figure
+
+
+def _share(probability: float) -> str:
+    return f"{probability:.1%}" if probability >= 0.001 or not probability else "<0.1%"
 
 
 def _step(step: int) -> str:

@@ -17,6 +17,7 @@ SCALE = [[0.0, AGAINST], [0.5, "rgba(128, 134, 144, 0.07)"], [1.0, FOR]]
 ROW = 19  # pixels per event
 BAR = 24  # pixels per part
 BETWEEN = 96  # pixels between the panels
+TITLE = 21  # characters of a title
 
 
 def direct_attribution(
@@ -38,7 +39,7 @@ def direct_attribution(
     height = sum(heights) + BETWEEN * (len(heights) - 1)
     figure = make_subplots(
         len(heights), 2, specs=[[{"colspan": 2}, None], *[[{}, {}]] * (len(heights) - 1)], row_heights=heights,
-        column_widths=[0.68, 0.32], horizontal_spacing=0.02, vertical_spacing=BETWEEN / height if len(events) else 0,
+        column_widths=[0.62, 0.38], horizontal_spacing=0.02, vertical_spacing=BETWEEN / height if len(events) else 0,
     )  # fmt: skip
     waterfall = go.Waterfall(
         x=[*parts["value"], float(parts["value"].sum())], y=list(range(len(names))), orientation="h",
@@ -51,22 +52,22 @@ def direct_attribution(
     figure.add_trace(waterfall, row=1, col=1)
     figure.add_vline(x=0, line={"color": INK, "width": 1}, row=1, col=1)
     low, high = _span(parts["value"].tolist())
-    figure.update_xaxes(range=[low - 0.1 * (high - low), high + 0.1 * (high - low)], row=1, col=1)
+    figure.update_xaxes(range=[low - 0.2 * (high - low), high + 0.2 * (high - low)], row=1, col=1)
     rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
     figure.update_yaxes(**rows, row=1, col=1)
     if len(events):
         _heads(figure, events, titles)
     finish(figure, "", height + 130)
-    side = 24 + 6 * max(len(one) for one in [*names, *labels(titles, 26)])
+    side = 24 + 6 * max(len(one) for one in [*names, *labels(titles, TITLE)])
     figure.update_layout(margin={"l": side, "r": 16, "t": 30, "b": 56}, bargap=0.25)
     figure.update_yaxes(showgrid=False, automargin=False)
     figure.update_xaxes(nticks=6, row=1, col=1)
     if len(events):
         figure.update_xaxes(showgrid=False, row=2, col=1)
-        panel_text(figure, "<b>by the value of which event, through which head</b>", 2, 1, 34)
+        panel_text(figure, "<b>through attention: value of each event</b>, by layer and head", 2, 1, 26)
     if caption:
         heading(figure, caption, up=12)
-        figure.update_annotations({"xshift": 10 - side}, selector={"font": {"size": 13}})
+    figure.update_annotations(xshift=10 - side)
     return figure
 
 
@@ -78,26 +79,27 @@ def _heads(figure: go.Figure, events: pd.DataFrame, titles: Sequence[str]) -> No
     grid = events.assign(event=events["event"].where(events["event"] >= 0, len(titles)))  # tokens without one are last
     grid = grid.pivot(index="event", columns=["layer", "head"], values="value").sort_index()
     full = [*labels(titles, 80), *["tokens that are no events"] * (len(grid) - len(titles))]
-    heads = [f"layer {layer}<br>head {head}" for layer, head in grid.columns]
+    heads = [f"layer {layer}, head {head}" for layer, head in grid.columns]
     largest = float(np.abs(grid.to_numpy()).max()) or 1.0
     heatmap = go.Heatmap(
         z=grid.to_numpy(), x=list(range(len(heads))), y=list(range(len(grid))), colorscale=SCALE, zmin=-largest,
         zmax=largest, xgap=1, ygap=1, showscale=False,
-        customdata=[[f"<b>{title}</b><br>{head.replace('<br>', ', ')}" for head in heads] for title in full],
+        customdata=[[f"<b>{title}</b><br>{head}" for head in heads] for title in full],
         hovertemplate="%{customdata}: %{z:+.3f}<extra></extra>",
     )  # fmt: skip
     figure.add_trace(heatmap, row=2, col=1)
     sums = grid.sum(axis=1)
     frame = sums.rename("value").reset_index().rename(columns={"event": "position"})
     add_bars(figure, frame, [*titles, *["tokens that are no events"] * (len(grid) - len(titles))], 2, 2)
-    short = [f"{label(title, 26)}  {at}" for at, title in enumerate(titles, 1)]
+    short = [f"{label(title, TITLE)}  {at}" for at, title in enumerate(titles, 1)]
     short += ["no events"] * (len(grid) - len(titles))
     figure.update_yaxes(tickvals=list(range(len(short))), ticktext=short, range=[len(short) - 0.5, -0.5], row=2, col=1)
     figure.update_yaxes(showticklabels=False, range=[len(short) - 0.5, -0.5], row=2, col=2)
     figure.update_xaxes(
-        tickvals=list(range(len(heads))), ticktext=heads, side="top", range=[-0.5, len(heads) - 0.5], row=2, col=1
-    )
-    figure.update_xaxes(title="all heads", nticks=4, row=2, col=2)
+        tickvals=list(range(len(heads))), ticktext=[f"{layer}·{head}" for layer, head in grid.columns], side="top",
+        range=[-0.5, len(heads) - 0.5], row=2, col=1,
+    )  # fmt: skip
+    figure.update_xaxes(title="sum over heads", nticks=3, tickangle=0, row=2, col=2)
 
 
 def _name(layer: int, part: str) -> str:

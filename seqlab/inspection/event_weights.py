@@ -27,6 +27,7 @@ KINDS = ("attention", "kernel")
 """Kinds of taps on the weight of each key event, or token, for each query."""
 
 
+@torch.no_grad()
 def event_weights(model: nn.Module, history: History) -> pd.DataFrame:
     """The weight of each event in the last state, for the whole model and for each layer alone.
 

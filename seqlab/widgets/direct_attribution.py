@@ -84,12 +84,12 @@ class DirectAttribution:
     def caption(self) -> str:
         """The item, its place, and the part and the event that add most (escaped)."""
         found = self._attribution
-        name, user = label(self._titles[found.item], 44), label(user_label(self._split, self._history.user), 24)
+        name, user = label(self._titles[found.item], 36), label(user_label(self._split, self._history.user), 24)
         place = int((found.scores > found.scores[found.item]).sum()) + 1
-        what = f"User {user}: <b>{name}</b> has rank {place:,}, its logit is {found.logit:.2f}."
+        what = f"User {user}: <b>{name}</b><br>has rank {place:,}, its logit is {found.logit:.2f}."
         if found.other:
             what = (
-                f"User {user}: why <b>{name}</b> and not <b>{label(self._titles[found.other], 44)}</b>?<br>"
+                f"User {user}: why <b>{name}</b><br>and not <b>{label(self._titles[found.other], 40)}</b>?<br>"
                 f"The difference of their logits is {found.logit:+.2f}."
             )
         events = found.by_event()
@@ -97,7 +97,7 @@ class DirectAttribution:
         if len(events):
             best = int(events.idxmax())
             title = label(self._titles[int(self._history.items[best])], 36)
-            what += f"<br>Through attention, event {best + 1} adds most: <b>{title}</b> ({events[best]:+.2f})."
+            what += f"<br>Through attention, event {best + 1} adds most:<br><b>{title}</b> ({events[best]:+.2f})."
         return what
 
     @property

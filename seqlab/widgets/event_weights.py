@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
 from seqlab.contracts import Scores
-from seqlab.figures.theme import label
+from seqlab.figures.theme import label, labels, message
 from seqlab.inspection import influence
 from seqlab.inspection.event_weights import event_weights
-from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw, sentence
 from seqlab.widgets.inputs.picking import (
     answers_of,
     history_for,
@@ -39,6 +39,7 @@ class EventWeights:
     typed history, the first recommendation of the first run). The weights are the attention, kernel or response of each
     layer, and the sensitivity of the last state: see `inspection.event_weights`. `user` is a number of the log (1..U)
     or, as text, an id of the source; None: a random one. `history`: a History instead of a user; `show` replaces it.
+    A run whose last state is not that of its layers is left out: `refusals`, by label, say why.
     """
 
     question = "How far back does each system look, and which events does it use of what it could?"
@@ -67,7 +68,7 @@ class EventWeights:
             redraw(self.figure, self._figure())
 
     def still(self) -> go.Figure:
-        """Weights and influence of the events, by system."""
+        """Weights and influence of the events, by system; or the reason why there are none."""
         return self._figure()
 
     def weights(self) -> pd.DataFrame:
@@ -84,10 +85,13 @@ class EventWeights:
             shares = part.sort_values("from_end")["value"].cumsum()
             count = int((shares < 0.5).sum()) + 1
             halves.append(f"{label(name, 30)}: {count}")
-        return (
-            f"User {user}, {relation} <b>{title}</b>.<br>"
-            f"Last events with half of the sensitivity: {', '.join(halves)} (of {len(self._history)})."
-        )
+        lines = [
+            f"User {user}, {relation} <b>{title}</b>.",
+            f"How many of the last {len(self._history)} events have half of the sensitivity?",
+            *("; ".join(halves[first : first + 3]) for first in range(0, len(halves), 3)),
+            *labels(self.refusals.values(), 120),
+        ]
+        return "<br>".join(lines)
 
     def _set_history(self, source: History | int) -> None:
         import pandas as pd
@@ -96,19 +100,25 @@ class EventWeights:
         first = next(iter(self._runs.values())).model
         answer = self._answers.get(history.user)
         self._watched = answer or int(influence.scores_of(first, [history])[0].argmax())
-        weights = [event_weights(run.model, history).assign(run=name) for name, run in self._runs.items()]
-        effects = [
-            influence.leave_one_out(run.model, history, self._watched).assign(run=name)
-            for name, run in self._runs.items()
-            if len(history) > 1
-        ]
-        none = pd.DataFrame({"run": [], "position": [], "value": []})
+        none = pd.DataFrame({name: [] for name in ("run", "measure", "layer", "position", "value")})
+        weights, effects = [none], [none[["run", "position", "value"]]]
+        self.refusals: dict[str, str] = {}
+        for name, run in self._runs.items():
+            try:
+                weights.append(event_weights(run.model, history).assign(run=name))
+            except ValueError as error:
+                self.refusals[name] = sentence(error)
+                continue
+            if len(history) > 1:
+                effects.append(influence.leave_one_out(run.model, history, self._watched).assign(run=name))
         self._weights, self._effects = (
-            frame.assign(from_end=len(history) - 1 - frame["position"])
-            for frame in (pd.concat(weights, ignore_index=True), pd.concat(effects or [none], ignore_index=True))
+            joined.assign(from_end=len(history) - 1 - joined["position"])
+            for joined in (pd.concat(frames[len(frames) > 1 :], ignore_index=True) for frames in (weights, effects))
         )
 
     def _figure(self) -> go.Figure:
+        if self._weights.empty:
+            return message("<br>".join(labels(self.refusals.values())))
         titles = [self._titles[item] for item in self._history.items.tolist()]
         return figures.event_weights(self._weights, self._effects, titles, self.caption())
 

@@ -1,5 +1,7 @@
 """The logit lens and direct attribution, against the computations that they replace."""
 
+import functools
+
 import pytest
 import torch
 
@@ -21,8 +23,9 @@ SUMS = {"sasrec": {}, "sasrec_side": {}, "rearec": {"steps": 2}, "mancar": {"ste
 """Systems whose logits are sums of parts, with settings."""
 
 
+@functools.cache
 def made(name, **settings):
-    """A small untrained system of two layers with large weights."""
+    """A small untrained system of two layers with large weights; it is built once."""
     torch.manual_seed(0)
     sizes = {"layers": 2, "dim": 16} if {"layers", "dim"} <= set(small(name)) else {}
     model = models.build(name, SPLIT.n_items, small(name, **sizes) | settings)
@@ -30,16 +33,17 @@ def made(name, **settings):
     return enlarged(model, 0.3)
 
 
-def layered():
-    """The systems with scores and "hidden" taps."""
-    for name in models.names():
-        if models.card(name).task == "next_item" and supports(models.system(name), Scores):
-            kinds = {tap.kind for tap in tracing.taps(models.build(name, 8, small(name))).values()}
-            if "hidden" in kinds:
-                yield name
+def layered(name):
+    """Whether a system scores items and has "hidden" taps."""
+    if models.card(name).task != "next_item" or not supports(models.system(name), Scores):
+        return False
+    return any(tap.kind == "hidden" for tap in tracing.taps(models.build(name, 8, small(name))).values())
 
 
-@pytest.mark.parametrize("name", layered())
+LAYERED = [name for name in models.names() if layered(name)]
+
+
+@pytest.mark.parametrize("name", LAYERED)
 def test_the_last_layer_read_by_the_lens_is_what_the_system_scores(name):
     model = made(name)
     lens = logit_lens(model, HISTORY)
@@ -90,7 +94,7 @@ def test_the_lens_lists_unseen_items_and_ranks_a_watched_one_among_them():
     assert first == int(scores.index_fill(0, torch.tensor([7]), -torch.inf).argmax())
 
 
-@pytest.mark.parametrize("name", layered())
+@pytest.mark.parametrize("name", LAYERED)
 def test_parts_sum_to_the_logit_or_a_sentence_says_why_not(name):
     model = made(name, **SUMS.get(name, {}))
     if name not in SUMS:

@@ -10,7 +10,7 @@ from seqlab.inspection.attention import attention_of
 from seqlab.inspection.event_weights import event_weights
 from seqlab.inspection.layers import layers_of
 from tests.inspection.small_models import history_of_items
-from tests.inspection.test_attribution import HISTORY, layered, made
+from tests.inspection.test_attribution import HISTORY, LAYERED, made
 
 torch.set_num_threads(1)
 
@@ -19,7 +19,7 @@ def shares(frame, measure, layer=0):
     return torch.tensor(frame.query("measure == @measure and layer == @layer")["value"].to_numpy())
 
 
-@pytest.mark.parametrize("name", layered())
+@pytest.mark.parametrize("name", LAYERED)
 def test_the_weights_of_a_measure_and_layer_sum_to_one(name):
     frame = event_weights(made(name), HISTORY)
     sums = frame.groupby(["measure", "layer"])["value"].sum()

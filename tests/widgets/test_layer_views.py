@@ -81,9 +81,9 @@ def test_the_weights_of_several_systems_share_one_axis(run, others, split, repor
     view = widgets.EventWeights({"a <b>": run, **others}, split)
     figure = view.still()
     assert "a &lt;b&gt;: " in view.caption()
-    ages = {tuple(trace.x) for trace in figure.data}
-    assert len(ages) == 1 and max(*ages)[-1] == 0
-    assert sum(trace.type == "bar" for trace in figure.data) == 3
+    (ages,) = {tuple(trace.x) for trace in figure.data}
+    assert ages[-1] == 0
+    assert sum(trace.type == "bar" for trace in figure.data) == 6
     measured = view.weights().groupby("run")["measure"].unique()
     assert set(measured["gru4rec"]) == {"sensitivity", "response"}
     assert set(measured["bert4rec"]) == {"sensitivity", "attention"}
@@ -98,7 +98,8 @@ def test_a_history_of_one_event_has_weights_and_no_influence(run, split, live):
 
 
 def test_an_item_that_was_filtered_can_be_explained(run, split, report):
-    filtered = dataclasses.replace(run, seen_filter=True)
+    about = run.outcome.about | {"seen_filter": True}
+    filtered = dataclasses.replace(run, outcome=dataclasses.replace(run.outcome, about=about))
     view = widgets.DirectAttribution(filtered, split)
     seen = int(view._history.items[0])
     assert view.attribution.item not in view._history.items.tolist()
