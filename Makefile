@@ -9,8 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # exact versions that were tested; `make install CONSTRAINTS=` takes what pyproject.toml allows (your own torch, a GPU)
 CONSTRAINTS ?= constraints.txt
-# of `make test`: one more than two cores, since browsers and kernels are waited for
-WORKERS ?= 3
+WORKERS ?= 2
 # folder of the peers' environments, which `make bench` makes; another one is used as it is
 PEERS ?= .bench/peers
 # of the comparison with the peers: --minutes 120, --only train.ml-1m, --threads 1 and others (compare.py --help)

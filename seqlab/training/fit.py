@@ -220,7 +220,7 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     batches = model.draw if supports(model, Draws) else functools.partial(_crops, longest)
     loop = Loop(
         model,
-        lambda epoch, share: batches(train, options.tokens, epoch_seed(seed, epoch), share),
+        lambda epoch, share: batches(train, options.tokens, epoch, epoch_seed(seed, epoch), share),
         make_optimizer(model, options),
         functools.partial(learning_rate, options),
         options.epochs,
@@ -239,7 +239,9 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     return loop
 
 
-def _crops(max_length: int | None, train: Sequences, tokens: int, seed: int, share: tuple[int, int]) -> Iterator[Batch]:
+def _crops(
+    max_length: int | None, train: Sequences, tokens: int, epoch: int, seed: int, share: tuple[int, int]
+) -> Iterator[Batch]:
     """The batches of an epoch of a system without `draw`."""
     return train.training_batches(max_length, tokens, seed, share)
 

@@ -109,7 +109,9 @@ def test_an_event_is_in_the_tokens_at_its_position(system):
     found = attention_of(model, history_of_items(*HISTORY))
     assert found.events == len(HISTORY) and found.labels(TITLES, by="event")[:5] == [TITLES[item] for item in HISTORY]
     for event in range(len(HISTORY)):
-        other = [*HISTORY[:event], 33, *HISTORY[event + 1 :]]
+        codes = model.ids.codes if system == "recgpt" else torch.arange(ITEMS + 1)[:, None]
+        other = int((codes[1:] != codes[HISTORY[event]]).all(1).nonzero()[-1, 0]) + 1  # nothing in common
+        other = [*HISTORY[:event], other, *HISTORY[event + 1 :]]
         changed = [at for at in moved(before[0], passes(model, other)[0][0]) if int(layout.position[0, at]) >= 0]
         assert changed == (layout.position[0] == event).nonzero()[:, 0].tolist()
         assert all(TITLES[HISTORY[event]] in labels_of(model)[at] for at in changed)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import seqlab
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Tap
@@ -26,7 +27,10 @@ def parts(causal, layers=2):
     """Blocks with weights large enough to matter, in a module of their own; histories; reasoning positions."""
     torch.manual_seed(0)
     model = nn.ModuleDict(
-        {"blocks": nn.ModuleList(Block(DIM, 2, 0.0, causal) for _ in range(layers)), "norm": nn.LayerNorm(DIM)}
+        {
+            "blocks": nn.ModuleList(Block(Attention(DIM, 2, causal), DIM, 0.0) for _ in range(layers)),
+            "norm": nn.LayerNorm(DIM),
+        }
     )
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -47,16 +51,16 @@ def at_end(model, x, positions, steps=STEPS, **options):
 def uncached(model, history, positions, steps=STEPS):
     """One history (T, D) without padding and without a cache: all is read again for every thought."""
     tokens, states = history, []
-    causal = model["blocks"][0].attention.causal
+    causal = model["blocks"][0].mixer.causal
     for step in range(steps + 1):
         sees = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
         if not causal:
             sees[: len(history), : len(history)] = True
         x = tokens[None]
         for block in model["blocks"]:
-            query, key, value = block.attention.project(block.before_attention(x))
+            query, key, value = block.mixer.project(block.before_mixer(x))
             mixed = F.scaled_dot_product_attention(query, key, value, sees)
-            x = block.feed(x + block.attention.project_out(mixed.transpose(1, 2).flatten(2)))
+            x = block.feed(x + block.mixer.project_out(mixed.transpose(1, 2).flatten(2)))
         states.append(model["norm"](x)[0, -1])
         if step < steps:
             thought = states[-1] if positions is None else states[-1] + positions[step]
@@ -139,7 +143,7 @@ def test_a_watched_pass_is_the_same_and_records_history_and_steps(causal):
 @both_kinds
 def test_without_attention_each_step_depends_on_the_one_before_only(causal):
     model, x, positions = parts(causal)
-    off = {f"blocks.{layer}.attention.weights": torch.zeros_like for layer in range(2)}
+    off = {f"blocks.{layer}.mixer.weights": torch.zeros_like for layer in range(2)}
     with seqlab.patch(model, off):
         before = at_end(model, x, positions)
         x[:, 0] = torch.randn(USERS, DIM)

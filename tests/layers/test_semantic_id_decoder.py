@@ -151,7 +151,7 @@ def test_a_watched_beam_is_the_same_and_padding_is_masked(encoder):
 def test_a_patch_of_the_blocks_reaches_the_generated_codes(encoder):
     model, batch = writer(encoder), batch_of(HISTORIES)
     plain = exact(model, batch)
-    for name in ("blocks.1.attention.weights", "cross_blocks.1.written_weights" if encoder else "written.1.weights"):
+    for name in ("blocks.1.mixer.weights", "cross_blocks.1.written_weights" if encoder else "written.1.weights"):
         with seqlab.patch(model, {name: lambda weights: weights * 0}):
             assert float((exact(model, batch) - plain)[:, 1:].abs().min()) > 1e-6
 

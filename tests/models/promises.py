@@ -82,4 +82,6 @@ def _passes(model, kind):
 
 
 def _layers(model, kind):
-    return {"inputs": 2, "reasoning_step": getattr(model.config, "steps", 0) + 1}.get(kind) or model.config.layers
+    """How many taps of this kind there are."""
+    others = {"inputs": 2, "reasoning_step": getattr(model.config, "steps", 0) + 1}
+    return others[kind] if kind in others else getattr(model.config, "layers", 1)

@@ -351,7 +351,7 @@ def assert_alike(found, expected):
     assert weights.keys() == expected_weights.keys()
     for name, weight in weights.items():
         other = expected_weights[name]
-        if name.endswith("attention.project_in.bias"):
+        if name.endswith("mixer.project_in.bias"):
             (query, _, value), (its_query, _, its_value) = weight.chunk(3), other.chunk(3)
             weight, other = torch.cat([query, value]), torch.cat([its_query, its_value])
         torch.testing.assert_close(weight, other, rtol=1e-4, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}")

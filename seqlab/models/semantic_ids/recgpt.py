@@ -35,6 +35,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.items.vectors import item_vectors, validated, words_or_collaborative
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
@@ -116,7 +117,8 @@ class RecGPT(nn.Module):
         self.chunk_part = Tap("inputs", "user event slot dim")
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
+            Block(Attention(dim, config.heads, over="token"), dim, config.dropout, over="token")
+            for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, self.vocabulary, bias=False)

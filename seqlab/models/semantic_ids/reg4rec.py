@@ -34,6 +34,7 @@ from seqlab.datasets.splits import Split
 from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
 from seqlab.runtime.settings import Count, PositiveFloat, Share, settings
@@ -94,10 +95,12 @@ class REG4Rec(nn.Module):
         self.slots = nn.Embedding(slots, dim)
         self.first = nn.Parameter(torch.empty(dim))  # of a path
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(Attention(dim, config.heads), dim, config.dropout) for _ in range(config.layers)
+        )
         self.norm, self.path_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.path = Block(dim, config.heads, config.dropout, causal=True)
-        self.path.attention.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
+        self.path = Block(Attention(dim, config.heads), dim, config.dropout)
+        self.path.mixer.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
         self.path.hidden = Tap("path hidden", "user step dim")
         self.written = DecodeTaps("path ", "key_step")
         self.answers = nn.ModuleList(mlp((dim, dim, dim), nn.GELU) for _ in range(slots))
