@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import ItemVectors, Reasons, Scores, supports
+from seqlab.contracts import Reasons, Scores, supports
 from seqlab.datasets.history import batch_of
 from seqlab.inspection.attention import layout_of
 from seqlab.inspection.influence import mask_seen
 from seqlab.inspection.layers import Change, Layers, layers_of
+from seqlab.inspection.readout import affine_readout
 from seqlab.inspection.residual_stream import recorded
 from seqlab.layers.transformer import Block
 from seqlab.ranking import check_k, ranks_of
@@ -163,51 +164,49 @@ def direct_attribution(
 ) -> Attribution:
     """Split the logit of `item` into what each layer, head and token added to the state that it is read from.
 
-    The state of a pre-norm Transformer is a sum: the input, each head's weighted values, each feed-forward layer. The
-    norm after it is linear at its own scale, and so are the item vectors (Elhage et al. 2021, "A Mathematical Framework
-    for Transformer Circuits", direct logit attribution). item: None for the first recommendation. other: an item whose
-    logit is subtracted, for "why this and not that". The value of a token in a later layer also holds what earlier
-    layers wrote there.
+    The state of a pre-norm Transformer is a sum: the input, each head's weighted values, each feed-forward layer. What
+    follows is affine given the scales of its norms and the gates of its activations, so the logit is a sum too (Elhage
+    et al. 2021, "A Mathematical Framework for Transformer Circuits", direct logit attribution). item: None for the
+    first recommendation. other: an item whose logit is subtracted, for "why this and not that". The value of a token in
+    a later layer also holds what earlier layers wrote there.
 
-    Raises `ValueError` for a system whose logits are no such sum: without item vectors, with other layers, or with
-    more than a norm between the last state and the item vectors.
+    Raises `ValueError` for a system whose logits are no such sum: without scores, with layers that do more than add to
+    a state, with a readout that is not affine, or that is of several passes (the mean of reasoning steps).
     """
     import pandas as pd
 
     name = type(model).__name__
-    if not supports(model, Scores) or not supports(model, ItemVectors):
-        raise ValueError(f"{name} does not score items by a state and their vectors, so no logit is a sum of parts")
+    if not supports(model, Scores):
+        raise ValueError(f"{name} returns lists without scoring the catalogue, so there is no logit to split")
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     with evaluating(model):
         layers = layers_of(model, lambda: model.score(batch))
         if not all(isinstance(layer, Block) for layer in layers.modules):
             raise ValueError(
-                f"the layers of {name} do not add to a state, they replace it, so its logits are no sum of parts"
+                f"the layers of {name} do not just add to a state, so its logits are no sum of what each layer adds"
             )
         with recorded(model, layers) as stream:
             scores = model.score(batch)[0].double().cpu()
-        vectors = model.item_vectors().double().cpu()
-    layout = layout_of(model, batch).cpu().truncate(len(stream.outputs[-1]))
-    tokens = layout.readout[0].nonzero()[:, 0]
-    state = stream.read(tokens).mean(0)  # (D,)
-    if vectors.shape[1:] != state.shape or not _close(vectors @ state, scores):
+        scores[0] = -torch.inf
+        listed = mask_seen(scores[None], [history], seen_filter)[0]
+        item = int(listed.argmax()) if item is None else item
+        readout = affine_readout(model, history, layers, item, other or 0)
+    if readout is None:
         raise ValueError(
-            f"{name} puts more than a norm between its last state and the item vectors, so no logit is a sum of parts"
+            f"the scores of {name} are not affine in its last state, so its logits are no sum of what each layer adds"
         )
-    scores[0] = -torch.inf
-    listed = mask_seen(scores[None], [history], seen_filter)[0]
-    item = int(listed.argmax()) if item is None else item
-    vector, logit = vectors[item], float(scores[item])
+    layout = layout_of(model, batch).cpu().truncate(len(readout.slope))
+    if not torch.equal(readout.slope.any(1), layout.readout[0]):
+        raise ValueError(
+            f"{name} reads states of several passes, so its logits are no sum of what each layer adds in one"
+        )
+    constant, logit = readout.constants[item], scores[item]
     if other:
-        vector, logit = vector - vectors[other], logit - float(scores[other])
-    parts = pd.DataFrame(stream.parts(tokens, vector), columns=["part", "layer", "head", "token", "value"])
+        constant, logit = constant - readout.constants[other], logit - scores[other]
+    rows = [*stream.parts(readout.slope), ("constant", 0, 0, -1, float(constant))]
+    parts = pd.DataFrame(rows, columns=["part", "layer", "head", "token", "value"])
     if abs(parts["value"].sum() - logit) > TOLERANCE * parts["value"].abs().sum():
         raise ValueError(f"the parts of {name} do not sum to its logits: its layers do more than add to the state")
     events = [*layout.position[0].tolist(), -1]  # token -1 has no event
     parts.insert(4, "event", [events[token] for token in parts["token"]])
-    return Attribution(parts, layout, logit, item, other or 0, listed)
-
-
-def _close(found: Tensor, scores: Tensor) -> bool:
-    """Whether scores (N + 1,) equal others but for rounding, and for padding."""
-    return bool((found - scores)[1:].abs().max() <= TOLERANCE * scores[1:].abs().max())
+    return Attribution(parts, layout, float(logit), item, other or 0, listed)

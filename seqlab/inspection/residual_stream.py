@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ class ResidualStream:
     """What passes through the blocks of a model, of one row, in float64 on the CPU; lists have an entry per block.
 
     inputs, mixed, outputs: (L, D), the state before a block, what its mixer adds, the state after it. weights (H, L, L)
-    and values (H, L, D / H): of attention; None for another mixer. norm: a copy of the norm that reads the last state,
-    None without one.
+    and values (H, L, D / H): of attention; None for another mixer.
     """
 
     blocks: list[Block]
@@ -32,27 +30,14 @@ class ResidualStream:
     outputs: list[Tensor]
     weights: list[Tensor | None]
     values: list[Tensor | None]
-    norm: nn.Module | None = None
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """The last states of these tokens (R,), normalised: (R, D)."""
-        states = self.outputs[-1][tokens]
-        return states if self.norm is None else self.norm(states)
+    def parts(self, slope: Tensor) -> list[tuple[str, int, int, int, float]]:
+        """The parts of `(slope * outputs[-1]).sum()`, slope (L, D): (part, layer, head, token, value).
 
-    def directions(self, tokens: Tensor, vector: Tensor) -> Tensor:
-        """The gradient of `read(tokens) @ vector` with respect to the states, the scale of the norm kept: (R, D)."""
-        states, norm = self.outputs[-1][tokens], self.norm
-        if norm is None:
-            return vector.expand_as(states)
-        along = vector if norm.weight is None else vector * norm.weight
-        eps = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
-        if isinstance(norm, nn.LayerNorm):
-            along, states = along - along.mean(), states - states.mean(-1, keepdim=True)
-        return along * (states.square().mean(-1, keepdim=True) + eps).rsqrt()
-
-    def parts(self, tokens: Tensor, vector: Tensor) -> list[tuple[str, int, int, int, float]]:
-        """The parts of `read(tokens).mean(0) @ vector`: (part, layer, head, token, value), see `Attribution.parts`."""
-        along = self.directions(tokens, vector) / len(tokens)  # (R, D)
+        See `attribution.Attribution.parts`.
+        """
+        tokens = slope.any(1).nonzero()[:, 0]  # (R,) that are read
+        along = slope[tokens]  # (R, D)
         first = (self.inputs[0][tokens] * along).sum(1)  # (R,)
         rows = [("input", 0, 0, token, value) for token, value in zip(tokens.tolist(), first.tolist(), strict=True)]
         for at, block in enumerate(self.blocks):
@@ -68,8 +53,7 @@ class ResidualStream:
                     rows += [("attention", layer, head, token, value) for token, value in enumerate(values)]
                 rows.append(("constant", layer, 0, -1, float((along @ out.bias.double().cpu()).sum())))
             rows.append(("feed-forward", layer, 0, -1, float((fed[tokens] * along).sum())))
-        bias = getattr(self.norm, "bias", None)  # an RMSNorm has none
-        return rows if bias is None else [*rows, ("constant", 0, 0, -1, float(bias @ vector))]
+        return rows
 
 
 @contextmanager
@@ -77,7 +61,6 @@ def recorded(model: nn.Module, layers: Layers) -> Iterator[ResidualStream]:
     """Record the first row of the last pass that the block runs through these layers, which must be `Block`s."""
     blocks = [*layers.modules]
     stream = ResidualStream(blocks, *([None] * len(blocks) for _ in range(5)))
-    last: list[Tensor] = []
 
     def keep(rows: list[Tensor | None], at: int, x: Tensor) -> Tensor:
         rows[at] = x[0].double().cpu()
@@ -88,27 +71,17 @@ def recorded(model: nn.Module, layers: Layers) -> Iterator[ResidualStream]:
         if isinstance(mixer, Attention):
             keep(stream.values, at, mixer.project(given[0])[2])
 
-    def norms(norm: nn.Module, given: tuple[Any, ...], normed: Tensor) -> None:
-        if last and given[0] is last[-1]:
-            stream.norm = copy.deepcopy(norm).double().cpu()
-
     def change(passed: int, layer: int, x: Tensor) -> Tensor:
         if layer:
             keep(stream.outputs, layer - 1, x)
         if layer < len(blocks):
             keep(stream.inputs, layer, x)
-        else:
-            last[:] = [x]
         return x
 
     with ExitStack() as stack:
         for at, block in enumerate(blocks):
             hook = block.mixer.register_forward_hook(lambda mixer, given, mixed, at=at: mixes(at, mixer, given, mixed))
             stack.callback(hook.remove)
-        inside = {module for block in blocks for module in block.modules()}
-        for module in model.modules():
-            if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module not in inside:
-                stack.callback(module.register_forward_hook(norms).remove)
         places = {block.mixer.weights: at for at, block in enumerate(blocks) if isinstance(block.mixer, Attention)}
         heads = {
             name: lambda x, at=places[tap]: keep(stream.weights, at, x)

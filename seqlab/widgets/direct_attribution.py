@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
-from seqlab.contracts import ItemVectors, Scores
-from seqlab.figures.theme import label, message, plain
+from seqlab.contracts import Scores
+from seqlab.figures.html import Html, text
+from seqlab.figures.theme import label, plain
 from seqlab.inspection.attribution import direct_attribution
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw, sentence
 from seqlab.widgets.inputs.picking import (
@@ -42,7 +43,7 @@ class DirectAttribution:
     """
 
     question = "Which layer, head and event's value made the score of this item, and why not that of another?"
-    needs = (Scores, ItemVectors, "hidden")
+    needs = (Scores, "hidden", "attention")
     topic = "Layers"
 
     def __init__(
@@ -77,9 +78,9 @@ class DirectAttribution:
         if self.view is not None and not self.refusal:
             self._draw()
 
-    def still(self) -> go.Figure:
+    def still(self) -> go.Figure | Html:
         """The parts of the logit, and the value of each event by head; or the reason why there are none."""
-        return message(label(self.refusal)) if self.refusal else self._figure()
+        return Html("<div>{}</div>").format(text(self.refusal)) if self.refusal else self._figure()
 
     def caption(self) -> str:
         """The item, its place, and the part and the event that add most (escaped)."""

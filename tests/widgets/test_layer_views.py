@@ -70,11 +70,15 @@ def test_another_item_is_explained_and_compared(run, split, live):
     assert_escaped(view)
 
 
-@pytest.mark.parametrize("name", ["gru4rec", "bert4rec"])
-def test_where_a_logit_is_no_sum_the_still_says_why(name, others, split, report):
-    view = widgets.DirectAttribution(others[name], split)
-    assert view.attribution is None
-    assert view.refusal in view.still().layout.annotations[0].text
+def test_where_a_logit_is_no_sum_the_view_says_why(split, live):
+    settings = {"objective": "erl", "steps": 1, "max_length": 8, "dim": 16, "layers": 1}
+    model = models.build("rearec", split.n_items, settings)
+    view = widgets.DirectAttribution(fit(model, split, Options(epochs=1, tokens=128)), split)
+    assert view.attribution is None and "several passes" in view.refusal
+    assert view.refusal in view.still() and view.refusal in view.view.children[1].value
+    view.show(typed_history(split, ["11", "12"]))
+    with pytest.raises(ValueError, match="needs a system"):
+        widgets.DirectAttribution(fit(models.build("markov", split.n_items), split), split)
 
 
 def test_the_weights_of_several_systems_share_one_axis(run, others, split, report):
