@@ -52,7 +52,8 @@ def direct_attribution(
     figure.add_trace(waterfall, row=1, col=1)
     figure.add_vline(x=0, line={"color": INK, "width": 1}, row=1, col=1)
     low, high = _span(parts["value"].tolist())
-    figure.update_xaxes(range=[low - 0.2 * (high - low), high + 0.2 * (high - low)], row=1, col=1)
+    before, after = 0.32 if low < 0 else 0.02, 0.26  # of the span, for the numbers beside the bars
+    figure.update_xaxes(range=[low - before * (high - low), high + after * (high - low)], row=1, col=1)
     rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
     figure.update_yaxes(**rows, row=1, col=1)
     if len(events):
@@ -64,7 +65,7 @@ def direct_attribution(
     figure.update_xaxes(nticks=6, row=1, col=1)
     if len(events):
         figure.update_xaxes(showgrid=False, row=2, col=1)
-        panel_text(figure, "<b>through attention: value of each event</b>, by layer and head", 2, 1, 26)
+        panel_text(figure, "<b>value of each event</b>, by layer·head", 2, 1, 26)
     if caption:
         heading(figure, caption, up=12)
     figure.update_annotations(xshift=10 - side)
@@ -99,7 +100,7 @@ def _heads(figure: go.Figure, events: pd.DataFrame, titles: Sequence[str]) -> No
         tickvals=list(range(len(heads))), ticktext=[f"{layer}·{head}" for layer, head in grid.columns], side="top",
         range=[-0.5, len(heads) - 0.5], row=2, col=1,
     )  # fmt: skip
-    figure.update_xaxes(title="sum over heads", nticks=3, tickangle=0, row=2, col=2)
+    figure.update_xaxes(title="sum", nticks=3, tickangle=0, row=2, col=2)
 
 
 def _name(layer: int, part: str) -> str:

@@ -87,7 +87,7 @@ class EventWeights:
             halves.append(f"{label(name, 30)}: {count}")
         lines = [
             f"User {user}, {relation} <b>{title}</b>.",
-            f"How many of the last {len(self._history)} events have half of the sensitivity?",
+            f"Last events with half of the sensitivity, of {len(self._history)}:",
             *("; ".join(halves[first : first + 3]) for first in range(0, len(halves), 3)),
             *labels(self.refusals.values(), 120),
         ]
