@@ -13,7 +13,7 @@ from seqlab import tracing
 from seqlab.contracts import Scores, supports
 from seqlab.datasets.history import batch_of
 from seqlab.inspection.attention import layout_of
-from seqlab.inspection.layers import Layers, layers_of
+from seqlab.inspection.layers import Layers, first, layers_of
 from seqlab.runtime.modules import device_of, evaluating
 from seqlab.tracing import Tap
 
@@ -121,7 +121,7 @@ def _response(mixer: nn.Module, given: tuple[Any, ...], readout: Tensor) -> Tens
     x, *rest = given
     leaf = x.detach().expand(x.shape[-1], -1, -1).clone().requires_grad_()  # (D, L, D)
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        rows = mixer(leaf, *rest)[:, readout].mean(1)  # (D, D)
+        rows = first(mixer(leaf, *rest))[:, readout].mean(1)  # (D, D)
         (slope,) = torch.autograd.grad(rows.diagonal().sum(), leaf)
     return slope.float().square().sum((0, 2)).sqrt().cpu()
 

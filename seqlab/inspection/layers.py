@@ -67,6 +67,11 @@ class Layers:
             yield
 
 
+def first(out: Any) -> Any:
+    """The output of a module, or the first of several, as of `nn.GRU`."""
+    return out[0] if isinstance(out, tuple) else out
+
+
 def layers_of(model: nn.Module, run: Callable[[], object]) -> Layers:
     """The layers that `run()`, a forward pass of `model`, goes through.
 
@@ -79,7 +84,8 @@ def layers_of(model: nn.Module, run: Callable[[], object]) -> Layers:
         passed.append((name, x))
         return x
 
-    def after(module: nn.Module, given: tuple[Any, ...], x: Any) -> None:
+    def after(module: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+        x = first(out)
         if not (isinstance(x, Tensor) and given and isinstance(given[0], Tensor)):
             return
         if given[0].shape == x.shape and given[0] is not x:

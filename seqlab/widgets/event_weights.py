@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
 from seqlab.contracts import Scores
-from seqlab.figures.theme import label, labels, message
+from seqlab.figures.html import Html, text
+from seqlab.figures.theme import label, labels
 from seqlab.inspection import influence
 from seqlab.inspection.event_weights import event_weights
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw, sentence
@@ -64,12 +65,12 @@ class EventWeights:
     def show(self, history: History | int) -> None:
         """Show another history, or that of a user of the log."""
         self._set_history(history)
-        if self.view is not None:
+        if self.view is not None and not self._weights.empty:
             redraw(self.figure, self._figure())
 
-    def still(self) -> go.Figure:
+    def still(self) -> go.Figure | Html:
         """Weights and influence of the events, by system; or the reason why there are none."""
-        return self._figure()
+        return self._refused() if self._weights.empty else self._figure()
 
     def weights(self) -> pd.DataFrame:
         """The weights: columns run, measure, layer, position, from_end, value, see `inspection.event_weights`."""
@@ -116,14 +117,19 @@ class EventWeights:
             for joined in (pd.concat(frames[len(frames) > 1 :], ignore_index=True) for frames in (weights, effects))
         )
 
+    def _refused(self) -> Html:
+        return Html("").join(Html("<div>{}</div>").format(text(words)) for words in self.refusals.values())
+
     def _figure(self) -> go.Figure:
-        if self._weights.empty:
-            return message("<br>".join(labels(self.refusals.values())))
         titles = [self._titles[item] for item in self._history.items.tolist()]
         return figures.event_weights(self._weights, self._effects, titles, self.caption())
 
     def _controls(self) -> Any:
+        import ipywidgets
+
         self.status = StatusLine()
+        if self._weights.empty:
+            return panel(self.status, ipywidgets.HTML(self._refused().markup))
         self.user = user_dropdown(self._split, self._users)
         self.figure = interactive_figure(self._figure())
         self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
