@@ -68,23 +68,35 @@ def scans() -> None:
         forward = in_turns({"loop": lambda: selective_loop(*single), "scan": lambda: selective_scan(*single)})
     seconds = in_turns({"loop": lambda: both(selective_loop, single), "scan": lambda: both(selective_scan, single)})
     for name, found in (("forward", forward), ("forward and backward", seconds)):
-        print(f"{name}: loop {found['loop']:.4f} s, scan {found['scan']:.4f} s, {found['loop'] / found['scan']:.2f} times")
+        ratio = found["loop"] / found["scan"]
+        print(f"{name}: loop {found['loop']:.4f} s, scan {found['scan']:.4f} s, {ratio:.2f} times")
     parts = {length: inputs(length) for length in (250, 500, 1000, 2000, 4000)}
     seconds = in_turns({str(n): lambda n=n: both(selective_scan, parts[n]) for n in parts})
     print("scan by length, ms a step:", {n: round(1e3 * value / int(n), 4) for n, value in seconds.items()})
 
 
 def convolutions() -> None:
-    for length in (50, 200, 1000):
-        layer, x = S4D(64, 32), torch.randn(8, length, 64)
+    """The layer by FFT, by `step`, and the convolution alone beside a loop with the same decays for all steps."""
+    for users, length in ((8, 50), (8, 200), (8, 1000), (1, 1000)):
+        layer, x = S4D(64, 32), torch.randn(users, length, 64)
+
+        def steps(layer: S4D = layer, x: Tensor = x) -> None:
+            state = layer.prefill(x[:, :1], torch.zeros(len(x), 1, dtype=torch.bool))[1]
+            for event in x.unbind(1):
+                state = layer.step(event, state)[1]
+
         with torch.no_grad():
-            forward = in_turns({"recurrence": lambda: layer.recur(x), "fft": lambda: layer.convolve(x)})  # noqa: B023
+            seconds = in_turns({
+                "layer": lambda: layer(x), "steps": steps, "fft": lambda: layer.convolve(x),  # noqa: B023
+                "loop": lambda: layer.recur(x),  # noqa: B023
+            })  # fmt: skip
         whole = in_turns({
-            "recurrence": lambda: layer.recur(x).sum().backward(), "fft": lambda: layer.convolve(x).sum().backward()  # noqa: B023
+            "loop": lambda: layer.recur(x).sum().backward(), "fft": lambda: layer.convolve(x).sum().backward()  # noqa: B023
         })  # fmt: skip
-        ratios = [found["recurrence"] / found["fft"] for found in (forward, whole)]
-        print(f"S4D, {length} steps: FFT {1e3 * forward['fft']:.2f} ms, recurrence {1e3 * forward['recurrence']:.1f} ms, "
-              f"{ratios[0]:.0f} times; with the backward pass {ratios[1]:.0f} times")  # fmt: skip
+        print(f"S4D, {users} users, {length} events: layer {1e3 * seconds['layer']:.2f} ms, "
+              f"steps {seconds['steps'] / seconds['layer']:.0f} times that; convolution {1e3 * seconds['fft']:.2f} ms, "
+              f"loop {seconds['loop'] / seconds['fft']:.1f} times that, {whole['loop'] / whole['fft']:.1f} with the "
+              "backward pass")  # fmt: skip
 
 
 def systems() -> None:
@@ -102,8 +114,8 @@ def systems() -> None:
 
         built = {name: models.build(name, 2000, {"max_length": length, **own}) for name, own in SYSTEMS.items()}
         seconds = in_turns({name: step(model) for name, model in built.items()})
-        print(f"{length} events a history:", {name: f"{value / seconds['sasrec']:.2f}" for name, value in seconds.items()},
-              f"of SASRec's {seconds['sasrec']:.3f} s")  # fmt: skip
+        ratios = {name: f"{value / seconds['sasrec']:.2f}" for name, value in seconds.items()}
+        print(f"{length} events a history: {ratios} of SASRec's {seconds['sasrec']:.3f} s")
 
 
 if __name__ == "__main__":

@@ -56,10 +56,9 @@ class S4D(nn.Module):
         lengths = mask.sum(1) if mask is not None else torch.full((users,), length, device=x.device)
         age = torch.arange(length, device=x.device)
         at = lengths[:, None] - 1 - age  # (B, T)
-        by_age = x.to(self.skip.dtype).take_along_dim(at.clamp(min=0)[..., None], 1).masked_fill((at < 0)[..., None], 0.0)
+        x_by_age = x.to(self.skip.dtype).take_along_dim(at.clamp(min=0)[..., None], 1) * (at >= 0)[..., None]
         decay, _ = self._discrete()
-        powers = torch.exp(decay[..., None] * age)  # (D, S/2, T)
-        parts = (torch.einsum("btd,dst->bds", by_age, part) for part in (powers.real, powers.imag))
+        parts = (torch.einsum("btd,dst->bds", x_by_age, part) for part in _powers(decay, age))
         return self(x, mask), torch.complex(*parts)
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,19 +77,23 @@ class S4D(nn.Module):
         outer = -(-length // inner)
         decay, output = self._discrete()
         steps = torch.arange(max(inner, outer), device=decay.device)
-        left = output[..., None] * torch.exp(decay[..., None] * (inner * steps[:outer]))  # (D, S/2, I)
-        right = torch.exp(decay[..., None] * steps[:inner])  # (D, S/2, J)
-        left, right = torch.cat([left.real, -left.imag], 1), torch.cat([right.real, right.imag], 1)  # (D, S, I or J)
+        real, imaginary = _powers(decay, inner * steps[:outer])  # (D, S/2, I)
+        c, s = output.real[..., None], output.imag[..., None]
+        left = torch.cat([c * real - s * imaginary, -(c * imaginary + s * real)], 1)  # (D, S, I)
+        right = torch.cat(_powers(decay, steps[:inner]), 1)  # (D, S, J)
         with torch.autocast(left.device.type, enabled=False):
             kernel = (left.mT @ right).flatten(1)[:, :length]  # (D, T)
         return torch.cat([kernel[:, :1] + self.skip[:, None], kernel[:, 1:]], 1)
 
     def convolve(self, x: Tensor) -> Tensor:
-        """The causal convolution of x (B, T, D) with the kernel, by FFTs of 2T numbers: a shorter one would wrap."""
+        """The causal convolution of x (B, T, D) with the kernel, by FFTs that are long enough for nothing to wrap."""
+        from scipy.fft import next_fast_len
+
         length = x.shape[1]
-        kernel = torch.fft.rfft(self.kernel(length), 2 * length)  # (D, T + 1)
-        spectrum = torch.fft.rfft(x.to(self.skip.dtype).transpose(1, 2), 2 * length)  # (B, D, T + 1)
-        return torch.fft.irfft(spectrum * kernel, 2 * length)[..., :length].transpose(1, 2)  # (B, T, D)
+        size = next_fast_len(2 * length - 1, real=True)
+        kernel = torch.fft.rfft(self.kernel(length), size)  # (D, F)
+        spectrum = torch.fft.rfft(x.to(self.skip.dtype).transpose(1, 2).contiguous(), size)  # (B, D, F)
+        return torch.fft.irfft(spectrum * kernel, size)[..., :length].transpose(1, 2)  # (B, T, D)
 
     def recur(self, x: Tensor) -> Tensor:
         """`convolve`, step by step."""
@@ -122,3 +125,10 @@ class S4D(nn.Module):
 
     def _transform(self, x: Tensor) -> Tensor:
         return F.glu(self.project_out(self.dropout(F.gelu(x))))
+
+
+def _powers(decay: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of `exp(decay steps)`, decay (D, S/2), steps (L,): (D, S/2, L); not complex for speed."""
+    size = torch.exp(decay.real[..., None] * steps)
+    angle = decay.imag[..., None] * steps
+    return size * angle.cos(), size * angle.sin()

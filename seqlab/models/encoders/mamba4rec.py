@@ -23,6 +23,7 @@ from seqlab.contracts import Card, Loss, Measurement, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.item_sources import IdEmbedding
 from seqlab.layers.mixers.selective import SelectiveSSM
 from seqlab.layers.post_norm import PostNormBlock
 from seqlab.ranking import top
@@ -65,7 +66,7 @@ class Mamba4Rec(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+        self.items = IdEmbedding(n_items, config.dim)
         self.dropout = Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.dim, eps=1e-12)
         self.blocks = nn.ModuleList(
@@ -81,7 +82,7 @@ class Mamba4Rec(nn.Module):
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D). Padding is on the right, so it reaches no state of an event."""
-        x = self.norm(self.dropout(self.items(batch.items)))  # (B, T, D)
+        x = self.norm(self.dropout(self.items.lookup(batch.items)))  # (B, T, D)
         for block in self.blocks:
             x = block(x)
         return x
@@ -90,13 +91,13 @@ class Mamba4Rec(nn.Module):
         hidden = self.encode(batch)
         has_target = batch.targets > 0
         total = losses.next_item_loss(
-            self.config.loss, hidden[has_target], self.items.weight, batch.targets[has_target],
+            self.config.loss, hidden[has_target], self.items.table(), batch.targets[has_target],
             self.config.negatives, self.config.calibration,
         )  # fmt: skip
         return Loss(total)
 
     def score(self, batch: Batch) -> Tensor:
-        return batch.last(self.encode(batch)) @ self.items.weight.T  # (B, N + 1)
+        return batch.last(self.encode(batch)) @ self.items.table().T  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

@@ -17,7 +17,7 @@ AUTHORS = load_file(Path(__file__).with_name("mamba.safetensors"))
 
 def selective_inputs(users=3, length=37, channels=6, states=4, dt=0.5, dtype=torch.float64):
     torch.manual_seed(0)
-    x, B, C = torch.randn(users, length, channels), torch.randn(users, length, states), torch.randn(users, length, states)
+    x, B, C = (torch.randn(users, length, size) for size in (channels, states, states))
     steps = torch.nn.functional.softplus(torch.randn(users, length, channels)) * dt
     A, initial = -torch.arange(1.0, states + 1).repeat(channels, 1), torch.randn(users, channels, states)
     return [part.to(dtype).requires_grad_() for part in (x, steps, A, B, C, initial)]
