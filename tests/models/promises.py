@@ -49,6 +49,7 @@ def _sizes(model, batch, kind, at, passes, n_items):
     written, crosses = kind.startswith("written"), kind.endswith("cross attention")
     tokens -= 0 if written else passes - 1 - at  # with every reasoning step one token more
     heads = 2 if kind.endswith("within item") else getattr(config, "heads", 0)
+    channels = getattr(config, "expand", 1) if kind in ("gates", "kernel") else 1  # per dimension, inside a mixer
     steps = config.steps + 1 if supports(model, Reasons) else slots
     candidates = batch.context.get("candidates")
     searched = {slots} if not supports(model, GeneratesCodes) else set()
@@ -66,7 +67,7 @@ def _sizes(model, batch, kind, at, passes, n_items):
         "key_slot": {at + 1} if written else {slots}, "level": {slots}, "step": {steps}, "key_step": {at + 1},
         "head": {heads}, "beam": beams, "rank": ranks, "gate": {2}, "branch": {2},
         "item": {n_items + 1} if candidates is None else {candidates.shape[1]},
-        "code": {max(getattr(config, "levels", None) or (0,))}, "dim": {getattr(config, "dim", 0)},
+        "code": {max(getattr(config, "levels", None) or (0,))}, "dim": {getattr(config, "dim", 0) * channels},
         "layer": {_layers(model, kind)},
     }  # fmt: skip
 
