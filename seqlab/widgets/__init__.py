@@ -28,5 +28,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "event_times": ["IntensityOverTime", "AfterEvent"],
         "related_items": ["RelatedItems"],
         "candidate_attention": ["CandidateAttention"],
+        "reliability": ["Reliability"],
     },
 )

@@ -23,6 +23,7 @@ FITTING = {
     "BeamSteps": GENERATORS - {"reg4rec"},
     "ReasoningSteps": {"mancar", "rearec"},
     "Neighbours": VECTORS,
+    "Reliability": {*SYSTEMS} - LISTING,
     **dict.fromkeys(("IntensityOverTime", "AfterEvent", "RelatedItems", "CandidateAttention"), frozenset()),
 }
 """The systems of a view that does not fit all; the view refuses the others."""

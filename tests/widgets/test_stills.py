@@ -39,6 +39,7 @@ MADE = {
     "AfterEvent": lambda one: widgets.AfterEvent({"a": one}, split()),
     "RelatedItems": lambda one: widgets.RelatedItems(one, split()),
     "CandidateAttention": lambda one: widgets.CandidateAttention(one, split()),
+    "Reliability": lambda one: widgets.Reliability(one, split(), user=USER, users=40),
     "CompareSystems": lambda one: widgets.CompareSystems({"a": one, "b": run("popularity")}, split()),
 }
 """Widget -> how to create it for one run."""
