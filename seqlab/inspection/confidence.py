@@ -134,7 +134,7 @@ def confidence(
             for name, value in found.items():
                 columns.setdefault(name, value.new_zeros(len(queries)))[rows] = value
             if states and hasattr(model, "encode"):
-                last = batch.last(model.encode(batch)).float()  # (B, D)
+                last = batch.last(model.encode(batch)).float().flatten(1)  # (B, D)
                 kept = last.new_zeros(len(queries), last.shape[1]) if kept is None else kept
                 kept[rows] = last
     lengths = queries.end - queries.start
