@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import Ranking
+from seqlab.contracts import Ranking, Scores, supports
 
 if TYPE_CHECKING:
     from seqlab.datasets.sequences import Batch
@@ -79,7 +79,7 @@ def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | No
     """
     k, seen = check_k(k), batch.items if seen is None else seen
     seen = pairs(seen) if isinstance(seen, Tensor) else seen
-    if hasattr(model, "score"):
+    if supports(model, Scores):
         scores = model.score(batch)
         scores[seen] = -torch.inf
         return top(scores, k)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from seqlab.contracts import ScoresExactly, supports
 from seqlab.decoding.beams import Beams, best_items
 from seqlab.decoding.scoring import exact
 from seqlab.decoding.search import beam
@@ -43,6 +44,6 @@ def scores(model: GeneratesCodes, batch: Batch) -> Tensor:
 
     A system whose codes have no fixed order has an `exact_score` of its own.
     """
-    if hasattr(model, "exact_score"):
+    if supports(model, ScoresExactly):
         return model.exact_score(batch)
     return exact(model.decoder(batch), model.ids.book.trie, getattr(model.config, "legal_only", False))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import tasks
+from seqlab.contracts import Learns, supports
 from seqlab.datasets.split_names import current_name
 from seqlab.evaluation.outcome import Metric, described
 from seqlab.optimization.options import Options
@@ -155,7 +156,7 @@ def _identity(folder: Path) -> Identity | None:
 
 def _defining(found: Identity, run: Run) -> Identity:
     """The identity, without seed and options for a system that has no loss."""
-    return found if hasattr(run.model, "loss") else dataclasses.replace(found, options={})
+    return found if supports(run.model, Learns) else dataclasses.replace(found, options={})
 
 
 def _read(path: Path) -> dict:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import name_of
+from seqlab.contracts import Recommends, Scores, name_of, supports
 from seqlab.datasets.events import Ragged
 from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.influence_values import ratio
@@ -51,7 +51,7 @@ SLICES = {
 
 def check(model: nn.Module, split: Split) -> None:
     """Raise `DataError` for a system that makes no lists, and for queries that are no sets of items."""
-    if not hasattr(model, "recommend"):
+    if not supports(model, Recommends):
         raise DataError(f"{name_of(model)} recommends no items, so baskets cannot measure it.")
     if any(len(part) and part.answers is None and not bool(part.item.all()) for part in (split.valid, split.test)):
         raise MissingDataError(
@@ -74,7 +74,7 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     answers = answers_of(queries)
     ranks = torch.zeros(len(answers.values), dtype=torch.float64, device=answers.values.device)
     repeats, exposure = torch.zeros_like(answers.values), queries.user.new_zeros(split.n_items + 1)
-    rank = _ranks_by_scores if hasattr(model, "score") else _ranks_by_lists
+    rank = _ranks_by_scores if supports(model, Scores) else _ranks_by_lists
     with processes.propagate_errors(), evaluating(model):
         rank(model, queries, answers, split.n_items, seen_filter, ranks, repeats, exposure)
     ranks, repeats, exposure = (processes.all_reduce_sum(one).cpu() for one in (ranks, repeats, exposure))
