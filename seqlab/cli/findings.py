@@ -59,5 +59,6 @@ def study(
 def _needed(arm: str, seeds: list[int]) -> list[int]:
     """The seeds of an arm: one for a system that is not trained."""
     from seqlab import models
+    from seqlab.contracts import Learns, supports
 
-    return seeds if hasattr(models.system(arm.split(":")[0]), "loss") else seeds[:1]
+    return seeds if supports(models.system(arm.split(":")[0]), Learns) else seeds[:1]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from seqlab import tasks
-from seqlab.contracts import name_of
+from seqlab.contracts import PredictsLabels, PredictsTime, Scores, name_of, supports
 from seqlab.evaluation import calibration
 from seqlab.evaluation.calibration import BINS, calibration_error, risk_area
 from seqlab.evaluation.outcome import Metric, Outcome
@@ -70,12 +70,12 @@ def reliability(
     if getattr(split, part).labels is not None:
         p, label = _of_labels(model, split, part)
         return _named(calibration.reliability(p, label, bins, samples, seed), EVENTS["label"])
-    if hasattr(model, "next_time"):
+    if supports(model, PredictsTime):
         return _named(levels(tasks.measure(model, split, part).frame["pit"].to_numpy()), EVENTS["wait"])
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
-    users = EXACT_USERS if users is None and not hasattr(model, "score") else users
+    users = EXACT_USERS if users is None and not supports(model, Scores) else users
     queries = drawn(getattr(split, part), users, seed).to(device_of(model))
-    if beam and not hasattr(model, "score"):
+    if beam and not supports(model, Scores):
         p, hit = list_mass(model, queries, split.n_items, seen_filter, k)
     else:
         frame = confidence(model, queries, split.n_items, seen_filter, k, temperature).frame
@@ -149,7 +149,7 @@ def forecast_outcome(of: Confidence, probability: np.ndarray) -> Outcome:
 
 def _of_labels(model: nn.Module, split: Split, part: str) -> tuple[np.ndarray, np.ndarray]:
     """The probabilities and the labels of all candidates of a part, (C,) each."""
-    if not hasattr(model, "label_logits"):
+    if not supports(model, PredictsLabels):
         raise ValueError(f"{name_of(model)} orders candidates without probabilities; choose a system such as dare.")
     queries = getattr(split, part)
     with torch.no_grad(), evaluating(model):

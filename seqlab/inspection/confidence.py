@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import decoding
-from seqlab.contracts import name_of
+from seqlab.contracts import GeneratesCodes, Scores, ScoresExactly, UserStates, name_of, supports
 from seqlab.layers.dropout import Dropout
 from seqlab.ranking import ranks_of, topk
 from seqlab.runtime.modules import device_of, evaluating
@@ -76,9 +76,9 @@ def scores_of(model: nn.Module) -> Callable[[Batch], Tensor]:
 
     Raises `ValueError` for a system with neither.
     """
-    if hasattr(model, "score"):
+    if supports(model, Scores):
         return model.score
-    if hasattr(model, "exact_score") or hasattr(model, "decoder"):
+    if supports(model, ScoresExactly) or supports(model, GeneratesCodes):
         return partial(decoding.scores, model)
     raise ValueError(f"{name_of(model)} gives lists without scores of the catalogue; choose a system that scores it.")
 
@@ -94,7 +94,7 @@ def scored(
     finite.
     """
     score = scores_of(model)
-    rows_at_most = rows_per_batch(queries.user.device, n_items + 1) if hasattr(model, "score") else EXACT_ROWS
+    rows_at_most = rows_per_batch(queries.user.device, n_items + 1) if supports(model, Scores) else EXACT_ROWS
     for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, rows_at_most):
         answers, scores = queries.item[rows], score(batch).float()
         scores[:, 0] = -torch.inf
@@ -133,8 +133,8 @@ def confidence(
             found = _of_scores(scores, queries.item[rows], k, temperature) | {"seen": seen}
             for name, value in found.items():
                 columns.setdefault(name, value.new_zeros(len(queries)))[rows] = value
-            if states and hasattr(model, "encode"):
-                last = batch.last(model.encode(batch)).float().flatten(1)  # (B, D)
+            if states and supports(model, UserStates):
+                last = batch.last(model.encode(batch)).float()  # (B, D)
                 kept = last.new_zeros(len(queries), last.shape[1]) if kept is None else kept
                 kept[rows] = last
     lengths = queries.end - queries.start

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqlab.evaluation import calibration
 from seqlab.evaluation.metrics import quartiles
-from seqlab.inspection.answer_probability import FORECASTS, Judge, fit_judge
+from seqlab.inspection.answer_probability import FORECASTS, HEADS, Judge, fit_judge
 from seqlab.inspection.calibration import forecast_outcome
 from seqlab.inspection.confidence import Confidence, drawn
 
@@ -41,9 +41,11 @@ class Judged:
         return forecast_outcome(self.test, self.forecasts[name].to_numpy())
 
 
-def judged(run: Run, split: Split, k: int = 10, users: int | None = None, seed: int = 0) -> Judged:
+def judged(
+    run: Run, split: Split, k: int = 10, users: int | None = None, seed: int = 0, heads: Sequence[str] = HEADS
+) -> Judged:
     """Fit on validation queries, forecast on test queries, `users` of each drawn with `seed` (None: all)."""
-    judge = fit_judge(run.model, split, run.seen_filter, k, users, seed)
+    judge = fit_judge(run.model, split, run.seen_filter, k, users, seed, heads)
     queries = drawn(split.test, users, seed)
     test = judge.confidence(queries)
     return Judged(run, judge, queries, test, judge.forecasts(test))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from seqlab.contracts import Card
+from seqlab.contracts import Card, Learns, supports
 from seqlab.datasets import load
 from seqlab.datasets.split_names import split as split_by
 from seqlab.evaluation import compare, intervals
@@ -313,7 +313,7 @@ def _notes(judged: Mapping[str, Sequence[Judged]], split: Split) -> tuple[str, .
     notes = [first.run.outcome.protocol, f"{len(first.judge.valid.frame):,} validation queries, half of which fitted."]
     for label, some in judged.items():
         model = some[0].run.model
-        if not hasattr(model, "loss") or getattr(model.config, "loss", "softmax") != "softmax":
+        if not supports(model, Learns) or getattr(model.config, "loss", "softmax") != "softmax":
             notes.append(
                 f"{label}: its scores are no log-probabilities of a softmax; the temperature repairs their spread."
             )

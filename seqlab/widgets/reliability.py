@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab import figures
+from seqlab.contracts import Scores, UserStates, supports
 from seqlab.evaluation import calibration
 from seqlab.figures.html import Html, text
 from seqlab.inspection.answer_probability import FORECASTS, after_each_event
@@ -36,16 +37,17 @@ class Reliability:
     """
 
     question = "Does the system know when it is right, and what is gained by answering only then?"
-    needs = ()
+    needs = (Scores,)
 
     def __init__(
         self, run: Run, split: Split, user: int | str | None = None, seed: int = 0,
         history: History | None = None, users: int = 2000, k: int = 10,
     ) -> None:  # fmt: skip
-        if not hasattr(run.model, "score"):
+        if not supports(run.model, Scores):
             raise ValueError(f"{run.system} does not score the catalogue; choose a system that does, such as sasrec")
         self._split, self._titles, self._history, self._seed = split, titles_of(split), history, seed
-        self._judged = judged(run, split, k, users, seed)
+        heads = ("states",) if supports(run.model, UserStates) else ("scalars",)
+        self._judged = judged(run, split, k, users, seed, heads)
         self.names = (self._judged.judge.best, "mass")
         hit = self._judged.test.frame["hit"].to_numpy()
         self._hit, forecasts = hit, {name: self._judged.forecasts[name].to_numpy() for name in self.names}
