@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seqlab import decoding, figures
+from seqlab.contracts import GeneratesCodes, Recommends, Scores, supports
 from seqlab.datasets.history import batch_of
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import label
 from seqlab.ranking import check_k
 from seqlab.runtime.modules import device_of
-from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import STEPS_WIDTH, StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import (
     ItemPicker,
     answers_of,
@@ -22,6 +23,7 @@ from seqlab.widgets.inputs.picking import (
     user_dropdown,
     user_label,
 )
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,21 +48,25 @@ class BeamSteps:
     of a user; `show` replaces it. Raises `ValueError` for a system that does not generate codes by beam search.
     """
 
+    question = "How is the next item written code by code, and which good items does the beam lose on the way?"
+    needs = (Recommends, GeneratesCodes)
+    topic, least_width = "Beam", STEPS_WIDTH
+
     def __init__(
         self,
         run: Run,
         split: Split,
-        other: Run | None = None,
         user: int | str | None = None,
+        seed: int = 0,
+        history: History | None = None,
+        other: Run | None = None,
         width: int = 8,
         k: int = 10,
         names: tuple[str, str] | None = None,
-        seed: int = 0,
-        history: History | None = None,
     ) -> None:
         for one in (run, other):
-            if one is not None and not generates_codes(one.model):
-                raise ValueError(f"{one.system} does not generate codes by beam search; choose a system such as tiger")
+            if one is not None:
+                check(self, one)
         self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), check_k(k)
         self.names = names or _default_names(run, other)
         self.widths = sorted({*WIDTHS, width})
@@ -107,11 +113,9 @@ class BeamSteps:
 
         "no search": the exact ranking; "beam"; "diverse": diverse beam search in `groups` (reduced to a divisor of the
         width); "typical": locally typical sampling of the codes with probability mass `mass`. Columns rank, item,
-        title, log_probability, exact_rank. Raises `ValueError` for a system with another decoder.
+        title, log_probability, exact_rank.
         """
         model, batch = self._runs[of].model, self._batches[of]
-        if not hasattr(model, "decoder"):
-            raise ValueError(f"{self._runs[of].system} has no decoder of codes; choose a system such as tiger")
         trie, legal = _book(self._runs[of]).trie, getattr(model.config, "legal_only", False)
         share = max(one for one in range(1, groups + 1) if self._width % one == 0)
         generator = torch.Generator(device_of(model)).manual_seed(seed)
@@ -277,18 +281,13 @@ class BeamSteps:
             self.pick(self.picker.item)
 
 
-def generates_codes(model: Any) -> bool:
-    """Whether a system generates codes with a decoder."""
-    return hasattr(model, "decoder")
-
-
 def _book(run: Run) -> CodeBook:
     return run.model.ids.book
 
 
 def _scores(model: Any, batch: Any) -> torch.Tensor:
     """The exact scores of all items, (B, N + 1)."""
-    return model.score(batch) if hasattr(model, "score") else decoding.scores(model, batch)
+    return model.score(batch) if supports(model, Scores) else decoding.scores(model, batch)
 
 
 def _default_names(run: Run, other: Run | None) -> tuple[str, str]:

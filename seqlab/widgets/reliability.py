@@ -14,6 +14,7 @@ from seqlab.inspection.answer_probability import FORECASTS, after_each_event
 from seqlab.inspection.forecast_tables import judged
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import answers_of, history_for, titles_of, user_choices, user_dropdown, user_label
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,13 +39,13 @@ class Reliability:
 
     question = "Does the system know when it is right, and what is gained by answering only then?"
     needs = (Scores,)
+    topic = "Trust"
 
     def __init__(
         self, run: Run, split: Split, user: int | str | None = None, seed: int = 0,
         history: History | None = None, users: int = 2000, k: int = 10,
     ) -> None:  # fmt: skip
-        if not supports(run.model, Scores):
-            raise ValueError(f"{run.system} does not score the catalogue; choose a system that does, such as sasrec")
+        check(self, run)
         self._split, self._titles, self._history, self._seed = split, titles_of(split), history, seed
         heads = ("states",) if supports(run.model, UserStates) else ("scalars",)
         self._judged = judged(run, split, k, users, seed, heads)

@@ -14,6 +14,7 @@ from seqlab.inspection import answer_probability, calibration, experts, hints, l
 from seqlab.inspection import confidence as own_words
 from seqlab.ranking import top
 from tests.synthetic import chain_log, enlarged, log_of, small
+from tests.tiny_runs import run_of
 
 USERS, ITEMS = 900, 12
 
@@ -196,10 +197,8 @@ def test_a_mixture_of_one_is_that_system_and_the_oracle_is_the_best_of_all(chain
 
 @pytest.mark.parametrize("system", ["tiger", "reg4rec", "sasrec"])
 def test_any_next_item_system_has_a_reliability_table(system):
-    from tests.widgets.stored_runs import run
-    from tests.widgets.stored_runs import split as stored
-
-    model, data = run(system).model, stored()
+    run, data = run_of(system)
+    model = run.model
     table = calibration.reliability(model, data, users=40, bins=4, samples=50)
     assert table["count"].sum() == 40 and table.attrs["event"] == "the answer is in the top 10"
     if system == "tiger":
