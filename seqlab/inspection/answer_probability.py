@@ -162,13 +162,13 @@ def fit_judge(
 
     users: how many of the queries are read, drawn with `seed`; None: all. heads: names of `FORECASTS`; the soft ones
     learn p_answer (the share of right answers, were they drawn by p), the others hits. Raises `ValueError` for a split
-    with fewer than 20 validation queries, and as `confidence.scored` does.
+    with fewer than 10 validation queries, and as `confidence.scored` does.
     """
     from sklearn.isotonic import IsotonicRegression
 
     queries = drawn(split.valid, users, seed)
-    if len(queries) < 20:
-        raise ValueError(f"{split.log.name}: {len(queries)} validation queries are too few to fit on; it takes 20.")
+    if len(queries) < 10:
+        raise ValueError(f"{split.log.name}: {len(queries)} validation queries are too few to fit on; it takes 10.")
     fitting = halves(queries.user.cpu().numpy(), seed)
     first = queries.select(torch.from_numpy(fitting).to(queries.user.device))
     temperature = fit_temperature(model, first, split.n_items, seen_filter, seed=seed)
