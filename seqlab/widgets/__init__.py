@@ -23,6 +23,7 @@ HOMES = {
     "beam_steps": ["BeamSteps"],
     "reasoning_steps": ["ReasoningSteps"],
     "neighbours": ["Neighbours"],
+    "reliability": ["Reliability"],
     "related_items": ["RelatedItems"],
     "user_browser": ["UserBrowser"],
     "user_list": ["UserList"],
