@@ -169,7 +169,7 @@ def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None
         expect(lens.locator("button.item.watched, button.item.final").last).to_be_visible()
         lens.locator(".noUi-handle").press("ArrowLeft")
         expect(lens.locator(".widget-html", has_text="is what came next")).to_be_visible(timeout=30_000)
-        parts = widget_with(opened, "its logit is").first
+        parts = widget_with(opened, "and not").first
         parts.locator(".widget-dropdown select").nth(2).select_option(index=2)
         expect(parts.get_by_text("The difference of their logits")).to_be_visible(timeout=30_000)
         opened.shot("03_layers")
