@@ -164,8 +164,8 @@ class Identifiers(Protocol):
 class GeneratesCodes(Protocol):
     """A system that generates the codes of an item one after another.
 
-    config.width: the minimum beam width. config.legal_only (optional): whether probabilities are normalised over legal
-    codes only. ids: the `SemanticIds` of the catalogue.
+    config.legal_only (optional): whether probabilities are normalised over legal codes only. ids: the `SemanticIds` of
+    the catalogue. decoding: the `decoding.Decoding` by which its lists are made, which may be set to another one.
     """
 
     config: Any

@@ -12,8 +12,13 @@ from seqlab.cli.parsing import parse_pairs
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
+    from seqlab.runs.run import Run
 
 Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they were moved")]
+Lists = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value: a setting of the decoding, such as decoding=diverse or width=50"),
+]
 SplitOfRun = Annotated[str | None, typer.Option("--split", help="that of the training, which is the default")]
 
 
@@ -31,12 +36,20 @@ def fit(
     *,
     load_options: dict[str, Any],
 ) -> None:
-    """Train SYSTEM on a dataset, evaluate it, and write its run folder."""
+    """Train SYSTEM on a dataset, evaluate it, and write its run folder.
+
+    A run is not trained anew for another decoding: where OUT holds the training, `--set decoding=diverse` measures its
+    weights by that.
+    """
     import dataclasses
 
     given = parse_pairs(settings or [])
     if out.exists() and not resume:
-        raise ValueError(f"{out} exists; choose another folder, or pass --resume.")
+        from seqlab.decoding.settings import SETTINGS
+
+        if not SETTINGS.keys() & given.keys():
+            raise ValueError(f"{out} exists; choose another folder, or pass --resume.")
+        resume = True  # its weights are measured by another decoding
     typer.echo(f"Reading {dataset}.")  # before the slow imports
     from seqlab import datasets, models
     from seqlab.presets import default_options
@@ -64,10 +77,15 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     dataset: Trained = None,
     split: SplitOfRun = None,
+    settings: Lists = None,
     *,
     load_options: dict[str, Any],
 ) -> None:
-    """Evaluate a finished run on its test part again: metrics with 95 % intervals."""
+    """Evaluate a finished run on its test part again: metrics with 95 % intervals.
+
+    With another decoding (`--set decoding=diverse`) its weights are measured by that, and the outcome is stored in RUN
+    beside its own.
+    """
     from seqlab import evaluation, tasks
     from seqlab.contracts import needs_of
     from seqlab.datasets.split_names import with_columns
@@ -76,9 +94,25 @@ def evaluate(
     parts = _split_of(run, dataset, split, load_options)
     loaded = load_run(run, parts)
     parts = with_columns(parts, needs_of(loaded.model))
-    outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
+    if settings:
+        measured = _decoded(loaded, parts, parse_pairs(settings))
+        typer.echo(", ".join(f"{key}={value}" for key, value in measured.decoding.items()))
+        outcome = measured.outcome
+    else:
+        outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
     typer.echo(f"{outcome.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(outcome).round(4).to_string())
+
+
+def _decoded(run: Run, split: Split, settings: dict[str, str]) -> Run:
+    """The run, its lists made by the decoding of these settings; those not given are the run's."""
+    from seqlab.models import split_settings
+    from seqlab.training.evaluate import evaluate
+
+    others, lists = split_settings(run.system, settings)
+    if others:
+        raise ValueError(f"{next(iter(others))!r} is no setting of a decoding; a trained run keeps its own settings.")
+    return evaluate(run, split, lists.over(run.model.decoding) if run.decoding else lists)
 
 
 @with_load_options

@@ -17,18 +17,21 @@ from torch import nn
 from seqlab import tasks
 from seqlab.contracts import name_of, needs_of
 from seqlab.datasets.split_names import with_columns
+from seqlab.decoding.settings import differs, using
 from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
 from seqlab.optimization.loop import Loop, epoch_seed, learning_rate, make_accelerator, make_optimizer
 from seqlab.optimization.options import Options
 from seqlab.optimization.state import read_state
-from seqlab.presets import default_options
+from seqlab.presets import default_decoding, default_options
 from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.runs.run import Run, load_run, write
 from seqlab.runtime import processes
 from seqlab.runtime.files import exclusive_lock
 from seqlab.runtime.progress import Progress
 from seqlab.runtime.text import listed
+from seqlab.training.evaluate import evaluate
+from seqlab.training.evaluate import validated as evaluated_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +56,9 @@ def fit(
     Without `options` those of the preset are taken (see `default_options`).
     `out` is written atomically at the end; until then `<out>.partial` holds the last checkpoints of the training and of
     its stages, from which `resume=True` continues to the same weights as an uninterrupted run (same machine, seed and
-    number of processes). A finished run in `out` is loaded by `resume=True` if it is the one that this call would make.
+    number of processes). A finished run in `out` is loaded by `resume=True` if it is the one that this call would make;
+    where only the decoding of `model` is another one, it is measured by that (see `evaluate`), and not trained anew.
+    Epochs are compared by the decoding of the preset, whatever that of the model is.
     Ctrl-C stops training and keeps the best epoch so far. Device, precision and processes are Accelerate's.
 
     A system with `stages(split, checkpoint)` trains these first, in single precision and by each process alone. A
@@ -98,7 +103,8 @@ def fit(
         if finished:
             if resume:
                 with processes.propagate_errors():
-                    return _finished_run(out, model, split, options, seen_filter)
+                    run = _finished_run(out, model, split, options, seen_filter)
+                return evaluate(run, split, own) if (own := getattr(model, "decoding", None)) else run
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
             )
@@ -134,7 +140,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
     partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
     started = time.perf_counter()
-    validated = _sample(split, options.validate_users)
+    validated = evaluated_on(split, options.validate_users)
     if processes.index() == 0:
         print(_start_message(model, split, validated), flush=True)
     with processes.propagate_errors():
@@ -161,6 +167,8 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
             model.load_state_dict(state.best)
     if hasattr(model, "calibrate"):
         model.calibrate(split, seen_filter)
+        state.valid = {}
+    if differs(model, default_decoding(model, split)):  # from that of the epochs
         state.valid = {}
     test = tasks.measure(model, split, "test", seen_filter)
     summary = {
@@ -189,13 +197,15 @@ class _Validation:
     def __init__(self, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> None:
         self.model, self.split, self.options, self.seen_filter = model, split, options, seen_filter
         self.metric = tasks.metric_of(model, split, options.metric)
+        self.decoding = default_decoding(model, split)  # whatever the lists are made by afterwards
 
     def measure(self, state: State) -> dict[str, float]:
         """The metric after an epoch that is validated (see `Options.validate_every`), else nothing."""
         metric = self.metric.name
         if state.epoch % self.options.validate_every and state.epoch != self.options.epochs:
             return {}
-        valid = metrics(tasks.measure(self.model, self.split, "valid", self.seen_filter))
+        with using(self.model, self.decoding):
+            valid = metrics(tasks.measure(self.model, self.split, "valid", self.seen_filter))
         if self.metric.better(valid[metric], state.valid.get(metric, self.metric.worst)):
             state.valid, state.best_epoch = valid, state.epoch
             state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
@@ -253,14 +263,6 @@ def _start_message(model: nn.Module, split: Split, validated: Split) -> str:
         text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"
     prepares = hasattr(model, "prepare") or hasattr(model, "stages")
     return text + (". Preparing its inputs." if prepares else ".")
-
-
-def _sample(split: Split, users: int | None) -> Split:
-    """The split with so many validation users, drawn alike for every training; all of them for None."""
-    if users is None or users >= len(split.valid):
-        return split
-    drawn = torch.randperm(len(split.valid), generator=torch.Generator().manual_seed(0))[:users].sort().values
-    return dataclasses.replace(split, valid=split.valid.select(drawn))
 
 
 def _lock(out: Path) -> contextlib.AbstractContextManager:
