@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,21 +59,26 @@ def recommend(model: nn.Module, batch: Batch, k: int, decoding: Decoding | None 
     chosen, k = resolve(model, decoding or _own(model)), check_k(k)
     if chosen.method == "exact":
         return top(scores(model, batch), k)
-    if chosen.method == "beam" and hasattr(model, "paths"):
-        return best_items(lambda width: model.paths(batch, width, chosen.prune).beams, k, chosen.width)
-    if chosen.method == "beam":
-        return best_items(partial(generate, model, batch), k, chosen.width)
-    if chosen.method == "diverse":
-        decoder, trie, renormalise = model.decoder(batch), model.ids.book.trie, _renormalise(model)
-
-        def search(width: int) -> Beams:
-            whole = -(-width // chosen.groups) * chosen.groups
-            return diverse(decoder, trie, whole, chosen.groups, chosen.strength, renormalise)
-
-        return best_items(search, k, chosen.width)
-    ranking = draw(model, batch, chosen).beams().ranking(k)
+    if chosen.method in ("beam", "diverse"):
+        return best_items(lambda width: found(model, batch, replace(chosen, width=width)), k, chosen.width)
+    ranking = found(model, batch, chosen).ranking(k)
     longest = max(int((ranking.items > 0).sum(1).max()), 1) if len(ranking.items) else k
-    return dataclasses.replace(ranking, items=ranking.items[:, :longest], scores=ranking.scores[:, :longest])
+    return replace(ranking, items=ranking.items[:, :longest], scores=ranking.scores[:, :longest])
+
+
+@torch.no_grad()
+def found(model: nn.Module, batch: Batch, decoding: Decoding) -> Beams:
+    """The tuples that a search or draws find, each once: of any decoding but exact."""
+    chosen = resolve(model, decoding)
+    if chosen.method == "diverse":
+        width = -(-chosen.width // chosen.groups) * chosen.groups
+        decoder, trie = model.decoder(batch), model.ids.book.trie
+        return diverse(decoder, trie, width, chosen.groups, chosen.strength, _renormalise(model))
+    if chosen.method != "beam":
+        return draw(model, batch, chosen).beams()
+    if hasattr(model, "paths"):
+        return model.paths(batch, chosen.width, chosen.prune).beams
+    return generate(model, batch, chosen.width)
 
 
 @torch.no_grad()

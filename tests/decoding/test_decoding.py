@@ -196,7 +196,8 @@ class Stuck(Trie):
 @pytest.mark.parametrize(
     "search",
     [lambda *given: beam(*given, 4), lambda *given: diverse(*given, 4, 2),
-     lambda *given: exact(*given, renormalise=True), lambda *given: sample(*given, uniforms(0, torch.arange(2), 50, 2))],
+     lambda *given: exact(*given, renormalise=True),
+     lambda *given: sample(*given, uniforms(0, torch.arange(2), 50, 2))],
 )  # fmt: skip
 def test_a_search_without_a_legal_code_raises(search):
     codes = torch.cartesian_prod(torch.arange(2), torch.arange(3))
