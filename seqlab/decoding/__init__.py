@@ -10,6 +10,6 @@ from seqlab.decoding.settings import METHODS, Decoding
 
 __all__ = [
     "METHODS", "Beams", "Decoder", "Decoding", "Draws", "Step", "beam", "beam_of", "best_items", "diverse", "draw",
-    "exact", "exact_scores", "found", "generate", "law", "legal", "parallel", "recommend", "sample", "scores", "typical",
-    "uniforms",
+    "exact", "exact_scores", "found", "generate", "law", "legal", "parallel", "recommend", "sample", "scores",
+    "typical", "uniforms",
 ]  # fmt: skip

@@ -46,10 +46,8 @@ def read(path: Path) -> pd.DataFrame:
         options = {key: value for key, value in options_defaults().items() if key != "seed"}
         table["task"] = table["task"].fillna(tasks.DEFAULT)
         table["split"] = table["split"].map(current_name)
-        table["options"] = [
-            json.dumps(canonical(system, options | json.loads(text)))
-            for system, text in zip(table["system"], table["options"], strict=True)
-        ]
+        known = functools.cache(lambda system, text: json.dumps(canonical(system, options | json.loads(text))))
+        table["options"] = list(map(known, table["system"], table["options"]))
         settings, lists = functools.cache(stored_settings), table["decoding"].fillna("{}")
         parts = [
             settings(system)(json.loads(own) | json.loads(chosen))

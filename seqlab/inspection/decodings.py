@@ -1,4 +1,4 @@
-"""Several decodings side by side: the list of each for one user, what the lists share, and how far each is from the law.
+"""Several decodings side by side: the list of each for one user, what the lists share, how far each is from the law.
 
 The law is the probability of every item when a tuple is drawn code by code along the tree of the catalogue
 (`decoding.law`); it does not depend on a decoding.
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 DISTANCE = (
     "Distance to the exact law: total variation, half the sum over all items of |its share by the decoding - its "
-    "probability|. The share of what was drawn is that of the draws; of what a search found, the probability, scaled "
-    "to a sum of 1."
+    "probability|. Drawn items have the share of the draws, those that a search found their probability, scaled to a "
+    "sum of 1. The mark is the distance of as many draws from the law itself, by chance alone."
 )
 """The definition of `Decodings.measures["distance"]`."""
 
@@ -100,9 +100,7 @@ def noise(law: np.ndarray, draws: int) -> float:
     return float((most * (1 - law) * binom.pmf(most, draws, law)).sum() / draws)
 
 
-def _list_and_shares(
-    model: nn.Module, batch: Batch, one: Decoding, k: int, law: Tensor
-) -> tuple[Tensor, Tensor, int]:
+def _list_and_shares(model: nn.Module, batch: Batch, one: Decoding, k: int, law: Tensor) -> tuple[Tensor, Tensor, int]:
     """The items of the list, the share (N + 1,) of every item by this decoding, and the number of draws (0: none)."""
     from seqlab.decoding.settings import resolve
 

@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "patching": ["Patching"],
         "code_tree": ["CodeTree"],
         "beam_steps": ["BeamSteps"],
+        "decodings": ["Decodings"],
         "reasoning_steps": ["ReasoningSteps"],
         "neighbours": ["Neighbours"],
         "workbench.workbench": ["Workbench"],

@@ -85,7 +85,7 @@ def test_what_a_method_does_not_take_is_refused_in_a_sentence():
         ("tiger", {"decoding": "exact", "width": 3}, "decoding=exact takes no width (a setting of beam, diverse)"),
         ("tiger", {"decoding": "sample", "prune": 0.1}, "decoding=sample takes no prune; it takes draws, temp"),
         ("tiger", {"decoding": "divers"}, "decoding must be '', 'exact', 'beam', 'diverse', 'typical' or 'sample'"),
-        ("tiger", {"width": "0"}, "width must be at least 1 (got '0')"),
+        ("tiger", {"width": "0"}, "width must be at least 1, or none (got '0')"),
         ("tiger", {"widht": "5"}, "tiger has no setting 'widht'. Did you mean 'width'?"),
         ("reg4rec", {"decoding": "diverse"}, "reg4rec has no decoding=diverse; it has: beam, exact."),
         ("recgpt", {"width": 5}, "recgpt: decoding=exact takes no width"),
