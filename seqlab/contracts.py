@@ -1,17 +1,31 @@
-"""The protocols of systems, and the card of a system's file; authors read this file first."""
+"""The protocols of systems, and the card of a system's file; authors read this file first.
+
+A system is an `nn.Module` that is built as `System(config, n_items)` and keeps its settings as `config`. It inherits
+from no class of this file: it keeps a protocol by having its methods. `supports` and `abilities` say which it keeps.
+A method that the settings of an instance rule out is set to None in `__init__` (`self.encode = None`).
+
+Optional attribute: `needs`, the further columns that it reads: of events, by role or name ("basket", "rating"), which
+batches have in `extra`; of users, such as "users.age", from `split.log`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
-    from seqlab.datasets.sequences import Batch
+    from seqlab.datasets.sequences import Batch, Sequences
+    from seqlab.datasets.splits import Split
+    from seqlab.tracing import Layout
 
 
 @dataclass(frozen=True)
@@ -39,55 +53,205 @@ class Ranking:
     tied: Tensor | None = None
 
 
-@runtime_checkable
-class Recommender(Protocol):
-    """A system: an `nn.Module` that is built as `System(config, n_items)` and recommends items.
+class Recommends(Protocol):
+    """Recommends the k best items after each history.
 
-    Optional methods:
-    `prepare(split) -> None` computes buffers from the training part before training (counts, a graph, a codebook);
-    `stages(split, checkpoint) -> None` trains what the loss needs (a tokenizer), by `optimization.stage.train`, with
-    checkpoints in the folder `checkpoint`; None: without;
-    `loss(batch) -> Loss` is for training by gradient descent;
-    `draw(train, tokens, seed, shard) -> Iterator` yields the batches of an epoch, for a loss that learns from something
-    else than crops of histories; train: the training `Sequences`, the rest as in `Sequences.training_batches`;
-    `calibrate(split, seen_filter) -> None` chooses buffers on the validation part after training;
-    `score(batch) -> (B, N + 1)` scores all items (column 0 is padding) in a new tensor, which the caller may modify.
-    A system without `score` is evaluated by its lists. If it fills in `Ranking.tied`, no longer list is made to find
-    where a tie ends.
-    Optional attribute: `needs`, the further columns that it reads: of events, by role or name ("basket", "rating"),
-    which batches have in `extra`; of users, such as "users.age", from `split.log`.
+    Without `Scores` it is evaluated by its lists. If it fills in `Ranking.tied`, no longer list is made to find where a
+    tie ends.
     """
-
-    config: Any
 
     def recommend(self, batch: Batch, k: int) -> Ranking: ...
 
 
-class ScoresPairs(Protocol):
-    """A system that scores given candidates."""
+class Scores(Protocol):
+    """Scores the whole catalogue: (B, N + 1), column 0 = padding, in a new tensor, which the caller may modify."""
 
-    def score_pairs(self, batch: Batch, candidates: Tensor) -> Tensor:
-        """The scores (B, M) of candidates (B, M), item ids, 0 = none, after each history; higher is better."""
-        ...
+    def score(self, batch: Batch) -> Tensor: ...
+
+
+class ScoresPairs(Protocol):
+    """Scores (B, M) candidates (B, M), item ids, 0 = none, after each history; higher is better."""
+
+    def score_pairs(self, batch: Batch, candidates: Tensor) -> Tensor: ...
 
 
 class PredictsLabels(Protocol):
-    """A system that predicts the probability of a positive label, such as a click, of given candidates."""
+    """The logits (B, M) of a positive label, such as a click, of candidates (B, M), item ids, 0 = none."""
 
-    def label_logits(self, batch: Batch, candidates: Tensor) -> Tensor:
-        """The logits (B, M) of a positive label of candidates (B, M), item ids, 0 = none, after each history."""
-        ...
+    def label_logits(self, batch: Batch, candidates: Tensor) -> Tensor: ...
 
 
 class JudgesSlates(Protocol):
-    """Predicts what is clicked in a slate that is shown, or that nothing is."""
+    """The log-probabilities (B, A + 1) of no click (column 0) and of a click on each slot of a slate.
 
-    def slate_log_probs(self, batch: Batch) -> Tensor:
-        """The log-probabilities (B, A + 1) of no click (column 0) and of a click on each slot.
+    The slates are `batch.context["candidates"]` (B, A), 0 = none; there the log-probability is -inf.
+    """
 
-        The slates are `batch.context["candidates"]` (B, A), 0 = none; there the log-probability is -inf.
-        """
+    def slate_log_probs(self, batch: Batch) -> Tensor: ...
+
+
+class UserStates(Protocol):
+    """The state after every event: (B, T, D); position t depends on the events up to t alone."""
+
+    def encode(self, batch: Batch) -> Tensor: ...
+
+
+class ItemVectors(Protocol):
+    """The vectors of all items: (N + 1, D), row 0 = padding."""
+
+    def item_vectors(self) -> Tensor: ...
+
+
+class RelatesItems(Protocol):
+    """The k items most related to an item, without itself, as a ranking of one row.
+
+    kind: "in_out", items that go with it; "in_in", items that can replace it.
+    """
+
+    def item_neighbours(self, item: int, kind: Literal["in_out", "in_in"], k: int = 10) -> Ranking: ...
+
+
+class GeneratesCodes(Protocol):
+    """Generates the codes of an item one after another; the decoder encodes the histories once.
+
+    Attributes: `ids`, the `SemanticIds` of the catalogue; `decoding`, the `decoding.Decoding` by which its lists are
+    made, which may be set to another one; `config.legal_only` (optional), whether probabilities are normalised over
+    legal codes only.
+    """
+
+    def decoder(self, batch: Batch) -> Decoder: ...
+
+
+class ScoresExactly(Protocol):
+    """The log-probability of every item, without a search: (B, N + 1), -inf at 0. For inspection; slow."""
+
+    def exact_score(self, batch: Batch) -> Tensor: ...
+
+
+class Reasons(Protocol):
+    """Reasons in `config.steps` steps after the history; attribute `temperatures` (S + 1,): of each step's softmax."""
+
+    def reasoning_states(self, batch: Batch, steps: int | None = None) -> Tensor:
+        """The states before any step and after each one: (B, S + 1, D). steps: fewer than there are; None: all."""
         ...
+
+    def step_scores(self, states: Tensor) -> Tensor:
+        """The scores (B, S + 1, N + 1) of the catalogue by each of the states (B, S + 1, D)."""
+        ...
+
+
+class PredictsTime(Protocol):
+    """Predicts when the next event comes, and its item, after each event (position t knows the events up to t)."""
+
+    def next_time(self, batch: Batch) -> Wait:
+        """The distribution of the wait."""
+        ...
+
+    def mark_log_probs(self, batch: Batch) -> Tensor:
+        """The log-probabilities (B, T, N + 1) of the next event's item; -inf at 0."""
+        ...
+
+
+class DescribesTokens(Protocol):
+    """Says what the tokens are that attention is over when the system scores a batch; without it they are events."""
+
+    def layout(self, batch: Batch) -> Layout: ...
+
+
+class Catalogues(Protocol):
+    """Makes a system with the same weights for the items of another split."""
+
+    def with_catalogue(self, split: Split) -> nn.Module: ...
+
+
+class Learns(Protocol):
+    """Is trained by gradient descent on batches: crops of histories, or what `draw` yields."""
+
+    def loss(self, batch: Batch) -> Loss: ...
+
+
+class Prepares(Protocol):
+    """Sets buffers from the training part before training, in closed form: counts, a graph, a codebook."""
+
+    def prepare(self, split: Split) -> None: ...
+
+
+class Stages(Protocol):
+    """Trains what the loss needs, such as a tokenizer, before the main loop, by `optimization.stage.train`.
+
+    checkpoint: the folder of the checkpoints; None: there are none.
+    """
+
+    def stages(self, split: Split, checkpoint: Path | None = None) -> None: ...
+
+
+class Draws(Protocol):
+    """Yields the batches of an epoch (from 0), for a loss that learns from something else than crops of histories.
+
+    train: the training part; the rest as in `Sequences.training_batches`.
+    """
+
+    def draw(self, train: Sequences, tokens: int, epoch: int, seed: int, shard: tuple[int, int]) -> Iterator[Any]: ...
+
+
+class BeginsEpoch(Protocol):
+    """Computes something anew before every epoch (from 0), such as the table of encoded texts, or clusters."""
+
+    def begin_epoch(self, train: Sequences, epoch: int) -> None: ...
+
+
+class Calibrates(Protocol):
+    """Chooses buffers on the validation part after training."""
+
+    def calibrate(self, split: Split, seen_filter: bool) -> None: ...
+
+
+class Advances(Protocol):
+    """Learns from the training part of `split`, which comes after everything that was learned before."""
+
+    def advance(self, split: Split) -> None: ...
+
+
+def supports(system: object, protocol: type) -> bool:
+    """Whether a system has all methods of a protocol. Nothing is built or run.
+
+    system: a class, an instance, or an instance in DistributedDataParallel or torch.compile. A method that is set to
+    None is missing. Raises `TypeError` for a protocol without methods.
+    """
+    system = _unwrapped(system)
+    return all(callable(inspect.getattr_static(system, name, None)) for name in _methods(protocol))
+
+
+def abilities(system: object) -> frozenset[type]:
+    """The protocols of this file that a system keeps; see `supports`."""
+    return frozenset(one for one in _protocols() if supports(system, one))
+
+
+@functools.cache
+def _protocols() -> tuple[type, ...]:
+    found = (one for one in globals().values() if inspect.isclass(one) and one.__module__ == __name__)
+    return tuple(one for one in found if getattr(one, "_is_protocol", False))
+
+
+@functools.cache
+def _methods(protocol: type) -> tuple[str, ...]:
+    """The public methods of a protocol, inherited ones too."""
+    found = tuple(name for name in dir(protocol) if not name.startswith("_") and callable(getattr(protocol, name)))
+    if not (getattr(protocol, "_is_protocol", False) and found):
+        raise TypeError(f"{getattr(protocol, '__name__', protocol)} is no protocol with methods.")
+    return found
+
+
+def _unwrapped(system: object) -> object:
+    """The module inside torch.compile and DistributedDataParallel."""
+    while isinstance(system, nn.Module):
+        inside = system._modules.get("_orig_mod")
+        if inside is None and isinstance(system, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inside = system.module
+        if inside is None:
+            break
+        system = inside
+    return system
 
 
 class Wait(Protocol):
@@ -115,18 +279,6 @@ class Wait(Protocol):
 
     def __getitem__(self, index: tuple[Tensor, ...]) -> Wait:
         """The distributions after some of the events, by indices of rows and positions."""
-        ...
-
-
-class PredictsTime(Protocol):
-    """A system that predicts when the next event comes, and its item."""
-
-    def next_time(self, batch: Batch) -> Wait:
-        """The distribution of the wait after each event of the histories (position t knows the events up to t)."""
-        ...
-
-    def mark_log_probs(self, batch: Batch) -> Tensor:
-        """The log-probabilities (B, T, N + 1) of the next event's item; -inf at 0."""
         ...
 
 
@@ -158,21 +310,6 @@ class Identifiers(Protocol):
 
     def step(self, node: Tensor, code: Tensor) -> Tensor:
         """The nodes (...) after extending the prefixes `node` (...) by legal codes (...)."""
-        ...
-
-
-class GeneratesCodes(Protocol):
-    """A system that generates the codes of an item one after another.
-
-    config.legal_only (optional): whether probabilities are normalised over legal codes only. ids: the `SemanticIds` of
-    the catalogue. decoding: the `decoding.Decoding` by which its lists are made, which may be set to another one.
-    """
-
-    config: Any
-    ids: Any
-
-    def decoder(self, batch: Batch) -> Decoder:
-        """A decoder of the next item's codes for these users; it encodes the histories once."""
         ...
 
 

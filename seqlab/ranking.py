@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seqlab.contracts import Ranking
+from seqlab.contracts import Ranking, Scores, supports
 
 if TYPE_CHECKING:
     from seqlab.datasets.sequences import Batch
@@ -79,7 +79,7 @@ def catalogue_scorer(model: nn.Module) -> Callable[[Batch], Tensor] | None:
     (`exact`), or lists.
     """
     method = getattr(getattr(model, "decoding", None), "method", "")
-    if method in ("", "exact") and hasattr(model, "score"):
+    if method in ("", "exact") and supports(model, Scores):
         return model.score
     return model.exact_score if method == "exact" else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -141,21 +142,63 @@ class Layout:
 
 
 class Record:
-    """The tensors of all taps of one kind in the last forward pass.
+    """The tensors that passed the taps of one kind while a model was watched.
 
-    values: a tensor with the axes of the tap; of several taps, stacked along a leading axis `layer` in the order of the
-    forward pass. taps: the module path of each tap.
+    axes: those of the tap; before them `pass` if it was passed several times, and `layer` if there are several taps, in
+    the order of the last forward pass. taps: the module path of each tap.
     """
 
-    def __init__(self, kind: str, axes: tuple[str, ...], values: Tensor, taps: tuple[str, ...]) -> None:
-        self.kind, self.axes, self.values, self.taps = kind, axes, values, taps
+    def __init__(self, kind: str, axes: tuple[str, ...], recorded: Mapping[str, Sequence[Tensor]]) -> None:
+        """recorded: by module path of a tap, its tensor in every pass; axes: of these tensors."""
+        self.kind, self.taps, self._axes, self._recorded = kind, tuple(recorded), axes, recorded
+        layers = ("layer",) if len(recorded) > 1 else ()
+        passes = ("pass",) if any(len(passes) > 1 for passes in recorded.values()) else ()
+        self.axes = (*layers, *passes, *axes)
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The tensors of all taps and passes, stacked along the axes `layer` and `pass`.
+
+        Raises `ValueError` where they have different sizes, as when a search or reasoning grows: see `passes`.
+        """
+        shapes = {name: [tuple(x.shape) for x in passes] for name, passes in self._recorded.items()}
+        for name, own in shapes.items():
+            if len({*own}) > 1:
+                sizes = ", ".join(map(str, dict.fromkeys(own)))
+                raise ValueError(
+                    f"the {len(own)} passes of {name} ({self.kind!r}) have different sizes: {sizes}. Take a single "
+                    "pass, such as `record.passes[-1]`."
+                )
+        if any(own != shapes[self.taps[0]] for own in shapes.values()):
+            raise ValueError(f"the taps of kind {self.kind!r} have different sizes or passes. {self._by_path()}")
+        values = torch.stack([torch.stack(list(passes)) for passes in self._recorded.values()])  # (layer, pass, ...)
+        values = values if "pass" in self.axes else values[:, 0]
+        return values if "layer" in self.axes else values[0]
+
+    @cached_property
+    def passes(self) -> tuple[Record, ...]:
+        """The record of every single pass, the last one last. Raises `ValueError` where taps were passed less often."""
+        counts = {len(passes) for passes in self._recorded.values()}
+        if len(counts) > 1:
+            times = " and ".join(map(str, sorted(counts)))
+            raise ValueError(f"the taps of kind {self.kind!r} were passed {times} times. {self._by_path()}")
+        return tuple(
+            Record(self.kind, self._axes, {name: passes[at : at + 1] for name, passes in self._recorded.items()})
+            for at in range(*counts)
+        )
+
+    def _by_path(self) -> str:
+        return f"Take one by its path, such as `trace[{self.taps[0]!r}]`."
 
     def __repr__(self) -> str:
-        shape = ", ".join(f"{axis}={size}" for axis, size in zip(self.axes, self.values.shape, strict=True))
+        try:
+            shape = ", ".join(f"{axis}={size}" for axis, size in zip(self.axes, self.values.shape, strict=True))
+        except ValueError:
+            shape = f"{' '.join(self.axes)}, of different sizes"
         return f"Record({self.kind}: {shape})"
 
     def frame(self) -> pd.DataFrame:
-        """A tidy table: one column per axis with the index along it (from 0), and `value`."""
+        """A tidy table: one column per axis with the index along it (from 0), and `value`. Raises as `values` does."""
         import pandas as pd
 
         index = pd.MultiIndex.from_product([range(size) for size in self.values.shape], names=list(self.axes))
@@ -163,28 +206,23 @@ class Record:
 
 
 class Trace(Mapping[str, Record]):
-    """The records of one watched forward pass, by kind ("attention") or by module path ("blocks.0.tap")."""
+    """The records of a watched model, by kind ("attention") or by module path ("blocks.0.tap")."""
 
     def __init__(self) -> None:
-        self._recorded: dict[str, tuple[Tap, Tensor]] = {}
+        self._recorded: dict[str, tuple[Tap, list[Tensor]]] = {}
 
     def _record(self, name: str, tap: Tap, value: Tensor) -> None:
-        self._recorded.pop(name, None)  # keep the order of the last forward pass
-        self._recorded[name] = (tap, value.detach().float().cpu())
+        _, passes = self._recorded.pop(name, (tap, []))  # in the order of the last forward pass
+        self._recorded[name] = (tap, passes)
+        passes.append(value.detach().float().cpu())
 
     def __getitem__(self, key: str) -> Record:
-        if key in self._recorded:
-            tap, value = self._recorded[key]
-            return Record(tap.kind, tap.axes, value, (key,))
-        found = {name: (tap, value) for name, (tap, value) in self._recorded.items() if tap.kind == key}
+        single = key in self._recorded
+        found = {name: one for name, one in self._recorded.items() if (name if single else one[0].kind) == key}
         if not found:
             raise KeyError(f"nothing of kind {key!r} was recorded. Recorded: {', '.join(self) or 'nothing'}")
-        names = tuple(found)
-        first = found[names[0]][0]
-        values = [value for _, value in found.values()]
-        if len(values) == 1:
-            return Record(key, first.axes, values[0], names)
-        return Record(key, ("layer", *first.axes), torch.stack(values), names)
+        tap = next(iter(found.values()))[0]
+        return Record(tap.kind, tap.axes, {name: tuple(passes) for name, (_, passes) in found.items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(tap.kind for tap, _ in self._recorded.values()))
@@ -205,7 +243,8 @@ def taps(model: nn.Module) -> dict[str, Tap]:
 def watch(model: nn.Module, *kinds: str) -> Iterator[Trace]:
     """Record the tensors at the taps of `model` (of these kinds; none: of all kinds) while the block runs.
 
-    The trace holds float32 copies on the CPU of the last forward pass.
+    The trace holds float32 copies on the CPU. A tap that is passed several times, by several forward passes or several
+    times in one, keeps all passes.
     """
     trace, undo = Trace(), []
     for name, tap in taps(model).items():

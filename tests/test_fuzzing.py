@@ -17,7 +17,7 @@ def test_what_strangers_wrote_is_read_or_refused_and_nothing_else(reader: str, t
     pytest.importorskip("atheris", reason="atheris has no wheel for this system")
     inputs = tmp_path / "inputs"
     inputs.mkdir()
-    command = [sys.executable, "-m", "tests.fuzzing", reader, str(inputs), "-seed=1", "-max_total_time=3"]
+    command = [sys.executable, "-m", "tests.fuzzing", reader, str(inputs), "-seed=1", "-max_total_time=2"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     root = Path(__file__).parents[1]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment)

@@ -50,14 +50,54 @@ def test_the_frame_has_a_row_per_number_and_a_column_per_axis():
     assert row["value"].tolist() == [12.0]
 
 
-def test_only_the_chosen_kinds_and_the_last_pass_are_recorded():
+def test_only_the_chosen_kinds_are_recorded():
     with seqlab.watch(MODEL, "end") as trace:
         MODEL(X)
-        MODEL(10 * X)
         assert not MODEL.layers[0].active and MODEL.end.active
-    assert list(trace) == ["end"] and torch.equal(trace["end"].values, 40 * X.sum(1))
+    assert list(trace) == ["end"] and torch.equal(trace["end"].values, 4 * X.sum(1))
     with pytest.raises(KeyError, match=r"nothing of kind 'hidden' was recorded\. Recorded: end"):
         trace["hidden"]
+
+
+def test_all_passes_are_kept_along_an_axis_after_the_layers():
+    with seqlab.watch(MODEL) as trace:
+        for scale in (1, 10, 100):
+            MODEL(scale * X)
+    assert trace["hidden"].axes == ("layer", "pass", "user", "dim") and trace["end"].axes == ("pass", "user")
+    by_hand = [[scale * layer * X for scale in (1, 10, 100)] for layer in (2, 4)]
+    assert torch.equal(trace["hidden"].values, torch.stack([torch.stack(passes) for passes in by_hand]))
+    assert torch.equal(trace["layers.1"].values, torch.stack(by_hand[1]))
+    for at, single in enumerate(trace["hidden"].passes):
+        assert single.axes == ("layer", "user", "dim") and single.taps == ("layers.0", "layers.1")
+        assert torch.equal(single.values, torch.stack([by_hand[0][at], by_hand[1][at]]))
+    assert repr(trace["end"]) == "Record(end: pass=3, user=2)" and len(trace["end"].frame()) == 6
+
+
+def test_passes_of_different_sizes_are_kept_apart():
+    with seqlab.watch(MODEL) as trace:
+        MODEL(X)
+        MODEL(X[:1])
+    assert [single.values.shape for single in trace["hidden"].passes] == [(2, 2, 3), (2, 1, 3)]
+    assert torch.equal(trace["layers.0"].passes[-1].values, 2 * X[:1])
+    sizes = r"the 2 passes of layers\.0 \('hidden'\) have different sizes: \(2, 3\), \(1, 3\)\. Take a single pass"
+    for ask in (lambda: trace["hidden"].values, trace["hidden"].frame):
+        with pytest.raises(ValueError, match=sizes):
+            ask()
+    assert repr(trace["end"]) == "Record(end: pass user, of different sizes)"
+
+
+def test_taps_passed_less_often_than_others_of_their_kind_are_read_by_their_paths():
+    with seqlab.watch(MODEL) as trace:
+        MODEL(X)
+        MODEL.layers[0](X)
+    complaint = (
+        r"the taps of kind 'hidden' were passed 1 and 2 times\. Take one by its path, such as `trace\['layers\.1'\]`"
+    )
+    with pytest.raises(ValueError, match=complaint):
+        _ = trace["hidden"].passes
+    with pytest.raises(ValueError, match="the taps of kind 'hidden' have different sizes or passes"):
+        _ = trace["hidden"].values
+    assert torch.equal(trace["layers.0"].values, torch.stack([2 * X, X]))
 
 
 def test_a_trace_is_a_copy_apart_from_the_graph():
@@ -79,9 +119,8 @@ def test_nested_watches_and_patches_each_end_by_themselves():
     with seqlab.watch(MODEL) as outer:
         with seqlab.watch(MODEL, "end") as inner, seqlab.patch(MODEL, {"end": lambda x: x + 1}):
             MODEL(X)
-        assert torch.equal(outer["end"].values, inner["end"].values)
         MODEL(2 * X)
-    assert torch.equal(outer["end"].values, 8 * X.sum(1))
+    assert torch.equal(outer["end"].values, torch.stack([inner["end"].values, 8 * X.sum(1)]))
     assert torch.equal(inner["end"].values, 4 * X.sum(1) + 1)
     assert hooks() == 0
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seqlab.contracts import Ranking
+from seqlab.contracts import Ranking, Scores, ScoresExactly, supports
 from seqlab.decoding import draws
 from seqlab.decoding.beams import Beams, best_items
 from seqlab.decoding.scoring import exact
 from seqlab.decoding.search import beam, diverse
-from seqlab.decoding.settings import Decoding, methods, resolve
+from seqlab.decoding.settings import Decoding, SearchesPaths, methods, resolve
 from seqlab.ranking import check_k, top
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def found(model: nn.Module, batch: Batch, decoding: Decoding) -> Beams:
         return diverse(decoder, trie, width, chosen.groups, chosen.strength, _renormalise(model))
     if chosen.method != "beam":
         return draw(model, batch, chosen).beams()
-    if hasattr(model, "paths"):
+    if supports(model, SearchesPaths):
         return model.paths(batch, chosen.width, chosen.prune).beams
     return generate(model, batch, chosen.width)
 
@@ -87,10 +87,9 @@ def scores(model: nn.Module, batch: Batch) -> Tensor:
 
     By `score` or `exact_score` of a system that has one, else by its decoder.
     """
-    for ability in ("score", "exact_score"):
-        if hasattr(model, ability):
-            return getattr(model, ability)(batch)
-    return exact_scores(model, batch)
+    if supports(model, Scores):
+        return model.score(batch)
+    return model.exact_score(batch) if supports(model, ScoresExactly) else exact_scores(model, batch)
 
 
 @torch.no_grad()

@@ -10,10 +10,11 @@ import contextlib
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
+from seqlab.contracts import GeneratesCodes, Scores, supports
 from seqlab.runtime.settings import (
     Count,
     NonNegativeFloat,
@@ -27,6 +28,8 @@ from seqlab.runtime.settings import (
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from seqlab.datasets.sequences import Batch
 
 METHODS: dict[str, dict[str, Any]] = {
     "exact": {},
@@ -78,6 +81,14 @@ def parse(given: Mapping[str, Any]) -> Decoding:
     return Decoding(**{names.get(key, key): validate(SETTINGS[key], value, key) for key, value in given.items()})
 
 
+class SearchesPaths(Protocol):
+    """Fills in the codes of an item in an order that every path chooses: found by a beam of its own."""
+
+    def paths(self, batch: Batch, width: int, prune: float) -> Any:
+        """The result of a search of this width: its attribute `beams` has what was found (`Beams`)."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Ways:
     """The methods of a system, its own first, and further settings of its beam."""
@@ -91,10 +102,10 @@ class _Ways:
 
 @functools.cache
 def _ways(system: type) -> _Ways:
-    if hasattr(system, "decoder"):
-        own = "exact" if hasattr(system, "score") else "beam"
+    if supports(system, GeneratesCodes):
+        own = "exact" if supports(system, Scores) else "beam"
         return _Ways((own, *(method for method in METHODS if method != own)))
-    if hasattr(system, "paths"):
+    if supports(system, SearchesPaths):
         return _Ways(("beam", "exact"), (("prune", 0.0),))
     return _Ways(())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqlab import models
-from seqlab.contracts import Measurement
+from seqlab.contracts import Learns, Measurement, supports
 from seqlab.datasets import card as dataset_card
 from seqlab.datasets import load
 from seqlab.datasets.split_names import DEFAULT, split
@@ -59,7 +59,7 @@ def tunings() -> list[tuple[str, str, str, bool]]:
     found: dict[tuple[str, str, str, bool], None] = {}
     for name in models.names():
         card = models.card(name)
-        if not hasattr(models.system(name), "loss"):
+        if not supports(models.system(name), Learns):
             continue
         for one in card.tuned or (Measurement(),):
             arms = [expand_names(arm) for arm in one.arms or [name]]

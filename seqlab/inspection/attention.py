@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import tracing
+from seqlab.contracts import DescribesTokens, supports
 from seqlab.datasets.history import batch_of
 from seqlab.inspection.influence import scores_of
 from seqlab.runtime.modules import device_of
@@ -133,7 +134,7 @@ def has_attention(model: nn.Module) -> bool:
 
 def layout_of(model: nn.Module, batch: Batch) -> Layout:
     """The tokens that a model reads from a batch: its `layout(batch)` if it has one, else one token per event."""
-    return model.layout(batch) if hasattr(model, "layout") else Layout.of_events(batch.items)
+    return model.layout(batch) if supports(model, DescribesTokens) else Layout.of_events(batch.items)
 
 
 def attention_in(trace: Trace, model: nn.Module, history: History) -> Attention:
@@ -141,7 +142,8 @@ def attention_in(trace: Trace, model: nn.Module, history: History) -> Attention:
 
     Raises `KeyError` if the trace holds no attention, `ValueError` if its tokens do not fit the history's layout.
     """
-    record, batch = trace["attention"], batch_of([history], model.config.max_length).to(device_of(model))
+    record = trace["attention"].passes[-1]  # reasoning passes the history again with every step
+    batch = batch_of([history], model.config.max_length).to(device_of(model))
     layout = layout_of(model, batch).cpu()
     weights = record.values if record.axes[0] == "layer" else record.values[None]  # (layers, 1, H, L, L)
     length = weights.shape[-1]

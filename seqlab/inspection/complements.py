@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import needs_of
 from seqlab.datasets.baskets import basket_items, number_baskets
 from seqlab.datasets.events import Events, offsets_of
 from seqlab.datasets.sequences import Batch, Sequences
@@ -91,7 +92,7 @@ def item_scores(model: nn.Module, items: Tensor, rows: int = 512) -> Tensor:
     parts = []
     for chunk in items.split(rows):
         column = chunk[:, None]  # (B, 1)
-        extra = {name: torch.ones_like(column) for name in getattr(model, "needs", ())}
+        extra = {name: torch.ones_like(column) for name in needs_of(model)}
         events = Events(column, torch.zeros_like(column, dtype=torch.float64), extra)
         one = torch.ones_like(chunk)
         parts.append(model.eval().score(Batch(events, one, one)))

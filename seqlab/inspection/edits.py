@@ -10,6 +10,7 @@ from math import comb
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import Scores, supports
 from seqlab.datasets.history import History
 from seqlab.inspection.influence import lists_of, mask_seen, rows_per_pass, scores_of
 from seqlab.ranking import check_k, ranks_in_lists, ranks_of
@@ -128,7 +129,7 @@ class _Search:
         self.model, self.history, self.item, self.into = model, history, item, into
         self.k, self.seen_filter, self.limit = k, seen_filter, limit
         self.passes = self.scored = 0
-        self.evaluate = self._by_scores if hasattr(model, "score") else self._by_lists
+        self.evaluate = self._by_scores if supports(model, Scores) else self._by_lists
         self.rows = 1  # per pass; the first pass shows how large the catalogue is
 
     def within_limit(self, histories: int) -> bool:

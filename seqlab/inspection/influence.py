@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import decoding
-from seqlab.contracts import Ranking
+from seqlab.contracts import Ranking, Scores, supports
 from seqlab.datasets.history import History, batch_of
 from seqlab.datasets.sequences import Batch
 from seqlab.ranking import Pairs, check_k, ranks_of, top_unseen, top_with_ties
@@ -38,11 +38,11 @@ def scores_of(model: nn.Module, histories: list[History], exact: bool = False) -
     exact: use `decoding.scores` for a system without `score`, one pass over the catalogue per history; otherwise such a
     system raises `ValueError`.
     """
-    score = getattr(model, "score", None) or (partial(decoding.scores, model) if exact else None)
-    if score is None:
+    if not supports(model, Scores) and not exact:
         raise ValueError(
             f"{type(model).__name__} returns lists without scoring the catalogue, so an event's influence is unknown"
         )
+    score = model.score if supports(model, Scores) else partial(decoding.scores, model)
     longest, rows = model.config.max_length, rows_per_pass(model, max(len(history) for history in histories))
     with evaluating(model):
         found = [
@@ -115,7 +115,7 @@ def rerank(model: nn.Module, before: History, after: History, k: int = 10, seen_
     that left the list come last. For an item that the filter removed before the edit, `was` is the rank of its
     unfiltered score. Without `score`, ranks beyond k are unknown: NaN.
     """
-    if not hasattr(model, "score"):
+    if not supports(model, Scores):
         old, new = (lists_of(model, [history], k, seen_filter).items[0].tolist() for history in (before, after))
         filtered = set(after.items.tolist()) if seen_filter else set()
         return _compare(

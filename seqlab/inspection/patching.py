@@ -213,7 +213,7 @@ class _Pair:
 
 def _recorded(trace: Trace, tap: str) -> Record:
     try:
-        return trace[tap]
+        return trace[tap].passes[-1]
     except KeyError as error:
         raise ValueError(f"nothing passes {tap} when this system scores a history, so it cannot be patched") from error
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import Reasons, supports
 from seqlab.datasets.history import batch_of
 from seqlab.evaluation.outcome import Outcome
 from seqlab.evaluation.ranking_metrics import list_statistics, per_user
@@ -137,7 +138,7 @@ def rank_steps(model: nn.Module, split: Split, part: str = "test", seen_filter: 
 
 def require_reasoning(model: nn.Module) -> None:
     """`ValueError` for a system that does not reason in steps."""
-    if not hasattr(model, "reasoning_states"):
+    if not supports(model, Reasons):
         raise ValueError(f"{type(model).__name__} does not reason in steps; choose a system such as rearec")
 
 

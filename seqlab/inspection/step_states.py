@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from seqlab import tracing
+from seqlab.contracts import supports
 from seqlab.datasets.history import batch_of
 from seqlab.inspection.reasoning_steps import require_reasoning
 from seqlab.ranking import check_k, ranks_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.history import History
+    from seqlab.datasets.sequences import Batch
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,14 @@ def step_states(
     return StepStates(states[0].float().cpu(), scores, probabilities)
 
 
+class HasTeacher(Protocol):
+    """A system whose steps learn from a distribution over items, unless `config.teacher` is off."""
+
+    def teacher(self, batch: Batch, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Items (B, 1 + M), the target `truth` (B,) first, and their shares (B, S + 1, 1 + M) at every step."""
+        ...
+
+
 @torch.no_grad()
 def teacher_prior(model: nn.Module, history: History, answer: int, step: int) -> pd.DataFrame | None:
     """The teacher's distribution at a step over items except the answer: columns item, weight; None without teacher.
@@ -109,7 +119,7 @@ def teacher_prior(model: nn.Module, history: History, answer: int, step: int) ->
     import pandas as pd
 
     require_reasoning(model)
-    if not hasattr(model, "teacher") or not model.config.teacher:
+    if not supports(model, HasTeacher) or not model.config.teacher:
         return None
     batch = batch_of([history], model.config.max_length).to(device_of(model))
     items, shares = model.teacher(batch, torch.tensor([answer], device=batch.items.device))

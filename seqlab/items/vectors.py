@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqlab.contracts import ItemVectors, supports
 from seqlab.runtime.cache import cached
 from seqlab.runtime.text import DataError, did_you_mean
 
@@ -128,14 +129,13 @@ def from_model(model: nn.Module) -> np.ndarray:
 
     Raises DataError for a system without one: those that count, and those that read codes.
     """
-    table = getattr(getattr(model, "items", None), "weight", None)
-    if table is None:
+    if not supports(model, ItemVectors):
         raise DataError(
-            f"{type(model).__name__} has no table of item vectors (items.weight); choose a system that learns one, "
+            f"{type(model).__name__} has no table of item vectors (no item_vectors); choose a system that learns one, "
             "such as sasrec."
         )
-    n_items = getattr(model, "n_items", len(table) - 1)  # behind the items, a table may hold more: BERT4Rec's mask
-    return validated(table[: n_items + 1], n_items)
+    table = model.item_vectors()
+    return validated(table, len(table) - 1)
 
 
 def coverage(log: InteractionLog) -> pd.DataFrame:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from seqlab.contracts import Identifiers, Loss
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization
+from seqlab.layers.cross_attention import CrossBlock
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.kv_cache import CrossBlock, DecodeTaps, decode_step, padding_mask, prefill, prefill_last
+from seqlab.layers.kv_cache import DecodeTaps, decode_step, padding_mask, prefill_last
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Layout
 
@@ -51,7 +53,7 @@ class SemanticIdDecoder(nn.Module):
         self.start = nn.Parameter(torch.empty(dim))  # before the first item
         self.dropout = Dropout(sizes.dropout)
         self.blocks = nn.ModuleList(
-            Block(dim, sizes.heads, sizes.dropout, causal=not encoder, over="token") for _ in layers
+            Block(Attention(dim, sizes.heads, not encoder, "token"), dim, sizes.dropout, over="token") for _ in layers
         )
         self.norm = nn.LayerNorm(dim)
         if encoder:
@@ -157,7 +159,7 @@ class _DecoderOnly:
         mask = padding_mask(last + 1, x.shape[1])
         self.caches = []
         for block in writer.blocks[:-1]:
-            x, cache = prefill(block, x, mask)
+            x, cache = block.prefill(x, mask)
             self.caches.append(cache)
         self.hidden, cache = prefill_last(writer.blocks[-1], x, mask, last)  # (B, 1, D)
         self.caches.append(cache)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seqlab import models, tasks
-from seqlab.contracts import name_of
+from seqlab.contracts import Learns, name_of, supports
 from seqlab.runtime.text import DataError, listed
 from seqlab.training.fit import fit
 
@@ -30,7 +30,7 @@ def fit_floors(names: Iterable[str], run: Run, split: Split) -> tuple[list[Run],
     sentence = f"{listed(left_out, 9)} cannot be measured by {task}." if left_out else ""
     if not floors:
         of_task = [name for name in models.names() if models.card(name).task == task and name != run.system]
-        untrained = [name for name in of_task if not hasattr(models.system(name), "loss")]
+        untrained = [name for name in of_task if not supports(models.system(name), Learns)]
         floors = [model for name in untrained if (model := _measurable(name, task, split)) is not None]
         sentence += f" In their place: {listed([name_of(one) for one in floors], 9)}." if floors else ""
     runs = [fit(model, split, seen_filter=_seen_filter(run)) for model in floors]

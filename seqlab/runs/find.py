@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import tasks
+from seqlab.contracts import Learns, supports
 from seqlab.datasets.split_names import current_name
 from seqlab.evaluation.outcome import Metric, described
 from seqlab.optimization.options import Options
@@ -155,7 +156,7 @@ def _identity(folder: Path) -> Identity | None:
 
 def _defining(found: Identity, run: Run, folder: Path) -> tuple[Identity, dict[str, Any]]:
     """The identity, without seed and options for a system that has no loss, and the decoding."""
-    found = found if hasattr(run.model, "loss") else dataclasses.replace(found, options={})
+    found = found if supports(run.model, Learns) else dataclasses.replace(found, options={})
     return found, stored_decoding(folder)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import name_of
+from seqlab.contracts import Recommends, name_of, supports
 from seqlab.datasets.events import Ragged
 from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.influence_values import ratio
@@ -51,7 +51,7 @@ SLICES = {
 
 def check(model: nn.Module, split: Split) -> None:
     """Raise `DataError` for a system that makes no lists, and for queries that are no sets of items."""
-    if not hasattr(model, "recommend"):
+    if not supports(model, Recommends):
         raise DataError(f"{name_of(model)} recommends no items, so baskets cannot measure it.")
     if any(len(part) and part.answers is None and not bool(part.item.all()) for part in (split.valid, split.test)):
         raise MissingDataError(

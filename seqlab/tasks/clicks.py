@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import name_of
+from seqlab.contracts import PredictsLabels, Scores, ScoresPairs, name_of, supports
 from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
@@ -58,7 +58,7 @@ def check(model: nn.Module, split: Split) -> None:
             f"{name_of(model)} would learn from drawn items, but the labels of {split.name!r} are in the data: set "
             f"label_column={column} and label_least={least}."
         )
-    if not any(hasattr(model, name) for name in ("label_logits", "score_pairs", "score")):
+    if not any(supports(model, one) for one in (PredictsLabels, ScoresPairs, Scores)):
         raise DataError(f"{name_of(model)} has no scores of given candidates, so clicks cannot measure it.")
 
 
@@ -83,7 +83,7 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     score, label = scores[given].double().numpy(), labels[given].numpy() > 0
     user, counts = queries.user.cpu().numpy(), split.train.item_counts(split.n_items).cpu()
     columns = {"auc": auc(score, label, query, len(user))[1], "gauc": gauc(score, label, query, user)[1]}
-    if hasattr(model, "label_logits"):
+    if supports(model, PredictsLabels):
         columns["log_loss"] = log_loss(score, label, query, len(user))[1]
         columns["calibration_error"] = calibration_error(score, label, query, len(user))[1]
     frame = pd.DataFrame({
@@ -117,18 +117,17 @@ def score_candidates(model: nn.Module, queries: Queries, n_items: int) -> Tensor
 
     Of `label_logits`, `score_pairs` and `score`, the first that the model has is used.
     """
-    name = next(name for name in ("label_logits", "score_pairs", "score") if hasattr(model, name))
+    in_pairs = supports(model, ScoresPairs) and model.score_pairs
+    in_pairs = model.label_logits if supports(model, PredictsLabels) else in_pairs
     scores = torch.zeros(queries.candidates.shape, device=queries.candidates.device)
-    width = n_items + 1 if name == "score" else queries.candidates.shape[1] * 256
+    width = queries.candidates.shape[1] * 256 if in_pairs else n_items + 1
     shard = processes.index(), processes.count()
     for rows, batch in queries.batches(
         model.config.max_length, MAX_TOKENS, rows_per_batch(scores.device, width), shard
     ):
         candidates = queries.candidates[rows]
-        if name == "score":
-            scores[rows] = model.score(batch).gather(1, candidates).float()
-        else:
-            scores[rows] = getattr(model, name)(batch, candidates).float()
+        found = in_pairs(batch, candidates) if in_pairs else model.score(batch).gather(1, candidates)
+        scores[rows] = found.float()
     return scores  # (Q, M)
 
 

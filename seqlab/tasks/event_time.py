@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import name_of
+from seqlab.contracts import PredictsTime, name_of, supports
 from seqlab.datasets.gaps import unfit_times
 from seqlab.datasets.sequences import Queries
 from seqlab.datasets.waits import SHORTEST, observed_until, waits_of
@@ -65,7 +65,7 @@ DAY = 86_400.0
 
 def check(model: nn.Module, split: Split) -> None:
     """Raise `DataError` for a system without times, and for a log or queries whose times cannot carry them."""
-    if not (hasattr(model, "next_time") and hasattr(model, "mark_log_probs")):
+    if not supports(model, PredictsTime):
         raise DataError(f"{name_of(model)} does not predict when the next event comes (it has no next_time).")
     if why := unfit_times(split.log):
         raise MissingDataError(f"event_time cannot measure this log. {why}")

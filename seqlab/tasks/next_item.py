@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import name_of
+from seqlab.contracts import Recommends, Scores, name_of, supports
 from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.evaluation.ranking_metrics import METRIC_NAMES, list_statistics
@@ -115,7 +115,7 @@ def outcome(frame: pd.DataFrame, n_items: int, seen_filter: bool, summary: Mappi
 
 def check(model: nn.Module, split: Split) -> None:
     """Raise `DataError` for a system that ranks no items, and for queries without a single answer."""
-    if not (hasattr(model, "score") or hasattr(model, "recommend")):
+    if not (supports(model, Scores) or supports(model, Recommends)):
         raise DataError(f"{name_of(model)} recommends no items, so next_item cannot measure it.")
     if any(len(part) and not bool(part.item.all()) for part in (split.valid, split.test)):
         raise DataError(f"the queries of {split.name} have several answers; next_item measures single ones.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seqlab.contracts import JudgesSlates, Scores, ScoresPairs, supports
 from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
@@ -53,7 +54,7 @@ def check(model: nn.Module, split: Split) -> None:
             raise MissingDataError(
                 f"{split.log.name}: the split {split.name!r} has no slates; split a log with exposures by 'slates 0.2'."
             )
-    if not any(hasattr(model, name) for name in ("slate_log_probs", "score_pairs", "score")):
+    if not any(supports(model, one) for one in (JudgesSlates, ScoresPairs, Scores)):
         raise DataError(
             f"{type(model).__name__} cannot judge a slate: it has none of slate_log_probs, score_pairs and score."
         )
@@ -74,8 +75,8 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     clicked = clicked_slots(queries.labels)
     protocol = f"likelihood of the click or no click in {len(queries):,} slates, history before the slate"
     summary = {"uniform": float(-(1 + (queries.candidates > 0).sum(1)).double().log().mean())}
-    if hasattr(model, "slate_log_probs"):
-        log_probs = _judged(model, queries, split.n_items, "slate_log_probs")
+    if supports(model, JudgesSlates):
+        log_probs = _judged(model, queries, split.n_items, whole=True)
         scores = log_probs[:, 1:]
     else:
         fitted_on = split.valid.to(device_of(model))
@@ -177,12 +178,11 @@ def _newton(x: Tensor, valid: Tensor, target: Tensor, fixed_scale: bool) -> tupl
     return scale, offset
 
 
-def _judged(model: nn.Module, queries: Queries, n_items: int, ability: str = "") -> Tensor:
-    """What the system says of every slate: log-probabilities (Q, A + 1) for `slate_log_probs`, else scores (Q, A)."""
-    ability = ability or ("score_pairs" if hasattr(model, "score_pairs") else "score")
-    whole = ability == "slate_log_probs"
+def _judged(model: nn.Module, queries: Queries, n_items: int, whole: bool = False) -> Tensor:
+    """The scores (Q, A) of the items of every slate; whole: the log-probabilities (Q, A + 1) of `slate_log_probs`."""
+    in_pairs = supports(model, ScoresPairs)
     found = queries.labels.new_zeros(len(queries), queries.candidates.shape[1] + whole)
-    rows_at_most = rows_per_batch(found.device, n_items + 1 if ability == "score" else found.shape[1])
+    rows_at_most = rows_per_batch(found.device, found.shape[1] if whole or in_pairs else n_items + 1)
     shard = processes.index(), processes.count()
     with processes.propagate_errors(), evaluating(model):
         for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, rows_at_most, shard):
@@ -197,7 +197,7 @@ def _judged(model: nn.Module, queries: Queries, n_items: int, ability: str = "")
                         f"{type(model).__name__}.slate_log_probs must sum to 1 over the slots and no click (a sum is "
                         f"{float(total.exp()[total.abs().argmax()]):.4g})."
                     )
-            elif ability == "score_pairs":
+            elif in_pairs:
                 values = model.score_pairs(batch, candidates)  # (B, A)
             else:
                 values = model.score(batch).gather(1, candidates)  # (B, A)

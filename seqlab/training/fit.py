@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from seqlab import tasks
-from seqlab.contracts import name_of, needs_of
+from seqlab.contracts import Calibrates, Draws, Learns, Prepares, Stages, name_of, needs_of, supports
 from seqlab.datasets.split_names import with_columns
 from seqlab.decoding.settings import differs, using
 from seqlab.evaluation import metrics
@@ -116,9 +116,9 @@ def prepare(model: nn.Module, split: Split, checkpoint: Path | None = None) -> N
 
     checkpoint: the folder in which each stage keeps a checkpoint, from which it continues; None: none is kept.
     """
-    if hasattr(model, "prepare"):
+    if supports(model, Prepares):
         model.prepare(split)
-    if hasattr(model, "stages"):
+    if supports(model, Stages):
         model.stages(split, checkpoint)
 
 
@@ -152,7 +152,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
         first, _ = processes.broadcast(model.state_dict())
         read_state(model, first, "process 0")
     state, interrupted = State(), False
-    if hasattr(model, "loss"):
+    if supports(model, Learns):
         loop = _loop(model, split, options, partial, _Validation(model, validated, options, seen_filter))
         if resume and loop.checkpoint is not None:
             loop.checkpoint.restore(state, model, loop.optimizer)
@@ -165,7 +165,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
                 print(f"Stopped in epoch {state.epoch + 1}: the best epoch so far, {state.best_epoch}, is kept{kept}.")
         if state.best:
             model.load_state_dict(state.best)
-    if hasattr(model, "calibrate"):
+    if supports(model, Calibrates):
         model.calibrate(split, seen_filter)
         state.valid = {}
     if differs(model, default_decoding(model, split)):  # from that of the epochs
@@ -227,16 +227,16 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     accelerator, longest = make_accelerator(options.precision), model.config.max_length
     train, seed = split.train.to(accelerator.device), options.seed
     model.to(accelerator.device)
-    batches = getattr(model, "draw", None) or functools.partial(_crops, longest)
+    batches = model.draw if supports(model, Draws) else functools.partial(_crops, longest)
     loop = Loop(
         model,
-        lambda epoch, share: batches(train, options.tokens, epoch_seed(seed, epoch), share),
+        lambda epoch, share: batches(train, options.tokens, epoch, epoch_seed(seed, epoch), share),
         make_optimizer(model, options),
         functools.partial(learning_rate, options),
         options.epochs,
         accelerator,
         Progress(options.epochs, validation.metric.name),
-        0 if hasattr(model, "draw") else split.train.targets_per_epoch(longest),
+        0 if supports(model, Draws) else split.train.targets_per_epoch(longest),
         seed,
         options.clip,
         validation.measure,
@@ -249,7 +249,9 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
     return loop
 
 
-def _crops(max_length: int | None, train: Sequences, tokens: int, seed: int, share: tuple[int, int]) -> Iterator[Batch]:
+def _crops(
+    max_length: int | None, train: Sequences, tokens: int, epoch: int, seed: int, share: tuple[int, int]
+) -> Iterator[Batch]:
     """The batches of an epoch of a system without `draw`."""
     return train.training_batches(max_length, tokens, seed, share)
 
@@ -257,11 +259,11 @@ def _crops(max_length: int | None, train: Sequences, tokens: int, seed: int, sha
 def _start_message(model: nn.Module, split: Split, validated: Split) -> str:
     """The first line of output, before the silent first seconds."""
     text = f"{name_of(model)} on {split.log.name}: {split.n_users:,} users, {split.n_items:,} items"
-    if hasattr(model, "loss") and not hasattr(model, "draw"):
+    if supports(model, Learns) and not supports(model, Draws):
         text += f", {split.train.targets_per_epoch(model.config.max_length):,} targets an epoch"
     if len(validated.valid) < len(split.valid):
         text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"
-    prepares = hasattr(model, "prepare") or hasattr(model, "stages")
+    prepares = supports(model, Prepares) or supports(model, Stages)
     return text + (". Preparing its inputs." if prepares else ".")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seqlab import figures
+from seqlab.contracts import GeneratesCodes, supports
 from seqlab.datasets.history import batch_of
 from seqlab.decoding import Decoding
 from seqlab.figures.theme import label
@@ -38,6 +39,7 @@ class Decodings:
     """
 
     question = "What does each way of decoding make of the same model: which items, how alike, how true to its law?"
+    needs = (GeneratesCodes,)
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Decodings:
         mass: float = 0.9,
         temperature: float = 1.0,
     ) -> None:
-        if not hasattr(run.model, "decoder"):
+        if not supports(run.model, GeneratesCodes):
             raise ValueError(f"{run.system} does not generate codes one after another; choose a system such as tiger")
         self._run, self._split, self._titles, self._k = run, split, titles_of(split), check_k(k)
         self._fixed = {"groups": groups, "mass": mass, "draw_seed": seed}

@@ -118,7 +118,7 @@ def _update_gate(run: Run, history: History) -> pd.DataFrame | None:
         return None
     with tracing.watch(run.model, "gates") as trace:
         influence.scores_of(run.model, [history])
-    record = trace["gates"]
+    record = trace["gates"].passes[-1]
     values = record.values[-1] if record.axes[0] == "layer" else record.values  # (1, T, gate, D)
     update = values[0, : len(history), UPDATE_GATE].mean(-1)
     return pd.DataFrame(

@@ -76,8 +76,8 @@ def as_gpt2(writer) -> dict[str, torch.Tensor]:
     }
     for place, block in enumerate(writer.blocks):
         parts = {
-            "ln_1": block.before_attention, "ln_2": block.before_feed_forward,
-            "attn.c_attn": block.attention.project_in, "attn.c_proj": block.attention.project_out,
+            "ln_1": block.before_mixer, "ln_2": block.before_feed_forward,
+            "attn.c_attn": block.mixer.project_in, "attn.c_proj": block.mixer.project_out,
             "mlp.c_fc": block.feed_forward[0], "mlp.c_proj": block.feed_forward[2],
         }  # fmt: skip
         for name, part in parts.items():

@@ -56,7 +56,8 @@ def p_value(draws, law):
 @pytest.mark.parametrize(("temperature", "mass"), [(1.0, 1.0), (0.5, 1.0), (2.0, 1.0), (1.0, 0.6), (1.0, 0.9)])
 def test_draws_follow_the_law(temperature, mass):
     sizes, users, count = (6, 5, 4), 40, 250
-    trie, points, model = Trie(codes_of(60, sizes), sizes), uniforms(3, torch.arange(users), count, 3), alike(1, 1, sizes)
+    trie, model = Trie(codes_of(60, sizes), sizes), alike(1, 1, sizes)
+    points = uniforms(3, torch.arange(users), count, 3)
     decoder = alike(users, 1, sizes)
     drawn = sample(decoder, trie, points, temperature) if mass == 1 else typical(decoder, trie, points, mass)
     law = law_by_hand(model, trie, temperature, mass)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from seqlab import decoding, models, ranking
+from seqlab.contracts import GeneratesCodes, supports
 from seqlab.decoding.settings import METHODS, SETTINGS, Decoding, identify, methods, parse, resolve, stored
 from seqlab.runtime.settings import field_types
 from tests.synthetic import batch_of, coded, small
@@ -11,7 +12,7 @@ from tests.synthetic import batch_of, coded, small
 torch.set_num_threads(1)
 
 HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10]]
-WRITERS = [name for name in models.names() if hasattr(models.system(name), "decoder")]
+WRITERS = [name for name in models.names() if supports(models.system(name), GeneratesCodes)]
 """The systems that generate codes one after another."""
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from seqlab import models
-from seqlab.contracts import Card, Measurement
+from seqlab.contracts import Card, Learns, Measurement, supports
 from seqlab.datasets.split_names import current_name
 from seqlab.experiments import leaderboard, plan
 from seqlab.experiments.plan import Comparison
@@ -124,6 +124,6 @@ def test_every_trained_system_is_tuned_alike(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(plan.tuning, "tune", tune)
     plan.tune(5, tmp_path, echo=lambda line: None)
     assert {name.split(":")[0] for name, *_ in calls} == {
-        name for name in models.names() if hasattr(models.system(name), "loss")
+        name for name in models.names() if supports(models.system(name), Learns)
     }
     assert [one[:4] for one in calls] == plan.tunings() and all(one[4:] == (5, plan.SPACE) for one in calls)

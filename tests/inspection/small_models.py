@@ -43,6 +43,9 @@ class ReasoningModel(nn.Module):
             states.append(state)
         return torch.stack(states, 1)
 
+    def item_vectors(self):
+        return self.items.weight
+
     def step_scores(self, states):
         return states @ self.items.weight.T
 

@@ -70,7 +70,7 @@ def test_tokens_are_labelled_and_summed_by_event(case):
     assert found.one_token_per_event == (case in ("sasrec", "bert4rec", "rearec without reasoning", "reg4rec"))
     with seqlab.watch(model, "attention") as trace:
         influence.scores_of(model, [HISTORY], exact=True)
-    weights = trace["attention"].values[:, 0]  # (layers, H, L, L)
+    weights = trace["attention"].passes[-1].values[:, 0]  # (layers, H, L, L)
     assert weights.shape[-1] == len(tokens)
     own = [[at for at, word in enumerate(tokens) if word.startswith(f"{title} ") or word == title] for title in EVENTS]
     by_event = found.frame("event").set_index(["layer", "head", "query", "key"])["value"]

@@ -117,7 +117,7 @@ def test_a_patch_equals_one_made_with_seqlab_patch(other):
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec"])
 def test_patched_attention_is_that_of_the_other_users_last_events(name, other):
     """The patched weights are the other's among as many events as the user has, and each row sums to one."""
-    model, tap = MODELS[name], "blocks.0.attention.weights"
+    model, tap = MODELS[name], "blocks.0.mixer.weights"
     more = 1 if name == "bert4rec" else 0  # the mask behind the last event
     both = min(5, len(other)) + more
     with seqlab.watch(model) as trace:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import seqlab
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.tracing import Tap
@@ -26,7 +27,10 @@ def parts(causal, layers=2):
     """Blocks with weights large enough to matter, in a module of their own; histories; reasoning positions."""
     torch.manual_seed(0)
     model = nn.ModuleDict(
-        {"blocks": nn.ModuleList(Block(DIM, 2, 0.0, causal) for _ in range(layers)), "norm": nn.LayerNorm(DIM)}
+        {
+            "blocks": nn.ModuleList(Block(Attention(DIM, 2, causal), DIM, 0.0) for _ in range(layers)),
+            "norm": nn.LayerNorm(DIM),
+        }
     )
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -47,16 +51,16 @@ def at_end(model, x, positions, steps=STEPS, **options):
 def uncached(model, history, positions, steps=STEPS):
     """One history (T, D) without padding and without a cache: all is read again for every thought."""
     tokens, states = history, []
-    causal = model["blocks"][0].attention.causal
+    causal = model["blocks"][0].mixer.causal
     for step in range(steps + 1):
         sees = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
         if not causal:
             sees[: len(history), : len(history)] = True
         x = tokens[None]
         for block in model["blocks"]:
-            query, key, value = block.attention.project(block.before_attention(x))
+            query, key, value = block.mixer.project(block.before_mixer(x))
             mixed = F.scaled_dot_product_attention(query, key, value, sees)
-            x = block.feed(x + block.attention.project_out(mixed.transpose(1, 2).flatten(2)))
+            x = block.feed(x + block.mixer.project_out(mixed.transpose(1, 2).flatten(2)))
         states.append(model["norm"](x)[0, -1])
         if step < steps:
             thought = states[-1] if positions is None else states[-1] + positions[step]
@@ -125,20 +129,21 @@ def test_a_watched_pass_is_the_same_and_records_history_and_steps(causal):
     with seqlab.watch(model) as trace:
         watched = at_end(model, x, positions)
     torch.testing.assert_close(watched, unwatched, atol=1e-5, rtol=1e-5)
-    weights = trace["attention"].values  # (layer, B, H, T + S, T + S)
+    weights = trace["attention"].passes[-1].values  # (layer, B, H, T + S, T + S)
     assert weights.shape == (2, USERS, 2, LENGTH + STEPS, LENGTH + STEPS)
     history, thoughts = weights[..., :LENGTH, :], weights[..., LENGTH:, :]
     assert float(history[..., LENGTH:].abs().max()) == 0, "the history does not know what is thought of it"
     torch.testing.assert_close(thoughts.sum(-1), torch.ones(2, USERS, 2, STEPS))
     allowed = torch.cat([REAL[:, None].expand(-1, STEPS, -1), torch.ones(USERS, STEPS, STEPS).tril().bool()], -1)
     assert torch.equal(thoughts > 0, allowed[None, :, None].expand_as(thoughts))
-    assert trace["hidden"].values.shape == (2, USERS, LENGTH + STEPS, DIM)
+    lengths = range(LENGTH, LENGTH + STEPS + 1)  # every step is one token more
+    assert [one.values.shape for one in trace["hidden"].passes] == [(2, USERS, length, DIM) for length in lengths]
 
 
 @both_kinds
 def test_without_attention_each_step_depends_on_the_one_before_only(causal):
     model, x, positions = parts(causal)
-    off = {f"blocks.{layer}.attention.weights": torch.zeros_like for layer in range(2)}
+    off = {f"blocks.{layer}.mixer.weights": torch.zeros_like for layer in range(2)}
     with seqlab.patch(model, off):
         before = at_end(model, x, positions)
         x[:, 0] = torch.randn(USERS, DIM)

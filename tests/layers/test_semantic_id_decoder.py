@@ -141,7 +141,7 @@ def test_a_watched_beam_is_the_same_and_padding_is_masked(encoder):
         watched = decoding.beam(decoder(model, batch), TRIE, 7)
     torch.testing.assert_close(watched.scores, plain.scores)
     kind = "written cross attention" if encoder else "written attention"
-    weights = trace[kind].values  # of the last code: what each beam looked at
+    weights = trace[kind].passes[-1].values  # of the last code: what each beam looked at
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     history = weights[..., 1, :, :, : 3 * 7 + 1]
     assert float(history[..., 1 + 3 :].abs().max()) == 0  # the second user has one item
@@ -151,7 +151,7 @@ def test_a_watched_beam_is_the_same_and_padding_is_masked(encoder):
 def test_a_patch_of_the_blocks_reaches_the_generated_codes(encoder):
     model, batch = writer(encoder), batch_of(HISTORIES)
     plain = exact(model, batch)
-    for name in ("blocks.1.attention.weights", "cross_blocks.1.written_weights" if encoder else "written.1.weights"):
+    for name in ("blocks.1.mixer.weights", "cross_blocks.1.written_weights" if encoder else "written.1.weights"):
         with seqlab.patch(model, {name: lambda weights: weights * 0}):
             assert float((exact(model, batch) - plain)[:, 1:].abs().min()) > 1e-6
 

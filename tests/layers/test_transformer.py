@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import seqlab
-from seqlab.layers.attention import Attention
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 
 torch.set_num_threads(1)
@@ -46,8 +46,8 @@ def test_fused_and_unfused_agree_in_value_and_gradient(causal):
 
 def test_without_attention_the_feed_forward_layer_is_left():
     torch.manual_seed(0)
-    block, x = Block(8, 2, dropout=0.0, causal=True), torch.randn(1, 4, 8)
-    with torch.no_grad(), seqlab.patch(block, {"attention.weights": torch.zeros_like}):
+    block, x = Block(Attention(8), 8, dropout=0.0), torch.randn(1, 4, 8)
+    with torch.no_grad(), seqlab.patch(block, {"mixer.weights": torch.zeros_like}):
         alone = block(x)
         changed = x.clone()
         changed[0, 0] = 9.0
@@ -58,3 +58,20 @@ def test_without_attention_the_feed_forward_layer_is_left():
 def test_a_width_that_is_no_multiple_of_the_heads_is_refused():
     with pytest.raises(ValueError, match="dim=10 must be a multiple of heads=3"):
         Attention(10, 3, causal=True)
+
+
+def test_weights_of_older_runs_load_alone_and_within_a_model():
+    torch.manual_seed(0)
+    model, x = torch.nn.ModuleList([Block(Attention(8), 8, dropout=0.0) for _ in range(2)]), torch.randn(3, 5, 8)
+    wanted, state = model[1](x), model.state_dict()
+    older = {name.replace(".mixer.", ".attention.").replace("before_mixer", "before_attention"): weight
+             for name, weight in state.items()}  # fmt: skip
+    assert "1.attention.project_in.weight" in older and older.keys() != state.keys()
+    again = torch.nn.ModuleList([Block(Attention(8), 8, dropout=0.0) for _ in range(2)])
+    again.load_state_dict(older)
+    assert torch.equal(again[1](x), wanted) and again.state_dict().keys() == state.keys()
+    alone = Block(Attention(8), 8, dropout=0.0)
+    alone.load_state_dict({name.removeprefix("1."): weight for name, weight in older.items() if name.startswith("1.")})
+    assert torch.equal(alone(x), wanted)
+    with pytest.raises(RuntimeError, match=r"Unexpected key\(s\) in state_dict: \"mixer.else\""):
+        alone.load_state_dict(alone.state_dict() | {"attention.else": x})

@@ -1,6 +1,5 @@
 """What every system promises. A new file in seqlab/models is tested here without a word."""
 
-import copy
 import dataclasses
 import json
 
@@ -10,24 +9,24 @@ import pytest
 import torch
 
 from seqlab import models, tracing
-from seqlab.contracts import Recommender
+from seqlab.contracts import ItemVectors, Learns, Recommends, Scores, UserStates, supports
 from seqlab.datasets import leave_one_out
 from seqlab.evaluation import metrics
 from seqlab.inspection.attention import layout_of
-from seqlab.layers.attention import Attention
 from seqlab.optimization.options import Options
 from seqlab.ranking import top_unseen
 from seqlab.runs.store import load, save
 from seqlab.tasks import measure, next_item
 from seqlab.tokenizers import CodeBook
 from seqlab.training.fit import fit, prepare
+from tests.models.promises import every_axis_fits, states_know_the_past_alone
 from tests.synthetic import batch_of, chain_log, cycle_log, enlarged, log_of, small
 
 torch.set_num_threads(1)
 
 FILES = models.names()
 SYSTEMS = [name for name in FILES if models.card(name).task == "next_item"]
-TRAINED = [name for name in SYSTEMS if hasattr(models.system(name), "loss")]
+TRAINED = [name for name in SYSTEMS if supports(models.system(name), Learns)]
 HISTORIES = [[3, 7, 7, 1], [5], [2, 9, 4, 8, 6, 1, 10], [10, 9]]
 SPLIT = leave_one_out(cycle_log())
 QUICK = Options(epochs=2, tokens=128, learning_rate=1e-2, warmup=5)
@@ -48,7 +47,7 @@ def ready(name, split=SPLIT, **settings):
 def answers(model, batch, k=10):
     """Whatever the system says: all scores, or its list where it has none."""
     with torch.no_grad():
-        if hasattr(model, "score"):
+        if supports(model, Scores):
             return model.score(batch)[:, 1:]
         ranking = model.recommend(batch, k)
         order = ranking.items.argsort(1)
@@ -101,7 +100,7 @@ def test_the_docstring_has_all_parts_of_a_card(name):
 def test_the_defaults_build_and_answer(name):
     model = models.build(name, SPLIT.n_items)
     prepare(model, SPLIT)
-    assert isinstance(model, Recommender)
+    assert supports(model, Recommends)
     assert answers(model.eval(), batch_of(HISTORIES)).shape == (4, 10)
 
 
@@ -124,7 +123,7 @@ def test_the_defaults_suit_a_catalogue_of_five_items(name):
 @every_system
 def test_scores_are_finite_and_belong_to_the_caller(name):
     model = ready(name)
-    if not hasattr(model, "score"):
+    if not supports(model, Scores):
         pytest.skip("makes lists")
     batch = batch_of(HISTORIES)
     with torch.no_grad():
@@ -164,7 +163,7 @@ def test_a_list_is_as_long_as_is_wanted_or_as_the_catalogue_and_k_counts_from_1(
 @every_system
 def test_a_list_reports_what_ties_with_its_last_item(name):
     """Some of what evaluation relies on: with two codes a level, most items share their tuple with others."""
-    if hasattr(models.system(name), "score"):
+    if supports(models.system(name), Scores):
         pytest.skip("scores the catalogue")
     book = CodeBook(torch.tensor([[0, 0, 0, 0], *[[item % 2, item % 3 // 2, 0, 0] for item in range(10)]]), (2,) * 4)
     torch.manual_seed(0)
@@ -201,10 +200,10 @@ def test_ranks_depend_neither_on_the_order_of_users_nor_on_the_batches(name, mon
     split = leave_one_out(chain_log())
     model = ready(name, split)
     expected, clear = measure(model, split).frame, pd.Series(True, range(split.n_users))
-    if hasattr(model, "loss"):
+    if supports(model, Learns):
         scores = answers(model, split.test.batch(torch.arange(len(split.test)), model.config.max_length), k=20)
         gaps = scores.sort(dim=1).values.diff(dim=1).amin(1)
-        if hasattr(model, "score"):
+        if supports(model, Scores):
             own = scores.gather(1, split.test.item[:, None] - 1)
             gaps = (scores - own).abs().kthvalue(2).values  # the nearest is the answer itself
         clear = pd.Series((gaps > 2e-6 * scores.abs().amax(1)).numpy())
@@ -218,21 +217,24 @@ def test_ranks_depend_neither_on_the_order_of_users_nor_on_the_batches(name, mon
     pd.testing.assert_frame_equal(found[clear], expected[clear])
 
 
+BACKBONES = [("rearec", {"backbone": "bert4rec"}), ("rearec", {"backbone": "gru4rec"})]
+
+
+@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in SYSTEMS), *BACKBONES])
+def test_states_know_the_past_alone(name, settings):
+    model = ready(name, **settings)
+    if not supports(model, UserStates):
+        pytest.skip("has no states after every event")
+    states_know_the_past_alone(model, batch_of([[3, 7, 7, 1, 5, 2, 9], [8, 6, 4, 2, 10, 1, 5]]), SPLIT.n_items)
+
+
 @every_system
-def test_states_see_the_past_alone_unless_the_system_looks_both_ways(name):
+def test_the_item_vectors_have_a_row_for_every_item_and_one_for_padding(name):
     model = ready(name)
-    if not hasattr(model, "encode"):
-        pytest.skip("has no states")
-    both_ways = any(isinstance(part, Attention) and not part.causal for part in model.modules())
-    batch = batch_of([[3, 7, 7, 1, 5, 2, 9]])
-    with torch.no_grad():
-        before = model.encode(batch)
-        for t in range(6):
-            changed = copy.deepcopy(batch)
-            changed.items[0, t + 1 :] = changed.items[0, t + 1 :] % 10 + 1
-            difference = (model.encode(changed) - before)[0].abs().amax(-1)
-            assert float(difference[t + 1 :].min()) > 1e-4, "the change itself must show"
-            assert (float(difference[: t + 1].max()) > 1e-5) == both_ways
+    if not supports(model, ItemVectors):
+        pytest.skip("has no table of item vectors")
+    vectors = model.item_vectors()
+    assert vectors.shape == (SPLIT.n_items + 1, model.config.dim) and not bool(vectors[0].any())
 
 
 @every_system
@@ -244,22 +246,6 @@ def test_a_watched_model_scores_the_same(name):
         watched = answers(model, batch)
     torch.testing.assert_close(watched, unwatched, atol=1e-5, rtol=1e-5)
     assert bool(trace) == bool(tracing.taps(model))
-    for record in trace.values():
-        assert record.values.dim() == len(record.axes)
-
-
-def sizes(model, batch, axes):
-    """How long an axis with these beside it may be while a system answers; those of which nothing is known: missing."""
-    slots = len(getattr(model.config, "levels", None) or getattr(model, "queries", ()))
-    events, tokens, written = batch.items.shape[1], len(layout_of(model, batch)), "beam" in axes
-    return {
-        "user": {len(batch)}, "event": {events}, "query_event": {events}, "key_event": {events},
-        "token": {tokens}, "query_token": {tokens}, "head": {getattr(model.config, "heads", 2), 2},
-        # beams write one slot after the other, and look at those they have written as well
-        "key_token": set(range(tokens, tokens + slots)) if written else {tokens},
-        "slot": {1} if written else {slots}, "query_slot": {1} if written else {slots},
-        "key_slot": set(range(1, slots + 1)) if written else {slots}, "item": {SPLIT.n_items + 1},
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "settings"), [
@@ -270,16 +256,13 @@ def sizes(model, batch, axes):
     ("tiger", {"levels": (4, 9)}), ("discrec", {"layout": "encoder_decoder"}),
 ])  # fmt: skip
 def test_every_axis_is_as_long_as_its_name_says(name, settings):
-    model = ready(name, **({"layers": 2} if "layers" in small(name) else {}), **settings)
-    batch = batch_of(HISTORIES, width=8)
+    model = ready(name, **({"layers": 3} if "layers" in small(name) else {}), **settings)
+    batch = batch_of([*HISTORIES, [4]], width=8)
     with tracing.watch(model) as trace:
         answers(model, batch)
-    for record in trace.values():
-        known = sizes(model, batch, record.axes)
-        for axis, size in zip(record.axes, record.values.shape, strict=True):
-            assert size in known.get(axis, {size}), (record, axis, known)
+    every_axis_fits(model, batch, trace, SPLIT.n_items)
     if "attention" in trace:
-        record, layout = trace["attention"], layout_of(model, batch)
+        record, layout = trace["attention"].passes[-1], layout_of(model, batch)
         over = record.axes[-1].removeprefix("key_")
         assert record.axes[-4:] == ("user", "head", f"query_{over}", f"key_{over}")
         assert over == "token" or bool((layout.kind == tracing.KINDS.index("event")).eq(batch.items > 0).all())

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from seqlab import datasets, models, tasks
-from seqlab.contracts import needs_of
+from seqlab import datasets, models, tasks, tracing
+from seqlab.contracts import ItemVectors, Learns, PredictsLabels, Scores, UserStates, needs_of, supports
 from seqlab.datasets import simulated
 from seqlab.datasets.log import make_log
 from seqlab.datasets.split_names import with_columns
@@ -17,6 +17,7 @@ from seqlab.optimization.options import Options
 from seqlab.runs.run import load_run
 from seqlab.tasks import next_item
 from seqlab.training.fit import fit, prepare
+from tests.models.promises import every_axis_fits, states_know_the_past_alone
 from tests.synthetic import chain_log, random_log, small
 
 torch.set_num_threads(1)
@@ -102,6 +103,37 @@ def test_a_value_depends_on_neither_other_queries_nor_batches(name, monkeypatch)
 
 
 @every_system
+def test_states_know_the_past_alone(name):
+    model, split = ready(name)
+    if not supports(model, UserStates):
+        pytest.skip("has no states after every event")
+    rows = (split.test.end - split.test.start > 3).nonzero()[:2, 0]
+    batch = split.test.batch(rows, 4)
+    assert bool((batch.lengths == 4).all())
+    states_know_the_past_alone(model, batch, split.n_items)
+
+
+@every_system
+def test_every_axis_is_as_long_as_its_name_says(name):
+    model, split = ready(name)
+    batch = split.test.batch(torch.arange(5), model.config.max_length)
+    with torch.no_grad(), tracing.watch(model) as trace:
+        if supports(model, PredictsLabels):
+            model.label_logits(batch, batch.context["candidates"])
+        elif supports(model, Scores):
+            model.score(batch)
+    every_axis_fits(model, batch, trace, split.n_items)
+
+
+@every_system
+def test_the_item_vectors_have_a_row_for_every_item_and_one_for_padding(name):
+    model, split = ready(name)
+    if not supports(model, ItemVectors):
+        pytest.skip("has no table of item vectors")
+    assert model.item_vectors().shape == (split.n_items + 1, model.config.dim)
+
+
+@every_system
 def test_a_training_repeats_with_its_seed_and_reads_back(name, tmp_path):
     split = split_of(models.card(name).task)
 
@@ -113,7 +145,7 @@ def test_a_training_repeats_with_its_seed_and_reads_back(name, tmp_path):
     one, same, other = trained(1, tmp_path / "run"), trained(1), trained(2)
     states = [run.model.state_dict() for run in (one, same, other)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    if hasattr(one.model, "loss"):
+    if supports(one.model, Learns):
         assert not all(torch.equal(states[0][key], states[2][key]) for key in states[0])
     again = load_run(tmp_path / "run", split)
     assert again.metrics == one.metrics and again.outcome.description() == one.outcome.description()

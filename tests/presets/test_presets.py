@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seqlab import models, presets
+from seqlab.contracts import Learns, supports
 from seqlab.datasets import catalog, leave_one_out, load
 from seqlab.optimization.options import Options
 from seqlab.presets import default_options
@@ -21,7 +22,7 @@ def test_every_section_is_a_named_dataset_and_holds_settings_that_are_valid(syst
 
 
 def test_presets_belong_to_systems_that_are_trained_and_suit_any_log() -> None:
-    trained = {name for name in models.names() if hasattr(models.system(name), "loss")}
+    trained = {name for name in models.names() if supports(models.system(name), Learns)}
     assert {system for system in presets.systems() if "default" in presets.sections(system)} == {*presets.systems()}
     assert {*presets.systems()} <= trained  # a new system is trained by the default options
 

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from seqlab import cli, load_run, models
+from seqlab.contracts import Learns, supports
 from seqlab.datasets import leave_one_out
 from seqlab.models.encoders import sasrec
 from seqlab.optimization.checkpoint import Checkpoint
@@ -350,7 +351,7 @@ def assert_alike(found, expected):
     assert weights.keys() == expected_weights.keys()
     for name, weight in weights.items():
         other = expected_weights[name]
-        if name.endswith("attention.project_in.bias"):
+        if name.endswith("mixer.project_in.bias"):
             (query, _, value), (its_query, _, its_value) = weight.chunk(3), other.chunk(3)
             weight, other = torch.cat([query, value]), torch.cat([its_query, its_value])
         torch.testing.assert_close(weight, other, rtol=1e-4, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}")
@@ -512,7 +513,7 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if hasattr(models.system(name), "loss")])
+@pytest.mark.parametrize("name", [name for name in models.names() if supports(models.system(name), Learns)])
 def test_the_loss_of_a_batch_is_the_weighted_mean_over_its_shards(name):
     if name not in EXACT:
         pytest.skip("no settings without random numbers are known for this system")

@@ -27,6 +27,8 @@ from seqlab.datasets.events import Events
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.item_sources import IdEmbedding
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
@@ -73,25 +75,29 @@ class BERT4Rec(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config, self.n_items = config, n_items
-        self.items = nn.Embedding(n_items + 2, config.dim, padding_idx=0)  # the last row is [MASK]
+        self.items = IdEmbedding(n_items, config.dim, extra=1)  # the last row is [MASK]
         self.positions = nn.Embedding(config.max_length + 1, config.dim)  # one more: the mask after the last item
         self.before = nn.LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
+            Block(Attention(config.dim, config.heads, False, "token"), config.dim, config.dropout, over="token")
+            for _ in range(config.layers)
         )
         self.after = nn.LayerNorm(config.dim)
         self.head = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.LayerNorm(config.dim))
         self.bias = nn.Parameter(torch.zeros(n_items + 1))
         initialization.normal(self.items, self.positions)
 
-    def encode(self, batch: Batch) -> Tensor:
-        """The state at every event, with attention to both sides: (B, T, D). Item N + 1 is [MASK]."""
+    def token_states(self, batch: Batch) -> Tensor:
+        """The state at every event, which depends on those before and after it: (B, T, D). Item N + 1 is [MASK]."""
         positions = torch.arange(batch.items.shape[1], device=batch.items.device)
-        x = self.dropout(self.before(self.items(batch.items) + self.positions(positions)))  # (B, T, D)
+        x = self.dropout(self.before(self.items.lookup(batch.items) + self.positions(positions)))  # (B, T, D)
         for block in self.blocks:
             x = block(x, batch.items > 0)
         return self.after(x)
+
+    def item_vectors(self) -> Tensor:
+        return self.items.table()  # (N + 1, D)
 
     def layout(self, batch: Batch) -> Layout:
         """The tokens that `score` reads: the events, and after the last one a mask, whose state is read out."""
@@ -103,9 +109,9 @@ class BERT4Rec(nn.Module):
         whole = append_event(batch, batch.last(batch.targets))
         mask = self._sample_mask(whole)  # (B, T + 1)
         masked = replace(whole, events=replace(whole.events, items=whole.items.masked_fill(mask, self.n_items + 1)))
-        z = self.head(self.encode(masked)[mask])  # (M, D)
+        z = self.head(self.token_states(masked)[mask])  # (M, D)
         # the bias is one more dimension, so that a loss over an embedding table includes it
-        table = torch.cat([self.items.weight[: self.n_items + 1], self.bias[:, None]], 1)
+        table = torch.cat([self.items.table(), self.bias[:, None]], 1)
         return Loss(losses.softmax(F.pad(z, (0, 1), value=1.0), table, whole.items[mask]), count=len(z))
 
     def _sample_mask(self, batch: Batch) -> Tensor:
@@ -119,8 +125,8 @@ class BERT4Rec(nn.Module):
 
     def score(self, batch: Batch) -> Tensor:
         with_mask = append_event(batch, torch.full_like(batch.user, self.n_items + 1))
-        z = self.head(with_mask.last(self.encode(with_mask)))  # (B, D)
-        return z @ self.items.weight[: self.n_items + 1].T + self.bias  # (B, N + 1)
+        z = self.head(with_mask.last(self.token_states(with_mask)))  # (B, D)
+        return z @ self.items.table().T + self.bias  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

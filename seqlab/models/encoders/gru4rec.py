@@ -26,6 +26,8 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.item_sources import IdEmbedding
+from seqlab.layers.mixers.gru import GRU
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tracing import Tap
@@ -64,77 +66,39 @@ class Config:
     score_penalty: float = 1.0  # bpr_max: weight of the negatives' squared scores; 1.95
 
 
-class Recurrence(nn.Module):
-    """One GRU layer: the fused kernel, or, while `gates` is watched or patched, an unfused loop with taps.
-
-    gates (B, T, 2, D): 0 is the reset gate (the share of the previous state that the candidate reads), 1 the update
-    gate (the share of the previous state that the candidate replaces). A patch of the gates takes effect in a second
-    pass, in which all gates are given.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.cell = nn.GRU(dim, dim, batch_first=True)
-        self.gates = Tap("gates", "user event gate dim")
-        self.hidden = Tap("hidden", "user event dim")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, T, D), right-padded. Returns (B, T, D)."""
-        if not self.gates.active:
-            return self.hidden(self.cell(x)[0])
-        _, gates = self._unfused(x)
-        states, _ = self._unfused(x, self.gates(gates))
-        return self.hidden(states)
-
-    def _unfused(self, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The states (B, T, D) and gates (B, T, 2, D). given: gates to use instead of the computed ones."""
-        cell = self.cell
-        from_input = F.linear(x, cell.weight_ih_l0, cell.bias_ih_l0).unflatten(-1, (3, -1))  # (B, T, 3, D)
-        state = torch.zeros_like(x[:, 0])
-        states, all_gates = [], []
-        for step in range(x.shape[1]):
-            from_state = F.linear(state, cell.weight_hh_l0, cell.bias_hh_l0).unflatten(-1, (3, -1))  # (B, 3, D)
-            if given is None:
-                reset, keep = torch.sigmoid(from_input[:, step, :2] + from_state[:, :2]).unbind(1)
-                update = 1 - keep
-            else:
-                reset, update = given[:, step].unbind(1)
-            candidate = torch.tanh(from_input[:, step, 2] + reset * from_state[:, 2])
-            state = (1 - update) * state + update * candidate  # (B, D)
-            states.append(state)
-            all_gates.append(torch.stack([reset, update], 1))
-        return torch.stack(states, 1), torch.stack(all_gates, 1)
-
-
 class GRU4Rec(nn.Module):
     """`h_t = GRU(h_{t-1}, E of item t)`; the score of item i is `h_t . E_i`."""
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+        self.items = IdEmbedding(n_items, config.dim)
         self.dropout = Dropout(config.dropout)
-        self.recurrences = nn.ModuleList(Recurrence(config.dim) for _ in range(config.layers))
+        self.recurrences = nn.ModuleList(GRU(config.dim) for _ in range(config.layers))
+        self.hidden = nn.ModuleList(Tap("hidden", "user event dim") for _ in range(config.layers))
         initialization.normal(self.items)
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D). Padding is on the right, so it reaches no state of an event."""
-        x = self.dropout(self.items(batch.items) * self.config.dim**0.5)
-        for recurrence in self.recurrences:
-            x = self.dropout(recurrence(x))
+        x = self.dropout(self.items.lookup(batch.items) * self.config.dim**0.5)
+        for recurrence, hidden in zip(self.recurrences, self.hidden, strict=True):
+            x = self.dropout(hidden(recurrence(x)))
         return x  # (B, T, D)
+
+    def item_vectors(self) -> Tensor:
+        return self.items.table()  # (N + 1, D)
 
     def loss(self, batch: Batch) -> Loss:
         has_target = batch.targets > 0
         hidden, targets = self.encode(batch)[has_target], batch.targets[has_target]  # (M, D), (M,)
-        table, config = self.items.weight, self.config
+        table, config = self.items.table(), self.config
         if config.loss == "bpr_max":
             negatives = torch.randint(1, len(table), (config.negatives,), device=hidden.device)
             return Loss(bpr_max(hidden, table, targets, negatives, config.elu, config.score_penalty))
         return Loss(losses.next_item_loss(config.loss, hidden, table, targets, config.negatives, config.calibration))
 
     def score(self, batch: Batch) -> Tensor:
-        return batch.last(self.encode(batch)) @ self.items.weight.T  # (B, N + 1)
+        return batch.last(self.encode(batch)) @ self.items.table().T  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

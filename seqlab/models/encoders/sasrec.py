@@ -22,6 +22,8 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.item_sources import IdEmbedding
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
@@ -72,11 +74,11 @@ class SASRec(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+        self.items = IdEmbedding(n_items, config.dim)
         self.positions = nn.Embedding(config.max_length, config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=True) for _ in range(config.layers)
+            Block(Attention(config.dim, config.heads), config.dim, config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
         initialization.normal(self.items, self.positions)
@@ -84,22 +86,25 @@ class SASRec(nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D)."""
         positions = torch.arange(batch.items.shape[1], device=batch.items.device)
-        x = self.dropout(self.items(batch.items) * self.config.dim**0.5 + self.positions(positions))  # (B, T, D)
+        x = self.dropout(self.items.lookup(batch.items) * self.config.dim**0.5 + self.positions(positions))  # (B, T, D)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+    def item_vectors(self) -> Tensor:
+        return self.items.table()  # (N + 1, D)
 
     def loss(self, batch: Batch) -> Loss:
         hidden = self.encode(batch)
         has_target = batch.targets > 0
         total = losses.next_item_loss(
-            self.config.loss, hidden[has_target], self.items.weight, batch.targets[has_target],
+            self.config.loss, hidden[has_target], self.items.table(), batch.targets[has_target],
             self.config.negatives, self.config.calibration,
         )  # fmt: skip
         return Loss(total)
 
     def score(self, batch: Batch) -> Tensor:
-        return batch.last(self.encode(batch)) @ self.items.weight.T  # (B, N + 1)
+        return batch.last(self.encode(batch)) @ self.items.table().T  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

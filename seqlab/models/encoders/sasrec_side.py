@@ -27,10 +27,11 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.item_sources import ProjectedVectors
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
-from seqlab.tracing import Tap
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -66,42 +67,17 @@ class Config:
     ids: bool = True  # false: no embedding of ids, only vectors
 
 
-class ItemTable(nn.Module):
-    """`E_i = id_i + W v_i`; row 0 is padding and stays 0."""
-
-    def __init__(self, n_items: int, config: Config) -> None:
-        super().__init__()
-        self.ids = nn.Embedding(n_items + 1, config.dim, padding_idx=0) if config.ids else None
-        self.project = nn.Linear(config.vector_dim, config.dim, bias=False)
-        self.register_buffer("vectors", torch.zeros(n_items + 1, config.vector_dim))
-        self.side = Tap("side", "user event dim")
-        initialization.normal(self.project.weight, std=0.02 / config.vector_dim**0.5)
-        if self.ids is not None:
-            initialization.normal(self.ids)
-
-    def forward(self, items: Tensor) -> Tensor:
-        """The rows of items (B, T): (B, T, D)."""
-        side = self.side(self.project(self.vectors[items]))  # (B, T, D)
-        return side if self.ids is None else self.ids(items) + side
-
-    @property
-    def weight(self) -> Tensor:
-        """All rows: (N + 1, D)."""
-        side = self.project(self.vectors)
-        return side if self.ids is None else self.ids.weight + side
-
-
 class SASRecSide(nn.Module):
     """`h_t` = Transformer(items up to t); the score of item i is `h_t . (id_i + W v_i)`."""
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.items = ItemTable(n_items, config)
+        self.items = ProjectedVectors(n_items, config.dim, config.vector_dim, config.ids)
         self.positions = nn.Embedding(config.max_length, config.dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=True) for _ in range(config.layers)
+            Block(Attention(config.dim, config.heads), config.dim, config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
         initialization.normal(self.positions)
@@ -115,24 +91,25 @@ class SASRecSide(nn.Module):
 
     def assign(self, vectors: np.ndarray | Tensor) -> None:
         """Set the item vectors (N, d). Raises `ValueError` for a wrong shape, for vectors too wide or not finite."""
-        from seqlab.items.vectors import fill
-
-        fill(self.items.vectors, vectors, "vector_dim")
+        self.items.assign(vectors)
 
     def encode(self, batch: Batch) -> Tensor:
         """The state after every event: (B, T, D)."""
         positions = torch.arange(batch.items.shape[1], device=batch.items.device)
-        x = self.dropout(self.items(batch.items) * self.config.dim**0.5 + self.positions(positions))  # (B, T, D)
+        x = self.dropout(self.items.lookup(batch.items) * self.config.dim**0.5 + self.positions(positions))  # (B, T, D)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
 
+    def item_vectors(self) -> Tensor:
+        return self.items.table()  # (N + 1, D)
+
     def loss(self, batch: Batch) -> Loss:
         has_target = batch.targets > 0
-        return Loss(losses.softmax(self.encode(batch)[has_target], self.items.weight, batch.targets[has_target]))
+        return Loss(losses.softmax(self.encode(batch)[has_target], self.items.table(), batch.targets[has_target]))
 
     def score(self, batch: Batch) -> Tensor:
-        return F.linear(batch.last(self.encode(batch)), self.items.weight)  # (B, N + 1)
+        return F.linear(batch.last(self.encode(batch)), self.items.table())  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)

@@ -31,6 +31,7 @@ from seqlab.layers import initialization
 from seqlab.layers.clock import CYCLES, DAY, WeeklyProfile, clock_features
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.event_heads import GompertzHead, LogNormalHead, OperationalWait
+from seqlab.layers.item_sources import IdEmbedding
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, NonNegativeFloat, Share, settings
 from seqlab.tracing import Tap
@@ -102,11 +103,12 @@ class NeuralTPP(nn.Module):
         # (U + 1, 2): the last event and the end of observation of users with a tail, 0 for others
         self.register_buffer("ends", torch.zeros(1, 2, dtype=torch.float64))
         if config.history:
-            self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+            self.items = IdEmbedding(n_items, config.dim)
             self.features = nn.Linear(2 + 2 * len(CYCLES) * config.clock, config.dim)
             self.cell = nn.GRU(config.dim, config.dim, batch_first=True)
             initialization.normal(self.items, std=0.3)
         else:
+            self.item_vectors = None
             self.states = nn.Embedding(config.users, config.dim)
             initialization.normal(self.states, std=0.3)
         self.dropout = Dropout(config.dropout)
@@ -152,8 +154,11 @@ class NeuralTPP(nn.Module):
         parts = [F.pad(waits, (1, 0))[..., None], first[..., None].to(waits.dtype)]
         if self.config.clock:
             parts.append(clock_features(batch.times).to(waits.dtype))
-        x = self.features(torch.cat(parts, -1)) + self.items(batch.items)  # (B, T, D)
+        x = self.features(torch.cat(parts, -1)) + self.items.lookup(batch.items)  # (B, T, D)
         return self.hidden(self.dropout(self.cell(self.dropout(x))[0]))
+
+    def item_vectors(self) -> Tensor:
+        return self.items.table()  # (N + 1, D)
 
     def next_time(self, batch: Batch) -> OperationalWait:
         """The distribution of the wait after each event (B, T)."""

@@ -34,6 +34,8 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.item_sources import IdEmbedding
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.reasoning import Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
@@ -98,14 +100,15 @@ class ManCAR(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.items = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
+        self.items = IdEmbedding(n_items, config.dim)
         self.positions = nn.Embedding(config.max_length, config.dim)
         self.reason = nn.Parameter(torch.empty(config.steps, config.dim))
         self.phi = nn.Parameter(torch.ones(config.dim)) if config.rescale else None
         self.dropout = Dropout(config.dropout)
         self.thought_dropout = Dropout(config.dropout if config.thought_dropout is None else config.thought_dropout)
         self.blocks = nn.ModuleList(
-            Block(config.dim, config.heads, config.dropout, causal=False, over="token") for _ in range(config.layers)
+            Block(Attention(config.dim, config.heads, False, "token"), config.dim, config.dropout, over="token")
+            for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.dim)
         self.step_taps = nn.ModuleList(Tap("reasoning_step", "user dim") for _ in range(config.steps + 1))
@@ -142,12 +145,12 @@ class ManCAR(nn.Module):
         end = (batch.lengths - 1).clamp(min=0)[:, None]  # (B, 1)
         places = torch.arange(batch.items.shape[1], device=end.device)
         mask, scale = places <= end, self.config.dim**0.5  # (B, T): one position also where there are no items
-        x = self.items(batch.items) * scale + self.positions(places)  # (B, T, D)
+        x = self.items.lookup(batch.items) * scale + self.positions(places)  # (B, T, D)
         if self.config.context:
             neighbours = self.context(batch)  # after the history: it has no positions, so the order is free
-            x = torch.cat([x, self.items(neighbours) * scale], 1)  # (B, T + C, D)
+            x = torch.cat([x, self.items.lookup(neighbours) * scale], 1)  # (B, T + C, D)
             mask = torch.cat([mask, neighbours > 0], 1)
-        encoder, norm = Stack(self.blocks, self.norm), self.items.weight.detach()[1:].norm(dim=1).mean() * scale
+        encoder, norm = Stack(self.blocks, self.norm), self.items.table().detach()[1:].norm(dim=1).mean() * scale
 
         def rescale(state: Tensor) -> Tensor:
             return self.phi * nn.functional.normalize(state, dim=-1) * norm if self.config.rescale else state
@@ -155,6 +158,9 @@ class ManCAR(nn.Module):
         first, cache = encoder.prefill_last(self.dropout(x), end, mask)
         states = reason(encoder, first, cache, steps, self.reason, rescale, 0.0, self.thought_dropout, taps, keep_going)
         return states[:, 0]  # (B, S + 1, D)
+
+    def item_vectors(self) -> Tensor:
+        return self.items.table()  # (N + 1, D)
 
     def layout(self, batch: Batch) -> Layout:
         """The tokens of `score`: events, their neighbours, reasoning steps; the last step is the readout.
@@ -183,7 +189,7 @@ class ManCAR(nn.Module):
 
     def step_scores(self, states: Tensor) -> Tensor:
         """Every step's scores of the catalogue, (B, S + 1, N + 1), from `reasoning_states` (B, S + 1, D)."""
-        return states @ self.items.weight.T
+        return states @ self.items.table().T
 
     def score(self, batch: Batch) -> Tensor:
         """By the last state, or, where epsilon is above 0, by the one at which each user stopped: (B, N + 1).
@@ -192,7 +198,7 @@ class ManCAR(nn.Module):
         """
         keep_going = self.stopping(float(self.epsilon)) if float(self.epsilon) > 0 else None
         states = self.reasoning(self._states(batch, self.config.steps, self.step_taps, keep_going))
-        return states[:, -1] @ self.items.weight.T  # (B, N + 1)
+        return states[:, -1] @ self.items.table().T  # (B, N + 1)
 
     def stopping(self, epsilon: float) -> Callable[[int, Tensor], Tensor]:
         """`keep_going` of `reason`: the users with KL(p_{t-1} || p_t) not below epsilon continue.
@@ -200,7 +206,7 @@ class ManCAR(nn.Module):
         With logits h . E_i and log-sums z, `KL(p || q) = (h_p - h_q) . E_p[E_i] - z_p + z_q`: one softmax a step, in
         chunks. It costs two products with the catalogue, so with a large catalogue more than the step that it may save.
         """
-        table, temperatures, before = self.items.weight[1:], self.temperatures, None
+        table, temperatures, before = self.items.table()[1:], self.temperatures, None
         rows = losses.rows_at_once(table)
 
         @torch.no_grad()
@@ -233,7 +239,7 @@ class ManCAR(nn.Module):
         whole = batch.cut(self.config.cuts)
         states, truth = self._states(whole, self.config.steps, None), whole.last(whole.targets)  # (M, S + 1, D), (M,)
         scaled = states / self.temperatures[:, None]
-        table, parts = self.items.weight, {}
+        table, parts = self.items.table(), {}
         for step in range(self.config.steps + 1):
             parts[f"step {step}"] = losses.softmax(scaled[:, step].contiguous(), table, truth)
         total = torch.stack(list(parts.values())).sum()

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -35,7 +35,10 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
-from seqlab.layers.reasoning import Stack, reason
+from seqlab.layers.item_sources import IdEmbedding
+from seqlab.layers.mixers.attention import Attention
+from seqlab.layers.mixers.gru import GRU
+from seqlab.layers.reasoning import Recurrent, Stack, reason
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, NonNegativeInt, PositiveFloat, Share, settings
@@ -93,19 +96,22 @@ class ReaRec(nn.Module):
         super().__init__()
         self.config = config
         dim = config.dim
-        self.items = nn.Embedding(n_items + 1, dim, padding_idx=0)
+        self.items = IdEmbedding(n_items, dim)
         self.dropout = Dropout(config.dropout)
         self.thought_dropout = Dropout(config.dropout if config.thought_dropout is None else config.thought_dropout)
         if config.backbone == "gru4rec":
-            self.recurrences = nn.ModuleList(nn.GRU(dim, dim, batch_first=True) for _ in range(config.layers))
+            self.recurrences = nn.ModuleList(GRU(dim) for _ in range(config.layers))
         else:
             self.positions = nn.Embedding(config.max_length, dim)
             causal = config.backbone == "sasrec"
             self.blocks = nn.ModuleList(
-                Block(dim, config.heads, config.dropout, causal=causal, over="token") for _ in range(config.layers)
+                Block(Attention(dim, config.heads, causal, "token"), dim, config.dropout, over="token")
+                for _ in range(config.layers)
             )
             self.norm = nn.LayerNorm(dim)
             initialization.normal(self.positions)
+        if config.backbone == "bert4rec":
+            self.encode = None  # its states depend on later events
         self.reason = None  # (S, D) the reasoning positions
         if config.reason_positions and config.steps:
             self.reason = nn.Parameter(torch.empty(config.steps, dim))
@@ -123,13 +129,13 @@ class ReaRec(nn.Module):
     @property
     def temperatures(self) -> Tensor:
         """The softmax temperature of each step: (S + 1,)."""
-        left = torch.arange(self.config.steps, -1, -1, device=self.items.weight.device)  # S - s
+        left = torch.arange(self.config.steps, -1, -1, device=self.items.table().device)  # S - s
         return self.config.tau * (self.config.alpha if self.config.objective == "prl" else 1.0) ** left
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Input tokens (B, T, D), their padding mask (B, T), and the last position of each history (B, 1)."""
         places = torch.arange(batch.items.shape[1], device=batch.items.device)
-        x = self.items(batch.items) * self.config.dim**0.5  # (B, T, D)
+        x = self.items.lookup(batch.items) * self.config.dim**0.5  # (B, T, D)
         if self.config.backbone != "gru4rec":
             x = x + self.positions(places)
         end = (batch.lengths - 1).clamp(min=0)[:, None]
@@ -139,6 +145,9 @@ class ReaRec(nn.Module):
         """The state after every event, before any reasoning step: (B, T, D)."""
         x, mask, end = self.embed(batch)
         return self.encoder.prefill(x, end, mask)[0]
+
+    def item_vectors(self) -> Tensor:
+        return self.items.table()  # (N + 1, D)
 
     def reasoning_states(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The users' states r_0 to r_S at the end of their histories, or to r_`steps`: (B, S + 1, D).
@@ -154,30 +163,26 @@ class ReaRec(nn.Module):
         return self.reasoning(states[:, 0])
 
     def layout(self, batch: Batch) -> Layout:
-        """The tokens of `score`: events, then reasoning steps; the readout is the last, or (ERL) it and all before.
-
-        The first state r_0 is that of the last event.
-        """
+        """The tokens of `score`: events, then steps; the readout is the last step, or (ERL) all and the last event."""
         found, steps = Layout.of_events(batch.items), self.config.steps
         if not steps:
             return found
-        reasoning = Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "reasoning_step", readout=True)
+        found = found.concat(Layout.of_tokens(batch.items.new_zeros(len(batch), steps), "reasoning_step", readout=True))
         if self.config.objective == "erl":
-            return found.concat(reasoning)
-        last = torch.arange(steps, device=batch.items.device) == steps - 1
-        reasoning = replace(reasoning, readout=last.expand_as(reasoning.readout))
-        return replace(found, readout=torch.zeros_like(found.readout)).concat(reasoning)
+            return found
+        last = torch.arange(len(found), device=batch.items.device) == len(found) - 1
+        return replace(found, readout=last.expand_as(found.readout))
 
     def step_scores(self, states: Tensor) -> Tensor:
         """Every step's scores of the catalogue, (B, S + 1, N + 1), from `reasoning_states` (B, S + 1, D)."""
-        return states @ self.items.weight.T
+        return states @ self.items.table().T
 
     def answer(self, states: Tensor) -> Tensor:
         """The state (B, D) that scores items, of all the steps (B, S + 1, D)."""
         return states.mean(1) if self.config.objective == "erl" else states[:, -1]
 
     def score(self, batch: Batch) -> Tensor:
-        return self.answer(self.reasoning_states(batch)) @ self.items.weight.T  # (B, N + 1)
+        return self.answer(self.reasoning_states(batch)) @ self.items.table().T  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
         return top(self.score(batch), k)
@@ -220,7 +225,7 @@ class ReaRec(nn.Module):
         return at, chosen
 
     def _softmax(self, hidden: Tensor, truth: Tensor, temperature: Tensor) -> Tensor:
-        return losses.softmax((hidden / temperature).contiguous(), self.items.weight, truth)
+        return losses.softmax((hidden / temperature).contiguous(), self.items.table(), truth)
 
     def _progressive(
         self, first: Tensor, first_truth: Tensor, reasoned: Tensor, truth: Tensor, pair: Sequence[Tensor]
@@ -245,7 +250,7 @@ class ReaRec(nn.Module):
         if self.config.objective == "last" or not self.config.steps:
             return Loss(total, count=len(truth))
         compared = torch.randperm(len(reasoned), device=reasoned.device)[: self.config.compared]
-        logits = reasoned[compared] @ self.items.weight[1:].T / self.config.tau  # (C, S + 1, N)
+        logits = reasoned[compared] @ self.items.table()[1:].T / self.config.tau  # (C, S + 1, N)
         parts = {"ensemble": total.detach(), "diversity": pairwise_kl(logits.log_softmax(-1))}
         total = total - self.config.diversity * parts["diversity"]
         return Loss(total, parts | {"diversity": parts["diversity"].detach()}, len(truth))
@@ -266,33 +271,3 @@ def pairwise_kl(log_p: Tensor) -> Tensor:
     """The sum of KL(p_i || p_j) over steps i < j, its mean over rows: log_p (M, S + 1, N) of the steps."""
     cross = torch.einsum("min,mjn->mij", log_p.exp(), log_p)  # (M, S + 1, S + 1)
     return (cross.diagonal(dim1=1, dim2=2)[..., None] - cross).triu(1).sum((1, 2)).mean()
-
-
-@dataclass(frozen=True)
-class Recurrent:
-    """GRU layers as an `Encoder`: a reasoning step is one more step from the cache at its position."""
-
-    layers: Sequence[nn.GRU]
-    dropout: Dropout
-
-    def prefill(self, x: Tensor, at: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Every state of x (B, T, D): (B, T, D), and each layer's cache at the positions `at` (B, W)."""
-        row, cache = torch.arange(len(x), device=x.device)[:, None], []
-        for layer in self.layers:
-            x = layer(x)[0]
-            cache.append(x[row, at])
-            x = self.dropout(x)
-        return x, tuple(cache)
-
-    def prefill_last(self, x: Tensor, at: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        states, cache = self.prefill(x, at, mask)
-        return states[torch.arange(len(x), device=x.device)[:, None], at], cache
-
-    def decode_step(self, x: Tensor, cache: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The states (B, W, D) after one more token x (B, W, D) each."""
-        after = []
-        for layer, before in zip(self.layers, cache, strict=True):
-            x = layer(x.reshape(-1, 1, x.shape[-1]), before.reshape(1, -1, x.shape[-1]))[0].view_as(before)
-            after.append(x)
-            x = self.dropout(x)
-        return x, tuple(after)

@@ -35,6 +35,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.items.vectors import item_vectors, validated, words_or_collaborative
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tokenizers.resolve import CollisionRule
@@ -115,7 +116,8 @@ class RecGPT(nn.Module):
         self.chunk_part = Tap("inputs", "user event slot dim")
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
+            Block(Attention(dim, config.heads, over="token"), dim, config.dropout, over="token")
+            for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, self.vocabulary, bias=False)
@@ -163,7 +165,7 @@ class RecGPT(nn.Module):
         x = F.pad(x / (x.std() or 1.0), (0, slots * self.config.chunk - x.shape[1]))
         self.chunks[1:, :slots] = x.unflatten(1, (-1, slots)).mT.to(self.chunks)  # (N, C, chunk)
 
-    def encode(self, batch: Batch) -> Tensor:
+    def token_states(self, batch: Batch) -> Tensor:
         """The states after every item, one per slot: (B, T, C, D). They depend on that item and those before."""
         items = batch.items
         codes = self.ids.book.codes[items].masked_fill(items[..., None] == 0, self.vocabulary)  # (B, T, C)
@@ -185,7 +187,7 @@ class RecGPT(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """Minus the log-probability of the next items; its parts, the cross-entropy of each slot."""
         has_target = batch.targets > 0  # (B, T)
-        hidden = self.norm(self.encode(batch)[has_target])  # (M, C, D)
+        hidden = self.norm(self.token_states(batch)[has_target])  # (M, C, D)
         truth = self.ids.codes[batch.targets[has_target]] + 1  # (M, C), from 1 as the table's rows
         table = F.pad(self.head.weight, (0, 0, 1, 0))  # (K + 1, D)
         parts = [losses.softmax(hidden[:, slot].contiguous(), table, code) for slot, code in enumerate(truth.T)]
@@ -193,7 +195,7 @@ class RecGPT(nn.Module):
 
     def slot_log_p(self, batch: Batch) -> Tensor:
         """Log-probabilities of the next item's codes, slot by slot: (B, C, K)."""
-        logits = self.head(self.norm(batch.last(self.encode(batch))))  # (B, C, K)
+        logits = self.head(self.norm(batch.last(self.token_states(batch))))  # (B, C, K)
         return self.written(logits.float().log_softmax(-1))
 
     def slot_scores(self, batch: Batch) -> Tensor:

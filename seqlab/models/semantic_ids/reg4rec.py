@@ -33,6 +33,7 @@ from seqlab.datasets.splits import Split
 from seqlab.layers import initialization
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.kv_cache import DecodeTaps, KVCache, decode_step
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
 from seqlab.runtime.settings import Count, PositiveFloat, Share, settings
@@ -83,8 +84,7 @@ class REG4Rec(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.decoding = decoding.Decoding()  # by default a beam that prunes nothing; no part of the training
-        self.ids = SemanticIds(n_items, config, ordered=False)
+        self.decoding, self.ids = decoding.Decoding(), SemanticIds(n_items, config, ordered=False)
         dim, slots, self.radix = config.dim, len(config.levels), max(config.levels)
         self.table = nn.Embedding(slots * self.radix, dim)  # the slots' vectors below one another, read and matched
         self.fuse = mlp((slots * dim, dim, dim), nn.GELU)
@@ -92,10 +92,12 @@ class REG4Rec(nn.Module):
         self.slots = nn.Embedding(slots, dim)
         self.first = nn.Parameter(torch.empty(dim))  # of a path
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(dim, config.heads, config.dropout, causal=True) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(Attention(dim, config.heads), dim, config.dropout) for _ in range(config.layers)
+        )
         self.norm, self.path_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.path = Block(dim, config.heads, config.dropout, causal=True)
-        self.path.attention.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
+        self.path = Block(Attention(dim, config.heads), dim, config.dropout)
+        self.path.mixer.weights = Tap("path attention", "user head query_step key_step")  # its keys are no items
         self.path.hidden = Tap("path hidden", "user step dim")
         self.written = DecodeTaps("path ", "key_step")
         self.answers = nn.ModuleList(mlp((dim, dim, dim), nn.GELU) for _ in range(slots))
@@ -109,8 +111,8 @@ class REG4Rec(nn.Module):
         if not self.ids.assigned:
             self.ids.assign(semantic_ids(split, self.config, checkpoint=checkpoint))
 
-    def states(self, batch: Batch) -> Tensor:
-        """The user after every item: (B, T, D)."""
+    def encode(self, batch: Batch) -> Tensor:
+        """The state after every event: (B, T, D)."""
         codes = self.ids.codes[batch.items].clamp(min=0)  # (B, T, C)
         slot, place = (torch.arange(size, device=codes.device) for size in (codes.shape[2], codes.shape[1]))
         items = self.fuse(self.table(slot * self.radix + codes).flatten(2) * self.config.dim**0.5)  # (B, T, D)
@@ -137,7 +139,7 @@ class REG4Rec(nn.Module):
     def loss(self, batch: Batch) -> Loss:
         """Cross-entropy of the open slots, summed over steps; with `align`, also a policy gradient."""
         has_target = batch.targets > 0
-        state, truth = self.states(batch)[has_target], self.ids.codes[batch.targets[has_target]]  # (M, D), (M, C)
+        state, truth = self.encode(batch)[has_target], self.ids.codes[batch.targets[has_target]]  # (M, D), (M, C)
         order = torch.rand(truth.shape, device=truth.device).argsort(1)
         if self.config.order == "fixed":
             order = torch.arange(truth.shape[1], device=truth.device).expand_as(truth)
@@ -183,15 +185,14 @@ class REG4Rec(nn.Module):
 
     @torch.no_grad()
     def paths(self, batch: Batch, width: int | None = None, prune: float | None = None) -> Paths:
-        """The most probable legal paths, by a beam each of whose paths chooses its own slots.
+        """The most probable legal paths, by a beam each of whose paths chooses its own slots. None: as in `decoding`.
 
         Two paths part by filling one slot differently, so no tuple is found twice. Of `width / (1 - prune)`
-        candidates the `width` that agree most with the first step are kept; the last step prunes nothing. None: as
-        `decoding` has it.
+        candidates the `width` that agree most with the first step are kept; the last step prunes nothing.
         """
         own, book, slots = decoding.beam_of(self), self.ids.book, len(self.config.levels)
         width, prune = own.width if width is None else width, own.prune if prune is None else prune
-        paths, lattice = _PartialPaths(self, batch.last(self.states(batch))), book.lattice
+        paths, lattice = _PartialPaths(self, batch.last(self.encode(batch))), book.lattice
         first = paths.log_p  # (B, 1, C, K)
         scores = trust = first.new_zeros(len(batch), 1)
         node, seen, pruned = torch.zeros_like(scores, dtype=torch.long), [], []
@@ -227,7 +228,7 @@ class REG4Rec(nn.Module):
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:
         """The log-probability of every item's own path, without a search: (B, N + 1). For inspection; slow."""
-        state, known = batch.last(self.states(batch)), self.ids.book.codes
+        state, known = batch.last(self.encode(batch)), self.ids.book.codes
         scores = [state.new_full((len(batch), 1), -torch.inf)]
         for codes in known[1:].split(max(1, 8192 // len(batch))):  # (n, C)
             found = self.rollout(state.repeat_interleave(len(codes), 0), codes.repeat(len(batch), 1))

@@ -35,6 +35,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.items.vectors import has_words, item_vectors
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.semantic_id_decoder import SemanticIdDecoder
 from seqlab.layers.transformer import Block
 from seqlab.optimization.loop import cosine, epoch_seed
@@ -168,7 +169,7 @@ class FAMAE(nn.Module):
         self.register_buffer("offsets", sizes.cumsum(0) - sizes)  # (J,) where each field's mask is
         self.table, self.positions = nn.Embedding(int(sizes.sum()), dim), nn.Embedding(config.max_length + 1, dim)
         self.dropout, self.norm = Dropout(0.1), nn.LayerNorm(dim)
-        self.blocks = nn.ModuleList(Block(dim, 4, 0.1, causal=False) for _ in range(2))
+        self.blocks = nn.ModuleList(Block(Attention(dim, 4, causal=False), dim, 0.1) for _ in range(2))
         initialization.normal(self.table, self.positions)
 
     def forward(self, items: Tensor, lengths: Tensor, hide: Tensor) -> Tensor:

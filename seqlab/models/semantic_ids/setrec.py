@@ -32,6 +32,7 @@ from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
+from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.mlp import mlp
 from seqlab.layers.transformer import Block
 from seqlab.ranking import ranks_of, top
@@ -101,7 +102,8 @@ class SETRec(nn.Module):
         self.positions = nn.Embedding(config.max_length + 1, dim)  # of items, the oldest first; one for the next item
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(dim, config.heads, config.dropout, causal=True, over="token") for _ in range(config.layers)
+            Block(Attention(dim, config.heads, over="token"), dim, config.dropout, over="token")
+            for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(dim)
         self.generated = Tap("generated", "user slot dim")

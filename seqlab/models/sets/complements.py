@@ -99,7 +99,9 @@ class Complements(nn.Module):
         self.outputs = nn.Embedding(n_items + 1, config.dim, padding_idx=0)
         initialization.normal(self.inputs, self.outputs)
 
-    def draw(self, train: Sequences, tokens: int, seed: int, shard: tuple[int, int] = (0, 1)) -> Iterator[SkipGrams]:
+    def draw(
+        self, train: Sequences, tokens: int, epoch: int, seed: int, shard: tuple[int, int] = (0, 1)
+    ) -> Iterator[SkipGrams]:
         """One epoch: as many pairs as the training part has items in baskets of two and more, `tokens` per batch."""
         generator = torch.Generator(train.items.device).manual_seed(seed)
         return skip_grams(basket_items(train), self.inputs.num_embeddings, self.config, tokens, generator, shard)

@@ -1,4 +1,4 @@
-"""GRU4Rec: the unfused GRU against the fused one, its gates, and BPR-max."""
+"""GRU4Rec: its gates, and BPR-max."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import seqlab
 from seqlab import models
 from seqlab.datasets import leave_one_out
-from seqlab.models.encoders.gru4rec import Recurrence, bpr_max
+from seqlab.models.encoders.gru4rec import bpr_max
 from seqlab.optimization.options import Options
 from seqlab.training.fit import fit
 from tests.synthetic import batch_of, chain_log, small
@@ -18,22 +18,6 @@ torch.set_num_threads(1)
 def model(**settings):
     torch.manual_seed(0)
     return models.build("gru4rec", 10, small("gru4rec", **settings)).eval()
-
-
-def test_unfused_and_fused_agree_in_value_and_gradient():
-    torch.manual_seed(0)
-    layer, x = Recurrence(6).double(), torch.randn(3, 5, 6, dtype=torch.float64, requires_grad=True)
-    fused = layer(x)
-    with seqlab.watch(layer):
-        unfused = layer(x)
-    torch.testing.assert_close(unfused, fused, atol=1e-12, rtol=0)
-    weights = [x, *layer.parameters()]
-    for one, other in zip(
-        torch.autograd.grad(unfused.pow(2).sum(), weights),
-        torch.autograd.grad(fused.pow(2).sum(), weights),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 
 
 def test_the_trace_holds_two_gates_between_0_and_1_per_layer():

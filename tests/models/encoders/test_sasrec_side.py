@@ -51,13 +51,13 @@ def test_with_zero_vectors_it_equals_sasrec():
 def test_input_and_output_share_the_item_table():
     made = model()
     items = torch.arange(ITEMS + 1)[None]
-    torch.testing.assert_close(made.items(items)[0], made.items.weight)
-    assert not bool(made.items.weight[0].any())  # padding is nothing, with side vectors too
+    torch.testing.assert_close(made.items.lookup(items)[0], made.items.table())
+    assert not bool(made.items.table()[0].any())  # padding is nothing, with side vectors too
     batch = batch_of(HISTORIES)
     states = batch.last(made.encode(batch))
-    torch.testing.assert_close(made.score(batch), states @ made.items.weight.T)
+    torch.testing.assert_close(made.score(batch), states @ made.items.table().T)
     with_targets = set_targets(batch, batch.items)
-    logits = made.encode(batch)[batch.items > 0] @ made.items.weight[1:].T
+    logits = made.encode(batch)[batch.items > 0] @ made.items.table()[1:].T
     expected = torch.nn.functional.cross_entropy(logits, batch.items[batch.items > 0] - 1)
     torch.testing.assert_close(made.loss(with_targets).total, expected)
 

@@ -142,7 +142,7 @@ def test_history_and_context_are_bidirectional_and_padding_and_later_steps_maske
     beside = model.context(batch) > 0
     with seqlab.watch(model, "attention") as trace:
         model.reasoning_states(batch)
-    weights = trace["attention"].values  # of the last pass: (layer, B, H, T + C + S, T + C + S)
+    weights = trace["attention"].passes[-1].values  # (layer, B, H, T + C + S, T + C + S)
     assert weights.shape == (2, 5, 2, 7 + 6 + 4, 7 + 6 + 4)
     real = torch.cat([batch.items > 0, beside], 1)
     real[3, 0] = True  # a history without items has a place for its state
@@ -159,14 +159,14 @@ def test_history_and_context_are_bidirectional_and_padding_and_later_steps_maske
 def test_a_state_is_rescaled_to_the_norm_of_items_and_phi():
     model, batch = mancar(steps=1, context=False), batch_of(HISTORIES[:3])
     states, fed = model.reasoning_states(batch), []
-    model.blocks[0].before_attention.register_forward_hook(lambda _, inputs, __: fed.append(inputs[0]))
+    model.blocks[0].before_mixer.register_forward_hook(lambda _, inputs, __: fed.append(inputs[0]))
     model.reasoning_states(batch)
     norm = model.items.weight[1:].norm(dim=1).mean() * 4  # items are read times sqrt(dim)
     expected = model.phi * states[:, 0] / states[:, 0].norm(dim=1, keepdim=True) * norm + model.reason[0]
     torch.testing.assert_close(fed[-1][:, 0], expected)
     plain = mancar(steps=1, context=False, rescale=False)
     states, fed = plain.reasoning_states(batch), []
-    plain.blocks[0].before_attention.register_forward_hook(lambda _, inputs, __: fed.append(inputs[0]))
+    plain.blocks[0].before_mixer.register_forward_hook(lambda _, inputs, __: fed.append(inputs[0]))
     plain.reasoning_states(batch)
     torch.testing.assert_close(fed[-1][:, 0], states[:, 0] + plain.reason[0])
 

@@ -162,7 +162,7 @@ def test_a_watched_list_is_the_same_and_shows_gates_of_history_and_beams(layout)
     torch.testing.assert_close(watched.scores, plain.scores)
     assert trace["gates"].values.shape == (4, 7, 3, 2)
     beams = decoding.generate(model, batch).steps[1].node.shape[1]  # of the last code that is read
-    assert trace["written gates"].values.shape == (4, beams, 1, 2)
+    assert trace["written gates"].passes[-1].values.shape == (4, beams, 1, 2)
     assert trace["beam"].values.shape == (4, 3, 20)
     torch.testing.assert_close(trace["beam"].values[:, 2, :7], decoding.generate(model, batch).steps[2].scores[:, :7])
 

@@ -100,11 +100,11 @@ def test_the_codes_of_an_item_see_one_another_and_none_of_a_later_item():
     item = torch.arange(21) // 3
     allowed = item <= item[:, None]
     assert float(weights[..., ~allowed].max()) == 0 and float(weights[..., allowed].min()) > 0
-    before = model.encode(batch)
+    before = model.token_states(batch)
     codes = model.ids.codes.clone()
     codes[1, 2] = (codes[1, 2] + 1) % 5  # the last code of item 1, which is the fourth of the history
     model.ids.assign(CodeBook(codes, LEVELS))
-    difference = (model.encode(batch) - before).abs().amax(-1)[0]  # (T, C)
+    difference = (model.token_states(batch) - before).abs().amax(-1)[0]  # (T, C)
     assert float(difference[:3].max()) == 0 and float(difference[3:].min()) > 1e-4
 
 

@@ -34,7 +34,7 @@ def reg4rec(codes=None, prune=None, **settings):
 
 
 def states(model, batch):
-    return batch.last(model.states(batch)).detach()
+    return batch.last(model.encode(batch)).detach()
 
 
 class Ordered:
@@ -224,7 +224,7 @@ def test_the_preference_term_alone_makes_rewarded_paths_come_more_often():
     batch.targets[torch.arange(3), batch.lengths - 1] = torch.tensor([12, 3, 30])
     rewards = []
     for _ in range(50):
-        preference, reward = model._policy_gradient(batch, model.states(batch)[batch.targets > 0], batch.targets > 0)
+        preference, reward = model._policy_gradient(batch, model.encode(batch)[batch.targets > 0], batch.targets > 0)
         model.zero_grad()
         preference.backward()
         with torch.no_grad():
@@ -264,6 +264,6 @@ def test_a_watched_search_records_the_orders_and_the_attention_of_paths():
     with seqlab.watch(model) as trace:
         model.recommend(batch, 7)
     assert torch.equal(trace["order"].values.long(), found.order)
-    weights = trace["written path attention"].values  # of the last step
+    weights = trace["written path attention"].passes[-1].values  # of the last step
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     assert weights.shape[-1] == 3  # the state and two codes, nothing else

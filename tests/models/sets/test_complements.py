@@ -70,7 +70,7 @@ def test_a_basket_of_the_whole_catalogue_has_no_negatives_and_shards_share_the_p
     assert not drawn([[1, 2, 3]] * 5, 3)[2].any()
     model = models.build("complements", 7, small("complements"))
     train = last_basket(basket_log(0), ("basket",)).train
-    whole, *parts = ([*model.draw(train, 8, 3, shard)] for shard in ((0, 1), (0, 2), (1, 2)))
+    whole, *parts = ([*model.draw(train, 8, 0, 3, shard)] for shard in ((0, 1), (0, 2), (1, 2)))
     for one, even, odd in zip(whole, *parts, strict=True):
         assert torch.equal(one.center[::2], even.center) and torch.equal(one.negatives[1::2], odd.negatives)
 
@@ -156,4 +156,4 @@ def test_baskets_of_one_item_only_train_nothing():
     log = make_log(pd.DataFrame(rows, columns=["user", "item", "basket", "timestamp"]))
     train = last_basket(log, ("basket",)).train
     assert bool((basket_items(train).lengths == 1).all())
-    assert not [*models.build("complements", 3, {}).draw(train, 8, 0)]
+    assert not [*models.build("complements", 3, {}).draw(train, 8, 0, 0)]
