@@ -158,6 +158,7 @@ def stored_settings(system: str) -> Callable[[dict[str, Any]], tuple[dict[str, A
     kind, defaults = models.system(system), settings_defaults(system)
 
     def read(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        given = {} | given  # raises `TypeError` for what is no dict
         lists = {key: value for key, value in given.items() if key in SETTINGS and key not in defaults}
         own = {key: value for key, value in given.items() if key not in lists}
         return defaults | own, identify(kind, stored(kind, lists))

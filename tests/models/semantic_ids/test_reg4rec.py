@@ -254,7 +254,7 @@ def test_codes_that_a_slot_does_not_have_get_no_probability():
 
 
 def test_a_share_of_candidates_beyond_all_of_them_is_refused():
-    with pytest.raises(ValueError, match=r"prune must be below 1 \(got 1\.0\)"):
+    with pytest.raises(ValueError, match=r"prune must be below 1, or none \(got 1\.0\)"):
         models.build("reg4rec", ITEMS, {"prune": 1.0})
 
 
