@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqlab import models
+from seqlab import models, widgets
 from seqlab.reports.parameters import check
 from seqlab.reports.render import render
 from tests.synthetic import small
@@ -46,7 +46,7 @@ QUICK = {
         "click_epochs": 1,
         "shoppers": 40,
     },
-    "90_report_system": {"users": 3},  # of a small run
+    "90_report_system": {"users": 3, "views": ["HistoryEditor", "BeamSteps"]},  # of a small run
     "91_report_codebook": {},  # its defaults, of more codes than items
     "92_report_reasoning": {"settings": small("rearec"), "epochs": 1},
 }
@@ -64,7 +64,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "08_compare_systems": (3, 4),
     "09_event_time": (8, 2),
     "10_baskets_and_slates": (11, 2),
-    "90_report_system": (4, 5),
+    "90_report_system": (5, 6),
     "91_report_codebook": (4, 7),
     "92_report_reasoning": (7, 5),
 }
@@ -214,7 +214,8 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
         assert made["sasrec:max_length=8"] == str(tmp_path / "kept" / "sasrec")
         assert made["sasrec:max_length=6"].startswith(str(tmp_path / "kept" / "shop" / "sasrec-0-"))
     if path.stem == "90_report_system":
-        assert results["system"] == "tiger" and "levels" in page
+        assert results["system"] == "tiger" and "levels" in page and results["views"] == ["HistoryEditor", "BeamSteps"]
+        assert page.index(f"{widgets.HistoryEditor.question}</h3>") < page.index(f"{widgets.BeamSteps.question}</h3>")
 
 
 def test_a_report_of_another_run_than_the_one_that_is_there_is_refused(small_log, small_runs, tmp_path):
@@ -251,7 +252,7 @@ def test_a_pinned_workbench_becomes_a_page_that_shows_it(small_log, small_runs, 
 
 def test_a_run_of_a_file_of_ones_own_split_by_time_is_compared_reported_and_opened(tmp_path):
     import seqlab
-    from seqlab import datasets, widgets
+    from seqlab import datasets
 
     random, by_time = np.random.default_rng(0), "by-time 2020-09-20 2020-09-23"
     rows = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from seqlab.datasets.history import History, batch_of
 from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 
 
-def events_of(split: Split, user: int, start: float = -torch.inf, end: float = torch.inf) -> pd.DataFrame:
-    """The events of a user between two times (unix seconds): columns event (from 0), time, item, title, wait (days)."""
+def events_of(split: Split, user: int | History, start: float = -torch.inf, end: float = torch.inf) -> pd.DataFrame:
+    """The events between two times (unix seconds): columns event (from 0), time, item, title, wait (days).
+
+    user: a number of the log, with all events, also those of validation and test; or a History.
+    """
     import pandas as pd
 
     batch = _history(split, user)
@@ -36,8 +40,9 @@ def events_of(split: Split, user: int, start: float = -torch.inf, end: float = t
 
 @torch.no_grad()
 def intensity_over_time(
-    models: Mapping[str, nn.Module], split: Split, user: int, days: float = 14, last: int = -1, steps: int = 24
-) -> pd.DataFrame:
+    models: Mapping[str, nn.Module], split: Split, user: int | History, days: float = 14, last: int = -1,
+    steps: int = 24,
+) -> pd.DataFrame:  # fmt: skip
     """The intensity, events per day, at each time before an event of a user, given the events before that time.
 
     days: length of the window; last: the event at which it ends. steps: times per day. Columns model, time (unix
@@ -70,8 +75,8 @@ def intensity_over_time(
 
 @torch.no_grad()
 def after_event(
-    models: Mapping[str, nn.Module], split: Split, user: int, event: int = -1, days: float = 14, points: int = 337,
-    factor: float = 1.0,
+    models: Mapping[str, nn.Module], split: Split, user: int | History, event: int = -1, days: float = 14,
+    points: int = 337, factor: float = 1.0,
 ) -> pd.DataFrame:  # fmt: skip
     """The intensity, density and survival of the wait after one event of a user, given the events up to it.
 
@@ -157,8 +162,10 @@ def pit_points(outcomes: Mapping[str, Outcome], points: int = 199) -> pd.DataFra
     return pd.concat(parts, ignore_index=True)
 
 
-def _history(split: Split, user: int) -> Batch:
-    """All events of a user, also those of validation and test: a batch of one row."""
+def _history(split: Split, user: int | History) -> Batch:
+    """All events of a user, also those of validation and test, or those of a History: a batch of one row."""
+    if isinstance(user, History):
+        return batch_of([user])
     events = split.test.sequences.to("cpu")
     start, end = events.offsets[user - 1], events.offsets[user]
     return events.gather(start[None], (end - start)[None], torch.tensor([user]))

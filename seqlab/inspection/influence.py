@@ -88,19 +88,19 @@ def leave_one_out(
     history minus that given the history without the event; above 0 the event supports the item. attrs["item"] and
     attrs["log_probability"] describe the watched item; with the filter on it is the first unseen item. The T shortened
     histories are scored as one batch; events after the dropped one move up by a position. `exact` as in `scores_of`.
-    Raises `ValueError` for a history of one event.
+    The only event of a history has value NaN.
     """
     import pandas as pd
 
-    shorter = [history.drop(at) for at in range(len(history))]
-    scores = scores_of(model, [history, *shorter], exact).log_softmax(1)  # (1 + T, N + 1)
+    shorter = [history.drop(at) for at in range(len(history))] if len(history) > 1 else []
+    scores = scores_of(model, [history, *shorter], exact).log_softmax(1)  # (1 + T, N + 1), or (1, N + 1)
     if item is None:
         item = int(mask_seen(scores[:1], [history], seen_filter)[0].argmax())
     frame = pd.DataFrame(
         {
             "position": range(len(history)),
             "item": history.items.tolist(),
-            "value": (scores[0, item] - scores[1:, item]).double().numpy(),
+            "value": (scores[0, item] - scores[1:, item]).double().numpy() if shorter else NAN,
         }
     )
     frame.attrs |= {"item": item, "log_probability": float(scores[0, item])}

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 POSITION_AXES = ("event", "token", "query_event", "query_token")
 """Axes of a tap along which single positions can be replaced."""
 
+STATE_AXES = ("user", "dim")
+"""Axes of a tap with one state per user, which is replaced whole."""
+
 KEY_AXES = {"key_event", "key_token"}
 """Axes of attention keys."""
 
@@ -97,9 +100,10 @@ def tracing_grid(
 
     Causal tracing (Meng et al., "Locating and Editing Factual Associations in GPT", 2022) between two users. One row
     per tap and position, in the model's order: tap, kind, position (along the tap, from 0), from_end (0 = last; an axis
-    may count codes rather than events), log_probability (of the item), recovered: as in `patched`. attrs: item, before,
-    other, alignment, and left_out: the taps without positions, those that scoring does not pass, and those that it
-    passes with tensors of several shapes. One pass per tap, all positions in one batch, besides the passes to record.
+    may count codes rather than events), log_probability (of the item), recovered: as in `patched`. A tap with one state
+    per user has one row. attrs: item, before, other, alignment, and left_out: the other taps without positions, those
+    that scoring does not pass, and those that it passes with tensors of several shapes. One pass per tap, all positions
+    in one batch, besides the passes to record.
     """
     import pandas as pd
 
@@ -110,12 +114,16 @@ def tracing_grid(
             mine = pair.record(tap)
         except ValueError:
             mine = None
-        if mine is None or (axis_at := _position_axis(mine)) is None:
+        axis_at = None if mine is None else _position_axis(mine)
+        if mine is None or (axis_at is None and mine.axes != STATE_AXES):
             left_out.append(tap)
             continue
-        width, matched = mine.values.shape[axis_at], pair.matched(tap)
+        width, matched, chosen = 1, range(1), [None]
+        if axis_at is not None:
+            width, matched = mine.values.shape[axis_at], pair.matched(tap)
+            chosen = [[at] for at in matched]
         try:
-            found = pair.scores(tap, [[at] for at in matched]).log_softmax(1)[:, pair.item].tolist()
+            found = pair.scores(tap, chosen).log_softmax(1)[:, pair.item].tolist()
         except ValueError:
             left_out.append(tap)
             continue
@@ -128,6 +136,11 @@ def tracing_grid(
         "item": pair.item, "before": pair.before, "other": pair.goal, "alignment": pair.alignment, "left_out": left_out,
     }  # fmt: skip
     return frame
+
+
+def has_positions(model: nn.Module, tap: str) -> bool:
+    """Whether single positions of a tap can be replaced."""
+    return bool({*POSITION_AXES} & {*taps(model)[tap].axes})
 
 
 class _Pair:

@@ -104,7 +104,7 @@ class Loop:
         for batch in self.batches(state.epoch, share):
             rate = self.rate(step + steps + 1, state.epoch)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("share", 1.0)
             loss, count, learned_from = self._learn_together(batch) if self.distributed else self._learn(batch, parts)
             if self.clip < math.inf:
                 self.accelerator.clip_grad_norm_(self.parameters, self.clip)
@@ -200,12 +200,30 @@ def cosine(share: float) -> float:
     return (1 + math.cos(math.pi * share)) / 2
 
 
+SLOW = 1e-3
+"""The largest learning rate of the parameters that a module names in `slow`."""
+
+
 def make_optimizer(model: nn.Module, options: Options) -> torch.optim.Optimizer:
-    """The optimizer that the options name, for the parameters of a model that is on its device."""
+    """The optimizer that the options name, for the parameters of a model that is on its device.
+
+    A module may name some of its own parameters in two attributes: `undecayed`, which have no weight decay, and `slow`,
+    whose learning rate is at most `SLOW`, as for the dynamics of state-space models. A group's "share" is its part of
+    the learning rate.
+    """
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimizer]
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decay = options.weight_decay
-    return kind(parameters, options.learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
+    seen: set[nn.Parameter] = set()
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                decay = 0.0 if name in getattr(module, "undecayed", ()) else options.weight_decay
+                slow = name in getattr(module, "slow", ())
+                share = min(1.0, SLOW / options.learning_rate) if slow else 1.0
+                members.setdefault((decay, share), []).append(parameter)
+                seen.add(parameter)
+    groups = [{"params": group, "weight_decay": decay, "share": share} for (decay, share), group in members.items()]
+    return kind(groups, options.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def learning_rate(options: Options, step: int, epoch: int) -> float:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqlab import figures
+from seqlab.contracts import Recommends
 from seqlab.figures.attention_maps import scale_end
 from seqlab.figures.theme import label
 from seqlab.inspection import attention, influence
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import history_for, titles_of, user_choices, user_dropdown, user_label
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -29,6 +31,10 @@ class AttentionView:
     instead of a user; `show` replaces it. Raises `ValueError` for a model without attention.
     """
 
+    question = "Which events does the system attend to, and do they matter for its first recommendation?"
+    needs = (Recommends, "attention")
+    topic = "Attention and memory"
+
     def __init__(
         self,
         run: Run,
@@ -38,9 +44,8 @@ class AttentionView:
         history: History | None = None,
         by: Literal["event", "token"] = "event",
     ) -> None:
+        check(self, run)
         self._model, self._split, self._titles, self._filter = run.model, split, titles_of(split), run.seen_filter
-        if not attention.has_attention(self._model):
-            raise ValueError(f"{run.system} has no attention; choose a Transformer such as sasrec")
         self._by = by
         self._users = [] if history is not None else user_choices(split, user, seed)
         self._set_history(self._users[0] if history is None else history)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seqlab import decoding, figures
+from seqlab.contracts import GeneratesCodes, Recommends, Scores, supports
 from seqlab.datasets.history import batch_of
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import label
 from seqlab.ranking import check_k
 from seqlab.runtime.modules import device_of
-from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import STEPS_WIDTH, StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import (
     ItemPicker,
     answers_of,
@@ -22,6 +23,7 @@ from seqlab.widgets.inputs.picking import (
     user_dropdown,
     user_label,
 )
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,21 +48,25 @@ class BeamSteps:
     of a user; `show` replaces it. Raises `ValueError` for a system that does not generate codes by beam search.
     """
 
+    question = "How is the next item written code by code, and which good items does the beam lose on the way?"
+    needs = (Recommends, GeneratesCodes)
+    topic, least_width = "Beam", STEPS_WIDTH
+
     def __init__(
         self,
         run: Run,
         split: Split,
-        other: Run | None = None,
         user: int | str | None = None,
+        seed: int = 0,
+        history: History | None = None,
+        other: Run | None = None,
         width: int = 8,
         k: int = 10,
         names: tuple[str, str] | None = None,
-        seed: int = 0,
-        history: History | None = None,
     ) -> None:
         for one in (run, other):
-            if one is not None and not generates_codes(one.model):
-                raise ValueError(f"{one.system} does not generate codes by beam search; choose a system such as tiger")
+            if one is not None:
+                check(self, one)
         self._runs, self._split, self._titles, self._k = (run, other), split, titles_of(split), check_k(k)
         self.names = names or _default_names(run, other)
         self.widths = sorted({*WIDTHS, width})
@@ -101,40 +107,6 @@ class BeamSteps:
                     "place": listed.index(item) + 1 if item in listed else float("nan"),
                 })  # fmt: skip
         return pd.DataFrame(rows)
-
-    def lists(self, of: int = 0, groups: int = 4, mass: float = 0.9, seed: int = 0) -> dict[str, pd.DataFrame]:
-        """The first k items by several decodings, each with as many tuples as the beam width.
-
-        "no search": the exact ranking; "beam"; "diverse": diverse beam search in `groups` (reduced to a divisor of the
-        width); "typical": locally typical sampling of the codes with probability mass `mass`. Columns rank, item,
-        title, log_probability, exact_rank. Raises `ValueError` for a system with another decoder.
-        """
-        model, batch = self._runs[of].model, self._batches[of]
-        if not hasattr(model, "decoder"):
-            raise ValueError(f"{self._runs[of].system} has no decoder of codes; choose a system such as tiger")
-        trie, legal = _book(self._runs[of]).trie, getattr(model.config, "legal_only", False)
-        share = max(one for one in range(1, groups + 1) if self._width % one == 0)
-        generator = torch.Generator(device_of(model)).manual_seed(seed)
-        exact = self._exact[of][0]
-        best = exact.topk(min(self._k, len(exact) - 1))
-        found = {"no search": (best.indices, best.values)}
-        with torch.no_grad():
-            for name, beams in {
-                "beam": self._beams(self._width, of),
-                "diverse": decoding.diverse(model.decoder(batch), trie, self._width, share, renormalise=legal),
-                "typical": decoding.typical(model.decoder(batch), trie, self._width, mass, legal, generator),
-            }.items():
-                items, scores = (column[0].cpu() for column in beams.items(self._k))
-                found[name] = items[items > 0], scores[items > 0]
-        return {name: self._listed(items.tolist(), scores.tolist(), of) for name, (items, scores) in found.items()}
-
-    def _listed(self, items: list[int], scores: list[float], of: int) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame({
-            "rank": range(1, len(items) + 1), "item": items, "title": [self._titles[item] for item in items],
-            "log_probability": scores, "exact_rank": self._exact[of][1][items].tolist(),
-        })  # fmt: skip
 
     def follow(self, item: int) -> pd.DataFrame:
         """One item through the search of each run: columns run, step (from 1), code, rank, log_probability, fate.
@@ -277,18 +249,13 @@ class BeamSteps:
             self.pick(self.picker.item)
 
 
-def generates_codes(model: Any) -> bool:
-    """Whether a system generates codes with a decoder."""
-    return hasattr(model, "decoder")
-
-
 def _book(run: Run) -> CodeBook:
     return run.model.ids.book
 
 
 def _scores(model: Any, batch: Any) -> torch.Tensor:
     """The exact scores of all items, (B, N + 1)."""
-    return model.score(batch) if hasattr(model, "score") else decoding.scores(model, batch)
+    return model.score(batch) if supports(model, Scores) else decoding.scores(model, batch)
 
 
 def _default_names(run: Run, other: Run | None) -> tuple[str, str]:

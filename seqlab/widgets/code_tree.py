@@ -11,12 +11,14 @@ import numpy as np
 from seqlab import figures
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
+from seqlab.tokenizers.semantic_ids import SemanticIds
 from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.distinctive_words import distinctive_words
 from seqlab.widgets.inputs.picking import ItemPicker, titles_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from seqlab.datasets.splits import Split
     from seqlab.tokenizers import CodeBook
@@ -39,6 +41,9 @@ class CodeTree:
     hold the items with their codes (columns "level 0", ...), the most frequent in training first.
     Raises `ValueError` for a book of another catalogue, an unknown column, or a prefix without items.
     """
+
+    question = "Which items share the beginnings of their codes?"
+    needs = ()
 
     def __init__(
         self,
@@ -258,6 +263,12 @@ class CodeTree:
             cards.append(card.format(text(name), text(_name(tuple(mine))), figures.table(near)))
         title = text(self._titles[item], 90)
         return Html("<h4>{}</h4><div class='grid'>{}</div>").format(title, Html("").join(cards))
+
+
+def book_of(model: nn.Module) -> CodeBook | None:
+    """The code book of a system with semantic IDs; None for another, and before its codes are assigned."""
+    ids = getattr(model, "ids", None)
+    return ids.book if isinstance(ids, SemanticIds) and ids.assigned else None
 
 
 def _default_category(items: pd.DataFrame) -> str:

@@ -43,6 +43,9 @@ class CompareSystems:
     another split, fewer than two systems, and an unknown reference.
     """
 
+    question = "Which system is better, for which users, and what does it cost?"
+    needs = ()
+
     def __init__(
         self,
         runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]],

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seqlab.contracts import needs_of
+from seqlab.contracts import Learns, Recommends, needs_of, supports
 from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation.comparison import seconds_per_user
 from seqlab.experiments import leaderboard
@@ -30,7 +30,7 @@ def labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[st
     found: dict[str, dict[str, tuple[dict, list[Run]]]] = {}
     for run in runs:
         values = dataclasses.asdict(run.model.config)
-        if hasattr(run.model, "loss"):
+        if supports(run.model, Learns):
             values |= {key: value for key, value in (_options(run) or {}).items() if key != "seed"}
         found.setdefault(run.system, {}).setdefault(repr(values), (values, []))[1].append(run)
     labels = {}
@@ -68,7 +68,7 @@ def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         rows.append({
             "system": label, "seeds": ", ".join(filter(None, seeds)) or f"{len(some)}",
             "settings": _non_defaults(dataclasses.asdict(some[0].model.config), type(some[0].model.config)()),
-            "training": _non_defaults(options, Options()) if hasattr(some[0].model, "loss") else "none (a floor)",
+            "training": _non_defaults(options, Options()) if supports(some[0].model, Learns) else "none (a floor)",
             "folders": ", ".join(str(run.folder) for run in some if run.folder) or "not saved",
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -85,10 +85,10 @@ def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool)
     rows = {}
     for label, some in runs.items():
         model, spent = some[0].model, float("nan")
-        if hasattr(model, "recommend"):
+        if supports(model, Recommends):
             spent = seconds_per_user(model, with_columns(split, needs_of(model)), seen_filter)
         rows[label] = {
-            "kind": "trained" if hasattr(model, "loss") else "floor",
+            "kind": "trained" if supports(model, Learns) else "floor",
             "seeds": len(some),
             "parameters": np.mean([one.metrics["parameters"] for one in some]),
             "seconds": np.mean([one.metrics["seconds"] for one in some]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from seqlab import figures
-from seqlab.contracts import GeneratesCodes, supports
+from seqlab.contracts import GeneratesCodes, Recommends
 from seqlab.datasets.history import batch_of
 from seqlab.decoding import Decoding
 from seqlab.figures.theme import label
@@ -15,8 +15,9 @@ from seqlab.inspection import decodings as inspected
 from seqlab.items.categories import categories_of
 from seqlab.ranking import check_k
 from seqlab.runtime.modules import device_of
-from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import STEPS_WIDTH, StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import answers_of, history_for, titles_of, user_choices, user_dropdown, user_label
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,8 @@ class Decodings:
     """
 
     question = "What does each way of decoding make of the same model: which items, how alike, how true to its law?"
-    needs = (GeneratesCodes,)
+    needs = (Recommends, GeneratesCodes)
+    topic, least_width = "Decoding", STEPS_WIDTH
 
     def __init__(
         self,
@@ -56,8 +58,7 @@ class Decodings:
         mass: float = 0.9,
         temperature: float = 1.0,
     ) -> None:
-        if not supports(run.model, GeneratesCodes):
-            raise ValueError(f"{run.system} does not generate codes one after another; choose a system such as tiger")
+        check(self, run)
         self._run, self._split, self._titles, self._k = run, split, titles_of(split), check_k(k)
         self._fixed = {"groups": groups, "mass": mass, "draw_seed": seed}
         self._chosen = {"width": width, "draws": draws, "strength": strength, "temperature": temperature}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,13 @@ DEBOUNCE_SECONDS = 0.3
 """Seconds without another call after which a debounced action runs."""
 
 
+COLUMN_WIDTH = 470
+"""The least width of a view in pixels, where its class declares no other; columns of views wrap below it."""
+
+STEPS_WIDTH = 900
+"""The least width of a figure of several steps, in pixels."""
+
+
 def in_report() -> bool:
     """Whether this notebook is being rendered into a report, without a kernel afterwards."""
     return bool(os.environ.get("SEQLAB_REPORT"))
@@ -30,10 +38,21 @@ def displayed(widget_type: type) -> type:
     """Class decorator: a notebook shows the object's `view`, its controls, and a report its `still()`.
 
     view: an ipywidgets widget; None in a report. still(): the same without a kernel, a plotly figure or `Html`.
+    question and needs, which every class declares: see `views`. Optional attributes: topic, the tab of the workbench;
+    title, the name within it; least_width, in pixels.
     """
+    title = in_words(widget_type.__name__.removesuffix("View"))
+    for name, default in {"title": title, "topic": title, "least_width": COLUMN_WIDTH}.items():
+        if name not in vars(widget_type):
+            setattr(widget_type, name, default)
     widget_type.view = None
     widget_type._repr_mimebundle_ = _mimebundle
     return widget_type
+
+
+def in_words(name: str) -> str:
+    """A class's name as words: "What would change" for "WhatWouldChange"."""
+    return re.sub(r"(?<=[a-z])([A-Z])", lambda found: f" {found[0].lower()}", name)
 
 
 def _mimebundle(self: Any, include: object = None, exclude: object = None) -> dict[str, Any]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.contracts import PredictsTime
 from seqlab.figures.theme import label
 from seqlab.inspection import event_time
 from seqlab.layers.clock import DAY, WeeklyProfile
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import USER_CHOICES, user_dropdown, user_label, user_of
+from seqlab.widgets.views import checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
     import plotly.graph_objects as go
-    from torch import nn
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
 
@@ -29,22 +31,33 @@ FACTOR = 10.0
 class IntensityOverTime:
     """When is a user expected? The intensity of each run over some days, with the events that really came.
 
-    runs: label -> Run, of systems that predict times (`next_time`). user: the first user of the dropdown, by number or
-    id. users: how many the still shows, from those with few events to those with many. days: length of the window.
-    Hours of the week in which few events of all users in training fall are shaded. Raises `ValueError` for a system
-    without times.
+    runs: a run, or several by label, of systems that predict times (`next_time`). user: the first user of the dropdown,
+    by number or id. `history`: a History instead of a user, in the still too. users: how many the still shows, from
+    those with few events to those with many. days: length of the window. Hours of the week in which few events of all
+    users in training fall are shaded. Raises `ValueError` for a system without times.
     """
 
+    question = "When is the user expected, and when did they come?"
+    needs = (PredictsTime,)
+    topic = "Time"
+
     def __init__(
-        self, runs: Mapping[str, Run], split: Split, user: int | str | None = None, users: int = 6, days: int = 14,
-        seed: int = 0,
+        self, runs: Run | Mapping[str, Run], split: Split, user: int | str | None = None, seed: int = 0,
+        history: History | None = None, users: int = 6, days: int = 14,
     ) -> None:  # fmt: skip
-        self._models, self._split, self._count, self._days = _models(runs), split, users, days
+        self._models = {label: run.model for label, run in checked(self, runs).items()}
+        self._split, self._count, self._days = split, users, days
         self._profile = WeeklyProfile().fit(split.train.times)
-        self._users = _users(split, user, seed)
+        self._users, self._history = [] if history is not None else _users(split, user, seed), history
         self.view = None if in_report() else self._controls()
 
-    def weeks(self, user: int) -> dict[str, int]:
+    def show(self, history: History | int) -> None:
+        """Show another history, or that of a user of the log."""
+        self._history = history
+        if self.view is not None:
+            self._another_user()
+
+    def weeks(self, user: int | History) -> dict[str, int]:
         """The last event of each week of a user, by the date of that event, the latest first."""
         import pandas as pd
 
@@ -53,7 +66,7 @@ class IntensityOverTime:
         dates = pd.to_datetime(last["time"], unit="s").dt.strftime("%-d %b %Y")
         return dict(zip(dates[::-1], last["event"].tolist()[::-1], strict=True))
 
-    def measure(self, user: int, last: int = -1) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    def measure(self, user: int | History, last: int = -1) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """A caption, the intensities, the events and the shading of the window that ends at event `last` of a user."""
         import pandas as pd
         import torch
@@ -65,18 +78,20 @@ class IntensityOverTime:
         hours = torch.arange(start - start % 3600, end, 3600, dtype=torch.float64) + 1800
         shading = pd.DataFrame({"time": hours, "rate": self._profile.log_rate(hours).exp()})
         until = pd.to_datetime(end, unit="s").strftime("%-d %b %Y")
-        caption = f"User {user_label(self._split, user)}, to {until}: {len(events):,} of {len(every):,} events"
+        caption = f"User {_name(self._split, user)}, to {until}: {len(events):,} of {len(every):,} events"
         return caption, frame, events, shading
 
     def still(self) -> go.Figure:
-        """The last window of some users, from few events to many."""
+        """The last window of the history, or of some users, from few events to many."""
+        if self._history is not None:
+            return self._figure([(self._history, -1)])
         counts = self._split.test.sequences.lengths
         users = sorted(self._users, key=lambda user: int(counts[user - 1]))
         count = min(self._count, len(users))
         chosen = [users[round((at + 0.5) / count * len(users) - 0.5)] for at in range(count)]
         return self._figure([(user, -1) for user in chosen])
 
-    def _figure(self, windows: list[tuple[int, int]]) -> go.Figure:
+    def _figure(self, windows: list[tuple[int | History, int]]) -> go.Figure:
         import pandas as pd
 
         parts = [[], [], []]
@@ -96,14 +111,18 @@ class IntensityOverTime:
         )  # fmt: skip
         self.week.description = f"{self._days} days to"
         self._set_weeks()
-        self.figure = interactive_figure(self._figure([(self.user.value, self.week.value)]))
-        self.user.observe(self.status.guard(lambda change: self._another_user()), "value")
+        self.figure = interactive_figure(self._figure([(self._shown, self.week.value)]))
+        self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         self.week.observe(self.status.guard(lambda change: self._draw()), "value")
         bar = ipywidgets.HBox([self.user, self.week], layout={"flex_flow": "row wrap"})
         return panel(self.status, bar, self.figure, figure=self.figure)
 
+    @property
+    def _shown(self) -> int | History:
+        return self.user.value if self._history is None else self._history
+
     def _set_weeks(self) -> None:
-        weeks = list(self.weeks(self.user.value).items())[::-1]
+        weeks = list(self.weeks(self._shown).items())[::-1]
         weeks = [one for one in weeks if one[1] > 0] or weeks
         self._moving = True
         self.week.options = weeks
@@ -116,24 +135,37 @@ class IntensityOverTime:
 
     def _draw(self) -> None:
         if not self._moving:
-            redraw(self.figure, self._figure([(self.user.value, self.week.value)]))
+            redraw(self.figure, self._figure([(self._shown, self.week.value)]))
 
 
 @displayed
 class AfterEvent:
     """What does one more event say of the next? The intensity after an event, and had the wait before it been another.
 
-    runs, user: as for `IntensityOverTime`. A run that draws the same line three times does not look at the last wait.
+    runs, user, history: as for `IntensityOverTime`. A run that draws the same line three times does not look at the
+    last wait.
     """
 
+    question = "What does one more event, or another wait before it, change for the time of the next?"
+    needs = (PredictsTime,)
+    topic = "Time"
+
     def __init__(
-        self, runs: Mapping[str, Run], split: Split, user: int | str | None = None, days: int = 14, seed: int = 0
-    ) -> None:
-        self._models, self._split, self._days = _models(runs), split, days
-        self._users = _users(split, user, seed)
+        self, runs: Run | Mapping[str, Run], split: Split, user: int | str | None = None, seed: int = 0,
+        history: History | None = None, days: int = 14,
+    ) -> None:  # fmt: skip
+        self._models = {label: run.model for label, run in checked(self, runs).items()}
+        self._split, self._days = split, days
+        self._users, self._history = [] if history is not None else _users(split, user, seed), history
         self.view = None if in_report() else self._controls()
 
-    def measure(self, user: int, event: int = -1, factor: float = FACTOR) -> tuple[str, pd.DataFrame]:
+    def show(self, history: History | int) -> None:
+        """Show another history, or that of a user of the log."""
+        self._history = history
+        if self.view is not None:
+            self._another_user()
+
+    def measure(self, user: int | History, event: int = -1, factor: float = FACTOR) -> tuple[str, pd.DataFrame]:
         """A caption (escaped), and the intensities after an event for the wait before it as it was and changed."""
         import pandas as pd
 
@@ -149,16 +181,16 @@ class AfterEvent:
         when = pd.to_datetime(one["time"], unit="s").strftime("%a %-d %b %H:%M")
         waited = f", a wait of {one['wait']:.2g} days" if one["wait"] == one["wait"] else ""
         caption = (
-            f"User {label(user_label(self._split, user), 20)}, event {one['event'] + 1:,} of {len(events):,}: "
+            f"User {label(_name(self._split, user), 20)}, event {one['event'] + 1:,} of {len(events):,}: "
             f"{label(one['title'], 24)}<br>{when}{waited}"
         )
         return caption, pd.concat(parts, ignore_index=True)
 
     def still(self) -> go.Figure:
-        """The last event of the first user."""
-        return self._figure(self._users[0], -1, FACTOR)
+        """The last event of the history, or of the first user."""
+        return self._figure(self._users[0] if self._history is None else self._history, -1, FACTOR)
 
-    def _figure(self, user: int, event: int, factor: float) -> go.Figure:
+    def _figure(self, user: int | History, event: int, factor: float) -> go.Figure:
         caption, frame = self.measure(user, event, factor)
         return figures.event_changes(frame, caption)
 
@@ -173,15 +205,19 @@ class AfterEvent:
         self.factor = ipywidgets.FloatLogSlider(
             FACTOR, min=0.1, max=2, step=0.1, description="wait × ÷", readout_format=".3g", **wide
         )
-        self.figure = interactive_figure(self._figure(self.user.value, events - 1, FACTOR))
-        self.user.observe(self.status.guard(lambda change: self._another_user()), "value")
+        self.figure = interactive_figure(self._figure(self._shown, events - 1, FACTOR))
+        self.user.observe(self.status.guard(lambda change: self.show(change.new)), "value")
         for control in (self.event, self.factor):
             control.observe(self.status.guard(lambda change: self._draw()), "value")
         bar = ipywidgets.HBox([self.user, self.event, self.factor], layout={"flex_flow": "row wrap"})
         return panel(self.status, bar, self.figure, figure=self.figure)
 
+    @property
+    def _shown(self) -> int | History:
+        return self.user.value if self._history is None else self._history
+
     def _events(self) -> int:
-        return int(self._split.test.sequences.lengths[self.user.value - 1])
+        return len(event_time.events_of(self._split, self._shown))
 
     def _another_user(self) -> None:
         events = self._events()
@@ -192,13 +228,11 @@ class AfterEvent:
             self._draw()
 
     def _draw(self) -> None:
-        redraw(self.figure, self._figure(self.user.value, self.event.value - 1, self.factor.value))
+        redraw(self.figure, self._figure(self._shown, self.event.value - 1, self.factor.value))
 
 
-def _models(runs: Mapping[str, Run]) -> dict[str, nn.Module]:
-    if wrong := [run.system for run in runs.values() if not hasattr(run.model, "next_time")]:
-        raise ValueError(f"{wrong[0]} does not predict times; choose a system such as neural_tpp")
-    return {name: run.model for name, run in runs.items()}
+def _name(split: Split, user: int | History) -> str:
+    return user_label(split, user if isinstance(user, int) else user.user)
 
 
 def _users(split: Split, user: int | str | None, seed: int) -> list[int]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.contracts import Recommends, Scores, supports
 from seqlab.datasets.history import History, typed_history
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
@@ -14,6 +15,7 @@ from seqlab.inspection import influence
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.picking import HistoryBox, ItemPicker, history_for, max_events, titles_of, user_label
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,15 +36,19 @@ class HistoryEditor:
     for a system without `score`). `.history` is the edited history.
     """
 
+    question = "What is recommended if the history is edited?"
+    needs = (Recommends,)
+
     def __init__(
         self,
         run: Run,
         split: Split,
         user: int | str | None = None,
-        k: int = 10,
         seed: int = 0,
         history: str | list[str | int] | History | None = None,
+        k: int = 10,
     ) -> None:
+        check(self, run)
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.seen_filter
         self._listeners: list[Callable[[History], None]] = []
@@ -87,7 +93,7 @@ class HistoryEditor:
         if len(original) > 1:
             last = plain(self._titles[int(original.items[-1])], 40)
             edits[f"without the last event: {last}"] = original.drop(len(original) - 1)
-            if hasattr(self._model, "score"):
+            if supports(self._model, Scores):
                 influences = influence.leave_one_out(self._model, original, seen_filter=self._filter)
                 best = int(influences["value"].iloc[:-1].idxmax())
                 other = plain(self._titles[int(original.items[best])], 40)

@@ -1,17 +1,21 @@
-"""InfluenceView: the influence of each event under two systems, and the update gates of recurrent ones."""
+"""InfluenceView: the influence of each event under one or several systems, and the update gates of recurrent ones."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
+from seqlab.contracts import Scores
 from seqlab.datasets.history import history_of
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import answers_of, titles_of, user_choices, user_dropdown, user_label
+from seqlab.widgets.views import checked
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     import plotly.graph_objects as go
 
@@ -29,29 +33,29 @@ UPDATE_GATE = 1
 
 @displayed
 class InfluenceView:
-    """The leave-one-out influence of each event on the next item, under two runs, for one user (`users` in the still).
+    """The leave-one-out influence of each event on the next item, by run, for one user (`users` in the still).
 
-    Both systems (second: None for one only) read the same events and score the same item, the answer of the test query.
-    For a system with gates, the mean update gate of each event is shown too. `history`: a History instead of a user;
-    `show` replaces it. A typed history has no answer: its item is the first recommendation of the first system.
+    runs: a run, or several by label. All systems read the same events and score the same item, the answer of the test
+    query. For a system with gates, the mean update gate of each event is shown too. `history`: a History instead of a
+    user; `show` replaces it. A typed history has no answer: its item is the first recommendation of the first system.
     """
+
+    question = "How much does each event count for the next item, and do the systems agree on it?"
+    needs = (Scores,)
+    topic = "Attention and memory"
 
     def __init__(
         self,
-        first: Run,
-        second: Run | None,
+        runs: Run | Mapping[str, Run],
         split: Split,
         user: int | str | None = None,
-        users: int = 2,
         seed: int = 0,
         history: History | None = None,
+        users: int = 2,
     ) -> None:
-        self._runs = (first,) if second is None else (first, second)
+        self._runs = checked(self, runs)
         self._split, self._titles, self._count, self._history = split, titles_of(split), users, history
-        names = [run.system for run in self._runs]
-        same = len(names) == 2 and names[0] == names[1]
-        self._names = [f"{names[0]} (first)", f"{names[1]} (second)"] if same else names
-        self._longest = min(run.model.config.max_length or DEFAULT_MAX_EVENTS for run in self._runs)
+        self._longest = min(run.model.config.max_length or DEFAULT_MAX_EVENTS for run in self._runs.values())
         self._targets = answers_of(split)
         self._users = [] if history is not None else user_choices(split, user, seed)
         self.view = None if in_report() else self._controls()
@@ -74,20 +78,19 @@ class InfluenceView:
             user_or_history = history_of(self._split, user_or_history)
         history, target = user_or_history.last(self._longest), self._targets.get(user_or_history.user)
         if target is None:
-            target = int(influence.scores_of(self._runs[0].model, [history])[0].argmax())
-        influences = [influence.leave_one_out(run.model, history, target) for run in self._runs]
+            target = int(influence.scores_of(next(iter(self._runs.values())).model, [history])[0].argmax())
+        influences = {name: influence.leave_one_out(run.model, history, target) for name, run in self._runs.items()}
         panels = [
-            frame.assign(panel=f"influence in {name}", unit="log-probability")
-            for name, frame in zip(self._names, influences, strict=True)
+            frame.assign(panel=f"influence in {name}", unit="log-probability") for name, frame in influences.items()
         ]
-        panels += [gate for run in self._runs if (gate := _update_gate(run, history)) is not None]
+        panels += [gate for name, run in self._runs.items() if (gate := _update_gate(name, run, history)) is not None]
         relation = "next item" if user_or_history.user in self._targets else "scored item"
         caption = (
             f"User {user_label(self._split, user_or_history.user)}, {relation} “{plain(self._titles[target], 60)}”."
         )
         if len(influences) == 2:
-            _, agreement = influence.agreement(*influences)
-            caption += f"\n{self._names[0]} and {self._names[1]} {agreement}"
+            _, agreement = influence.agreement(*influences.values())
+            caption += f"\n{' and '.join(influences)} {agreement}"
         titles = [self._titles[item] for item in history.items.tolist()]
         return caption, pd.concat(panels, ignore_index=True), titles
 
@@ -110,7 +113,7 @@ class InfluenceView:
         return panel(self.status, self.user, self.figure, figure=self.figure)
 
 
-def _update_gate(run: Run, history: History) -> pd.DataFrame | None:
+def _update_gate(name: str, run: Run, history: History) -> pd.DataFrame | None:
     """The mean update gate of each event, the share of the hidden state that it rewrites; None without gates."""
     import pandas as pd
 
@@ -125,7 +128,7 @@ def _update_gate(run: Run, history: History) -> pd.DataFrame | None:
         {
             "position": range(len(history)),
             "value": update.double().numpy(),
-            "panel": f"rewritten in {run.system}",
+            "panel": f"rewritten in {name}",
             "unit": "update gate, mean",
         }
     )

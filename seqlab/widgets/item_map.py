@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab import figures
+from seqlab.contracts import ItemVectors
 from seqlab.figures import catalogue_maps
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model, validated
@@ -35,6 +36,9 @@ class ItemMap:
     box, a click or the list of titles selects. Raises `ValueError` for a system without item vectors or an unknown
     column.
     """
+
+    question = "Which items lie together?"
+    needs = (ItemVectors,)
 
     def __init__(
         self,

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.contracts import ItemVectors
 from seqlab.figures.html import Html
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model
 from seqlab.ranking import check_k
-from seqlab.runtime.text import DataError
 from seqlab.widgets.display import StatusLine, displayed, in_report, panel
-from seqlab.widgets.inputs.picking import ItemPicker, titles_of
+from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of
+from seqlab.widgets.views import checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from torch import nn
 
     from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
@@ -33,22 +32,28 @@ INTRO = "The nearest items in each run, by the cosine of item vectors; items tha
 class Neighbours:
     """The `k` nearest items, in each run, of a history's last items or of the selected items.
 
-    runs: label -> Run, of systems with item vectors. Raises `ValueError` for a system without.
+    runs: a run, or several by label. `user` is a number of the log (1..U) or, as text, an id of the source; None: a
+    random one. `history`: a History instead of a user. Raises `ValueError` for a system without item vectors.
     """
+
+    question = "Which items are most alike for the system?"
+    needs = (ItemVectors,)
 
     def __init__(
         self,
-        runs: Mapping[str, Run],
+        runs: Run | Mapping[str, Run],
         split: Split,
-        history: History,
+        user: int | str | None = None,
+        seed: int = 0,
+        history: History | None = None,
         k: int = 8,
         selection: Selection | None = None,
     ) -> None:
-        if wrong := [run.system for run in runs.values() if not has_vectors(run.model)]:
-            raise ValueError(f"{wrong[0]} has no table of item vectors; choose a system such as sasrec")
+        runs = checked(self, runs)
         self._vectors = {label: from_model(run.model) for label, run in runs.items()}
         self._titles, self._k, self.selection = titles_of(split), check_k(k), selection
-        self._set_items(history)
+        first = next(iter(runs.values())).model
+        self._set_items(history_for(split, first, user if history is None else history, seed))
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
@@ -104,12 +109,3 @@ class Neighbours:
     def _draw(self) -> None:
         if self.view is not None:
             self.message.value = self.still().markup
-
-
-def has_vectors(model: nn.Module) -> bool:
-    """Whether a system has a table of item vectors."""
-    try:
-        from_model(model)
-    except DataError:
-        return False
-    return True

@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.contracts import Scores
 from seqlab.datasets.history import typed_history
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import labels, plain
@@ -15,6 +16,7 @@ from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, guarded, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs import picking
 from seqlab.widgets.inputs.picking import HistoryBox, history_for, sample_users, titles_of, user_label
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,33 +36,34 @@ INTRO = (
 class Patching:
     """Activation patching between two users: a map of all positions of all taps, and the result of one of them.
 
-    `history`, `other`: a History, a number of the log (1..U) or, as text, an id of the source; None: random users, the
-    other one with a different first recommendation. `item`: the watched item (None: the other's first recommendation).
-    Raises `ValueError` for a system without `score` or without positions to patch.
+    `user`, `source` (whose values are taken): a number of the log (1..U) or, as text, an id of the source data; None:
+    random users, the second with a different first recommendation. `history`: a History instead of a user; `source` may
+    be one too. `item`: the watched item (None: the first recommendation of `source`). Raises `ValueError` for a system
+    without `score` or without taps to patch.
     """
+
+    question = "Which part of the system carries what distinguishes this user from another?"
+    needs = (Scores, "hidden")
+    topic = "History editor"
 
     def __init__(
         self,
         run: Run,
         split: Split,
-        history: History | int | str | None = None,
-        other: History | int | str | None = None,
+        user: int | str | None = None,
+        seed: int = 0,
+        history: History | None = None,
+        source: History | int | str | None = None,
         item: int | None = None,
         k: int = 10,
-        seed: int = 0,
     ) -> None:
-        if not hasattr(run.model, "score"):
-            raise ValueError(
-                f"{run.system} returns lists without scoring the catalogue, so the effect of a patch is unknown; "
-                "choose a system that scores, such as sasrec"
-            )
+        check(self, run)
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter, self._item = run.seen_filter, item
         self._users = sample_users(split, picking.USER_CHOICES, seed)
-        self.history = history_for(split, self._model, history, seed)
-        self._set_other(self._default_other(self.history) if other is None else history_for(split, self._model, other))
-        if self.grid.empty:
-            raise ValueError(f"{run.system} has no positions to patch; choose a system with layers, such as sasrec")
+        self.history = history_for(split, self._model, user if history is None else history, seed)
+        other = self._default_other(self.history) if source is None else history_for(split, self._model, source)
+        self._set_other(other)
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
@@ -86,9 +89,8 @@ class Patching:
 
     def patched(self, tap: str, from_end: int) -> Patched:
         """The recommendations with the other's value at one position: `inspection.patched`."""
-        return patching.patched(
-            self._model, self.history, self.other, tap, [-1 - from_end], self.item, self._k, self._filter
-        )
+        at = [-1 - from_end] if patching.has_positions(self._model, tap) else None
+        return patching.patched(self._model, self.history, self.other, tap, at, self.item, self._k, self._filter)
 
     def still(self) -> go.Figure:
         """The map, with the result of its best position in words."""
@@ -130,11 +132,12 @@ class Patching:
     def _sentence(self, place: tuple[str, int], found: Patched) -> str:
         """The result of one position, as plain text."""
         tap, from_end = place
-        where = "the last position" if from_end == 0 else f"position {from_end} from the end"
+        where = " at the last position" if from_end == 0 else f" at position {from_end} from the end"
+        where = where if patching.has_positions(self._model, tap) else ""
         share = "" if math.isnan(found.recovered) else f": {found.recovered:.0%} recovered"
         first = self._titles[int(found.ranking["item"].iloc[0])]
         return (
-            f"With {tap} at {where} replaced, the item's log-probability goes from {found.before:.2f} to "
+            f"With {tap}{where} replaced, the item's log-probability goes from {found.before:.2f} to "
             f"{found.after:.2f} (the other's: {found.other:.2f}){share}; the first recommendation is "
             f"“{plain(first, 40)}”."
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.contracts import ItemVectors, Reasons, Recommends
 from seqlab.figures.html import Html, text
 from seqlab.figures.reasoning_path import MEASURES
 from seqlab.figures.theme import label, plain
 from seqlab.inspection import influence, projection, reasoning_steps, step_states, stopping
 from seqlab.items.vectors import from_model
-from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
+from seqlab.widgets.display import STEPS_WIDTH, StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import (
     answers_of,
     history_for,
@@ -20,11 +21,11 @@ from seqlab.widgets.inputs.picking import (
     user_label,
     user_of,
 )
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
-    from torch import nn
 
     from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 class ReasoningSteps:
     """The steps of one user on the item map, their best items, and quality against mean steps over all test users.
 
-    `run`: of a system that reasons in steps, or such a model. `user` is a number of the log (1..U) or, as text, an id
+    `run`: of a system that reasons in steps. `user` is a number of the log (1..U) or, as text, an id
     of the source; None: a random one. `steps`: the maximum number of steps (None: as trained). `epsilon`: the stop
     threshold (None: the model's, else chosen on the validation part). `method`: of the item map. `step_ranks`: the
     result of `inspection.reasoning_steps.rank_steps` on the test part, if already computed. `history`: a History
@@ -45,21 +46,25 @@ class ReasoningSteps:
     Raises `ValueError` for a system that does not reason in steps.
     """
 
+    question = "What is recommended after each reasoning step, and what does stopping early cost?"
+    needs = (Recommends, Reasons, ItemVectors)
+    topic, least_width = "Reasoning", STEPS_WIDTH
+
     def __init__(
         self,
-        run: Run | nn.Module,
+        run: Run,
         split: Split,
         user: int | str | None = None,
+        seed: int = 0,
+        history: History | None = None,
         steps: int | None = None,
         epsilon: float | None = None,
         method: projection.Method = "pca",
         step_ranks: StepRanks | None = None,
-        seed: int = 0,
-        history: History | None = None,
     ) -> None:
-        self._model, self._split, self._titles = getattr(run, "model", run), split, titles_of(split)
-        seen_filter = run.seen_filter if hasattr(run, "ranks") else None
-        self.step_ranks = step_ranks or reasoning_steps.rank_steps(self._model, split, "test", seen_filter)
+        check(self, run)
+        self._model, self._split, self._titles = run.model, split, titles_of(split)
+        self.step_ranks = step_ranks or reasoning_steps.rank_steps(self._model, split, "test", run.seen_filter)
         epsilon = float(getattr(self._model, "epsilon", 0.0)) or None if epsilon is None else epsilon
         if epsilon is None:
             valid = reasoning_steps.rank_steps(self._model, split, "valid", self.step_ranks.seen_filter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.contracts import RelatesItems
 from seqlab.datasets.split_names import with_columns
 from seqlab.figures.html import Html
 from seqlab.figures.theme import label
@@ -12,12 +13,14 @@ from seqlab.items.categories import categories_of
 from seqlab.items.co_purchases import co_purchases
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
-from seqlab.widgets.inputs.picking import ItemPicker, titles_of
+from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
 
@@ -33,24 +36,36 @@ class RelatedItems:
     """What can replace an item, and what goes with it? Lists by the two tables of a run beside counts of pairs.
 
     run: of a system with two tables of item vectors (`tables`), such as complements. item: the first item shown, by
-    title, id or number; None: the most frequent one. items: how many the still shows: that one, then the most frequent
-    ones of other categories. category: column of the item table, see `items.categories`. support: least baskets of a
-    pair for its PMI. Scores are cosines. Raises `ValueError` for another system and for an unknown item.
+    title, id or number; None: the last one of `history`, or of `user`, a number of the log or, as text, an id of the
+    source; the most frequent one without them. items: how many the still shows: that one, then the most frequent ones
+    of other categories. category: column of the item table, see `items.categories`. support: least baskets of a pair
+    for its PMI. seed: of the pairs that `scatter` draws. Scores are cosines. Raises `ValueError` for another system and
+    for an unknown item.
     """
 
+    question = "What can replace an item, and what goes with it?"
+    needs = (RelatesItems,)
+    topic = "Neighbours"
+
     def __init__(
-        self, run: Run, split: Split, item: int | str | None = None, items: int = 3, k: int = 8,
-        category: str | None = None, support: int = 5,
+        self, run: Run, split: Split, user: int | str | None = None, seed: int = 0, history: History | None = None,
+        item: int | str | None = None, items: int = 3, k: int = 8, category: str | None = None, support: int = 5,
     ) -> None:  # fmt: skip
-        if not hasattr(run.model, "item_neighbours"):
-            raise ValueError(f"{run.system} has no two tables of item vectors; choose a system such as complements")
+        check(self, run)
+        self._seed = seed
         self._titles, self._k, self._count, self._ids = titles_of(split), check_k(k), items, split.log.items["item_id"]
         self._category, self._names = self._first_category(split, category)
         self._tables = {kind: [_unit(one) for one in run.model.tables(kind)] for kind in ("in_in", "in_out")}
         counted = co_purchases(with_columns(split, ("basket",)).train, split.n_items, support)
         self._pmi, self._frequency = counted.weights("pmi"), counted.items
+        if item in (None, "") and (history is not None or user not in (None, "")):
+            item = int(history_for(split, run.model, user if history is None else history).items[-1])
         self.item = self._item_of(item)
         self.view = None if in_report() else self._controls()
+
+    def show(self, history: History) -> None:
+        """Show the last item of another history."""
+        self.pick(int(history.items[-1]))
 
     def pick(self, item: int) -> None:
         """Show another item."""
@@ -84,12 +99,12 @@ class RelatedItems:
             ]
         return figures.related_items(self._titles[item], self._chip(item), listed)
 
-    def scatter(self, item: int | None = None, seed: int = 0) -> go.Figure:
+    def scatter(self, item: int | None = None, seed: int | None = None) -> go.Figure:
         """The two scores of every partner of an item; None: of pairs of the catalogue, drawn at random."""
         if item is not None:
             frame = self._pairs_of(item)
             return figures.pair_scores(frame, REPLACES, GOES_WITH, f"All items beside {label(self._titles[item], 50)}")
-        frame = self._random_pairs(seed)
+        frame = self._random_pairs(self._seed if seed is None else seed)
         caption = f"{len(frame):,} pairs, {frame['same'].sum():,} of one category"
         return figures.pair_scores(frame, REPLACES, GOES_WITH, caption)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqlab.contracts import needs_of
+from seqlab.contracts import Recommends, needs_of
 from seqlab.datasets.split_names import with_columns
 from seqlab.figures import user_cards
 from seqlab.figures.html import Html
@@ -30,6 +30,9 @@ class UserBrowser:
     With a `selection`, its users are listed, to search and sort; the shown user becomes selected, and a single user
     selected in another view is shown.
     """
+
+    question = "What did the users do last, what would they have been recommended, and what came next?"
+    needs = (Recommends,)
 
     def __init__(
         self,

@@ -36,6 +36,9 @@ class UserList:
     rows of the still. on_pick(user) is called for a pick, on_list() after a change of the list.
     """
 
+    question = "Who are the users of a selection, and how well are they served?"
+    needs = ()
+
     def __init__(
         self,
         split: Split,

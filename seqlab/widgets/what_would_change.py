@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.contracts import Recommends, Scores, supports
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
@@ -15,6 +16,7 @@ from seqlab.inspection.edits import edit_search
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of, user_label
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     from seqlab.datasets.history import History
@@ -31,27 +33,33 @@ CANCEL_INTERVAL = 0.01
 class WhatWouldChange:
     """The smallest edit of a history that takes an item out of the top `k`, or brings it in, and the list after it.
 
-    `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a random user. `item`: the
-    item of the still (None: the first recommendation); an item in the top `k` is to leave it, another to enter.
-    `limit`: the largest number of histories to score. In a running kernel the search pauses between forward passes, so
-    that it can be cancelled; the best edit so far is then shown.
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `history`: a History
+    instead of a user. `item`: that of the still (None: the first recommendation); an item in the top `k` is to leave
+    it, another to enter. `limit`: the largest number of histories to score. In a running kernel the search pauses
+    between forward passes, so that it can be cancelled; the best edit so far is then shown.
     """
+
+    question = "What would have to change: without which events would an item leave the list or enter it?"
+    needs = (Recommends,)
+    topic = "History editor"
 
     def __init__(
         self,
         run: Run,
         split: Split,
-        history: History | int | str | None = None,
+        user: int | str | None = None,
+        seed: int = 0,
+        history: History | None = None,
         item: int | None = None,
         k: int = 10,
         limit: int = 5_000,
-        seed: int = 0,
     ) -> None:
+        check(self, run)
         self._model, self._split, self._titles = run.model, split, titles_of(split)
         self._k, self._limit = check_k(k), limit
         self._filter, self._item = run.seen_filter, item
         self._steps: Iterator[Edit] | None = None
-        self._set_history(history_for(split, self._model, history, seed))
+        self._set_history(history_for(split, self._model, user if history is None else history, seed))
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:
@@ -113,7 +121,7 @@ class WhatWouldChange:
     def _rank_label(self, rank: float) -> str:
         if math.isfinite(rank):
             return f"rank {rank:,.10g}"
-        return "removed by the filter" if hasattr(self._model, "score") else "beyond the list"
+        return "removed by the filter" if supports(self._model, Scores) else "beyond the list"
 
     def _list(self, history: History) -> Any:
         frame = influence.rerank(self._model, history, history, self._k, self._filter)[["rank", "item"]]

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures, tracing
+from seqlab.contracts import Scores
 from seqlab.figures.histories import Measure
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
@@ -13,6 +14,7 @@ from seqlab.inspection import attention, influence
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, guarded, in_report, panel
 from seqlab.widgets.inputs.picking import history_for, titles_of, user_label
+from seqlab.widgets.views import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,28 +36,30 @@ INTRO = (
 class Why:
     """The influence of each event on one of the `k` recommendations, and the surprise of each event.
 
-    `history`: a History, a number of the log (1..U) or, as text, an id of the source; None: a random user. `item`: the
-    explained item (None: the first recommendation). Raises `ValueError` for a system without `score`.
+    `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `history`: a History
+    instead of a user. `item`: the explained item (None: the first recommendation). Raises `ValueError` for a system
+    without `score`.
     """
+
+    question = "Why is this item recommended: which events support it, and which surprised the system?"
+    needs = (Scores,)
+    topic = "History editor"
 
     def __init__(
         self,
         run: Run,
         split: Split,
-        history: History | int | str | None = None,
+        user: int | str | None = None,
+        seed: int = 0,
+        history: History | None = None,
         item: int | None = None,
         k: int = 10,
-        seed: int = 0,
     ) -> None:
-        if not hasattr(run.model, "score"):
-            raise ValueError(
-                f"{run.system} returns lists without scoring the catalogue, so an event's influence is unknown; "
-                "choose a system that scores, such as sasrec"
-            )
+        check(self, run)
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.seen_filter
         self._requested = item
-        self._set_history(history_for(split, self._model, history, seed))
+        self._set_history(history_for(split, self._model, user if history is None else history, seed))
         self.view = None if in_report() else self._controls()
 
     def show(self, history: History) -> None:

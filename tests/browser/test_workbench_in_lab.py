@@ -109,7 +109,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         opened.shot("workbench_edited")
 
         # the queries
-        for question, answer in (("What would have to change", "Take it out"), ("Patching between two users", "other")):
+        for question, answer in (("What would change", "Take it out"), ("Patching", "other")):
             bench.get_by_role("button", name=question).click()
             expect(bench.get_by_text(answer).first).to_be_visible(timeout=60_000)
         opened.idle()
@@ -119,8 +119,8 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         for tab, shown in (
             ("Attention and memory", "The attention of the last event"),
             ("Beam", "without a search"),
-            ("Reasoning", "None of these runs reasons in steps"),
             ("Neighbours", "Nearest to"),
+            ("Other views", "What is recommended after each reasoning step"),
         ):
             bench.get_by_role("button", name=tab, exact=True).press("Enter")
             expect(bench.get_by_text(shown).locator("visible=true").first).to_be_visible(timeout=60_000)

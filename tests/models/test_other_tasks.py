@@ -1,7 +1,6 @@
 """What every system of another task than next_item promises; a new file in seqlab/models is tested here by itself."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ import torch
 
 from seqlab import datasets, models, tasks, tracing
 from seqlab.contracts import ItemVectors, Learns, PredictsLabels, Scores, UserStates, needs_of, supports
-from seqlab.datasets import simulated
 from seqlab.datasets.log import make_log
 from seqlab.datasets.split_names import with_columns
 from seqlab.optimization.options import Options
@@ -19,6 +17,7 @@ from seqlab.tasks import next_item
 from seqlab.training.fit import fit, prepare
 from tests.models.promises import every_axis_fits, states_know_the_past_alone
 from tests.synthetic import chain_log, random_log, small
+from tests.tiny_runs import split_of
 
 torch.set_num_threads(1)
 
@@ -26,41 +25,6 @@ SYSTEMS = [name for name in models.names() if models.card(name).task != "next_it
 QUICK = Options(epochs=2, tokens=128, learning_rate=1e-2, warmup=5)
 
 every_system = pytest.mark.parametrize("name", SYSTEMS)
-
-
-def trips():
-    """Users who come back after some days, at different rates; the item is a mark of the trip."""
-    random, rows = np.random.default_rng(0), []
-    for user in range(1, 13):
-        times = 1.49e9 + np.cumsum(random.lognormal(user / 12, 0.6, 14 + user) * 86_400)
-        rows += [(user, int(random.integers(1, 5)), time) for time in times]
-    log = make_log(pd.DataFrame(rows, columns=["user", "item", "timestamp"]), repeats=True)
-    users = log.users.assign(observed_until=float(log.events["timestamp"].max()))
-    return dataclasses.replace(log, users=users, declared=("observed_until",))
-
-
-def shopping():
-    """Baskets of two to five of 12 items; items of one half are bought together."""
-    random, rows, basket = np.random.default_rng(0), [], 0
-    for user in range(1, 16):
-        for visit in range(5):
-            basket += 1
-            half = 6 * int(random.integers(0, 2))
-            for item in random.choice(np.arange(1, 7), int(random.integers(2, 6)), replace=False):
-                rows.append((user, item + half, 100.0 * basket + visit, basket))
-    return make_log(pd.DataFrame(rows, columns=["user", "item", "timestamp", "basket"]), ties="shuffle", repeats=True)
-
-
-@functools.cache
-def split_of(task):
-    """A small split whose queries are for a task."""
-    if task == "event_time":
-        return datasets.split(trips(), "within-user 0.2")
-    if task == "baskets":
-        return datasets.split(shopping(), "basket-completion 0.5")
-    if task == "clicks":
-        return datasets.split(chain_log(), "candidates 2")
-    return datasets.split(simulated.slates(0, users=30, items=20)[0], "slates 0.2")
 
 
 def ready(name):

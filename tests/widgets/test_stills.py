@@ -1,77 +1,146 @@
-"""The still of every widget for every stored run, and the refusal of systems that it does not fit."""
+"""The still of every view for every system that it fits, of the other widgets for every run, and what does not fit."""
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import pytest
 
-from seqlab import widgets
+from seqlab import contracts, models, tracing, widgets
 from seqlab.datasets.history import history_of
-from tests.widgets.stored_runs import FITTING, SYSTEMS, run, split
+from seqlab.figures.html import Html
+from seqlab.widgets import views
+from seqlab.widgets.code_tree import book_of
+from tests.tiny_runs import run_of
 
-USER, OTHER = 3, 5
+SYSTEMS = models.names()
+VIEWS = views.views()
+NAMES = [one.__name__ for one in VIEWS]
+
+every_system = pytest.mark.parametrize("system", SYSTEMS)
 
 
-def _code_tree(one):
-    if not hasattr(one.model, "ids"):
-        raise ValueError(f"{one.system} has no codes; choose a system such as tiger")
-    return widgets.CodeTree(one.model.ids.book, split())
+def drawn(still) -> bool:
+    """Whether a still shows something, and no error."""
+    if isinstance(still, Html):
+        return len(still) > 40 and "role='alert'" not in still
+    traces = json.loads(still.to_json())["data"]
+    return any(isinstance(part, list | dict) and len(part) for trace in traces for part in trace.values())
 
 
-MADE = {
-    "Selection": lambda one: widgets.Selection(split()),
-    "UserList": lambda one: widgets.UserList(split(), widgets.Selection(split()), one),
-    "UserBrowser": lambda one: widgets.UserBrowser(one, split(), users=2),
-    "ItemMap": lambda one: widgets.ItemMap(one, split()),
-    "AttentionView": lambda one: widgets.AttentionView(one, split(), user=USER),
-    "InfluenceView": lambda one: widgets.InfluenceView(one, one, split(), user=USER),
-    "HistoryEditor": lambda one: widgets.HistoryEditor(one, split(), user=USER),
-    "Why": lambda one: widgets.Why(one, split(), USER),
-    "WhatWouldChange": lambda one: widgets.WhatWouldChange(one, split(), USER, limit=200),
-    "Patching": lambda one: widgets.Patching(one, split(), USER, OTHER),
-    "CodeTree": _code_tree,
-    "BeamSteps": lambda one: widgets.BeamSteps(one, split(), user=USER, width=3),
-    "ReasoningSteps": lambda one: widgets.ReasoningSteps(one, split(), user=USER),
-    "Neighbours": lambda one: widgets.Neighbours({"a": one}, split(), history_of(split(), USER)),
-    "Workbench": lambda one: widgets.Workbench([one], split(), user=USER),
-    "IntensityOverTime": lambda one: widgets.IntensityOverTime({"a": one}, split()),
-    "AfterEvent": lambda one: widgets.AfterEvent({"a": one}, split()),
-    "RelatedItems": lambda one: widgets.RelatedItems(one, split()),
-    "CandidateAttention": lambda one: widgets.CandidateAttention(one, split()),
-    "CompareSystems": lambda one: widgets.CompareSystems({"a": one, "b": run("popularity")}, split()),
+def view_of(view, system, **further):
+    """A view of the user of the first query."""
+    run, split = run_of(system)
+    return view(run, split, user=int(split.test.user[0]), seed=1, **further)
+
+
+@every_system
+def test_the_still_of_every_view_that_fits_is_drawn(system, report) -> None:
+    fitting = widgets.fitting(run_of(system)[0])
+    assert not [view.__name__ for view in fitting if not drawn(view_of(view, system).still())]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_history_that_is_shown_later_is_shown_as_from_the_start(name, report) -> None:
+    view, system = getattr(widgets, name), views.systems(getattr(widgets, name))[-1]
+    run, split = run_of(system)
+    history = history_of(split, int(split.test.user[-1]), longest=6)
+    further = {"source": int(split.test.user[1])} if views.accepts(view, "source") else {}
+    later = view_of(view, system, **further)
+    before = str(later.still())
+    later.show(history)
+    assert str(later.still()) == str(view(run, split, seed=1, history=history, **further).still()) != before
+
+
+def test_as_many_stills_are_drawn_as_systems_and_views_fit() -> None:
+    """The test above draws all of them: of many systems, and at least one of each view."""
+    pairs = [(system, view.__name__) for system in SYSTEMS for view in widgets.fitting(run_of(system)[0])]
+    print(f"{len(pairs)} stills: {len(SYSTEMS)} systems, {len(VIEWS)} views")
+    assert {view for _, view in pairs} == {*NAMES}
+    alone = {system for system in SYSTEMS if not contracts.needs_of(run_of(system)[0].model)}
+    recommending = {system for system in alone if contracts.supports(models.system(system), contracts.Recommends)}
+    assert {system for system, view in pairs if view == "HistoryEditor"} == recommending
+    assert len(pairs) > 5 * len(recommending)
+
+
+EXPECTED = {
+    "popularity": {"HistoryEditor", "Why", "WhatWouldChange", "InfluenceView"},
+    "gru4rec": {"HistoryEditor", "Why", "WhatWouldChange", "Patching", "InfluenceView", "Neighbours"},
+    "tiger": {"HistoryEditor", "WhatWouldChange", "AttentionView", "BeamSteps"},
+    "complements": {"RelatedItems"},
+    "basket_pmi": set(),
 }
-"""Widget -> how to create it for one run."""
-
-PAIRS = [
-    (name, system)
-    for name in MADE
-    for system in SYSTEMS
-    if name != "Workbench" or system in ("markov", "rearec", "sasrec", "setrec", "tiger")  # it contains all the others
-]
 
 
-def test_every_widget_is_tested() -> None:
-    assert set(MADE) == set(widgets.__all__)
+@pytest.mark.parametrize("system", EXPECTED)
+def test_the_views_of_a_system_are_those_that_it_has_the_parts_for(system) -> None:
+    assert {view.__name__ for view in widgets.fitting(run_of(system)[0])} >= EXPECTED[system]
+    some = {"BeamSteps", "ReasoningSteps", "IntensityOverTime", "AfterEvent", "RelatedItems", "CandidateAttention"}
+    assert {view.__name__ for view in widgets.fitting(run_of(system)[0])} & some == EXPECTED[system] & some
 
 
-@pytest.mark.parametrize(("name", "system"), [pair for pair in PAIRS if pair[1] in FITTING.get(pair[0], SYSTEMS)])
-def test_a_still_is_drawn_for_every_system_that_fits(name, system, report) -> None:
-    still = MADE[name](run(system)).still()
-    if hasattr(still, "markup"):
-        assert len(still) > 40
-        assert name == "Workbench" or "role='alert'" not in still  # a tab of the workbench may not fit
-    else:
-        drawn = json.loads(still.to_json())["data"]
-        assert drawn and any(size(trace) for trace in drawn)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_system_that_does_not_fit_is_refused_in_a_sentence(name, report) -> None:
+    view = getattr(widgets, name)
+    if not (others := [system for system in SYSTEMS if not views.fits(view, run_of(system)[0].model)]):
+        pytest.skip("it fits every system")
+    for system in others[:: max(1, len(others) // 3)]:
+        with pytest.raises(ValueError, match=r"needs a system that .*; choose one such as|an edited history does not"):
+            view_of(view, system)
 
 
-def size(trace) -> int:
-    """The number of elements of a trace of any type."""
-    return max((len(part) for part in trace.values() if isinstance(part, list | dict)), default=0)
+# what every widget declares
 
 
-@pytest.mark.parametrize(("name", "system"), [pair for pair in PAIRS if pair[1] not in FITTING.get(pair[0], SYSTEMS)])
-def test_a_system_that_does_not_fit_is_refused(name, system, report) -> None:
-    with pytest.raises(ValueError, match=r"choose a|influence is unknown"):
-        MADE[name](run(system)).still()
+@pytest.mark.parametrize("name", [name for name in widgets.__all__ if inspect.isclass(getattr(widgets, name))])
+def test_every_widget_declares_its_question_and_its_needs(name) -> None:
+    widget = getattr(widgets, name)
+    assert widget.question.endswith("?") and widget.question[0].isupper() and "\n" not in widget.question
+    assert not [need for need in widget.needs if not isinstance(need, str) and not getattr(need, "_is_protocol", False)]
+    kinds = {tap.kind for system in SYSTEMS for tap in tracing.taps(run_of(system)[0].model).values()}
+    assert {need for need in widget.needs if isinstance(need, str)} <= kinds
+
+
+def test_a_widget_that_shows_a_history_is_a_view() -> None:
+    """Its parameters begin with (run, split, user, seed, history), or the tabs and the report would leave it out."""
+    classes = [one for name in widgets.__all__ if inspect.isclass(one := getattr(widgets, name))]
+    assert {one.__name__ for one in classes if callable(getattr(one, "show", None))} == {*NAMES}
+
+
+# widgets that are not about one user
+
+
+def tree_of(run, split):
+    return widgets.CodeTree(book_of(run.model), split)
+
+
+def browser(run, split):
+    return widgets.UserBrowser(run, split, users=2)
+
+
+def compared(run, split):
+    return widgets.CompareSystems({"a": run, "b": run}, split)
+
+
+OTHERS = {
+    "Selection": (lambda run, split: widgets.Selection(split), lambda run: True),
+    "UserList": (lambda run, split: widgets.UserList(split, widgets.Selection(split), run), lambda run: True),
+    "UserBrowser": (browser, lambda run: "rank" in run.outcome.frame),
+    "ItemMap": (widgets.ItemMap, lambda run: views.fits(widgets.ItemMap, run.model)),
+    "CodeTree": (tree_of, lambda run: book_of(run.model) is not None),
+    "CompareSystems": (compared, lambda run: True),
+    "Workbench": (lambda run, split: widgets.Workbench([run], split), lambda run: run.system in ("rearec", "tiger")),
+}
+"""Widget -> how to create it for a run, and for which."""
+
+
+def test_every_other_widget_is_tested() -> None:
+    assert {*OTHERS, *NAMES, "fitting"} == {*widgets.__all__}
+
+
+@every_system
+def test_the_stills_of_widgets_about_many_users_are_drawn(system, report) -> None:
+    run, split = run_of(system)
+    fitting = [name for name, (_, fits) in OTHERS.items() if fits(run)]
+    assert not [name for name in fitting if not drawn(OTHERS[name][0](run, split).still())]

@@ -143,13 +143,13 @@ def test_a_system_without_scores_has_an_editor_but_no_why(tigers, split, user, l
     assert not editor.status.view.value and "now" in editor.lists.value
     assert "without the last event" in editor.still()
     for widget in (widgets.Why, widgets.Patching):
-        with pytest.raises(ValueError, match="returns lists without scoring"):
+        with pytest.raises(ValueError, match=r"a system that scores.*, which tiger is not"):
             widget(tigers[0], split)
     assert widgets.WhatWouldChange(tigers[0], split, user).still()
 
 
 def test_why_shows_influence_attention_and_surprise(run, split, history, live):
-    why = widgets.Why(run, split, history)
+    why = widgets.Why(run, split, history=history)
     listed = influence.rerank(run.model, history, history)["item"].tolist()
     assert [item for _, item in why.item_choice.options] == listed
     item = why.item_choice.options[3][1]
@@ -166,7 +166,7 @@ def test_why_shows_influence_attention_and_surprise(run, split, history, live):
 
 
 def test_the_jump_shows_the_prediction_before_the_most_surprising_event(run, split, history, live):
-    why = widgets.Why(run, split, history)
+    why = widgets.Why(run, split, history=history)
     assert not why.expected.value
     why.jump.click()
     surprises = influence.surprise(run.model, history)
@@ -189,13 +189,13 @@ def test_the_jump_shows_the_prediction_before_the_most_surprising_event(run, spl
 
 def test_a_single_event_is_no_error(run, split, history, live):
     one = history.last(1)
-    why = widgets.Why(run, split, one)
+    why = widgets.Why(run, split, history=one)
     assert "add a second" in why.message.value and why.jump.disabled
     why.show(history)
     assert not why.jump.disabled and why.at.max == len(history)
     why.show(one)
     assert why.jump.disabled and not why.expected.value and not why.status.view.value
-    changing = widgets.WhatWouldChange(run, split, one)
+    changing = widgets.WhatWouldChange(run, split, history=one)
     changing.buttons["Take it out"].click()
     assert "No edit was found" in changing.message.value
     assert widgets.HistoryEditor(run, split, history=ids(split, [5])).still().count("<table>") == 1
@@ -211,7 +211,7 @@ def test_attention_to_the_parts_of_an_event_is_summed(split, history, live):
     model = models.build("setrec", split.n_items, small("setrec"))
     prepare(model, split)
     run = SimpleNamespace(model=model.eval(), system="setrec", seen_filter=False)
-    why = widgets.Why(run, split, history)
+    why = widgets.Why(run, split, history=history)
     with tracing.watch(model, "attention") as trace:
         influence.scores_of(model, [why.history])
     weights = trace["attention"].values[0].mean(0)[-3:].mean(0)  # of the three queries, at every token
@@ -223,7 +223,7 @@ def test_attention_to_the_parts_of_an_event_is_summed(split, history, live):
 
 
 def test_the_smallest_edit_is_shown(run, split, history, live):
-    changing = widgets.WhatWouldChange(run, split, history)
+    changing = widgets.WhatWouldChange(run, split, history=history)
     assert "Choose an item" in changing.progress.value and changing.buttons["Cancel"].disabled
     order = influence.scores_of(run.model, [history])[0].argsort(descending=True).tolist()
     changing.out.value = order[9]
@@ -243,7 +243,7 @@ def test_the_smallest_edit_is_shown(run, split, history, live):
 
 def test_a_cancelled_search_shows_its_best_edit(run, split, history, live, monkeypatch):
     monkeypatch.setattr(next_item, "MAX_SCORES", 4 * 31)  # four histories in a pass
-    changing = widgets.WhatWouldChange(run, split, history)
+    changing = widgets.WhatWouldChange(run, split, history=history)
     last = influence.scores_of(run.model, [history])[0].argsort()[1].item()
 
     async def person():
@@ -283,13 +283,13 @@ def test_an_impossible_item_is_shown_as_an_error(run, split, history, live):
     seen = dataclasses.replace(run, outcome=dataclasses.replace(run.outcome, about=about))
     seen_item = int(history.items[0])
     kept = dataclasses.replace(history, earlier=torch.tensor([seen_item]))
-    changing = widgets.WhatWouldChange(seen, split, kept)
+    changing = widgets.WhatWouldChange(seen, split, history=kept)
     changing.status.guard(changing._start_search)(seen_item)
     assert "the seen filter removes it" in changing.status.view.value and changing.buttons["Cancel"].disabled
 
 
 def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
-    patching = widgets.Patching(run, split, history)
+    patching = widgets.Patching(run, split, history=history)
     other = patching.other
     assert patching.figure.data[0].z.shape == (len(patching.tap.options), min(len(history), len(other)))
     tap, from_end = patching.best()
@@ -314,7 +314,7 @@ def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
 
 
 def test_the_other_user_is_chosen_or_typed(run, split, history, live):
-    patching = widgets.Patching(run, split, history)
+    patching = widgets.Patching(run, split, history=history)
     before = patching.about.value
     patching.user.value = next(name for name in patching.user.options if name != patching.user.value)
     assert patching.about.value != before and patching.user.value in patching.about.value
@@ -329,13 +329,13 @@ def test_the_other_user_is_chosen_or_typed(run, split, history, live):
 
 
 def test_patching_with_oneself_has_no_way_to_go(run, split, history, live):
-    patching = widgets.Patching(run, split, history, history)
+    patching = widgets.Patching(run, split, history=history, source=history)
     assert "choose another user" in patching.about.value
     assert patching.still().data and not patching.status.view.value
 
 
 def test_the_other_user_changes_if_it_becomes_the_user(run, split, history, live):
-    patching = widgets.Patching(run, split, history)
+    patching = widgets.Patching(run, split, history=history)
     other = patching.other
     patching.show(other)
     assert patching.history.user == other.user != patching.other.user
@@ -344,24 +344,20 @@ def test_the_other_user_changes_if_it_becomes_the_user(run, split, history, live
     assert patching.other is kept
 
 
-def test_a_system_without_positions_is_refused(split, live):
-    from types import SimpleNamespace
-
-    from seqlab import models
-    from seqlab.training.fit import prepare
-
-    for name, settings in (("popularity", {}), ("rearec", {"dim": 16, "layers": 1, "max_length": 8, "steps": 2})):
-        model = models.build(name, split.n_items, settings)
-        prepare(model, split)
-        run = SimpleNamespace(model=model.eval(), system=name, seen_filter=False)
-        with pytest.raises(ValueError, match="no positions to patch"):
-            widgets.Patching(run, split)
+def test_a_state_without_positions_is_patched_whole(rearec, split, history, live):
+    view = widgets.Patching(rearec, split, history=history)
+    rows = view.grid[view.grid["kind"] == "reasoning_step"]
+    assert rows["from_end"].tolist() == [0, 0, 0] and "reasoning" not in {*view.grid["tap"]}
+    last = rows.iloc[-1]
+    assert last["recovered"] == pytest.approx(1, abs=1e-4)  # the state that the scores are made from
+    words = view.result(last["tap"], 0)
+    assert f"With {last['tap']} replaced" in words and "100% recovered" in words
 
 
 def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
     hostile = typed_history(split, ids(split, range(1, 9)))
-    why, changing = widgets.Why(run, split, hostile), widgets.WhatWouldChange(run, split, hostile)
-    patching, editor = widgets.Patching(run, split, hostile), widgets.HistoryEditor(run, split, history=hostile)
+    why, changing = widgets.Why(run, split, history=hostile), widgets.WhatWouldChange(run, split, history=hostile)
+    patching, editor = widgets.Patching(run, split, history=hostile), widgets.HistoryEditor(run, split, history=hostile)
     for item in (1, 2, 4, 8):
         changing._start_search(item)
         why._explain(item)

@@ -10,7 +10,8 @@ from seqlab import inspection, tasks, widgets
 from seqlab.datasets.history import history_of
 from seqlab.figures.theme import label
 from seqlab.inspection import attention
-from tests.widgets import stored_runs
+from seqlab.widgets import views
+from tests.tiny_runs import run_of
 from tests.widgets.markup import assert_escaped
 
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -25,15 +26,15 @@ def all_widgets(run, split, tigers, rearec):
         "UserBrowser": lambda: widgets.UserBrowser(run, split, users=10),
         "ItemMap": lambda: widgets.ItemMap(run, split),
         "AttentionView": lambda: widgets.AttentionView(run, split),
-        "InfluenceView": lambda: widgets.InfluenceView(run, run, split),
+        "InfluenceView": lambda: widgets.InfluenceView({"a": run, "b": run}, split),
         "HistoryEditor": lambda: widgets.HistoryEditor(run, split),
         "Why": lambda: widgets.Why(run, split),
         "WhatWouldChange": lambda: widgets.WhatWouldChange(run, split),
         "Patching": lambda: widgets.Patching(run, split),
         "CodeTree": lambda: widgets.CodeTree(books[0], split, books[1]),
-        "BeamSteps": lambda: widgets.BeamSteps(tigers[0], split, tigers[1], width=3),
+        "BeamSteps": lambda: widgets.BeamSteps(tigers[0], split, other=tigers[1], width=3),
         "ReasoningSteps": lambda: widgets.ReasoningSteps(rearec, split),
-        "Neighbours": lambda: widgets.Neighbours({"a": run, "b": rearec}, split, history_of(split, max_user(split))),
+        "Neighbours": lambda: widgets.Neighbours({"a": run, "b": rearec}, split, max_user(split)),
         "Workbench": lambda: widgets.Workbench([run, tigers[0]], split, user=max_user(split)),
         "CompareSystems": lambda: widgets.CompareSystems([run, rearec], split),
     }
@@ -42,7 +43,7 @@ def all_widgets(run, split, tigers, rearec):
 OTHER_TASKS = {"IntensityOverTime", "AfterEvent", "RelatedItems", "CandidateAttention"}
 """Views of other tasks, in `test_event_times` and `test_related_items`."""
 
-NEXT_ITEM = [name for name in widgets.__all__ if name not in OTHER_TASKS]
+NEXT_ITEM = [name for name in widgets.__all__ if name not in {*OTHER_TASKS, "fitting"}]
 
 
 @pytest.mark.parametrize("name", NEXT_ITEM)
@@ -126,12 +127,11 @@ def test_a_card_filters_seen_items_as_the_evaluation_does(request, system, split
 
 
 def test_k_must_be_positive(run, tigers, split, live):
-    near = {"a": run}
     makes = [
         lambda k: widgets.UserBrowser(run, split, k=k), lambda k: widgets.HistoryEditor(run, split, k=k),
         lambda k: widgets.Why(run, split, k=k), lambda k: widgets.WhatWouldChange(run, split, k=k),
         lambda k: widgets.Patching(run, split, k=k), lambda k: widgets.BeamSteps(tigers[0], split, k=k),
-        lambda k: widgets.Neighbours(near, split, history_of(split, max_user(split)), k=k),
+        lambda k: widgets.Neighbours(run, split, k=k),
         lambda k: widgets.ItemMap(run, split).neighbours(3, k), lambda k: inspection.smallest_edit(
             run.model, history_of(split, max_user(split)), 1, True, k),
     ]  # fmt: skip
@@ -218,10 +218,10 @@ def test_attention_still_has_every_layer_and_head(run, split):
     assert kinds.count("bar") == 1
 
 
-@pytest.mark.parametrize("name", sorted(stored_runs.FITTING["AttentionView"]))
+@pytest.mark.parametrize("name", views.systems(widgets.AttentionView))
 def test_attention_of_every_system_labels_its_tokens(name, live):
     """By event every row is a title of the history or another kind of token; by token there is a row per token."""
-    run, split = stored_runs.run(name), stored_runs.split()
+    run, split = run_of(name)
     view = widgets.AttentionView(run, split, max_user(split))
     history = history_of(split, max_user(split), longest=run.model.config.max_length)
     titles = ["", *split.log.items["title"]]
@@ -255,12 +255,12 @@ def test_a_model_without_attention_is_refused(run, split):
 
     from torch import nn
 
-    with pytest.raises(ValueError, match="no attention"):
+    with pytest.raises(ValueError, match="has a tap “attention”, which counter is not; choose one such as sasrec"):
         widgets.AttentionView(dataclasses.replace(run, model=nn.Linear(1, 1), system="counter"), split)
 
 
 def test_the_influence_view_follows_the_user(run, split, live):
-    view = widgets.InfluenceView(run, run, split)
+    view = widgets.InfluenceView({"one": run, "the same": run}, split)
     before = view.figure.data[0].x
     view.user.value = view.user.options[1][1]
     assert len(view.figure.data) == 2

@@ -61,6 +61,9 @@ class Selection:
     current state. The view shows a sentence and the buttons Undo and Clear.
     """
 
+    question = "Which items and users are selected?"
+    needs = ()
+
     def __init__(self, split: Split, book: CodeBook | None = None) -> None:
         self._split, self._book, self._titles = split, book, titles_of(split)
         self.now = Selected()

@@ -6,17 +6,27 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from seqlab.contracts import ItemVectors, supports
 from seqlab.datasets.history import history_of, typed_history
 from seqlab.figures.html import Html
 from seqlab.items.vectors import from_model, item_vectors
-from seqlab.widgets.code_tree import CodeTree
+from seqlab.widgets.code_tree import CodeTree, book_of
 from seqlab.widgets.display import StatusLine, in_report
 from seqlab.widgets.inputs.picking import max_events, sample_users, user_of
 from seqlab.widgets.inputs.selection import Selection
 from seqlab.widgets.item_map import ItemMap
-from seqlab.widgets.neighbours import has_vectors
 from seqlab.widgets.user_list import UserList
-from seqlab.widgets.workbench.pages import HISTORY, TABS, HistoryPage, history_list, pages, side_lists, subject_label
+from seqlab.widgets.workbench.pages import (
+    HISTORY,
+    OTHER,
+    HistoryPage,
+    Shared,
+    history_list,
+    pages,
+    side_lists,
+    subject_label,
+    topics,
+)
 from seqlab.widgets.workbench.tabs import Subject, Tabs, column, heading, quiet, side_by_side, still_html
 
 if TYPE_CHECKING:
@@ -41,35 +51,32 @@ class LinkedViews:
         other: int | str | None = None,
         seed: int = 0,
     ) -> None:
-        if tab and tab not in TABS:
-            raise ValueError(f"there is no tab {tab!r}; there are {', '.join(TABS)}")
+        if tab and tab not in (known := [*topics(), OTHER]):
+            raise ValueError(f"there is no tab {tab!r}; there are {', '.join(known)}")
         self.runs, self.split, self._seed, self._other = dict(runs), split, seed, other or ""
         self._longest = max(max_events(run.model) for run in runs.values())
         self.subject = self._subject(user, typed, history)
         self._first = self.subject.original.user
-        books = [run.model.ids.book for run in runs.values() if hasattr(run.model, "ids") and run.model.ids.assigned]
-        self.selection = Selection(split, books[0] if books else None)
+        books = {label: book for label, run in runs.items() if (book := book_of(run.model)) is not None}
+        self.selection = Selection(split, next(iter(books.values()), None))
         selected = self._parse_selection(selection or {})
         self.selection.select(**selected)
-        able = [label for label, run in runs.items() if has_vectors(run.model)]
+        able = [label for label, run in runs.items() if supports(run.model, ItemVectors)]
         vectors = from_model(runs[able[0]].model) if able else item_vectors(split, "collaborative")
         self.map_source = (
             f"the item vectors of {able[0]}" if able else "co-occurrence in the histories (no run has item vectors)"
         )
         self.map = ItemMap(vectors, split, seed=seed, selection=self.selection)
-        names = [label for label, run in runs.items() if hasattr(run.model, "ids") and run.model.ids.assigned][:2]
         self.tree = None
         if books:
-            path = selected.get("codes", ())
-            self.tree = CodeTree(
-                books[0], split, *books[1:2], path=path, names=(*names, "")[:2], selection=self.selection
-            )
+            first, *second = [*books.values()][:2]
+            path, names = selected.get("codes", ()), (*books, "")[:2]
+            self.tree = CodeTree(first, split, *second, path=path, names=names, selection=self.selection)
         self.users = UserList(split, self.selection, next(iter(runs.values())))
         source = None if not other else self._history(user_of(split, other))
-        self.tabs = Tabs(
-            pages(self.runs, split, self.selection, seed, self._edited, source),
-            self.subject, tab or ("" if in_report() else HISTORY),
-        )  # fmt: skip
+        made = pages(Shared(self.runs, split, self.selection, seed, source), self._edited)
+        opened = next((one for one in (tab, OTHER) if one in made), "") if tab else ""
+        self.tabs = Tabs(made, self.subject, opened)
         self.view = None if in_report() else self._controls()
 
     def open(self, user: int | str) -> None:
@@ -86,7 +93,7 @@ class LinkedViews:
         """The state in literals: parameters that restore it."""
         now, true = self.subject.current, self.subject.original
         page = self.tabs.made.get(HISTORY)
-        other = page.other if isinstance(page, HistoryPage) else None
+        other = page.source if isinstance(page, HistoryPage) else None
         return {
             "user": self._name(true.user) if true.user else "",
             "typed": [] if true.user else self._ids([*true.earlier.tolist(), *true.items.tolist()]),
@@ -99,8 +106,8 @@ class LinkedViews:
 
     def still(self) -> Html:
         """The selection on the map and in the tree, the user, all top tens and why, and the open tab, or all tabs."""
-        open_tabs = [self.tabs.opened] if self.tabs.opened else list(TABS)
-        page = self.tabs.page(HISTORY)
+        open_tabs = [self.tabs.opened] if self.tabs.opened else [one for one in self.tabs.names if one != OTHER]
+        questions = self.tabs.page(HISTORY).questions
         parts = [
             heading("The selection"),
             self.selection.still(),
@@ -109,8 +116,8 @@ class LinkedViews:
             *([] if self.tree is None else [still_html(self.tree.still())]),
             heading("The user, and what is recommended"),
             side_by_side([history_list(self.split, self.subject), side_lists(self.runs, self.split, self.subject)]),
-            *page.questions.stills("Why"),
-            *self.tabs.stills(*open_tabs),
+            *questions.stills(questions.names[:1]),
+            *self.tabs.stills(open_tabs),
         ]
         return Html("").join(parts)
 

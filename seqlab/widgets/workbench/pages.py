@@ -1,31 +1,24 @@
-"""The pages of the workbench about one user: the history editor, its explanations, and views inside each run."""
+"""The pages of the workbench about one user, a tab per topic of the views, made of the views that fit the runs."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from seqlab import figures, models, tracing
+from seqlab import figures
 from seqlab.figures.html import Html, text
 from seqlab.inspection import influence
-from seqlab.inspection.attention import has_attention
-from seqlab.widgets.attention_view import AttentionView
-from seqlab.widgets.beam_steps import BeamSteps, generates_codes
+from seqlab.widgets import views
 from seqlab.widgets.display import in_report
 from seqlab.widgets.history_editor import HistoryEditor
-from seqlab.widgets.influence_view import InfluenceView
 from seqlab.widgets.inputs.picking import history_for, max_events, titles_of, user_label
-from seqlab.widgets.neighbours import Neighbours, has_vectors
 from seqlab.widgets.patching import Patching
-from seqlab.widgets.reasoning_steps import ReasoningSteps
-from seqlab.widgets.what_would_change import WhatWouldChange
-from seqlab.widgets.why import Why
-from seqlab.widgets.workbench.tabs import COLUMN_WIDTH, Columns, Page, Subject, Tabs, column, heading, quiet
+from seqlab.widgets.workbench.tabs import Columns, Page, Subject, Tabs, column, heading, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
 
     from seqlab.datasets.history import History
     from seqlab.datasets.splits import Split
@@ -33,44 +26,80 @@ if TYPE_CHECKING:
     from seqlab.widgets.inputs.selection import Selection
 
     Runs = Mapping[str, Run]
+    Pages = Mapping[str, Callable[[Subject], Page]]
 
-HISTORY = "History editor"
-TABS = (HISTORY, "Attention and memory", "Beam", "Reasoning", "Neighbours")
+HISTORY = HistoryEditor.topic
+OTHER = "Other views"
+"""The tab of the views that fit none of the open runs."""
+
+INTRO = Html(
+    "None of these runs can answer these questions. Train another system with <code>seqlab leaderboard</code> and "
+    "choose it."
+)
+
 K = 10
-STEPS_WIDTH = 900
-"""Minimum width of a figure of several steps, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What the pages of a workbench share. source: the history whose values are patched in; None: of a random user."""
+
+    runs: Runs
+    split: Split
+    selection: Selection
+    seed: int
+    source: History | None
+
+    def able(self, view: type) -> Runs:
+        """The runs that a view fits."""
+        return {label: run for label, run in self.runs.items() if views.fits(view, run.model)}
+
+    def columns(self, view: type, subject: Subject) -> Columns:
+        """A view of every run that it fits side by side, or one of all of them if it shows runs together."""
+        able, given = self.able(view), {"selection": self.selection, "source": self.source}
+        given = {name: value for name, value in given.items() if views.accepts(view, name)}
+
+        def maker(runs: Run | Runs) -> Callable[[History], Any]:
+            return lambda now: view(runs, self.split, seed=self.seed, history=now, **given)
+
+        makers = {label: maker(run) for label, run in able.items()}
+        if views.together(view):
+            makers = {", ".join(able): maker(able)}
+        left = [text(label) for label in self.runs if label not in able]
+        missing = Html("Not shown: {}, which {} not {}.").format(
+            Html(", ").join(left), "is" if len(left) == 1 else "are", views.needed(view)
+        )
+        return Columns(makers, subject, view.question, missing if left else "", view.least_width)
 
 
 class HistoryPage:
-    """One history to edit, the top tens of all runs after every edit, and explanations of them.
+    """One history to edit, the top tens of all runs after every edit, and the other views of this topic.
 
     The editor is that of the run with the longest maximum history; each run reads as much of the edited history as it
-    can. on_edit is called with every new subject. other: the history that is patched in (None: of a random user).
+    can. on_edit is called with every new subject.
     """
 
     def __init__(
         self,
-        runs: Runs,
-        split: Split,
+        shared: Shared,
+        questions: Pages,
         subject: Subject,
         on_edit: Callable[[Subject], None],
-        other: History | None,
-        seed: int,
     ) -> None:
-        self._runs, self._split, self._subject, self._on_edit = runs, split, subject, on_edit
+        self._subject, self._on_edit = subject, on_edit
+        self._runs, self._split = runs, split = shared.runs, shared.split
         self._first = max(runs, key=lambda label: max_events(runs[label].model))
         self.editor = HistoryEditor(runs[self._first], split, k=K, history=subject.original)
         self.editor.show(subject.current, subject.original)
         self.editor.follow(self._history_edited)
-        self.questions = Tabs(_question_pages(runs, split, other, seed), subject, "" if in_report() else "Why")
+        self.questions = Tabs(questions, subject, level=4)
         self.view = None if in_report() else self._controls()
 
     @property
-    def other(self) -> History | None:
-        """The history that is patched in; None before the tab is opened."""
-        page = self.questions.made.get(PATCHING)
-        opened = [] if page is None else list(page.widgets.values())
-        return opened[0].other if opened else None
+    def source(self) -> History | None:
+        """The history whose values are patched in; None before the view is opened."""
+        opened = [one for page in self.questions.made.values() for one in page.widgets.values()]
+        return next((one.other for one in opened if isinstance(one, Patching)), None)
 
     def show(self, subject: Subject) -> None:
         """Show another subject."""
@@ -80,8 +109,9 @@ class HistoryPage:
         self.questions.show(subject)
 
     def stills(self) -> list[Html]:
-        """The editor's still, and every explanation except Why."""
-        return [heading(f"{self._first}: edits", 4), self.editor.still(), *self.questions.stills(*list(QUESTIONS)[1:])]
+        """The editor's still, and those of the other views but the first, which stands on top of the workbench's."""
+        rest = self.questions.stills(self.questions.names[1:])
+        return [heading(f"{self._first}: edits", 4), self.editor.still(), *rest]
 
     def _history_edited(self, now: History) -> None:
         self._subject = Subject(self.editor.original, now)
@@ -147,125 +177,56 @@ def subject_label(split: Split, subject: Subject) -> Html:
     )
 
 
-def pages(
-    runs: Runs, split: Split, selection: Selection, seed: int, on_edit: Callable[[Subject], None], other: History | None
-) -> dict[str, Callable[[Subject], Page]]:
-    """The tabs of the workbench and the functions that create their pages."""
-    history, inside, beam, reasoning, near = TABS
-
-    def attention_view(label: str, run: Run) -> Callable[[History], Any]:
-        if has_attention(run.model):
-            return lambda now: AttentionView(run, split, history=now)
-        rest = [one for name, one in runs.items() if name != label and scores(one.model)]
-        return lambda now: InfluenceView(run, rest[0] if rest else None, split, history=now)
-
-    return {
-        history: lambda subject: HistoryPage(runs, split, subject, on_edit, other, seed),
-        inside: lambda subject: _columns(
-            runs, subject, attends_or_gates, attention_view,
-            "Where each event attends, or how much of the hidden state it rewrites, and its influence on one item.",
-            "has attention or gates and scores items",
-        ),
-        beam: lambda subject: _columns(
-            runs, subject, generates_codes, lambda label, run: lambda now: BeamSteps(run, split, history=now),
-            "The codes of the next item from left to right: a prefix that is pruned at a step is lost for good.",
-            "generates codes by beam search", STEPS_WIDTH,
-        ),
-        reasoning: lambda subject: _columns(
-            runs, subject, reasons,
-            lambda label, run: lambda now: ReasoningSteps(run, split, seed=seed, history=now),
-            "The recommendations after each reasoning step, and what stopping early costs over all users.",
-            "reasons in steps", STEPS_WIDTH,
-        ),
-        near: lambda subject: NeighboursPage(runs, split, subject, selection),
-    }  # fmt: skip
+def topics() -> list[str]:
+    """The topics of all views, in the order of the tabs."""
+    return list(dict.fromkeys(view.topic for view in views.views()))
 
 
-PATCHING = "Patching between two users"
-QUESTIONS = {
-    "Why": (Why, "shows the influence of an event"),
-    "What would have to change": (WhatWouldChange, ""),
-    PATCHING: (Patching, "can be patched"),
-}
-"""Label -> the widget, and what a system without scores cannot do."""
+def pages(shared: Shared, on_edit: Callable[[Subject], None]) -> dict[str, Callable[[Subject], Page]]:
+    """The tabs of the workbench and the functions that create their pages: the topics of the views that fit a run."""
+    shown = [view for view in views.views() if shared.able(view)]
+    found: dict[str, Callable[[Subject], Page]] = {}
+    for topic in dict.fromkeys(view.topic for view in shown):
+        inside = {
+            view.title: partial(shared.columns, view)
+            for view in shown
+            if view.topic == topic and view is not HistoryEditor
+        }
+        if topic == HISTORY:
+            found[topic] = partial(_history_page, shared, inside, on_edit)
+        else:
+            found[topic] = next(iter(inside.values())) if len(inside) == 1 else partial(_nested, inside)
+    if others := [view for view in views.views() if view not in shown]:
+        found[OTHER] = lambda subject: OtherViews(others)
+    return found
 
 
-def _question_pages(runs: Runs, split: Split, other: History | None, seed: int) -> dict[str, Callable[[Subject], Page]]:
-    """The explanations of a recommendation and the functions that create their pages."""
-
-    def makers(name: str) -> Callable[[str, Run], Callable[[History], Any]]:
-        if name == PATCHING:
-            return lambda label, run: lambda now: Patching(run, split, now, other, seed=seed)
-        return lambda label, run: lambda now: QUESTIONS[name][0](run, split, now)
-
-    def made(name: str) -> Callable[[Subject], Page]:
-        fits = (lambda model: True) if name == "What would have to change" else scores
-        return lambda subject: _columns(
-            runs, subject, fits, makers(name), "", f"scores items, so that it {QUESTIONS[name][1]}"
-        )
-
-    return {name: made(name) for name in QUESTIONS}
+def _history_page(shared: Shared, inside: Pages, on_edit: Callable[[Subject], None], subject: Subject) -> HistoryPage:
+    return HistoryPage(shared, inside, subject, on_edit)
 
 
-class NeighboursPage:
-    """The neighbours of items in all runs with item vectors, in one widget."""
+def _nested(inside: Pages, subject: Subject) -> Tabs:
+    return Tabs(inside, subject, level=4)
 
-    def __init__(self, runs: Runs, split: Split, subject: Subject, selection: Selection) -> None:
-        fitting = {label: run for label, run in runs.items() if has_vectors(run.model)}
-        self._missing = missing_note(runs, fitting, has_vectors, "keeps a table of item vectors")
-        self.near = Neighbours(fitting, split, subject.current, selection=selection) if fitting else None
+
+class OtherViews:
+    """The questions that only other systems answer, and which these are."""
+
+    def __init__(self, others: list[type]) -> None:
+        import pandas as pd
+
+        rows = [(view.question, views.needed(view), ", ".join(views.systems(view))) for view in others]
+        table = figures.table(pd.DataFrame(rows, columns=["question", "answered by", "such as"]))
+        self._html = quiet(INTRO) + table
         self.view = None if in_report() else self._controls()
 
     def show(self, subject: Subject) -> None:
-        if self.near is not None:
-            self.near.show(subject.current)
+        """Nothing here depends on the user."""
 
     def stills(self) -> list[Html]:
-        return [*([] if self.near is None else [self.near.still()]), quiet(self._missing)]
+        return [self._html]
 
     def _controls(self) -> Any:
         import ipywidgets
 
-        parts = [] if self.near is None else [self.near.view]
-        return ipywidgets.VBox([*parts, ipywidgets.HTML(quiet(self._missing).markup)], layout={"width": "100%"})
-
-
-def attends_or_gates(model: nn.Module) -> bool:
-    """Whether a system scores items and has attention or gates, which are compared with the influence of events."""
-    return scores(model) and any(tap.kind in ("attention", "gates") for tap in tracing.taps(model).values())
-
-
-def scores(model: nn.Module) -> bool:
-    """Whether a system scores the whole catalogue."""
-    return hasattr(model, "score")
-
-
-def reasons(model: nn.Module) -> bool:
-    """Whether a system reasons in steps."""
-    return hasattr(model, "reasoning_states")
-
-
-def missing_note(runs: Runs, fitting: Mapping[str, Any], fits: Callable[[nn.Module], bool], what: str) -> Html:
-    """The runs that lack an ability, in a sentence; if none has it, the systems that do."""
-    left = [text(label) for label in runs if label not in fitting]
-    if not left:
-        return Html("")
-    if fitting:
-        return Html("Not shown: {}, as not every system {}.").format(Html(", ").join(left), what)
-    return Html(
-        "None of these runs {}; these systems do: {}. Train one with <code>seqlab leaderboard</code> and choose it."
-    ).format(what, ", ".join(_systems(fits)))
-
-
-@functools.cache
-def _systems(fits: Callable[[nn.Module], bool]) -> list[str]:
-    """The names of the systems that have an ability."""
-    return [name for name in models.names() if fits(models.build(name, 4))]
-
-
-def _columns(
-    runs: Runs, subject: Subject, fits: Any, make: Any, intro: str, what: str, least: int = COLUMN_WIDTH
-) -> Columns:
-    fitting = {label: run for label, run in runs.items() if fits(run.model)}
-    makers = {label: make(label, run) for label, run in fitting.items()}
-    return Columns(makers, subject, intro if fitting else "", missing_note(runs, fitting, fits, what), least)
+        return ipywidgets.HTML(self._html.markup, layout={"width": "100%"})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import datasets, models
+from seqlab.contracts import Recommends, supports
 from seqlab.datasets.split_names import DEFAULT
 from seqlab.runs.identity import stored_identity
 from seqlab.runtime.text import DataError, listed
@@ -28,7 +29,7 @@ def fits(model: nn.Module | type[nn.Module]) -> bool:
     An edited history has no further event columns. Of a class whose settings decide on these it is not known: True.
     """
     needs = getattr(model, "needs", ())
-    return hasattr(model, "recommend") and (isinstance(needs, property) or not needs)
+    return supports(model, Recommends) and (isinstance(needs, property) or not needs)
 
 
 def fitting(runs: Iterable[RunSummary]) -> tuple[list[RunSummary], str]:

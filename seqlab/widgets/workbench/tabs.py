@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from seqlab.figures.html import Html, plotly_html, text
-from seqlab.widgets.display import Debounce, StatusLine, in_report, sentence
+from seqlab.widgets.display import COLUMN_WIDTH, Debounce, StatusLine, in_report, sentence
 
 if TYPE_CHECKING:
     from seqlab.datasets.history import History
 
     Maker = Callable[[History], Any]
-
-COLUMN_WIDTH = 470
-"""Minimum width of a column, in pixels; columns wrap below it."""
 
 FIGURE_WIDTH = 640
 """Minimum width of a readable figure, in pixels."""
@@ -46,13 +43,17 @@ class Page(Protocol):
 class Tabs:
     """Pages of which one is open; a page is created when first opened, and updated only while it is open.
 
-    pages: name -> a function of a subject that creates the page. opened: the page that is open at first ("": none).
+    pages: name -> a function of a subject that creates the page. opened: the page that is open at first ("": none in a
+    report, else the first). level: of the headings of the stills. Tabs are a `Page` themselves.
     """
 
-    def __init__(self, pages: Mapping[str, Callable[[Subject], Page]], subject: Subject, opened: str = "") -> None:
+    def __init__(
+        self, pages: Mapping[str, Callable[[Subject], Page]], subject: Subject, opened: str = "", level: int = 3
+    ) -> None:
         if opened and opened not in pages:
             raise ValueError(f"there is no tab {opened!r}; there are {', '.join(pages)}")
-        self._makers, self._subject, self.opened = dict(pages), subject, opened
+        self._makers, self._subject, self._level = dict(pages), subject, level
+        self.opened = opened if opened or in_report() else next(iter(pages), "")
         self.made: dict[str, Page] = {}
         self._shown: dict[str, Subject] = {}
         self.view = None if in_report() else self._controls()
@@ -83,9 +84,15 @@ class Tabs:
         self._shown[name] = self._subject
         return self.made[name]
 
-    def stills(self, *names: str) -> list[Html]:
-        """The stills of these pages, in order."""
-        return [part for name in names for part in (heading(name), *self.page(name).stills())]
+    @property
+    def names(self) -> list[str]:
+        """The names of all pages."""
+        return list(self._makers)
+
+    def stills(self, names: list[str] | None = None) -> list[Html]:
+        """The stills of these pages in order; None: of all pages."""
+        shown = self.names if names is None else names
+        return [part for name in shown for part in (heading(name, self._level), *self.page(name).stills())]
 
     def _controls(self) -> Any:
         import ipywidgets

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import datasets
+from seqlab.contracts import Recommends
 from seqlab.datasets.split_names import DEFAULT, current_name
 from seqlab.figures.html import Html, style, text
 from seqlab.runs import pins
@@ -44,6 +45,9 @@ class Workbench:
     Raises `ValueError` for no runs or more than three, for a system that does not fit (see `fits`), for an unknown
     user, item or tab, and for both `user` and `typed`.
     """
+
+    question = "What do up to three systems make of one user?"
+    needs = (Recommends,)
 
     def __init__(
         self,

@@ -71,7 +71,8 @@ def test_positions_exchange_information_as_causal_says(kind):
     for place in range(LENGTH):
         grown = torch.autograd.grad(y[:, place].pow(2).sum(), x, retain_graph=True)[0].abs().sum((0, 2))  # (T,)
         assert bool(grown.isfinite().all()) and bool((grown[: place + 1] > 0).all()), "all events before are read"
-        assert bool((grown[place + 1 :] == 0).all()) is (mixer.causal or place == LENGTH - 1)
+        unread = grown[place + 1 :] <= 1e-5 * grown.max()  # not 0: a convolution by FFT rounds
+        assert bool(unread.all()) is (mixer.causal or place == LENGTH - 1)
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
@@ -83,9 +84,10 @@ def test_changing_later_events_changes_nothing_before(kind):
     assert bool(((mixer(changed) - before)[:, 3:].abs().amax(-1) > 0).all())
 
 
+@both
 @pytest.mark.parametrize("kind", ALL)
-def test_neither_padding_nor_batch_mates_change_an_output(kind):
-    mixer, x = build(kind)
+def test_neither_padding_nor_batch_mates_change_an_output(kind, block):
+    mixer, x = build(kind, block)
     together = forward(mixer, x, REAL)
     other = torch.where(REAL[..., None], x, 7 * torch.randn_like(x))
     close(forward(mixer, other, REAL)[REAL], together[REAL])

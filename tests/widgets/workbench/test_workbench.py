@@ -5,18 +5,24 @@ import json
 import re
 from dataclasses import replace
 
+import ipywidgets
 import pytest
 import torch
 
 from seqlab import widgets
+from seqlab.contracts import Scores
 from seqlab.datasets import history
+from seqlab.figures.html import Html
 from seqlab.inspection import influence
 from seqlab.runs import pins
 from seqlab.runs.find import finished_runs
+from seqlab.widgets.display import displayed
 from seqlab.widgets.inputs.picking import user_label
-from seqlab.widgets.workbench.pages import TABS
+from seqlab.widgets.workbench.pages import HISTORY, OTHER
+from seqlab.widgets.workbench.tabs import Tabs
 
-INSIDE = TABS[1:]
+INSIDE = ["Attention and memory", "Beam", "Neighbours"]
+"""The other tabs of a SASRec and a TIGER."""
 
 
 @pytest.fixture
@@ -53,6 +59,16 @@ def opened(bench, tab):
     bench.views.tabs.buttons.value = tab
     assert not bench.views.tabs.status.view.value
     return bench.views.tabs.made[tab]
+
+
+def columns(bench, tab, view):
+    """The columns of a view on its tab, which has tabs of its own if several views are of its topic."""
+    page = opened(bench, tab)
+    if not isinstance(page, Tabs):
+        return page
+    page.buttons.value = view
+    assert not page.status.view.value
+    return page.made[view]
 
 
 def numbers(still):
@@ -96,16 +112,52 @@ def test_quick_edits_are_debounced(bench, monkeypatch):
     assert calls == [length - 2, length - 1]
 
 
-def test_every_tab_shows_the_systems_it_fits_and_names_others(bench):
-    shown = {tab: opened(bench, tab) for tab in INSIDE}
-    assert list(shown["Attention and memory"].widgets) == ["sasrec"]
-    assert list(shown["Beam"].widgets) == ["tiger"]
-    assert not any(page.errors for page in shown.values() if hasattr(page, "errors"))
-    empty = shown["Reasoning"].stills()[-1]
-    assert "None of these runs reasons in steps" in empty
-    assert "rearec" in empty
-    assert "sasrec" not in empty
-    assert "tiger" in shown["Beam"].view.children[0].value or "sasrec" in shown["Beam"].stills()[-1]
+def test_every_tab_shows_the_views_and_systems_that_fit_and_the_last_one_names_others(bench):
+    fitting = {view.topic for run in bench.runs.values() for view in widgets.fitting(run)}
+    assert {*bench.views.tabs.names} == {*fitting, OTHER} and {HISTORY, *INSIDE} <= fitting
+    assert bench.views.tabs.names[0] == HISTORY and bench.views.tabs.names[-1] == OTHER
+    shown = {
+        "Why": history_page(bench).questions.page("Why"),
+        "Attention": columns(bench, "Attention and memory", "Attention"),
+        "Beam steps": columns(bench, "Beam", "Beam steps"),
+        "Neighbours": columns(bench, "Neighbours", "Neighbours"),
+    }
+    assert {name: list(page.widgets) for name, page in shown.items()} == {
+        "Why": ["sasrec"], "Attention": ["sasrec", "tiger"], "Beam steps": ["tiger"], "Neighbours": ["sasrec"]
+    }  # fmt: skip
+    assert not any(page.errors for page in shown.values())
+    assert widgets.BeamSteps.question in shown["Beam steps"].stills()[0]
+    assert "Not shown: <bdi>tiger" in shown["Why"].stills()[-1] and "which is not a system" in shown["Why"].stills()[-1]
+    (others,) = opened(bench, OTHER).stills()
+    row = next(row for row in others.split("<tr") if widgets.ReasoningSteps.question in row)
+    assert "a system that recommends and reasons and has item vectors" in row
+    assert "rearec" in row and "sasrec" not in row and widgets.BeamSteps.question not in others
+
+
+def test_a_new_view_is_a_tab_without_a_word_in_the_workbench(bench, run, split, tigers, live, monkeypatch):
+    @displayed
+    class LastEvent:
+        question, needs = "What came last?", (Scores,)
+
+        def __init__(self, run, split, user=None, seed=0, history=None):
+            self.show(history)
+            self.view = ipywidgets.HTML()
+
+        def show(self, history):
+            self.shown = int(history.items[-1])
+
+        def still(self):
+            return Html("<p>{}</p>").format(self.shown)
+
+    monkeypatch.setitem(widgets.HOMES, "elsewhere", ["LastEvent"])
+    monkeypatch.setattr(widgets, "LastEvent", LastEvent, raising=False)
+    bench = widgets.Workbench([run, tigers[0]], split, user=3, tab="Last event")
+    assert list(bench.views.tabs.made["Last event"].widgets) == ["sasrec"]
+    bench.open(5)
+    last = int(history.history_of(split, 5).items[-1])
+    assert bench.views.tabs.made["Last event"].widgets["sasrec"].shown == last
+    assert f"<p>{last}</p>" in bench.still() and "What came last?" in bench.still()
+    assert LastEvent in widgets.fitting(run) and LastEvent not in widgets.fitting(tigers[0])
 
 
 def test_a_user_picked_in_the_list_is_opened_and_the_pick_undone(bench, split):
@@ -138,7 +190,7 @@ def test_an_edit_applies_to_all_runs_up_to_their_maximum_length(bench, run, tige
     assert "edited" in bench.views.header.value
     expected = influence.rerank(tigers[0].model, length, now, seen_filter=tigers[0].seen_filter)
     assert bench.top_tens()["tiger"]["item"].tolist() == expected["item"].tolist()
-    beam = opened(bench, "Beam").widgets["tiger"]
+    beam = columns(bench, "Beam", "Beam steps").widgets["tiger"]
     assert beam._history.items.tolist() == now.items.tolist()[-8:]
     bench.open(3)  # the shown user keeps the edits
     assert bench.views.subject.current.items.tolist() == now.items.tolist()
@@ -153,15 +205,15 @@ def test_a_typed_history_is_shown_in_every_tab(bench, split):
     assert bench.state()["history"] == []
     for tab in INSIDE:
         opened(bench, tab)
-    assert "(typed in)" in bench.views.tabs.made["Beam"].widgets["tiger"].caption()
-    assert not bench.views.tabs.made["Attention and memory"].errors
+    assert "(typed in)" in columns(bench, "Beam", "Beam steps").widgets["tiger"].caption()
+    assert not columns(bench, "Attention and memory", "Attention").errors
     bench.open(3)
     assert bench.state()["user"] == user_label(split, 3)
 
 
 def test_reasoning_of_a_typed_and_of_an_edited_history(rearec, split, live):
     bench = widgets.Workbench([rearec], split, user=3, tab="Reasoning")
-    steps = bench.views.tabs.made["Reasoning"].widgets["rearec"]
+    steps = columns(bench, "Reasoning", "Reasoning steps").widgets["rearec"]
     whole = widgets.ReasoningSteps(rearec, split, user=3)
     assert steps.measures()["rank"].tolist() == pytest.approx(whole.measures()["rank"].tolist())
     assert steps.stop == whole.stop
@@ -175,7 +227,7 @@ def test_reasoning_of_a_typed_and_of_an_edited_history(rearec, split, live):
 
 
 def test_a_column_shows_its_own_error(bench, monkeypatch):
-    page = opened(bench, "Beam")
+    page = columns(bench, "Beam", "Beam steps")
     monkeypatch.setattr(page.widgets["tiger"], "show", lambda now: 1 // 0)
     bench.open(6)
     assert "division" in page.places["tiger"].children[1].value
@@ -197,7 +249,7 @@ def test_an_interrupted_page_is_created_when_opened_again(bench, monkeypatch):
     assert "Stopped" in bench.views.tabs.progress.value
     bench.views.tabs._makers["Beam"] = make
     opened(bench, "Neighbours")
-    assert opened(bench, "Beam").widgets
+    assert columns(bench, "Beam", "Beam steps").widgets
 
 
 # the state
@@ -244,7 +296,7 @@ def test_the_state_of_an_interactive_view_restores_its_lists(bench, run, tigers,
 
 def test_the_still_creates_no_control_and_escapes_titles(run, tigers, split, report):
     still = widgets.Workbench([run, tigers[0]], split, user=3).still()
-    for tab in TABS:
+    for tab in (HISTORY, *INSIDE):
         assert f"<h3><bdi>{tab}" in still
     assert not re.search(r"<(script>alert|img|b>of|i>shelf)", still)
     assert "Why" in still
@@ -286,9 +338,8 @@ def test_a_failed_change_of_runs_keeps_the_open_ones(folder, split, live):
     bench.choice.button.click()
     assert list(bench.runs) == ["sasrec", "gru4rec"]
     assert bench.state()["user"] == user_label(split, 3)
-    page = opened(bench, "Attention and memory")
-    assert list(page.widgets) == ["sasrec", "gru4rec"]
-    assert not page.errors
+    page = columns(bench, "Attention and memory", "Influence")
+    assert list(page.widgets) == ["sasrec, gru4rec"] and not page.errors
     before = bench.views
     bench.change(bench.dataset, [home / "sasrec"])
     assert before.view.comm is None  # the old view is closed
