@@ -159,7 +159,10 @@ class DescribesTokens(Protocol):
 
 
 class Catalogues(Protocol):
-    """Makes a system with the same weights for the items of another split."""
+    """Makes a system with the same weights for the items of another log, for evaluation; it stays as it is.
+
+    Raises `ValueError` where its settings do not allow that.
+    """
 
     def with_catalogue(self, split: Split) -> nn.Module: ...
 
@@ -195,19 +198,19 @@ class Draws(Protocol):
 
 
 class BeginsEpoch(Protocol):
-    """Computes something anew before every epoch (from 0), such as the table of encoded texts, or clusters."""
+    """Computes buffers anew before every epoch (from 0), such as the table of encoded texts, or clusters."""
 
     def begin_epoch(self, train: Sequences, epoch: int) -> None: ...
 
 
 class Calibrates(Protocol):
-    """Chooses buffers on the validation part after training."""
+    """Chooses buffers on the validation part after training; anew in every call, since `fit` calls it on halves too."""
 
     def calibrate(self, split: Split, seen_filter: bool) -> None: ...
 
 
 class Advances(Protocol):
-    """Learns from the training part of `split`, which comes after everything that was learned before."""
+    """Adds the training part of `split`, which came after what it has counted, instead of being trained again."""
 
     def advance(self, split: Split) -> None: ...
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from seqlab import contracts, models
 from seqlab.contracts import (
+    Advances,
     DescribesTokens,
     GeneratesCodes,
     ItemVectors,
@@ -88,7 +89,7 @@ def test_a_wrapped_system_has_the_abilities_of_the_one_inside(name):
     expected = {
         "sasrec": {Recommends, Scores, UserStates, ItemVectors, Learns},
         "tiger": {Recommends, GeneratesCodes, ScoresExactly, DescribesTokens, Learns, Stages},
-        "popularity": {Recommends, Scores, Prepares},
+        "popularity": {Recommends, Scores, Prepares, Advances},
     }[name]
     model = build(name)
     assert abilities(models.system(name)) == abilities(model) == expected

@@ -46,9 +46,14 @@ QUICK = {
         "click_epochs": 1,
         "shoppers": 40,
     },
+    "13_trust": {"systems": {"sasrec": small("sasrec"), "markov": {}}, "epochs": 1, "users": 100},
     "90_report_system": {"users": 3, "views": ["HistoryEditor", "BeamSteps"]},  # of a small run
     "91_report_codebook": {},  # its defaults, of more codes than items
     "92_report_reasoning": {"settings": small("rearec"), "epochs": 1},
+    "93_report_study": {
+        "systems": ["sasrec:dim=16:layers=1:max_length=8:epochs=1", "sasrec:dim=32:layers=1:max_length=8:epochs=1"],
+        "settings": {"users": 80, "listed": 40, "passes": 2, "hints": 40},
+    },
 }
 
 
@@ -64,9 +69,11 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "08_compare_systems": (3, 4),
     "09_event_time": (8, 2),
     "10_baskets_and_slates": (11, 2),
+    "13_trust": (3, 7),
     "90_report_system": (5, 6),
     "91_report_codebook": (4, 7),
     "92_report_reasoning": (7, 5),
+    "93_report_study": (2, 10),
 }
 
 

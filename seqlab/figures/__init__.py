@@ -28,6 +28,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "reasoning_quality": ["reasoning_tradeoff", "reasoning_gains"],
         "event_times": ["intensities", "event_changes", "survival_fans", "time_calibration"],
         "related_items": ["related_items", "pair_scores", "relatedness", "relatedness_verdict"],
-        "click_models": ["reliability", "attention_by_recency"],
+        "click_models": ["attention_by_recency"],
+        "forecasts": ["reliability", "risk_coverage", "selective"],
+        "study_tables": ["study_table", "verdicts"],
     },
 )

@@ -30,6 +30,7 @@ class Identity:
     """What identifies a training: the system, its settings, the options with the seed, the data and their split.
 
     settings, options: JSON values. fingerprint: of the log, in this `version` (see `InteractionLog.fingerprint`).
+    start: SHA-256 of the weights that the training began from, "" = new ones.
     validated_by: where it is not the default, the decoding of the preset, by which a training compares its epochs; it
     is a part of the folder's name, and of no comparison: a run is not trained anew for another decoding.
     """
@@ -42,6 +43,7 @@ class Identity:
     data: str
     fingerprint: str
     version: int
+    start: str = ""
     validated_by: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def non_defaults(self) -> dict[str, Any]:
@@ -54,7 +56,7 @@ class Identity:
             "system": self.system, "settings": settings,
             "options": _changed(self.options, options_defaults()), "seen_filter": self.seen_filter,
             "split": self.split, "fingerprint": self.fingerprint,
-        }  # fmt: skip
+        } | ({"start": self.start} if self.start else {})  # fmt: skip
 
     def folder_name(self) -> str:
         """The system, the seed and a hash of `non_defaults`, such as sasrec-0-1f2e3d4c."""
@@ -68,14 +70,17 @@ def fingerprint_version(model: nn.Module, split: Split) -> int:
 
 
 def identity(
-    model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int | None = None
+    model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int | None = None, start: str = ""
 ) -> Identity:
-    """The identity of the training of a model with these options. version: None = `fingerprint_version`."""
+    """The identity of the training of a model with these options. version: None = `fingerprint_version`.
+
+    start: the SHA-256 of the weights that it begins from (`start.fingerprint`), "" = new ones.
+    """
     version, system = fingerprint_version(model, split) if version is None else version, name_of(model)
     return Identity(
         system, _json(dataclasses.asdict(model.config)), canonical(system, _json(dataclasses.asdict(options))),
-        bool(seen_filter), split.name, split.log.name, split.log.fingerprint(version), version,
-        validated_by=_changed(identify(model, default_decoding(model, split)), identify(model, None)),
+        bool(seen_filter), split.name, split.log.name, split.log.fingerprint(version), version, start,
+        _changed(identify(model, default_decoding(model, split)), identify(model, None)),
     )  # fmt: skip
 
 
@@ -98,6 +103,7 @@ def stored_identity(folder: Path) -> Identity:
         system, stored_settings(system)(described["config"])[0],
         canonical(system, options_defaults() | origin["options"]), origin["evaluation"]["seen_filter"],
         current_name(data["split"]), data["name"], data["fingerprint"], data.get("fingerprint_version", 1),
+        origin["start"]["weights"] if "start" in origin else "",
     )  # fmt: skip
 
 
@@ -119,10 +125,15 @@ def differences(found: Identity, wanted: Identity) -> list[str]:
         differ.append(f"the split {found.split} instead of {wanted.split}")
     if found.fingerprint != wanted.fingerprint:
         differ.append(f"other data, called {found.data}, than this {wanted.data}")
+    if found.start != wanted.start:
+        has, wants = (f"the weights {one[:8]}" if one else "new weights" for one in (found.start, wanted.start))
+        differ.append(f"begun from {has} instead of {wants}")
     return differ
 
 
-def find(folders: Iterable[Path], model: nn.Module, options: Options, split: Split, seen_filter: bool) -> Path | None:
+def find(
+    folders: Iterable[Path], model: nn.Module, options: Options, split: Split, seen_filter: bool, start: str = ""
+) -> Path | None:
     """The first of these folders with a finished run of this training, whatever the name of the folder.
 
     Where runs of older versions differ in their decoding alone, the one with the model's, else with the preset's.
@@ -135,7 +146,7 @@ def find(folders: Iterable[Path], model: nn.Module, options: Options, split: Spl
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # other files
         if found.version not in wanted:
-            wanted[found.version] = identity(model, options, split, seen_filter, found.version)
+            wanted[found.version] = identity(model, options, split, seen_filter, found.version, start)
         if not differences(found, wanted[found.version]):
             same[folder] = stored_decoding(folder)
     own = identify(model, getattr(model, "decoding", None)), identify(model, default_decoding(model, split))

@@ -21,6 +21,7 @@ HOMES = {
     "decodings": ["Decodings"],
     "reasoning_steps": ["ReasoningSteps"],
     "neighbours": ["Neighbours"],
+    "reliability": ["Reliability"],
     "related_items": ["RelatedItems"],
     "user_browser": ["UserBrowser"],
     "user_list": ["UserList"],
