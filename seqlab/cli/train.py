@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
     from seqlab.datasets.splits import Split
     from seqlab.decoding.settings import Decoding
+    from seqlab.runs.run import Run
 
 Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they were moved")]
 Lists = Annotated[
