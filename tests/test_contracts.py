@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import re
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -149,6 +151,12 @@ def test_only_a_protocol_with_methods_can_be_kept():
 def test_a_protocol_has_methods_only_and_nobody_inherits_it(protocol):
     assert not protocol.__annotations__
     assert not [name for name in models.names() if protocol in models.system(name).__mro__]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda one: one.__name__)
+def test_a_protocol_is_used_by_some_other_file(protocol):
+    files = [path for path in Path(contracts.__file__).parent.rglob("*.py") if path.name != "contracts.py"]
+    assert any(re.search(rf"\b{protocol.__name__}\b", path.read_text(encoding="utf-8")) for path in files)
 
 
 @pytest.mark.parametrize("name", models.names())

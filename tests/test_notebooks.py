@@ -26,7 +26,11 @@ QUICK = {
     "00_start_here": {"epochs": 1, "users": 3},
     "01_look_at_the_data": {"examples": 3},
     "02_item_map": {"epochs": 1},
-    "03_attention_and_memory": {"epochs": 1, "events": 6},
+    "03_attention_and_memory": {
+        "epochs": 1,
+        "events": 6,
+        "settings": {name: small(name) for name in ("sasrec", "bert4rec")},
+    },
     "04_semantic_id_codebooks": {
         "settings": {"levels": 2, "codes": 6},
         "other_settings": {"levels": 2, "codes": 6, "epochs": 3},
@@ -61,7 +65,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "00_start_here": (5, 1),
     "01_look_at_the_data": (4, 2),
     "02_item_map": (2, 1),
-    "03_attention_and_memory": (3, 2),
+    "03_attention_and_memory": (7, 6),
     "04_semantic_id_codebooks": (7, 5),
     "05_beam_search_step_by_step": (3, 3),
     "06_latent_reasoning": (5, 5),
