@@ -15,8 +15,9 @@ from seqlab.datasets.split_names import current_name
 from seqlab.evaluation.outcome import Metric, described
 from seqlab.optimization.options import Options
 from seqlab.presets import default_options
-from seqlab.runs.identity import Identity, find, identity, stored_identity
+from seqlab.runs.identity import Identity, find, identity, stored_decoding, stored_identity
 from seqlab.runs.run import Run, load_run
+from seqlab.runs.start import Start, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,10 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A finished run without its weights: folder, system, data, split, epochs, and the primary test metric."""
+    """A finished run without its weights: folder, system, data, split, epochs, and the primary test metric.
+
+    start: the run that its weights began from, in words; "" = new weights.
+    """
 
     folder: Path
     system: str
@@ -53,10 +57,12 @@ class RunSummary:
     metric: Metric
     value: float
     epochs: int
+    start: str = ""
 
     def __str__(self) -> str:
         trained = f", {self.epochs} epoch{'s' * (self.epochs != 1)}" if self.epochs else ""
-        return f"{self.system}, {self.metric.name} {self.value:.4f}{trained} ({self.folder.name})"
+        start = f", from {self.start}" if self.start else ""
+        return f"{self.system}, {self.metric.name} {self.value:.4f}{trained}{start} ({self.folder.name})"
 
 
 def finished_runs(below: str | Path) -> list[RunSummary]:
@@ -77,7 +83,8 @@ def finished_runs(below: str | Path) -> list[RunSummary]:
                 metric = _primary(stored["provenance"].get("evaluation", {}))
                 system, value = str(stored["config"]["system"]), float(metrics["test"][metric.name])
                 split, epochs = current_name(data["split"]), int(metrics.get("epochs") or 0)
-                found.append(RunSummary(Path(place), system, str(data["name"]), split, metric, value, epochs))
+                start = str(Start(**stored["provenance"]["start"])) if "start" in stored["provenance"] else ""
+                found.append(RunSummary(Path(place), system, str(data["name"]), split, metric, value, epochs, start))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # other files
     return sorted(found, key=lambda one: (one.dataset, -one.value if one.metric.higher else one.value, str(one.folder)))
@@ -92,19 +99,27 @@ def _primary(evaluation: dict[str, Any]) -> Metric:
 
 
 def run_folder(
-    below: str | Path, model: nn.Module, split: Split, options: Options | None = None, seen_filter: bool | None = None
+    below: str | Path,
+    model: nn.Module,
+    split: Split,
+    options: Options | None = None,
+    seen_filter: bool | None = None,
+    start: Run | None = None,
 ) -> Path | None:
     """The folder of this training below another folder; None where that is "".
 
     It is the folder of the finished run with this identity, whatever its name, else `<dataset>/<system>-<seed>-<hash>`
-    as in `seqlab leaderboard`. options, seen_filter: None as in `fit`.
+    as in `seqlab leaderboard`. options, seen_filter, start: as in `fit`.
     """
     if not str(below):
         return None
     options = options or default_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
-    found = find((run.folder for run in finished_runs(below)), model, options, split, seen_filter)
-    return found or Path(below) / split.log.name / identity(model, options, split, seen_filter).folder_name()
+    weights = "" if start is None else fingerprint(start.model)
+    found = find((run.folder for run in finished_runs(below)), model, options, split, seen_filter, weights)
+    if found is not None:
+        return found
+    return Path(below) / split.log.name / identity(model, options, split, seen_filter, start=weights).folder_name()
 
 
 def load_runs(
@@ -120,7 +135,7 @@ def load_runs(
         return [], []
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     runs, other_data, other_filter = [], 0, 0
-    known = [_defining(stored_identity(run.folder), run) for run in loaded]
+    known = [_defining(stored_identity(run.folder), run, run.folder) for run in loaded]
     for one in finished_runs(below):
         found = _identity(one.folder)
         if found is None or one.dataset != split.log.name or one.split != split.name:
@@ -131,7 +146,7 @@ def load_runs(
             other_filter += 1
         else:
             run = load_run(one.folder, split)
-            if (same := _defining(found, run)) not in known:
+            if (same := _defining(found, run, one.folder)) not in known:
                 known.append(same)
                 runs.append((run.system, found.options["seed"], run))
     left_out = {"on other data of this name": other_data, "with the other seen filter": other_filter}
@@ -154,9 +169,10 @@ def _identity(folder: Path) -> Identity | None:
         return None
 
 
-def _defining(found: Identity, run: Run) -> Identity:
-    """The identity, without seed and options for a system that has no loss."""
-    return found if supports(run.model, Learns) else dataclasses.replace(found, options={})
+def _defining(found: Identity, run: Run, folder: Path) -> tuple[Identity, dict[str, Any]]:
+    """The identity, without seed and options for a system that has no loss, and the decoding."""
+    found = found if supports(run.model, Learns) else dataclasses.replace(found, options={})
+    return found, stored_decoding(folder)
 
 
 def _read(path: Path) -> dict:
