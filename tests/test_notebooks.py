@@ -26,7 +26,11 @@ QUICK = {
     "00_start_here": {"epochs": 1, "users": 3},
     "01_look_at_the_data": {"examples": 3},
     "02_item_map": {"epochs": 1},
-    "03_attention_and_memory": {"epochs": 1, "events": 6},
+    "03_attention_and_memory": {
+        "epochs": 1,
+        "events": 6,
+        "settings": {name: small(name) for name in ("sasrec", "bert4rec")},
+    },
     "04_semantic_id_codebooks": {
         "settings": {"levels": 2, "codes": 6},
         "other_settings": {"levels": 2, "codes": 6, "epochs": 3},
@@ -46,9 +50,14 @@ QUICK = {
         "click_epochs": 1,
         "shoppers": 40,
     },
+    "13_trust": {"systems": {"sasrec": small("sasrec"), "markov": {}}, "epochs": 1, "users": 100},
     "90_report_system": {"users": 3, "views": ["HistoryEditor", "BeamSteps"]},  # of a small run
     "91_report_codebook": {},  # its defaults, of more codes than items
     "92_report_reasoning": {"settings": small("rearec"), "epochs": 1},
+    "93_report_study": {
+        "systems": ["sasrec:dim=16:layers=1:max_length=8:epochs=1", "sasrec:dim=32:layers=1:max_length=8:epochs=1"],
+        "settings": {"users": 80, "listed": 40, "passes": 2, "hints": 40},
+    },
 }
 
 
@@ -56,7 +65,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "00_start_here": (5, 1),
     "01_look_at_the_data": (4, 2),
     "02_item_map": (2, 1),
-    "03_attention_and_memory": (3, 2),
+    "03_attention_and_memory": (7, 6),
     "04_semantic_id_codebooks": (7, 5),
     "05_beam_search_step_by_step": (2, 4),
     "06_latent_reasoning": (5, 5),
@@ -64,9 +73,11 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "08_compare_systems": (3, 4),
     "09_event_time": (8, 2),
     "10_baskets_and_slates": (11, 2),
+    "13_trust": (3, 7),
     "90_report_system": (5, 6),
     "91_report_codebook": (4, 7),
     "92_report_reasoning": (7, 5),
+    "93_report_study": (2, 10),
 }
 
 

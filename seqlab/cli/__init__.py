@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
-from seqlab.cli.listings import datasets, doctor, models
+from seqlab.cli.findings import study
+from seqlab.cli.listings import datasets, doctor, models, studies
 from seqlab.cli.notebooks import lab, report
 from seqlab.cli.parsing import join_parameter_words
 from seqlab.cli.train import compare, evaluate, fit
@@ -28,7 +29,9 @@ def refuse_torchrun(context: typer.Context) -> None:
         )
 
 
-COMMANDS = (fit, evaluate, compare, report, models, datasets, leaderboard, sweep, tune, plan, doctor, lab)
+COMMANDS = (
+    fit, evaluate, compare, report, models, datasets, studies, study, leaderboard, sweep, tune, plan, doctor, lab
+)  # fmt: skip
 """In the order of --help."""
 for command in COMMANDS:
     app.command()(command)

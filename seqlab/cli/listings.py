@@ -14,6 +14,15 @@ def models() -> None:
         typer.echo(f"{row['system']} ({row['family']})\n    {row['what it is']}\n    {paper}\n    {row['settings']}")
 
 
+def studies() -> None:
+    """List the studies with their claims and settings."""
+    from seqlab import studies as known
+
+    for row in known.table().to_dict("records"):
+        typer.echo(f"{row['study']}\n    {row['what it is']}\n    {row['claim']} ({row['paper']}, {row['year']})")
+        typer.echo(f"    on {row['datasets']}\n    {row['settings']}")
+
+
 def datasets() -> None:
     """List the named datasets with their licences, and whether they are on this machine."""
     from seqlab.datasets import catalog

@@ -18,6 +18,19 @@ def parse_seeds(text: str) -> list[int]:
     return list(validate(tuple[int, ...], text, "--seeds"))
 
 
+def parse_arms(text: str) -> list[str]:
+    """The arms in a text such as "sasrec,tiger:levels=8,8,markov": a comma before a name separates them.
+
+    Raises `ValueError` for a text without one.
+    """
+    import re
+
+    arms = [one for one in re.split(r",(?=[A-Za-z_])", text.strip().strip(",")) if one]
+    if not arms:
+        raise ValueError("--systems names no system; it looks like sasrec,gru4rec,markov.")
+    return arms
+
+
 def parse_grid(given: list[str], arms: list[str]) -> dict[str, list[str]]:
     """key=32,64 texts as lists of values. Raises `ValueError` for a key that is given twice."""
     from seqlab import models as systems

@@ -11,9 +11,14 @@ from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_o
 from seqlab.cli.parsing import parse_pairs
 
 if TYPE_CHECKING:
+    from seqlab.datasets.log import InteractionLog
     from seqlab.datasets.splits import Split
+    from seqlab.runs.run import Run
 
 Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they were moved")]
+Evaluated = Annotated[
+    str | None, typer.Option(help="other data than those of the training, or these, if they were moved")
+]
 SplitOfRun = Annotated[str | None, typer.Option("--split", help="that of the training, which is the default")]
 
 
@@ -28,6 +33,7 @@ def fit(
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
     resume: Annotated[bool, typer.Option(help="continue from the checkpoint in OUT.partial")] = False,
     seen_filter: SeenFilter = None,
+    start: Annotated[Path | None, typer.Option(help="a finished run whose weights and settings to begin from")] = None,
     *,
     load_options: dict[str, Any],
 ) -> None:
@@ -45,13 +51,18 @@ def fit(
 
     given |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     chosen, changes = models.separate(system, given)  # raises before the data are read
+    if start is not None:
+        _require_run(start)
     log = datasets.load(dataset, **load_options)
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
     parts = datasets.split(log, split or split_of_cards([system]))
+    begun = None if start is None else _load_start(start, log)
+    if begun is not None and begun.system == system:
+        chosen = dataclasses.asdict(begun.model.config) | chosen
     model = models.create(system, parts, chosen, seed)
     options = dataclasses.replace(default_options(model, parts), **changes)
-    run = fit(model, parts, options, out, resume, seen_filter)
+    run = fit(model, parts, options, out, resume, seen_filter, begun)
     if processes.index() == 0:
         typer.echo(repr(run))
         typer.echo(run.metrics["protocol"])
@@ -62,21 +73,29 @@ def fit(
 @with_load_options
 def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder")],
-    dataset: Trained = None,
+    dataset: Evaluated = None,
     split: SplitOfRun = None,
     *,
     load_options: dict[str, Any],
 ) -> None:
-    """Evaluate a finished run on its test part again: metrics with 95 % intervals."""
+    """Evaluate a finished run on its test part again: metrics with 95 % intervals.
+
+    On other data, it ranks their items with the weights of the run, if its system can; nothing is written.
+    """
     from seqlab import evaluation, tasks
     from seqlab.contracts import needs_of
     from seqlab.datasets.split_names import with_columns
+    from seqlab.runs import catalogue, store
+    from seqlab.runs.identity import stored_identity
     from seqlab.runs.run import load_run
 
-    parts = _split_of(run, dataset, split, load_options)
-    loaded = load_run(run, parts)
-    parts = with_columns(parts, needs_of(loaded.model))
-    outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
+    parts, found = _split_of(run, dataset, split, load_options), stored_identity(run)
+    if dataset is not None and found.fingerprint != parts.log.fingerprint(found.version):
+        outcome = catalogue.measure(store.load(run), parts, found.data)
+    else:
+        loaded = load_run(run, parts)
+        parts = with_columns(parts, needs_of(loaded.model))
+        outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
     typer.echo(f"{outcome.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(outcome).round(4).to_string())
 
@@ -107,8 +126,7 @@ def _split_of(run: Path, dataset: str | None, split: str | None, load_options: d
     from seqlab.datasets import catalog, load, reload
     from seqlab.datasets import split as make_split
 
-    if not (run / "provenance.json").is_file():
-        raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
+    _require_run(run)
     data = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["data"]
     name = split or data["split"]
     if dataset is not None or load_options:
@@ -118,3 +136,19 @@ def _split_of(run: Path, dataset: str | None, split: str | None, load_options: d
     if data["name"] not in {*catalog()["name"]}:
         raise ValueError(f"{run} does not store the path of its data, {data['name']!r}: name the file with --dataset.")
     return make_split(load(data["name"]), name)
+
+
+def _require_run(run: Path) -> None:
+    if not (run / "provenance.json").is_file():
+        raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
+
+
+def _load_start(run: Path, log: InteractionLog) -> Run:
+    """The run to begin from, with the split of its training: of this log, if it was trained on it."""
+    from seqlab.datasets import split
+    from seqlab.runs.identity import stored_identity
+    from seqlab.runs.run import load_run
+
+    found = stored_identity(run)
+    same = found.fingerprint == log.fingerprint(found.version)
+    return load_run(run, split(log, found.split) if same else _split_of(run, None, None, {}))

@@ -32,6 +32,13 @@ def fingerprint(log, version: int = 2) -> str:
     return digest.hexdigest()
 
 
+def item_numbering(log) -> str:
+    """SHA-256 (hex) of the ids of the items in their order: equal for logs in which every number is the same item."""
+    digest = hashlib.sha256(b"items")
+    _add_column(digest, log.items["item_id"])
+    return digest.hexdigest()
+
+
 def _add_table(digest, table: pd.DataFrame) -> None:
     """Add the shape of a table, and the name and values of each of its columns."""
     digest.update(f"{table.shape}".encode())

@@ -73,10 +73,10 @@ def split(log: InteractionLog, text: str = DEFAULT, columns: tuple[str, ...] = (
 
 def usage(name: str) -> str:
     """How a split is written, such as "cold-items [SHARE=0.1] [SEED=0]"."""
-    words = [
-        one.name.upper() if one.default is one.empty else f"[{one.name.upper()}={one.default}]"
-        for one in _parameters(name)
-    ]
+    words = []
+    for one in _parameters(name):
+        default = "" if one.default is None else f"={one.default}"
+        words.append(one.name.upper() if one.default is one.empty else f"[{one.name.upper()}{default}]")
     return " ".join([name, *words])
 
 

@@ -15,7 +15,7 @@ from seqlab.datasets.event_order import out_of_order
 from seqlab.datasets.events import offsets_of
 from seqlab.datasets.log import InteractionLog
 from seqlab.datasets.sequences import Queries, Sequences
-from seqlab.datasets.splits import Split, ends_before, order_note, prefix, queries_at, whole_log
+from seqlab.datasets.splits import Split, between, ends_before, order_note, prefix, queries_at, whole_log
 from seqlab.datasets.timestamps import unix_seconds
 from seqlab.runtime.text import DataError
 
@@ -50,9 +50,13 @@ def by_time(
     log: InteractionLog,
     valid: float | str | date | np.datetime64,
     test: float | str | date | np.datetime64,
+    start: float | str | date | np.datetime64 | None = None,
     columns: tuple[str, ...] = (),
 ) -> Split:
     """Split at two points in time: train before `valid`, validate from `valid` to `test`, test from `test` on.
+
+    start: train only from there, for a further part of the log (`fit(..., start=run)`); the histories of queries are
+    complete all the same.
 
     A bound is a number (unix seconds; milliseconds and finer are detected), a date or a datetime, or the text of one
     ("2017-10-01", "2017-10-01 12:00+02:00"); without a time zone it is UTC. The answer of a user's query is the first
@@ -64,14 +68,20 @@ def by_time(
     log, notes = _sorted_by_time(log)
     whole, _ = whole_log(log, columns)
     (starts, of_starts), (ends, of_ends) = _parse_bound(valid, whole.times), _parse_bound(test, whole.times)
-    notes += of_starts + of_ends
+    since, of_since = (-np.inf, []) if start is None else _parse_bound(start, whole.times)
+    notes += of_since + of_starts + of_ends
     if not starts < ends:
         raise DataError(f"by_time: validation must start before test (got {valid!r} and {test!r}).")
+    if not since < starts:
+        raise DataError(f"by_time: training must start before validation (got {start!r} and {valid!r}).")
     users = whole.users
     before = torch.bincount(users[whole.times < starts], minlength=log.n_users + 1)[1:]
     before_test = torch.bincount(users[whole.times < ends], minlength=log.n_users + 1)[1:]
-    train = prefix(whole, before)
-    notes.append(f"training stops at {_date(starts)}, testing starts at {_date(ends)} (UTC).")
+    train = between(whole, torch.bincount(users[whole.times < since], minlength=log.n_users + 1)[1:], before)
+    if start is not None and not len(train.items):
+        raise DataError(f"by_time: there is no event from {start} to {valid}, so nothing to train on. Move the bounds.")
+    begins = "" if start is None else f"training starts at {_date(since)}, "
+    notes.append(f"{begins}training stops at {_date(starts)}, testing starts at {_date(ends)} (UTC).")
     valid_users = (before_test > before) & (before > 0)
     test_users = (whole.lengths > before_test) & (before_test > 0)
     windows = {"validation": (valid_users, before), "test": (test_users, before_test)}
@@ -83,7 +93,7 @@ def by_time(
         if left := log.n_users - len(who):
             notes.append(f"{left:,} users have no {part} query (no event in the window, or none before it).")
         parts[part] = queries_at(log, whole, who + 1, whole.offsets[who] + first[who], notes, part)
-    name = f"by-time {_date(starts)} {_date(ends)}"
+    name = f"by-time {_date(starts)} {_date(ends)}" + ("" if start is None else f" {_date(since)}")
     return Split(log, train, parts["validation"], parts["test"], name, tuple(notes))
 
 

@@ -56,9 +56,14 @@ def whole_log(log: InteractionLog, columns: tuple[str, ...] = ()) -> tuple[Seque
 
 def prefix(whole: Sequences, kept: Tensor) -> Sequences:
     """The first `kept[u]` events of each user."""
+    return between(whole, torch.zeros_like(kept), kept)
+
+
+def between(whole: Sequences, first: Tensor, end: Tensor) -> Sequences:
+    """The events `first[u]` to `end[u]` of each user, counted from 0."""
     position = torch.arange(len(whole.items)) - torch.repeat_interleave(whole.offsets[:-1], whole.lengths)
-    inside = position < torch.repeat_interleave(kept, whole.lengths)
-    return Sequences(whole.events[inside], offsets_of(kept))
+    low, high = (torch.repeat_interleave(bound, whole.lengths) for bound in (first, end))
+    return Sequences(whole.events[(position >= low) & (position < high)], offsets_of(end - first))
 
 
 def queries_at(

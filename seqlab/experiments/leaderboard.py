@@ -26,6 +26,7 @@ from seqlab.runs.identity import Identity, canonical, find, identity, options_de
 from seqlab.runs.run import Run, load_run
 from seqlab.runtime import provenance
 from seqlab.runtime.files import atomic_write
+from seqlab.training.arms import parse_arm
 from seqlab.training.fit import fit
 
 if TYPE_CHECKING:
@@ -130,12 +131,7 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
     the same identity, whatever its name, else that of a new run. Raises `ValueError` for an arm with a word that is
     no key=value, or no setting of its system or of training.
     """
-    system, *words = arm.split(":")
-    if wrong := [word for word in words if "=" not in word]:
-        raise ValueError(f"{wrong[0]!r} in {arm!r} is no key=value; an arm looks like sasrec:layers=3:epochs=20.")
-    settings, changes = models.separate(system, given | dict(word.split("=", 1) for word in words))
-    if "seed" in changes:
-        raise ValueError("The seed is no setting of an arm: it is among the seeds, which all arms have.")
+    system, settings, changes = parse_arm(arm, given)
     model = models.create(system, split, settings, seed)
     options = dataclasses.replace(default_options(model, split), **changes, seed=seed)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter

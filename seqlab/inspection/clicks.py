@@ -1,4 +1,4 @@
-"""Click models inside: calibration, attention of candidates, conflicting gradients, and how good the search is."""
+"""Click models inside: attention of candidates, conflicting gradients, and how good the search is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import tracing
-from seqlab.evaluation.bootstrap import bootstrap
 from seqlab.items.categories import categories_of
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.tasks.clicks import MAX_TOKENS, equal_mass_bins, probabilities, score_candidates
+from seqlab.tasks.clicks import MAX_TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,38 +23,6 @@ if TYPE_CHECKING:
 
 ROWS = 256
 """Queries per batch."""
-
-
-@torch.no_grad()
-def reliability(
-    model: nn.Module, split: Split, part: str = "test", bins: int = 15, samples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """The reliability diagram of a system with `label_logits`: the share of label 1 by predicted probability.
-
-    Columns bin (from 0, of equal numbers of candidates), candidates, predicted (the mean probability), observed (the
-    share of label 1), low, high (its 95 % interval over users, the bins taken as fixed). Ties may leave bins without a
-    candidate, which are left out.
-    """
-    import pandas as pd
-
-    queries = getattr(split, part)
-    with evaluating(model):
-        logits = score_candidates(model, queries.to(device_of(model)), split.n_items).cpu()
-    labels = queries.labels.cpu()
-    given = ~labels.isnan()
-    query, label = given.nonzero()[:, 0].numpy(), labels[given].numpy()
-    probability = probabilities(logits[given].double().numpy())
-    bin_of = equal_mass_bins(probability, bins)
-    counts = np.bincount(bin_of, minlength=bins)
-    predicted, observed = (np.bincount(bin_of, x, bins) / np.maximum(counts, 1) for x in (probability, label))
-    values = np.tile(observed, (len(queries), 1))  # (Q, bins) influence values, as in `tasks.clicks`
-    np.add.at(values, (query, bin_of), len(queries) * (label - observed[bin_of]) / counts[bin_of])
-    low, high = bootstrap(values, samples, seed, -np.inf, np.inf, queries.user.cpu().numpy())
-    frame = pd.DataFrame({
-        "bin": range(bins), "candidates": counts, "predicted": predicted, "observed": observed,
-        "low": low.clip(0, 1), "high": high.clip(0, 1),
-    })  # fmt: skip
-    return frame[frame["candidates"] > 0].reset_index(drop=True)
 
 
 def attention_by_recency(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 VERSION = 1  # of what the functions below compute; a new one ignores older caches
+OF_ANY_CATALOGUE = ("sentence",)  # sources that make one vector of one text, whatever the other items are
 MIN_WORD_SHARE = 0.7  # share of a column's tokens that are words, for it to be read as text
 TOKEN = re.compile(r"\w+")
 WORD = re.compile(r"[^\W\d_]{2,}")

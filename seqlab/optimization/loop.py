@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.runtime import processes
+from seqlab.runtime.modules import evaluating
 from seqlab.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ class Loop:
     accelerator's device. optimizer: of the parameters of `model`. rate(step, epoch): the learning rate of a step (from
     1). targets: per epoch, for the progress. seed: epoch e draws from `epoch_seed(seed, e)`; None: the random numbers
     continue from epoch to epoch, and the checkpoint holds the state of their generators. clip: largest norm of the
-    gradient. after_epoch(state): further columns of the epoch's row in the history; it may keep the weights in
-    `state.best`. stop(state): why training ends before its last epoch, or "". loss_parts: the row has the means of the
-    loss's parts. distributed: several processes share each batch; if not, every process trains on the whole of it.
+    gradient. before_epoch(epoch): called before every epoch in evaluation mode, without gradients and, with a seed, by
+    every process with the same random numbers. after_epoch(state): further columns of the epoch's row in the history;
+    it may keep the weights in `state.best`. stop(state): why training ends before its last epoch, or "". loss_parts:
+    the row has the means of the loss's parts. distributed: several processes share each batch; if not, every process
+    trains on the whole of it.
     """
 
     model: nn.Module
@@ -59,6 +62,7 @@ class Loop:
     targets: int = 0
     seed: int | None = None
     clip: float = math.inf
+    before_epoch: Callable[[int], None] | None = None
     after_epoch: Callable[[State], dict[str, float]] = lambda _: {}
     stop: Callable[[State], str] = lambda _: ""
     checkpoint: Checkpoint | None = None
@@ -94,6 +98,11 @@ class Loop:
 
     def _epoch(self, state: State) -> None:
         began = time.perf_counter()
+        if self.before_epoch is not None:
+            if self.seed is not None:
+                torch.manual_seed(epoch_seed(self.seed, state.epoch))
+            with processes.propagate_errors(), evaluating(self.model), torch.no_grad():
+                self.before_epoch(state.epoch)
         if self.seed is not None:  # an epoch is the same whether or not it was resumed at
             torch.manual_seed(epoch_seed(self.seed, state.epoch) + processes.index() * 7_919)
         self.model.train()

@@ -17,6 +17,7 @@ from seqlab.optimization.options import Options
 from seqlab.presets import default_options
 from seqlab.runs.identity import Identity, find, identity, stored_identity
 from seqlab.runs.run import Run, load_run
+from seqlab.runs.start import Start, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,10 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A finished run without its weights: folder, system, data, split, epochs, and the primary test metric."""
+    """A finished run without its weights: folder, system, data, split, epochs, and the primary test metric.
+
+    start: the run that its weights began from, in words; "" = new weights.
+    """
 
     folder: Path
     system: str
@@ -53,10 +57,12 @@ class RunSummary:
     metric: Metric
     value: float
     epochs: int
+    start: str = ""
 
     def __str__(self) -> str:
         trained = f", {self.epochs} epoch{'s' * (self.epochs != 1)}" if self.epochs else ""
-        return f"{self.system}, {self.metric.name} {self.value:.4f}{trained} ({self.folder.name})"
+        start = f", from {self.start}" if self.start else ""
+        return f"{self.system}, {self.metric.name} {self.value:.4f}{trained}{start} ({self.folder.name})"
 
 
 def finished_runs(below: str | Path) -> list[RunSummary]:
@@ -77,7 +83,8 @@ def finished_runs(below: str | Path) -> list[RunSummary]:
                 metric = _primary(stored["provenance"].get("evaluation", {}))
                 system, value = str(stored["config"]["system"]), float(metrics["test"][metric.name])
                 split, epochs = current_name(data["split"]), int(metrics.get("epochs") or 0)
-                found.append(RunSummary(Path(place), system, str(data["name"]), split, metric, value, epochs))
+                start = str(Start(**stored["provenance"]["start"])) if "start" in stored["provenance"] else ""
+                found.append(RunSummary(Path(place), system, str(data["name"]), split, metric, value, epochs, start))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # other files
     return sorted(found, key=lambda one: (one.dataset, -one.value if one.metric.higher else one.value, str(one.folder)))
@@ -92,19 +99,27 @@ def _primary(evaluation: dict[str, Any]) -> Metric:
 
 
 def run_folder(
-    below: str | Path, model: nn.Module, split: Split, options: Options | None = None, seen_filter: bool | None = None
+    below: str | Path,
+    model: nn.Module,
+    split: Split,
+    options: Options | None = None,
+    seen_filter: bool | None = None,
+    start: Run | None = None,
 ) -> Path | None:
     """The folder of this training below another folder; None where that is "".
 
     It is the folder of the finished run with this identity, whatever its name, else `<dataset>/<system>-<seed>-<hash>`
-    as in `seqlab leaderboard`. options, seen_filter: None as in `fit`.
+    as in `seqlab leaderboard`. options, seen_filter, start: as in `fit`.
     """
     if not str(below):
         return None
     options = options or default_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
-    found = find((run.folder for run in finished_runs(below)), model, options, split, seen_filter)
-    return found or Path(below) / split.log.name / identity(model, options, split, seen_filter).folder_name()
+    weights = "" if start is None else fingerprint(start.model)
+    found = find((run.folder for run in finished_runs(below)), model, options, split, seen_filter, weights)
+    if found is not None:
+        return found
+    return Path(below) / split.log.name / identity(model, options, split, seen_filter, start=weights).folder_name()
 
 
 def load_runs(

@@ -28,6 +28,7 @@ class Identity:
     """What identifies a training: the system, its settings, the options with the seed, the data and their split.
 
     settings, options: JSON values. fingerprint: of the log, in this `version` (see `InteractionLog.fingerprint`).
+    start: SHA-256 of the weights that the training began from, "" = new ones.
     """
 
     system: str
@@ -38,6 +39,7 @@ class Identity:
     data: str
     fingerprint: str
     version: int
+    start: str = ""
 
     def non_defaults(self) -> dict[str, Any]:
         """The identity, with only those settings and options that differ from the defaults.
@@ -48,7 +50,7 @@ class Identity:
             "system": self.system, "settings": _changed(self.settings, settings_defaults(self.system)),
             "options": _changed(self.options, options_defaults()), "seen_filter": self.seen_filter,
             "split": self.split, "fingerprint": self.fingerprint,
-        }  # fmt: skip
+        } | ({"start": self.start} if self.start else {})  # fmt: skip
 
     def folder_name(self) -> str:
         """The system, the seed and a hash of `non_defaults`, such as sasrec-0-1f2e3d4c."""
@@ -62,13 +64,16 @@ def fingerprint_version(model: nn.Module, split: Split) -> int:
 
 
 def identity(
-    model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int | None = None
+    model: nn.Module, options: Options, split: Split, seen_filter: bool, version: int | None = None, start: str = ""
 ) -> Identity:
-    """The identity of the training of a model with these options. version: None = `fingerprint_version`."""
+    """The identity of the training of a model with these options. version: None = `fingerprint_version`.
+
+    start: the SHA-256 of the weights that it begins from (`start.fingerprint`), "" = new ones.
+    """
     version, system = fingerprint_version(model, split) if version is None else version, name_of(model)
     return Identity(
         system, _json(dataclasses.asdict(model.config)), canonical(system, _json(dataclasses.asdict(options))),
-        bool(seen_filter), split.name, split.log.name, split.log.fingerprint(version), version,
+        bool(seen_filter), split.name, split.log.name, split.log.fingerprint(version), version, start,
     )  # fmt: skip
 
 
@@ -91,6 +96,7 @@ def stored_identity(folder: Path) -> Identity:
         system, settings_defaults(system) | described["config"],
         canonical(system, options_defaults() | origin["options"]), origin["evaluation"]["seen_filter"],
         current_name(data["split"]), data["name"], data["fingerprint"], data.get("fingerprint_version", 1),
+        origin["start"]["weights"] if "start" in origin else "",
     )  # fmt: skip
 
 
@@ -112,10 +118,15 @@ def differences(found: Identity, wanted: Identity) -> list[str]:
         differ.append(f"the split {found.split} instead of {wanted.split}")
     if found.fingerprint != wanted.fingerprint:
         differ.append(f"other data, called {found.data}, than this {wanted.data}")
+    if found.start != wanted.start:
+        has, wants = (f"the weights {one[:8]}" if one else "new weights" for one in (found.start, wanted.start))
+        differ.append(f"begun from {has} instead of {wants}")
     return differ
 
 
-def find(folders: Iterable[Path], model: nn.Module, options: Options, split: Split, seen_filter: bool) -> Path | None:
+def find(
+    folders: Iterable[Path], model: nn.Module, options: Options, split: Split, seen_filter: bool, start: str = ""
+) -> Path | None:
     """The first of these folders with a finished run of this training, whatever the name of the folder."""
     wanted: dict[int, Identity] = {}  # by version, since computing a fingerprint reads the whole log
     for folder in folders:
@@ -124,7 +135,7 @@ def find(folders: Iterable[Path], model: nn.Module, options: Options, split: Spl
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # other files
         if found.version not in wanted:
-            wanted[found.version] = identity(model, options, split, seen_filter, found.version)
+            wanted[found.version] = identity(model, options, split, seen_filter, found.version, start)
         if not differences(found, wanted[found.version]):
             return folder
     return None

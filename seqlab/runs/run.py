@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from seqlab.datasets.fingerprint import item_numbering
 from seqlab.datasets.split_names import current_name
 from seqlab.evaluation.outcome import Outcome, described
 from seqlab.runs import store
 from seqlab.runs.identity import fingerprint_version
+from seqlab.runs.start import Start, fingerprint
 from seqlab.runtime import processes, provenance
 from seqlab.tasks import next_item
 
@@ -25,12 +27,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """The data of a training: name, split, and the numbering of the items (`datasets.fingerprint.item_numbering`)."""
+
+    name: str
+    split: str
+    numbering: str
+    n_items: int
+
+    @classmethod
+    def of(cls, split: Split) -> TrainingData:
+        return cls(split.log.name, split.name, item_numbering(split.log), split.n_items)
+
+
+@dataclass(frozen=True)
 class Run:
     """A trained system with its metrics; on disk, a folder (see `load_run`).
 
     history: one row per epoch (epoch, loss, seconds, and the validation metric where it was measured).
     metrics: {"test": ..., "valid": ..., "seconds": ..., "targets_per_second": ..., "epochs": ..., "best_epoch": ...}.
-    outcome: of the test queries.
+    outcome: of the test queries. trained_on: the data; None for a run that was put together by hand. start: the run
+    whose weights the training began from; None: new weights.
     """
 
     system: str
@@ -40,6 +57,8 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
     folder: Path | None = None
     interrupted: bool = False
+    trained_on: TrainingData | None = None
+    start: Start | None = None
 
     @property
     def seen_filter(self) -> bool:
@@ -51,10 +70,16 @@ class Run:
         """The outcome of the test queries."""
         return self.outcome
 
+    def as_start(self) -> Start:
+        """What a training that begins from this run stores of it."""
+        data, split = ("", "") if self.trained_on is None else (self.trained_on.name, self.trained_on.split)
+        return Start(fingerprint(self.model), "" if self.folder is None else self.folder.name, data, split)
+
     def __repr__(self) -> str:
         test = self.metrics["test"]
         numbers = ", ".join(f"{name} {test[name]:.4f}" for name in self.outcome.headline if name in test)
-        return f"Run({self.system}: {numbers}{f', {self.folder}' if self.folder else ''})"
+        start = f", from {self.start}" if self.start else ""
+        return f"Run({self.system}: {numbers}{start}{f', {self.folder}' if self.folder else ''})"
 
 
 def load_run(folder: str | Path, split: Split) -> Run:
@@ -75,7 +100,10 @@ def load_run(folder: str | Path, split: Split) -> Run:
             f"{split.log.name} ({split.name}); load the data it was trained on."
         )
     outcome = _read_outcome(folder, origin["evaluation"], summary, split.n_items)
-    return Run(system, model, summary, outcome, origin["history"], folder)
+    start = Start(**origin["start"]) if "start" in origin else None
+    return Run(
+        system, model, summary, outcome, origin["history"], folder, trained_on=TrainingData.of(split), start=start
+    )
 
 
 def _read_outcome(folder: Path, stored: dict[str, Any], summary: dict[str, Any], n_items: int) -> Outcome:
@@ -103,7 +131,7 @@ def write(run: Run, split: Split, options: Options, seen_filter: bool, partial: 
         "evaluation": {"seen_filter": seen_filter, "outcome": run.outcome.description()},
         "history": run.history,
         "processes": processes.count(),
-    }  # fmt: skip
+    } | ({} if run.start is None else {"start": dataclasses.asdict(run.start)})  # fmt: skip
     partial.mkdir(parents=True, exist_ok=True)
     store.save(run.model, partial, run.system, split.n_items)
     run.outcome.frame.to_parquet(partial / "outcome.parquet", index=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seqlab import models
 from seqlab.optimization.state import read_state
@@ -33,11 +33,13 @@ def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
 
     described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    save_file(tensors(model), folder / "model.safetensors")
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the weights and buffers of a model, on the CPU."""
     # clone: a tied or sliced tensor shares memory, which safetensors refuses
-    save_file(
-        {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
-        folder / "model.safetensors",
-    )
+    return {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()}
 
 
 def load(folder: str | Path) -> nn.Module:

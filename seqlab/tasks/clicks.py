@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from seqlab.contracts import PredictsLabels, Scores, ScoresPairs, name_of, supports
 from seqlab.datasets.sequences import Queries
+from seqlab.evaluation import calibration
+from seqlab.evaluation.calibration import BINS
 from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.runtime import processes
@@ -37,9 +39,6 @@ ties counting half. `gauc`: the AUC within each user who has both labels, weight
 
 PRIMARY = "auc"
 HEADLINE = ("auc", "gauc", "log_loss")
-
-BINS = 15
-"""Bins of equal numbers of candidates for the calibration error."""
 
 MAX_TOKENS = 1 << 14
 """History positions per batch."""
@@ -201,26 +200,13 @@ def log_loss(logit: np.ndarray, label: np.ndarray, query: np.ndarray, n_queries:
 def calibration_error(
     logit: np.ndarray, label: np.ndarray, query: np.ndarray, n_queries: int, bins: int = BINS
 ) -> tuple[float, np.ndarray]:
-    """The expected calibration error and its influence values (Q,), for bins of equal numbers of candidates.
-
-    It is the mean over candidates of |mean label - mean probability| of their bin (Naeini et al., AAAI 2015, with bins
-    of equal mass). It is above 0 by chance even for a calibrated system, by some sqrt(2 bins p (1 - p) / (pi C)) with C
-    candidates. The influence values take the bins as fixed.
-    """
-    probability, bin_of = probabilities(logit), equal_mass_bins(logit, bins)
-    sign = np.sign(np.bincount(bin_of, label - probability, bins))  # (bins,)
-    return _mean(sign[bin_of] * (label - probability), query, n_queries)
+    """The expected calibration error and its influence values (Q,), see `evaluation.calibration`."""
+    return _mean(calibration.calibration_error(probabilities(logit), label, bins)[1], query, n_queries)
 
 
 def probabilities(logit: np.ndarray) -> np.ndarray:
     """The sigmoid of logits."""
     return 0.5 * (1 + np.tanh(0.5 * logit))
-
-
-def equal_mass_bins(value: np.ndarray, bins: int) -> np.ndarray:
-    """The bin (from 0) of each value (C,): equal numbers in ascending order; equal values are in one bin."""
-    below = np.searchsorted(np.sort(value), value)  # values that are smaller
-    return below * bins // max(len(value), 1)
 
 
 def _mean(value: np.ndarray, query: np.ndarray, n_queries: int) -> tuple[float, np.ndarray]:

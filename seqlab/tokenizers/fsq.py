@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +86,54 @@ class FSQ:
             rounded = self.network_.grid.indices_to_codes(part)  # (n, C, numbers)
             parts.append(self.network_.decode(rounded, masked.expand(len(part), -1)))
         return original(self, torch.cat(parts))
+
+
+class Cells(nn.Module):
+    """What codes vectors as a fitted FSQ does, as buffers: saved with a model, it codes the items of other catalogues.
+
+    slots: chunks, C; width: numbers per chunk at most; values: as in `FSQ`, which deals the numbers out. NaN before
+    `keep`, and in models that were saved without it.
+    """
+
+    def __init__(self, slots: int, width: int, values: tuple[int, ...]) -> None:
+        super().__init__()
+        self.slots, self.values = slots, values
+        self.register_buffer("mean", torch.full((slots * width,), torch.nan))
+        self.register_buffer("scale", torch.tensor(torch.nan))
+        self.register_buffer("weight", torch.full((len(values), width), torch.nan))
+        self.register_buffer("bias", torch.full((len(values),), torch.nan))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """States that were saved without the buffers leave those of the module."""
+        for name, buffer in self.named_buffers():
+            state_dict.setdefault(prefix + name, buffer.clone())
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    @property
+    def known(self) -> bool:
+        """Whether it codes vectors."""
+        return not bool(self.scale.isnan())
+
+    def keep(self, tokenizer: FSQ) -> None:
+        """Take over what a fitted tokenizer, one that deals its numbers out, codes vectors by."""
+        project, mean = tokenizer.network_.project, torch.from_numpy(tokenizer.mean_)
+        self.mean.zero_()[: len(mean)] = mean
+        self.scale.fill_(tokenizer.scale_)
+        self.weight.zero_()[:, : project.in_features] = project.weight.detach()
+        self.bias.copy_(project.bias.detach())
+
+    def chunks(self, X: np.ndarray) -> Tensor:
+        """The standardised numbers of vectors (n, d) by slot: (n, C, width)."""
+        x = torch.from_numpy(validated(X)).to(self.mean)
+        x = nn.functional.pad(x, (0, len(self.mean) - x.shape[1]))
+        return ((x - self.mean) / self.scale).unflatten(1, (-1, self.slots)).mT  # (n, C, width)
+
+    def forward(self, X: np.ndarray) -> Tensor:
+        """The codes (n, C) of vectors (n, d)."""
+        from vector_quantize_pytorch import FSQ as Grid
+
+        grid = Grid(list(self.values)).to(self.mean.device)
+        return grid(nn.functional.linear(self.chunks(X), self.weight, self.bias))[1].long()
 
 
 class Network(nn.Module):

@@ -15,7 +15,18 @@ import torch
 from torch import nn
 
 from seqlab import tasks
-from seqlab.contracts import Calibrates, Draws, Learns, Prepares, Stages, name_of, needs_of, supports
+from seqlab.contracts import (
+    Advances,
+    BeginsEpoch,
+    Calibrates,
+    Draws,
+    Learns,
+    Prepares,
+    Stages,
+    name_of,
+    needs_of,
+    supports,
+)
 from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
@@ -24,11 +35,14 @@ from seqlab.optimization.options import Options
 from seqlab.optimization.state import read_state
 from seqlab.presets import default_options
 from seqlab.runs.identity import differences, identity, stored_identity
-from seqlab.runs.run import Run, load_run, write
+from seqlab.runs.run import Run, TrainingData, load_run, write
+from seqlab.runs.start import Start, fingerprint
 from seqlab.runtime import processes
 from seqlab.runtime.files import exclusive_lock
 from seqlab.runtime.progress import Progress
 from seqlab.runtime.text import listed
+from seqlab.training.start import check as check_start
+from seqlab.training.start import take_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +61,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     seen_filter: bool | None = None,
+    start: Run | None = None,
 ) -> Run:
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
@@ -56,9 +71,16 @@ def fit(
     number of processes). A finished run in `out` is loaded by `resume=True` if it is the one that this call would make.
     Ctrl-C stops training and keeps the best epoch so far. Device, precision and processes are Accelerate's.
 
-    A system with `stages(split, checkpoint)` trains these first, in single precision and by each process alone. A
-    system with `calibrate(split, seen_filter)` is calibrated on validation after training; its validation metrics are
-    measured after that.
+    With `start` training begins from the weights of that run, which is of the same system, with parameters of the same
+    shapes, and on the same items (or on others, for a system with `with_catalogue`). A system with `advance(split)` is
+    not trained then: it adds the training part to what that run knows. The start identifies the new run, and is in its
+    provenance.
+
+    A system with `stages(split, checkpoint)` trains these first, in single precision and by each process alone. Its
+    `begin_epoch(train, epoch)` is called before every epoch, also right after resuming: in evaluation mode, without
+    gradients, and with the same random numbers in every process. A system with `calibrate(split, seen_filter)` is
+    calibrated on the validation users after training. Its validation metrics are those of a user with what the other
+    half of the users chose: twice, it is calibrated on a half that is drawn alike for every training, then on all.
 
     Under `torchrun` several processes train together: all make this call, and each returns the run. A batch still has
     `options.tokens` positions; its rows are distributed in turn. Loss and gradient are means of the whole batch, as in
@@ -68,17 +90,19 @@ def fit(
     of its ERL, the paths of REG4Rec's alignment. Process 0 writes and reports. Ctrl-C or an error of one stops all.
 
     Raises `DataError` for data without what the system or its task needs; `ValueError` for a metric that the task does
-    not have, where no user can be evaluated in validation or test, where `out` holds another run than this
-    one, or a checkpoint of one, and where processes have different settings; `FileExistsError` where `out` exists
-    without `resume`; `BlockingIOError` where another training is writing it; `OSError` where it cannot be written;
-    `FloatingPointError` where the loss is not finite (the last checkpoint is kept); `ConnectionAbortedError` where
-    another process stopped.
+    not have, where no user can be evaluated in validation or test, for a `start` that does not fit, where `out` holds
+    another run than this one, or a checkpoint of one, and where processes have different settings; `FileExistsError`
+    where `out` exists without `resume`; `BlockingIOError` where another training is writing it; `OSError` where it
+    cannot be written; `FloatingPointError` where the loss is not finite (the last checkpoint is kept);
+    `ConnectionAbortedError` where another process stopped.
     """
     options = options or default_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     split = with_columns(split, needs_of(model))
     tasks.check(model, split)
     tasks.metric_of(model, split, options.metric)
+    if start is not None:
+        check_start(model, start, split)
     for part, queries in (("validation", split.valid), ("test", split.test)):
         if not len(queries):
             raise ValueError(
@@ -88,7 +112,7 @@ def fit(
             )
     processes.start()
     if out is None:
-        return _fit(model, split, options, None, resume, seen_filter)
+        return _fit(model, split, options, None, resume, seen_filter, start)
     out = Path(out)
     with contextlib.ExitStack() as held:
         with processes.propagate_errors():  # the first looks, and holds the folder, for all
@@ -98,11 +122,11 @@ def fit(
         if finished:
             if resume:
                 with processes.propagate_errors():
-                    return _finished_run(out, model, split, options, seen_filter)
+                    return _finished_run(out, model, split, options, seen_filter, start)
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
             )
-        return _fit(model, split, options, out, resume, seen_filter)
+        return _fit(model, split, options, out, resume, seen_filter, start)
 
 
 def prepare(model: nn.Module, split: Split, checkpoint: Path | None = None) -> None:
@@ -116,13 +140,16 @@ def prepare(model: nn.Module, split: Split, checkpoint: Path | None = None) -> N
         model.stages(split, checkpoint)
 
 
-def _finished_run(out: Path, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> Run:
+def _finished_run(
+    out: Path, model: nn.Module, split: Split, options: Options, seen_filter: bool, start: Run | None
+) -> Run:
     """The finished run in `out`. Raises `ValueError` where its settings or data differ from this training."""
     try:
         found = stored_identity(out)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{out} is no finished run ({error}); choose another folder.") from error
-    if differ := differences(found, identity(model, options, split, seen_filter, found.version)):
+    weights = "" if start is None else fingerprint(start.model)
+    if differ := differences(found, identity(model, options, split, seen_filter, found.version, weights)):
         raise ValueError(
             f"{out} holds another finished run: {listed(differ, 6)}. Choose another folder, or the settings of that "
             "run."
@@ -130,24 +157,40 @@ def _finished_run(out: Path, model: nn.Module, split: Split, options: Options, s
     return load_run(out, split)
 
 
-def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, resume: bool, seen_filter: bool) -> Run:
+def _fit(
+    model: nn.Module,
+    split: Split,
+    options: Options,
+    out: Path | None,
+    resume: bool,
+    seen_filter: bool,
+    start: Run | None,
+) -> Run:
     partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
     started = time.perf_counter()
-    validated = _sample(split, options.validate_users)
+    validated, begun = _sample(split, options.validate_users), None if start is None else start.as_start()
+    advances = start is not None and supports(model, Advances)
     if processes.index() == 0:
-        print(_start_message(model, split, validated), flush=True)
+        print(_start_message(model, split, validated, begun), flush=True)
     with processes.propagate_errors():
         checkpoints = None if partial is None else partial / CHECKPOINT
         if checkpoints is not None and not resume and processes.index() == 0:
             shutil.rmtree(checkpoints, ignore_errors=True)
-        prepare(model, split, checkpoints)
+        parameters = {} if start is None else take_weights(model, start, split)
+        if advances:
+            model.advance(split)
+        else:
+            prepare(model, split, checkpoints)
+            if start is not None:  # `prepare` may have initialised some of them
+                model.load_state_dict(parameters, strict=False)
     if processes.count() > 1:  # all begin with what the first has, to the last bit
         first, _ = processes.broadcast(model.state_dict())
         read_state(model, first, "process 0")
     state, interrupted = State(), False
-    if supports(model, Learns):
-        loop = _loop(model, split, options, partial, _Validation(model, validated, options, seen_filter))
+    if supports(model, Learns) and not advances:
+        weights = "" if begun is None else begun.weights
+        loop = _loop(model, split, options, partial, _Validation(model, validated, options, seen_filter), weights)
         if resume and loop.checkpoint is not None:
             loop.checkpoint.restore(state, model, loop.optimizer)
         try:
@@ -160,8 +203,7 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
         if state.best:
             model.load_state_dict(state.best)
     if supports(model, Calibrates):
-        model.calibrate(split, seen_filter)
-        state.valid = {}
+        state.valid = _calibrate(model, split, validated, seen_filter)
     test = tasks.measure(model, split, "test", seen_filter)
     summary = {
         "test": metrics(test),
@@ -174,7 +216,8 @@ def _fit(model: nn.Module, split: Split, options: Options, out: Path | None, res
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
     }
-    run = Run(name_of(model), model.eval(), summary, test, state.history, out, interrupted)
+    trained_on = TrainingData.of(split)
+    run = Run(name_of(model), model.eval(), summary, test, state.history, out, interrupted, trained_on, begun)
     if out is None or interrupted:
         return dataclasses.replace(run, folder=None)
     with processes.propagate_errors():  # when one returns, the folder is there
@@ -208,9 +251,11 @@ class _Validation:
         return f"No better {metric} in {patience} validations: stopped." if since >= patience else ""
 
 
-def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None, validation: _Validation) -> Loop:
-    """The epochs over the training part of a split."""
-    chosen = identity(model, options, split, validation.seen_filter).non_defaults()
+def _loop(
+    model: nn.Module, split: Split, options: Options, partial: Path | None, validation: _Validation, start: str = ""
+) -> Loop:
+    """The epochs over the training part of a split. start: as in `identity`."""
+    chosen = identity(model, options, split, validation.seen_filter, start=start).non_defaults()
     if options.decay == "none":
         chosen["options"].pop("epochs", None)  # a resumed training may have more epochs
     settings = json.dumps(chosen, sort_keys=True)
@@ -229,6 +274,7 @@ def _loop(model: nn.Module, split: Split, options: Options, partial: Path | None
         0 if supports(model, Draws) else split.train.targets_per_epoch(longest),
         seed,
         options.clip,
+        (lambda epoch: model.begin_epoch(train, epoch)) if supports(model, BeginsEpoch) else None,
         validation.measure,
         validation.stop,
         None if partial is None else Checkpoint(partial / CHECKPOINT, settings),
@@ -246,15 +292,32 @@ def _crops(
     return train.training_batches(max_length, tokens, seed, share)
 
 
-def _start_message(model: nn.Module, split: Split, validated: Split) -> str:
+def _start_message(model: nn.Module, split: Split, validated: Split, start: Start | None) -> str:
     """The first line of output, before the silent first seconds."""
-    text = f"{name_of(model)} on {split.log.name}: {split.n_users:,} users, {split.n_items:,} items"
+    begun = f" from {start}" if start else ""
+    text = f"{name_of(model)}{begun} on {split.log.name}: {split.n_users:,} users, {split.n_items:,} items"
     if supports(model, Learns) and not supports(model, Draws):
         text += f", {split.train.targets_per_epoch(model.config.max_length):,} targets an epoch"
     if len(validated.valid) < len(split.valid):
         text += f"; validation takes {len(validated.valid):,} of {len(split.valid):,} users"
     prepares = supports(model, Prepares) or supports(model, Stages)
     return text + (". Preparing its inputs." if prepares else ".")
+
+
+def _calibrate(model: nn.Module, split: Split, validated: Split, seen_filter: bool) -> dict[str, float]:
+    """Calibrate a system; the metrics of each half of the validated users after a calibration on the other half."""
+    users = validated.valid.user.unique()
+    drawn = users[torch.randperm(len(users), generator=torch.Generator().manual_seed(0))[: len(users) // 2]]
+    first = torch.isin(validated.valid.user, drawn)
+    halves = [dataclasses.replace(split, valid=validated.valid.select(one.nonzero()[:, 0])) for one in (first, ~first)]
+    found: dict[str, float] = {}
+    for chosen_on, measured in (halves, halves[::-1]) if len(users) > 1 else ():
+        model.calibrate(chosen_on, seen_filter)
+        share = len(measured.valid) / len(validated.valid)
+        for name, value in metrics(tasks.measure(model, measured, "valid", seen_filter)).items():
+            found[name] = found.get(name, 0.0) + share * value
+    model.calibrate(split, seen_filter)
+    return found
 
 
 def _sample(split: Split, users: int | None) -> Split:

@@ -29,7 +29,7 @@ def labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[st
         return {str(label): list(some) if isinstance(some, (list, tuple)) else [some] for label, some in runs.items()}
     found: dict[str, dict[str, tuple[dict, list[Run]]]] = {}
     for run in runs:
-        values = dataclasses.asdict(run.model.config)
+        values = dataclasses.asdict(run.model.config) | ({"start": str(run.start)} if run.start else {})
         if supports(run.model, Learns):
             values |= {key: value for key, value in (_options(run) or {}).items() if key != "seed"}
         found.setdefault(run.system, {}).setdefault(repr(values), (values, []))[1].append(run)
@@ -68,10 +68,16 @@ def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
         rows.append({
             "system": label, "seeds": ", ".join(filter(None, seeds)) or f"{len(some)}",
             "settings": _non_defaults(dataclasses.asdict(some[0].model.config), type(some[0].model.config)()),
-            "training": _non_defaults(options, Options()) if supports(some[0].model, Learns) else "none (a floor)",
+            "training": _training(some[0], options),
             "folders": ", ".join(str(run.folder) for run in some if run.folder) or "not saved",
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _training(run: Run, options: dict[str, Any]) -> str:
+    """How a run was trained: its options that differ from the defaults, and the run it began from."""
+    words = _non_defaults(options, Options()) if supports(run.model, Learns) else "none (a floor)"
+    return f"{words}, from {run.start}" if run.start else words
 
 
 def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool) -> pd.DataFrame:

@@ -63,6 +63,44 @@ def test_a_run_on_a_file_stores_its_path_and_its_load_options(
     assert "shop.txt: there is no such file" in capsys.readouterr().err
 
 
+def test_fit_begins_from_another_run_with_its_settings(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    words = ["--dataset", log, "--epochs", "1", "--set", "tokens=256"]
+    assert code_of("fit", "sasrec", "--out", first, "--set", "dim=16", "--set", "layers=1", *words) == 0
+    assert code_of("fit", "sasrec", "--out", second, "--set", "dropout=0.1", *words, "--start", first) == 0
+    assert "from first (" in capsys.readouterr().out
+    settings = json.loads((second / "config.json").read_text())["config"]
+    assert (settings["dim"], settings["layers"], settings["dropout"]) == (16, 1, 0.1)
+    assert json.loads((second / "provenance.json").read_text())["start"]["run"] == "first"
+    for words, message in ((["sasrec", "--start", tmp_path / "none"], "none is no finished run"),
+                           (["gru4rec", "--start", first], "begin from a run of gru4rec")):  # fmt: skip
+        assert code_of("fit", *words, "--out", tmp_path / "third", "--dataset", log) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_run_is_evaluated_on_other_items_if_its_system_can(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = tmp_path / "other.csv"
+    chain_log(5, items=15, users=20).events.to_csv(other, index=False)
+    brief = ["--dataset", log, "--epochs", "1", "--set", "dim=16", "--set", "layers=1"]
+    random = ["--set", "tokenizer=random_codes", "--set", "levels=20,20"]
+    assert code_of("fit", "recgpt", "--out", tmp_path / "recgpt", *brief, *random) == 0
+    assert code_of("fit", "sasrec", "--out", tmp_path / "sasrec", *brief) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "recgpt").iterdir()}
+    capsys.readouterr()
+    assert code_of("evaluate", tmp_path / "recgpt", "--dataset", other) == 0
+    printed = capsys.readouterr().out
+    assert "full ranking of 15 items, seen items kept" in printed
+    assert f"; the items of other, weights learned on {log.stem}" in printed
+    assert {path: path.read_bytes() for path in (tmp_path / "recgpt").iterdir()} == before
+    assert code_of("evaluate", tmp_path / "sasrec", "--dataset", other) == 2
+    refusal = capsys.readouterr().err
+    assert "sasrec has learned about each item of its own catalogue" in refusal and "are for recgpt" in refusal
+
+
 def test_leaderboard_prints_the_rows_with_their_arms(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert code_of("leaderboard", "markov", "markov:gaps=1", "--dataset", log, "--runs", tmp_path / "runs") == 0
     lines = capsys.readouterr().out.splitlines()

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqlab import datasets
 from seqlab.datasets import DataError, by_time, cold_items, k_core, leave_one_out
 from seqlab.datasets.log import make_log
 from tests.synthetic import log_of, random_log
@@ -87,6 +88,23 @@ def test_by_time_answers_are_the_first_events_of_each_window(seed, moments):
     assert bool((split.train.times < moments / 2).all())
 
 
+@some
+@given(seeds, st.sampled_from([4, 9, 30]))
+def test_by_time_trains_from_its_start_and_queries_have_whole_histories(seed, moments):
+    log, bounds = random_log(seed, moments=moments), (moments / 2, 3 * moments / 4)
+    try:
+        whole, later = by_time(log, *bounds), by_time(log, *bounds, moments / 4)
+    except DataError as error:
+        assert "window" in str(error) or "nothing to train on" in str(error)
+        return
+    for user, events in events_of(log).items():
+        assert trained(later)[user] == [item for item, when in events if moments / 4 <= when < moments / 2]
+    for part in ("valid", "test"):
+        assert answers_of(getattr(later, part)) == answers_of(getattr(whole, part))
+    again = datasets.split(log, later.name)
+    assert again.name == later.name and torch.equal(again.train.items, later.train.items)
+
+
 def test_by_time_reads_dates_as_utc_and_refuses_what_it_cannot_use():
     day = 86_400.0
     log = log_of([[1, 2, 3], [3, 2, 1]], [[0.0, day, 2 * day]] * 2)
@@ -101,6 +119,10 @@ def test_by_time_reads_dates_as_utc_and_refuses_what_it_cannot_use():
         by_time(log, "soon", 5)
     with pytest.raises(DataError, match="in the test window"):
         by_time(log, day, 100 * day)
+    with pytest.raises(DataError, match="training must start before validation"):
+        by_time(log, day, 2 * day, day)
+    with pytest.raises(DataError, match=r"no event from 20.5 to 86400.0, so nothing to train on"):
+        by_time(log, day, 2 * day, 20.5)
     untimed = make_log(pd.DataFrame({"user": [1, 1, 2, 2], "item": [1, 2, 1, 2]}), time=None, order="source")
     with pytest.raises(DataError, match=r"cannot be split by time\. Use leave_one_out"):
         by_time(untimed, 1, 2)

@@ -10,7 +10,7 @@ import torch
 from seqlab import models, tracing
 from seqlab.datasets.log import make_log
 from seqlab.datasets.split_names import split
-from seqlab.inspection import clicks
+from seqlab.inspection import calibration, clicks
 from seqlab.items.categories import categories_of
 from tests.synthetic import chain_histories, enlarged
 
@@ -44,15 +44,15 @@ def test_categories_are_numbered_by_frequency():
 
 def test_the_reliability_table_by_hand(ready):
     data, model = ready
-    frame = clicks.reliability(model, data, bins=4)
+    frame = calibration.reliability(model, data, bins=4)
     logits = model.label_logits(data.test.batch(torch.arange(len(data.test)), 8), data.test.candidates)
     p, y = torch.sigmoid(logits).flatten().detach().numpy(), data.test.labels.flatten().numpy()
     order = np.argsort(p)
     for row, chosen in zip(frame.itertuples(), np.array_split(order, 4), strict=True):
-        assert row.candidates == len(chosen)
+        assert row.count == len(chosen)
         assert (row.predicted, row.observed) == pytest.approx((p[chosen].mean(), y[chosen].mean()), abs=1e-5)
-        spread = math.sqrt(row.observed * (1 - row.observed) / len(chosen))
-        assert row.low < row.observed < row.high and row.high - row.low == pytest.approx(4 * spread, rel=0.35)
+        spread = math.sqrt((p[chosen] * (1 - p[chosen])).sum()) / len(chosen)
+        assert row.low < row.predicted < row.high and row.high - row.low == pytest.approx(4 * spread, rel=0.2)
 
 
 def test_attention_is_summed_by_label_category_and_recency(ready):

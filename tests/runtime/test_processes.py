@@ -68,11 +68,15 @@ def the_same_draw():
 
 
 class Sometimes(sasrec.SASRec):
-    """One parameter has a gradient only in the batch, and so in the process, that holds user 1."""
+    """One parameter has a gradient only in the batch, and so in the process, that holds user 1; a buffer is drawn."""
 
     def __init__(self, config, n_items):
         super().__init__(config, n_items)
         self.rare = nn.Parameter(torch.ones(()))
+        self.register_buffer("drawn", torch.zeros(3))
+
+    def begin_epoch(self, train, epoch):
+        self.drawn.copy_(torch.rand(3))
 
     def loss(self, batch):
         loss, has_target = super().loss(batch), batch.targets > 0
@@ -376,7 +380,7 @@ def test_a_process_without_rows_changes_nothing(seen):
 def test_a_parameter_without_a_gradient_in_one_process_is_trained(seen):
     first, second = seen("sometimes")
     assert same_bits(first[0], second[0])
-    assert first[0]["rare"] != 1.0
+    assert first[0]["rare"] != 1.0 and bool(first[0]["drawn"].all())
     assert_alike(first, sometimes_alone())
 
 

@@ -10,6 +10,7 @@ from sklearn import metrics as reference
 
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.split_names import split
+from seqlab.evaluation.calibration import equal_mass_bins
 from seqlab.evaluation.outcome import Outcome
 from seqlab.runtime.text import DataError
 from seqlab.tasks import clicks
@@ -63,7 +64,7 @@ def test_the_calibration_error_by_hand():
     gap = (label - 1 / (1 + np.exp(-logit))).reshape(3, 2)
     value, _ = clicks.calibration_error(logit, label, np.arange(6), 6, bins=3)
     assert value == pytest.approx(np.abs(gap.sum(1)).sum() / 6)
-    tied = clicks.equal_mass_bins(np.array([1.0, 1.0, 1.0, 2.0]), 2)
+    tied = equal_mass_bins(np.array([1.0, 1.0, 1.0, 2.0]), 2)
     assert tied.tolist() == [0, 0, 0, 1]
 
 
@@ -82,7 +83,7 @@ def test_a_column_holds_the_derivatives_by_the_weights_of_the_queries(seed):
             if 0 < label[own].sum() < own.sum()
         ]
         probability = 1 / (1 + np.exp(-logit))
-        bins = clicks.equal_mass_bins(logit, 5)
+        bins = equal_mass_bins(logit, 5)
         gaps = np.abs(np.bincount(bins, weight * (label - probability))).sum() / weight.sum()
         return {
             "auc": reference.roc_auc_score(label, logit, sample_weight=weight),

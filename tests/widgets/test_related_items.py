@@ -8,7 +8,7 @@ import torch
 from seqlab import figures, models, tracing, widgets
 from seqlab.datasets import split as split_by
 from seqlab.datasets.log import make_log
-from seqlab.inspection import clicks
+from seqlab.inspection import calibration, clicks
 from seqlab.items.co_purchases import co_purchases
 from seqlab.optimization.options import Options
 from seqlab.training.fit import fit
@@ -115,10 +115,11 @@ def test_a_split_without_candidates_is_refused(dare, baskets, report):
         widgets.CandidateAttention(dare, baskets)
 
 
-def test_figures_of_click_models_show_intervals_and_both_labels(dare, shown):
-    table = clicks.reliability(dare.model, shown, bins=5, samples=50)
-    (drawn,) = figures.reliability({"<b>dare</b>": table}).data
-    assert np.allclose(np.array(drawn.y) + drawn.error_y.array, table["high"])
+def test_figures_of_click_models_show_the_band_and_both_labels(dare, shown):
+    table = calibration.reliability(dare.model, shown, bins=5, samples=50)
+    high, low, drawn = figures.reliability({"<b>dare</b>": table}).data
+    assert np.allclose(high.y, table["high"]) and np.allclose(low.y, table["low"]) and "<b>" not in drawn.name
+    assert np.allclose(drawn.y, table["observed"])
     attention = clicks.attention_by_recency(dare.model, shown)
     drawn = figures.attention_by_recency(attention).data
     assert {one.name for one in drawn} == {"what came next", "the others"} and len(drawn) == 4

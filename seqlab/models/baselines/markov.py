@@ -14,7 +14,8 @@ Held against: HR@10 .2036, NDCG@10 .1124 on ml-100k without items of fewer than 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +27,12 @@ from seqlab.ranking import top
 from seqlab.runtime.settings import Count, NonNegativeFloat, settings
 
 if TYPE_CHECKING:
+    from scipy import sparse
+
     from seqlab.datasets.splits import Split
+
+UNIT = math.lcm(*range(1, 21))
+"""Weights of gaps up to 20 are whole numbers of 1 / UNIT, so that sums of them are exact in float64."""
 
 CARD = Card(
     claim="A floor.",
@@ -55,6 +61,7 @@ class Markov(nn.Module):
     crow: Tensor
     col: Tensor
     value: Tensor
+    counts: Tensor
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
@@ -62,8 +69,32 @@ class Markov(nn.Module):
         self.register_buffer("crow", torch.zeros(n_items + 2, dtype=torch.long))  # row i: crow[i] to crow[i + 1]
         self.register_buffer("col", torch.zeros(0, dtype=torch.long))
         self.register_buffer("value", torch.zeros(0))
+        # of the transitions, in units of 1 / UNIT; empty: not known
+        self.register_buffer("counts", torch.zeros(0, dtype=torch.float64))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """States that were saved without counts leave those of the model."""
+        state_dict.setdefault(prefix + "counts", self.counts)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def prepare(self, split: Split) -> None:
+        self._set(self._count(split))
+
+    def advance(self, split: Split) -> None:
+        """Add the transitions of a further training part; those between the parts are in neither.
+
+        Raises `ValueError` for a run that was saved without counts.
+        """
+        from scipy import sparse
+
+        if len(self.counts) != len(self.value):
+            raise ValueError("this run of markov was saved without its counts: train it again.")
+        before = (part.cpu().numpy() for part in (self.counts, self.col, self.crow))
+        size = len(self.crow) - 1
+        self._set(sparse.csr_array(tuple(before), (size, size)) + self._count(split))
+
+    def _count(self, split: Split) -> sparse.csr_array:
+        """The transitions (N + 1, N + 1) in a training part, weighed by UNIT / gap."""
         from scipy import sparse
 
         items, users = split.train.items.cpu().numpy(), split.train.users.cpu().numpy()
@@ -72,13 +103,17 @@ class Markov(nn.Module):
             same = users[gap:] == users[:-gap]
             pairs = items[:-gap][same], items[gap:][same]
             # sum integer counts first: that sum does not depend on their order
-            total += sparse.coo_array((np.ones(len(pairs[0])), pairs), total.shape).tocsr() / gap
+            total += sparse.coo_array((np.ones(len(pairs[0])), pairs), total.shape).tocsr() * (UNIT / gap)
+        return total
+
+    def _set(self, total: sparse.csr_array) -> None:
         rows = np.diff(total.indptr)
         share = total.data / np.repeat(np.maximum(total.sum(axis=1), 1e-12), rows)
         device = self.value.device
         self.crow = torch.from_numpy(total.indptr.astype(np.int64)).to(device)
         self.col = torch.from_numpy(total.indices.astype(np.int64)).to(device)
         self.value = torch.from_numpy(share.astype(np.float32)).to(device)
+        self.counts = torch.from_numpy(total.data).to(device)
 
     def score(self, batch: Batch) -> Tensor:
         n_columns = len(self.crow) - 1

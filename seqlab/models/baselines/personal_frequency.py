@@ -11,7 +11,7 @@ Held against: no published next-item number; it is the baseline for logs with re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -46,14 +46,30 @@ class PersonalFrequency(nn.Module):
     """The score of an item is its count in the history, plus a share of popularity that only breaks ties."""
 
     popularity: Tensor
+    counts: Tensor
 
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("popularity", torch.zeros(n_items + 1))
+        self.register_buffer("counts", torch.full((n_items + 1,), -1))  # of training events, -1: not known
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """States that were saved without counts leave those of the model."""
+        state_dict.setdefault(prefix + "counts", self.counts)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def prepare(self, split: Split) -> None:
-        counts = split.train.item_counts(split.n_items)
+        self._count(split.train.item_counts(split.n_items))
+
+    def advance(self, split: Split) -> None:
+        """Add the counts of a further training part. Raises `ValueError` for a run that was saved without counts."""
+        if int(self.counts[0]) < 0:
+            raise ValueError("this run of personal_frequency was saved without its counts: train it again.")
+        self._count(self.counts.cpu() + split.train.item_counts(split.n_items).cpu())
+
+    def _count(self, counts: Tensor) -> None:
+        self.counts.copy_(counts)
         # below 1, the smallest difference of two counts; with a discount, weights below 1e-6 may be outweighed
         most = 1.0 if self.config.discount == 1 else 1e-6
         self.popularity.copy_(most * counts / (counts.max() + 1))

@@ -52,6 +52,10 @@ class Popularity(nn.Module):
     def prepare(self, split: Split) -> None:
         self.counts.copy_(split.train.item_counts(split.n_items))
 
+    def advance(self, split: Split) -> None:
+        """Add the counts of a further training part."""
+        self.counts += split.train.item_counts(split.n_items).to(self.counts)
+
     def score(self, batch: Batch) -> Tensor:
         return self.counts.repeat(len(batch), 1)  # (B, N + 1)
 

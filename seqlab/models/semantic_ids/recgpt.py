@@ -21,6 +21,7 @@ Held against: zero-shot on data that are not here (`CARD`); on Steam compare wit
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,15 @@ from torch import Tensor, nn
 from seqlab import contracts, decoding
 from seqlab.contracts import Card, Loss, Measurement, Published, Ranking
 from seqlab.datasets.sequences import Batch
-from seqlab.items.vectors import item_vectors, validated, words_or_collaborative
+from seqlab.items.vectors import OF_ANY_CATALOGUE, item_vectors, validated, words_or_collaborative
 from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
 from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
+from seqlab.tokenizers.codebook import CodeBook
+from seqlab.tokenizers.fsq import FSQ, Cells
 from seqlab.tokenizers.resolve import CollisionRule
 from seqlab.tokenizers.semantic_ids import SemanticIds, semantic_ids, with_size_note
 from seqlab.tracing import Layout, Tap
@@ -47,7 +50,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from seqlab.datasets.splits import Split
-    from seqlab.tokenizers.codebook import CodeBook
 
 CARD = Card(
     claim="Text alone carries over to catalogues never seen.",
@@ -125,6 +127,7 @@ class RecGPT(nn.Module):
         self.written = Tap("codes", "user slot code")
         initialization.normal(self.table, self.positions, self.slots)
         self.register_buffer("chunks", torch.zeros(n_items + 1, slots, config.chunk) if self.dense else None)
+        self.cells = Cells(self.content_slots, config.chunk, config.values) if config.tokenizer == "fsq" else None
 
     def stages(self, split: Split, checkpoint: Path | None = None) -> None:
         """Tokenize the catalogue and split its vectors, unless `ids.assign` and `set_chunks` were called before."""
@@ -136,16 +139,17 @@ class RecGPT(nn.Module):
     def _tokenize(self, split: Split, checkpoint: Path | None) -> CodeBook:
         """The codes of `config.tokenizer`: by default FSQ of vectors of length 1, on the grid of `config.values`."""
         from seqlab.tokenizers import make_codebook
-        from seqlab.tokenizers.fsq import FSQ
 
         config, source = self.config, self._source(split)
         if config.tokenizer != "fsq":
             return semantic_ids(split, replace(config, vectors=source), checkpoint=checkpoint)
         X, counts = normalized(item_vectors(split, source)), split.train.item_counts(split.n_items).numpy()
+        tokenizer = FSQ(levels=self.content_slots, values=config.values)
         book = make_codebook(
-            FSQ(levels=self.content_slots, values=config.values), X, resolve=config.resolve, popularity=counts,
-            vectors=source, most=config.levels[-1], checkpoint=None if checkpoint is None else checkpoint / "tokenizer",
+            tokenizer, X, resolve=config.resolve, popularity=counts, vectors=source, most=config.levels[-1],
+            checkpoint=None if checkpoint is None else checkpoint / "tokenizer",
         )  # fmt: skip
+        self.cells.keep(tokenizer)
         return with_size_note(book, config.levels[: self.content_slots], split.n_items)
 
     def _source(self, split: Split) -> str:
@@ -165,6 +169,35 @@ class RecGPT(nn.Module):
         x = x - x.mean(0)
         x = F.pad(x / (x.std() or 1.0), (0, slots * self.config.chunk - x.shape[1]))
         self.chunks[1:, :slots] = x.unflatten(1, (-1, slots)).mT.to(self.chunks)  # (N, C, chunk)
+
+    def with_catalogue(self, split: Split) -> RecGPT:
+        """The same weights on the items of another log, coded from their text as those of training; for evaluation.
+
+        Raises `ValueError` where codes or vectors are those of its own catalogue.
+        """
+        config, source, other = self.config, self._source(split), copy.deepcopy(self).eval()
+        other.ids = SemanticIds(split.n_items, config).to(self.ids.codes.device)
+        if config.tokenizer == "random_codes":
+            other.stages(split)
+            return other
+        if self.cells is None or config.resolve != "none":
+            raise ValueError(
+                "recgpt codes the items of another catalogue where tokenizer=fsq and resolve=none, or where "
+                f"tokenizer=random_codes (this run has {config.tokenizer} and {config.resolve})."
+            )
+        if source not in OF_ANY_CATALOGUE:
+            raise ValueError(
+                f"this run of recgpt reads {source} vectors, which depend on all items of a catalogue: only "
+                f"with vectors={' or '.join(OF_ANY_CATALOGUE)} do its codes have a meaning in another one. Train it so."
+            )
+        if not self.cells.known:
+            raise ValueError("this run of recgpt was saved without what coded its items, or was given codes: train it.")
+        X = normalized(item_vectors(split, source))
+        codes = F.pad(self.cells(X), (0, 0, 1, 0))  # (N + 1, C)
+        other.ids.assign(CodeBook(codes, config.levels, "FSQ of another catalogue", vectors=source, ordered=False))
+        if self.dense:
+            other.chunks = F.pad(self.cells.chunks(X), (0, 0, 0, 0, 1, 0))  # (N + 1, C, width)
+        return other
 
     def token_states(self, batch: Batch) -> Tensor:
         """The states after every item, one per slot: (B, T, C, D). They depend on that item and those before."""

@@ -84,9 +84,10 @@ def test_changing_later_events_changes_nothing_before(kind):
     assert bool(((mixer(changed) - before)[:, 3:].abs().amax(-1) > 0).all())
 
 
+@both
 @pytest.mark.parametrize("kind", ALL)
-def test_neither_padding_nor_batch_mates_change_an_output(kind):
-    mixer, x = build(kind)
+def test_neither_padding_nor_batch_mates_change_an_output(kind, block):
+    mixer, x = build(kind, block)
     together = forward(mixer, x, REAL)
     other = torch.where(REAL[..., None], x, 7 * torch.randn_like(x))
     close(forward(mixer, other, REAL)[REAL], together[REAL])

@@ -1,11 +1,13 @@
 """RecGPT: exact scores of independent slots, attention by items, no parameter that knows the catalogue."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import seqlab
 from seqlab import decoding, models
@@ -13,6 +15,8 @@ from seqlab.datasets import leave_one_out
 from seqlab.datasets.log import make_log
 from seqlab.models.semantic_ids import recgpt as recgpt_file
 from seqlab.models.semantic_ids.recgpt import Config, RecGPT
+from seqlab.optimization.options import Options
+from seqlab.runs import store
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.fsq import FSQ
 from seqlab.training import fit
@@ -158,6 +162,69 @@ def test_what_was_learnt_moves_to_another_catalogue():
     there.ids.assign(CodeBook(here.ids.codes[:18], LEVELS))
     there.chunks.copy_(here.chunks[:18])
     torch.testing.assert_close(there.score(batch), here.score(batch)[:, :18])
+
+
+SENTENCES = {"here": vectors(24), "there": vectors(17) + 0.3, "few": vectors(24)[[4, 1]]}
+"""Vectors of the items of logs by name, as those of sentences: they do not depend on the other items."""
+
+
+@pytest.fixture
+def logs(monkeypatch):
+    """Splits of these logs; items 1 and 2 of "few" are 5 and 2 of "here"."""
+    monkeypatch.setattr(recgpt_file, "item_vectors", lambda split, *_: SENTENCES[split.log.name])
+    histories = {"here": chain_histories(3, users=30), "there": chain_histories(4, users=30, items=17)}
+    histories["few"] = [[1, 2, 1], [2, 1, 2]]
+    return {name: leave_one_out(log_of(rows, repeats=True, name=name)) for name, rows in histories.items()}
+
+
+@torch.no_grad()
+def test_another_catalogue_is_coded_by_the_tokenizer_of_training(logs):
+    model, batch = prepared(logs["here"], vectors="sentence", chunk=6), batch_of(HISTORIES)
+    again, other, few = (model.with_catalogue(split) for split in logs.values())
+    assert torch.equal(again.ids.codes, model.ids.codes), "the same items have the same codes"
+    torch.testing.assert_close(again.score(batch), model.score(batch))
+    assert other.score(batch).shape == (4, 18) and not other.training
+    for (name, one), (_, same) in zip(model.named_parameters(), other.named_parameters(), strict=True):
+        assert torch.equal(one, same) and one is not same, name
+    assert torch.equal(few.ids.codes[1:], model.ids.codes[[5, 2]])
+    torch.testing.assert_close(few.chunks[1:], model.chunks[[5, 2]], rtol=3e-3, atol=0)  # n or n - 1 numbers
+    assert (model.ids.codes.shape, model.chunks.shape) == ((25, 2), (25, 2, 6)), "the model itself stays"
+
+
+def test_what_codes_another_catalogue_is_saved_and_an_older_run_lacks_it(logs, tmp_path):
+    model = prepared(logs["here"], vectors="sentence", chunk=6)
+    store.save(model, tmp_path, "recgpt", 24)
+    assert torch.equal(store.load(tmp_path).with_catalogue(logs["here"]).ids.codes, model.ids.codes)
+    weights = {name: x for name, x in load_file(tmp_path / "model.safetensors").items() if "cells" not in name}
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="saved without what coded its items"):
+        store.load(tmp_path).with_catalogue(logs["there"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [({"vectors": "tfidf"}, "reads tfidf vectors, .* only with vectors=sentence"),
+     ({"vectors": "sentence", "resolve": "index", "chunk": 6}, r"resolve=none, .*has fsq and index"),
+     ({"vectors": "sentence", "tokenizer": "rq_kmeans"}, "has rq_kmeans and none")],
+)  # fmt: skip
+def test_codes_that_mean_nothing_in_another_catalogue_are_refused(settings, sentence, logs):
+    with pytest.raises(ValueError, match=sentence):
+        recgpt(**settings).with_catalogue(logs["there"])
+
+
+def test_random_codes_are_drawn_for_another_catalogue(logs):
+    control = prepared(logs["here"], tokenizer="random_codes").with_catalogue(logs["there"])
+    assert control.ids.codes.shape == (18, 2) and control.ids.assigned
+
+
+def test_training_begins_from_a_run_on_another_catalogue(logs):
+    brief = Options(epochs=1, tokens=64)
+    run = fit.fit(prepared(logs["here"], vectors="sentence", chunk=6), logs["here"], brief)
+    new = models.build("recgpt", 17, dataclasses.asdict(run.model.config))
+    begun = fit.fit(new, logs["there"], dataclasses.replace(brief, learning_rate=1e-30), start=run)
+    for name, weight in begun.model.named_parameters():
+        torch.testing.assert_close(weight, dict(run.model.named_parameters())[name])
+    assert torch.equal(begun.model.ids.codes, run.model.with_catalogue(logs["there"]).ids.codes)
 
 
 def titled(histories, material):
