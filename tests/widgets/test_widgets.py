@@ -46,7 +46,7 @@ def all_widgets(run, split, tigers, rearec):
 OTHER_TASKS = {"IntensityOverTime", "AfterEvent", "RelatedItems", "CandidateAttention"}
 """Views of other tasks, in `test_event_times` and `test_related_items`."""
 
-NEXT_ITEM = [name for name in widgets.__all__ if name not in {*OTHER_TASKS, "fitting"}]
+NEXT_ITEM = [name for name in widgets.__all__ if name not in {*OTHER_TASKS, "fitting", "answer"}]
 
 
 @pytest.mark.parametrize("name", NEXT_ITEM)
