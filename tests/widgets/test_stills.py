@@ -96,6 +96,14 @@ def test_a_system_that_does_not_fit_is_refused_in_a_sentence(name, report) -> No
             view_of(view, system)
 
 
+def test_data_that_are_not_enough_for_a_view_are_answered_with_a_sentence(report) -> None:
+    run, split = run_of("dare")
+    history = history_of(split, int(split.test.user[0]))
+    assert isinstance(widgets.answer(widgets.CandidateAttention, run, split, history), widgets.CandidateAttention)
+    without = widgets.answer(widgets.CandidateAttention, run, run_of("sasrec")[1], history)
+    assert str(without).startswith("<p>The queries of this split have no candidates; choose a split such as")
+
+
 # what every widget declares
 
 
@@ -142,7 +150,7 @@ OTHERS = {
 
 
 def test_every_other_widget_is_tested() -> None:
-    assert {*OTHERS, *NAMES, "fitting"} == {*widgets.__all__}
+    assert {*OTHERS, *NAMES, "fitting", "answer"} == {*widgets.__all__}
 
 
 @every_system
