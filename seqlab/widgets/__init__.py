@@ -21,6 +21,7 @@ HOMES = {
     "candidate_attention": ["CandidateAttention"],
     "event_times": ["IntensityOverTime", "AfterEvent"],
     "beam_steps": ["BeamSteps"],
+    "decodings": ["Decodings"],
     "reasoning_steps": ["ReasoningSteps"],
     "neighbours": ["Neighbours"],
     "reliability": ["Reliability"],
