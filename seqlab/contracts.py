@@ -114,8 +114,9 @@ class RelatesItems(Protocol):
 class GeneratesCodes(Protocol):
     """Generates the codes of an item one after another; the decoder encodes the histories once.
 
-    Attributes: `ids`, the `SemanticIds` of the catalogue; `config.width`, the minimum beam width; `config.legal_only`
-    (optional), whether probabilities are normalised over legal codes only.
+    Attributes: `ids`, the `SemanticIds` of the catalogue; `decoding`, the `decoding.Decoding` by which its lists are
+    made, which may be set to another one; `config.legal_only` (optional), whether probabilities are normalised over
+    legal codes only.
     """
 
     def decoder(self, batch: Batch) -> Decoder: ...
@@ -132,11 +133,9 @@ class Reasons(Protocol):
 
     def reasoning_states(self, batch: Batch, steps: int | None = None) -> Tensor:
         """The states before any step and after each one: (B, S + 1, D). steps: fewer than there are; None: all."""
-        ...
 
     def step_scores(self, states: Tensor) -> Tensor:
         """The scores (B, S + 1, N + 1) of the catalogue by each of the states (B, S + 1, D)."""
-        ...
 
 
 class PredictsTime(Protocol):
@@ -144,11 +143,9 @@ class PredictsTime(Protocol):
 
     def next_time(self, batch: Batch) -> Wait:
         """The distribution of the wait."""
-        ...
 
     def mark_log_probs(self, batch: Batch) -> Tensor:
         """The log-probabilities (B, T, N + 1) of the next event's item; -inf at 0."""
-        ...
 
 
 class DescribesTokens(Protocol):
@@ -226,13 +223,8 @@ def supports(system: object, protocol: type) -> bool:
 
 def abilities(system: object) -> frozenset[type]:
     """The protocols of this file that a system keeps; see `supports`."""
-    return frozenset(one for one in _protocols() if supports(system, one))
-
-
-@functools.cache
-def _protocols() -> tuple[type, ...]:
-    found = (one for one in globals().values() if inspect.isclass(one) and one.__module__ == __name__)
-    return tuple(one for one in found if getattr(one, "_is_protocol", False))
+    known = (one for one in globals().values() if getattr(one, "_is_protocol", False) and one is not Protocol)
+    return frozenset(one for one in known if supports(system, one))
 
 
 @functools.cache
@@ -261,27 +253,21 @@ class Wait(Protocol):
 
     def log_prob(self, days: Tensor) -> Tensor:
         """The log-density (B, T), nats, of waits (B, T) in days."""
-        ...
 
     def log_survival(self, days: Tensor) -> Tensor:
         """The log-probability (B, T), nats, that no event comes for these days (B, T)."""
-        ...
 
     def quantile(self, share: Tensor | float) -> Tensor:
         """The wait (B, T) in days that the next event does not exceed with this probability; inf where none is."""
-        ...
 
     def mean(self, limit: float) -> Tensor:
         """The expectation (B, T) of the wait, cut off at `limit` days."""
-        ...
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Waits (B, T, count) in days, drawn from the distribution; inf where no event comes."""
-        ...
 
     def __getitem__(self, index: tuple[Tensor, ...]) -> Wait:
         """The distributions after some of the events, by indices of rows and positions."""
-        ...
 
 
 class Decoder(Protocol):
@@ -293,14 +279,12 @@ class Decoder(Protocol):
 
     def start(self) -> tuple[Tensor, Any]:
         """Prefill: the logits of the first code (B, 1, K_0), and the state."""
-        ...
 
     def step(self, state: Any, parent: Tensor, code: Tensor) -> tuple[Tensor, Any]:
         """Decode step: beam w of user b extends beam `parent[b, w]` of `state` by `code[b, w]`, both (B, W).
 
         Returns the logits of the next code (B, W, K) and the new state; `state` is not modified.
         """
-        ...
 
 
 class Identifiers(Protocol):
@@ -308,11 +292,9 @@ class Identifiers(Protocol):
 
     def children(self, node: Tensor, level: int) -> Tensor:
         """Whether each code of `level` is legal after the prefixes `node` (...): (..., K) bool."""
-        ...
 
     def step(self, node: Tensor, code: Tensor) -> Tensor:
         """The nodes (...) after extending the prefixes `node` (...) by legal codes (...)."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import re
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -13,6 +15,7 @@ from torch import nn
 
 from seqlab import contracts, models
 from seqlab.contracts import (
+    Advances,
     DescribesTokens,
     GeneratesCodes,
     ItemVectors,
@@ -87,8 +90,8 @@ def test_a_class_and_an_instance_are_looked_at_and_nothing_is_built_run_or_read(
 def test_a_wrapped_system_has_the_abilities_of_the_one_inside(name):
     expected = {
         "sasrec": {Recommends, Scores, UserStates, ItemVectors, Learns},
-        "tiger": {Recommends, GeneratesCodes, DescribesTokens, Learns, Stages},
-        "popularity": {Recommends, Scores, Prepares},
+        "tiger": {Recommends, GeneratesCodes, ScoresExactly, DescribesTokens, Learns, Stages},
+        "popularity": {Recommends, Scores, Prepares, Advances},
     }[name]
     model = build(name)
     assert abilities(models.system(name)) == abilities(model) == expected
@@ -148,6 +151,12 @@ def test_only_a_protocol_with_methods_can_be_kept():
 def test_a_protocol_has_methods_only_and_nobody_inherits_it(protocol):
     assert not protocol.__annotations__
     assert not [name for name in models.names() if protocol in models.system(name).__mro__]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda one: one.__name__)
+def test_a_protocol_is_used_by_some_other_file(protocol):
+    files = [path for path in Path(contracts.__file__).parent.rglob("*.py") if path.name != "contracts.py"]
+    assert any(re.search(rf"\b{protocol.__name__}\b", path.read_text(encoding="utf-8")) for path in files)
 
 
 @pytest.mark.parametrize("name", models.names())

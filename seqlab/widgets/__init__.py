@@ -8,16 +8,20 @@ are imported on first use.
 import lazy_loader
 
 HOMES = {
-    "views": ["fitting"],
+    "views": ["fitting", "answer"],
     "history_editor": ["HistoryEditor"],
     "why": ["Why"],
     "what_would_change": ["WhatWouldChange"],
     "patching": ["Patching"],
     "attention_view": ["AttentionView"],
     "influence_view": ["InfluenceView"],
+    "event_weights": ["EventWeights"],
+    "logit_lens": ["LogitLens"],
+    "direct_attribution": ["DirectAttribution"],
     "candidate_attention": ["CandidateAttention"],
     "event_times": ["IntensityOverTime", "AfterEvent"],
     "beam_steps": ["BeamSteps"],
+    "decodings": ["Decodings"],
     "reasoning_steps": ["ReasoningSteps"],
     "neighbours": ["Neighbours"],
     "reliability": ["Reliability"],

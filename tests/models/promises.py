@@ -63,8 +63,8 @@ def _sizes(model, batch, kind, at, passes, n_items):
         widths = [1, *(step.scores.shape[1] for step in decoding.generate(model, batch).steps)]
         beams, ranks = {widths[at + (not model.writer.encoder)]}, {max(widths)}
     elif hasattr(model, "paths"):
-        ranks = {model.paths(batch).order.shape[1]}
-        beams = set(range(2, config.width + 1)) if at else {1}
+        width = model.paths(batch).order.shape[1]
+        ranks, beams = {width}, set(range(2, width + 1)) if at else {1}
     return {
         "user": {len(batch)}, "event": {events}, "query_event": {events}, "key_event": {events},
         "token": {tokens}, "query_token": {tokens}, "key_token": {tokens + (at + 1) * (written and not crosses)},

@@ -37,8 +37,10 @@ CARD = Card(
     venue="RelKD at KDD",
     controls=("sasrec", "gru4rec"),
     homes=("complete-journey", "amazon-beauty"),
-    seeds=(0, 1, 2),
-    measured=(Measurement(against=("sasrec",)),),
+    measured=(
+        Measurement(("complete-journey",), against=("sasrec", "gru4rec"), seeds=(0, 1, 2)),
+        Measurement(("amazon-beauty",), against=("sasrec", "gru4rec")),
+    ),
 )
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "states": 4, "dropout": 0.0, "negatives": 8}
 

@@ -27,15 +27,17 @@ from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
 
 CARD = Card(
-    claim="A convolution that ignores which items were bought ranks as well as self-attention.",
+    claim="A linear recurrence that weighs an event by its age alone ranks as well as self-attention.",
     title="On the Parameterization and Initialization of Diagonal State Space Models",
     authors="Gu, Gupta, Goel & Ré",
     year=2022,
     venue="NeurIPS",
     controls=("sasrec", "gru4rec"),
     homes=("complete-journey", "amazon-beauty"),
-    seeds=(0, 1, 2),
-    measured=(Measurement(against=("sasrec",)),),
+    measured=(
+        Measurement(("complete-journey",), against=("sasrec", "gru4rec"), seeds=(0, 1, 2)),
+        Measurement(("amazon-beauty",), against=("sasrec", "gru4rec")),
+    ),
 )
 TINY = {"max_length": 8, "dim": 32, "layers": 1, "states": 8, "dropout": 0.0, "negatives": 8}
 

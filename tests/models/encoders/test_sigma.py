@@ -63,7 +63,7 @@ def test_with_their_second_gate_states_are_those_of_the_authors():
         return torch.stack([gates[:, :, 0], AUTHORS["gate_flipped"]], 2)
 
     with torch.no_grad(), seqlab.patch(model, {"blocks.0.mixer.gates": second_gate}):
-        torch.testing.assert_close(model.state(batch), AUTHORS["state"], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model.states(batch.items, batch.lengths), AUTHORS["state"], atol=1e-5, rtol=1e-5)
 
 
 def test_the_flip_turns_the_events_and_neither_padding_nor_the_last_ones():
@@ -76,13 +76,14 @@ def test_the_flip_turns_the_events_and_neither_padding_nor_the_last_ones():
 @pytest.mark.parametrize("branch", ["flip", "gate", "gru"])
 def test_each_branch_can_be_left_out_and_matters(branch):
     batch = batch_of([[3, 7, 1, 5, 2, 9], [4, 2]])
+    history = batch.items, batch.lengths
     torch.manual_seed(0)
     whole = models.build("sigma", 10, small("sigma")).eval()
     nn.init.ones_(whole.blocks[0].mixer.weights)
     without = models.build("sigma", 10, small("sigma", **{branch: False})).eval()
     without.load_state_dict(whole.state_dict())
     with torch.no_grad():
-        assert float((whole.state(batch) - without.state(batch)).abs().max()) > 1e-3
+        assert float((whole.states(*history) - without.states(*history)).abs().max()) > 1e-3
 
 
 def test_the_branches_of_a_watched_model_add_up():
