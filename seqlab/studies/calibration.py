@@ -158,7 +158,7 @@ def _widths(judged: Mapping[str, Sequence[Judged]]) -> tuple[dict[str, pd.DataFr
 
 
 def _order(judged: Mapping[str, Sequence[Judged]]) -> tuple[dict[str, pd.DataFrame], list[Verdict]]:
-    """P(IK) minus each control, paired by query; the claim needs AUROC and AURC against the tempered mass."""
+    """P(IK) minus each control, paired by query; the claim needs AUROC and AURC against the scaled mass."""
     import pandas as pd
 
     rows, verdicts = [], []
