@@ -106,7 +106,12 @@ def systems(view: type) -> list[str]:
     """The names of the systems that a view fits, with the settings of their TINY."""
     protocols = [need for need in view.needs if not isinstance(need, str)]
     able = [name for name in models.names() if all(supports(models.system(name), one) for one in protocols)]
-    return [name for name in able if fits(view, models.build(name, 4, models.module(name).TINY))]
+    return [name for name in able if fits(view, _tiny(name))]
+
+
+@functools.cache
+def _tiny(name: str) -> nn.Module:
+    return models.build(name, 4, models.module(name).TINY)
 
 
 def _has_needs(view: type, model: nn.Module) -> bool:

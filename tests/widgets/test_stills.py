@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 
+import numpy as np
 import pytest
 
 from seqlab import contracts, models, tracing, widgets
@@ -29,8 +29,14 @@ def drawn(still) -> bool:
     """Whether a still shows something, and no error."""
     if isinstance(still, Html):
         return len(still) > 40 and "role='alert'" not in still
-    traces = json.loads(still.to_json())["data"]
-    return any(isinstance(part, list | dict) and len(part) for trace in traces for part in trace.values())
+    return any(has_values(part) for trace in still.to_plotly_json()["data"] for part in trace.values())
+
+
+def has_values(part) -> bool:
+    """Whether a part of a trace is an array with elements; plotly keeps some of them encoded."""
+    return bool(
+        part.get("bdata") if isinstance(part, dict) else isinstance(part, list | tuple | np.ndarray) and len(part)
+    )
 
 
 def view_of(view, system, **further):
