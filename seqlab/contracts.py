@@ -114,8 +114,9 @@ class RelatesItems(Protocol):
 class GeneratesCodes(Protocol):
     """Generates the codes of an item one after another; the decoder encodes the histories once.
 
-    Attributes: `ids`, the `SemanticIds` of the catalogue; `config.width`, the minimum beam width; `config.legal_only`
-    (optional), whether probabilities are normalised over legal codes only.
+    Attributes: `ids`, the `SemanticIds` of the catalogue; `decoding`, the `decoding.Decoding` by which its lists are
+    made, which may be set to another one; `config.legal_only` (optional), whether probabilities are normalised over
+    legal codes only.
     """
 
     def decoder(self, batch: Batch) -> Decoder: ...

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqlab.contracts import Ranking, Scores, supports
@@ -70,6 +72,18 @@ def pairs(items: Tensor) -> Pairs:
     return row, items[row, place]
 
 
+def catalogue_scorer(model: nn.Module) -> Callable[[Batch], Tensor] | None:
+    """The function that scores all items (B, N + 1) as a system ranks them; None for one that is ranked by its lists.
+
+    A system with `score` is ranked by that, and one that is set to another decoding by what that makes: all scores
+    (`exact`), or lists.
+    """
+    method = getattr(getattr(model, "decoding", None), "method", "")
+    if method in ("", "exact") and supports(model, Scores):
+        return model.score
+    return model.exact_score if method == "exact" else None
+
+
 def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | None = None) -> Ranking:
     """The k best items, or all N if k is larger, without the items that each user has seen.
 
@@ -79,8 +93,8 @@ def top_unseen(model: nn.Module, batch: Batch, k: int, seen: Tensor | Pairs | No
     """
     k, seen = check_k(k), batch.items if seen is None else seen
     seen = pairs(seen) if isinstance(seen, Tensor) else seen
-    if supports(model, Scores):
-        scores = model.score(batch)
+    if score := catalogue_scorer(model):
+        scores = score(batch)
         scores[seen] = -torch.inf
         return top(scores, k)
     return _from_lists(model, batch, k, OVERSAMPLING * k, seen)
@@ -115,8 +129,11 @@ def _from_lists(
         is_seen = torch.isin(_key(rows[:, None], ranking.items), seen_keys)  # (B', length)
         scores, order = ranking.scores.masked_fill(is_seen, -torch.inf).sort(dim=1, descending=True, stable=True)
         items = ranking.items.gather(1, order).masked_fill(scores == -torch.inf, 0)
-        k = min(k, items.shape[1])
-        best = Ranking(best.items[:, :k], best.scores[:, :k])
+        if len(rows) == len(batch):
+            k = min(k, items.shape[1])
+            best = Ranking(best.items[:, :k], best.scores[:, :k])
+        elif (short := k - items.shape[1]) > 0:  # of the users with few
+            items, scores = F.pad(items, (0, short)), F.pad(scores, (0, short), value=-torch.inf)
         best.items[rows], best.scores[rows] = items[:, :k], scores[:, :k]
         last = scores[:, k - 1]
         again = (last == -torch.inf) & (length < most[rows])
@@ -134,7 +151,7 @@ def _from_lists(
         return best
     padded = best.items.new_zeros(len(batch), max((tied.shape[1] for _, tied in parts), default=0))
     for rows, tied in parts:
-        padded[rows] = torch.nn.functional.pad(tied, (0, padded.shape[1] - tied.shape[1]))
+        padded[rows] = F.pad(tied, (0, padded.shape[1] - tied.shape[1]))
     return dataclasses.replace(best, tied=padded)
 
 

@@ -90,7 +90,7 @@ def test_a_class_and_an_instance_are_looked_at_and_nothing_is_built_run_or_read(
 def test_a_wrapped_system_has_the_abilities_of_the_one_inside(name):
     expected = {
         "sasrec": {Recommends, Scores, UserStates, ItemVectors, Learns},
-        "tiger": {Recommends, GeneratesCodes, DescribesTokens, Learns, Stages},
+        "tiger": {Recommends, GeneratesCodes, ScoresExactly, DescribesTokens, Learns, Stages},
         "popularity": {Recommends, Scores, Prepares, Advances},
     }[name]
     model = build(name)

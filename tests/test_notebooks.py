@@ -67,7 +67,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "02_item_map": (2, 1),
     "03_attention_and_memory": (7, 6),
     "04_semantic_id_codebooks": (7, 5),
-    "05_beam_search_step_by_step": (2, 4),
+    "05_beam_search_step_by_step": (3, 3),
     "06_latent_reasoning": (5, 5),
     "07_workbench": (1, 1),
     "08_compare_systems": (3, 4),

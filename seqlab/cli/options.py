@@ -12,7 +12,9 @@ import typer
 from seqlab.cli.parsing import parse_pairs
 
 Dataset = Annotated[str, typer.Option(help="a name (seqlab datasets), a folder with interactions.tsv.gz, or a file")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value: a setting of the system, or of training")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value: a setting of the system, its decoding, or training")
+]
 SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")]
 
 

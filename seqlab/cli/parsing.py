@@ -34,6 +34,7 @@ def parse_arms(text: str) -> list[str]:
 def parse_grid(given: list[str], arms: list[str]) -> dict[str, list[str]]:
     """key=32,64 texts as lists of values. Raises `ValueError` for a key that is given twice."""
     from seqlab import models as systems
+    from seqlab.decoding.settings import SETTINGS
     from seqlab.runtime.settings import field_types, split_values
 
     grid: dict[str, list[str]] = {}
@@ -41,7 +42,8 @@ def parse_grid(given: list[str], arms: list[str]) -> dict[str, list[str]]:
         if key in grid:
             raise ValueError(f"{key!r} is in the grid twice; give all its values at once, {key}=32,64.")
         for arm in arms:
-            grid[key] = split_values(field_types(systems.module(arm.split(":")[0]).Config).get(key), text, key)
+            kinds = SETTINGS | field_types(systems.module(arm.split(":")[0]).Config)
+            grid[key] = split_values(kinds.get(key), text, key)
     return grid
 
 

@@ -11,11 +11,18 @@ from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_o
 from seqlab.cli.parsing import parse_pairs
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seqlab.datasets.log import InteractionLog
     from seqlab.datasets.splits import Split
+    from seqlab.decoding.settings import Decoding
     from seqlab.runs.run import Run
 
 Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they were moved")]
+Lists = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value: a setting of the decoding, such as decoding=diverse or width=50"),
+]
 Evaluated = Annotated[
     str | None, typer.Option(help="other data than those of the training, or these, if they were moved")
 ]
@@ -37,12 +44,20 @@ def fit(
     *,
     load_options: dict[str, Any],
 ) -> None:
-    """Train SYSTEM on a dataset, evaluate it, and write its run folder."""
+    """Train SYSTEM on a dataset, evaluate it, and write its run folder.
+
+    A run is not trained anew for another decoding: where OUT holds the training, `--set decoding=diverse` measures its
+    weights by that.
+    """
     import dataclasses
 
     given = parse_pairs(settings or [])
     if out.exists() and not resume:
-        raise ValueError(f"{out} exists; choose another folder, or pass --resume.")
+        from seqlab.decoding.settings import SETTINGS
+
+        if not SETTINGS.keys() & given.keys():
+            raise ValueError(f"{out} exists; choose another folder, or pass --resume.")
+        resume = True  # its weights are measured by another decoding
     typer.echo(f"Reading {dataset}.")  # before the slow imports
     from seqlab import datasets, models
     from seqlab.presets import default_options
@@ -75,12 +90,14 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="a run folder")],
     dataset: Evaluated = None,
     split: SplitOfRun = None,
+    settings: Lists = None,
     *,
     load_options: dict[str, Any],
 ) -> None:
     """Evaluate a finished run on its test part again: metrics with 95 % intervals.
 
-    On other data, it ranks their items with the weights of the run, if its system can; nothing is written.
+    On other data, it ranks their items with the weights of the run, if its system can; nothing is written. By another
+    decoding (`--set decoding=diverse`) on its own data, the outcome is stored in RUN beside its own.
     """
     from seqlab import evaluation, tasks
     from seqlab.contracts import needs_of
@@ -88,16 +105,36 @@ def evaluate(
     from seqlab.runs import catalogue, store
     from seqlab.runs.identity import stored_identity
     from seqlab.runs.run import load_run
+    from seqlab.training.evaluate import evaluate as decoded
 
     parts, found = _split_of(run, dataset, split, load_options), stored_identity(run)
     if dataset is not None and found.fingerprint != parts.log.fingerprint(found.version):
-        outcome = catalogue.measure(store.load(run), parts, found.data)
+        model = store.load(run)
+        if settings:
+            model.decoding = _decoding(found.system, model, parse_pairs(settings))
+        outcome = catalogue.measure(model, parts, found.data)
+    elif settings:
+        loaded = load_run(run, parts)
+        measured = decoded(loaded, parts, _decoding(found.system, loaded.model, parse_pairs(settings)))
+        typer.echo(", ".join(f"{key}={value}" for key, value in measured.decoding.items()))
+        outcome = measured.outcome
     else:
         loaded = load_run(run, parts)
         parts = with_columns(parts, needs_of(loaded.model))
         outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
     typer.echo(f"{outcome.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(outcome).round(4).to_string())
+
+
+def _decoding(system: str, model: nn.Module, settings: dict[str, str]) -> Decoding:
+    """The decoding of these settings for a trained model; those that are not given are the model's."""
+    from seqlab.decoding.settings import resolve
+    from seqlab.models import split_settings
+
+    others, lists = split_settings(system, settings)
+    if others:
+        raise ValueError(f"{next(iter(others))!r} is no setting of a decoding; a trained run keeps its own settings.")
+    return resolve(model, lists.over(getattr(model, "decoding", lists)))
 
 
 @with_load_options

@@ -1,4 +1,4 @@
-"""Searches for the best tuples of a trie: beam search, Diverse Beam Search and locally typical sampling.
+"""Searches for the best tuples of a trie: beam search and Diverse Beam Search.
 
 The score. The log-probability of a tuple is the sum over its codes of the model's log-softmax over its whole
 vocabulary of the level: probability the model gives to codes that continue no item is lost, not shared out (as in
@@ -113,45 +113,7 @@ def diverse(
         node, parent, code, scores = _pick(codes, nodes, totals, torch.cat(at, 1), torch.cat(none, 1))
         if not level:
             parent = torch.zeros_like(parent)  # all groups grow from the one root
-    return _in_order(trie, node, scores)
-
-
-@torch.no_grad()
-def typical(
-    decoder: Decoder, trie: Trie, draws: int, mass: float = 0.9, renormalise: bool = False,
-    generator: torch.Generator | None = None,
-) -> Beams:  # fmt: skip
-    """Locally typical sampling (Meister et al. 2023): tuples whose codes are as surprising as one should expect.
-
-    At every step the legal codes whose surprise is nearest to the entropy of the step are kept until they hold `mass`
-    of the legal probability, and one is drawn. `draws` tuples are drawn independently for every user; each different
-    one is returned once, in the order of the log-probabilities that the model, not the sampler, gives them.
-    """
-    if draws < 1 or not 0 < mass <= 1:
-        raise ValueError(f"draws must be at least 1 and mass in (0, 1] (got {draws} and {mass}).")
-    logits, state = decoder.start()
-    node, scores = _root(logits, draws)
-    logits, parent, code = logits.expand(-1, draws, -1), node, node
-    own = torch.arange(draws, device=node.device).expand_as(node)
-    for level in range(trie.levels):
-        if level:
-            logits, state = decoder.step(state, parent, code)
-            parent = own
-        codes, nodes, log_p, legal_mass = legal(logits, node, trie, level, renormalise)
-        fair = log_p if renormalise else log_p - legal_mass[..., None]  # (B, W, F)
-        p = fair.exp()
-        entropy = -(p * fair.masked_fill(p == 0, 0)).sum(-1, keepdim=True)
-        order = (-fair - entropy).abs().argsort(dim=-1, stable=True)
-        p = p.gather(-1, order)
-        p = p * (p.cumsum(-1) - p < mass)  # the code that reaches the mass is the last one kept
-        drawn = torch.multinomial(p.flatten(0, 1), 1, generator=generator).view(*node.shape, 1)
-        at = order.gather(-1, drawn)
-        node, code, gain = (column.gather(-1, at)[..., 0] for column in (nodes, codes, log_p))
-        scores = scores + gain
-    ordered, place = node.sort(dim=1, stable=True)
-    again = torch.zeros_like(ordered, dtype=torch.bool)
-    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    return _in_order(trie, ordered.masked_fill(again, -1), scores.gather(1, place).masked_fill(again, -torch.inf))
+    return in_order(trie, node, scores)
 
 
 def _root(logits: Tensor, width: int = 1) -> tuple[Tensor, Tensor]:
@@ -171,6 +133,7 @@ def _pick(codes: Tensor, nodes: Tensor, totals: Tensor, at: Tensor, none: Tensor
     return node, at // totals.shape[-1], code, totals.flatten(1).gather(1, at).masked_fill(none, -torch.inf)
 
 
-def _in_order(trie: Trie, node: Tensor, scores: Tensor) -> Beams:
+def in_order(trie: Trie, node: Tensor, scores: Tensor) -> Beams:
+    """Tuples (B, W), each once or -1, as beams: the best first."""
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return Beams(trie, node.gather(1, order), scores)

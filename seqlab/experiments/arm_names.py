@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,10 +16,11 @@ if TYPE_CHECKING:
 def rows_by_arm(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The arms in a table, as `seqlab leaderboard` takes them, each with its rows, one per seed."""
     for system, rows in table.groupby("system", sort=False):
-        pairs = zip(rows["settings"], rows["options"], strict=True)
-        choices = {pair: json.loads(pair[0]) | json.loads(pair[1]) for pair in pairs}
-        for pair, words in zip(choices, differing_settings(list(choices.values())), strict=True):
-            yield f"{system}{words}", rows[(rows["settings"] == pair[0]) & (rows["options"] == pair[1])]
+        columns = [column for column in ("settings", "options", "decoding") if column in rows]
+        chosen = list(zip(*(rows[column] for column in columns), strict=True))
+        choices = {texts: functools.reduce(operator.or_, map(json.loads, texts)) for texts in dict.fromkeys(chosen)}
+        for texts, words in zip(choices, differing_settings(list(choices.values())), strict=True):
+            yield f"{system}{words}", rows[[one == texts for one in chosen]]
 
 
 def differing_settings(choices: list[dict[str, Any]]) -> list[str]:

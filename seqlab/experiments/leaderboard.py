@@ -4,7 +4,8 @@
 
 trains the runs that the table lacks, with the presets of the dataset, adds a row for each, and computes the gain of
 every arm over one of them. A command that was killed continues from its checkpoint; no finished run is repeated. An arm
-is a system, optionally with settings and training options: `rearec:steps=1`.
+is a system, optionally with settings and training options: `rearec:steps=1`. Arms that differ only in how their lists
+are made (`tiger:decoding=diverse:width=20`) are one training, whose weights are measured by each decoding.
 """
 
 from __future__ import annotations
@@ -16,69 +17,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab import models, tasks
+from seqlab import models
 from seqlab.datasets import load
 from seqlab.datasets.split_names import DEFAULT, current_name, split
+from seqlab.decoding.settings import identify
 from seqlab.evaluation import compare, intervals
 from seqlab.experiments.arm_names import rows_by_arm
+from seqlab.experiments.rows import CSV_TYPES, add, headline, key_of, keys, read
 from seqlab.presets import default_options
-from seqlab.runs.identity import Identity, canonical, find, identity, options_defaults, settings_defaults
+from seqlab.runs import evaluations
+from seqlab.runs.identity import Identity, find, identity, stored_decoding
 from seqlab.runs.run import Run, load_run
 from seqlab.runtime import provenance
 from seqlab.runtime.files import atomic_write
 from seqlab.training.arms import parse_arm
+from seqlab.training.evaluate import evaluate
 from seqlab.training.fit import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import pandas as pd
 
     from seqlab.datasets.splits import Split
+    from seqlab.decoding.settings import Decoding
     from seqlab.optimization.options import Options
-
-KEY = ["fingerprint", "split", "system", "seed", "settings", "options", "seen_filter"]
-CSV_TYPES = {
-    "dtype": dict.fromkeys(["dataset", "task", "fingerprint", "git", "seeds", "arm", "against"], str),
-    "keep_default_na": False, "na_values": [""],
-}  # fmt: skip
-"""How pandas reads a table: the name of a dataset may be 007 or NA, a revision 12e34."""
 
 GAIN_KEY = ["fingerprint", "split", "seen_filter", "arm", "against", "metric"]
 GAIN_COLUMNS = ["dataset", *GAIN_KEY, "seeds", "a", "b", "difference", "low", "high", "date", "git"]
-
-
-def read(path: Path) -> pd.DataFrame:
-    """The table in a .csv or a .parquet (that of a sweep); empty where there is no file.
-
-    Settings and options that are newer than a row get their defaults. A row without a fingerprint of its data
-    (`InteractionLog.fingerprint`) matches no run. Raises `ValueError` for a file that is another table.
-    """
-    import pandas as pd
-
-    if not path.exists():
-        return pd.DataFrame(columns=["dataset", *KEY])
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, **CSV_TYPES)
-        table = table if "fingerprint" in table else table.assign(fingerprint="")
-        table = table if "task" in table else table.assign(task=tasks.DEFAULT)
-        if missing := [column for column in ["dataset", *KEY] if column not in table]:
-            raise ValueError(f"its column {missing[0]!r} is missing")
-        options = {key: value for key, value in options_defaults().items() if key != "seed"}
-        table["task"] = table["task"].fillna(tasks.DEFAULT)
-        table["split"] = table["split"].map(current_name)
-        table["options"] = [
-            json.dumps(canonical(system, options | json.loads(text)))
-            for system, text in zip(table["system"], table["options"], strict=True)
-        ]
-        settings = functools.cache(settings_defaults)
-        table["settings"] = [
-            json.dumps(settings(system) | json.loads(text))
-            for system, text in zip(table["system"], table["settings"], strict=True)
-        ]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no table of measured systems: {error}.") from error
-    return table
 
 
 def row(run: Run, key: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +52,7 @@ def row(run: Run, key: Mapping[str, Any]) -> dict[str, Any]:
 
     key: the columns that identify the run, those of its `Plan`.
     """
-    origin = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+    origin = evaluations.origin(run.folder, run.decoding, run.seen_filter)
     bounds, outcome = intervals(run.outcome), run.outcome
     result = {**key, "task": outcome.task, "users": outcome.frame["user"].nunique()}
     for name in bounds.attrs["headline"]:
@@ -101,7 +67,10 @@ def row(run: Run, key: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, finished or not, in `folder`. settings: those that replace the preset's. key: its columns of the table."""
+    """A run, finished or not, in `folder`. settings: those that replace the preset's, with those of its decoding.
+
+    lists: its decoding, None for a system without. key: its columns of the table.
+    """
 
     arm: str
     system: str
@@ -109,19 +78,25 @@ class Plan:
     options: Options
     key: dict[str, Any]
     folder: Path
+    lists: Decoding | None = None
+
+    def finished(self) -> bool:
+        """Whether it is trained, and measured by its decoding."""
+        lists = json.loads(self.key["decoding"])
+        return self.folder.exists() and (
+            lists == stored_decoding(self.folder)
+            or evaluations.path(self.folder, lists, self.key["seen_filter"]).is_file()
+        )
+
+    def load(self, split: Split) -> Run:
+        """The run, which is trained; it is measured by its decoding if it was not before."""
+        run = load_run(self.folder, split)
+        return run if self.lists is None else evaluate(run, split, self.lists)
 
     def train_or_load(self, split: Split) -> Run:
         """The run: loaded if finished, else trained, from its checkpoint if there is one. Raises what `fit` does."""
         model = models.create(self.system, split, self.settings, self.options.seed)
         return fit(model, split, self.options, self.folder, resume=True, seen_filter=self.key["seen_filter"])
-
-
-def headline(table: pd.DataFrame) -> tuple[str, ...]:
-    """The metrics that rows of one task show, the primary one last; () for an empty table."""
-    if not len(table):
-        return ()
-    found = tasks.task(table["task"].iloc[0] if "task" in table else tasks.DEFAULT)
-    return (*(name for name in found.HEADLINE if name in table and name != found.PRIMARY), found.PRIMARY)
 
 
 def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], seen_filter: bool | None = None) -> Plan:
@@ -137,7 +112,9 @@ def plan(arm: str, split: Split, seed: int, runs: Path, given: dict[str, Any], s
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     this, below = identity(model, options, split, seen_filter), runs / split.log.name
     found = find(sorted(below.glob(f"{system}-{seed}-*")), model, options, split, seen_filter)
-    return Plan(arm, system, settings, options, _key(this), found or below / this.folder_name())
+    lists = getattr(model, "decoding", None)
+    key = _key(this) | {"decoding": json.dumps(identify(model, lists))}
+    return Plan(arm, system, settings, options, key, found or below / this.folder_name(), lists)
 
 
 def complete(arms: list[str], dataset: str, seeds: list[int], path: Path, runs: Path,
@@ -203,12 +180,15 @@ def _gains(plans: list[Plan], against: str, split: Split, path: Path) -> pd.Data
     import pandas as pd
     from filelock import FileLock
 
-    origin, ranks, parts = provenance.describe(), functools.cache(lambda folder: load_run(folder, split).outcome), []
+    origin, parts = provenance.describe(), []
+    ranks = functools.cache(lambda folder, lists: load[folder, lists].load(split).outcome)
+    load = {(one.folder, one.key["decoding"]): one for one in plans}
     for arm, control in _pairs(plans, against):
         if missing := [one.folder for one in arm + control if not one.folder.exists()]:
             parts.append(_stored_gains(arm, control, path, missing[0]))
             continue
-        found = compare([ranks(one.folder) for one in arm], [ranks(one.folder) for one in control])
+        a, b = ([ranks(one.folder, one.key["decoding"]) for one in side] for side in (arm, control))
+        found = compare(a, b)
         found = found.loc[found.attrs["headline"]].round(7).rename_axis("metric").reset_index()
         columns = _protocol(arm, control) | {"dataset": split.log.name, "date": origin["date"], "git": origin["git"]}
         parts.append(found.assign(**columns)[GAIN_COLUMNS])
@@ -281,53 +261,11 @@ def standings(table: pd.DataFrame, split: Split, seen_filter: bool) -> pd.DataFr
     return pd.DataFrame(rows, columns=["arm", "system", "seeds", "parameters", "seconds", *columns])
 
 
-def add(results: Iterable[dict[str, Any]], path: Path) -> pd.DataFrame:
-    """Add rows to the table, each in place of an older one with its key; write and return the table.
-
-    An exclusive lock makes concurrent calls wait, so that no row is lost.
-    """
-    import pandas as pd
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        table = read(path)
-        for result in results:
-            fresh = pd.DataFrame([result])
-            others = [key != key_of(result) for key in keys(table)]
-            table = pd.concat([table[others], fresh], ignore_index=True) if len(table) else fresh
-        table = _sorted(table)
-        parquet = path.suffix == ".parquet"
-        atomic_write(path, table.to_parquet(index=False) if parquet else table.to_csv(index=False))
-    return table
-
-
-def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows by dataset and task, the best by the task's primary metric first."""
-    primary = {name: tasks.primary(name) for name in table["task"].unique()}
-    worse = [
-        -row[primary[row["task"]].name] if primary[row["task"]].higher else row[primary[row["task"]].name]
-        for row in table.to_dict("records")
-    ]
-    order = table.assign(order=worse).sort_values(["dataset", "task", "order"], kind="stable").index
-    return table.loc[order].reset_index(drop=True)
-
-
 def _key(this: Identity) -> dict[str, Any]:
     """The columns of the table that identify a run."""
     options = dict(this.options)
     return {
         "dataset": this.data, "fingerprint": this.fingerprint, "split": this.split, "system": this.system,
         "seed": options.pop("seed"), "settings": json.dumps(this.settings), "options": json.dumps(options),
-        "seen_filter": this.seen_filter,
+        "seen_filter": this.seen_filter, "decoding": "{}",
     }  # fmt: skip
-
-
-def key_of(row: dict[str, Any]) -> tuple[str, ...]:
-    """The values that identify a row of the table, or the key of a plan."""
-    return tuple(str(row[column]) for column in KEY)
-
-
-def keys(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """`key_of` every row."""
-    return list(zip(*(table[column].astype(str) for column in KEY), strict=True))

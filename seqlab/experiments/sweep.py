@@ -24,7 +24,6 @@ from seqlab.datasets import load
 from seqlab.datasets.split_names import DEFAULT, split
 from seqlab.experiments import leaderboard
 from seqlab.experiments.arm_names import format_settings
-from seqlab.runs.run import load_run
 from seqlab.runtime.pools import pool
 
 if TYPE_CHECKING:
@@ -89,6 +88,8 @@ def sweep(
 ) -> SweepResult:
     """Train every arm with every combination of the grid and every seed on every dataset; store a row of each run.
 
+    Combinations that differ only in their decoding are one training, measured by each.
+
     arms: as `seqlab leaderboard` takes them; their settings replace those of `grid` and `given`. grid: for some
     settings or training options, the values to combine. given: settings of all runs. table: a .parquet or .csv, by
     default `runs/sweep.parquet`; rows of other sweeps stay in it. workers, scheduler: see `runtime.pools.pool`.
@@ -106,7 +107,7 @@ def sweep(
     if finished:
         leaderboard.add(finished, table)
     _delete_attempts(jobs)  # a killed sweep may have left those of finished runs too
-    left = [job for job in jobs if not job.plan.folder.exists()]
+    left = [job for job in jobs if not job.plan.finished()]
     done, failed = len(jobs) - len(left), {}
     echo(f"{len(jobs)} runs: {done} finished before, {f'{len(left)} to train' if left else 'nothing to train'}.")
     with (
@@ -159,13 +160,15 @@ def _plan_jobs(
             raise ValueError(f"{dataset} is called {parts.log.name!r}, like other data of this sweep: rename its file.")
         for arm, point, seed in itertools.product(arms, combinations(grid), seeds):
             one = leaderboard.plan(arm, parts, seed, runs, {**given, **point}, seen_filter)
-            if one.folder in jobs:
+            if (one.folder, one.key["decoding"]) in jobs:
                 continue
             words = format_settings({key: value for key, value in point.items() if f":{key}=" not in arm})
             label = f"{':'.join(filter(None, [arm, words]))} seed {seed} on {parts.log.name}"
-            jobs[one.folder] = Job(label, one, _absolute(dataset), data, parts.name, tuple(load_options.items()))
-            if one.folder.exists():
-                run = load_run(one.folder, parts)
+            jobs[one.folder, one.key["decoding"]] = Job(
+                label, one, _absolute(dataset), data, parts.name, tuple(load_options.items())
+            )
+            if one.finished():
+                run = one.load(parts)
                 if leaderboard.key_of(one.key) not in known:
                     finished.append(leaderboard.row(run, one.key))
     return list(jobs.values()), finished
@@ -193,17 +196,19 @@ def _results(jobs: list[Job], run_all: Pool, echo: Callable[[str], None]) -> Ite
     A run that was started and did not end may have been killed for the memory of another run. So a run fails for this
     only at its last attempt, when no other run is active. Raises `OSError` where processes end before they start a run.
     """
-    left = {job.plan.folder: job for job in jobs}
+    left = {job.label: job for job in jobs}
     try:
         while left:
-            before = {folder: job.attempts() for folder, job in left.items()}
-            parallel = [job for folder, job in left.items() if before[folder] < MAX_ATTEMPTS - 1]
-            for job, result in run_all(_attempt, parallel or [*left.values()][:1]):
-                yield left.pop(job.plan.folder), result
-            again = [job.label for folder, job in left.items() if job.attempts() > before[folder]]
+            first = {job.plan.folder: job for job in reversed(left.values())}  # others of a folder load its weights
+            before = {job.label: job.attempts() for job in reversed(first.values())}
+            parallel = [left[label] for label, attempts in before.items() if attempts < MAX_ATTEMPTS - 1]
+            count = len(left)
+            for job, result in run_all(_attempt, parallel or [left[next(iter(before))]]):
+                yield left.pop(job.label), result
+            again = [label for label in before if label in left and left[label].attempts() > before[label]]
             if again:
                 echo(f"A process was killed. Started again from the last checkpoint: {'; '.join(again)}.")
-            elif len(left) == len(before):
+            elif len(left) == count:
                 raise OSError("The processes end before they start any run; is there enough memory for all of them?")
     finally:
         _delete_attempts(jobs)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from seqlab import models, tasks
 from seqlab.datasets import load
 from seqlab.datasets.split_names import DEFAULT, split
+from seqlab.decoding.settings import SETTINGS, identify, methods
 from seqlab.experiments import leaderboard
 from seqlab.experiments.arm_names import format_settings
 from seqlab.optimization.options import Options
@@ -138,16 +139,16 @@ def _distributions(arm: str, space: dict[str, str], given: dict[str, Any]) -> di
             "There is nothing to search; give the space of a setting, such as learning_rate=1e-4..1e-2:log."
         )
     system, *words = arm.split(":")
-    config, options = field_types(models.module(system).Config), field_types(Options)
+    kinds = _kinds(system)
     found: dict[str, BaseDistribution] = {}
     for key, text in space.items():
         if key in given or any(word.startswith(f"{key}=") for word in words):
             raise ValueError(f"{key!r} is in the space and set for all trials; choose one.")
         if key in ("seed", "metric"):
             raise ValueError(f"{key!r} is no setting to search: it would change what the trials are compared by.")
-        if key not in config | options:
-            models.configure(system, {key: text}, also=options)  # raises with the nearest name
-        kind = (config | options)[key]
+        if key not in kinds:
+            models.configure(system, {key: text}, also=field_types(Options))  # raises with the nearest name
+        kind = kinds[key]
         if match := re.fullmatch(r"(.+?)\.\.(.+?)(:log)?", text):
             low, high = (validate(kind, end, key) for end in match.group(1, 2))
             makes = {int: IntDistribution, float: FloatDistribution}.get(type(low))
@@ -166,11 +167,11 @@ def _current_values(plan: leaderboard.Plan, distributions: dict[str, BaseDistrib
     """The values of a plan without a search for the settings of the space, without those outside the space."""
     from optuna.distributions import CategoricalDistribution
 
-    kinds = field_types(models.module(plan.system).Config) | field_types(Options)
-    values = json.loads(plan.key["settings"]) | json.loads(plan.key["options"])
+    kinds = _kinds(plan.system)
+    values = json.loads(plan.key["settings"]) | json.loads(plan.key["options"]) | json.loads(plan.key["decoding"])
     found = {}
     for key, space in distributions.items():
-        value = validate(kinds[key], values[key], key)
+        value = validate(kinds[key], values.get(key), key)
         if isinstance(space, CategoricalDistribution):
             same = [choice for choice in space.choices if validate(kinds[key], choice, key) == value]
             if same:
@@ -178,6 +179,12 @@ def _current_values(plan: leaderboard.Plan, distributions: dict[str, BaseDistrib
         elif value is not None and space.low <= value <= space.high:
             found[key] = value
     return found
+
+
+def _kinds(system: str) -> dict[str, Any]:
+    """The types of the settings of a system, of training, and of its decoding if it has one."""
+    lists = SETTINGS if methods(models.system(system)) else {}
+    return lists | field_types(models.module(system).Config) | field_types(Options)
 
 
 @contextlib.contextmanager
@@ -214,8 +221,11 @@ def _rounded(params: dict[str, Any]) -> dict[str, Any]:
 def _preset(plan: leaderboard.Plan, dataset: str) -> str:
     """The settings and options of a plan that differ from the defaults, as sections of a preset."""
     blocks = []
-    for part, defaults in (("settings", settings_defaults(plan.system)), ("options", options_defaults())):
-        differ = {key: value for key, value in json.loads(plan.key[part]).items() if value != defaults[key]}
+    lists = identify(models.system(plan.system), None)
+    for part, defaults in (
+        ("settings", settings_defaults(plan.system)), ("options", options_defaults()), ("decoding", lists)
+    ):  # fmt: skip
+        differ = {key: value for key, value in json.loads(plan.key[part]).items() if value != defaults.get(key)}
         lines = [f"{key} = {json.dumps('none' if value is None else value)}" for key, value in differ.items()]
         blocks += ["\n".join([f"[{dataset}.{part}]", *lines])] if lines else []
     return "\n\n".join(blocks)

@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "codebooks": ["code_use", "code_levels", "code_training", "collisions", "two_codebooks"],
         "beams": ["beam_steps"],
         "found_by_width": ["beam_widths"],
+        "decoding_lists": ["decodings"],
         "reasoning_path": ["reasoning_steps", "reasoning_masses"],
         "reasoning_quality": ["reasoning_tradeoff", "reasoning_gains"],
         "event_times": ["intensities", "event_changes", "survival_fans", "time_calibration"],

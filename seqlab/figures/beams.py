@@ -140,7 +140,7 @@ def _boxes(figure: go.Figure, shown: pd.DataFrame, places: pd.Series, levels: in
         code = "·".join(map(str, row.prefix))
         full, colour = row.level + 1 == levels, INK if row.state == "live" else "rgba(128, 134, 144, 0.85)"
         sign = f"  <span style='color:{GREEN}'><b>✓</b></span>" if row.answer else ""
-        head = f"<b>‹{code}›</b>  {_percent(one)}{sign}"
+        head = f"<b>‹{code}›</b>  {percent(one)}{sign}"
         if full:
             line = f"<b>{label(row.title, room - 5)}</b>" if row.state == "live" else label(row.title, room - 2)
             line = f"{row.rank}. {line}" if row.state == "live" else f"✕ {line}"
@@ -188,8 +188,8 @@ def _shares(figure: go.Figure, mass: pd.DataFrame, y: float) -> list[tuple]:
         sizes = (row.live, row.pruned, illegal, max(0.0, 1 - row.live - row.pruned - illegal))
         for name, size in zip(parts, sizes, strict=True):
             parts[name].append(size)
-        lost = f"{_percent(row.illegal)} illegal" + (", shared out" if shared_out and row.illegal > 1e-4 else "")
-        texts.append((row.level, y + 0.62, f"{_percent(row.live)} kept, {_percent(row.pruned)} dropped", INK))
+        lost = f"{percent(row.illegal)} illegal" + (", shared out" if shared_out and row.illegal > 1e-4 else "")
+        texts.append((row.level, y + 0.62, f"{percent(row.live)} kept, {percent(row.pruned)} dropped", INK))
         texts.append((row.level, y + 0.98, lost, ORANGE if row.illegal > 1e-4 else INK))
         before = row.live
     if len(mass):
@@ -216,14 +216,14 @@ def _hover(row: object, levels: int) -> str:
     what = "leads to" if row.level + 1 < levels else "is"
     lines = [
         f"<b>‹{'·'.join(map(str, row.prefix))}›</b> {what} <b>{label(row.title, 70)}</b>",
-        f"probability {_percent(np.exp(row.log_probability))}, "
+        f"probability {percent(np.exp(row.log_probability))}, "
         f"{'kept' if row.state == 'live' else 'dropped'} at rank {row.rank:,}",
         f"{row.items:,} item{'s' * (row.items != 1)}; the best of them has place {row.exact_rank:,} without a search",
     ]
     return "<br>".join([*lines, *(["what really came next is among them"] if row.answer else [])])
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A percentage with two significant digits."""
     if share >= 0.0995 or share <= 0:
         return f"{max(share, 0):.0%}"

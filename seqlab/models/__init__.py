@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from seqlab.contracts import Card
     from seqlab.datasets.splits import Split
+    from seqlab.decoding.settings import Decoding
 
 
 def names() -> list[str]:
@@ -78,23 +79,42 @@ def family(name: str) -> str:
 
 
 def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> Any:
-    """The Config of a system with `settings` instead of its defaults.
+    """The Config of a system with `settings` instead of its defaults; those of its decoding are validated and left out.
 
     Values may be text, as from a command line; they are converted to the types of the fields. Raises `ValueError` that
-    names the field for an unknown one (with the nearest name among the fields and `also`), and for a value of another
-    type or outside the bounds of the field.
+    names the field for an unknown one (with the nearest name among the fields and `also`), for a value of another
+    type or outside the bounds of the field, and for a decoding that the system does not have.
     """
-    config_type = module(name).Config
+    from seqlab.decoding.settings import SETTINGS, methods, resolve
+
+    config_type, (settings, lists) = module(name).Config, split_settings(name, settings)
     known = field_types(config_type)
     for key in settings:
         if key not in known:
-            near = did_you_mean(key, [*known, *also])
-            raise ValueError(f"{name} has no setting {key!r}.{near} It has: {', '.join(known)}.")
+            also = [*known, *also, *(SETTINGS if methods(system(name)) else ())]
+            raise ValueError(f"{name} has no setting {key!r}.{did_you_mean(key, also)} It has: {', '.join(known)}.")
+    if lists.settings():
+        resolve(system(name), lists)
     return config_type(**{key: validate(known[key], value, f"{name}.{key}") for key, value in settings.items()})
 
 
+def split_settings(name: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Decoding]:
+    """The settings of the Config of a system among `settings`, which are not validated, and its decoding.
+
+    Raises `ValueError` for a value that a setting of the decoding cannot have.
+    """
+    from seqlab.decoding.settings import SETTINGS, parse
+
+    own = field_types(module(name).Config)
+    lists = {key: value for key, value in settings.items() if key in SETTINGS and key not in own}
+    return {key: value for key, value in settings.items() if key not in lists}, parse(lists)
+
+
 def separate(name: str, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of a system and the training options among `given`, all validated. Raises what `configure` does."""
+    """The settings of a system, with its decoding's, and the training options among `given`, all validated.
+
+    Raises what `configure` does.
+    """
     from seqlab.optimization.options import Options
 
     kinds = field_types(Options)
@@ -106,13 +126,20 @@ def separate(name: str, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 
 
 def build(name: str, n_items: int, settings: dict[str, Any] | None = None, seed: int = 0) -> nn.Module:
-    """A new, untrained system for a catalogue of `n_items`. seed: of the initial weights."""
+    """A new, untrained system for a catalogue of `n_items`. seed: of the initial weights.
+
+    settings: of its Config and of its decoding, as in an arm: {"dim": 32, "decoding": "diverse", "groups": 5}.
+    """
     import torch
 
     config = configure(name, settings or {})
     with torch.random.fork_rng(devices=[]):  # the global random state stays as it was
         torch.manual_seed(seed)
-        return system(name)(config, n_items)
+        model = system(name)(config, n_items)
+    lists = split_settings(name, settings or {})[1]
+    if lists.settings():
+        model.decoding = lists
+    return model
 
 
 def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed: int = 0) -> nn.Module:
@@ -122,17 +149,24 @@ def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed
     settings = {} if settings is None else settings
     if not isinstance(settings, Mapping):
         raise ValueError(f"the settings of {name} are a dict such as {{'dim': 32}} (got {settings!r}).")
-    return build(name, split.n_items, {**preset(name, split.log.card, split.log.n_events).settings, **settings}, seed)
+    found = preset(name, split.log.card, split.log.n_events)
+    own, lists = split_settings(name, settings)
+    lists = lists.over(found.lists)
+    return build(name, split.n_items, found.settings | own | lists.settings(), seed)
 
 
 def table() -> pd.DataFrame:
-    """A row per system: family, paper, the first line of its file, settings with their defaults."""
+    """A row per system: family, paper, the first line of its file, settings (then its decoding's) with defaults."""
     import pandas as pd
+
+    from seqlab.decoding.settings import identify
 
     rows = []
     for name in names():
         file, facts = module(name), card(name)
         settings = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(file.Config))
+        lists = identify(system(name), None)
+        settings += f"; {', '.join(f'{key}={value!r}' for key, value in lists.items())}" if lists else ""
         rows.append({
             "system": name, "family": family(name), "paper": facts.paper, "year": facts.year or "",
             "venue": facts.venue, "what it is": file.__doc__.strip().splitlines()[0], "settings": settings,

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from seqlab.contracts import name_of
+from seqlab.decoding.settings import Decoding, parse
 from seqlab.optimization.options import Options
 
 if TYPE_CHECKING:
@@ -25,10 +26,16 @@ MAX_FACTOR = 5
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings of a system and training options that replace the defaults."""
+    """Settings of a system, training options, and settings of its decoding, that replace the defaults."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    decoding: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lists(self) -> Decoding:
+        """The decoding by which the system makes its lists."""
+        return parse(self.decoding)
 
 
 def preset(system: str, card: str, events: int) -> Preset:
@@ -45,12 +52,17 @@ def preset(system: str, card: str, events: int) -> Preset:
     factor = min(max(EVENTS / max(events, 1), 1 / MAX_FACTOR), MAX_FACTOR)
     counts = {name: default.options[name] for name in ("epochs", "validate_every") if name in default.options}
     scaled = {name: max(1, round(count * factor)) for name, count in counts.items()}
-    return Preset(default.settings, default.options | scaled)
+    return Preset(default.settings, default.options | scaled, default.decoding)
 
 
 def default_options(model: nn.Module, split: Split) -> Options:
     """The options of the preset for this system on these data (see `preset`), else the defaults of `Options`."""
     return Options(**preset(name_of(model), split.log.card, split.log.n_events).options)
+
+
+def default_decoding(model: nn.Module, split: Split) -> Decoding:
+    """The decoding of the preset for this system on these data (see `preset`), by which its epochs are compared."""
+    return preset(name_of(model), split.log.card, split.log.n_events).lists
 
 
 def sections(system: str) -> dict[str, Preset]:

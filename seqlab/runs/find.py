@@ -15,7 +15,7 @@ from seqlab.datasets.split_names import current_name
 from seqlab.evaluation.outcome import Metric, described
 from seqlab.optimization.options import Options
 from seqlab.presets import default_options
-from seqlab.runs.identity import Identity, find, identity, stored_identity
+from seqlab.runs.identity import Identity, find, identity, stored_decoding, stored_identity
 from seqlab.runs.run import Run, load_run
 from seqlab.runs.start import Start, fingerprint
 
@@ -135,7 +135,7 @@ def load_runs(
         return [], []
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     runs, other_data, other_filter = [], 0, 0
-    known = [_defining(stored_identity(run.folder), run) for run in loaded]
+    known = [_defining(stored_identity(run.folder), run, run.folder) for run in loaded]
     for one in finished_runs(below):
         found = _identity(one.folder)
         if found is None or one.dataset != split.log.name or one.split != split.name:
@@ -146,7 +146,7 @@ def load_runs(
             other_filter += 1
         else:
             run = load_run(one.folder, split)
-            if (same := _defining(found, run)) not in known:
+            if (same := _defining(found, run, one.folder)) not in known:
                 known.append(same)
                 runs.append((run.system, found.options["seed"], run))
     left_out = {"on other data of this name": other_data, "with the other seen filter": other_filter}
@@ -169,9 +169,10 @@ def _identity(folder: Path) -> Identity | None:
         return None
 
 
-def _defining(found: Identity, run: Run) -> Identity:
-    """The identity, without seed and options for a system that has no loss."""
-    return found if supports(run.model, Learns) else dataclasses.replace(found, options={})
+def _defining(found: Identity, run: Run, folder: Path) -> tuple[Identity, dict[str, Any]]:
+    """The identity, without seed and options for a system that has no loss, and the decoding."""
+    found = found if supports(run.model, Learns) else dataclasses.replace(found, options={})
+    return found, stored_decoding(folder)
 
 
 def _read(path: Path) -> dict:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import models
 from seqlab.contracts import name_of, needs_of
 from seqlab.datasets.split_names import current_name
+from seqlab.decoding.settings import SETTINGS, identify, stored
 from seqlab.optimization.options import Options
+from seqlab.presets import default_decoding
 from seqlab.tasks import task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import nn
 
@@ -29,6 +31,8 @@ class Identity:
 
     settings, options: JSON values. fingerprint: of the log, in this `version` (see `InteractionLog.fingerprint`).
     start: SHA-256 of the weights that the training began from, "" = new ones.
+    validated_by: where it is not the default, the decoding of the preset, by which a training compares its epochs; it
+    is a part of the folder's name, and of no comparison: a run is not trained anew for another decoding.
     """
 
     system: str
@@ -40,14 +44,16 @@ class Identity:
     fingerprint: str
     version: int
     start: str = ""
+    validated_by: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def non_defaults(self) -> dict[str, Any]:
         """The identity, with only those settings and options that differ from the defaults.
 
         So it does not change when a field is added whose default keeps the old behaviour.
         """
+        settings = _changed(self.settings, settings_defaults(self.system)) | self.validated_by
         return {
-            "system": self.system, "settings": _changed(self.settings, settings_defaults(self.system)),
+            "system": self.system, "settings": settings,
             "options": _changed(self.options, options_defaults()), "seen_filter": self.seen_filter,
             "split": self.split, "fingerprint": self.fingerprint,
         } | ({"start": self.start} if self.start else {})  # fmt: skip
@@ -74,6 +80,7 @@ def identity(
     return Identity(
         system, _json(dataclasses.asdict(model.config)), canonical(system, _json(dataclasses.asdict(options))),
         bool(seen_filter), split.name, split.log.name, split.log.fingerprint(version), version, start,
+        _changed(identify(model, default_decoding(model, split)), identify(model, None)),
     )  # fmt: skip
 
 
@@ -93,7 +100,7 @@ def stored_identity(folder: Path) -> Identity:
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     system, data = described["system"], origin["data"]
     return Identity(
-        system, settings_defaults(system) | described["config"],
+        system, stored_settings(system)(described["config"])[0],
         canonical(system, options_defaults() | origin["options"]), origin["evaluation"]["seen_filter"],
         current_name(data["split"]), data["name"], data["fingerprint"], data.get("fingerprint_version", 1),
         origin["start"]["weights"] if "start" in origin else "",
@@ -127,8 +134,12 @@ def differences(found: Identity, wanted: Identity) -> list[str]:
 def find(
     folders: Iterable[Path], model: nn.Module, options: Options, split: Split, seen_filter: bool, start: str = ""
 ) -> Path | None:
-    """The first of these folders with a finished run of this training, whatever the name of the folder."""
+    """The first of these folders with a finished run of this training, whatever the name of the folder.
+
+    Where runs of older versions differ in their decoding alone, the one with the model's, else with the preset's.
+    """
     wanted: dict[int, Identity] = {}  # by version, since computing a fingerprint reads the whole log
+    same: dict[Path, dict[str, Any]] = {}
     for folder in folders:
         try:
             found = stored_identity(folder)
@@ -137,8 +148,33 @@ def find(
         if found.version not in wanted:
             wanted[found.version] = identity(model, options, split, seen_filter, found.version, start)
         if not differences(found, wanted[found.version]):
-            return folder
-    return None
+            same[folder] = stored_decoding(folder)
+    own = identify(model, getattr(model, "decoding", None)), identify(model, default_decoding(model, split))
+    return min(same, key=lambda folder: [same[folder] != one for one in own], default=None)
+
+
+def stored_decoding(folder: Path) -> dict[str, Any]:
+    """The decoding of a finished run's own outcome, as `decoding.settings.identify` has it."""
+    described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return stored_settings(described["system"])(described["config"] | described.get("decoding", {}))[1]
+
+
+def stored_settings(system: str) -> Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]:
+    """A function that reads stored settings of a system: into those of its Config, and its decoding, with all defaults.
+
+    Older versions counted the settings of a decoding among the system's.
+    """
+    if system not in models.names():
+        return lambda given: (given, {})
+    kind, defaults = models.system(system), settings_defaults(system)
+
+    def read(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        given = {} | given  # raises `TypeError` for what is no dict
+        lists = {key: value for key, value in given.items() if key in SETTINGS and key not in defaults}
+        own = {key: value for key, value in given.items() if key not in lists}
+        return defaults | own, identify(kind, stored(kind, lists))
+
+    return read
 
 
 def settings_defaults(system: str) -> dict[str, Any]:

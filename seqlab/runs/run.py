@@ -14,6 +14,7 @@ from torch import nn
 
 from seqlab.datasets.fingerprint import item_numbering
 from seqlab.datasets.split_names import current_name
+from seqlab.decoding.settings import identify
 from seqlab.evaluation.outcome import Outcome, described
 from seqlab.runs import store
 from seqlab.runs.identity import fingerprint_version
@@ -66,6 +67,11 @@ class Run:
         return self.outcome.seen_filter
 
     @property
+    def decoding(self) -> dict[str, Any]:
+        """What identifies the decoding of the outcome; {} for a system without codes."""
+        return identify(self.model, getattr(self.model, "decoding", None))
+
+    @property
     def ranks(self) -> Outcome:
         """The outcome of the test queries."""
         return self.outcome
@@ -79,7 +85,9 @@ class Run:
         test = self.metrics["test"]
         numbers = ", ".join(f"{name} {test[name]:.4f}" for name in self.outcome.headline if name in test)
         start = f", from {self.start}" if self.start else ""
-        return f"Run({self.system}: {numbers}{start}{f', {self.folder}' if self.folder else ''})"
+        plain = identify(self.model, None)
+        lists = "".join(f", {key}={one}" for key, one in self.decoding.items() if plain.get(key) != one)
+        return f"Run({self.system}: {numbers}{lists}{start}{f', {self.folder}' if self.folder else ''})"
 
 
 def load_run(folder: str | Path, split: Split) -> Run:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab import models
+from seqlab.decoding.settings import identify, methods, stored
 from seqlab.optimization.state import read_state
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
     from safetensors.torch import save_file
 
     described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
+    if lists := identify(model, getattr(model, "decoding", None)):
+        described["decoding"] = lists
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     save_file(tensors(model), folder / "model.safetensors")
 
@@ -67,10 +70,15 @@ def load(folder: str | Path) -> nn.Module:
         raise ValueError(f"{weights} cannot be read: {error}.") from error
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = dataclasses.asdict(models.configure(described["system"], described["config"]))
+        config, lists = described["config"], described.get("decoding", {})
+        own = models.split_settings(described["system"], config)[0]
+        lists = {key: value for key, value in config.items() if key not in own} | lists  # of older runs, then of newer
+        config = dataclasses.asdict(models.configure(described["system"], own))
         described = described["system"], described["n_items"], config
         _check_size(*described, weights.stat().st_size, len(state))
         model = models.build(*described)
+        if methods(model):
+            model.decoding = stored(model, lists)
     except Exception as error:  # a constructor may raise anything for untrusted numbers
         raise ValueError(f"{folder / 'config.json'} describes no system: {error or type(error).__name__}.") from error
     for old, new in RENAMED.get(described[0], {}).items():

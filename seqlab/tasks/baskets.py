@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqlab.contracts import Recommends, Scores, name_of, supports
+from seqlab.contracts import Recommends, name_of, supports
 from seqlab.datasets.events import Ragged
 from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.influence_values import ratio
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.evaluation.ranking_metrics import CUTOFFS, list_statistics
-from seqlab.ranking import ranks_in_lists, ranks_of, top_with_ties, topk
+from seqlab.ranking import catalogue_scorer, ranks_in_lists, ranks_of, top_with_ties, topk
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
 from seqlab.runtime.text import DataError, MissingDataError
@@ -74,7 +74,7 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     answers = answers_of(queries)
     ranks = torch.zeros(len(answers.values), dtype=torch.float64, device=answers.values.device)
     repeats, exposure = torch.zeros_like(answers.values), queries.user.new_zeros(split.n_items + 1)
-    rank = _ranks_by_scores if supports(model, Scores) else _ranks_by_lists
+    rank = _ranks_by_scores if catalogue_scorer(model) else _ranks_by_lists
     with processes.propagate_errors(), evaluating(model):
         rank(model, queries, answers, split.n_items, seen_filter, ranks, repeats, exposure)
     ranks, repeats, exposure = (processes.all_reduce_sum(one).cpu() for one in (ranks, repeats, exposure))
@@ -157,9 +157,10 @@ def subset_recall(ranks: np.ndarray, query: np.ndarray, total: int, k: int = 10)
 
 
 def _ranks_by_scores(model, queries, answers, n_items, seen_filter, ranks, repeats, exposure) -> None:
-    rows_at_most, shard = rows_per_batch(ranks.device, n_items + 1), (processes.index(), processes.count())
+    score, shard = catalogue_scorer(model), (processes.index(), processes.count())
+    rows_at_most = rows_per_batch(ranks.device, n_items + 1)
     for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, rows_at_most, shard):
-        scores = model.score(batch)  # (B, N + 1)
+        scores = score(batch)  # (B, N + 1)
         scores[:, 0] = -torch.inf
         place, row, item = _members(answers, rows)
         of_answers = scores[row, item]

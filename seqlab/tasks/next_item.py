@@ -12,7 +12,7 @@ from seqlab.contracts import Recommends, Scores, name_of, supports
 from seqlab.datasets.sequences import Queries
 from seqlab.evaluation.outcome import Metric, Outcome, Slice
 from seqlab.evaluation.ranking_metrics import METRIC_NAMES, list_statistics
-from seqlab.ranking import Pairs, ranks_in_lists, ranks_of, top_with_ties, topk
+from seqlab.ranking import Pairs, catalogue_scorer, ranks_in_lists, ranks_of, top_with_ties, topk
 from seqlab.runtime import processes
 from seqlab.runtime.modules import device_of, evaluating
 from seqlab.runtime.text import DataError
@@ -69,7 +69,7 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     if seen_filter is None:
         seen_filter = not split.log.repeats
     queries = queries.to(device_of(model))
-    score = _rank_by_scores if supports(model, Scores) else _rank_by_lists
+    score = _rank_by_scores if catalogue_scorer(model) else _rank_by_lists
     ranks = queries.item.new_zeros(len(queries), dtype=torch.float64)  # zeros remain in the rows of other processes
     seen = queries.item.new_zeros(len(queries), dtype=torch.uint8)
     exposure = queries.item.new_zeros(split.n_items + 1)
@@ -129,10 +129,11 @@ def rows_per_batch(device: torch.device, width: int) -> int:
 def _rank_by_scores(
     model, queries: Queries, n_items: int, seen_filter: bool, ranks: Tensor, exposure: Tensor, seen: Tensor
 ) -> None:
-    rows_at_most, shard = rows_per_batch(ranks.device, n_items + 1), (processes.index(), processes.count())
+    score_all, shard = catalogue_scorer(model), (processes.index(), processes.count())
+    rows_at_most = rows_per_batch(ranks.device, n_items + 1)
     for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, rows_at_most, shard):
         answers = queries.item[rows]
-        scores = model.score(batch)  # (B, N + 1)
+        scores = score_all(batch)  # (B, N + 1)
         scores[:, 0] = -torch.inf
         of_answer = scores.gather(1, answers[:, None])
         for row, item in history_pairs(queries, rows):

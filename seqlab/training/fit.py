@@ -28,12 +28,13 @@ from seqlab.contracts import (
     supports,
 )
 from seqlab.datasets.split_names import with_columns
+from seqlab.decoding.settings import differs, using
 from seqlab.evaluation import metrics
 from seqlab.optimization.checkpoint import Checkpoint, State
 from seqlab.optimization.loop import Loop, epoch_seed, learning_rate, make_accelerator, make_optimizer
 from seqlab.optimization.options import Options
 from seqlab.optimization.state import read_state
-from seqlab.presets import default_options
+from seqlab.presets import default_decoding, default_options
 from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.runs.run import Run, TrainingData, load_run, write
 from seqlab.runs.start import Start, fingerprint
@@ -41,6 +42,8 @@ from seqlab.runtime import processes
 from seqlab.runtime.files import exclusive_lock
 from seqlab.runtime.progress import Progress
 from seqlab.runtime.text import listed
+from seqlab.training.evaluate import evaluate
+from seqlab.training.evaluate import validated as evaluated_on
 from seqlab.training.start import check as check_start
 from seqlab.training.start import take_weights
 
@@ -65,10 +68,13 @@ def fit(
 ) -> Run:
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
-    Without `options` those of the preset are taken (see `default_options`).
+    `model` is new, as `models.create` makes it with the seed of the options: its settings identify the run, its weights
+    do not. Without `options` those of the preset are taken (see `default_options`).
     `out` is written atomically at the end; until then `<out>.partial` holds the last checkpoints of the training and of
     its stages, from which `resume=True` continues to the same weights as an uninterrupted run (same machine, seed and
-    number of processes). A finished run in `out` is loaded by `resume=True` if it is the one that this call would make.
+    number of processes). A finished run in `out` is loaded by `resume=True` if it is the one that this call would make;
+    where only the decoding of `model` is another one, it is measured by that (see `evaluate`), and not trained anew.
+    Epochs are compared by the decoding of the preset, whatever that of the model is.
     Ctrl-C stops training and keeps the best epoch so far. Device, precision and processes are Accelerate's.
 
     With `start` training begins from the weights of that run, which is of the same system, with parameters of the same
@@ -122,7 +128,8 @@ def fit(
         if finished:
             if resume:
                 with processes.propagate_errors():
-                    return _finished_run(out, model, split, options, seen_filter, start)
+                    run = _finished_run(out, model, split, options, seen_filter, start)
+                return evaluate(run, split, own) if (own := getattr(model, "decoding", None)) else run
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
             )
@@ -169,7 +176,7 @@ def _fit(
     partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
     started = time.perf_counter()
-    validated, begun = _sample(split, options.validate_users), None if start is None else start.as_start()
+    validated, begun = evaluated_on(split, options.validate_users), None if start is None else start.as_start()
     advances = start is not None and supports(model, Advances)
     if processes.index() == 0:
         print(_start_message(model, split, validated, begun), flush=True)
@@ -204,6 +211,8 @@ def _fit(
             model.load_state_dict(state.best)
     if supports(model, Calibrates):
         state.valid = _calibrate(model, split, validated, seen_filter)
+    elif differs(model, default_decoding(model, split)):  # from that of the epochs
+        state.valid = {}
     test = tasks.measure(model, split, "test", seen_filter)
     summary = {
         "test": metrics(test),
@@ -232,13 +241,15 @@ class _Validation:
     def __init__(self, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> None:
         self.model, self.split, self.options, self.seen_filter = model, split, options, seen_filter
         self.metric = tasks.metric_of(model, split, options.metric)
+        self.decoding = default_decoding(model, split)  # whatever the lists are made by afterwards
 
     def measure(self, state: State) -> dict[str, float]:
         """The metric after an epoch that is validated (see `Options.validate_every`), else nothing."""
         metric = self.metric.name
         if state.epoch % self.options.validate_every and state.epoch != self.options.epochs:
             return {}
-        valid = metrics(tasks.measure(self.model, self.split, "valid", self.seen_filter))
+        with using(self.model, self.decoding):
+            valid = metrics(tasks.measure(self.model, self.split, "valid", self.seen_filter))
         if self.metric.better(valid[metric], state.valid.get(metric, self.metric.worst)):
             state.valid, state.best_epoch = valid, state.epoch
             state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
@@ -318,14 +329,6 @@ def _calibrate(model: nn.Module, split: Split, validated: Split, seen_filter: bo
             found[name] = found.get(name, 0.0) + share * value
     model.calibrate(split, seen_filter)
     return found
-
-
-def _sample(split: Split, users: int | None) -> Split:
-    """The split with so many validation users, drawn alike for every training; all of them for None."""
-    if users is None or users >= len(split.valid):
-        return split
-    drawn = torch.randperm(len(split.valid), generator=torch.Generator().manual_seed(0))[:users].sort().values
-    return dataclasses.replace(split, valid=split.valid.select(drawn))
 
 
 def _lock(out: Path) -> contextlib.AbstractContextManager:

@@ -8,7 +8,7 @@ are imported on first use.
 import lazy_loader
 
 HOMES = {
-    "views": ["fitting"],
+    "views": ["fitting", "answer"],
     "history_editor": ["HistoryEditor"],
     "why": ["Why"],
     "what_would_change": ["WhatWouldChange"],
@@ -21,6 +21,7 @@ HOMES = {
     "candidate_attention": ["CandidateAttention"],
     "event_times": ["IntensityOverTime", "AfterEvent"],
     "beam_steps": ["BeamSteps"],
+    "decodings": ["Decodings"],
     "reasoning_steps": ["ReasoningSteps"],
     "neighbours": ["Neighbours"],
     "reliability": ["Reliability"],

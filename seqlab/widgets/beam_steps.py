@@ -50,7 +50,7 @@ class BeamSteps:
 
     question = "How is the next item written code by code, and which good items does the beam lose on the way?"
     needs = (Recommends, GeneratesCodes)
-    topic, least_width = "Beam", STEPS_WIDTH
+    topic, least_width = "Decoding", STEPS_WIDTH
 
     def __init__(
         self,
@@ -107,38 +107,6 @@ class BeamSteps:
                     "place": listed.index(item) + 1 if item in listed else float("nan"),
                 })  # fmt: skip
         return pd.DataFrame(rows)
-
-    def lists(self, of: int = 0, groups: int = 4, mass: float = 0.9, seed: int = 0) -> dict[str, pd.DataFrame]:
-        """The first k items by several decodings, each with as many tuples as the beam width.
-
-        "no search": the exact ranking; "beam"; "diverse": diverse beam search in `groups` (reduced to a divisor of the
-        width); "typical": locally typical sampling of the codes with probability mass `mass`. Columns rank, item,
-        title, log_probability, exact_rank.
-        """
-        model, batch = self._runs[of].model, self._batches[of]
-        trie, legal = _book(self._runs[of]).trie, getattr(model.config, "legal_only", False)
-        share = max(one for one in range(1, groups + 1) if self._width % one == 0)
-        generator = torch.Generator(device_of(model)).manual_seed(seed)
-        exact = self._exact[of][0]
-        best = exact.topk(min(self._k, len(exact) - 1))
-        found = {"no search": (best.indices, best.values)}
-        with torch.no_grad():
-            for name, beams in {
-                "beam": self._beams(self._width, of),
-                "diverse": decoding.diverse(model.decoder(batch), trie, self._width, share, renormalise=legal),
-                "typical": decoding.typical(model.decoder(batch), trie, self._width, mass, legal, generator),
-            }.items():
-                items, scores = (column[0].cpu() for column in beams.items(self._k))
-                found[name] = items[items > 0], scores[items > 0]
-        return {name: self._listed(items.tolist(), scores.tolist(), of) for name, (items, scores) in found.items()}
-
-    def _listed(self, items: list[int], scores: list[float], of: int) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame({
-            "rank": range(1, len(items) + 1), "item": items, "title": [self._titles[item] for item in items],
-            "log_probability": scores, "exact_rank": self._exact[of][1][items].tolist(),
-        })  # fmt: skip
 
     def follow(self, item: int) -> pd.DataFrame:
         """One item through the search of each run: columns run, step (from 1), code, rank, log_probability, fate.

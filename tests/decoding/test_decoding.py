@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlab.decoding import Beams, beam, best_items, diverse, exact, parallel, typical
+from seqlab.decoding import Beams, beam, best_items, diverse, exact, parallel, sample, uniforms
 from seqlab.tokenizers.trie import Trie
 
 torch.set_num_threads(1)
@@ -195,8 +195,9 @@ class Stuck(Trie):
 
 @pytest.mark.parametrize(
     "search",
-    [lambda *given: beam(*given, 4), lambda *given: diverse(*given, 4, 2), lambda *given: typical(*given, 50),
-     lambda *given: exact(*given, renormalise=True)],
+    [lambda *given: beam(*given, 4), lambda *given: diverse(*given, 4, 2),
+     lambda *given: exact(*given, renormalise=True),
+     lambda *given: sample(*given, uniforms(0, torch.arange(2), 50, 2))],
 )  # fmt: skip
 def test_a_search_without_a_legal_code_raises(search):
     codes = torch.cartesian_prod(torch.arange(2), torch.arange(3))
@@ -240,31 +241,6 @@ def test_groups_of_a_diverse_beam_spread_over_first_codes_and_keep_the_models_sc
     scores = exact(decoder, trie)
     torch.testing.assert_close(spread.scores, scores.gather(1, trie.items(spread.node)))
     assert bool((spread.scores.diff(dim=1) <= 0).all())
-
-
-def test_typical_codes_are_not_the_most_probable_ones():
-    decoder = Written(1, (5,))
-    decoder.logits = [torch.tensor([[0.4, 0.3, 0.1, 0.1, 0.1]]).log()]
-    trie = Trie(torch.tensor([[0], [0], [1], [2], [3], [4]]), (5,))
-    # entropy 1.42 nats; the surprises are 0.92, 1.20 and 2.30: the second code is the typical one
-    found = typical(decoder, trie, 100, mass=0.25)
-    assert found.codes[found.node >= 0].tolist() == [[1]]
-    both = typical(decoder, trie, 100, mass=0.5)
-    assert sorted(both.codes[both.node >= 0].tolist()) == [[0], [1]]
-    torch.testing.assert_close(both.scores[0, :2].exp(), torch.tensor([0.4, 0.3]))
-
-
-def test_untruncated_draws_follow_the_legal_distribution_and_repeat_with_the_seed():
-    codes, decoder = codes_of(8, (3, 3)), Written(2000, (3, 3), spread=1.0)
-    for level in range(2):
-        decoder.logits[level] = decoder.logits[level][:1].expand_as(decoder.logits[level])
-    trie = Trie(codes, (3, 3))
-    drawn = typical(decoder, trie, 1, 1.0, generator=torch.Generator().manual_seed(5))
-    share = torch.bincount(drawn.node[:, 0] - trie.starts[2]) / 2000
-    wanted = beam(decoder, trie, 8, renormalise=True)
-    torch.testing.assert_close(share[wanted.node[0] - trie.starts[2]], wanted.scores[0].exp(), atol=0.04, rtol=0)
-    again = typical(decoder, trie, 1, 1.0, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(again.node, drawn.node)
 
 
 def test_independent_slots_are_summed_exactly():

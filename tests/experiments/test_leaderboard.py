@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from seqlab import models, presets
 from seqlab.datasets import leave_one_out
-from seqlab.experiments import leaderboard
+from seqlab.experiments import leaderboard, rows
 from seqlab.experiments.arm_names import differing_settings
 from seqlab.optimization import options
 from seqlab.optimization.options import Options
@@ -214,4 +214,4 @@ def test_a_damaged_table_is_read_or_refused_by_name(
     except ValueError as error:
         assert str(path) in str(error)
     else:
-        assert set(leaderboard.KEY) <= set(table.columns)
+        assert set(rows.KEY) <= set(table.columns)

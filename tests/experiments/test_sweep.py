@@ -117,7 +117,7 @@ def test_the_table_has_the_columns_of_the_leaderboard_and_the_values_of_the_fold
     arms = ["markov", "popularity", "sasrec:dim=8:layers=1:epochs=1"]
     sweep.sweep(arms, [log], [3], runs=tmp_path / "runs")
     table = leaderboard.read(tmp_path / "runs" / "sweep.parquet")
-    assert {*table} <= {*pd.read_csv(ROOT / "data" / "leaderboard.csv", nrows=1), "task"}
+    assert {*table} <= {*pd.read_csv(ROOT / "data" / "leaderboard.csv", nrows=1), "task", "decoding"}
     made = finished(tmp_path / "runs")
     for name, folder in made.items():
         row = table[table["system"] == name.split("-")[0]].iloc[0]

@@ -16,7 +16,7 @@ from tests.synthetic import chain_log, log_of
 def test_every_section_is_a_named_dataset_and_holds_settings_that_are_valid(system: str) -> None:
     for section, preset in presets.sections(system).items():
         assert section in {"default", *catalog()["name"]}
-        models.configure(system, preset.settings)
+        models.configure(system, preset.settings | preset.decoding)
         options = Options(**preset.options)
         assert options.validate_every <= options.epochs
 

@@ -5,8 +5,6 @@ import pandas as pd
 import pytest
 
 from seqlab import decoding, figures, widgets
-from seqlab.widgets import views
-from tests.tiny_runs import run_of
 from tests.widgets.markup import TAGS, assert_escaped
 
 
@@ -144,22 +142,3 @@ def test_titles_stay_text(steps):
     for _, user in steps.user.options[:2]:
         steps.user.value = user
         assert_escaped(steps)
-
-
-@pytest.mark.parametrize("name", views.systems(widgets.BeamSteps))
-def test_every_system_that_generates_codes_shows_its_beam_and_other_decodings(name):
-    """The scores are the model's for any decoding, and no item scores better than the first without a search."""
-    run, split = run_of(name)
-    model = run.model
-    steps = widgets.BeamSteps(run, split, width=6, k=5)
-    assert steps.still().data
-    scores = steps._exact[0][0]
-    lists = steps.lists()
-    assert list(lists) == ["no search", "beam", "diverse", "typical"]
-    beams = decoding.generate(model, steps._batches[0], 6).items(5)[0][0]
-    assert lists["beam"]["item"].tolist() == beams.tolist()
-    for way, one in lists.items():
-        assert 0 < len(one) <= 5 and one["item"].is_unique and one["rank"].tolist() == list(range(1, len(one) + 1)), way
-        assert one["log_probability"].to_numpy() == pytest.approx(scores[one["item"].to_numpy()].numpy(), abs=1e-4)
-        assert one["exact_rank"].tolist() == [int((scores > scores[item] + 1e-6).sum()) + 1 for item in one["item"]]
-    assert lists["no search"]["log_probability"].is_monotonic_decreasing

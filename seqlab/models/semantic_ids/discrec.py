@@ -81,7 +81,6 @@ class Config:
     tokenizer: str = "rq_kmeans"  # of seqlab.tokenizers; paper rq_vae; random_codes is the control
     vectors: str | None = None  # of items.vectors; none: tfidf+collaborative, or the latter alone; paper LLaMA
     resolve: CollisionRule = "index"  # equal tuples; paper: a last level that separates most, the others tie
-    width: Count = 20  # of the beam, at least; a longer list needs a wider one; paper 20
     cuts: Count = 4  # encoder_decoder: training histories per user and epoch, cut at random
 
 
@@ -98,6 +97,7 @@ class DiscRec(nn.Module):
         self.config = config
         self.writer = SemanticIdDecoder(config, encoder, mix if config.branch != "none" else None)
         self.beam = Tap("beam", "user level rank")
+        self.decoding = decoding.Decoding()  # by default a beam; no part of the training
         self.ids = SemanticIds(n_items, config)
 
     def stages(self, split: Split, checkpoint: Path | None = None) -> None:
@@ -118,8 +118,12 @@ class DiscRec(nn.Module):
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
+        """By `decoding`; scores are log-probabilities of the tuples."""
         return decoding.recommend(self, batch, k)
+
+    def exact_score(self, batch: Batch) -> Tensor:
+        """The log-probability of every item, without a search: (B, N + 1). Costs a pass over the catalogue."""
+        return decoding.exact_scores(self, batch)
 
 
 class Branches(nn.Module):

@@ -9,7 +9,7 @@ LN(token) + LN(W chunk), the raw chunk of the text vector beside its code; atten
 between items; token j of an item predicts token j of the next, so the codes are independent given the history;
 a search along the catalogue's trie. Its temperature of .1 changes no order: all tuples share the normalisers.
 Changed on purpose: `score` is exact, the sum of four log-probabilities per item; their search (10 first codes, then
-5 each, 20 kept) is the reference's errors, and `beams` shows it with the trie's legal codes alone. Items of one tuple
+5 each, 20 kept) adds errors, and `decoding=beam` shows it with the trie's legal codes alone. Items of one tuple
 tie (theirs overwrite each other). Positions count items from the oldest read, with a slot apart, and never depend on
 the batch (theirs are absolute, padded right to train and left to predict). Pre-norm blocks, trained on one log.
 Vectors have length 1, as the usual MPNet sentence encoder gives them; whether the authors' do was not checked.
@@ -38,7 +38,6 @@ from seqlab.layers import initialization, losses
 from seqlab.layers.dropout import Dropout
 from seqlab.layers.mixers.attention import Attention
 from seqlab.layers.transformer import Block
-from seqlab.ranking import top
 from seqlab.runtime.settings import Count, Share, settings
 from seqlab.tokenizers.codebook import CodeBook
 from seqlab.tokenizers.fsq import FSQ, Cells
@@ -95,7 +94,6 @@ class Config:
     dense: bool = True  # the input is the code and its chunk of the vector; paper yes
     chunk: Count = 16  # numbers of a vector per slot at most; paper 192
     per_item: bool = False  # divide the probability of a code by the number of its items; paper no
-    width: Count = 20  # of the beam in `beams`; paper 20
 
 
 class RecGPT(nn.Module):
@@ -104,6 +102,7 @@ class RecGPT(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
+        self.decoding = decoding.Decoding()  # by default exact; no part of the training
         self.ids = SemanticIds(n_items, config)
         dim, slots, self.vocabulary = config.dim, len(config.levels), max(config.levels)
         self.content_slots = slots - (config.resolve in ("index", "popularity"))  # without the index
@@ -244,8 +243,8 @@ class RecGPT(nn.Module):
         return decoding.parallel(self.slot_scores(batch), self.ids.book.codes)  # (B, N + 1)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By the exact scores, sums over the slots; items of one tuple tie."""
-        return top(self.score(batch), k)
+        """By `decoding`, else by the exact scores, sums over the slots; items of one tuple tie."""
+        return decoding.recommend(self, batch, k)
 
     def decoder(self, batch: Batch) -> contracts.Decoder:
         """The decoder of the next item's codes, whose slots are independent given the history."""

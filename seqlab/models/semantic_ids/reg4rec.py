@@ -20,11 +20,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from seqlab import decoding
@@ -59,7 +58,7 @@ TINY = {"max_length": 8, "dim": 32, "layers": 1, "heads": 2, "dropout": 0.0}
 
 @settings
 class Config:
-    """Settings, with the re-implementation's beside some; `order`, `width`, `prune` may change on a trained model."""
+    """Settings, with the re-implementation's beside some; `order` may change on a trained model."""
 
     max_length: Count = 50  # most recent items read
     dim: Count = 64  # 128
@@ -72,8 +71,6 @@ class Config:
     resolve: CollisionRule = "reassign"  # equal tuples; "index" would add a slot without a meaning
     temperature: PositiveFloat = 0.1  # of the logits; .1
     order: Literal["confidence", "random", "fixed"] = "confidence"  # fixed trains only that order, the others all
-    width: Count = 20  # of the beam, at least; a longer list needs a wider one
-    prune: Annotated[Share, Field(lt=1)] = 0.0  # CORP: share of a step's candidates dropped for disagreement
     align: float = 0.0  # weight of the preference term
     group: Count = 8  # paths sampled per position
     sampled: Count = 128  # positions per batch that paths are sampled for
@@ -87,7 +84,7 @@ class REG4Rec(nn.Module):
     def __init__(self, config: Config, n_items: int) -> None:
         super().__init__()
         self.config = config
-        self.ids = SemanticIds(n_items, config, ordered=False)
+        self.decoding, self.ids = decoding.Decoding(), SemanticIds(n_items, config, ordered=False)
         dim, slots, self.radix = config.dim, len(config.levels), max(config.levels)
         self.table = nn.Embedding(slots * self.radix, dim)  # the slots' vectors below one another, read and matched
         self.fuse = mlp((slots * dim, dim, dim), nn.GELU)
@@ -187,13 +184,14 @@ class REG4Rec(nn.Module):
         return paths.codes[:, 0], paths.order[:, 0], total
 
     @torch.no_grad()
-    def paths(self, batch: Batch, width: int | None = None) -> Paths:
-        """The most probable legal paths, by a beam each of whose paths chooses its own slots.
+    def paths(self, batch: Batch, width: int | None = None, prune: float | None = None) -> Paths:
+        """The most probable legal paths, by a beam each of whose paths chooses its own slots. None: as in `decoding`.
 
         Two paths part by filling one slot differently, so no tuple is found twice. Of `width / (1 - prune)`
         candidates the `width` that agree most with the first step are kept; the last step prunes nothing.
         """
-        width, book, slots = width or self.config.width, self.ids.book, len(self.config.levels)
+        own, book, slots = decoding.beam_of(self), self.ids.book, len(self.config.levels)
+        width, prune = own.width if width is None else width, own.prune if prune is None else prune
         paths, lattice = _PartialPaths(self, batch.last(self.encode(batch))), book.lattice
         first = paths.log_p  # (B, 1, C, K)
         scores = trust = first.new_zeros(len(batch), 1)
@@ -204,7 +202,7 @@ class REG4Rec(nn.Module):
             codes = codes.clamp(min=0)
             total = (scores[..., None] + log_p.gather(2, codes)).masked_fill(nodes < 0, -torch.inf)
             agree = trust[..., None] + _of(first.expand(-1, slot.shape[1], -1, -1), slot).gather(2, codes)
-            most = width if step == slots - 1 else math.ceil(width / (1 - self.config.prune))
+            most = width if step == slots - 1 else math.ceil(width / (1 - prune))
             best, at = total.flatten(1).topk(min(most, total[0].numel()), dim=1)
             agree = agree.flatten(1).gather(1, at).masked_fill(best == -torch.inf, -torch.inf)
             parent = at // total.shape[-1]
@@ -224,8 +222,8 @@ class REG4Rec(nn.Module):
         return Paths(decoding.Beams(book.trie, leaf, scores), self.chosen(paths.order), tuple(pruned))
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By a beam at least as wide as the list; scores are log-probabilities of the paths."""
-        return decoding.best_items(lambda width: self.paths(batch, width).beams, k, self.config.width)
+        """By `decoding`; scores are log-probabilities of the paths."""
+        return decoding.recommend(self, batch, k)
 
     @torch.no_grad()
     def exact_score(self, batch: Batch) -> Tensor:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from seqlab import decoding
 from seqlab.contracts import Card, Decoder, Loss, Measurement, Published, Ranking
@@ -79,7 +79,6 @@ class Config:
     resolve: CollisionRule = "index"  # equal tuples; paper index
     letter: bool = False  # rq_vae with LETTER's collaborative and diversity terms
     legal_only: bool = False  # train and score with probabilities among legal codes (MSCGRec); paper no
-    width: Count = 20  # of the beam, at least; a longer list needs a wider one
     cuts: Count = 4  # encoder_decoder: training histories per user and epoch, cut at random
 
 
@@ -91,6 +90,7 @@ class TIGER(nn.Module):
         self.config = config
         self.writer = SemanticIdDecoder(config, encoder=config.layout == "encoder_decoder")
         self.beam = Tap("beam", "user level rank")
+        self.decoding = decoding.Decoding()  # by default a beam; no part of the training
         self.ids = SemanticIds(n_items, config)
 
     def stages(self, split: Split, checkpoint: Path | None = None) -> None:
@@ -112,5 +112,9 @@ class TIGER(nn.Module):
         return self.writer.decoder(self.ids.codes[batch.items], batch.lengths)
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
-        """By a beam at least as wide as the list; scores are log-probabilities of the tuples."""
+        """By `decoding`; scores are log-probabilities of the tuples."""
         return decoding.recommend(self, batch, k)
+
+    def exact_score(self, batch: Batch) -> Tensor:
+        """The log-probability of every item, without a search: (B, N + 1). Costs a pass over the catalogue."""
+        return decoding.exact_scores(self, batch)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import seqlab
-from seqlab import decoding
+from seqlab import decoding, models
 from seqlab.models.semantic_ids.reg4rec import Config, REG4Rec
 from seqlab.tokenizers import CodeBook
 from seqlab.tokenizers.lattice import Lattice
@@ -19,7 +19,7 @@ ORDERS = ["confidence", "random", "fixed"]
 every_order = pytest.mark.parametrize("order", ORDERS)
 
 
-def reg4rec(codes=None, **settings):
+def reg4rec(codes=None, prune=None, **settings):
     """A small model whose matrices are large enough for every token to matter, more than any bias does."""
     codes = codes or random_book(sizes=LEVELS)
     torch.manual_seed(0)
@@ -29,6 +29,7 @@ def reg4rec(codes=None, **settings):
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.5)
     model.ids.assign(codes)
+    model.decoding = decoding.Decoding(prune=prune)
     return model.eval()
 
 
@@ -253,8 +254,8 @@ def test_codes_that_a_slot_does_not_have_get_no_probability():
 
 
 def test_a_share_of_candidates_beyond_all_of_them_is_refused():
-    with pytest.raises(ValueError, match=r"reg4rec\.prune must be below 1 \(got 1\.0\)"):
-        reg4rec(prune=1.0)
+    with pytest.raises(ValueError, match=r"prune must be below 1, or none \(got 1\.0\)"):
+        models.build("reg4rec", ITEMS, {"prune": 1.0})
 
 
 def test_a_watched_search_records_the_orders_and_the_attention_of_paths():
