@@ -34,14 +34,14 @@ def attention(
     """
     from plotly.subplots import make_subplots
 
-    tokens, rows, single = _rows(titles, tokens, rows)
+    tokens, rows, what = _rows(titles, tokens, rows)
     figure = make_subplots(1, 2, shared_yaxes=True, column_widths=[0.68, 0.32], horizontal_spacing=0.02)
     count = len(tokens)
     _heatmap(figure, frame, tokens, rows, 1, 1)
     add_bars(figure, influence, titles, 1, 2, rows)
     places = list(range(count))
     figure.update_xaxes(
-        title="looking from (after this event)" if single else "looking from (this token)",
+        title="looking from (after this event)" if what == "event" else f"looking from (this {what})",
         tickvals=places,
         ticktext=_short(tokens),
         tickangle=-90,
@@ -74,7 +74,7 @@ def attention_grid(
     """
     from plotly.subplots import make_subplots
 
-    tokens, rows, single = _rows(titles, tokens, rows)
+    tokens, rows, what = _rows(titles, tokens, rows)
     layers, heads = int(frame["layer"].max()) + 1, int(frame["head"].max()) + 1
     count = len(tokens)
     specs = [[{} for _ in range(heads)] + [{"rowspan": layers} if row == 0 else None] for row in range(layers)]
@@ -95,7 +95,7 @@ def attention_grid(
         _heatmap(figure, part, tokens, rows, int(layer) + 1, int(head) + 1)
     add_bars(figure, influence, titles, 1, heads + 1, rows)
     finish(figure, "", max(120 + ROW * count, 90 + 250 * layers) + 18 * caption.count("<br>"))
-    fifth, what = _every_fifth(rows), "event" if single else "tokens"
+    fifth = _every_fifth(rows)
     for row in range(1, layers + 1):
         for column in range(1, heads + 1):
             figure.update_xaxes(**fifth, showgrid=False, row=row, col=column)
@@ -119,11 +119,11 @@ def attention_grid(
 
 def _rows(
     titles: Sequence[str], tokens: Sequence[str] | None, rows: Sequence[int | None] | None
-) -> tuple[Sequence[str], Sequence[int | None], bool]:
-    """The names of the rows, the event of each, and whether every event has exactly one row."""
+) -> tuple[Sequence[str], Sequence[int | None], str]:
+    """The names of the rows, the event of each, and what a row is, in words."""
     tokens = titles if tokens is None else tokens
     rows = [*range(len(titles)), *[None] * (len(tokens) - len(titles))] if rows is None else rows
-    return tokens, rows, [event for event in rows if event is not None] == list(range(len(titles)))
+    return tokens, rows, "event" if list(rows) == list(range(len(titles))) else "token"
 
 
 def _every_fifth(rows: Sequence[int | None]) -> dict[str, list[int]]:

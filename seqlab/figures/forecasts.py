@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PANEL_HEIGHT, COLUMNS = 300, 2
+LEGEND = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "yref": "container", "orientation": "h"}
+"""At the top of a figure, in as many rows as it takes."""
 
 
 def reliability(frames: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: int = COLUMNS) -> go.Figure:
@@ -38,7 +40,7 @@ def reliability(frames: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: int 
             type="line", x0=0, x1=high, y0=0, y1=high, line={"color": INK, "width": 1.2, "dash": "dash"}, **place
         )
         figure.update_xaxes(title="what was said", tickformat=".0%", range=[low, high], title_standoff=4, **place)
-        figure.update_yaxes(title="how often it happened", tickformat=".0%", range=[low, high], **place)
+        figure.update_yaxes(title="" if column else "what happened", tickformat=".0%", range=[low, high], **place)
         if title:
             panel_text(figure, f"<b>{label(title, 40)}</b>", **place)
     return _finished(figure, len(panels), columns, len(names))
@@ -69,10 +71,8 @@ def risk_coverage(frames: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: in
                 hovertemplate="the surest %{x:.0%}: %{y:.1%} misses, P > %{customdata:.3f}<extra>" + label(name, 40)
                 + "</extra>", **place,
             )  # fmt: skip
-        figure.update_xaxes(
-            title="share that is answered", tickformat=".0%", range=[0, 1.02], title_standoff=4, **place
-        )
-        figure.update_yaxes(title="misses among them", tickformat=".0%", **place)
+        figure.update_xaxes(title="share answered", tickformat=".0%", range=[0, 1.02], title_standoff=4, **place)
+        figure.update_yaxes(title="" if column else "misses among them", tickformat=".0%", **place)
         if title:
             panel_text(figure, f"<b>{label(title, 40)}</b>", **place)
     return _finished(figure, len(panels), columns, len(names))
@@ -128,17 +128,14 @@ def selective(
         line = {"color": INK, "width": 1.2, "dash": dash}
         figure.add_scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="skip", row=row, col=1)
     figure.update_xaxes(title="what was said", tickformat=".0%", range=[0, most], title_standoff=4, row=1, col=1)
-    figure.update_yaxes(title="how often it happened", tickformat=".0%", range=[0, most], row=1, col=1)
-    figure.update_xaxes(
-        title="share that is answered", tickformat=".0%", range=[0, 1.03], title_standoff=4, row=1, col=2
-    )
-    figure.update_yaxes(title="misses among them", tickformat=".0%", row=1, col=2)
-    figure.update_xaxes(title="events so far; filled: the list held what came next", title_standoff=4, row=2, col=1)
+    figure.update_yaxes(title="what happened", tickformat=".0%", range=[0, most], row=1, col=1)
+    figure.update_xaxes(title="share answered", tickformat=".0%", range=[0, 1.03], title_standoff=4, row=1, col=2)
+    figure.update_yaxes(title="misses", title_standoff=4, tickformat=".0%", row=1, col=2)
+    figure.update_xaxes(title="events so far (filled: a hit came next)", title_standoff=4, row=2, col=1)
     figure.update_yaxes(title="P(hit)", tickformat=".0%", rangemode="tozero", row=2, col=1)
-    head = 16 + 20 * len(diagrams)
+    head = 16 + 21 * len(diagrams)
     finish(figure, "", 560 + head, legend=True)
-    legend = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "yref": "container", "orientation": "v"}
-    return figure.update_layout(margin={"l": 56, "t": head, "b": 46}, legend=legend)
+    return figure.update_layout(margin={"l": 56, "t": head, "b": 46}, legend=LEGEND)
 
 
 def _panels(frames: Mapping[str, pd.DataFrame] | pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
@@ -166,11 +163,10 @@ def _grid(panels: Mapping[str, object], columns: int) -> go.Figure:
 
 def _finished(figure: go.Figure, panels: int, columns: int, names: int) -> go.Figure:
     rows = -(-panels // columns)
-    head = 26 + 20 * names
+    head = 30 + 21 * -(-names // 2)  # two names beside each other on a narrow page
     height = rows * PANEL_HEIGHT + head + 50
     finish(figure, "", height, legend=True)
-    below = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "yref": "container", "orientation": "v"}
-    return figure.update_layout(margin={"l": 56, "t": head, "b": 46}, legend=below)
+    return figure.update_layout(margin={"l": 56, "t": head, "b": 46}, legend=LEGEND)
 
 
 def _calibrated(

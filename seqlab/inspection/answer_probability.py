@@ -31,7 +31,7 @@ HIDDEN, ROWS_PER_STEP, LEARNING_RATE, WEIGHT_DECAYS = 64, 256, 3e-3, (0.01, 1.0)
 EPOCHS, PATIENCE = 40, 5
 
 FORECASTS = {
-    "mass": "own words, tempered",
+    "mass": "own words, scaled",
     "raw_mass": "own words",
     "isotonic": "own words, isotonic",
     "states": "P(IK), states",

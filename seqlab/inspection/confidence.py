@@ -197,9 +197,10 @@ def fit_temperature(
 
 
 def drawn(queries: Queries, count: int | None, seed: int) -> Queries:
-    """So many of the queries, drawn with `seed`, in their order; None: all."""
-    chosen = torch.randperm(len(queries), generator=torch.Generator().manual_seed(seed))[:count].sort().values
-    return queries.select(chosen.to(queries.user.device))
+    """So many of the queries with one known answer, drawn with `seed`, in their order; None: all."""
+    answered = (queries.item > 0).nonzero()[:, 0].cpu()
+    chosen = torch.randperm(len(answered), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    return queries.select(answered[chosen].to(queries.user.device))
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ def simplex(count: int, steps: int = GRID) -> np.ndarray:
 
 @torch.no_grad()
 def mixture_ranks(judges: Sequence[Judge], queries: Queries, weights: np.ndarray) -> np.ndarray:
-    """The rank of the answer (Q, W) under each weighted sum (W, E) of the tempered probabilities of several systems."""
+    """The rank of the answer (Q, W) under each weighted sum (W, E) of the scaled probabilities of several systems."""
     n_items, seen_filter = judges[0].valid.n_items, judges[0].valid.seen_filter
     ranks = np.empty((len(queries), len(weights)))
     for rows in torch.arange(len(queries)).split(next_item.rows_per_batch(queries.user.device, n_items + 1)):

@@ -104,17 +104,19 @@ def curves(runs: Mapping[str, Judged]) -> pd.DataFrame:
 
 
 def by_length(runs: Mapping[str, Judged]) -> pd.DataFrame:
-    """What was said and what came true by quartile of the history length: columns system, history, users, hits, own
-    words, P(IK)."""
+    """What was said and what came true by quartile of the history length.
+
+    Columns system, history, users, hits (their share), own words (the mean of the scaled mass), P(IK) (of states
+    where there are any).
+    """
     import pandas as pd
 
     parts = []
     for label, one in runs.items():
         shown = pd.DataFrame({
-            "hits": one.test.frame["hit"], FORECASTS["mass"]: one.forecasts["mass"],
-            FORECASTS[one.judge.best]: one.forecasts[one.judge.best],
+            "hits": one.test.frame["hit"], "own words": one.forecasts["mass"], "P(IK)": one.forecasts[one.judge.best],
         })  # fmt: skip
         groups = shown.groupby(quartiles(one.test.frame["history_length"], "events"), observed=True)
         table = groups.mean().rename_axis("history").reset_index().astype({"history": str})
         parts.append(table.assign(users=groups.size().to_numpy(), system=label))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)[["system", "history", "users", "hits", "own words", "P(IK)"]]

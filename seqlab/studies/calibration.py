@@ -15,6 +15,7 @@ miscalibrated inside the consistency band.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -76,9 +77,9 @@ class Config:
     k: Count = 10  # items of a list
     users: Count | None = None  # validation and test queries that are read, each; none: all
     bins: Count = 15  # of the reliability diagrams, with equal numbers of queries
-    listed: NonNegativeInt = 2000  # queries on whose listed items P(True) is measured; 0: it is not
+    listed: NonNegativeInt = 1000  # queries on whose listed items P(True) is measured; 0: it is not
     passes: Count = 8  # with dropout, for P(True)
-    hints: NonNegativeInt = 1000  # test queries to which an event is added; 0: none
+    hints: NonNegativeInt = 2000  # test queries to which an event is added; 0: none
     evidence: str = "personal_frequency"  # the arm that is asked first by routing; "": no routing
     fallback: str = "popularity"  # the arm that is asked last
     transfer: str = ""  # a dataset on which the same arms are trained, and judged by the heads fitted here; "": none
@@ -157,24 +158,22 @@ def _widths(judged: Mapping[str, Sequence[Judged]]) -> tuple[dict[str, pd.DataFr
 
 
 def _order(judged: Mapping[str, Sequence[Judged]]) -> tuple[dict[str, pd.DataFrame], list[Verdict]]:
-    """P(IK) minus each control, paired by query; the claim needs AUROC and AURC against the tempered mass."""
+    """P(IK) minus each control, paired by query; the claim needs AUROC and AURC against the scaled mass."""
     import pandas as pd
 
     rows, verdicts = [], []
     for label, some in judged.items():
-        best = some[0].judge.best
-        for control in ("mass", "isotonic", "scalars", "length", "base_rate"):
-            if control == best:
-                continue
-            gains = compare([one.outcome(best) for one in some], [one.outcome(control) for one in some])
-            words = {"system": label, "forecast": FORECASTS[best], "control": FORECASTS[control]}
+        heads = [name for name in ("states", "scalars") if name in some[0].judge.heads]
+        for head, control in itertools.product(heads, ("mass", "isotonic", "length", "base_rate")):
+            gains = compare([one.outcome(head) for one in some], [one.outcome(control) for one in some])
+            words = {"system": label, "forecast": FORECASTS[head], "control": FORECASTS[control]}
             rows += [words | {"metric": one, **gains.loc[one].to_dict()} for one in ("ece", "brier", "auroc", "aurc")]
             if control == "mass":
                 auroc, aurc = (gains.loc[one].rename({"difference": "value"}) for one in ("auroc", "aurc"))
                 reason = (
                     f"AUROC {auroc['a']:.3f} against {auroc['b']:.3f}; AURC {aurc['a']:.4f} against {aurc['b']:.4f}."
                 )
-                first = verdict(CLAIMS["order"], f"{label}, {FORECASTS[best]}", auroc, True, reason)
+                first = verdict(CLAIMS["order"], f"{label}, {FORECASTS[head]}", auroc, True, reason)
                 second = verdict("", "", aurc, False, "")
                 both = {first.holds, second.holds}
                 holds = True if both == {True} else False if False in both and True not in both else None
@@ -239,9 +238,10 @@ def _hints(judged: Mapping[str, Sequence[Judged]], split: Split, config: Config)
             for name, queries in added.items():
                 changes.setdefault(name, []).append(_said(one.judge, queries) - before)
         mean = {name: np.mean(values, 0) for name, values in changes.items()}  # (Q, 4)
-        for at, what in enumerate((f"P(IK): {FORECASTS[some[0].judge.best]}", "own words", "p_answer", "hits")):
+        for at, what in enumerate((FORECASTS[some[0].judge.best], "own words", "p_answer", "hits")):
             gain = mean["hint"][:, at] - mean["control"][:, at]
-            (low,), (high,) = bootstrap(gain[:, None], 1000, 0, -2.0, 2.0, users)
+            bound = 1.0 if what == "hits" else np.inf  # probabilities have no rare large values that a sample may miss
+            (low,), (high,) = bootstrap(gain[:, None], 1000, 0, -bound, bound, users)
             row = {"system": label, "what": what, **{name: values[:, at].mean() for name, values in mean.items()}}
             rows.append(row | {"value": gain.mean(), "low": low, "high": high, "queries": len(gain)})
         reason = f"Mean change {rows[-4]['hint']:+.4f} by a hint, {rows[-4]['control']:+.4f} by its control."
@@ -258,7 +258,7 @@ def _said(judge: Judge, queries: Queries) -> np.ndarray:
 
 
 def _p_true(judged: Mapping[str, Sequence[Judged]], split: Split, config: Config) -> pd.DataFrame:
-    """P(True) of listed items, against the system's own probability; of the first seed."""
+    """P(True) of listed items (a) against the system's own probability (b); of the first seed."""
     import pandas as pd
 
     rows = []
@@ -269,8 +269,8 @@ def _p_true(judged: Mapping[str, Sequence[Judged]], split: Split, config: Config
             for queries in (split.valid, split.test)
         )  # fmt: skip
         found = p_true(fit, test)
-        for name, outcome in found.items():
-            gains = compare(outcome, found["own words"])
+        for name in [*found][1:]:
+            gains = compare(found[name], found["own words"])
             rows += [
                 {"system": label, "forecast": name, "metric": one, **gains.loc[one].to_dict()} for one in gains.index
             ]

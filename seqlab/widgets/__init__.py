@@ -8,7 +8,7 @@ are imported on first use.
 import lazy_loader
 
 HOMES = {
-    "views": ["fitting"],
+    "views": ["fitting", "answer"],
     "history_editor": ["HistoryEditor"],
     "why": ["Why"],
     "what_would_change": ["WhatWouldChange"],

@@ -50,7 +50,7 @@ class BeamSteps:
 
     question = "How is the next item written code by code, and which good items does the beam lose on the way?"
     needs = (Recommends, GeneratesCodes)
-    topic, least_width = "Beam", STEPS_WIDTH
+    topic, least_width = "Decoding", STEPS_WIDTH
 
     def __init__(
         self,

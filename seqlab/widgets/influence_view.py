@@ -40,7 +40,7 @@ class InfluenceView:
     user; `show` replaces it. A typed history has no answer: its item is the first recommendation of the first system.
     """
 
-    question = "How much does each event count for the next item, and do the systems agree on it?"
+    question = "How much does each event count for the item that came next?"
     needs = (Scores,)
     topic = "Attention and memory"
 

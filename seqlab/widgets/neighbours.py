@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 MAX_ITEMS = 3
 """The number of items whose neighbours are shown: the last ones of a history, the newest first."""
 
-INTRO = "The nearest items in each run, by the cosine of item vectors; items that all runs list are bold."
+INTRO = "The nearest items, by the cosine of item vectors"
+SEVERAL = " of each run; items that all runs list are bold"
 
 
 @displayed
@@ -76,8 +77,10 @@ class Neighbours:
 
     def still(self) -> Html:
         """The lists of every item, side by side."""
-        lists = Html("").join(map(self._lists, self._items))
-        return Html("<div class='quiet'>{}</div>{}").format(INTRO, lists)
+        lists = [Html("<div>{}</div>").format(self._lists(item)) for item in self._items]
+        shape = "" if len(self._vectors) > 1 else "grid"
+        intro = INTRO + SEVERAL * (len(self._vectors) > 1)
+        return Html("<div class='quiet'>{}.</div><div class='{}'>{}</div>").format(intro, shape, Html("").join(lists))
 
     def _set_items(self, history: History) -> None:
         """Show the selected items if they are few, else the last of a history."""

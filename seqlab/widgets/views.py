@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from seqlab import models, tracing, widgets
 from seqlab.contracts import Recommends, Scores, needs_of, supports
+from seqlab.figures.html import Html
 from seqlab.runtime.text import listed
-from seqlab.widgets.display import in_words
+from seqlab.widgets.display import in_words, sentence
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from seqlab.datasets.history import History
+    from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
 
 CALL = ["split", "user", "seed", "history"]
@@ -41,6 +44,14 @@ def fitting(run: Run) -> list[type]:
     A view applies to a system that has all that it `needs`: the protocols (`seqlab.contracts`) and the kinds of taps.
     """
     return [view for view in views() if fits(view, run.model)]
+
+
+def answer(view: type, run: Run, split: Split, history: History, seed: int = 0) -> object:
+    """A view of a run, or the sentence that says why these data are not enough for it, to be displayed."""
+    try:
+        return view(run, split, seed=seed, history=history)
+    except ValueError as error:
+        return Html("<p>{}</p>").format(sentence(error))
 
 
 def fits(view: type, model: nn.Module) -> bool:
@@ -95,7 +106,12 @@ def systems(view: type) -> list[str]:
     """The names of the systems that a view fits, with the settings of their TINY."""
     protocols = [need for need in view.needs if not isinstance(need, str)]
     able = [name for name in models.names() if all(supports(models.system(name), one) for one in protocols)]
-    return [name for name in able if fits(view, models.build(name, 4, models.module(name).TINY))]
+    return [name for name in able if fits(view, _tiny(name))]
+
+
+@functools.cache
+def _tiny(name: str) -> nn.Module:
+    return models.build(name, 4, models.module(name).TINY)
 
 
 def _has_needs(view: type, model: nn.Module) -> bool:

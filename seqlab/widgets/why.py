@@ -89,9 +89,12 @@ class Why:
             return Html("<div>{}</div>").format(message)
         values = self._influence["value"]
         best, worst = int(values.idxmax()), int(values.idxmin())
-        message += Html("Event {}, {}, supports it most ({:+.2f} nats)").format(
-            best + 1, self._event(best), values[best]
-        )
+        if values[best] > 0:
+            message += Html("Event {}, {}, supports it most ({:+.2f} nats)").format(
+                best + 1, self._event(best), values[best]
+            )
+        else:
+            message += "No event supports it"
         if values[worst] < 0:
             message += Html("; event {}, {}, reduces it most ({:+.2f})").format(
                 worst + 1, self._event(worst), values[worst]

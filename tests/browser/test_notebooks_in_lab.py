@@ -66,6 +66,11 @@ def output_with(opened, text: str):
     )
 
 
+def widget_with(opened, text: str):
+    """The widget that shows this text, where a cell shows several."""
+    return opened.panel.locator(".jp-OutputArea-child", has=opened.page.locator(".seqlab-panel")).filter(has_text=text)
+
+
 def test_users_are_browsed(lab, with_parameters) -> None:
     from playwright.sync_api import expect
 
@@ -135,9 +140,10 @@ def test_who_is_pressed_in_the_table_of_systems_is_shown_below(lab, with_paramet
 def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None:
     from playwright.sync_api import expect
 
-    with lab.notebook(with_parameters("03_attention_and_memory", events=8)) as opened:
+    systems = {"systems": ["sasrec", "gru4rec"], "settings": {"sasrec": {"dim": 16}}}
+    with lab.notebook(with_parameters("03_attention_and_memory", events=8, **systems)) as opened:
         opened.run_all()
-        view = output_with(opened, "The attention of the last event").first
+        view = widget_with(opened, "The attention of the last event").first
         caption = view.locator(".widget-html", has_text="the top item is")
         before = caption.inner_text()
         plot = view.locator(".js-plotly-plot")
@@ -155,7 +161,20 @@ def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None
         expect(caption).not_to_have_text(before)
         opened.shot("03_attention")
 
-        editor = output_with(opened, "arrows compare with the true history").first
+        lens = widget_with(opened, "Press an item to watch it").first
+        item = lens.locator("button.item").last
+        title = item.locator(".words").inner_text()
+        item.click()
+        expect(lens.locator(".widget-html", has_text="is the watched item")).to_contain_text(title, timeout=30_000)
+        expect(lens.locator("button.item.watched, button.item.final").last).to_be_visible()
+        lens.locator(".noUi-handle").press("ArrowLeft")
+        expect(lens.locator(".widget-html", has_text="is what came next")).to_be_visible(timeout=30_000)
+        parts = widget_with(opened, "and not").first
+        parts.locator(".widget-dropdown select").nth(2).select_option(index=2)
+        expect(parts.get_by_text("The difference of their logits")).to_be_visible(timeout=30_000)
+        opened.shot("03_layers")
+
+        editor = widget_with(opened, "arrows compare with the true history").first
         history = editor.locator(".widget-select select").first
         history.focus()
         history.press("ArrowUp")  # JupyterLab would take this, and dd, for commands of its own

@@ -118,7 +118,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         # the tabs, by keyboard
         for tab, shown in (
             ("Attention and memory", "The attention of the last event"),
-            ("Beam", "without a search"),
+            ("Decoding", "without a search"),
             ("Neighbours", "Nearest to"),
             ("Other views", "What is recommended after each reasoning step"),
         ):
@@ -163,7 +163,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         second = bench.locator(".widget-dropdown", has_text="second run").locator("select")
         second.select_option(label="none")
         bench.get_by_role("button", name="Open these runs").press("Enter")
-        expect(bench.get_by_role("button", name="Beam")).to_be_visible(timeout=60_000)
+        expect(bench.get_by_role("button", name="Decoding", exact=True)).to_be_hidden(timeout=60_000)
         opened.idle()
         expect(bench.get_by_text("One code back")).to_have_count(0)
         expect(heading).to_contain_text(f"User {pinned['user']}")

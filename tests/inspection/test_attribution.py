@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from seqlab import models, tracing
-from seqlab.contracts import Reasons, Scores, supports
+from seqlab.contracts import GeneratesCodes, Reasons, Scores, supports
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.history import batch_of
 from seqlab.inspection.attribution import direct_attribution, logit_lens
 from seqlab.inspection.influence import scores_of
 from seqlab.training import fit
 from tests.inspection.small_models import history_of_items
-from tests.synthetic import chain_log, enlarged, small
+from tests.synthetic import chain_log, coded, enlarged, small
 
 torch.set_num_threads(1)
 
@@ -27,6 +27,8 @@ SUMS = {"sasrec": {}, "sasrec_side": {}, "bert4rec": {}, "rearec": {"steps": 2},
 @functools.cache
 def made(name, **settings):
     """A small untrained system of two layers with large weights; it is built once."""
+    if supports(models.system(name), GeneratesCodes):
+        return coded(name)  # without a tokenizer to train
     torch.manual_seed(0)
     sizes = {"layers": 2, "dim": 16} if {"layers", "dim"} <= set(small(name)) else {}
     model = models.build(name, SPLIT.n_items, small(name, **sizes) | settings)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 
+import numpy as np
 import pytest
 
 from seqlab import contracts, models, tracing, widgets
@@ -29,8 +29,14 @@ def drawn(still) -> bool:
     """Whether a still shows something, and no error."""
     if isinstance(still, Html):
         return len(still) > 40 and "role='alert'" not in still
-    traces = json.loads(still.to_json())["data"]
-    return any(isinstance(part, list | dict) and len(part) for trace in traces for part in trace.values())
+    return any(has_values(part) for trace in still.to_plotly_json()["data"] for part in trace.values())
+
+
+def has_values(part) -> bool:
+    """Whether a part of a trace is an array with elements; plotly keeps some of them encoded."""
+    return bool(
+        part.get("bdata") if isinstance(part, dict) else isinstance(part, list | tuple | np.ndarray) and len(part)
+    )
 
 
 def view_of(view, system, **further):
@@ -96,6 +102,14 @@ def test_a_system_that_does_not_fit_is_refused_in_a_sentence(name, report) -> No
             view_of(view, system)
 
 
+def test_data_that_are_not_enough_for_a_view_are_answered_with_a_sentence(report) -> None:
+    run, split = run_of("dare")
+    history = history_of(split, int(split.test.user[0]))
+    assert isinstance(widgets.answer(widgets.CandidateAttention, run, split, history), widgets.CandidateAttention)
+    without = widgets.answer(widgets.CandidateAttention, run, run_of("sasrec")[1], history)
+    assert str(without).startswith("<p>The queries of this split have no candidates; choose a split such as")
+
+
 # what every widget declares
 
 
@@ -142,7 +156,7 @@ OTHERS = {
 
 
 def test_every_other_widget_is_tested() -> None:
-    assert {*OTHERS, *NAMES, "fitting"} == {*widgets.__all__}
+    assert {*OTHERS, *NAMES, "fitting", "answer"} == {*widgets.__all__}
 
 
 @every_system

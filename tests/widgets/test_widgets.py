@@ -46,7 +46,7 @@ def all_widgets(run, split, tigers, rearec):
 OTHER_TASKS = {"IntensityOverTime", "AfterEvent", "RelatedItems", "CandidateAttention"}
 """Views of other tasks, in `test_event_times` and `test_related_items`."""
 
-NEXT_ITEM = [name for name in widgets.__all__ if name not in {*OTHER_TASKS, "fitting"}]
+NEXT_ITEM = [name for name in widgets.__all__ if name not in {*OTHER_TASKS, "fitting", "answer"}]
 
 
 @pytest.mark.parametrize("name", NEXT_ITEM)
@@ -241,6 +241,8 @@ def test_attention_of_every_system_labels_its_tokens(name, live):
     others = {"start", "next item?", "neighbours in the graph", *(f"reasoning step {at}" for at in range(1, 5))}
     assert {word for number, word in numbered if not number} <= others
     assert next(len(heat.z) for heat in still.data if heat.type == "heatmap") == len(numbered)
+    axes = {axis.title.text for axis in still.select_xaxes() if "looking from" in (axis.title.text or "")}
+    assert axes == {"looking from (event)" if titled == numbered else "looking from (token)"}
     bars = next(trace for trace in still.data if trace.type == "bar")
     assert [numbered[int(place)] for place in bars.y] == titled
     layout = attention.attention_of(run.model, history).layout

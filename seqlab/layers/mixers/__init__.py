@@ -1,4 +1,5 @@
-"""Sequence mixers: modules through which the positions of a sequence exchange information. One file = one mixer.
+"""Sequence mixers: modules through which the positions of a sequence exchange information. One file = one mixer, except
+`scan`, which holds what some of them compute with.
 
 A `Block` takes any of them. A class of this package that has `causal` is a mixer, and the contract tests of
 `tests/layers/mixers` build it as `Mixer(dim)`, with each value of `causal` where the constructor takes it.

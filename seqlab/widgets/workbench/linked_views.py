@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from seqlab.widgets.inputs.selection import Selected
 
 
+RENAMED = {"Beam": "Decoding"}
+"""Tabs of pinned views by their names today."""
+
+
 class LinkedViews:
     """The linked views of a dataset, and the tabs about one user. The arguments are those of `Workbench`."""
 
@@ -51,6 +55,7 @@ class LinkedViews:
         other: int | str | None = None,
         seed: int = 0,
     ) -> None:
+        tab = RENAMED.get(tab, tab)
         if tab and tab not in (known := [*topics(), OTHER]):
             raise ValueError(f"there is no tab {tab!r}; there are {', '.join(known)}")
         self.runs, self.split, self._seed, self._other = dict(runs), split, seed, other or ""

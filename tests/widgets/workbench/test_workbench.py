@@ -21,7 +21,7 @@ from seqlab.widgets.inputs.picking import user_label
 from seqlab.widgets.workbench.pages import HISTORY, OTHER
 from seqlab.widgets.workbench.tabs import Tabs
 
-INSIDE = ["Attention and memory", "Beam", "Neighbours"]
+INSIDE = ["Attention and memory", "Layers", "Decoding", "Neighbours"]
 """The other tabs of a SASRec and a TIGER."""
 
 
@@ -119,7 +119,7 @@ def test_every_tab_shows_the_views_and_systems_that_fit_and_the_last_one_names_o
     shown = {
         "Why": history_page(bench).questions.page("Why"),
         "Attention": columns(bench, "Attention and memory", "Attention"),
-        "Beam steps": columns(bench, "Beam", "Beam steps"),
+        "Beam steps": columns(bench, "Decoding", "Beam steps"),
         "Neighbours": columns(bench, "Neighbours", "Neighbours"),
     }
     assert {name: list(page.widgets) for name, page in shown.items()} == {
@@ -190,7 +190,7 @@ def test_an_edit_applies_to_all_runs_up_to_their_maximum_length(bench, run, tige
     assert "edited" in bench.views.header.value
     expected = influence.rerank(tigers[0].model, length, now, seen_filter=tigers[0].seen_filter)
     assert bench.top_tens()["tiger"]["item"].tolist() == expected["item"].tolist()
-    beam = columns(bench, "Beam", "Beam steps").widgets["tiger"]
+    beam = columns(bench, "Decoding", "Beam steps").widgets["tiger"]
     assert beam._history.items.tolist() == now.items.tolist()[-8:]
     bench.open(3)  # the shown user keeps the edits
     assert bench.views.subject.current.items.tolist() == now.items.tolist()
@@ -205,7 +205,7 @@ def test_a_typed_history_is_shown_in_every_tab(bench, split):
     assert bench.state()["history"] == []
     for tab in INSIDE:
         opened(bench, tab)
-    assert "(typed in)" in columns(bench, "Beam", "Beam steps").widgets["tiger"].caption()
+    assert "(typed in)" in columns(bench, "Decoding", "Beam steps").widgets["tiger"].caption()
     assert not columns(bench, "Attention and memory", "Attention").errors
     bench.open(3)
     assert bench.state()["user"] == user_label(split, 3)
@@ -227,7 +227,7 @@ def test_reasoning_of_a_typed_and_of_an_edited_history(rearec, split, live):
 
 
 def test_a_column_shows_its_own_error(bench, monkeypatch):
-    page = columns(bench, "Beam", "Beam steps")
+    page = columns(bench, "Decoding", "Beam steps")
     monkeypatch.setattr(page.widgets["tiger"], "show", lambda now: 1 // 0)
     bench.open(6)
     assert "division" in page.places["tiger"].children[1].value
@@ -242,14 +242,14 @@ def test_an_interrupted_page_is_created_when_opened_again(bench, monkeypatch):
     def interrupted(subject):
         raise KeyboardInterrupt
 
-    make = bench.views.tabs._makers["Beam"]
-    bench.views.tabs._makers["Beam"] = interrupted
+    make = bench.views.tabs._makers["Decoding"]
+    bench.views.tabs._makers["Decoding"] = interrupted
     with pytest.raises(KeyboardInterrupt):
-        bench.views.tabs.buttons.value = "Beam"
+        bench.views.tabs.buttons.value = "Decoding"
     assert "Stopped" in bench.views.tabs.progress.value
-    bench.views.tabs._makers["Beam"] = make
+    bench.views.tabs._makers["Decoding"] = make
     opened(bench, "Neighbours")
-    assert columns(bench, "Beam", "Beam steps").widgets
+    assert columns(bench, "Decoding", "Beam steps").widgets
 
 
 # the state
@@ -258,7 +258,7 @@ def test_an_interrupted_page_is_created_when_opened_again(bench, monkeypatch):
 CASES = {
     "a user": {"user": "u4", "tab": "Attention and memory"},
     "items": {"user": "u4", "selection": {"items": ["3", "17"]}, "tab": "Neighbours"},
-    "a branch": {"selection": {"codes": [1]}, "tab": "Beam"},
+    "a branch": {"selection": {"codes": [1]}, "tab": "Decoding"},
     "edited": {"user": "u4", "history": ["4", "8", "15"], "other": "u9", "tab": "History editor"},
     "typed": {"typed": ["4", "8", "15"], "selection": {"users": ["u4", "u5"]}, "tab": "Neighbours"},
     "typed and edited": {"typed": ["4", "8", "15"], "history": ["8", "15", "3"], "tab": "History editor"},
@@ -284,7 +284,7 @@ def test_the_state_of_an_interactive_view_restores_its_lists(bench, run, tigers,
     page.editor.events.index = 1
     page.editor.buttons["Drop"].click()
     bench.views.tree.pick((1,))
-    opened(bench, "Beam")
+    opened(bench, "Decoding")
     state = bench.state()
     assert state["selection"] == {"codes": [1]}
     lists = {label: frame["item"].tolist() for label, frame in bench.top_tens().items()}
@@ -314,6 +314,11 @@ def test_an_unknown_tab_user_or_selection_is_refused(run, split, report):
             widgets.Workbench([run], split, **wrong)
     with pytest.raises(ValueError, match="one to three"):
         widgets.Workbench([], split)
+
+
+def test_a_pinned_tab_that_has_another_name_today_or_fits_no_run_is_opened(run, tigers, split, report):
+    assert widgets.Workbench([tigers[0]], split, tab="Beam").state()["tab"] == "Decoding"
+    assert widgets.Workbench([run], split, tab="Beam").state()["tab"] == OTHER
 
 
 # the toolbar and the pin
