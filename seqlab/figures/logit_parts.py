@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from seqlab.figures.histories import AGAINST, FOR
 from seqlab.figures.influence_bars import add_bars
-from seqlab.figures.theme import FAINT, INK, finish, heading, label, labels, panel_text
+from seqlab.figures.theme import FAINT, INK, finish, heading, label, labels, panel_text, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def direct_attribution(
     if len(events):
         _heads(figure, events, titles)
     finish(figure, "", height + 130)
-    side = 24 + 6 * max(len(one) for one in [*names, *labels(titles, TITLE)])
+    side = 14 + 6.6 * max(*map(len, names), *(len(plain(title, TITLE)) + 4 for title in titles))  # pixels
     figure.update_layout(margin={"l": side, "r": 16, "t": 30, "b": 56}, bargap=0.25)
     figure.update_yaxes(showgrid=False, automargin=False)
     figure.update_xaxes(nticks=6, row=1, col=1)

@@ -1,4 +1,4 @@
-"""What happens inside a system, as tables: influence, edits, patching, attention, reasoning steps."""
+"""What happens inside a system, as tables: influence, edits, patching, attention, attribution, reasoning steps."""
 
 from seqlab.inspection.edits import smallest_edit
 from seqlab.inspection.influence import surprise

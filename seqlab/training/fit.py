@@ -68,7 +68,8 @@ def fit(
 ) -> Run:
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
-    Without `options` those of the preset are taken (see `default_options`).
+    `model` is new, as `models.create` makes it with the seed of the options: its settings identify the run, its weights
+    do not. Without `options` those of the preset are taken (see `default_options`).
     `out` is written atomically at the end; until then `<out>.partial` holds the last checkpoints of the training and of
     its stages, from which `resume=True` continues to the same weights as an uninterrupted run (same machine, seed and
     number of processes). A finished run in `out` is loaded by `resume=True` if it is the one that this call would make;

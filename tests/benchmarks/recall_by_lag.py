@@ -53,8 +53,8 @@ def main() -> None:
         for name in given.systems:
             for rate in given.rates:
                 settings = {"max_length": lag + 28, "dropout": 0.1, "layers": 2}
-                options = Options(epochs=given.epochs, tokens=4096, learning_rate=rate, decay="cosine",
-                                  validate_every=5, warmup=30)  # fmt: skip
+                options = Options(epochs=given.epochs, tokens=512, learning_rate=rate, decay="cosine",
+                                  validate_every=5)  # fmt: skip
                 out = given.folder / f"{lag}-{name}-{rate:g}"
                 run = fit(models.build(name, split.n_items, settings), split, options, out, resume=True)
                 rows.append({

@@ -80,3 +80,20 @@ def test_systems_without_layers_are_refused_in_a_sentence():
         if supports(model, Scores):
             with pytest.raises(ValueError, match="has no layers"):
                 event_weights(model, history_of_items(1, 2))
+
+
+@torch.no_grad()
+def test_the_kernel_of_a_selective_layer_is_decay_times_input_gate_times_output_gate():
+    """`C_T exp(A sum of dt after t) B_t dt_t`, step by step, and the skip at the last event."""
+    model = made("mamba4rec")
+    mixer, batch = model.blocks[0].mixer, batch_of([HISTORY], 8)
+    x = mixer.project_in(model.norm(model.items(batch.items)))[..., :32]
+    x = torch.nn.functional.silu(mixer.conv(torch.nn.functional.pad(x.mT, (3, 0))).mT)  # (1, T, D')
+    dt, B, C = (part[0] for part in mixer._selection(x))
+    expected = []
+    for at in range(5):
+        decay = torch.exp(-mixer.log_decay.exp() * dt[at + 1 :].sum(0)[:, None])  # (D', S)
+        weight = (decay * B[at] * C[4]).sum(1) * dt[at]
+        expected.append((weight + (at == 4) * mixer.skip).abs().mean())
+    expected = torch.stack(expected).double()
+    torch.testing.assert_close(shares(event_weights(model, HISTORY), "kernel", 1), expected / expected.sum())

@@ -505,11 +505,13 @@ EXACT = {
     "bert4rec": {"last_only": 1.0},
     "discrec": {},
     "gru4rec": {},
+    "mamba4rec": {},
     "mancar": {"cuts": 1000},  # all there are
     "rearec": {"objective": "last"},
     "recgpt": {},
     "reg4rec": {"order": "fixed", "align": 0.0},
     "resid": {},
+    "s4rec": {},
     "sasrec": {},
     "sasrec_side": {},
     "setrec": {},

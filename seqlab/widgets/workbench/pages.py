@@ -66,9 +66,7 @@ class Shared:
         if views.together(view):
             makers = {", ".join(able): maker(able)}
         left = [text(label) for label in self.runs if label not in able]
-        missing = Html("Not shown: {}, which {} not {}.").format(
-            Html(", ").join(left), "is" if len(left) == 1 else "are", views.needed(view)
-        )
+        missing = Html("Not shown: {}. It takes {}.").format(Html(", ").join(left), views.needed(view))
         return Columns(makers, subject, view.question, missing if left else "", view.least_width)
 
 

@@ -195,12 +195,18 @@ class Columns:
         return ipywidgets.VBox([*notes, row], layout={"width": "100%"})
 
     def _fill(self, label: str) -> None:
+        import ipywidgets
+
         name, error = self.places[label].children[:2]
         error.value = alert(self.errors[label]).markup if label in self.errors else ""
         if label in self.widgets:
             self.widgets[label].view.layout.display = "none" if label in self.errors else None
             if len(self.places[label].children) == 2:
-                self.places[label].children = [name, error, self.widgets[label].view]
+                view = self.widgets[label].view
+                if self._least > FIGURE_WIDTH:  # scrolls in a narrow column
+                    wide = {"width": "100%", "min_width": f"{self._least}px"}
+                    view = ipywidgets.Box([ipywidgets.VBox([view], layout=wide)], layout={"overflow": "auto"})
+                self.places[label].children = [name, error, view]
 
 
 def column(share: int = 1, least: int = COLUMN_WIDTH) -> dict[str, str]:

@@ -127,7 +127,7 @@ def test_every_tab_shows_the_views_and_systems_that_fit_and_the_last_one_names_o
     }  # fmt: skip
     assert not any(page.errors for page in shown.values())
     assert widgets.BeamSteps.question in shown["Beam steps"].stills()[0]
-    assert "Not shown: <bdi>tiger" in shown["Why"].stills()[-1] and "which is not a system" in shown["Why"].stills()[-1]
+    assert "Not shown: <bdi>tiger</bdi>. It takes a system that scores." in shown["Why"].stills()[-1]
     (others,) = opened(bench, OTHER).stills()
     row = next(row for row in others.split("<tr") if widgets.ReasoningSteps.question in row)
     assert "a system that recommends and reasons and has item vectors" in row
