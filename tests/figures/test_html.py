@@ -72,6 +72,11 @@ SHOWN = {
     "top_tens": lambda name: figures.top_tens({name: pd.DataFrame({"rank": [1], "title": [name]})}),
     "user_cards": user_cards,
     "user_differences": user_differences,
+    "verdicts": lambda name: figures.verdicts(
+        pd.DataFrame(
+            [{"claim": name, "about": name, "verdict": "holds", "value": 0.1, "low": 0.0, "high": 0.2, "reason": name}]
+        )
+    ),
 }
 """Template -> its HTML with a name everywhere where data are shown."""
 
