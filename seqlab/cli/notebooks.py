@@ -20,6 +20,9 @@ def report(
     split: Annotated[
         str | None, typer.Option("--split", "-s", help="the parameter split_name, as datasets.split takes it")
     ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: added to the parameter settings, as decoding=diverse")
+    ] = None,
     out: Annotated[Path, typer.Option(help="the folder of the reports")] = Path("reports"),
     name: Annotated[str | None, typer.Option(help="the report's name, for one notebook")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="notebooks at a time")] = 1,
@@ -33,7 +36,8 @@ def report(
     if not chosen:
         raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
     given = parse_pairs(parameters or []) | ({} if split is None else {"split_name": split})
-    done = render(chosen, given, out, name, jobs, timeout, start_timeout, echo=typer.echo)
+    done = render(chosen, given, out, name, jobs, timeout, start_timeout, typer.echo,
+                  parse_pairs(settings or []))  # fmt: skip
     typer.echo(f"{out / 'index.html'} lists them.")
     if any(one.error for one in done):
         raise typer.Exit(1)

@@ -66,12 +66,14 @@ def render(
     timeout: float = 1800,
     start_timeout: float = 120,
     echo: Callable[[str], None] = print,
+    settings: Mapping[str, typing.Any] | None = None,
 ) -> list[Report]:
     """Run notebooks, each in a kernel of this Python and in the working folder, and render their outputs.
 
     notebooks: paths of notebooks, or of pinned views (`runs.pins.pin`): a notebook with its parameters.
     parameters: values for the cell tagged `parameters` of every notebook; text is converted to the declared type.
     Paths are relative to the working folder; modules in the folder of a notebook can be imported.
+    settings: are added to the parameter `settings` of every notebook, over those that are there.
     name: of the report, for one notebook (default: the notebook's). timeout: seconds a cell may take; start_timeout:
     seconds a kernel may take to start. jobs: notebooks that run in parallel and share the cores.
     echo: is called with each progress line.
@@ -83,7 +85,7 @@ def render(
     """
     given, working_folder = dict(parameters or {}), Path.cwd()
     out = Path(out)
-    queued = [_prepare(Path(path), given, name) for path in notebooks]
+    queued = [_prepare(Path(path), given, name, dict(settings or {})) for path in notebooks]
     _check_names(queued, name)
     out.mkdir(parents=True, exist_ok=True)
     import papermill.log  # 1.3 s: once, not in every thread
@@ -116,8 +118,8 @@ def render(
     return sorted(reports, key=lambda report: order[report.name])
 
 
-def _prepare(path: Path, given: dict[str, typing.Any], name: str | None) -> Job:
-    """The notebook at `path`, or that of a pinned view, ready to run with the parameters `given`."""
+def _prepare(path: Path, given: dict[str, typing.Any], name: str | None, settings: dict[str, typing.Any]) -> Job:
+    """The notebook at `path`, or that of a pinned view, ready to run with parameters, and settings added to its own."""
     import nbformat
 
     if path.suffix == ".json" and path.is_file():
@@ -141,6 +143,10 @@ def _prepare(path: Path, given: dict[str, typing.Any], name: str | None) -> Job:
             raise ParameterError("it splits no log: it has no parameter split_name, which --split sets.")
         values = check(notebook, given)
         defaults = {key: value for key, (value, _) in declared(notebook).items()}
+        if settings:
+            if not isinstance(defaults.get("settings"), dict):
+                raise ParameterError("it has no settings of one system or tokenizer, which --set changes.")
+            values["settings"] = values.get("settings", defaults["settings"]) | settings
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from error
     return Job(path.resolve(), name or path.stem, notebook, values, defaults)

@@ -158,22 +158,23 @@ def _widths(judged: Mapping[str, Sequence[Judged]]) -> tuple[dict[str, pd.DataFr
 
 
 def _order(judged: Mapping[str, Sequence[Judged]]) -> tuple[dict[str, pd.DataFrame], list[Verdict]]:
-    """P(IK) minus each control, paired by query; the claim needs AUROC and AURC against the scaled mass."""
+    """P(IK) minus each control, paired by query; the claim needs AUROC and AURC against the own words, both ways."""
     import pandas as pd
 
     rows, verdicts = [], []
     for label, some in judged.items():
         heads = [name for name in ("states", "scalars") if name in some[0].judge.heads]
-        for head, control in itertools.product(heads, ("mass", "isotonic", "length", "base_rate")):
+        for head, control in itertools.product(heads, ("mass", "raw_mass", "isotonic", "length", "base_rate")):
             gains = compare([one.outcome(head) for one in some], [one.outcome(control) for one in some])
             words = {"system": label, "forecast": FORECASTS[head], "control": FORECASTS[control]}
             rows += [words | {"metric": one, **gains.loc[one].to_dict()} for one in ("ece", "brier", "auroc", "aurc")]
-            if control == "mass":
+            if control in ("mass", "raw_mass"):
                 auroc, aurc = (gains.loc[one].rename({"difference": "value"}) for one in ("auroc", "aurc"))
                 reason = (
                     f"AUROC {auroc['a']:.3f} against {auroc['b']:.3f}; AURC {aurc['a']:.4f} against {aurc['b']:.4f}."
                 )
-                first = verdict(CLAIMS["order"], f"{label}, {FORECASTS[head]}", auroc, True, reason)
+                about = f"{label}, {FORECASTS[head]} against {FORECASTS[control]}"
+                first = verdict(CLAIMS["order"], about, auroc, True, reason)
                 second = verdict("", "", aurc, False, "")
                 both = {first.holds, second.holds}
                 holds = True if both == {True} else False if False in both and True not in both else None

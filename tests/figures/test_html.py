@@ -46,6 +46,12 @@ def code_tree(name):
     return figures.code_tree(frame, {(0,): name}, group=name, other=name, selected=np.array([1]), buttons=True)
 
 
+def logit_lens(name):
+    place = {"step": [0, 0], "layer": [0, 1], "rank": [1, 1], "probability": [0.2, 0.5]}
+    top, watch = pd.DataFrame(place | {"item": [1, 2]}), pd.DataFrame(place)
+    return figures.logit_lens(top, watch, [name, name], ["", name, name], watched=1, clickable=True)
+
+
 def claim():
     row = {"method": "in_in", "measure": "lift", "value": 2.0, "difference": 0.5}
     return pd.DataFrame([row | {"difference_low": 0.1, "difference_high": 0.9}])
@@ -61,6 +67,7 @@ SHOWN = {
     "dropped_events": lambda name: figures.dropped_events([name, name], [1]),
     "event_measures": lambda name: figures.event_measures([name], [Measure(name, name, {0: 0.5})], 0),
     "group_differences": group_differences,
+    "logit_lens": logit_lens,
     "neighbours": lambda name: figures.neighbours(name, {name: [(name, 0.5, True)]}),
     "related_items": lambda name: figures.related_items(name, name, {name: [(name, 0.5, name, True)]}),
     "relatedness_verdict": lambda name: figures.relatedness_verdict(claim(), {"in_in": name}),
@@ -72,6 +79,11 @@ SHOWN = {
     "top_tens": lambda name: figures.top_tens({name: pd.DataFrame({"rank": [1], "title": [name]})}),
     "user_cards": user_cards,
     "user_differences": user_differences,
+    "verdicts": lambda name: figures.verdicts(
+        pd.DataFrame(
+            [{"claim": name, "about": name, "verdict": "holds", "value": 0.1, "low": 0.0, "high": 0.2, "reason": name}]
+        )
+    ),
 }
 """Template -> its HTML with a name everywhere where data are shown."""
 

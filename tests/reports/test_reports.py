@@ -331,3 +331,14 @@ def test_a_split_is_a_parameter_and_a_notebook_that_splits_no_log_refuses_it(not
     assert json.loads(stored) == {"split": "by-time 2017-10-01 2017-11-01"}
     with pytest.raises(ParameterError, match=r"plain.ipynb: it splits no log: it has no parameter split_name"):
         render(notebook("plain", GREETING, parameters=PARAMETERS), {"split_name": "leave-one-out"})
+
+
+def test_settings_are_added_to_those_of_the_notebook(notebook) -> None:
+    records = "import seqlab\nseqlab.record(settings)"
+    path = notebook("settings", records, parameters='settings = {"dim": 8, "layers": 1}', kernel="python3")
+    (report,) = render(path, settings={"layers": "2", "decoding": "diverse"})
+    found = json.loads((report.html.parent / report.name / "results.json").read_text())
+    assert {"dim": 8, "layers": "2", "decoding": "diverse"}.items() <= found.items()
+    plain = notebook("plain", records, parameters="word = 1", kernel="python3")
+    with pytest.raises(ParameterError, match="it has no settings of one system or tokenizer, which --set changes"):
+        render(plain, settings={"layers": "2"})

@@ -139,6 +139,11 @@ def test_the_command_trains_what_is_missing_and_reads_what_is_there(log, tmp_pat
     code, printed = run("--runs", "runs")
     assert code == 0 and str(folder.relative_to(tmp_path)) in printed.out
     assert (folder / stored.FILE).stat().st_mtime_ns == first
+    chain_log(1).events.to_csv("other.csv", index=False)
+    code, printed = run("--runs", "runs", "--set", "transfer=other.csv", "--out", "there")
+    assert code == 0 and "AUROC on other" in printed.out
+    table = stored.load_findings("there").tables["transfer"].set_index(["head", "metric"])
+    assert {*table.index.levels[0]} == {"at home", "elsewhere", "fitted there"} and table["mean"].notna().all()
     code, printed = run("--set", "userss=3")
     assert code == 2 and "Did you mean 'users'?" in printed.err
 

@@ -89,6 +89,9 @@ class Mamba4Rec(nn.Module):
             x = block(x)
         return x
 
+    def item_vectors(self) -> Tensor:
+        return self.items.table()
+
     def loss(self, batch: Batch) -> Loss:
         hidden = self.encode(batch)
         has_target = batch.targets > 0

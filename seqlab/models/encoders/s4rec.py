@@ -78,6 +78,9 @@ class S4Rec(nn.Module):
             x = block(x)
         return self.norm(x)
 
+    def item_vectors(self) -> Tensor:
+        return self.items.table()
+
     def loss(self, batch: Batch) -> Loss:
         hidden = self.encode(batch)
         has_target = batch.targets > 0

@@ -151,6 +151,9 @@ class SIGMA(nn.Module):
             x = block(x, items > 0)
         return x[torch.arange(len(x), device=x.device), (lengths - 1).clamp(min=0)]
 
+    def item_vectors(self) -> Tensor:
+        return self.items.table()
+
     def loss(self, batch: Batch) -> Loss:
         prefixes = batch.cut(self.config.cuts)
         items, lengths, targets = prefixes.items, prefixes.lengths, prefixes.last(prefixes.targets)
