@@ -17,6 +17,23 @@ pytest_plugins = ["tests.browsing"]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest-xdist already uses the cores
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the ten systems whose tests take longest: those with its name as a parameter, or in the file's name."""
+    from seqlab import models
+
+    seconds = dict.fromkeys(models.names(), 0.0)
+    for report in (one for some in terminalreporter.stats.values() for one in some):
+        if isinstance(report, pytest.TestReport):
+            file, _, test = report.nodeid.partition("::")
+            words = {Path(file).stem.removeprefix("test_"), *test.partition("[")[2].rstrip("]").split("-")}
+            for name in words & seconds.keys():
+                seconds[name] += report.duration
+    slowest = sorted((one for one in seconds.items() if one[1] >= 1), key=lambda one: -one[1])[:10]
+    if slowest:
+        words = ", ".join(f"{name} {total:.0f}" for name, total in slowest)
+        terminalreporter.write_line(f"slowest systems, seconds of their tests: {words}")
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The benchmark files in $SEQLAB_DATA; without them the test is skipped."""
