@@ -17,7 +17,7 @@ LEGEND = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "yref": "containe
 
 
 def reliability(frames: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: int = COLUMNS) -> go.Figure:
-    """How often it happened by what was said, with the 95 % consistency band; calibrated systems lie on the diagonal.
+    """The observed frequency by the predicted probability, with the 95 % consistency band; the diagonal is calibrated.
 
     frames: name -> table of `inspection.calibration.reliability`, in one panel; or the table of a study, a panel per
     system, `columns` side by side. The band is what calibrated probabilities would show: a filled dot lies inside of
@@ -39,8 +39,10 @@ def reliability(frames: Mapping[str, pd.DataFrame] | pd.DataFrame, columns: int 
         figure.add_shape(
             type="line", x0=0, x1=high, y0=0, y1=high, line={"color": INK, "width": 1.2, "dash": "dash"}, **place
         )
-        figure.update_xaxes(title="what was said", tickformat=".0%", range=[low, high], title_standoff=4, **place)
-        figure.update_yaxes(title="" if column else "what happened", tickformat=".0%", range=[low, high], **place)
+        figure.update_xaxes(
+            title="predicted probability", tickformat=".0%", range=[low, high], title_standoff=4, **place
+        )
+        figure.update_yaxes(title="" if column else "observed frequency", tickformat=".0%", range=[low, high], **place)
         if title:
             panel_text(figure, f"<b>{label(title, 40)}</b>", **place)
     return _finished(figure, len(panels), columns, len(names))
@@ -127,8 +129,10 @@ def selective(
     ):  # fmt: skip
         line = {"color": INK, "width": 1.2, "dash": dash}
         figure.add_scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="skip", row=row, col=1)
-    figure.update_xaxes(title="what was said", tickformat=".0%", range=[0, most], title_standoff=4, row=1, col=1)
-    figure.update_yaxes(title="what happened", tickformat=".0%", range=[0, most], row=1, col=1)
+    figure.update_xaxes(
+        title="predicted probability", tickformat=".0%", range=[0, most], title_standoff=4, row=1, col=1
+    )
+    figure.update_yaxes(title="observed frequency", tickformat=".0%", range=[0, most], row=1, col=1)
     figure.update_xaxes(title="share answered", tickformat=".0%", range=[0, 1.03], title_standoff=4, row=1, col=2)
     figure.update_yaxes(title="misses", title_standoff=4, tickformat=".0%", row=1, col=2)
     figure.update_xaxes(title="events so far (filled: a hit came next)", title_standoff=4, row=2, col=1)
@@ -184,6 +188,6 @@ def _calibrated(
         x=x, y=frame["observed"], mode="lines+markers", name=label(name, 40), legendgroup=name, showlegend=legend,
         line={"color": colour, "width": 1}, customdata=frame[["count", "low", "high"]].to_numpy(),
         marker={"size": 8, "color": colour, "symbol": ["circle" if one else "circle-open" for one in inside]},
-        hovertemplate="said %{x:.1%}, happened %{y:.1%}, of %{customdata[0]:,}; if it were true: "
+        hovertemplate="predicted %{x:.1%}, observed %{y:.1%}, of %{customdata[0]:,}; if calibrated: "
         "%{customdata[1]:.1%} to %{customdata[2]:.1%}<extra>" + label(name, 40) + "</extra>", **place,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The probability that a system's list holds the answer, asked before the list is seen: P(IK), and what it must beat.
+"""P(IK): the probability that a system's list will hold the answer, without the list, and the forecasts it must beat.
 
 Kadavath et al., "Language Models (Mostly) Know What They Know", 2022: a head on a frozen model tells which questions it
 will get right. All is fitted on validation users, never on training positions, which are memorised: one half of them

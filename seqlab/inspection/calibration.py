@@ -40,7 +40,7 @@ EVENTS = {"hit": "the answer is in the top {k}", "label": "label 1", "wait": "th
 """What a reliability table is about; `attrs["event"]`."""
 
 EXACT_USERS = 512
-"""Queries that are read, where none is said, of a system whose scores cost a pass over the catalogue each."""
+"""Queries that are read by default of a system whose scores cost a pass over the catalogue each."""
 
 
 def reliability(

@@ -52,7 +52,7 @@ class Confidence:
     frame: one row per query: query, user, item (the answer), rank, hit (whether it is among the first k), p_answer,
     p_top1, mass (of the first k, the probability of a hit in its own words), raw_mass (at temperature 1), the columns
     `SCALARS`, history_length, seen (whether the answer is in the history). states: (Q, D) after the last event; None
-    for a system without `encode`, and where they were not asked for.
+    for a system without `encode`, and where they were not requested.
     """
 
     frame: pd.DataFrame

@@ -1,4 +1,4 @@
-"""Several systems on the same queries: a mixture of their probabilities, and which of them is asked."""
+"""Several systems on the same queries: a mixture of their probabilities, and routing each query to one of them."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def mixture_ranks(judges: Sequence[Judge], queries: Queries, weights: np.ndarray
 def routed_ranks(
     judges: Mapping[str, Judge], test: Mapping[str, Confidence], queries: tuple[Queries, Queries]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The ranks (Q,) of the test answers by every way of combining experts, and the expert (Q,) that routers asked.
+    """The ranks (Q,) of the test answers by every way of combining experts, and the expert (Q,) that routers chose.
 
-    judges, test: by expert, in the order in which they are asked, on the same queries. queries: of the half of the
+    judges, test: by expert, in the order in which they are tried, on the same queries. queries: of the half of the
     validation users that chooses, and of test. Thresholds, weights and the best single expert are chosen on that half
     by NDCG@10. Names: "routing by P(IK)", "routing by history length", "mixture", "oracle (uses the answer)", and
     "<expert> alone"; the first of these is the best one on validation.
@@ -74,7 +74,7 @@ def routed_ranks(
     rows, order = np.arange(len(ranks)), np.argsort(-value.mean(0), kind="stable")
     names = [*judges]
     found = {f"{names[at]} alone": ranks[:, at] for at in order}
-    asked = {}
+    routed = {}
     for router in ("P(IK)", "history length"):
 
         def probability(of: Mapping[str, Confidence], router: str = router) -> np.ndarray:
@@ -82,24 +82,24 @@ def routed_ranks(
             return np.stack([judges[name].forecast(one, forecast[name]) for name, one in of.items()], 1)  # (Q, E)
 
         expert = route(probability(test), fit_thresholds(probability(chosen), value))
-        found[f"routing by {router}"], asked[f"routing by {router}"] = ranks[rows, expert], expert
+        found[f"routing by {router}"], routed[f"routing by {router}"] = ranks[rows, expert], expert
     weights = simplex(len(judges))
     some = queries[0].select(torch.arange(min(len(queries[0]), MIXED_QUERIES)))
     best = np.argmax(_ndcg(mixture_ranks([*judges.values()], some, weights)).mean(0))
     found["mixture"] = mixture_ranks([*judges.values()], queries[1], weights[[best]])[:, 0]
     found["oracle (uses the answer)"] = ranks.min(1)
-    return found, asked
+    return found, routed
 
 
 def routing_table(
-    frame: pd.DataFrame, ranks: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray], experts: Sequence[str],
+    frame: pd.DataFrame, ranks: Mapping[str, np.ndarray], routed: Mapping[str, np.ndarray], experts: Sequence[str],
     n_items: int, seen_filter: bool,
 ) -> pd.DataFrame:  # fmt: skip
     """Every way of combining experts against the first one, by NDCG@10 of the same queries.
 
-    frame: of `Confidence`. ranks, asked: of `routed_ranks`. Columns way, recall@10, ndcg@10, value, low and high (its
+    frame: of `Confidence`. ranks, routed: of `routed_ranks`. Columns way, recall@10, ndcg@10, value, low and high (its
     difference to the first way, with the 95 % interval), helped and harmed (shares of queries), and for routers the
-    share of queries for which each expert was asked.
+    share of queries for which each expert was chosen.
     """
     import pandas as pd
 
@@ -113,12 +113,14 @@ def routing_table(
         gain = compare(one, first).loc["ndcg@10"]
         moved = (one.values(["ndcg@10"]) - first.values(["ndcg@10"])).to_numpy()
         shares = (
-            np.bincount(asked[name], minlength=len(experts)) / len(frame) if name in asked else [np.nan] * len(experts)
+            np.bincount(routed[name], minlength=len(experts)) / len(frame)
+            if name in routed
+            else [np.nan] * len(experts)
         )
         rows.append({
             "way": name, "recall@10": one.means()["recall@10"], "ndcg@10": gain["a"], "value": gain["difference"],
             "low": gain["low"], "high": gain["high"], "helped": (moved > 0).mean(), "harmed": (moved < 0).mean(),
-            **{f"asked {expert}": share for expert, share in zip(experts, shares, strict=True)},
+            **{f"routed to {expert}": share for expert, share in zip(experts, shares, strict=True)},
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -104,7 +104,7 @@ def curves(runs: Mapping[str, Judged]) -> pd.DataFrame:
 
 
 def by_length(runs: Mapping[str, Judged]) -> pd.DataFrame:
-    """What was said and what came true by quartile of the history length.
+    """Predicted probabilities and observed frequencies by quartile of the history length.
 
     Columns system, history, users, hits (their share), own words (the mean of the scaled mass), P(IK) (of states
     where there are any).

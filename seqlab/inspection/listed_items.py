@@ -1,4 +1,4 @@
-"""P(True): is this listed item the answer? The system's own probability, and what it says when it is asked again.
+"""P(True): is this listed item the answer? The system's own probability, and logistic regressions on it and on samples.
 
 Kadavath et al., 2022: a model judges a proposal better with many of its own samples in view. Here a sample is a pass
 with dropout on.

@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from seqlab.runtime.settings import field_types, validate
+from seqlab.runtime.settings import construct, field_types
 from seqlab.runtime.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -88,14 +88,9 @@ def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> 
     from seqlab.decoding.settings import SETTINGS, methods, resolve
 
     config_type, (settings, lists) = module(name).Config, split_settings(name, settings)
-    known = field_types(config_type)
-    for key in settings:
-        if key not in known:
-            also = [*known, *also, *(SETTINGS if methods(system(name)) else ())]
-            raise ValueError(f"{name} has no setting {key!r}.{did_you_mean(key, also)} It has: {', '.join(known)}.")
     if lists.settings():
         resolve(system(name), lists)
-    return config_type(**{key: validate(known[key], value, f"{name}.{key}") for key, value in settings.items()})
+    return construct(config_type, name, settings, [*also, *(SETTINGS if methods(system(name)) else ())])
 
 
 def split_settings(name: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Decoding]:

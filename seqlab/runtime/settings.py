@@ -7,12 +7,15 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic import NonNegativeFloat as NonNegativeFloat
 from pydantic import NonNegativeInt as NonNegativeInt
 from pydantic import PositiveFloat as PositiveFloat
+
+from seqlab.runtime.text import did_you_mean
 
 Count = Annotated[int, Field(ge=1)]
 """The type of a setting that counts something, at least 1."""
@@ -71,6 +74,20 @@ def validate(hint: Any, value: Any, where: str) -> Any:
 
 class _NotAllowedError(Exception):
     """The message is what the value must be."""
+
+
+def construct(config_type: type, name: str, given: Mapping[str, Any], also: Iterable[str] = ()) -> Any:
+    """A dataclass of settings with `given` values, which may be text, instead of its defaults.
+
+    Raises `ValueError` that names the field, as `name.field`, for a value that is not allowed, and for an unknown field
+    (with the nearest name among the fields and `also`).
+    """
+    known = field_types(config_type)
+    for key in given:
+        if key not in known:
+            near = did_you_mean(key, [*known, *also])
+            raise ValueError(f"{name} has no setting {key!r}.{near} It has: {', '.join(known)}.")
+    return config_type(**{key: validate(known[key], value, f"{name}.{key}") for key, value in given.items()})
 
 
 def _convert(hint: Any, value: Any) -> Any:

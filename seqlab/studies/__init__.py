@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.runtime.settings import field_types, validate
+from seqlab.runtime.settings import construct
 from seqlab.runtime.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -56,12 +56,7 @@ def configure(name: str, settings: Mapping[str, Any]) -> Any:
 
     Raises `ValueError` that names the field for an unknown one, and for a value that is not allowed.
     """
-    config_type = module(name).Config
-    known = field_types(config_type)
-    for key in settings:
-        if key not in known:
-            raise ValueError(f"{name} has no setting {key!r}.{did_you_mean(key, known)} It has: {', '.join(known)}.")
-    return config_type(**{key: validate(known[key], value, f"{name}.{key}") for key, value in settings.items()})
+    return construct(module(name).Config, name, settings)
 
 
 def conduct(
@@ -99,13 +94,14 @@ def conduct(
 def identity(name: str, split: Split, systems: Mapping[str, Sequence[Run]], config: Any) -> dict[str, Any]:
     """What identifies a study: JSON values, without settings at their defaults, so that a new one changes nothing."""
     from seqlab.runs.identity import settings_defaults, stored_identity
+    from seqlab.runs.start import fingerprint
 
     def of_run(run: Run) -> dict[str, Any]:
         if run.folder is not None:
             return stored_identity(run.folder).non_defaults()
         settings, defaults = dataclasses.asdict(run.model.config), settings_defaults(run.system)
         changed = {key: value for key, value in settings.items() if value != defaults.get(key)}
-        return {"system": run.system, "settings": changed, "test": run.metrics["test"]}  # in memory: by what it reached
+        return {"system": run.system, "settings": changed, "weights": fingerprint(run.model)}  # in memory
 
     defaults = dataclasses.asdict(module(name).Config())
     values = dataclasses.asdict(config)

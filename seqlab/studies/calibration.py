@@ -1,7 +1,7 @@
 """Does a recommender know when it is right? Its own probabilities, and heads on its frozen states, against the truth.
 
 Paper: Kadavath et al., "Language Models (Mostly) Know What They Know", 2022. P(True): here is an item, is it the
-answer? P(IK): will the list hold the answer, asked before the list is seen? Claims of the paper, in our words: larger
+answer? P(IK): will the list, which is not seen yet, hold the answer? Claims of the paper, in our words: larger
 models are better calibrated; P(IK) carries over to new data in order, not in calibration; it rises with a hint.
 
 Confirmed (in notes on the paper; no code was read): reliability diagrams with equal numbers of rows per bin; the target
@@ -80,8 +80,8 @@ class Config:
     listed: NonNegativeInt = 1000  # queries on whose listed items P(True) is measured; 0: it is not
     passes: Count = 8  # with dropout, for P(True)
     hints: NonNegativeInt = 2000  # test queries to which an event is added; 0: none
-    evidence: str = "personal_frequency"  # the arm that is asked first by routing; "": no routing
-    fallback: str = "popularity"  # the arm that is asked last
+    evidence: str = "personal_frequency"  # the arm that routing tries first; "": no routing
+    fallback: str = "popularity"  # the arm that routing tries last
     transfer: str = ""  # a dataset on which the same arms are trained, and judged by the heads fitted here; "": none
     seed: int = 0  # of the halves, the heads and everything that is drawn
 
@@ -228,16 +228,17 @@ def _hints(judged: Mapping[str, Sequence[Judged]], split: Split, config: Config)
     import pandas as pd
 
     rows, verdicts = [], []
-    asked, hint, control = hints(split, drawn(split.test, config.hints, config.seed).to("cpu"), config.seed)
-    if not len(asked):
+    queries, hint, control = hints(split, drawn(split.test, config.hints, config.seed).to("cpu"), config.seed)
+    if not len(queries):
         return pd.DataFrame(), []
-    users, added = asked.user.numpy(), {"hint": with_event(asked, hint), "control": with_event(asked, control)}
+    users = queries.user.numpy()
+    added = {"hint": with_event(queries, hint), "control": with_event(queries, control)}
     for label, some in judged.items():
         changes: dict[str, list[np.ndarray]] = {}
         for one in some:
-            before = _said(one.judge, asked)
-            for name, queries in added.items():
-                changes.setdefault(name, []).append(_said(one.judge, queries) - before)
+            before = _probabilities(one.judge, queries)
+            for name, longer in added.items():
+                changes.setdefault(name, []).append(_probabilities(one.judge, longer) - before)
         mean = {name: np.mean(values, 0) for name, values in changes.items()}  # (Q, 4)
         for at, what in enumerate((FORECASTS[some[0].judge.best], "own words", "p_answer", "hits")):
             gain = mean["hint"][:, at] - mean["control"][:, at]
@@ -250,7 +251,7 @@ def _hints(judged: Mapping[str, Sequence[Judged]], split: Split, config: Config)
     return pd.DataFrame(rows), verdicts
 
 
-def _said(judge: Judge, queries: Queries) -> np.ndarray:
+def _probabilities(judge: Judge, queries: Queries) -> np.ndarray:
     """(Q, 4) P(IK), mass, p_answer and hit."""
     of = judge.confidence(queries)
     return np.stack(
@@ -296,8 +297,8 @@ def _routing(
     chooses = drawn(split.valid, config.users, config.seed)
     chooses = chooses.select(torch.from_numpy(~system.judge.fitting).to(chooses.user.device))
     judges, tests = ({name: getattr(one, part) for name, one in experts.items()} for part in ("judge", "test"))
-    ranks, asked = routed_ranks(judges, tests, (chooses, system.queries))
-    table = routing_table(system.test.frame, ranks, asked, [*experts], split.n_items, system.run.seen_filter)
+    ranks, routed = routed_ranks(judges, tests, (chooses, system.queries))
+    table = routing_table(system.test.frame, ranks, routed, [*experts], split.n_items, system.run.seen_filter)
     row = table.set_index("way").loc["routing by P(IK)"]
     reason = f"NDCG@10 {row['ndcg@10']:.4f} against {table['ndcg@10'][0]:.4f} of {table['way'][0]}."
     return table, [verdict(CLAIMS["routing"], ", ".join(experts), row, True, reason)]

@@ -143,15 +143,15 @@ def test_p_after_each_event_is_that_of_the_prefix(chain):
 
 def test_an_added_event_stands_before_the_last_and_hints_are_neighbours():
     split = leave_one_out(chain_log())
-    asked, hint, control = hints.hints(split, split.test, seed=1)
-    longer = hints.with_event(asked, hint)
-    assert len(asked) > 20 and (hint != control).all()
-    for row in range(0, len(asked), 5):
-        old = asked.sequences.items[asked.start[row] : asked.end[row]].tolist()
+    kept, hint, control = hints.hints(split, split.test, seed=1)
+    longer = hints.with_event(kept, hint)
+    assert len(kept) > 20 and (hint != control).all()
+    for row in range(0, len(kept), 5):
+        old = kept.sequences.items[kept.start[row] : kept.end[row]].tolist()
         new = longer.sequences.items[longer.start[row] : longer.end[row]].tolist()
         assert new == [*old[:-1], int(hint[row]), old[-1]]
         for one in (hint[row], control[row]):
-            assert int(one) not in [*old, int(asked.item[row])]
+            assert int(one) not in [*old, int(kept.item[row])]
     counts = split.train.item_counts(split.n_items)
     assert (counts[hint] - counts[control]).float().abs().mean() < 0.5 * counts[1:].float().std()
 
@@ -188,11 +188,13 @@ def test_a_mixture_of_one_is_that_system_and_the_oracle_is_the_best_of_all(chain
         torch.randperm(len(split.valid), generator=torch.Generator().manual_seed(0))[:200].sort()[0]
     )
     chooses = valid.select(torch.from_numpy(~judges["true"].fitting))
-    ranks, asked = experts.routed_ranks(judges, tests, (chooses, split.test))
-    table = experts.routing_table(tests["true"].frame, ranks, asked, [*judges], ITEMS, False).set_index("way")
+    ranks, routed = experts.routed_ranks(judges, tests, (chooses, split.test))
+    table = experts.routing_table(tests["true"].frame, ranks, routed, [*judges], ITEMS, False).set_index("way")
     assert table.index[0] == "true alone" and table["value"].iloc[0] == 0
     assert (table.loc["oracle (uses the answer)", "ndcg@10"] >= table["ndcg@10"]).all()
-    assert table.loc["routing by P(IK)", ["asked true", "asked uniform", "asked other"]].sum() == pytest.approx(1)
+    assert table.loc[
+        "routing by P(IK)", ["routed to true", "routed to uniform", "routed to other"]
+    ].sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("system", ["tiger", "reg4rec", "sasrec"])

@@ -1,10 +1,10 @@
-"""Linear recurrences over time, `h_t = a_t h_{t-1} + b_t`, with a backward pass of their own.
+"""The selective scan of state-space models over time, with a backward pass of its own.
 
 Autograd over a loop keeps every state and every decay, and copies each gradient of a slice into a tensor of the size of
-the whole. Here the recurrence runs in place, one operation per step; the selective scan goes through time in blocks
-that fit into the processor's cache, keeps one state per block, and computes the rest again in the backward pass. Both
-are sequential in the decays, so nothing is divided by a product of decays, which underflows where they are strong.
-The plain forms (`linear_loop`, `selective_loop`) are the definitions.
+the whole. Here the recurrence runs in place, one operation per step, through time in blocks that fit into the
+processor's cache; it keeps one state per block, and computes the rest again in the backward pass. It is sequential in
+the decays, so nothing is divided by a product of decays, which underflows where they are strong. The plain form
+(`selective_loop`) is the definition.
 """
 
 from __future__ import annotations
@@ -17,24 +17,6 @@ from torch.autograd.function import once_differentiable
 
 BLOCK = 1 << 16
 """Numbers in each of the three buffers of a block of steps, on a CPU."""
-
-
-def linear_loop(decay: Tensor, x: Tensor, initial: Tensor | None = None) -> Tensor:
-    """`linear_scan`, step by step."""
-    state = torch.zeros_like(x[:, 0]) if initial is None else initial
-    states = []
-    for a, b in zip(decay.unbind(1), x.unbind(1), strict=True):
-        state = a * state + b
-        states.append(state)
-    return torch.stack(states, 1)
-
-
-def linear_scan(decay: Tensor, x: Tensor, initial: Tensor | None = None) -> Tensor:
-    """The states (B, T, ...) of `h_t = decay_t h_{t-1} + x_t`.
-
-    decay, x: (B, T, ...), of one shape, real or complex. initial: the state (B, ...) before the first step; None: 0.
-    """
-    return _LinearScan.apply(decay, x, torch.zeros_like(x[:, 0]) if initial is None else initial)
 
 
 def selective_loop(
@@ -66,31 +48,6 @@ def selective_scan(
     initial = x.new_zeros(len(x), *A.shape) if initial is None else initial.to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):
         return _SelectiveScan.apply(x, dt, A, B, C, initial)
-
-
-class _LinearScan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, decay: Tensor, x: Tensor, initial: Tensor) -> Tensor:
-        states = x.clone(memory_format=torch.contiguous_format)
-        before = initial
-        for a, now in zip(decay.unbind(1), states.unbind(1), strict=True):
-            before = now.addcmul_(a, before)
-        ctx.save_for_backward(decay, states, initial)
-        return states
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        decay, states, initial = ctx.saved_tensors
-        decay = decay.conj().resolve_conj()
-        grads = grad.clone(memory_format=torch.contiguous_format)
-        steps, decays = grads.unbind(1), decay.unbind(1)
-        for t in range(len(steps) - 2, -1, -1):
-            steps[t].addcmul_(decays[t + 1], steps[t + 1])
-        to_decay = torch.empty_like(grads)
-        torch.mul(grads[:, 0], initial.conj(), out=to_decay[:, 0])
-        torch.mul(grads[:, 1:], states[:, :-1].conj(), out=to_decay[:, 1:])
-        return to_decay, grads, decays[0] * steps[0]
 
 
 class _SelectiveScan(torch.autograd.Function):

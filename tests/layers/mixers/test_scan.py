@@ -1,4 +1,4 @@
-"""The scans against their plain loops: values, gradients, strong decays; and against Mamba's reference."""
+"""The scan against its plain loop: values, gradients, strong decays; and against Mamba's reference."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from seqlab.layers.mixers import scan
-from seqlab.layers.mixers.scan import linear_loop, linear_scan, selective_loop, selective_scan
+from seqlab.layers.mixers.scan import selective_loop, selective_scan
 
 torch.set_num_threads(1)
 
@@ -29,7 +29,6 @@ def values_and_gradients(function, inputs):
     results = results if isinstance(results, tuple) else (results,)
     torch.manual_seed(1)
     total = sum((part * torch.randn(part.shape, dtype=part.dtype)).sum() for part in results)
-    total = total.real if total.is_complex() else total
     return [*results, *torch.autograd.grad(total, inputs)]
 
 
@@ -51,17 +50,6 @@ def test_selective_scan_is_the_loop_in_value_and_gradient(block, length, monkeyp
     assert max(errors(found, values_and_gradients(selective_loop, inputs))) < 1e-12
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
-def test_linear_scan_is_the_loop_in_value_and_gradient(dtype):
-    torch.manual_seed(0)
-    decay, x = torch.randn(2, 3, 11, 4, 5, dtype=dtype).mul(0.7).unbind(0)
-    inputs = [part.clone().requires_grad_() for part in (decay, x, x[:, 0])]
-    found = values_and_gradients(linear_scan, inputs)
-    for one, other in zip(found, values_and_gradients(linear_loop, inputs), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
-    assert torch.equal(linear_scan(*inputs[:2]), linear_scan(*inputs[:2], torch.zeros_like(x[:, 0])))
-
-
 def test_single_precision_is_within_a_millionth_of_the_loop_in_double():
     single = selective_inputs(2, 400, 16, 8, dt=0.1, dtype=torch.float32)
     double = [part.detach().double().requires_grad_() for part in single]
@@ -78,9 +66,6 @@ def test_no_decay_makes_nan(dt):
     """Products of decays underflow within a few steps, and a division by them would be 0 / 0."""
     inputs = selective_inputs(length=300, dt=dt, dtype=torch.float32)
     assert all(bool(part.isfinite().all()) for part in values_and_gradients(selective_scan, inputs))
-    strong = [torch.zeros(2, 300, 4), torch.randn(2, 300, 4), torch.randn(2, 4)]
-    found = values_and_gradients(linear_scan, [part.requires_grad_() for part in strong])
-    assert torch.equal(found[0], strong[1]) and all(bool(part.isfinite().all()) for part in found)
 
 
 def test_a_step_of_0_keeps_the_state_and_a_scan_goes_on_from_a_state():
