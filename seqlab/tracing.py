@@ -238,7 +238,7 @@ class Trace(Mapping[str, Record]):
     def _record(self, name: str, tap: Tap, value: Tensor) -> None:
         _, passes = self._recorded.pop(name, (tap, []))  # in the order of the last forward pass
         self._recorded[name] = (tap, passes)
-        passes.append(value.detach().float().cpu())
+        passes.append(value.detach().to("cpu", torch.float32, copy=True))  # models modify tensors in place
 
     def __getitem__(self, key: str) -> Record:
         single = key in self._recorded
