@@ -16,6 +16,8 @@ HOMES = {
     "training.evaluate": ["evaluate"],
     "runs.run": ["load_run", "Run"],
     "optimization.options": ["Options"],
+    "adapters.functions": ["wrap"],
+    "adapters.opening": ["open_model"],
     "reports.results": ["record"],
     "reports.render": ["render"],
 }

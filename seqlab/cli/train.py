@@ -9,19 +9,12 @@ import typer
 
 from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_pairs
-from seqlab.cli.run_data import SplitOfRun, Trained, require_run, split_of_run
+from seqlab.cli.run_data import Lists, SplitOfRun, Trained, decoding_for, require_run, split_of_run
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from seqlab.datasets.log import InteractionLog
-    from seqlab.decoding.settings import Decoding
     from seqlab.runs.run import Run
 
-Lists = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=value: a setting of the decoding, such as decoding=diverse or width=50"),
-]
 Evaluated = Annotated[
     str | None, typer.Option(help="other data than those of the training, or these, if they were moved")
 ]
@@ -109,11 +102,11 @@ def evaluate(
     if dataset is not None and found.fingerprint != parts.log.fingerprint(found.version):
         model = store.load(run)
         if settings:
-            model.decoding = _decoding(found.system, model, parse_pairs(settings))
+            model.decoding = decoding_for(found.system, model, parse_pairs(settings))
         outcome = catalogue.measure(model, parts, found.data)
     elif settings:
         loaded = load_run(run, parts)
-        measured = decoded(loaded, parts, _decoding(found.system, loaded.model, parse_pairs(settings)))
+        measured = decoded(loaded, parts, decoding_for(found.system, loaded.model, parse_pairs(settings)))
         typer.echo(", ".join(f"{key}={value}" for key, value in measured.decoding.items()))
         outcome = measured.outcome
     else:
@@ -122,17 +115,6 @@ def evaluate(
         outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
     typer.echo(f"{outcome.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(outcome).round(4).to_string())
-
-
-def _decoding(system: str, model: nn.Module, settings: dict[str, str]) -> Decoding:
-    """The decoding of these settings for a trained model; those that are not given are the model's."""
-    from seqlab.decoding.settings import resolve
-    from seqlab.models import split_settings
-
-    others, lists = split_settings(system, settings)
-    if others:
-        raise ValueError(f"{next(iter(others))!r} is no setting of a decoding; a trained run keeps its own settings.")
-    return resolve(model, lists.over(getattr(model, "decoding", lists)))
 
 
 @with_load_options
