@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
 
 
-def split_of(run: str | Path) -> Split:
+def split_of(run: str | Path, name: str | None = None) -> Split:
     """The split that a run was trained on. run: its folder, or a name in `models.pretrained()`.
 
+    name: of another split of the same data, as `datasets.split` takes it; None = that of the training.
     Raises `FileNotFoundError` for what is no run, `ValueError` for one that does not store where its data are, and what
     `datasets.load` raises.
     """
@@ -26,6 +27,7 @@ def split_of(run: str | Path) -> Split:
     data = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["data"]
     if not data.get("origin") and data["name"] not in {*catalog()["name"]}:
         raise ValueError(
-            f"{folder} does not store the path of its data, {data['name']!r}: load them and pass their split."
+            f"{folder} does not store the path of its data, {data['name']!r}: name the file with --dataset, or load it "
+            "and pass its split."
         )
-    return make_split(reload(data["origin"]) if data.get("origin") else load(data["name"]), data["split"])
+    return make_split(reload(data["origin"]) if data.get("origin") else load(data["name"]), name or data["split"])

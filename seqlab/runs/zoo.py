@@ -31,8 +31,8 @@ def run_folder(run: str | Path) -> Path:
     if folder.name not in known:
         there = f"There are: {', '.join(known)}." if known else "It has none: make them by `seqlab zoo --make`."
         raise FileNotFoundError(
-            f"there is no folder {folder.name}, and no trained run of that name comes with the project."
-            f"{did_you_mean(folder.name, known)} {there}"
+            f"{folder.name} is no finished run: there is no such folder, and no run of that name comes with "
+            f"the project.{did_you_mean(folder.name, known)} {there}"
         )
     return known[folder.name]
 

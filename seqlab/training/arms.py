@@ -55,21 +55,22 @@ def trained(
     return fit(model, split, options, folder, resume=folder is not None, seen_filter=seen_filter)
 
 
-def opened(
+def open_run(
     run: str | Path, split: Split, settings: Mapping[str, Any] | None = None, options: Options | None = None,
     keep: str | Path = "", seed: int = 0,
 ) -> Run:  # fmt: skip
     """The run that a notebook shows: one that is there, else a new one.
 
     run: the folder of a finished run on this split, or the name of a system. A system with neither `settings` nor
-    `options` is that of the zoo, if it was trained on this split (see `models.pretrained`); else it is trained, with
-    these settings over those of the preset, and with these options, else those of the preset with this seed.
-    keep: the folder that is searched for a new training and keeps it, "" = none. Raises what `load_run` and `fit` do.
+    `options`, and with seed 0, is that of the zoo, if it was trained on this split (see `models.pretrained`); else it
+    is trained, with these settings over those of the preset, and with these options, else those of the preset.
+    keep: the folder that is searched for a new training and keeps it, "" = none. seed: of a training without `options`.
+    Raises what `load_run` and `fit` do.
     """
     name = str(run)
     if name not in models.names():
         return load_run(run, split)
-    if not settings and options is None and (there := zoo.trained_on(name, split)) is not None:
+    if not settings and options is None and seed == 0 and (there := zoo.trained_on(name, split)) is not None:
         return load_run(there, split)
     model = models.create(name, split, settings, seed if options is None else options.seed)
     options = dataclasses.replace(default_options(model, split), seed=seed) if options is None else options

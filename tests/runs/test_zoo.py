@@ -16,7 +16,7 @@ from seqlab.datasets.split_names import with_columns
 from seqlab.experiments import zoo as making
 from seqlab.runs import pins, store, zoo
 from seqlab.runs.data import split_of
-from seqlab.training.arms import opened
+from seqlab.training.arms import open_run
 from tests.synthetic import chain_log, small
 
 ZOO = zoo.zoo_runs()
@@ -73,7 +73,7 @@ def test_the_zoo_holds_the_systems_of_the_plan() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_one() -> None:
-    with pytest.raises(FileNotFoundError, match="no trained run of that name"):
+    with pytest.raises(FileNotFoundError, match="no run of that name comes with the project"):
         seqlab.load_run("sasrek")
     with pytest.raises(FileNotFoundError, match="no finished run"):
         split_of("seqlab")
@@ -107,13 +107,13 @@ def test_a_packed_run_is_half_as_large_and_holds_the_numbers_of_its_weights(one)
 
 def test_a_notebook_opens_the_zoo_only_where_it_fits(one, capsys) -> None:
     run, parts = one
-    assert opened("sasrec", parts).folder == zoo.zoo_runs()["sasrec"]
-    assert opened(run.folder, parts).folder == run.folder
+    assert open_run("sasrec", parts).folder == zoo.zoo_runs()["sasrec"]
+    assert open_run(run.folder, parts).folder == run.folder
     other = datasets.leave_one_out(chain_log(users=11))
     brief = seqlab.Options(epochs=1)
     assert zoo.trained_on("sasrec", other) is None
-    assert opened("sasrec", other, small("sasrec"), brief).folder is None
-    assert opened("sasrec", parts, options=brief, settings=small("sasrec")).folder is None
+    assert open_run("sasrec", other, small("sasrec"), brief).folder is None
+    assert open_run("sasrec", parts, options=brief, settings=small("sasrec")).folder is None
 
 
 def test_a_pinned_run_of_the_zoo_is_found_by_its_name(one, tmp_path, monkeypatch) -> None:

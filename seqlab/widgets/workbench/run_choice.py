@@ -79,7 +79,8 @@ class RunChoice:
         found = finished_runs(Path(self.folder.value).expanduser())
         there = {run.folder.resolve() for run in found}
         own = [run for run in finished_runs(included("zoo")) if run.folder.resolve() not in there]
-        self._found, self._not_offered = fitting([*found, *own])
+        found, self._not_offered = fitting(found)
+        self._found = [*found, *fitting(own)[0]]
         here = catalog()
         at_hand = here.loc[~here["have"].isin(["by download", "by hand"]), "name"]
         others = [*(run.dataset for run in self._found), *at_hand]
@@ -111,7 +112,7 @@ class RunChoice:
         self.split.value = "" if chosen == DEFAULT else words
 
     def _runs_on(self, dataset: str) -> list[RunSummary]:
-        """The runs on a dataset, the best first."""
+        """The runs on a dataset, the best first; after those of the folder, those of the zoo."""
         return [run for run in self._found if run.dataset == self._dataset_names.get(dataset, dataset)]
 
     def _no_run_message(self) -> str:
