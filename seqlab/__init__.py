@@ -17,6 +17,7 @@ HOMES = {
     "runs.run": ["load_run", "Run"],
     "optimization.options": ["Options"],
     "adapters.functions": ["wrap"],
+    "adapters.modules": ["tap", "untap"],
     "adapters.opening": ["open_model"],
     "reports.results": ["record"],
     "reports.render": ["render"],

@@ -151,8 +151,8 @@ class ScoringFunction(nn.Module):
         return tracing.Layout(items, torch.full_like(items, -1), kind, position, last & (items > 0))
 
     @contextmanager
-    def measured(self, histories: int) -> Iterator[None]:
-        """One progress bar over the scores of so many histories, which do not go through the cache."""
+    def measured(self, histories: int | None = None) -> Iterator[None]:
+        """Scores do not go through the cache; one progress bar over all of them, so many `histories` if it is known."""
         with self._progress(histories) as self._bar:
             try:
                 yield
@@ -262,7 +262,7 @@ class ScoringFunction(nn.Module):
         tensors = [*self.parameters(), *self.buffers()]
         return tuple((id(one), 0 if one.is_inference() else one._version) for one in tensors)
 
-    def _progress(self, histories: int) -> Any:
+    def _progress(self, histories: int | None) -> Any:
         from tqdm.auto import tqdm
 
         words = {"desc": self.name, "unit": " histories"}

@@ -24,21 +24,22 @@ def open_model(model: nn.Module, split: Split, name: str = "", seen_filter: bool
 
     model: what `wrap` makes, or any module that keeps `Scores` or `Recommends` (see `contracts`) and has
     `config.max_length`; it is set to evaluation mode. name: of the system in tables (default: that of `wrap`, else of
-    the model's file). seen_filter: as in `tasks.measure`. Its `metrics` have "test" alone, and no training time.
+    the model's file). seen_filter: as in `tasks.measure`. Its `metrics` have "test" alone; what is not known, such as
+    the seconds of training, is NaN.
     Raises `ValueError` for a module that is no system, and what the task raises for one that it cannot measure.
     """
     check(model)
-    bar: contextlib.AbstractContextManager = contextlib.nullcontext()
+    bar, parameters = contextlib.nullcontext(), sum(parameter.numel() for parameter in model.parameters())
     if isinstance(model, ScoringFunction):
         model.bind(split.n_items)
-        bar = model.measured(len(split.test))
+        bar, parameters = model.measured(len(split.test)), parameters or float("nan")
     started = time.perf_counter()
     with bar:
         outcome = tasks.measure(model.eval(), with_columns(split, needs_of(model)), seen_filter=seen_filter)
     summary = {
         "test": metrics(outcome),
         "protocol": outcome.protocol,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": parameters,
         "seconds": float("nan"),
         "test_seconds": round(time.perf_counter() - started, 3),
         "targets_per_second": None,
