@@ -33,8 +33,8 @@ def refuse_torchrun(context: typer.Context) -> None:
 
 
 COMMANDS = (
-    fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard, sweep, tune,
-    plan, doctor, lab,
+    fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard, sweep,
+    tune, plan, doctor, lab,
 )  # fmt: skip
 """In the order of --help."""
 for command in COMMANDS:
