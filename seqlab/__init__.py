@@ -16,6 +16,7 @@ HOMES = {
     "training.evaluate": ["evaluate"],
     "runs.run": ["load_run", "Run"],
     "optimization.options": ["Options"],
+    "adapters.recommendations": ["read_recommendations"],
     "reports.results": ["record"],
     "reports.render": ["render"],
 }

@@ -20,8 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA_NAMES = {"pytorch": "torch"}
 ROOMS = [
     "runtime", "tracing", "datasets", "contracts", "ranking", "evaluation", "tasks", "items", "layers", "optimization",
-    "tokenizers", "decoding", "presets", "models", "runs", "training", "inspection", "studies", "experiments",
-    "figures", "widgets", "reports", "cli", "__main__",
+    "tokenizers", "decoding", "presets", "models", "runs", "training", "inspection", "adapters", "studies",
+    "experiments", "figures", "widgets", "reports", "cli", "__main__",
 ]  # fmt: skip
 """The packages and modules of seqlab: each imports only from those before it."""
 

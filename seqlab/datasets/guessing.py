@@ -1,4 +1,4 @@
-"""Guesses the columns of users, items, times and titles, by their names and values."""
+"""Guesses the columns of users, items, times, titles, ranks and scores, by their names and values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ COLUMN_NAMES = {  # compared without case and punctuation, most likely first
     "time": "timestamp time datetime date when ts unixtime unixtimestamp unixreviewtime eventtime eventdate createdat "
     "ratedat tdat transactiontimestamp invoicedate purchasedate orderdate timestampms timems",
     "title": "title name itemtitle itemname producttitle productname movietitle description text",
+    "rank": "rank ranking position place",
+    "score": "score scores prediction predictedscore predictedrating relevance similarity probability rating",
 }
 TIMELIKE = re.compile(r"time|date|stamp|epoch|(^|[^a-z])(ts|at|when|utc)($|[^a-z])", re.IGNORECASE)
 SMALLEST_DATE = 1e8
@@ -30,7 +32,7 @@ TITLED = 0.5
 
 
 def guess_name(columns, role: str):
-    """The most likely column for a role ("user", "item", "time", "title") by its name (`COLUMN_NAMES`), or None."""
+    """The most likely column for a role, a key of `COLUMN_NAMES`, by its name, or None."""
     plain: dict = {}
     for column in columns:
         typeless = re.sub(r":(token|float)(_seq)?$", "", str(column))  # as RecBole writes its columns
