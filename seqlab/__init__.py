@@ -17,6 +17,8 @@ HOMES = {
     "runs.run": ["load_run", "Run"],
     "optimization.options": ["Options"],
     "adapters.recommendations": ["read_recommendations"],
+    "adapters.functions": ["wrap"],
+    "adapters.opening": ["open_model"],
     "reports.results": ["record"],
     "reports.render": ["render"],
 }

@@ -9,6 +9,7 @@ from seqlab.cli.findings import study
 from seqlab.cli.listings import datasets, doctor, models, studies
 from seqlab.cli.notebooks import lab, report
 from seqlab.cli.parsing import join_parameter_words
+from seqlab.cli.recommend import recommend
 from seqlab.cli.train import compare, evaluate, fit
 from seqlab.runtime.text import MissingDataError
 
@@ -30,7 +31,8 @@ def refuse_torchrun(context: typer.Context) -> None:
 
 
 COMMANDS = (
-    fit, evaluate, compare, report, models, datasets, studies, study, leaderboard, sweep, tune, plan, doctor, lab
+    fit, evaluate, compare, recommend, report, models, datasets, studies, study, leaderboard, sweep, tune, plan,
+    doctor, lab,
 )  # fmt: skip
 """In the order of --help."""
 for command in COMMANDS:

@@ -9,24 +9,15 @@ import typer
 
 from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_pairs
+from seqlab.cli.run_data import Lists, SplitOfRun, Trained, decoding_for, require_run, split_of_run
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from seqlab.datasets.log import InteractionLog
-    from seqlab.datasets.splits import Split
-    from seqlab.decoding.settings import Decoding
     from seqlab.runs.run import Run
 
-Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they were moved")]
-Lists = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=value: a setting of the decoding, such as decoding=diverse or width=50"),
-]
 Evaluated = Annotated[
     str | None, typer.Option(help="other data than those of the training, or these, if they were moved")
 ]
-SplitOfRun = Annotated[str | None, typer.Option("--split", help="that of the training, which is the default")]
 
 
 @with_load_options
@@ -67,7 +58,7 @@ def fit(
     given |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     chosen, changes = models.separate(system, given)  # raises before the data are read
     if start is not None:
-        _require_run(start)
+        require_run(start)
     log = datasets.load(dataset, **load_options)
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
@@ -107,15 +98,15 @@ def evaluate(
     from seqlab.runs.run import load_run
     from seqlab.training.evaluate import evaluate as decoded
 
-    parts, found = _split_of(run, dataset, split, load_options), stored_identity(run)
+    parts, found = split_of_run(run, dataset, split, load_options), stored_identity(run)
     if dataset is not None and found.fingerprint != parts.log.fingerprint(found.version):
         model = store.load(run)
         if settings:
-            model.decoding = _decoding(found.system, model, parse_pairs(settings))
+            model.decoding = decoding_for(found.system, model, parse_pairs(settings))
         outcome = catalogue.measure(model, parts, found.data)
     elif settings:
         loaded = load_run(run, parts)
-        measured = decoded(loaded, parts, _decoding(found.system, loaded.model, parse_pairs(settings)))
+        measured = decoded(loaded, parts, decoding_for(found.system, loaded.model, parse_pairs(settings)))
         typer.echo(", ".join(f"{key}={value}" for key, value in measured.decoding.items()))
         outcome = measured.outcome
     else:
@@ -124,17 +115,6 @@ def evaluate(
         outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
     typer.echo(f"{outcome.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(outcome).round(4).to_string())
-
-
-def _decoding(system: str, model: nn.Module, settings: dict[str, str]) -> Decoding:
-    """The decoding of these settings for a trained model; those that are not given are the model's."""
-    from seqlab.decoding.settings import resolve
-    from seqlab.models import split_settings
-
-    others, lists = split_settings(system, settings)
-    if others:
-        raise ValueError(f"{next(iter(others))!r} is no setting of a decoding; a trained run keeps its own settings.")
-    return resolve(model, lists.over(getattr(model, "decoding", lists)))
 
 
 @with_load_options
@@ -150,34 +130,10 @@ def compare(
     from seqlab import evaluation
     from seqlab.runs.run import load_run
 
-    parts = _split_of(a, dataset, split, load_options)
+    parts = split_of_run(a, dataset, split, load_options)
     first, second = (load_run(folder, parts).outcome for folder in (a, b))
     typer.echo(f"{first.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.compare(first, second).round(4).to_string())
-
-
-def _split_of(run: Path, dataset: str | None, split: str | None, load_options: dict[str, Any]) -> Split:
-    """The data of a finished run, from their stored path, or from `dataset`; split: None = that of the run."""
-    import json
-
-    from seqlab.datasets import catalog, load, reload
-    from seqlab.datasets import split as make_split
-
-    _require_run(run)
-    data = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["data"]
-    name = split or data["split"]
-    if dataset is not None or load_options:
-        return make_split(load(dataset or data["name"], **load_options), name)
-    if data.get("origin"):
-        return make_split(reload(data["origin"]), name)
-    if data["name"] not in {*catalog()["name"]}:
-        raise ValueError(f"{run} does not store the path of its data, {data['name']!r}: name the file with --dataset.")
-    return make_split(load(data["name"]), name)
-
-
-def _require_run(run: Path) -> None:
-    if not (run / "provenance.json").is_file():
-        raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
 
 
 def _load_start(run: Path, log: InteractionLog) -> Run:
@@ -188,4 +144,4 @@ def _load_start(run: Path, log: InteractionLog) -> Run:
 
     found = stored_identity(run)
     same = found.fingerprint == log.fingerprint(found.version)
-    return load_run(run, split(log, found.split) if same else _split_of(run, None, None, {}))
+    return load_run(run, split(log, found.split) if same else split_of_run(run, None, None, {}))

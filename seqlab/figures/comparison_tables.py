@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KINDS = {
     "trained": ("trained", "circle"),
     "floor": ("floor: only counts", "diamond-open"),
+    "outside": ("not trained here", "square-open"),
     "number": ("only a number", "x-thin-open"),
 }
 """Kind of a row -> its name, and its symbol in the plot."""

@@ -101,8 +101,8 @@ class CompareSystems:
 
     @property
     def first_runs(self) -> dict[str, Run]:
-        """Label -> the first seed of each system, trained systems before floors."""
-        order = sorted(self.runs, key=lambda label: self._costs.at[label, "kind"] != "trained")
+        """Label -> the first seed of each system, floors last."""
+        order = sorted(self.runs, key=lambda label: self._costs.at[label, "kind"] == "floor")
         return {label: self.runs[label][0] for label in order}
 
     def configurations(self) -> pd.DataFrame:
@@ -123,9 +123,9 @@ class CompareSystems:
 
     @property
     def best(self) -> str:
-        """The best system by the last metric except the reference; a trained one if there is any."""
+        """The best system by the last metric except the reference; no floor if there is another one."""
         others = [label for label in self.board()["system"] if label in self.runs and label != self.reference]
-        return min(others, key=lambda label: self._costs.at[label, "kind"] != "trained")
+        return min(others, key=lambda label: self._costs.at[label, "kind"] == "floor")
 
     def protocol(self) -> str:
         """The evaluation protocol in a sentence."""

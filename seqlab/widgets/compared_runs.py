@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from seqlab.adapters.functions import ScoringFunction
 from seqlab.contracts import Learns, Recommends, needs_of, supports
 from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation.comparison import seconds_per_user
@@ -76,7 +79,8 @@ def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 
 def _training(run: Run, options: dict[str, Any]) -> str:
     """How a run was trained: its options that differ from the defaults, and the run it began from."""
-    words = _non_defaults(options, Options()) if supports(run.model, Learns) else "none (a floor)"
+    kinds = {"floor": "none (a floor)", "outside": "not here"}
+    words = kinds.get(_kind(run)) or _non_defaults(options, Options())
     return f"{words}, from {run.start}" if run.start else words
 
 
@@ -92,15 +96,24 @@ def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool)
     for label, some in runs.items():
         model, spent = some[0].model, float("nan")
         if supports(model, Recommends):
-            spent = seconds_per_user(model, with_columns(split, needs_of(model)), seen_filter)
+            uncached = model.measured() if isinstance(model, ScoringFunction) else contextlib.nullcontext()
+            with uncached:
+                spent = seconds_per_user(model, with_columns(split, needs_of(model)), seen_filter)
         rows[label] = {
-            "kind": "trained" if supports(model, Learns) else "floor",
+            "kind": _kind(some[0]),
             "seeds": len(some),
             "parameters": np.mean([one.metrics["parameters"] for one in some]),
             "seconds": np.mean([one.metrics["seconds"] for one in some]),
             "milliseconds": 1000 * spent,
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _kind(run: Run) -> str:
+    """The kind of a system, one of `figures.comparison_tables.KINDS`: what has no known training was made elsewhere."""
+    if supports(run.model, Learns):
+        return "trained"
+    return "outside" if math.isnan(run.metrics.get("seconds", 0.0)) else "floor"
 
 
 def leaderboard_rows(
