@@ -14,7 +14,7 @@ import numpy as np
 
 from seqlab.adapters.listed_ranks import MeasuredLists, measure_lists
 from seqlab.datasets.columns import finite_numbers, select_column, to_text
-from seqlab.datasets.fingerprint import item_numbering
+from seqlab.datasets.fingerprint import item_numbering, user_numbering
 from seqlab.datasets.guessing import guess_column
 from seqlab.datasets.ids import number_ids
 from seqlab.datasets.reading import drop_incomplete_rows
@@ -40,15 +40,15 @@ class Recommendations:
 
     table: one row per user and item, sorted by user and rank: user and item (numbers of the log; item 0 is one that the
     log does not have), rank (from 1, ties at their mean rank; unknown items keep their places), score (NaN: not given).
-    notes: what was guessed, left out or is missing, a sentence each. source: the file. numbering: of the items of the
-    log (`datasets.fingerprint.item_numbering`).
+    notes: what was guessed, left out or is missing, a sentence each. source: the file. numbering: of the users and
+    items of the log (see `datasets.fingerprint`).
     """
 
     name: str
     table: pd.DataFrame
     notes: tuple[str, ...]
     source: str
-    numbering: str
+    numbering: tuple[str, str]
 
     def __repr__(self) -> str:
         return (
@@ -94,7 +94,7 @@ class Recommendations:
         return task(name)
 
     def _measured(self, split: Split, seen_filter: bool, part: str, k: int = 10) -> MeasuredLists:
-        if item_numbering(split.log) != self.numbering:
+        if _numbering(split) != self.numbering:
             raise DataError(
                 f"{self.name}: these recommendations were read for another log than {split.log.name}; read "
                 f"{self.source} again for this one."
@@ -166,7 +166,11 @@ def read_recommendations(
     if name is None:
         name = "recommendations" if isinstance(file, pd.DataFrame) else Path(file).name.partition(".")[0]
     columns = ["user", "item", "rank", "score"]
-    return Recommendations(name, lists.reindex(columns=columns), tuple(notes), where, item_numbering(split.log))
+    return Recommendations(name, lists.reindex(columns=columns), tuple(notes), where, _numbering(split))
+
+
+def _numbering(split: Split) -> tuple[str, str]:
+    return user_numbering(split.log), item_numbering(split.log)
 
 
 def _columns(table: SourceTable, user, item, rank, score, notes: list[str]) -> tuple:
@@ -176,12 +180,12 @@ def _columns(table: SourceTable, user, item, rank, score, notes: list[str]) -> t
         first = [f"{place}: {str(value)!r}" for place, value in enumerate(table.frame.iloc[0])]
         raise DataError(
             f"{table.where}: there is no header (the first line is data). Pass column numbers from 0, such as user=0, "
-            f"item=1, score=2; the first row is {listed(first, 30)}."
+            f"item=1, score=2 (in a shell: --table user=0 ...); the first row is {listed(first, 30)}."
         )
     found = {"user": user, "item": item}
     for role, column in found.items():
         if column is None:
-            found[role] = guess_column(table.frame, role, table.where, notes)
+            found[role] = guess_column(table.frame, role, table.where, notes, option="--table {role}=...")
     if rank is None and score is None:
         others = table.frame.drop(columns=[one for one in found.values() if one in table.frame])
         table = dataclasses.replace(table, frame=others)
@@ -190,7 +194,7 @@ def _columns(table: SourceTable, user, item, rank, score, notes: list[str]) -> t
             there = listed([repr(str(column)) for column in others.columns], 30) or "none"
             raise DataError(
                 f"{table.where}: no column looks like a rank or a score. Name it with rank=... or score=... (in a "
-                f"shell: --rank ... or --score ...); the other columns are: {there}."
+                f"shell: --table rank=... or --table score=...); the other columns are: {there}."
             )
     return found["user"], found["item"], rank, score
 
@@ -227,7 +231,7 @@ def _check_agreement(lists: pd.DataFrame, user_ids: pd.Series, where: str) -> No
         raise DataError(
             f"{where}: rank and score disagree for {_users(users)} ({listed(user_ids[users], 3)}): an item with a "
             "better rank has a lower score. Name the column that is right, with rank=... or score=... (in a shell: "
-            "--rank ... or --score ...)."
+            "--table rank=... or --table score=...)."
         )
 
 

@@ -40,16 +40,22 @@ def guess_name(columns, role: str):
     return next((plain[word] for word in COLUMN_NAMES[role].split() if word in plain), None)
 
 
-def guess_column(frame: pd.DataFrame, role: str, where: str, notes: list[str], needed: bool = True):
-    """The column for a role by its name, with a note. Raises `DataError` if it is needed and there is none."""
+def guess_column(
+    frame: pd.DataFrame, role: str, where: str, notes: list[str], needed: bool = True, option: str = "--{role} ..."
+):
+    """The column for a role by its name, with a note. Raises `DataError` if it is needed and there is none.
+
+    option: that of the command line which names the column.
+    """
     if (found := guess_name(frame.columns, role)) is not None:
         notes.append(f"{where}: column {found!r} taken as the {role}.")
     elif needed:
         hint = " or pass order='source' if each user's rows are already oldest first" if role == "time" else ""
         raise DataError(
-            f"{where}: no column looks like the {role}. Name it with {role}=... (in a shell: --{role} ...){hint}; "
-            f"the columns are: {listed([repr(str(column)) for column in frame.columns], 30) or 'none'}. If these are "
-            "data, add a header line."
+            f"{where}: no column looks like the {role}. Name it with {role}=... (in a shell: "
+            f"{option.format(role=role)}){hint}; the columns are: "
+            f"{listed([repr(str(column)) for column in frame.columns], 30) or 'none'}. If these are data, add a header "
+            "line."
         )
     return found
 
