@@ -18,6 +18,7 @@ HOMES = {
     "optimization.options": ["Options"],
     "adapters.recommendations": ["read_recommendations"],
     "adapters.functions": ["wrap"],
+    "adapters.modules": ["tap", "untap"],
     "adapters.opening": ["open_model"],
     "reports.results": ["record"],
     "reports.render": ["render"],

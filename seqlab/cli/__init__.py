@@ -6,6 +6,7 @@ import typer
 
 from seqlab.cli.comparison import compare
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
+from seqlab.cli.export import export
 from seqlab.cli.findings import study
 from seqlab.cli.listings import datasets, doctor, models, studies
 from seqlab.cli.notebooks import lab, report
@@ -32,7 +33,7 @@ def refuse_torchrun(context: typer.Context) -> None:
 
 
 COMMANDS = (
-    fit, evaluate, compare, recommend, report, models, datasets, studies, study, leaderboard, sweep, tune, plan,
+    fit, evaluate, compare, recommend, export, report, models, datasets, studies, study, leaderboard, sweep, tune, plan,
     doctor, lab,
 )  # fmt: skip
 """In the order of --help."""
