@@ -16,6 +16,7 @@ HOMES = {
     "training.evaluate": ["evaluate"],
     "runs.run": ["load_run", "Run"],
     "optimization.options": ["Options"],
+    "adapters.recommendations": ["read_recommendations"],
     "adapters.functions": ["wrap"],
     "adapters.modules": ["tap", "untap"],
     "adapters.opening": ["open_model"],

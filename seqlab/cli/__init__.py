@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from seqlab.cli.comparison import compare
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
 from seqlab.cli.explain import explain
 from seqlab.cli.export import export
@@ -12,7 +13,7 @@ from seqlab.cli.listings import datasets, doctor, models, studies
 from seqlab.cli.notebooks import lab, report
 from seqlab.cli.parsing import join_parameter_words
 from seqlab.cli.recommend import recommend
-from seqlab.cli.train import compare, evaluate, fit
+from seqlab.cli.train import evaluate, fit
 from seqlab.runtime.text import MissingDataError
 
 app = typer.Typer(
