@@ -6,13 +6,16 @@ from typing import Annotated
 
 import typer
 
+from seqlab.cli.comparison import compare
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
+from seqlab.cli.explain import explain
+from seqlab.cli.export import export
 from seqlab.cli.findings import study
 from seqlab.cli.listings import datasets, doctor, models, studies
 from seqlab.cli.notebooks import lab, notebooks, report
 from seqlab.cli.parsing import join_parameter_words
 from seqlab.cli.recommend import recommend
-from seqlab.cli.train import compare, evaluate, fit
+from seqlab.cli.train import evaluate, fit
 from seqlab.cli.zoo import zoo
 from seqlab.runtime.text import MissingDataError
 
@@ -48,8 +51,8 @@ def refuse_torchrun(
 
 # in the order of --help
 COMMANDS = (
-    fit, evaluate, compare, recommend, report, models, datasets, studies, study, leaderboard, sweep, tune, plan, zoo,
-    doctor, notebooks, lab,
+    fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard, sweep,
+    tune, plan, zoo, doctor, notebooks, lab,
 )  # fmt: skip
 JUPYTERS = {"ignore_unknown_options": True, "allow_extra_args": True}
 """Of the command whose further options are JupyterLab's."""

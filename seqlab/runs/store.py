@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from seqlab import models
 from seqlab.decoding.settings import identify, methods, stored
 from seqlab.optimization.state import read_state
+from seqlab.runtime import outside
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -74,6 +76,8 @@ def load(folder: str | Path) -> nn.Module:
         raise ValueError(f"{weights} cannot be read: {error}.") from error
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not models.known(described["system"]):
+            raise ValueError(_unknown(described["system"]))
         config, lists = described["config"], described.get("decoding", {})
         own = models.split_settings(described["system"], config)[0]
         lists = {key: value for key, value in config.items() if key not in own} | lists  # of older runs, then of newer
@@ -89,6 +93,18 @@ def load(folder: str | Path) -> nn.Module:
         state = {name.replace(old, new): tensor for name, tensor in state.items()}
     read_state(model, state, folder)
     return model.eval()
+
+
+def _unknown(system: str) -> str:
+    """Why there is no such system, for a run of one outside the package whose file is gone."""
+    folder = os.environ.get(outside.VARIABLE)
+    where = (
+        f"the folder {outside.VARIABLE} ({folder})" if folder else f"the folder {outside.VARIABLE}, which is not set"
+    )
+    return (
+        f"{system!r} is no system of seqlab; if it is one of your own, its file {system}.py is not in {where}, and no "
+        "installed package has it"
+    )
 
 
 def _check_size(system: str, n_items: int, config: dict[str, Any], size: int, tensors: int) -> None:
