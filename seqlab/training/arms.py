@@ -68,7 +68,7 @@ def open_run(
     Raises what `load_run` and `fit` do.
     """
     name = str(run)
-    if name not in models.names():
+    if not models.known(name):
         return load_run(run, split)
     if not settings and options is None and seed == 0 and (there := zoo.trained_on(name, split)) is not None:
         return load_run(there, split)
