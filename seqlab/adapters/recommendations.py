@@ -310,8 +310,8 @@ def _lists(found: MeasuredLists) -> str:
     """The lengths of the measured lists, as a part of the protocol sentence."""
     lengths = found.lengths[found.lengths > 0]
     least, most = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
-    span = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    span = _counted(most, "item", "items") if least == most else f"{least:,} to {most:,} items"
     removed = f"{found.removed:,} items of histories were removed, " if found.removed else ""
     none = int((found.lengths == 0).sum())
     missing = f" and none for {_counted(none, 'query', 'queries')}" if none else ""
-    return f"{removed}lists of {span} items{missing}, and an answer that is not in its list counts as not found"
+    return f"{removed}lists of {span}{missing}, and an answer that is not in its list counts as not found"
