@@ -6,6 +6,7 @@ import typer
 
 from seqlab.cli.comparison import compare
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
+from seqlab.cli.explain import explain
 from seqlab.cli.export import export
 from seqlab.cli.findings import study
 from seqlab.cli.listings import datasets, doctor, models, studies
@@ -33,8 +34,8 @@ def refuse_torchrun(context: typer.Context) -> None:
 
 
 COMMANDS = (
-    fit, evaluate, compare, recommend, export, report, models, datasets, studies, study, leaderboard, sweep, tune, plan,
-    doctor, lab,
+    fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard, sweep,
+    tune, plan, doctor, lab,
 )  # fmt: skip
 """In the order of --help."""
 for command in COMMANDS:
