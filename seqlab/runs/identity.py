@@ -86,7 +86,7 @@ def identity(
 
 def canonical(system: str, options: dict[str, Any]) -> dict[str, Any]:
     """Options with metric "" where it is the primary one of the system's task, as older runs have it written out."""
-    if system not in models.names() or options["metric"] != task(models.card(system).task).PRIMARY:
+    if not models.known(system) or options["metric"] != task(models.card(system).task).PRIMARY:
         return options
     return options | {"metric": ""}
 
@@ -164,7 +164,7 @@ def stored_settings(system: str) -> Callable[[dict[str, Any]], tuple[dict[str, A
 
     Older versions counted the settings of a decoding among the system's.
     """
-    if system not in models.names():
+    if not models.known(system):
         return lambda given: (given, {})
     kind, defaults = models.system(system), settings_defaults(system)
 
@@ -178,8 +178,8 @@ def stored_settings(system: str) -> Callable[[dict[str, Any]], tuple[dict[str, A
 
 
 def settings_defaults(system: str) -> dict[str, Any]:
-    """The default settings of a system as JSON values; {} for one that is not in the package."""
-    return _json(dataclasses.asdict(models.configure(system, {}))) if system in models.names() else {}
+    """The default settings of a system as JSON values; {} for one that is not known."""
+    return _json(dataclasses.asdict(models.configure(system, {}))) if models.known(system) else {}
 
 
 def options_defaults() -> dict[str, Any]:
