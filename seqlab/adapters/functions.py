@@ -61,9 +61,10 @@ def wrap(
     max_length: how many of the most recent events it is given. module: the module that computes the scores (default:
     `score` itself, or the object of which it is a method, if that is a module); its taps are found, its device is used,
     and it is in evaluation mode. numbering: (N + 1,) the id of each item in the function's own catalogue, 0 for the
-    padding; histories and columns of scores then have these. padding: "left" for rows that end with the last event and
-    always have `max_length` columns. batch_size: the most rows per call. cache_mb: the size of the cache in megabytes
-    (10^6 bytes), 0 = none.
+    padding and for items that it does not have; histories and columns of scores then have these. Events of items that
+    it does not have are left out, and these items score 1 less than the lowest. padding: "left" for rows that end with
+    the last event and always have `max_length` columns. batch_size: the most rows per call. cache_mb: the size of the
+    cache in megabytes (10^6 bytes), 0 = none.
     Raises `ValueError` for an argument that cannot be used.
     """
     if not callable(score):
@@ -108,7 +109,7 @@ class ScoringFunction(nn.Module):
         self.calls = self.scored = 0
         self._function, self._timed, self._numbering = function, timed, numbering
         self._cache, self._bar = _Cache(cache_bytes), None
-        if config.padding == "right":
+        if config.padding == "right" and (numbering is None or bool(numbering[1:].all())):
             self.layout = None  # the tokens are the events of the batch
 
     def bind(self, n_items: int) -> None:
@@ -144,10 +145,10 @@ class ScoringFunction(nn.Module):
         return top(self.score(batch), k)
 
     def layout(self, batch: Batch) -> tracing.Layout:
-        """The tokens of left-padded rows, with the last event at the last of them."""
+        """The tokens of the rows that the function is given: events, and padding before or after them."""
         items, _, position = self._inputs(batch)
         kind = torch.where(items > 0, tracing.KINDS.index("event"), tracing.KINDS.index("padding"))
-        last = torch.arange(items.shape[1], device=items.device) == items.shape[1] - 1
+        last = position == position.amax(1, keepdim=True)
         return tracing.Layout(items, torch.full_like(items, -1), kind, position, last & (items > 0))
 
     @contextmanager
@@ -219,7 +220,9 @@ class ScoringFunction(nn.Module):
                     f"{self.name} returned {width:,} columns of scores, but its numbering goes up to {int(own.max()):,}"
                     " (from 0, the padding)."
                 )
-            return scores[:, own]
+            found = scores[:, own]  # (B, N + 1)
+            lowest = found[:, own > 0].amin(1, keepdim=True)
+            return torch.where(own > 0, found, lowest - 1)
         if self.n_items is None or width == self.n_items + 1:
             scores = scores.clone()
         elif width == self.n_items:
@@ -240,11 +243,16 @@ class ScoringFunction(nn.Module):
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Items and times (B, T) as the function is given them, and their positions in the batch, -1 = padding."""
         longest, left = self.config.max_length, self.config.padding == "left"
-        lengths = batch.lengths.clamp(max=longest)
+        known = batch.items > 0
+        if self._numbering is not None:
+            known = self._numbering.to(batch.items.device)[batch.items] > 0
+        counts = known.sum(1)
+        lengths = counts.clamp(max=longest)
         width = longest if left else max(int(lengths.max()), 1)
         place = torch.arange(width, device=lengths.device) - (width - lengths[:, None]) * left  # (B, T)
         valid = (place >= 0) & (place < lengths[:, None])
-        position = (place + (batch.lengths - lengths)[:, None]).clamp(0, batch.items.shape[1] - 1)
+        order = known.logical_not().long().argsort(dim=1, stable=True)  # the known events first, in their order
+        position = order.gather(1, (place + (counts - lengths)[:, None]).clamp(0, order.shape[1] - 1))  # (B, T)
         items, times = (part.gather(1, position).masked_fill(~valid, 0) for part in (batch.items, batch.times))
         return items, times, position.masked_fill(~valid, -1)
 
@@ -308,12 +316,13 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _checked(numbering: Tensor, name: str) -> Tensor:
-    """The numbering as int64. Raises `ValueError` unless it is (N + 1,), 0 first, then different positive ids."""
+    """The numbering as int64. Raises `ValueError` unless it is (N + 1,), 0 first, then different ids, or 0."""
     whole = numbering.dim() == 1 and not numbering.is_floating_point() and numbering.dtype != torch.bool
-    items = numbering[1:] if whole else numbering
-    if not whole or not len(items) or int(numbering[0]) or int(items.min()) < 1 or len(items.unique()) < len(items):
+    known = numbering[1:][numbering[1:] != 0] if whole else numbering
+    if not whole or not len(known) or int(numbering[0]) or int(known.min()) < 1 or len(known.unique()) < len(known):
         raise ValueError(
             f"the numbering of {name} must be whole numbers (N + 1,): 0 for the padding, then a different id from 1 "
-            f"for each item of the log (got {str(numbering.dtype).removeprefix('torch.')} {tuple(numbering.shape)})."
+            "for each item of the log, or 0 for one that it does not have "
+            f"(got {str(numbering.dtype).removeprefix('torch.')} {tuple(numbering.shape)})."
         )
     return numbering.long()

@@ -137,6 +137,27 @@ def test_left_padding_and_another_numbering():
     assert layout.position[0].tolist() == [-1, 0, 1, 2] and layout.position[2].tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_items_that_a_function_does_not_have(padding):
+    own, seen = torch.arange(N + 1), []
+    own[[2, 5]] = 0
+
+    def score(items):
+        seen.append(items)
+        return items.sum(1, keepdim=True) + torch.arange(N + 1.0)
+
+    model = seqlab.wrap(score, max_length=3, numbering=own, padding=padding)
+    rows = [[4, 2, 7, 5], [1, 2, 3, 4, 5, 6], [2, 5]]
+    found, layout = model.score(batch_of(rows)), model.layout(batch_of(rows))
+    given = {"left": [[0, 4, 7], [3, 4, 6], [0, 0, 0]], "right": [[4, 7, 0], [3, 4, 6], [0, 0, 0]]}[padding]
+    assert torch.cat(seen).tolist() == given
+    assert found[:, [2, 5]].tolist() == [[11 + 1 - 1] * 2, [13 + 1 - 1] * 2, [0 + 1 - 1] * 2] and found[0, 7] == 11 + 7
+    where = {"left": [[-1, 0, 2], [2, 3, 5]], "right": [[0, 2, -1], [2, 3, 5]]}[padding]
+    assert layout.position[:2].tolist() == where
+    assert layout.readout[:2].nonzero()[:, 1].tolist() == [2 if padding == "left" else 1, 2]
+    assert not layout.readout[2].any()
+
+
 def test_influence_and_surprise_of_a_function():
     model = seqlab.open_model(seqlab.wrap(last_item), SPLIT).model
     history = seqlab.datasets.history.history_of(SPLIT, 3)

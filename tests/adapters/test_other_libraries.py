@@ -128,7 +128,7 @@ def test_gpt2_of_hugging_face():
         run()
     fused = library.GPT2LMHeadModel(library.GPT2Config(**config.to_dict() | {"attn_implementation": "sdpa"})).eval()
     seqlab.tap(fused, {"transformer.h.*.attn[1]": WEIGHTS})
-    with pytest.raises(ValueError, match="None, not a tensor.*a fused kernel"), seqlab.watch(fused):
+    with pytest.raises(ValueError, match=r"None, not a tensor.*a fused kernel"), seqlab.watch(fused):
         fused(ITEMS)
     with pytest.raises(ValueError, match=r"no part 'transformer\.h\.0\.attention'\. The nearest: transformer\.h\.0"):
         seqlab.tap(model, {"transformer.h.0.attention": WEIGHTS})
