@@ -1,4 +1,4 @@
-"""Commands for single runs: fit, evaluate, compare."""
+"""Commands for single runs: fit, evaluate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_pairs
-from seqlab.cli.run_data import Lists, SplitOfRun, Trained, decoding_for, require_run, split_of_run
+from seqlab.cli.run_data import Lists, SplitOfRun, decoding_for, require_run, split_of_run
 
 if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
@@ -96,9 +96,11 @@ def evaluate(
     from seqlab.runs import catalogue, store
     from seqlab.runs.identity import stored_identity
     from seqlab.runs.run import load_run
+    from seqlab.runs.zoo import run_folder
     from seqlab.training.evaluate import evaluate as decoded
 
-    parts, found = split_of_run(run, dataset, split, load_options), stored_identity(run)
+    parts, run = split_of_run(run, dataset, split, load_options), run_folder(run)
+    found = stored_identity(run)
     if dataset is not None and found.fingerprint != parts.log.fingerprint(found.version):
         model = store.load(run)
         if settings:
@@ -115,25 +117,6 @@ def evaluate(
         outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
     typer.echo(f"{outcome.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(outcome).round(4).to_string())
-
-
-@with_load_options
-def compare(
-    a: Annotated[Path, typer.Argument(help="a run folder")],
-    b: Annotated[Path, typer.Argument(help="another one, on the same data")],
-    dataset: Trained = None,
-    split: SplitOfRun = None,
-    *,
-    load_options: dict[str, Any],
-) -> None:
-    """Differences of metrics between run A and run B, paired by user, with 95 % intervals."""
-    from seqlab import evaluation
-    from seqlab.runs.run import load_run
-
-    parts = split_of_run(a, dataset, split, load_options)
-    first, second = (load_run(folder, parts).outcome for folder in (a, b))
-    typer.echo(f"{first.protocol}\n{evaluation.INTERVALS}")
-    typer.echo(evaluation.compare(first, second).round(4).to_string())
 
 
 def _load_start(run: Path, log: InteractionLog) -> Run:

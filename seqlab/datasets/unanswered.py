@@ -74,7 +74,7 @@ def of_split(split: Split, part: str = "all", columns: tuple[str, ...] = ()) -> 
         raise ValueError(f"part must be one of {', '.join(PARTS)} (got {part!r}).")
     users = split.log.users["user_id"].to_numpy()
     if part == "all":
-        queries = _after_all(whole_log(split.log, columns)[0])
+        queries = after_all(whole_log(split.log, columns)[0])
     else:
         queries = {"valid": split.valid, "test": split.test}[part]
     return Unanswered(queries, users[queries.user.cpu().numpy() - 1])
@@ -117,7 +117,7 @@ def of_file(file: Path | str, log: InteractionLog, columns: tuple[str, ...] = ()
         notes.append(f"{where}: without any other event, so without a list: {_named(user_ids[lost], 'user')}.")
     extra = {name: torch.from_numpy(_further(table, log, name)[rows]) for name in columns}
     events = Events(torch.from_numpy(items[rows].astype(np.int64)), torch.from_numpy(times[rows]), extra)
-    queries = _after_all(Sequences(events, offsets_of(torch.from_numpy(counts))))
+    queries = after_all(Sequences(events, offsets_of(torch.from_numpy(counts))))
     known_users = pd.Index(log.users["user_id"].astype(str)).get_indexer(pd.Index(user_ids).astype(str)) + 1  # 0: new
     place = queries.user - 1
     queries = replace(queries, user=torch.from_numpy(known_users.astype(np.int64))[place])
@@ -153,7 +153,7 @@ def _text_of(file: Path) -> str:
         raise DataError(f"{file}: this is not a text file in UTF-8. Write the id of a user a line.") from error
 
 
-def _after_all(sequences: Sequences) -> Queries:
+def after_all(sequences: Sequences) -> Queries:
     """A query after all events of every user who has any."""
     users = (sequences.lengths > 0).nonzero()[:, 0] + 1
     none = sequences.events[torch.zeros_like(users)].map(torch.zeros_like)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -59,3 +62,73 @@ def test_recommend_for_new_users_and_what_it_refuses(run: Path, tmp_path: Path, 
     ):
         assert code_of("recommend", run, *words) == 2
         assert message in capsys.readouterr().err
+
+
+def test_explain_gives_text_and_the_same_as_json(run: Path, capsys: pytest.CaptureFixture) -> None:
+    assert code_of("explain", run, "--user", "u7", "--item", "Item 4", "--k", "3", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    log = pd.read_csv(run.parent / "shop.csv")
+    history = log[log["user"] == "u7"]["item"].tolist()[-8:]
+    assert [row["item"] for row in found["history"]] == history and found["item"] == "sku-4"
+    assert found["history"][0]["surprise"] is None and found["history"][1]["surprise"] > 0
+    assert sum(row["attention"] for row in found["history"]) == pytest.approx(1, abs=1e-5)
+    assert len(found["recommended"]) == 3 and found["attention_of"] == "the last event"
+    assert code_of("explain", run, "--user", "u7", "--item", "sku-4", "--k", "3") == 0
+    printed = capsys.readouterr().out
+    assert (
+        f"Item 4 (item sku-4) is not in the top 3 of user u7, with a probability of {found['probability']:.2%}."
+        in printed
+    )
+    best = max(found["history"], key=lambda row: row["influence"])
+    assert f"Event {best['event']}, {best['title']}, supports it most ({best['influence']:+.2f} nats)." in printed
+    assert code_of("recommend", run, "--out", run.parent / "lists.csv", "--k", "3") == 0
+    lists = pd.read_csv(run.parent / "lists.csv")
+    assert [row["item"] for row in found["recommended"]] == lists.loc[lists["user"] == "u7", "item"].tolist()
+
+
+def test_explain_says_what_is_wrong(run: Path, capsys: pytest.CaptureFixture) -> None:
+    for words, message in (
+        (["--user", "nobody"], "--user: none of these users is in the data: 1 user ('nobody')"),
+        (["--user", "u7", "--item", "xyz"], "'xyz' is not an id or part of a title"),
+    ):
+        assert code_of("explain", run, *words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_export_gives_a_service_the_lists_of_recommend(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    file, out = tmp_path / "model.onnx", tmp_path / "recs.csv"
+    assert code_of("export", run, "--onnx", file, "--k", "4", "--seen-filter") == 0
+    assert "items, seen -> top_items, top_scores; any number of users, at most 8 events" in capsys.readouterr().out
+    assert code_of("recommend", run, "--k", "4", "--seen-filter", "--out", out) == 0
+    numbers = pd.read_csv(tmp_path / "model.items.csv").set_index("item_id")["item"]
+    log, lists = pd.read_csv(run.parent / "shop.csv"), pd.read_csv(out)
+    session = onnxruntime.InferenceSession(file)
+    for users in (["u7"], ["u1", "u2", "u3"]):
+        histories = [numbers[log.loc[log["user"] == user, "item"]].to_numpy() for user in users]
+        items, seen = _padded([history[-8:] for history in histories]), _padded(histories)
+        found, scores = session.run(None, {"items": items, "seen": seen})
+        for user, row, values in zip(users, found, scores, strict=True):
+            expected = lists[lists["user"] == user]
+            assert row.tolist() == numbers[expected["item"]].tolist()
+            np.testing.assert_allclose(values, expected["score"], atol=1e-4)
+
+
+def test_export_says_what_it_cannot_do(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert code_of("export", run, "--onnx", tmp_path / "model.pt") == 2
+    assert "the suffix must be .onnx" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert code_of("export", run, "--onnx", tmp_path / "model.onnx") == 2
+    assert "packages that are not installed: pip install 'seqlab[export]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def _padded(histories: list[np.ndarray]) -> np.ndarray:
+    """Histories as one array, padded with 0 on the right."""
+    longest = max(map(len, histories))
+    return np.stack([np.pad(history, (0, longest - len(history))) for history in histories])
