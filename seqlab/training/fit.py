@@ -185,7 +185,7 @@ def _fit(
 ) -> Run:
     """`fit` where no finished run is found, with the tracker open."""
     about = {"system": name_of(model), "dataset": split.log.name, "split": split.name, "seen_filter": seen_filter}
-    about |= dataclasses.asdict(model.config) | dataclasses.asdict(options)
+    about |= dataclasses.asdict(model.config) | dataclasses.asdict(options) if track else {}
     with tracking.tracking(track, out, name_of(model) if out is None else out.name, about) as log:
         run = _train(model, split, options, out, resume, seen_filter, start, log)
         if log is not None:
