@@ -50,7 +50,11 @@ def wrap(
     batch_size: int = 256,
     cache_mb: float = 64,
 ) -> ScoringFunction:
-    """A function that scores the whole catalogue, as a system; `seqlab.open_model(wrap(score), split)` makes it a run.
+    """A function that scores the whole catalogue, as a system.
+
+    `run = seqlab.open_model(wrap(score), split)` makes it a run in memory for every widget of a system that scores, as
+    `widgets.HistoryEditor(run, split)`, `widgets.Workbench([run, other], split)` and `widgets.CompareSystems`, and for
+    tables, as `evaluation.intervals(run.outcome)` and `evaluation.compare(run.outcome, other.outcome)`.
 
     score(items) is given histories of item ids, an int64 tensor (B, T), oldest event first, padded with 0, and returns
     the scores of the next item: finite numbers (B, N + 1) with a column for the padding, or (B, N) without, in a tensor
@@ -187,7 +191,7 @@ class ScoringFunction(nn.Module):
         found = self._function(own.to(device), **given)
         self.calls, self.scored = self.calls + 1, self.scored + len(items)
         scores = self._columns(self._tensor(found, items), items).to(items.device)  # (B, N + 1)
-        if not bool(scores.isfinite().all()):
+        if not bool(scores.sum().isfinite()) and not bool(scores.isfinite().all()):  # a sum reads them once
             raise ValueError(
                 f"{self.name} gave scores that are not finite numbers (NaN or infinite); return a very low number for "
                 "an item that may not be recommended."
