@@ -137,11 +137,11 @@ def read_recommendations(
     table = read_table(file, "the recommendations", sep, encoding, (user, item, rank, score))
     where, notes, frame, rows = table.where, list(table.notes), table.frame, table.rows
     user, item, rank, score = _columns(table, user, item, rank, score, notes)
-    if not len(frame):
-        raise DataError(f"{where}: there are no rows; a list has a row per user and item.")
     if bad == "drop":
         needed = {"user": user, "item": item, "rank": rank, "score": score}
         frame, rows = drop_incomplete_rows(frame, rows, needed, where, notes)
+    if not len(frame):
+        raise DataError(f"{where}: there are no rows; a list has a row per user and item.")
     remedy = (
         "Fill them in or drop these rows (bad='drop' drops and counts them); an item without a number is not listed."
     )
@@ -310,8 +310,9 @@ def _lists(found: MeasuredLists) -> str:
     """The lengths of the measured lists, as a part of the protocol sentence."""
     lengths = found.lengths[found.lengths > 0]
     least, most = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
-    span = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    removed = f"{found.removed:,} items of histories were removed, " if found.removed else ""
+    span = _counted(most, "item", "items") if least == most else f"{least:,} to {most:,} items"
+    removed = _counted(found.removed, "item of a history was removed, ", "items of histories were removed, ")
+    removed = removed if found.removed else ""
     none = int((found.lengths == 0).sum())
     missing = f" and none for {_counted(none, 'query', 'queries')}" if none else ""
-    return f"{removed}lists of {span} items{missing}, and an answer that is not in its list counts as not found"
+    return f"{removed}lists of {span}{missing}, and an answer that is not in its list counts as not found"

@@ -44,7 +44,10 @@ def compare(
     tables = [file for file in files if _is_table(file)]
     parts = _split_of(files, tables, dataset, split, load_options)
     columns = _columns(table or [], tables)
-    systems = {side: [_opened(file, file in tables, parts, columns)] for side, file in zip("ab", files, strict=True)}
+    bad = load_options.get("bad", "refuse")
+    systems = {
+        side: [_opened(file, file in tables, parts, columns, bad)] for side, file in zip("ab", files, strict=True)
+    }
     measured = compared_runs.outcomes(systems, parts)
     first, second = measured["a"][0], measured["b"][0]
     typer.echo(compared_runs.protocol(systems, measured) if tables else first.protocol)
@@ -93,13 +96,13 @@ def _columns(given: list[str], tables: list[Path]) -> dict[str, str]:
     return columns
 
 
-def _opened(file: Path, is_table: bool, parts: Split, columns: dict[str, str]) -> Run | Recommendations:
+def _opened(file: Path, is_table: bool, parts: Split, columns: dict[str, str], bad: str) -> Run | Recommendations:
     """A run, or a table, whose notes are printed."""
     from seqlab.adapters.recommendations import read_recommendations
     from seqlab.runs.run import load_run
 
     if not is_table:
         return load_run(file, parts)
-    read = read_recommendations(file, parts, **columns)
+    read = read_recommendations(file, parts, bad=bad, **columns)
     typer.echo("\n".join(read.notes), err=True)
     return read

@@ -32,6 +32,9 @@ def fit(
     resume: Annotated[bool, typer.Option(help="continue from the checkpoint in OUT.partial")] = False,
     seen_filter: SeenFilter = None,
     start: Annotated[Path | None, typer.Option(help="a finished run whose weights and settings to begin from")] = None,
+    track: Annotated[
+        str | None, typer.Option(help="tensorboard, mlflow or wandb: a tracker that gets losses, metrics and settings")
+    ] = None,
     *,
     load_options: dict[str, Any],
 ) -> None:
@@ -51,6 +54,7 @@ def fit(
         resume = True  # its weights are measured by another decoding
     typer.echo(f"Reading {dataset}.")  # before the slow imports
     from seqlab import datasets, models
+    from seqlab.optimization import tracking
     from seqlab.presets import default_options
     from seqlab.runtime import processes
     from seqlab.training.fit import fit
@@ -59,6 +63,8 @@ def fit(
     chosen, changes = models.separate(system, given)  # raises before the data are read
     if start is not None:
         require_run(start)
+    if track is not None:
+        tracking.check(track)
     log = datasets.load(dataset, **load_options)
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
@@ -68,10 +74,12 @@ def fit(
         chosen = dataclasses.asdict(begun.model.config) | chosen
     model = models.create(system, parts, chosen, seed)
     options = dataclasses.replace(default_options(model, parts), **changes)
-    run = fit(model, parts, options, out, resume, seen_filter, begun)
+    run = fit(model, parts, options, out, resume, seen_filter, begun, track or "")
     if processes.index() == 0:
         typer.echo(repr(run))
         typer.echo(run.metrics["protocol"])
+        if track is not None:
+            typer.echo(tracking.where(track, out))
     if run.interrupted:
         raise typer.Exit(130)
 
@@ -96,9 +104,11 @@ def evaluate(
     from seqlab.runs import catalogue, store
     from seqlab.runs.identity import stored_identity
     from seqlab.runs.run import load_run
+    from seqlab.runs.zoo import run_folder
     from seqlab.training.evaluate import evaluate as decoded
 
-    parts, found = split_of_run(run, dataset, split, load_options), stored_identity(run)
+    parts, run = split_of_run(run, dataset, split, load_options), run_folder(run)
+    found = stored_identity(run)
     if dataset is not None and found.fingerprint != parts.log.fingerprint(found.version):
         model = store.load(run)
         if settings:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import pkgutil
 import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqlab.runtime import outside
+from seqlab.runtime.included import included
 from seqlab.runtime.settings import construct, field_types
 from seqlab.runtime.text import did_you_mean
 
@@ -43,6 +45,11 @@ def names_outside() -> list[str]:
 def known(name: str) -> bool:
     """Whether there is a system of this name, in the package or outside."""
     return name in _files() or name in outside.sources()
+
+
+def code(name: str) -> str:
+    """What identifies the code of a system outside the package, which no version does; "" for one in the package."""
+    return "" if name in _files() else "".join(source.code() for source in outside.sources().get(name, ())[:1])
 
 
 def _files() -> dict[str, str]:
@@ -230,6 +237,31 @@ def table() -> pd.DataFrame:
             "from": "seqlab" if name in _files() else outside.sources()[name][0].place,
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def pretrained() -> pd.DataFrame:
+    """A row per trained run that comes with the project, which `seqlab.load_run` opens by its system's name.
+
+    Columns: system, dataset, split, metric (the primary one of its task), value (on test), megabytes, minutes (of its
+    training), folder.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in sorted(included("zoo").glob("[!.]*/provenance.json")):
+        origin, metrics = (
+            json.loads(path.with_name(f"{one}.json").read_text("utf-8")) for one in (path.stem, "metrics")
+        )
+        metric = origin["evaluation"]["outcome"]["primary"]
+        rows.append({
+            "system": path.parent.name, "dataset": origin["data"]["name"], "split": origin["data"]["split"],
+            "metric": metric, "value": metrics["test"][metric],
+            "megabytes": sum(file.stat().st_size for file in path.parent.iterdir()) / 1e6,
+            "minutes": metrics["seconds"] / 60, "folder": str(path.parent),
+        })  # fmt: skip
+    return pd.DataFrame(
+        rows, columns=["system", "dataset", "split", "metric", "value", "megabytes", "minutes", "folder"]
+    )
 
 
 def _title(file: types.ModuleType) -> str:

@@ -37,12 +37,13 @@ class CompareSystems:
     A click on a cell shows groups of users of that system and the reference; a click on a group shows its users, those
     whom the system serves better first. runs: label -> one run, several seeds, or a table of recommendations
     (`adapters.recommendations`); in a list, runs of one system with the same settings (and options, if they have
-    folders) are seeds of each other. reference: a label (None: the best
-    floor, else the first). metrics: () = the headline of their task, the primary one last. measured: the leaderboard
-    (`experiments.leaderboard.read`); its rows of these data under this protocol are added to the table as numbers.
-    users: rows of the still's list. An opened group or user is selected in `selection`, and its users are a group here.
-    on_user(user) is called with the number of a clicked user. Raises `ValueError` for runs of several protocols or of
-    another split, fewer than two systems, and an unknown reference.
+    folders) are seeds of each other. reference: a label (None: the best floor, else the first). metrics: () = the
+    headline of their task, the primary one last. measured: the leaderboard (`experiments.leaderboard.read`); its rows
+    of these data under this protocol are added to the table as numbers. users: rows of the still's list. An opened
+    group or user is selected in `selection`, and its users are a group here. on_user(user) is called with the number
+    of a clicked user. system: the label of the one that `still` shows beside the reference (None, or the reference
+    itself: the best). Raises `ValueError` for runs of several protocols or of another split, fewer than two systems,
+    and an unknown label.
     """
 
     question = "Which system is better, for which users, and what does it cost?"
@@ -58,6 +59,7 @@ class CompareSystems:
         users: int = 10,
         selection: Selection | None = None,
         on_user: Callable[[int], object] | None = None,
+        system: str | None = None,
     ) -> None:
         self._split, self._titles, self._count = split, titles_of(split), users
         self.selection, self._on_user = selection, on_user
@@ -75,6 +77,7 @@ class CompareSystems:
         primary = self._metric[self.metrics[-1]]
         best_first = sorted(floors, key=lambda label: means[primary.name, label], reverse=primary.higher)
         self.reference = self._validated(reference or (best_first or list(self.runs))[0])
+        self._system = None if system is None else self._validated(system)
         self._selected = selection.now.users if selection is not None else ()
         self.cell: tuple[str, str] | None = None
         self.group: tuple[str, str] | None = None
@@ -184,8 +187,8 @@ class CompareSystems:
             self._on_user(self.user)
 
     def still(self) -> Html:
-        """The table, and for the `best` system the groups and the users with the largest differences."""
-        best, metric = self.best, self.metrics[-1]
+        """The table, and for one system the groups and the users with the largest differences."""
+        best, metric = self.best if self._system in (None, self.reference) else self._system, self.metrics[-1]
         words = f"{best} beside {self.reference}, the reference, by groups of users"
         pair = (best, self.reference, self._metric[metric])
         two = comparison_levels.groups(self.slices(best, metric), pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -60,6 +61,37 @@ def test_recommend_for_new_users_and_what_it_refuses(run: Path, tmp_path: Path, 
         (["--out", out, "--set", "decoding=beam"], "sasrec generates no codes"),
     ):
         assert code_of("recommend", run, *words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_explain_gives_text_and_the_same_as_json(run: Path, capsys: pytest.CaptureFixture) -> None:
+    assert code_of("explain", run, "--user", "u7", "--item", "Item 4", "--k", "3", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    log = pd.read_csv(run.parent / "shop.csv")
+    history = log[log["user"] == "u7"]["item"].tolist()[-8:]
+    assert [row["item"] for row in found["history"]] == history and found["item"] == "sku-4"
+    assert found["history"][0]["surprise"] is None and found["history"][1]["surprise"] > 0
+    assert sum(row["attention"] for row in found["history"]) == pytest.approx(1, abs=1e-5)
+    assert len(found["recommended"]) == 3 and found["attention_of"] == "the last event"
+    assert code_of("explain", run, "--user", "u7", "--item", "sku-4", "--k", "3") == 0
+    printed = capsys.readouterr().out
+    assert (
+        f"Item 4 (item sku-4) is not in the top 3 of user u7, with a probability of {found['probability']:.2%}."
+        in printed
+    )
+    best = max(found["history"], key=lambda row: row["influence"])
+    assert f"Event {best['event']}, {best['title']}, supports it most ({best['influence']:+.2f} nats)." in printed
+    assert code_of("recommend", run, "--out", run.parent / "lists.csv", "--k", "3") == 0
+    lists = pd.read_csv(run.parent / "lists.csv")
+    assert [row["item"] for row in found["recommended"]] == lists.loc[lists["user"] == "u7", "item"].tolist()
+
+
+def test_explain_says_what_is_wrong(run: Path, capsys: pytest.CaptureFixture) -> None:
+    for words, message in (
+        (["--user", "nobody"], "--user: none of these users is in the data: 1 user ('nobody')"),
+        (["--user", "u7", "--item", "xyz"], "'xyz' is not an id or part of a title"),
+    ):
+        assert code_of("explain", run, *words) == 2
         assert message in capsys.readouterr().err
 
 

@@ -64,7 +64,8 @@ def test_recall_ends_where_the_lists_do(runs, split, theirs, report):
     figure = compared.curves()
     assert len(figure.data) == 2
     assert "not measured: &lt;b&gt;theirs" in compared.costs().to_json()
-    assert "theirs" in Page(compared.still().markup).words
+    chosen = widgets.CompareSystems([runs["popularity"], runs["sasrec"][0], theirs], split, system=theirs.name)
+    assert "<b>theirs</b> beside popularity, the reference, by groups" in Page(chosen.still().markup).words
 
 
 def test_the_items_that_lists_share(runs, split, theirs, report):
