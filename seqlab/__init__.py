@@ -13,6 +13,7 @@ HOMES = {
     "tracing": ["watch", "patch", "Tap"],
     "datasets": ["load", "read", "catalog", "leave_one_out", "by_time", "cold_items", "DataError"],
     "training.fit": ["fit"],
+    "training.arms": ["open_run"],
     "training.evaluate": ["evaluate"],
     "runs.run": ["load_run", "Run"],
     "optimization.options": ["Options"],

@@ -223,6 +223,16 @@ def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     home = tmp_path_factory.mktemp("lab")
     folder = home / "notebooks"
     folder.mkdir()
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
+    with running_lab(chromium, home, folder, command) as started:
+        yield started
+
+
+@contextmanager
+def running_lab(
+    chromium: object, home: Path, folder: Path, command: list[str], cwd: Path | None = None, **env: str
+) -> Iterator[Lab]:
+    """A JupyterLab that `command` starts, open in the browser. home: of its settings; folder: of its notebooks."""
     (home / "config" / "labconfig").mkdir(parents=True)
     (home / "config" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
     with socket.socket() as free:
@@ -234,14 +244,14 @@ def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "IPYTHONDIR": "ipython",
         "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }  # fmt: skip
-    env = os.environ | {name: str(home / place) for name, place in places.items()}
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
+    env = os.environ | env | {name: str(home / place) for name, place in places.items()}
+    words = [
+        "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
         "--expose-app-in-browser", "--LabApp.extension_manager=readonly", "--ServerApp.terminals_enabled=False",
     ]  # fmt: skip
     with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen([*command, *words], cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait_for(server, address, token, home / "server.log")
         with visited(chromium, (address, address.replace("http", "ws"))) as opened:

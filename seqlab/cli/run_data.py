@@ -32,22 +32,23 @@ Histories = Annotated[
 
 
 def split_of_run(run: Path, dataset: str | None, split: str | None, load_options: dict[str, Any]) -> Split:
-    """The data of a finished run, from their stored path, or from `dataset`; split: None = that of the run."""
+    """The data of a finished run, from their stored path, or from `dataset`; split: None = that of the run.
+
+    run: its folder, or the name of one that comes with the project.
+    """
     import json
 
-    from seqlab.datasets import catalog, load, reload
+    from seqlab.datasets import load
     from seqlab.datasets import split as make_split
+    from seqlab.runs import data as of_run
+    from seqlab.runs.zoo import run_folder
 
+    run = run_folder(run)
     require_run(run)
+    if dataset is None and not load_options:
+        return of_run.split_of(run, split)
     data = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["data"]
-    name = split or data["split"]
-    if dataset is not None or load_options:
-        return make_split(load(dataset or data["name"], **load_options), name)
-    if data.get("origin"):
-        return make_split(reload(data["origin"]), name)
-    if data["name"] not in {*catalog()["name"]}:
-        raise ValueError(f"{run} does not store the path of its data, {data['name']!r}: name the file with --dataset.")
-    return make_split(load(data["name"]), name)
+    return make_split(load(dataset or data["name"], **load_options), split or data["split"])
 
 
 def require_run(run: Path) -> None:

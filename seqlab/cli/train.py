@@ -96,9 +96,11 @@ def evaluate(
     from seqlab.runs import catalogue, store
     from seqlab.runs.identity import stored_identity
     from seqlab.runs.run import load_run
+    from seqlab.runs.zoo import run_folder
     from seqlab.training.evaluate import evaluate as decoded
 
-    parts, found = split_of_run(run, dataset, split, load_options), stored_identity(run)
+    parts, run = split_of_run(run, dataset, split, load_options), run_folder(run)
+    found = stored_identity(run)
     if dataset is not None and found.fingerprint != parts.log.fingerprint(found.version):
         model = store.load(run)
         if settings:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import pkgutil
 import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqlab.runtime import outside
+from seqlab.runtime.included import included
 from seqlab.runtime.settings import construct, field_types
 from seqlab.runtime.text import did_you_mean
 
@@ -230,6 +232,31 @@ def table() -> pd.DataFrame:
             "from": "seqlab" if name in _files() else outside.sources()[name][0].place,
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def pretrained() -> pd.DataFrame:
+    """A row per trained run that comes with the project, which `seqlab.load_run` opens by its system's name.
+
+    Columns: system, dataset, split, metric (the primary one of its task), value (on test), megabytes, minutes (of its
+    training), folder.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in sorted(included("zoo").glob("[!.]*/provenance.json")):
+        origin, metrics = (
+            json.loads(path.with_name(f"{one}.json").read_text("utf-8")) for one in (path.stem, "metrics")
+        )
+        metric = origin["evaluation"]["outcome"]["primary"]
+        rows.append({
+            "system": path.parent.name, "dataset": origin["data"]["name"], "split": origin["data"]["split"],
+            "metric": metric, "value": metrics["test"][metric],
+            "megabytes": sum(file.stat().st_size for file in path.parent.iterdir()) / 1e6,
+            "minutes": metrics["seconds"] / 60, "folder": str(path.parent),
+        })  # fmt: skip
+    return pd.DataFrame(
+        rows, columns=["system", "dataset", "split", "metric", "value", "megabytes", "minutes", "folder"]
+    )
 
 
 def _title(file: types.ModuleType) -> str:

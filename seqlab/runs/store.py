@@ -17,7 +17,7 @@ from seqlab.optimization.state import read_state
 from seqlab.runtime import outside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 
 UNSAFE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
@@ -30,15 +30,19 @@ RENAMED = {"recgpt": {".attention.inner.": ".attention."}}
 """By system, parts of the parameter names of older runs, and the names they have now."""
 
 
-def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
-    """Write `config.json` and `model.safetensors`, from which `load` builds the model again."""
+def save(model: nn.Module, folder: Path, system: str, n_items: int, half: Container[str] = ()) -> None:
+    """Write `config.json` and `model.safetensors`, from which `load` builds the model again.
+
+    half: the names of weights and buffers that are stored in half precision, as small files have them.
+    """
     from safetensors.torch import save_file
 
     described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
     if lists := identify(model, getattr(model, "decoding", None)):
         described["decoding"] = lists
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    save_file(tensors(model), folder / "model.safetensors")
+    state = {name: tensor.half() if name in half else tensor for name, tensor in tensors(model).items()}
+    save_file(state, folder / "model.safetensors")
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -67,7 +71,7 @@ def load(folder: str | Path) -> nn.Module:
             raise ValueError(f"{path} is a link to another place; all files of a run must be in its folder.")
     weights = folder / "model.safetensors"
     try:
-        state = load_file(weights)
+        state = {name: one.float() if one.dtype is torch.half else one for name, one in load_file(weights).items()}
     except SafetensorError as error:
         raise ValueError(f"{weights} cannot be read: {error}.") from error
     try:
