@@ -137,6 +137,27 @@ def test_left_padding_and_another_numbering():
     assert layout.position[0].tolist() == [-1, 0, 1, 2] and layout.position[2].tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("padding", ["right", "left"])
+def test_items_that_the_function_does_not_know(padding):
+    own = torch.arange(N + 1) % 7  # six of them are known
+    own[7:] = 0
+    seen = []
+
+    def score(items):
+        seen.append(items)
+        return torch.arange(7.0, 0.0, -1).expand(len(items), -1) + items.sum(1, keepdim=True)
+
+    model = seqlab.wrap(score, max_length=3, numbering=own, padding=padding)
+    found = model.score(batch_of([[9, 1, 8, 2, 3, 4, 7], [12], [5, 20]]))
+    rows = [row[row > 0].tolist() for row in seen[0]]
+    assert rows == [[2, 3, 4], [], [5]] and seen[0].shape == (3, 3)
+    assert found[:, 1:7].tolist() == [[6 + sum(row) - at for at in range(6)] for row in rows]
+    assert torch.equal(found[:, 7:], found[:, 6:7].expand(-1, N - 6))
+    if padding == "left":
+        layout = model.layout(batch_of([[9, 1, 8, 2]]))
+        assert layout.position.tolist() == [[-1, 1, 3]] and layout.item.tolist() == [[0, 1, 2]]
+
+
 def test_influence_and_surprise_of_a_function():
     model = seqlab.open_model(seqlab.wrap(last_item), SPLIT).model
     history = seqlab.datasets.history.history_of(SPLIT, 3)
@@ -167,7 +188,7 @@ def test_a_wrong_result_is_one_sentence(score, message):
 def test_wrong_arguments_are_one_sentence():
     with pytest.raises(ValueError, match=r"wrap takes a function, score\(items\)"):
         seqlab.wrap("mine")
-    with pytest.raises(ValueError, match="a different id from 1 for each item"):
+    with pytest.raises(ValueError, match="an id from 1 that no other item has"):
         seqlab.wrap(last_item, numbering=[0, 1, 1])
     with pytest.raises(ValueError, match="padding"):
         seqlab.wrap(last_item, padding="middle")
