@@ -9,6 +9,7 @@ from torch import nn
 
 import seqlab
 from seqlab import models, tracing
+from seqlab.adapters import functions
 from seqlab.datasets import leave_one_out
 from seqlab.inspection import influence
 from seqlab.runtime.text import DataError
@@ -110,6 +111,17 @@ def test_a_watched_and_a_patched_module_is_run_again():
             assert not model.score(batch).any()
         assert torch.equal(model.score(batch), before)
     assert model.score(batch).requires_grad
+
+
+@pytest.mark.parametrize(("slow", "shown"), [(0.0, True), (60.0, False)])
+def test_progress_is_shown_where_it_is_slow(slow, shown, monkeypatch, capsys):
+    monkeypatch.setattr(functions, "SLOW", slow)
+    monkeypatch.setattr(functions, "interactive", lambda: True)
+    model = seqlab.wrap(last_item, "their own", batch_size=32)
+    seqlab.open_model(model, SPLIT)
+    assert capsys.readouterr().err.count("/80 ") == shown  # one bar over all test users
+    model.score(batch_of(random_histories(2, users=40)))
+    assert ("their own" in capsys.readouterr().err) == shown
 
 
 def test_times_are_given_to_a_function_that_has_them():
