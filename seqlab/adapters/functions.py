@@ -50,7 +50,11 @@ def wrap(
     batch_size: int = 256,
     cache_mb: float = 64,
 ) -> ScoringFunction:
-    """A function that scores the whole catalogue, as a system; `seqlab.open_model(wrap(score), split)` makes it a run.
+    """A function that scores the whole catalogue, as a system.
+
+    `run = seqlab.open_model(wrap(score), split)` makes it a run in memory for every widget of a system that scores, as
+    `widgets.HistoryEditor(run, split)`, `widgets.Workbench([run, other], split)` and `widgets.CompareSystems`, and for
+    tables, as `evaluation.intervals(run.outcome)` and `evaluation.compare(run.outcome, other.outcome)`.
 
     score(items) is given histories of item ids, an int64 tensor (B, T), oldest event first, padded with 0, and returns
     the scores of the next item: finite numbers (B, N + 1) with a column for the padding, or (B, N) without, in a tensor
@@ -61,10 +65,10 @@ def wrap(
     max_length: how many of the most recent events it is given. module: the module that computes the scores (default:
     `score` itself, or the object of which it is a method, if that is a module); its taps are found, its device is used,
     and it is in evaluation mode. numbering: (N + 1,) the id of each item in the function's own catalogue, 0 for the
-    padding and for items that it does not have; histories and columns of scores then have these. Events of items that
-    it does not have are left out, and these items score 1 less than the lowest. padding: "left" for rows that end with
-    the last event and always have `max_length` columns. batch_size: the most rows per call. cache_mb: the size of the
-    cache in megabytes (10^6 bytes), 0 = none.
+    padding and for items that it does not know; histories and columns of scores then have these ids. Unknown items are
+    left out of histories, and have the lowest score of their row. padding: "left" for rows that end with the last event
+    and always have `max_length` columns. batch_size: the most rows per call. cache_mb: the size of the cache in
+    megabytes (10^6 bytes), 0 = none.
     Raises `ValueError` for an argument that cannot be used.
     """
     if not callable(score):
@@ -109,7 +113,7 @@ class ScoringFunction(nn.Module):
         self.calls = self.scored = 0
         self._function, self._timed, self._numbering = function, timed, numbering
         self._cache, self._bar = _Cache(cache_bytes), None
-        if config.padding == "right" and (numbering is None or bool(numbering[1:].all())):
+        if config.padding == "right":
             self.layout = None  # the tokens are the events of the batch
 
     def bind(self, n_items: int) -> None:
@@ -145,10 +149,10 @@ class ScoringFunction(nn.Module):
         return top(self.score(batch), k)
 
     def layout(self, batch: Batch) -> tracing.Layout:
-        """The tokens of the rows that the function is given: events, and padding before or after them."""
+        """The tokens of left-padded rows, with the last event at the last of them."""
         items, _, position = self._inputs(batch)
         kind = torch.where(items > 0, tracing.KINDS.index("event"), tracing.KINDS.index("padding"))
-        last = position == position.amax(1, keepdim=True)
+        last = torch.arange(items.shape[1], device=items.device) == items.shape[1] - 1
         return tracing.Layout(items, torch.full_like(items, -1), kind, position, last & (items > 0))
 
     @contextmanager
@@ -188,7 +192,7 @@ class ScoringFunction(nn.Module):
         found = self._function(own.to(device), **given)
         self.calls, self.scored = self.calls + 1, self.scored + len(items)
         scores = self._columns(self._tensor(found, items), items).to(items.device)  # (B, N + 1)
-        if not bool(scores.isfinite().all()):
+        if not bool(scores.sum().isfinite()) and not bool(scores.isfinite().all()):  # a sum reads them once
             raise ValueError(
                 f"{self.name} gave scores that are not finite numbers (NaN or infinite); return a very low number for "
                 "an item that may not be recommended."
@@ -211,7 +215,7 @@ class ScoringFunction(nn.Module):
         )  # fmt: skip
 
     def _columns(self, scores: Tensor, items: Tensor) -> Tensor:
-        """The columns of our items: (B, N + 1), in a new tensor."""
+        """The columns of our items: (B, N + 1), in a new tensor, with 0 for the padding."""
         width = scores.shape[1]
         if self._numbering is not None:
             own = self._numbering.to(scores.device)
@@ -220,16 +224,15 @@ class ScoringFunction(nn.Module):
                     f"{self.name} returned {width:,} columns of scores, but its numbering goes up to {int(own.max()):,}"
                     " (from 0, the padding)."
                 )
-            found = scores[:, own]  # (B, N + 1)
-            lowest = found[:, own > 0].amin(1, keepdim=True)
-            return torch.where(own > 0, found, lowest - 1)
-        if self.n_items is None or width == self.n_items + 1:
+            least = scores[:, own[own > 0]].amin(1, keepdim=True)
+            scores = torch.where(own > 0, scores[:, own], least)  # (B, N + 1)
+        elif self.n_items is None or width == self.n_items + 1:
             scores = scores.clone()
         elif width == self.n_items:
             scores = torch.cat([scores.new_zeros(len(scores), 1), scores], 1)  # (B, N + 1)
         else:
             raise self._shape(scores, items)
-        scores[:, 0] = 0.0  # of the padding, whatever the function gave it
+        scores[:, 0] = 0.0
         return scores
 
     def _shape(self, scores: Tensor, items: Tensor) -> ValueError:
@@ -246,13 +249,12 @@ class ScoringFunction(nn.Module):
         known = batch.items > 0
         if self._numbering is not None:
             known = self._numbering.to(batch.items.device)[batch.items] > 0
-        counts = known.sum(1)
-        lengths = counts.clamp(max=longest)
+        order, count = known.int().argsort(dim=1, descending=True, stable=True), known.sum(1)  # (B, T), (B,)
+        lengths = count.clamp(max=longest)
         width = longest if left else max(int(lengths.max()), 1)
         place = torch.arange(width, device=lengths.device) - (width - lengths[:, None]) * left  # (B, T)
         valid = (place >= 0) & (place < lengths[:, None])
-        order = known.logical_not().long().argsort(dim=1, stable=True)  # the known events first, in their order
-        position = order.gather(1, (place + (counts - lengths)[:, None]).clamp(0, order.shape[1] - 1))  # (B, T)
+        position = order.gather(1, (place + (count - lengths)[:, None]).clamp(0, order.shape[1] - 1))  # (B, T)
         items, times = (part.gather(1, position).masked_fill(~valid, 0) for part in (batch.items, batch.times))
         return items, times, position.masked_fill(~valid, -1)
 
@@ -318,11 +320,11 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
 def _checked(numbering: Tensor, name: str) -> Tensor:
     """The numbering as int64. Raises `ValueError` unless it is (N + 1,), 0 first, then different ids, or 0."""
     whole = numbering.dim() == 1 and not numbering.is_floating_point() and numbering.dtype != torch.bool
-    known = numbering[1:][numbering[1:] != 0] if whole else numbering
-    if not whole or not len(known) or int(numbering[0]) or int(known.min()) < 1 or len(known.unique()) < len(known):
+    known = numbering[numbering > 0] if whole else numbering
+    if not whole or not len(known) or int(numbering[0]) or int(numbering.min()) or len(known.unique()) < len(known):
         raise ValueError(
-            f"the numbering of {name} must be whole numbers (N + 1,): 0 for the padding, then a different id from 1 "
-            "for each item of the log, or 0 for one that it does not have "
-            f"(got {str(numbering.dtype).removeprefix('torch.')} {tuple(numbering.shape)})."
+            f"the numbering of {name} must be whole numbers (N + 1,): 0 for the padding, then for each item of the log "
+            "an id from 1 that no other item has, or 0 where there is none (got "
+            f"{str(numbering.dtype).removeprefix('torch.')} {tuple(numbering.shape)})."
         )
     return numbering.long()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="a run folder, of a system that scores all items")],
+    run: Annotated[Path, typer.Argument(help="a run of a system that scores all items: its folder or name")],
     user: Annotated[str, typer.Option(help="whose history: an id of the source")],
     item: Annotated[str | None, typer.Option(help="an id or a title; by default the first recommendation")] = None,
     k: Annotated[int, typer.Option(min=1, help="items in the list")] = 10,

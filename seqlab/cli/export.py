@@ -13,7 +13,7 @@ from seqlab.cli.run_data import SplitOfRun, Trained, open_run
 
 @with_load_options
 def export(
-    run: Annotated[Path, typer.Argument(help="a run folder, of a system that scores all items")],
+    run: Annotated[Path, typer.Argument(help="a run of a system that scores all items: its folder or name")],
     onnx: Annotated[Path, typer.Option(help="the file to write, .onnx")],
     k: Annotated[int, typer.Option(min=1, help="items per user")] = 10,
     scores: Annotated[bool, typer.Option("--scores", help="the scores of all items instead of the best K")] = False,
@@ -29,13 +29,14 @@ def export(
     """
     from seqlab.runs import store
     from seqlab.runs.export import check, to_onnx
+    from seqlab.runs.zoo import run_folder
     from seqlab.runtime.files import atomic_write
 
     if onnx.suffix != ".onnx":
         raise ValueError(f"{onnx}: the suffix must be .onnx.")
     if not onnx.parent.is_dir():
         raise ValueError(f"{onnx}: there is no folder {onnx.parent}; make it first.")
-    check(store.load(run))  # before the data are read
+    check(store.load(run_folder(run)))  # before the data are read
     opened, parts = open_run(run, dataset, split, None, load_options)
     seen_filter = opened.seen_filter if seen_filter is None else seen_filter
     made = to_onnx(opened.model, parts.test, parts.n_items, onnx, None if scores else k, seen_filter)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @with_load_options
 def recommend(
-    run: Annotated[Path, typer.Argument(help="a run folder")],
+    run: Annotated[Path, typer.Argument(help="a run folder, or the name of a run that comes with the project")],
     out: Annotated[Path, typer.Option(help="the file to write, .csv or .parquet")],
     users: Annotated[str, typer.Option(help="all, or a file with the ids of users, one a line")] = "all",
     k: Annotated[int, typer.Option(min=1, help="items per user")] = 20,

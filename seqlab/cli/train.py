@@ -32,6 +32,9 @@ def fit(
     resume: Annotated[bool, typer.Option(help="continue from the checkpoint in OUT.partial")] = False,
     seen_filter: SeenFilter = None,
     start: Annotated[Path | None, typer.Option(help="a finished run whose weights and settings to begin from")] = None,
+    track: Annotated[
+        str | None, typer.Option(help="tensorboard, mlflow or wandb: a tracker that gets losses, metrics and settings")
+    ] = None,
     *,
     load_options: dict[str, Any],
 ) -> None:
@@ -51,6 +54,7 @@ def fit(
         resume = True  # its weights are measured by another decoding
     typer.echo(f"Reading {dataset}.")  # before the slow imports
     from seqlab import datasets, models
+    from seqlab.optimization import tracking
     from seqlab.presets import default_options
     from seqlab.runtime import processes
     from seqlab.training.fit import fit
@@ -59,6 +63,8 @@ def fit(
     chosen, changes = models.separate(system, given)  # raises before the data are read
     if start is not None:
         require_run(start)
+    if track is not None:
+        tracking.check(track)
     log = datasets.load(dataset, **load_options)
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
@@ -68,10 +74,12 @@ def fit(
         chosen = dataclasses.asdict(begun.model.config) | chosen
     model = models.create(system, parts, chosen, seed)
     options = dataclasses.replace(default_options(model, parts), **changes)
-    run = fit(model, parts, options, out, resume, seen_filter, begun)
+    run = fit(model, parts, options, out, resume, seen_filter, begun, track or "")
     if processes.index() == 0:
         typer.echo(repr(run))
         typer.echo(run.metrics["protocol"])
+        if track is not None:
+            typer.echo(tracking.where(track, out))
     if run.interrupted:
         raise typer.Exit(130)
 

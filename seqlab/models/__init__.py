@@ -47,6 +47,11 @@ def known(name: str) -> bool:
     return name in _files() or name in outside.sources()
 
 
+def code(name: str) -> str:
+    """What identifies the code of a system outside the package, which no version does; "" for one in the package."""
+    return "" if name in _files() else "".join(source.code() for source in outside.sources().get(name, ())[:1])
+
+
 def _files() -> dict[str, str]:
     """The module of each system, by name. Raises `TypeError` for a name in two folders."""
     found: dict[str, str] = {}

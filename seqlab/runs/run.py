@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from seqlab import models
 from seqlab.datasets.fingerprint import item_numbering
 from seqlab.datasets.split_names import current_name
 from seqlab.decoding.settings import identify
@@ -143,6 +144,7 @@ def write(run: Run, split: Split, options: Options, seen_filter: bool, partial: 
         "history": run.history,
         "processes": processes.count(),
     } | ({} if run.start is None else {"start": dataclasses.asdict(run.start)})  # fmt: skip
+    origin |= {"code": code} if (code := models.code(run.system)) else {}
     partial.mkdir(parents=True, exist_ok=True)
     store.save(run.model, partial, run.system, split.n_items)
     run.outcome.frame.to_parquet(partial / "outcome.parquet", index=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -43,14 +45,26 @@ class Source:
             reason = f"{line}{first_line(error)} ({type(error).__name__})"
             raise ValueError(f"{self.place} does not import: {reason}.") from error
 
-    def preset(self) -> Path | None:
-        """The file of its presets, beside the module: <name>.toml; None where there is none. Imports no system."""
+    def file(self) -> Path | None:
+        """The file of the module, which is not imported; None where it is not found."""
         try:
-            path = self.path or Path(importlib.util.find_spec(self.module).origin)
+            return self.path or Path(importlib.util.find_spec(self.module).origin)
         except Exception:  # there is no such module, or its package does not import, which `load` says
             return None
-        beside = path.with_name(f"{self.name}.toml")
-        return beside if beside.is_file() else None
+
+    def preset(self) -> Path | None:
+        """The file of its presets, beside the module: <name>.toml; None where there is none."""
+        file = self.file()
+        beside = None if file is None else file.with_name(f"{self.name}.toml")
+        return beside if beside is not None and beside.is_file() else None
+
+    def code(self) -> str:
+        """SHA-256 of the file's code, without comments and layout; "" where it cannot be read."""
+        try:
+            tree = ast.parse(self.file().read_text(encoding="utf-8"))
+        except (AttributeError, OSError, ValueError, SyntaxError):
+            return ""
+        return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
     def _from_file(self, path: Path) -> types.ModuleType:
         spec = importlib.util.spec_from_file_location(self.module, path)

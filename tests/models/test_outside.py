@@ -118,6 +118,19 @@ def test_it_is_trained_found_and_loaded_again(folder, tmp_path):
     assert "Why" in [view.__name__ for view in seqlab.widgets.fitting(again)]
 
 
+def test_other_code_is_another_training(folder, tmp_path):
+    runs, model = tmp_path / "runs", models.create("bias", SPLIT)
+    out = run_folder(runs, model, SPLIT, BRIEF)
+    fit(model, SPLIT, BRIEF, out)
+    (folder / "bias.py").write_text(TRAINED.replace("import torch\n", "import torch  # of PyTorch\n\n\n", 1))
+    assert run_folder(runs, model, SPLIT, BRIEF) == out
+    (folder / "bias.py").write_text(TRAINED.replace("self.config.scale * ", ""))
+    other = run_folder(runs, model, SPLIT, BRIEF)
+    assert other != out and not other.exists() and load_run(out, SPLIT).folder == out
+    with pytest.raises(ValueError, match="another version of the code of bias"):
+        fit(model, SPLIT, BRIEF, out, resume=True)
+
+
 def test_a_run_whose_file_is_gone_is_listed_and_says_what_is_missing(folder, tmp_path, monkeypatch):
     runs = tmp_path / "runs"
     fit(models.create("bias", SPLIT), SPLIT, BRIEF, runs / "synthetic" / "mine")
