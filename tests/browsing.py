@@ -197,14 +197,15 @@ class LabNotebook:
         """Run every cell; fails with the text of the first cell that errs."""
         self.page.set_default_timeout(timeout * 1000)
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000)
+        self.idle(timeout)
         self.page.set_default_timeout(30_000)
         failed = self.panel.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
         assert failed.count() == 0, failed.first.inner_text()
 
     def idle(self, timeout: float = 60) -> None:
         """Wait until the kernel is idle."""
-        self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000)
+        # not polled with every frame, which would be drawn for it
+        self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000, polling=50)
 
     def shot(self, name: str, **options: object) -> Path:
         return self.opened.shot(name, **options)
@@ -218,13 +219,20 @@ class LabNotebook:
 
 
 @pytest.fixture(scope="session")
-def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One JupyterLab for all browser tests, its settings its own and nothing of the user's touched."""
+def lab(chromium: object, warm_kernels: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One JupyterLab for all browser tests, its settings its own and nothing of the user's touched.
+
+    Its kernel "ordinary" starts as a user's does.
+    """
     home = tmp_path_factory.mktemp("lab")
     folder = home / "notebooks"
     folder.mkdir()
     (home / "config" / "labconfig").mkdir(parents=True)
     (home / "config" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
+    for name, command in {"python3": warm_kernels, "ordinary": [sys.executable, "-m", "ipykernel_launcher"]}.items():
+        spec = {"argv": [*command, "-f", "{connection_file}"], "display_name": name, "language": "python"}
+        (home / "data" / "kernels" / name).mkdir(parents=True)
+        (home / "data" / "kernels" / name / "kernel.json").write_text(json.dumps(spec))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -245,7 +253,7 @@ def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     try:
         _wait_for(server, address, token, home / "server.log")
         with visited(chromium, (address, address.replace("http", "ws"))) as opened:
-            opened.page.goto(f"{address}/lab?reset&token={token}")
+            opened.page.goto(f"{address}/lab?reset&token={token}", timeout=90_000)
             opened.page.wait_for_function(READY, timeout=90_000)
             yield Lab(opened, folder)
     finally:
