@@ -1,8 +1,10 @@
 # make report    everything set up, trained and rendered to reports/index.html
 # make test      the whole test suite
+# make test-slow the tests that take minutes and download: the installed wheel
 # make lab       JupyterLab on the notebooks
 # make bench     how fast, side by side with other libraries (hours; see tests/benchmarks/README.md)
 # make leaderboard  what every system reaches, as the cards ask: trains what data/leaderboard.csv lacks (hours)
+# make zoo       the trained runs that come with the project: trains what data/zoo lacks (an hour)
 # make tune      learning rate and dropout of every system, by validation, with as many trials each (hours)
 # (`seqlab plan` lists what `make leaderboard` measures)
 PYTHON ?= python3
@@ -18,7 +20,7 @@ BIN = $(VENV)/bin
 # of `make tune`, for each system
 TRIALS ?= 3
 
-.PHONY: install report test lab check bench tune leaderboard clean
+.PHONY: install report test test-slow lab check bench tune leaderboard zoo clean
 .DEFAULT_GOAL := report
 
 install: $(VENV)/installed
@@ -39,6 +41,10 @@ lab: install
 test: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+# builds the wheel and installs it in an environment of its own: minutes, and 2 GB
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
 check: install
 	$(BIN)/ruff check .
 
@@ -54,6 +60,9 @@ bench: install $(if $(filter .bench/peers,$(PEERS)),$(foreach peer,rectools recb
 
 tune: install
 	$(BIN)/seqlab plan --tune --trials $(TRIALS)
+
+zoo: install
+	$(BIN)/seqlab zoo --make
 
 leaderboard: install
 	$(BIN)/seqlab plan --train

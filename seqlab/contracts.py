@@ -385,5 +385,5 @@ def needs_of(model: nn.Module) -> tuple[str, ...]:
 
 
 def name_of(model: nn.Module) -> str:
-    """The name of a system: the name of its file."""
-    return type(model).__module__.rpartition(".")[2]
+    """The name of a system: its `name` if it has one, as a wrapped function has, else the name of its file."""
+    return getattr(model, "name", "") or type(model).__module__.rpartition(".")[2]

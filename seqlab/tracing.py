@@ -1,13 +1,14 @@
 """Record and replace intermediate tensors of a model, without editing the model.
 
 A model passes a tensor through a `Tap`, an identity module. `watch` records the tensors of the taps, `patch` replaces
-them (activation patching). An unwatched tap costs one empty loop.
+them (activation patching). An unwatched tap costs one empty loop. A tap may also be attached to the output of a module
+that knows nothing of taps: see `Tap.attach`, and `seqlab.tap`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -32,16 +33,20 @@ class Tap(nn.Module):
     """An identity module whose tensor can be recorded (`watch`) and replaced (`patch`).
 
     kind: the name under which a `Trace` collects it ("attention", "hidden", "gates"). axes: a name of `AXES` for each
-    dimension, such as "user head query_event key_event"; raises `ValueError` for another name.
+    dimension, such as "user head query_event key_event"; raises `ValueError` for another name. attach: None for a tap
+    that the model calls itself; else it is called with the tap before the first hook, makes the model pass its tensors
+    through the tap, and returns the function that undoes this after the last hook.
     """
 
-    def __init__(self, kind: str, axes: str) -> None:
+    def __init__(self, kind: str, axes: str, attach: Callable[[Tap], Callable[[], None]] | None = None) -> None:
         super().__init__()
         self.kind = kind
         self.axes = tuple(axes.split())
         if unknown := [axis for axis in self.axes if axis not in AXES]:
             raise ValueError(f"there is no axis {unknown[0]!r}. There are: {', '.join(AXES)}.")
+        self.attach = attach
         self._hooks: list[Callable[[Tensor], Tensor]] = []
+        self._detach: Callable[[], None] | None = None
 
     @property
     def active(self) -> bool:
@@ -52,6 +57,23 @@ class Tap(nn.Module):
         for hook in self._hooks:
             x = hook(x)
         return x
+
+    @contextmanager
+    def hooked(self, hook: Callable[[Tensor], Tensor], first: bool = False) -> Iterator[None]:
+        """Call `hook` with every tensor while the block runs; it returns the tensor to use instead.
+
+        first: before the present hooks, rather than after them.
+        """
+        if self.attach is not None and not self._hooks:
+            self._detach = self.attach(self)
+        self._hooks.insert(0 if first else len(self._hooks), hook)
+        try:
+            yield
+        finally:
+            self._hooks.remove(hook)
+            if self._detach is not None and not self._hooks:
+                self._detach()
+                self._detach = None
 
     def extra_repr(self) -> str:
         return f"{self.kind}: {' '.join(self.axes)}"
@@ -208,19 +230,24 @@ class Record:
 class Trace(Mapping[str, Record]):
     """The records of a watched model, by kind ("attention") or by module path ("blocks.0.tap")."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Mapping[str, Tap]) -> None:
+        """watched: by module path, the taps whose tensors are recorded."""
+        self._watched = watched
         self._recorded: dict[str, tuple[Tap, list[Tensor]]] = {}
 
     def _record(self, name: str, tap: Tap, value: Tensor) -> None:
         _, passes = self._recorded.pop(name, (tap, []))  # in the order of the last forward pass
         self._recorded[name] = (tap, passes)
-        passes.append(value.detach().float().cpu())
+        passes.append(value.detach().to("cpu", torch.float32, copy=True))  # models modify tensors in place
 
     def __getitem__(self, key: str) -> Record:
         single = key in self._recorded
         found = {name: one for name, one in self._recorded.items() if (name if single else one[0].kind) == key}
         if not found:
-            raise KeyError(f"nothing of kind {key!r} was recorded. Recorded: {', '.join(self) or 'nothing'}")
+            message = f"nothing of kind {key!r} was recorded. Recorded: {', '.join(self) or 'nothing'}"
+            if silent := [name for name, tap in self._watched.items() if key in (name, tap.kind)]:
+                message = f"nothing passed {silent[0]} while the model was watched. {NOT_PASSED}"
+            raise KeyError(message)
         tap = next(iter(found.values()))[0]
         return Record(tap.kind, tap.axes, {name: tuple(passes) for name, (_, passes) in found.items()})
 
@@ -234,9 +261,20 @@ class Trace(Mapping[str, Record]):
         return f"Trace({', '.join(map(repr, self.values()))})"
 
 
+NOT_PASSED = "The model was not run, or its forward pass does not call that module."
+
+ATTACHED = "_seqlab_taps"
+"""The attribute of a module that holds the taps attached to its outputs, by what is appended to its path."""
+
+
 def taps(model: nn.Module) -> dict[str, Tap]:
-    """Every tap of a model, by its module path."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, Tap)}
+    """Every tap of a model, by its module path; an attached tap has the path of the module whose output it sees."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Tap):
+            found[name] = module
+        found |= {f"{name}{part}": tap for part, tap in vars(module).get(ATTACHED, {}).items()}
+    return found
 
 
 @contextmanager
@@ -246,22 +284,17 @@ def watch(model: nn.Module, *kinds: str) -> Iterator[Trace]:
     The trace holds float32 copies on the CPU. A tap that is passed several times, by several forward passes or several
     times in one, keeps all passes.
     """
-    trace, undo = Trace(), []
-    for name, tap in taps(model).items():
-        if kinds and tap.kind not in kinds:
-            continue
+    watched = {name: tap for name, tap in taps(model).items() if not kinds or tap.kind in kinds}
+    trace = Trace(watched)
+    with ExitStack() as stack:
+        for name, tap in watched.items():
 
-        def record(x: Tensor, name: str = name, tap: Tap = tap) -> Tensor:
-            trace._record(name, tap, x)
-            return x
+            def record(x: Tensor, name: str = name, tap: Tap = tap) -> Tensor:
+                trace._record(name, tap, x)
+                return x
 
-        tap._hooks.append(record)
-        undo.append((tap, record))
-    try:
+            stack.enter_context(tap.hooked(record))
         yield trace
-    finally:
-        for tap, record in undo:
-            tap._hooks.remove(record)
 
 
 @contextmanager
@@ -269,17 +302,22 @@ def patch(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -
     """Replace the tensors at taps while the block runs (activation patching).
 
     changes: by module path (see `taps`), a function from the tensor to its replacement. A trace records the replaced
-    tensor. Raises `KeyError` for an unknown tap.
+    tensor. Raises `KeyError` for an unknown tap; after the block `ValueError` for an attached tap that nothing passed,
+    so that nothing was replaced.
     """
-    known, undo = taps(model), []
+    known = taps(model)
     for name in changes:
         if name not in known:
             raise KeyError(f"there is no tap {name!r}. This model has: {', '.join(known) or 'none'}")
-    for name, change in changes.items():
-        known[name]._hooks.insert(0, change)
-        undo.append((known[name], change))
-    try:
+    silent = {name for name in changes if known[name].attach is not None}
+    with ExitStack() as stack:
+        for name, change in changes.items():
+
+            def replace_by(x: Tensor, name: str = name, change: Callable[[Tensor], Tensor] = change) -> Tensor:
+                silent.discard(name)
+                return change(x)
+
+            stack.enter_context(known[name].hooked(replace_by, first=True))
         yield
-    finally:
-        for tap, change in undo:
-            tap._hooks.remove(change)
+    if silent:
+        raise ValueError(f"nothing passed {min(silent)}, so nothing was replaced. {NOT_PASSED}")

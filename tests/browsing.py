@@ -227,12 +227,22 @@ def lab(chromium: object, warm_kernels: list[str], tmp_path_factory: pytest.Temp
     home = tmp_path_factory.mktemp("lab")
     folder = home / "notebooks"
     folder.mkdir()
-    (home / "config" / "labconfig").mkdir(parents=True)
-    (home / "config" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
-    for name, command in {"python3": warm_kernels, "ordinary": [sys.executable, "-m", "ipykernel_launcher"]}.items():
-        spec = {"argv": [*command, "-f", "{connection_file}"], "display_name": name, "language": "python"}
+    for name, start in {"python3": warm_kernels, "ordinary": [sys.executable, "-m", "ipykernel_launcher"]}.items():
+        spec = {"argv": [*start, "-f", "{connection_file}"], "display_name": name, "language": "python"}
         (home / "data" / "kernels" / name).mkdir(parents=True)
         (home / "data" / "kernels" / name / "kernel.json").write_text(json.dumps(spec))
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
+    with running_lab(chromium, home, folder, command) as started:
+        yield started
+
+
+@contextmanager
+def running_lab(
+    chromium: object, home: Path, folder: Path, command: list[str], cwd: Path | None = None, **env: str
+) -> Iterator[Lab]:
+    """A JupyterLab that `command` starts, open in the browser. home: of its settings; folder: of its notebooks."""
+    (home / "config" / "labconfig").mkdir(parents=True)
+    (home / "config" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -242,14 +252,14 @@ def lab(chromium: object, warm_kernels: list[str], tmp_path_factory: pytest.Temp
         "IPYTHONDIR": "ipython",
         "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }  # fmt: skip
-    env = os.environ | {name: str(home / place) for name, place in places.items()}
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
+    env = os.environ | env | {name: str(home / place) for name, place in places.items()}
+    words = [
+        "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
         "--expose-app-in-browser", "--LabApp.extension_manager=readonly", "--ServerApp.terminals_enabled=False",
     ]  # fmt: skip
     with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen([*command, *words], cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         _wait_for(server, address, token, home / "server.log")
         with visited(chromium, (address, address.replace("http", "ws"))) as opened:

@@ -31,6 +31,7 @@ TABLE = (
     b"dataset,split,system,seed,settings,options,seen_filter,ndcg@10\n"
     b'a,leave-one-out,sasrec,0,"{""dim"": 64}","{""epochs"": 3}",True,0.5\n'
 )
+LISTS = b"user,item,score\n1,4,0.9\n1,5,0.5\n2,2,0.5\n2,9,0.5\n7,1,3\n"
 PIN = b'{"notebook": "07_workbench", "parameters": {"user": "A1"}, "runs": {"run": "0"}}'
 ODD = (None, True, 0, -1, 1 << 63, 0.5, 1e308, float("nan"), "", "a", "..", "\0", "\ud800", [], {}, [[]], {"": 0})
 DEEP = b"[" * 5000
@@ -223,6 +224,28 @@ def tables(folder: Path) -> Reader:
     return reader
 
 
+def recommendations(folder: Path) -> Reader:
+    """A table of recommendations of another system: .csv, or (the first byte is odd) .parquet."""
+    from seqlab.adapters.recommendations import read_recommendations
+    from seqlab.datasets import DataError, leave_one_out
+    from tests.synthetic import log_of
+
+    split = leave_one_out(log_of([[1, 2, 3, 4], [5, 4, 5, 2], [3, 1, 2, 5, 1]], repeats=True))
+
+    def reader(data: bytes) -> None:
+        path = folder / ("lists.parquet" if data and data[0] % 2 else "lists.csv")
+        path.write_bytes(data[1:])
+        for bad in ("refuse", "drop"):
+            try:
+                found = read_recommendations(path, split, bad=bad).outcome(split, seen_filter=True)
+            except DataError as error:
+                assert str(error)
+                continue
+            assert (found.frame["rank"] >= 1).all() and found.values().stack().between(0, 1).all()
+
+    return reader
+
+
 def settings(folder: Path) -> Reader:
     """A setting of a system as it is written in a shell: key=value."""
     from seqlab import models
@@ -264,6 +287,10 @@ READERS: dict[str, tuple[Callable[[Path], Reader], list[bytes]]] = {
         *(bytes([kind]) + DEEP for kind in range(4)), *(bytes([128 + kind, 1, 2, 3]) for kind in range(4)),
     ]),
     "tables": (tables, [TABLE, TABLE.replace(b"{", DEEP)]),
+    "recommendations": (recommendations, [
+        b"\x00" + LISTS, b"\x00" + LISTS.replace(b"score", b"rank"), b"\x00" + LISTS.replace(b",0.5", b","),
+        b"\x01PAR1",
+    ]),
     "settings": (settings, [b"\x00dim=64", b"\x05dropout=.5", b"\x09layers=none", b"\x00dim=" + LONG]),
 }  # fmt: skip
 """Of each reader what makes it, given an empty folder, and the inputs to begin with: good ones, and known nuisances."""

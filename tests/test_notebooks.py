@@ -72,7 +72,7 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "05_beam_search_step_by_step": (3, 3),
     "06_latent_reasoning": (5, 5),
     "07_workbench": (1, 1),
-    "08_compare_systems": (3, 4),
+    "08_compare_systems": (3, 5),
     "09_event_time": (8, 2),
     "10_baskets_and_slates": (11, 2),
     "13_trust": (3, 7),
@@ -206,6 +206,10 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
             "08_compare_systems": {"keep": str(shutil.copytree(Path(runs[0]).parent, tmp_path / "kept"))},
             "90_report_system": {"trained": runs[1]},
         }[path.stem]
+    if path.stem == "08_compare_systems":
+        parameters["recommendations"] = [str(tmp_path / "theirs.csv")]
+        everybody = pd.read_csv(small_log / "interactions.tsv", sep="\t", dtype=str).drop_duplicates("user_id")
+        everybody.assign(rank=1).to_csv(tmp_path / "theirs.csv", index=False)
     (report,) = render([path], parameters, out=tmp_path, echo=lambda line: None)
     assert report.error is None
     page = report.html.read_text(encoding="utf-8")
@@ -224,6 +228,7 @@ def test_a_notebook_runs_and_its_report_shows_stills_and_numbers(path, small_log
     if path.stem == "08_compare_systems":  # what lies in `keep` is compared as it was made, beside what is asked for
         made = {row["system"]: row["folders"] for row in results["made"]}
         assert made["tiger"] == str(tmp_path / "kept" / "tiger")
+        assert made["theirs"] == str(tmp_path / "theirs.csv") and "theirs: lists of 1 item," in results["protocol"]
         assert made["sasrec:max_length=8"] == str(tmp_path / "kept" / "sasrec")
         assert made["sasrec:max_length=6"].startswith(str(tmp_path / "kept" / "shop" / "sasrec-0-"))
     if path.stem == "90_report_system":

@@ -20,8 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA_NAMES = {"pytorch": "torch"}
 ROOMS = [
     "runtime", "tracing", "datasets", "contracts", "ranking", "evaluation", "tasks", "items", "layers", "optimization",
-    "tokenizers", "decoding", "presets", "models", "runs", "training", "inspection", "studies", "experiments",
-    "figures", "widgets", "reports", "cli", "__main__",
+    "tokenizers", "decoding", "presets", "models", "runs", "training", "inspection", "adapters", "studies",
+    "experiments", "figures", "widgets", "reports", "cli", "__main__",
 ]  # fmt: skip
 """The packages and modules of seqlab: each imports only from those before it."""
 
@@ -49,7 +49,8 @@ def test_environment_yml_has_the_ranges_of_pyproject() -> None:
 def test_constraints_pin_every_dependency() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
-    needed = ranges(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
+    extras = PROJECT["optional-dependencies"]
+    needed = ranges(PROJECT["dependencies"] + [line for name in extras if name != "text" for line in extras[name]])
     assert not {name.lower().replace("_", "-") for name in needed} - pinned
     assert "torch==2.13.0" in lines
 

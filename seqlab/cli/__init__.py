@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from seqlab.cli.comparison import compare
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
+from seqlab.cli.explain import explain
+from seqlab.cli.export import export
 from seqlab.cli.findings import study
 from seqlab.cli.listings import datasets, doctor, models, studies
-from seqlab.cli.notebooks import lab, report
+from seqlab.cli.notebooks import lab, notebooks, report
 from seqlab.cli.parsing import join_parameter_words
-from seqlab.cli.train import compare, evaluate, fit
+from seqlab.cli.recommend import recommend
+from seqlab.cli.train import evaluate, fit
+from seqlab.cli.zoo import zoo
 from seqlab.runtime.text import MissingDataError
 
 app = typer.Typer(
@@ -18,8 +25,21 @@ app = typer.Typer(
 )  # fmt: skip
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from seqlab import __version__
+
+        typer.echo(f"seqlab {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def refuse_torchrun(context: typer.Context) -> None:
+def refuse_torchrun(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="the version, and exit")
+    ] = False,
+) -> None:
     import os
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and context.invoked_subcommand != "fit":
@@ -29,12 +49,15 @@ def refuse_torchrun(context: typer.Context) -> None:
         )
 
 
+# in the order of --help
 COMMANDS = (
-    fit, evaluate, compare, report, models, datasets, studies, study, leaderboard, sweep, tune, plan, doctor, lab
+    fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard, sweep,
+    tune, plan, zoo, doctor, notebooks, lab,
 )  # fmt: skip
-"""In the order of --help."""
+JUPYTERS = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""Of the command whose further options are JupyterLab's."""
 for command in COMMANDS:
-    app.command()(command)
+    app.command(context_settings=JUPYTERS if command is lab else None)(command)
 
 
 def main() -> None:

@@ -6,12 +6,17 @@ import typer
 
 
 def models() -> None:
-    """List the systems with their papers and settings."""
+    """List the systems with their papers and settings, then those outside the package with their places."""
     from seqlab import models as systems
 
     for row in systems.table().to_dict("records"):
         paper = f"{row['paper']}, {row['venue']}, {row['year']}" if row["paper"] else "no paper"
-        typer.echo(f"{row['system']} ({row['family']})\n    {row['what it is']}\n    {paper}\n    {row['settings']}")
+        place = "" if row["from"] == "seqlab" else f"\n    from {row['from']}"
+        typer.echo(
+            f"{row['system']} ({row['family']})\n    {row['what it is']}\n    {paper}\n    {row['settings']}{place}"
+        )
+    for problem in systems.problems().values():
+        typer.echo(f"Not usable: {problem}", err=True)
 
 
 def studies() -> None:

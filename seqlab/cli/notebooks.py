@@ -12,7 +12,8 @@ from seqlab.cli.parsing import parse_pairs
 
 def report(
     notebooks: Annotated[
-        list[Path] | None, typer.Argument(help="notebooks or pins (.json); by default the curated notebooks")
+        list[Path] | None,
+        typer.Argument(help="notebooks, by path or by name (90_report_system), or pins (.json); by default all"),
     ] = None,
     parameters: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value, or two words: name value")
@@ -43,13 +44,30 @@ def report(
         raise typer.Exit(1)
 
 
-def lab(folder: Annotated[Path | None, typer.Argument(help="by default the curated notebooks")] = None) -> None:
-    """Open JupyterLab on the notebooks."""
+def notebooks(folder: Annotated[Path, typer.Argument(help="where to copy them")] = Path("notebooks")) -> None:
+    """Copy the notebooks of the lab to a folder, never over a file that was changed there."""
+    from seqlab.reports.copies import copy_notebooks
+
+    typer.echo(str(copy_notebooks(folder)))
+
+
+def lab(context: typer.Context) -> None:
+    """Open JupyterLab on the notebooks in ./notebooks, copied there on first use; or on FOLDER, as `seqlab lab FOLDER`.
+
+    Further options are those of JupyterLab, such as --no-browser or --port=8889.
+    """
     import os
     import sys
 
-    from seqlab.reports import render
+    from seqlab.reports.copies import copy_notebooks
 
-    found = render.curated()
-    folder = folder or (found[0].parent if found else Path.cwd())
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"])
+    words = list(context.args)
+    folder = Path(words.pop(0)) if words and not words[0].startswith("-") else None
+    if folder is None:
+        folder = Path.cwd() if Path.cwd().name == "notebooks" else Path("notebooks")
+        if not any(folder.glob("*.ipynb")):
+            typer.echo(str(copy_notebooks(folder)))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; to copy the notebooks there: seqlab notebooks {folder}")
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", *words]
+    os.execv(sys.executable, command)

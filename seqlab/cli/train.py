@@ -1,4 +1,4 @@
-"""Commands for single runs: fit, evaluate, compare."""
+"""Commands for single runs: fit, evaluate."""
 
 from __future__ import annotations
 
@@ -9,24 +9,15 @@ import typer
 
 from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_pairs
+from seqlab.cli.run_data import Lists, SplitOfRun, decoding_for, require_run, split_of_run
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from seqlab.datasets.log import InteractionLog
-    from seqlab.datasets.splits import Split
-    from seqlab.decoding.settings import Decoding
     from seqlab.runs.run import Run
 
-Trained = Annotated[str | None, typer.Option(help="the data it was trained on, if they were moved")]
-Lists = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=value: a setting of the decoding, such as decoding=diverse or width=50"),
-]
 Evaluated = Annotated[
     str | None, typer.Option(help="other data than those of the training, or these, if they were moved")
 ]
-SplitOfRun = Annotated[str | None, typer.Option("--split", help="that of the training, which is the default")]
 
 
 @with_load_options
@@ -41,6 +32,9 @@ def fit(
     resume: Annotated[bool, typer.Option(help="continue from the checkpoint in OUT.partial")] = False,
     seen_filter: SeenFilter = None,
     start: Annotated[Path | None, typer.Option(help="a finished run whose weights and settings to begin from")] = None,
+    track: Annotated[
+        str | None, typer.Option(help="tensorboard, mlflow or wandb: a tracker that gets losses, metrics and settings")
+    ] = None,
     *,
     load_options: dict[str, Any],
 ) -> None:
@@ -60,6 +54,7 @@ def fit(
         resume = True  # its weights are measured by another decoding
     typer.echo(f"Reading {dataset}.")  # before the slow imports
     from seqlab import datasets, models
+    from seqlab.optimization import tracking
     from seqlab.presets import default_options
     from seqlab.runtime import processes
     from seqlab.training.fit import fit
@@ -67,7 +62,9 @@ def fit(
     given |= {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     chosen, changes = models.separate(system, given)  # raises before the data are read
     if start is not None:
-        _require_run(start)
+        require_run(start)
+    if track is not None:
+        tracking.check(track)
     log = datasets.load(dataset, **load_options)
     if not log.card and processes.index() == 0:
         typer.echo("\n".join(log.notes), err=True)
@@ -77,10 +74,12 @@ def fit(
         chosen = dataclasses.asdict(begun.model.config) | chosen
     model = models.create(system, parts, chosen, seed)
     options = dataclasses.replace(default_options(model, parts), **changes)
-    run = fit(model, parts, options, out, resume, seen_filter, begun)
+    run = fit(model, parts, options, out, resume, seen_filter, begun, track or "")
     if processes.index() == 0:
         typer.echo(repr(run))
         typer.echo(run.metrics["protocol"])
+        if track is not None:
+            typer.echo(tracking.where(track, out))
     if run.interrupted:
         raise typer.Exit(130)
 
@@ -105,17 +104,19 @@ def evaluate(
     from seqlab.runs import catalogue, store
     from seqlab.runs.identity import stored_identity
     from seqlab.runs.run import load_run
+    from seqlab.runs.zoo import run_folder
     from seqlab.training.evaluate import evaluate as decoded
 
-    parts, found = _split_of(run, dataset, split, load_options), stored_identity(run)
+    parts, run = split_of_run(run, dataset, split, load_options), run_folder(run)
+    found = stored_identity(run)
     if dataset is not None and found.fingerprint != parts.log.fingerprint(found.version):
         model = store.load(run)
         if settings:
-            model.decoding = _decoding(found.system, model, parse_pairs(settings))
+            model.decoding = decoding_for(found.system, model, parse_pairs(settings))
         outcome = catalogue.measure(model, parts, found.data)
     elif settings:
         loaded = load_run(run, parts)
-        measured = decoded(loaded, parts, _decoding(found.system, loaded.model, parse_pairs(settings)))
+        measured = decoded(loaded, parts, decoding_for(found.system, loaded.model, parse_pairs(settings)))
         typer.echo(", ".join(f"{key}={value}" for key, value in measured.decoding.items()))
         outcome = measured.outcome
     else:
@@ -126,60 +127,6 @@ def evaluate(
     typer.echo(evaluation.intervals(outcome).round(4).to_string())
 
 
-def _decoding(system: str, model: nn.Module, settings: dict[str, str]) -> Decoding:
-    """The decoding of these settings for a trained model; those that are not given are the model's."""
-    from seqlab.decoding.settings import resolve
-    from seqlab.models import split_settings
-
-    others, lists = split_settings(system, settings)
-    if others:
-        raise ValueError(f"{next(iter(others))!r} is no setting of a decoding; a trained run keeps its own settings.")
-    return resolve(model, lists.over(getattr(model, "decoding", lists)))
-
-
-@with_load_options
-def compare(
-    a: Annotated[Path, typer.Argument(help="a run folder")],
-    b: Annotated[Path, typer.Argument(help="another one, on the same data")],
-    dataset: Trained = None,
-    split: SplitOfRun = None,
-    *,
-    load_options: dict[str, Any],
-) -> None:
-    """Differences of metrics between run A and run B, paired by user, with 95 % intervals."""
-    from seqlab import evaluation
-    from seqlab.runs.run import load_run
-
-    parts = _split_of(a, dataset, split, load_options)
-    first, second = (load_run(folder, parts).outcome for folder in (a, b))
-    typer.echo(f"{first.protocol}\n{evaluation.INTERVALS}")
-    typer.echo(evaluation.compare(first, second).round(4).to_string())
-
-
-def _split_of(run: Path, dataset: str | None, split: str | None, load_options: dict[str, Any]) -> Split:
-    """The data of a finished run, from their stored path, or from `dataset`; split: None = that of the run."""
-    import json
-
-    from seqlab.datasets import catalog, load, reload
-    from seqlab.datasets import split as make_split
-
-    _require_run(run)
-    data = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["data"]
-    name = split or data["split"]
-    if dataset is not None or load_options:
-        return make_split(load(dataset or data["name"], **load_options), name)
-    if data.get("origin"):
-        return make_split(reload(data["origin"]), name)
-    if data["name"] not in {*catalog()["name"]}:
-        raise ValueError(f"{run} does not store the path of its data, {data['name']!r}: name the file with --dataset.")
-    return make_split(load(data["name"]), name)
-
-
-def _require_run(run: Path) -> None:
-    if not (run / "provenance.json").is_file():
-        raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
-
-
 def _load_start(run: Path, log: InteractionLog) -> Run:
     """The run to begin from, with the split of its training: of this log, if it was trained on it."""
     from seqlab.datasets import split
@@ -188,4 +135,4 @@ def _load_start(run: Path, log: InteractionLog) -> Run:
 
     found = stored_identity(run)
     same = found.fingerprint == log.fingerprint(found.version)
-    return load_run(run, split(log, found.split) if same else _split_of(run, None, None, {}))
+    return load_run(run, split(log, found.split) if same else split_of_run(run, None, None, {}))

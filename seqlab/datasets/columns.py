@@ -116,6 +116,15 @@ def numbers_of(texts: pd.Series) -> np.ndarray | None:
     return numbers
 
 
+def finite_numbers(column: pd.Series, where: str, row_numbers=None, remedy: str = "") -> np.ndarray:
+    """A column as float64. Raises `DataError`, with the rows and the remedy, for values that are no finite numbers."""
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if (wrong := ~np.isfinite(numbers)).any():
+        rows = describe_rows(wrong, row_numbers)
+        raise DataError(f"{where}: column {column.name!r} has no number in {rows}.{remedy and f' {remedy}'}")
+    return numbers
+
+
 def to_text(values: pd.Series) -> pd.Series:
     """Any column as text: '' for missing values, 1995 for 1995.0, bytes decoded as UTF-8, other values by `str`.
 

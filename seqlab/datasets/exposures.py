@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import describe_rows, select_column, to_text
+from seqlab.datasets.columns import describe_rows, finite_numbers, select_column, to_text
 from seqlab.datasets.event_order import count_repeats
 from seqlab.datasets.ids import number_ids
 from seqlab.datasets.item_table import item_table
@@ -231,13 +231,13 @@ def _validated(columns, times: NDArray, user_ids=None, item_ids=None, where: str
     codes, labels = pd.factorize(columns["slate"])
     if (codes < 0).any():
         raise DataError(f"{where}: column {columns['slate'].name!r} has no slate in {describe_rows(codes < 0, None)}.")
-    rank = _numbers(columns["slot"], where) if "slot" in columns else np.zeros(len(codes))
+    rank = finite_numbers(columns["slot"], where) if "slot" in columns else np.zeros(len(codes))
     users, items = _ids(columns["user"], where, user_ids), _ids(columns["item"], where, item_ids)
-    clicks = _numbers(columns["clicked"], where)
+    clicks = finite_numbers(columns["clicked"], where)
     if (wrong := ~np.isin(clicks, (0, 1))).any():
         name = columns["clicked"].name
         raise DataError(f"{where}: column {name!r} must be 0 or 1: {describe_rows(wrong, None)}.")
-    chance = _numbers(columns["propensity"], where) if "propensity" in columns else None
+    chance = finite_numbers(columns["propensity"], where) if "propensity" in columns else None
     if chance is not None and (wrong := ~((chance > 0) & (chance <= 1))).any():
         name = columns["propensity"].name
         raise DataError(f"{where}: column {name!r} must be a probability above 0: {describe_rows(wrong, None)}.")
@@ -266,18 +266,10 @@ def _validated(columns, times: NDArray, user_ids=None, item_ids=None, where: str
     return Exposures(users[of_slates], times[of_slates], items[rows], offsets, clicked, propensity)
 
 
-def _numbers(column: pd.Series, where: str) -> NDArray:
-    """A column as float64. Raises `DataError` for values that are not numbers."""
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    if (wrong := ~np.isfinite(numbers)).any():
-        raise DataError(f"{where}: column {column.name!r} has no number in {describe_rows(wrong, None)}.")
-    return numbers
-
-
 def _ids(column: pd.Series, where: str, labels: pd.Series | None) -> NDArray:
     """A column of users or items as numbers from 1: those of the ids `labels`, or as they are."""
     if labels is None:
-        numbers = _numbers(column, where)
+        numbers = finite_numbers(column, where)
         if (wrong := (numbers < 1) | (numbers != np.floor(numbers))).any():
             raise DataError(
                 f"{where}: column {column.name!r} must be whole numbers from 1: {describe_rows(wrong, None)}."

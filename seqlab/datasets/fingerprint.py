@@ -39,6 +39,13 @@ def item_numbering(log) -> str:
     return digest.hexdigest()
 
 
+def user_numbering(log) -> str:
+    """As `item_numbering`, of the users."""
+    digest = hashlib.sha256(b"users")
+    _add_column(digest, log.users["user_id"])
+    return digest.hexdigest()
+
+
 def _add_table(digest, table: pd.DataFrame) -> None:
     """Add the shape of a table, and the name and values of each of its columns."""
     digest.update(f"{table.shape}".encode())

@@ -1,4 +1,4 @@
-"""Guesses the columns of users, items, times and titles, by their names and values."""
+"""Guesses the columns of users, items, times, titles, ranks and scores, by their names and values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ COLUMN_NAMES = {  # compared without case and punctuation, most likely first
     "time": "timestamp time datetime date when ts unixtime unixtimestamp unixreviewtime eventtime eventdate createdat "
     "ratedat tdat transactiontimestamp invoicedate purchasedate orderdate timestampms timems",
     "title": "title name itemtitle itemname producttitle productname movietitle description text",
+    "rank": "rank ranking position place",
+    "score": "score scores prediction predictedscore predictedrating relevance similarity probability rating",
 }
 TIMELIKE = re.compile(r"time|date|stamp|epoch|(^|[^a-z])(ts|at|when|utc)($|[^a-z])", re.IGNORECASE)
 SMALLEST_DATE = 1e8
@@ -30,7 +32,7 @@ TITLED = 0.5
 
 
 def guess_name(columns, role: str):
-    """The most likely column for a role ("user", "item", "time", "title") by its name (`COLUMN_NAMES`), or None."""
+    """The most likely column for a role, a key of `COLUMN_NAMES`, by its name, or None."""
     plain: dict = {}
     for column in columns:
         typeless = re.sub(r":(token|float)(_seq)?$", "", str(column))  # as RecBole writes its columns
@@ -38,16 +40,22 @@ def guess_name(columns, role: str):
     return next((plain[word] for word in COLUMN_NAMES[role].split() if word in plain), None)
 
 
-def guess_column(frame: pd.DataFrame, role: str, where: str, notes: list[str], needed: bool = True):
-    """The column for a role by its name, with a note. Raises `DataError` if it is needed and there is none."""
+def guess_column(
+    frame: pd.DataFrame, role: str, where: str, notes: list[str], needed: bool = True, option: str = "--{role} ..."
+):
+    """The column for a role by its name, with a note. Raises `DataError` if it is needed and there is none.
+
+    option: that of the command line which names the column.
+    """
     if (found := guess_name(frame.columns, role)) is not None:
         notes.append(f"{where}: column {found!r} taken as the {role}.")
     elif needed:
         hint = " or pass order='source' if each user's rows are already oldest first" if role == "time" else ""
         raise DataError(
-            f"{where}: no column looks like the {role}. Name it with {role}=... (in a shell: --{role} ...){hint}; "
-            f"the columns are: {listed([repr(str(column)) for column in frame.columns], 30) or 'none'}. If these are "
-            "data, add a header line."
+            f"{where}: no column looks like the {role}. Name it with {role}=... (in a shell: "
+            f"{option.format(role=role)}){hint}; the columns are: "
+            f"{listed([repr(str(column)) for column in frame.columns], 30) or 'none'}. If these are data, add a header "
+            "line."
         )
     return found
 

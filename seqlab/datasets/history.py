@@ -13,6 +13,7 @@ from seqlab.datasets.sequences import Batch
 from seqlab.datasets.typed_in import typed_items
 
 if TYPE_CHECKING:
+    from seqlab.datasets.sequences import Queries
     from seqlab.datasets.splits import Split
 
 
@@ -78,10 +79,15 @@ def history_of(split: Split, user: int, part: str = "test", longest: int | None 
     rows = (queries.user == user).nonzero()[:, 0]
     if not len(rows):
         raise ValueError(f"user {user} has no {part} query")
-    batch = queries.batch(rows[:1])
+    return history_at(queries, int(rows[0]), longest)
+
+
+def history_at(queries: Queries, row: int, longest: int | None = None) -> History:
+    """The history of one query, by its row, cut to the `longest` most recent events (None: all)."""
+    batch = queries.batch(torch.tensor([row], device=queries.user.device))
     length = int(batch.lengths[0])
     items, times = batch.items[0, :length].cpu(), batch.times[0, :length].cpu()
-    return History(int(user), items, times, items[:0]).last(length if longest is None else longest)
+    return History(int(batch.user[0]), items, times, items[:0]).last(length if longest is None else longest)
 
 
 def typed_history(split: Split, typed: str | list[str | int], longest: int | None = None) -> History:

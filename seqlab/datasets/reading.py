@@ -83,7 +83,8 @@ def read(
     frame = _convert_numbers(frame, {user, item, time, title})
     rows = table.rows
     if bad == "drop":
-        frame, rows = _drop_incomplete_rows(frame, rows, user, item, time if order == "time" else None, where, notes)
+        needed = {"user": user, "item": item} | ({"time": time} if order == "time" else {})
+        frame, rows = drop_incomplete_rows(frame, rows, needed, where, notes)
     described = SourceTable(None, "the item table")
     if items is not None:
         described, title = read_item_table(items, item, title, sep, encoding, notes)
@@ -214,10 +215,13 @@ def _no_header_error(table: SourceTable) -> DataError:
     )
 
 
-def _drop_incomplete_rows(frame: pd.DataFrame, rows, user, item, time, where: str, notes: list[str]):
-    """Drop rows without a user, an item or (if `time` is a column) a time, and count them in `notes`."""
+def drop_incomplete_rows(frame: pd.DataFrame, rows, columns: Mapping[str, str | None], where: str, notes: list[str]):
+    """Drop rows without a value in any of these columns, by role (None: no column), and count them in `notes`.
+
+    Returns the frame and the row numbers of what is left.
+    """
     kept = np.ones(len(frame), bool)
-    for role, column in (("user", user), ("item", item), ("time", time)):
+    for role, column in columns.items():
         if column is not None and isinstance(frame.get(column), pd.Series):
             missing = is_missing(frame[column], MISSING_TIME if role == "time" else ()) & kept
             kept &= ~missing

@@ -42,7 +42,7 @@ def read_table(source, frame_name: str, sep=None, encoding=None, names=(), time=
         named = any(level is not None for level in source.index.names)
         return SourceTable(source.reset_index(allow_duplicates=True) if named else source, frame_name)
     if not isinstance(source, str | Path):
-        raise DataError(f"a log must be a pandas frame or the path of a file, not {type(source).__name__}.")
+        raise DataError(f"a table must be a pandas frame or the path of a file, not {type(source).__name__}.")
     path = Path(source)
     where = str(path)
     if "\0" in where or not path.exists():

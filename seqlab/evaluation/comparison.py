@@ -10,6 +10,7 @@ import torch
 
 from seqlab.evaluation.bootstrap import bounds, resampled
 from seqlab.evaluation.metrics import check_comparable, groups_of, metric_bounds
+from seqlab.evaluation.ranking_metrics import cutoffs_of
 from seqlab.ranking import check_k, top_unseen
 from seqlab.runtime.modules import device_of
 
@@ -34,7 +35,8 @@ class Standings:
 
     systems: by label, the outcome of one run or of each seed. metrics: names of metrics, () = the headline of the task.
     frame: one row per query, by ascending id, with the columns of `Outcome.frame` that are no metric. ranks: the mean
-    rank of each system, a column per label; None for a task without ranks. task, primary, seen_filter: as in `Outcome`.
+    rank of each system, a column per label (infinite: not in a list); None for a task without
+    ranks. task, primary, about, seen_filter: as in `Outcome`.
     Raises `ValueError` for an unknown metric, and as `check_comparable` does.
     """
 
@@ -52,7 +54,9 @@ class Standings:
         seeds = {label: [one.by_query() for one in some] for label, some in seeds.items()}
         first = next(iter(seeds.values()))[0]
         self._samples, self._seed = samples, seed
-        self.task, self.seen_filter, self.primary = first.task, first.seen_filter, first.primary
+        self.task, self.about, self.primary = first.task, first.about, first.primary
+        self.seen_filter = first.seen_filter
+        self._cutoffs = {label: min(map(_largest_cutoff, some)) for label, some in seeds.items()}
         self.slices_of, self.seeds = first.slices, {label: len(some) for label, some in seeds.items()}
         measured_by_all = set.intersection(*({*one.values()} for some in seeds.values() for one in some))
         shown = [name for name in first.headline if name in measured_by_all and name != first.primary]
@@ -163,7 +167,7 @@ class Standings:
         of_a, of_b = self._values[system][:, at], self._values[reference][:, at]
         about = [column for column in ("user", "item", "history_length") if column in self.frame]
         shown = (of_a, of_b) if self.ranks is None else (self.ranks[system], self.ranks[reference])
-        ratio = 0.0 if self.ranks is None else np.log(shown[1] / shown[0])
+        ratio = 0.0 if self.ranks is None else _log_ratio(*shown)
         rows = self.frame[about].assign(a=shown[0], b=shown[1], difference=of_a - of_b, ratio=ratio)
         rows = rows if group is None else rows[group.to_numpy()]
         if order == "most":
@@ -181,15 +185,28 @@ class Standings:
     def curves(self, most: int = 20) -> pd.DataFrame:
         """recall@k of every system for every k up to `most`: columns system, k, recall; empty without ranks.
 
-        Larger k are not meaningful: the items that a system without `score` did not list share one rank.
+        Larger k are not meaningful: the items that a system without `score` did not list share one rank. A system that
+        was measured at smaller cutoffs only, such as a table of short lists, has no larger k either.
         """
         import pandas as pd
 
         parts = []
         for label, ranks in self._each.items():
-            recall = [(ranks <= k).mean() for k in range(1, most + 1)]
-            parts.append(pd.DataFrame({"system": label, "k": range(1, most + 1), "recall": recall}))
+            cutoffs = range(1, min(most, self._cutoffs[label] or most) + 1)
+            recall = [(ranks <= k).mean() for k in cutoffs]
+            parts.append(pd.DataFrame({"system": label, "k": cutoffs, "recall": recall}))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["system", "k", "recall"])
+
+
+def _largest_cutoff(outcome: Outcome) -> int:
+    """The largest cutoff of the ranking metrics of an outcome; 0 without any."""
+    return max(cutoffs_of(one.name for one in outcome.metrics), default=0)
+
+
+def _log_ratio(a: pd.Series, b: pd.Series) -> np.ndarray:
+    """log(b / a) of ranks; 0 where both are infinite: the answer is in neither list."""
+    with np.errstate(divide="ignore"):
+        return np.where(a == b, 0.0, np.log(b / a))
 
 
 @torch.no_grad()

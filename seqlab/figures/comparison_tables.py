@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KINDS = {
     "trained": ("trained", "circle"),
     "floor": ("floor: only counts", "diamond-open"),
+    "outside": ("not trained here", "square-open"),
     "number": ("only a number", "x-thin-open"),
 }
 """Kind of a row -> its name, and its symbol in the plot."""
@@ -105,13 +106,14 @@ def user_differences(
     """Users, a row per query, with the rank of their next item in two systems, or the metric where there are no ranks.
 
     frame: columns user (number), name (id), a and b (the rank in `system` and in `reference`; halves are ties, or means
-    of seeds; the metric without ranks), difference (of the metric) and, where they are known, history_length and title
-    (of the answer). picked: the number of a user.
+    of seeds; infinite = not listed; the metric without ranks), difference (of the metric) and, where they are known,
+    history_length and title (of the answer). picked: the number of a user.
     """
     cutoff = metric.name.partition("@")[2]
     return _table(
         "user_differences", rows=frame.to_dict("records"), names=(system, reference), metric=metric, ranks=ranks,
         picked=picked, k=int(cutoff) if cutoff.isdecimal() else 0, has={*frame.columns}, buttons=buttons,
+        infinite=math.inf,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.comparison_tables import FLOOR, KINDS, SYSTEM
-from seqlab.figures.theme import INK, ends, finish, label, padded
+from seqlab.figures.theme import INK, PALETTE, ends, finish, label, padded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +58,10 @@ def cost_and_quality(frame: pd.DataFrame, cost: str, metric: Metric) -> go.Figur
         [len(name) for name in names],
         (known["kind"] == "number").to_numpy(),
     )
-    for (kind, (words, symbol)), colour in zip(KINDS.items(), (SYSTEM, FLOOR, INK), strict=True):
+    for (kind, (words, symbol)), colour in zip(KINDS.items(), (SYSTEM, FLOOR, PALETTE[2], INK), strict=True):
         mine = (known["kind"] == kind).to_numpy()
+        if kind == "outside" and not mine.any():
+            continue
         rows = known[mine]
         up, down = rows[f"{metric} high"] - rows[metric], rows[metric] - rows[f"{metric} low"]
         figure.add_scatter(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def recall_curves(frame: pd.DataFrame, show: Mapping[str, str] | None = None) -> go.Figure:
     """recall@k of every system for every k: where two curves cross, the better system depends on how many are shown.
 
-    frame: the result of `evaluation.Standings.curves`; an empty one gives a message. show: label -> kind ("trained",
-    "floor" or "number"); floors are dashed.
+    frame: the result of `evaluation.Standings.curves`; an empty one gives a message. show: label -> kind, one
+    of `comparison_tables.KINDS`; floors are dashed.
     """
     import plotly.graph_objects as go
 

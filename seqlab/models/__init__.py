@@ -1,15 +1,23 @@
-"""Published systems, one per file: its card, its Config, its class. Functions here find them by name."""
+"""Published systems, one per file: its card, its Config, its class. Functions here find them by name.
+
+Systems outside the package are found too: files in the folder $SEQLAB_MODELS, and modules that an installed package
+names as entry points of the group `seqlab.models`. They have the same parts; their presets are in <name>.toml beside
+the file.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 import inspect
+import json
 import pkgutil
 import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from seqlab.runtime import outside
+from seqlab.runtime.included import included
 from seqlab.runtime.settings import construct, field_types
 from seqlab.runtime.text import did_you_mean
 
@@ -25,8 +33,23 @@ if TYPE_CHECKING:
 
 
 def names() -> list[str]:
-    """The names of all systems, which are the names of the files in the folders below this one."""
+    """The names of the systems in the package, which are the names of the files in the folders below this one."""
     return sorted(_files())
+
+
+def names_outside() -> list[str]:
+    """The names of the systems outside the package. Raises `FileNotFoundError` if $SEQLAB_MODELS is no folder."""
+    return sorted(outside.sources())
+
+
+def known(name: str) -> bool:
+    """Whether there is a system of this name, in the package or outside."""
+    return name in _files() or name in outside.sources()
+
+
+def code(name: str) -> str:
+    """What identifies the code of a system outside the package, which no version does; "" for one in the package."""
+    return "" if name in _files() else "".join(source.code() for source in outside.sources().get(name, ())[:1])
 
 
 def _files() -> dict[str, str]:
@@ -41,10 +64,47 @@ def _files() -> dict[str, str]:
 
 
 def module(name: str) -> types.ModuleType:
-    """The module of a system. Raises `ValueError` with the nearest name for an unknown one."""
-    if name not in names():
-        raise ValueError(f"there is no system {name!r}.{did_you_mean(name, names())} There are: {', '.join(names())}.")
-    return importlib.import_module(_files()[name])
+    """The module of a system.
+
+    Raises `ValueError` for an unknown name, with the nearest one, for a name that several systems have, and for a file
+    outside the package that does not import or lacks a part of a system.
+    """
+    files, others = _files(), outside.sources()
+    places = [source.place for source in others.get(name, ())]
+    if name in files and places:
+        raise ValueError(f"{places[0]} has the name of a system of seqlab, {name}; rename it.")
+    if len(places) > 1:
+        raise ValueError(f"{' and '.join(places)} have the same name; rename one.")
+    if places:
+        return _outside(*others[name])
+    if name not in files:
+        own = f"; outside: {', '.join(sorted(others))}" if others else ""
+        near = did_you_mean(name, [*files, *others])
+        raise ValueError(f"there is no system {name!r}.{near} There are: {', '.join(sorted(files))}{own}.")
+    return importlib.import_module(files[name])
+
+
+def _outside(source: outside.Source) -> types.ModuleType:
+    """The module of a system outside the package, which has all parts of one."""
+    from seqlab.contracts import Card
+
+    file = source.load()
+    if source.module.rpartition(".")[2] != source.name or not source.name.isidentifier():
+        raise ValueError(f"{source.place}: a system has the name of its module, which is a Python name; rename it.")
+    kinds = {"CARD": ("a seqlab.contracts.Card", Card), "TINY": ("a dict of settings small enough for tests", Mapping)}
+    for part, (words, kind) in kinds.items():
+        if not isinstance(getattr(file, part, None), kind):
+            raise ValueError(f"{source.place} has no {part}; a system's file defines {part}, {words}.")
+    if not dataclasses.is_dataclass(getattr(file, "Config", None)):
+        raise ValueError(f"{source.place} has no Config; a system's file defines Config, a dataclass of its settings.")
+    for field in dataclasses.fields(file.Config):
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{source.place}: Config.{field.name} has no default; every setting has one.")
+    if len(found := _systems(file)) != 1:
+        raise ValueError(
+            f"{source.place} must define exactly one class with (config, n_items), the system (found {len(found)})."
+        )
+    return file
 
 
 def system(name: str) -> type[nn.Module]:
@@ -53,14 +113,19 @@ def system(name: str) -> type[nn.Module]:
     Raises `TypeError` for none or several.
     """
     file = module(name)
-    found = [
+    found = _systems(file)
+    if len(found) != 1:
+        raise TypeError(f"{file.__name__} must define exactly one class with (config, n_items) (found {len(found)}).")
+    return found[0]
+
+
+def _systems(file: types.ModuleType) -> list[type[nn.Module]]:
+    """The classes in a file that are built with (config, n_items)."""
+    return [
         member
         for _, member in inspect.getmembers(file, inspect.isclass)
         if member.__module__ == file.__name__ and [*inspect.signature(member).parameters] == ["config", "n_items"]
     ]
-    if len(found) != 1:
-        raise TypeError(f"{file.__name__} must define exactly one class with (config, n_items) (found {len(found)}).")
-    return found[0]
 
 
 def card(name: str) -> Card:
@@ -74,8 +139,8 @@ def card(name: str) -> Card:
 
 
 def family(name: str) -> str:
-    """The folder of a system, such as "encoders"."""
-    return module(name).__name__.split(".")[-2]
+    """The folder of a system, such as "encoders"; "outside" for one that is outside the package."""
+    return module(name).__name__.split(".")[-2] if name in _files() else "outside"
 
 
 def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> Any:
@@ -151,27 +216,77 @@ def create(name: str, split: Split, settings: dict[str, Any] | None = None, seed
 
 
 def table() -> pd.DataFrame:
-    """A row per system: family, paper, the first line of its file, settings (then its decoding's) with defaults."""
+    """A row per system: family, paper, the first line of its file, settings (then its decoding's) with defaults.
+
+    The systems outside the package come last, with the place of each in the column `from`; those that cannot be used
+    are left out (see `problems`).
+    """
     import pandas as pd
 
     from seqlab.decoding.settings import identify
 
-    rows = []
-    for name in names():
+    rows, broken = [], problems()
+    for name in [*names(), *(name for name in names_outside() if name not in broken)]:
         file, facts = module(name), card(name)
         settings = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(file.Config))
         lists = identify(system(name), None)
         settings += f"; {', '.join(f'{key}={value!r}' for key, value in lists.items())}" if lists else ""
         rows.append({
             "system": name, "family": family(name), "paper": facts.paper, "year": facts.year or "",
-            "venue": facts.venue, "what it is": file.__doc__.strip().splitlines()[0], "settings": settings,
+            "venue": facts.venue, "what it is": _title(file), "settings": settings,
+            "from": "seqlab" if name in _files() else outside.sources()[name][0].place,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
+def pretrained() -> pd.DataFrame:
+    """A row per trained run that comes with the project, which `seqlab.load_run` opens by its system's name.
+
+    Columns: system, dataset, split, metric (the primary one of its task), value (on test), megabytes, minutes (of its
+    training), folder.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in sorted(included("zoo").glob("[!.]*/provenance.json")):
+        origin, metrics = (
+            json.loads(path.with_name(f"{one}.json").read_text("utf-8")) for one in (path.stem, "metrics")
+        )
+        metric = origin["evaluation"]["outcome"]["primary"]
+        rows.append({
+            "system": path.parent.name, "dataset": origin["data"]["name"], "split": origin["data"]["split"],
+            "metric": metric, "value": metrics["test"][metric],
+            "megabytes": sum(file.stat().st_size for file in path.parent.iterdir()) / 1e6,
+            "minutes": metrics["seconds"] / 60, "folder": str(path.parent),
+        })  # fmt: skip
+    return pd.DataFrame(
+        rows, columns=["system", "dataset", "split", "metric", "value", "megabytes", "minutes", "folder"]
+    )
+
+
+def _title(file: types.ModuleType) -> str:
+    """The first line of a file's docstring; "" where it has none."""
+    return next(iter((file.__doc__ or "").strip().splitlines()), "")
+
+
+def problems() -> dict[str, str]:
+    """Why systems outside the package cannot be used, by name, in a sentence each."""
+    found = {}
+    for name in names_outside():
+        try:
+            configure(name, dict(module(name).TINY))
+        except (ValueError, TypeError) as error:
+            found[name] = str(error)
+    return found
+
+
 def gallery_markdown() -> str:
-    """The README's table of systems, by family."""
-    shown = table()[["system", "paper", "year", "venue", "family"]].sort_values(["family", "system"])
+    """The README's table of the systems in the package, by family."""
+    shown = (
+        table()
+        .query("`from` == 'seqlab'")[["system", "paper", "year", "venue", "family"]]
+        .sort_values(["family", "system"])
+    )
     shown["system"] = "`" + shown["system"] + "`"
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
     return "\n".join(["| " + " | ".join(shown) + " |", "|---|---|---|---|---|", *lines]) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -48,7 +49,8 @@ class Loop:
     gradient. before_epoch(epoch): called before every epoch in evaluation mode, without gradients and, with a seed, by
     every process with the same random numbers. after_epoch(state): further columns of the epoch's row in the history;
     it may keep the weights in `state.best`. stop(state): why training ends before its last epoch, or "". loss_parts:
-    the row has the means of the loss's parts. distributed: several processes share each batch; if not, every process
+    the row has the means of the loss's parts. track(values, epoch): called after every epoch with the loss and its
+    parts, the learning rate and the speed. distributed: several processes share each batch; if not, every process
     trains on the whole of it.
     """
 
@@ -67,6 +69,7 @@ class Loop:
     stop: Callable[[State], str] = lambda _: ""
     checkpoint: Checkpoint | None = None
     loss_parts: bool = False
+    track: Callable[[dict[str, float], int], None] | None = None
     compile: bool = False
     distributed: bool = True
 
@@ -107,14 +110,15 @@ class Loop:
             torch.manual_seed(epoch_seed(self.seed, state.epoch) + processes.index() * 7_919)
         self.model.train()
         total, steps, targets, learned = torch.zeros((), device=self.accelerator.device), 0, 0, 0
-        parts: dict[str, Tensor] = {}
+        parts: dict[str, Tensor | float] = {}
         step = sum(int(row["steps"]) for row in state.history)
         share = (processes.index(), processes.count()) if self.distributed else (0, 1)
+        learn = self._learn_together if self.distributed else self._learn
         for batch in self.batches(state.epoch, share):
             rate = self.rate(step + steps + 1, state.epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group.get("share", 1.0)
-            loss, count, learned_from = self._learn_together(batch) if self.distributed else self._learn(batch, parts)
+            loss, count, learned_from = learn(batch, parts)
             if self.clip < math.inf:
                 self.accelerator.clip_grad_norm_(self.parameters, self.clip)
             self.optimizer.step()
@@ -133,13 +137,18 @@ class Loop:
         state.seconds += time.perf_counter() - began
         state.targets += learned
         state.epoch += 1
-        row = {"epoch": state.epoch, "loss": mean, "steps": steps}
-        row |= {name: float(part) / max(learned, 1) for name, part in parts.items()}
+        means = {name: part / max(learned, 1) for name, part in self._summed(parts).items()}
+        row = {"epoch": state.epoch, "loss": mean, "steps": steps} | (means if self.loss_parts else {})
+        if self.track is not None:
+            speed = learned / (time.perf_counter() - began)
+            values = {"loss": mean, "learning_rate": self.rate(step + max(steps, 1), state.epoch - 1)}
+            values |= {f"loss/{name}": value for name, value in means.items()} | {"targets_per_second": speed}
+            self.track(values, state.epoch)
         row |= self.after_epoch(state)
         state.history.append(row | {"seconds": round(time.perf_counter() - began, 3)})
         self.progress.epoch(state.history[-1], learned / (state.seconds / state.epoch), state.best_epoch)
 
-    def _learn(self, batch: Any, parts: dict[str, Tensor]) -> tuple[Tensor, Tensor | int, Tensor | int]:
+    def _learn(self, batch: Any, parts: dict[str, Tensor | float]) -> tuple[Tensor, Tensor | int, Tensor | int]:
         """Leave the gradient of the loss in the parameters; the loss, the targets, and how many were learned from.
 
         A batch without `targets` has as many as its loss is a mean over. The parts of the loss are added to `parts`.
@@ -147,10 +156,24 @@ class Loop:
         loss = self._backward(batch)
         targets = (batch.targets > 0).sum() if hasattr(batch, "targets") else loss.count
         count = targets if loss.count is None else loss.count
-        if self.loss_parts:
+        self._add(loss, count, parts)
+        return loss.total.detach(), targets, count
+
+    def _add(self, loss: Loss, count: Tensor | int, parts: dict[str, Tensor | float]) -> None:
+        """Add the parts of a loss, means over `count` targets, to their sums."""
+        if self.loss_parts or self.track is not None:
             for name, part in loss.parts.items():
                 parts[name] = parts.get(name, 0.0) + part * count
-        return loss.total.detach(), targets, count
+
+    def _summed(self, parts: dict[str, Tensor | float]) -> dict[str, float]:
+        """The sums of parts over the processes, which may have seen different ones."""
+        own = {name: float(part) for name, part in parts.items()}
+        if not self.distributed or self.track is None:
+            return own
+        every = [json.loads(text) for text in processes.all_gather_text(json.dumps(own))]
+        return {
+            name: sum(one.get(name, 0.0) for one in every) for name in dict.fromkeys(n for one in every for n in one)
+        }
 
     def _backward(self, batch: Any) -> Loss:
         with self.accelerator.autocast():
@@ -158,7 +181,7 @@ class Loop:
         self.accelerator.backward(loss.total)
         return loss
 
-    def _learn_together(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _learn_together(self, batch: Batch, parts: dict[str, Tensor | float]) -> tuple[Tensor, Tensor, Tensor]:
         """`_learn` where each process holds some rows of the batch, or none.
 
         Every process's mean is weighed by the answers it is a mean over; their sum is the mean over the whole batch.
@@ -173,6 +196,7 @@ class Loop:
             if len(batch):
                 found = self._backward(batch)
                 loss, weight = found.total.detach(), targets if found.count is None else targets.new_tensor(found.count)
+                self._add(found, weight, parts)
             elif self.accelerator.scaler is not None:
                 self.accelerator.scaler.scale(loss)  # it must have seen a loss before it sees gradients
         except BaseException as error:

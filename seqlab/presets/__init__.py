@@ -1,9 +1,12 @@
-"""Presets: tuned settings of a system by dataset. <system>.toml has a section per dataset and one for other logs."""
+"""Presets: tuned settings of a system by dataset. <system>.toml has a section per dataset and one for other logs.
+
+Those of a system outside the package are beside its file.
+"""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from seqlab.contracts import name_of
 from seqlab.decoding.settings import Decoding, parse
 from seqlab.optimization.options import Options
+from seqlab.runtime import outside
+from seqlab.runtime.settings import construct
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +62,8 @@ def preset(system: str, card: str, events: int) -> Preset:
 
 def default_options(model: nn.Module, split: Split) -> Options:
     """The options of the preset for this system on these data (see `preset`), else the defaults of `Options`."""
-    return Options(**preset(name_of(model), split.log.card, split.log.n_events).options)
+    name = name_of(model)
+    return construct(Options, f"the preset of {name}", preset(name, split.log.card, split.log.n_events).options)
 
 
 def default_decoding(model: nn.Module, split: Split) -> Decoding:
@@ -66,8 +72,15 @@ def default_decoding(model: nn.Module, split: Split) -> Decoding:
 
 
 def sections(system: str) -> dict[str, Preset]:
-    """The presets of a system by dataset and for "default"; {} for a system without a file."""
-    return {name: Preset(**section) for name, section in tomllib.loads(_text(system)).items()}
+    """The presets of a system by dataset and for "default"; {} for a system without a file.
+
+    Raises `ValueError` for a file beside a system outside the package that is no TOML, or has other parts.
+    """
+    entry = files(__name__).joinpath(f"{system}.toml")
+    if entry.is_file():
+        return _parsed(entry.read_text(encoding="utf-8"), entry.name)
+    path = next((path for one in outside.sources().get(system, ()) if (path := one.preset())), None)
+    return {} if path is None else _parsed(path.read_text(encoding="utf-8"), str(path))
 
 
 def systems() -> list[str]:
@@ -78,6 +91,17 @@ def systems() -> list[str]:
 
 
 @cache
-def _text(system: str) -> str:
-    entry = files(__name__).joinpath(f"{system}.toml")
-    return entry.read_text(encoding="utf-8") if entry.is_file() else ""
+def _parsed(text: str, place: str) -> dict[str, Preset]:
+    parts = [one.name for one in fields(Preset)]
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{place} is no TOML: {error}.") from error
+    for name, section in found.items():
+        given = section if isinstance(section, dict) else {name: section}
+        if wrong := [key for key, value in given.items() if key not in parts or not isinstance(value, dict)]:
+            raise ValueError(
+                f"{place}: {wrong[0]!r} has no place there; a preset is [<dataset>.settings], [<dataset>.options] or "
+                "[<dataset>.decoding], with the name of a dataset or default."
+            )
+    return {name: Preset(**section) for name, section in found.items()}

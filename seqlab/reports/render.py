@@ -28,6 +28,8 @@ from seqlab.reports.index import replace_folder, write_index
 from seqlab.reports.parameters import ParameterError, check, declared
 from seqlab.runs.pins import unpin
 from seqlab.runtime.files import atomic_write, exclusive_lock
+from seqlab.runtime.included import included
+from seqlab.runtime.text import did_you_mean
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,12 +51,25 @@ class Report:
 
 
 def curated() -> list[Path]:
-    """The notebooks of the lab: in the folder beside the package, else in ./notebooks."""
-    for folder in (Path(__file__).parents[2] / "notebooks", Path.cwd() / "notebooks"):
+    """The notebooks of the lab: those that come with the package, else those in ./notebooks."""
+    for folder in (included("notebooks"), Path.cwd() / "notebooks"):
         found = sorted(folder.glob("*.ipynb"))
         if found:
             return found
     return []
+
+
+def named(notebook: str | Path) -> Path:
+    """The path of a notebook, which may be the name of a curated one; a copy in ./notebooks is taken before it."""
+    path = Path(notebook)
+    if path.exists() or len(path.parts) != 1 or path.suffix == ".json":
+        return path
+    name = path.name if path.suffix == ".ipynb" else f"{path.name}.ipynb"
+    known = {one.name: one for one in curated()}
+    mine = Path("notebooks") / name
+    if name in known:
+        return mine if mine.is_file() else known[name]
+    return path
 
 
 def render(
@@ -70,7 +85,8 @@ def render(
 ) -> list[Report]:
     """Run notebooks, each in a kernel of this Python and in the working folder, and render their outputs.
 
-    notebooks: paths of notebooks, or of pinned views (`runs.pins.pin`): a notebook with its parameters.
+    notebooks: paths of notebooks, names of curated ones (see `named`), or paths of pinned views (`runs.pins.pin`): a
+    notebook with its parameters.
     parameters: values for the cell tagged `parameters` of every notebook; text is converted to the declared type.
     Paths are relative to the working folder; modules in the folder of a notebook can be imported.
     settings: are added to the parameter `settings` of every notebook, over those that are there.
@@ -85,7 +101,7 @@ def render(
     """
     given, working_folder = dict(parameters or {}), Path.cwd()
     out = Path(out)
-    queued = [_prepare(Path(path), given, name, dict(settings or {})) for path in notebooks]
+    queued = [_prepare(named(path), given, name, dict(settings or {})) for path in notebooks]
     _check_names(queued, name)
     out.mkdir(parents=True, exist_ok=True)
     import papermill.log  # 1.3 s: once, not in every thread
@@ -130,7 +146,8 @@ def _prepare(path: Path, given: dict[str, typing.Any], name: str | None, setting
             raise ValueError(f"{path} is a view of {notebook!r}, which is no notebook of this lab")
         path = known[notebook]
     if not path.is_file():
-        raise FileNotFoundError(f"there is no notebook {path}")
+        names = [one.stem for one in curated()]
+        raise FileNotFoundError(f"there is no notebook {path}.{did_you_mean(path.stem, names)}".rstrip("."))
     try:
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises many types

@@ -31,6 +31,7 @@ class Identity:
 
     settings, options: JSON values. fingerprint: of the log, in this `version` (see `InteractionLog.fingerprint`).
     start: SHA-256 of the weights that the training began from, "" = new ones.
+    code: of the file of a system outside the package (`models.code`), "" = it is in the package.
     validated_by: where it is not the default, the decoding of the preset, by which a training compares its epochs; it
     is a part of the folder's name, and of no comparison: a run is not trained anew for another decoding.
     """
@@ -44,6 +45,7 @@ class Identity:
     fingerprint: str
     version: int
     start: str = ""
+    code: str = ""
     validated_by: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def non_defaults(self) -> dict[str, Any]:
@@ -56,7 +58,7 @@ class Identity:
             "system": self.system, "settings": settings,
             "options": _changed(self.options, options_defaults()), "seen_filter": self.seen_filter,
             "split": self.split, "fingerprint": self.fingerprint,
-        } | ({"start": self.start} if self.start else {})  # fmt: skip
+        } | {name: value for name, value in (("start", self.start), ("code", self.code)) if value}  # fmt: skip
 
     def folder_name(self) -> str:
         """The system, the seed and a hash of `non_defaults`, such as sasrec-0-1f2e3d4c."""
@@ -80,13 +82,13 @@ def identity(
     return Identity(
         system, _json(dataclasses.asdict(model.config)), canonical(system, _json(dataclasses.asdict(options))),
         bool(seen_filter), split.name, split.log.name, split.log.fingerprint(version), version, start,
-        _changed(identify(model, default_decoding(model, split)), identify(model, None)),
+        models.code(system), _changed(identify(model, default_decoding(model, split)), identify(model, None)),
     )  # fmt: skip
 
 
 def canonical(system: str, options: dict[str, Any]) -> dict[str, Any]:
     """Options with metric "" where it is the primary one of the system's task, as older runs have it written out."""
-    if system not in models.names() or options["metric"] != task(models.card(system).task).PRIMARY:
+    if not models.known(system) or options["metric"] != task(models.card(system).task).PRIMARY:
         return options
     return options | {"metric": ""}
 
@@ -103,7 +105,7 @@ def stored_identity(folder: Path) -> Identity:
         system, stored_settings(system)(described["config"])[0],
         canonical(system, options_defaults() | origin["options"]), origin["evaluation"]["seen_filter"],
         current_name(data["split"]), data["name"], data["fingerprint"], data.get("fingerprint_version", 1),
-        origin["start"]["weights"] if "start" in origin else "",
+        origin["start"]["weights"] if "start" in origin else "", origin.get("code", ""),
     )  # fmt: skip
 
 
@@ -125,6 +127,8 @@ def differences(found: Identity, wanted: Identity) -> list[str]:
         differ.append(f"the split {found.split} instead of {wanted.split}")
     if found.fingerprint != wanted.fingerprint:
         differ.append(f"other data, called {found.data}, than this {wanted.data}")
+    if found.code != wanted.code:
+        differ.append(f"another version of the code of {wanted.system}")
     if found.start != wanted.start:
         has, wants = (f"the weights {one[:8]}" if one else "new weights" for one in (found.start, wanted.start))
         differ.append(f"begun from {has} instead of {wants}")
@@ -164,7 +168,7 @@ def stored_settings(system: str) -> Callable[[dict[str, Any]], tuple[dict[str, A
 
     Older versions counted the settings of a decoding among the system's.
     """
-    if system not in models.names():
+    if not models.known(system):
         return lambda given: (given, {})
     kind, defaults = models.system(system), settings_defaults(system)
 
@@ -178,8 +182,8 @@ def stored_settings(system: str) -> Callable[[dict[str, Any]], tuple[dict[str, A
 
 
 def settings_defaults(system: str) -> dict[str, Any]:
-    """The default settings of a system as JSON values; {} for one that is not in the package."""
-    return _json(dataclasses.asdict(models.configure(system, {}))) if system in models.names() else {}
+    """The default settings of a system as JSON values; {} for one that is not known."""
+    return _json(dataclasses.asdict(models.configure(system, {}))) if models.known(system) else {}
 
 
 def options_defaults() -> dict[str, Any]:

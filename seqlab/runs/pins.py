@@ -4,7 +4,8 @@
      "runs": {"../data/runs/sasrec": "9f3c..."}}
 
 Runs and datasets that are files have paths relative to the pin, so that a folder with all of them can be copied to
-another machine. The weights of the runs must be those that were pinned, by their SHA-256.
+another machine; a run that comes with the project has its name, such as "zoo:sasrec". The weights of the runs must be
+those that were pinned, by their SHA-256.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from seqlab.datasets import catalog
+from seqlab.runs.zoo import zoo_runs
 from seqlab.runtime.files import atomic_write
+
+ZOO = "zoo:"
+"""How the name of a run that comes with the project begins."""
 
 
 def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: Iterable[str | Path] = ()) -> Path:
@@ -34,7 +39,10 @@ def pin(path: str | Path, notebook: str, parameters: Mapping[str, Any], runs: It
         folder = Path(run).resolve()
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"{folder} holds no finished run, so a report could not open it; fit one with out=...")
-        kept[Path(os.path.relpath(folder, path.parent)).as_posix()] = fingerprint(folder)
+        own = zoo_runs().get(folder.name)
+        inside = own is not None and own.resolve() == folder
+        key = f"{ZOO}{folder.name}" if inside else Path(os.path.relpath(folder, path.parent)).as_posix()
+        kept[key] = fingerprint(folder)
     content = {"notebook": notebook, "parameters": parameters, "runs": kept}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +65,8 @@ def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
         parameters["dataset"] = os.path.normpath(path.parent / parameters["dataset"])
     folders = []
     for relative, weights in runs.items():
-        folder = Path(os.path.normpath(path.parent / relative))
+        own = zoo_runs().get(relative.removeprefix(ZOO)) if relative.startswith(ZOO) else None
+        folder = Path(os.path.normpath(path.parent / relative)) if own is None else own
         if not os.path.isfile(folder / "model.safetensors"):  # is_file() raises for a name no system could have
             raise ValueError(f"{path} needs the run {folder}, which is missing; bring it, or edit the pin.")
         if fingerprint(folder) != weights:

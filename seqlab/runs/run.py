@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from seqlab import models
 from seqlab.datasets.fingerprint import item_numbering
 from seqlab.datasets.split_names import current_name
 from seqlab.decoding.settings import identify
 from seqlab.evaluation.outcome import Outcome, described
-from seqlab.runs import store
+from seqlab.runs import store, zoo
+from seqlab.runs.data import split_of
 from seqlab.runs.identity import fingerprint_version
 from seqlab.runs.start import Start, fingerprint
 from seqlab.runtime import processes, provenance
@@ -90,13 +92,15 @@ class Run:
         return f"Run({self.system}: {numbers}{lists}{start}{f', {self.folder}' if self.folder else ''})"
 
 
-def load_run(folder: str | Path, split: Split) -> Run:
-    """Read the run that `fit` wrote to `folder`. split: that of the training.
+def load_run(run: str | Path, split: Split | None = None) -> Run:
+    """Read a finished run. run: the folder that `fit` wrote, or a name in `models.pretrained()`, such as "sasrec".
 
-    Raises `ValueError` for a run on other data, `FileNotFoundError` for a folder that is no finished run.
+    split: that of the training; None: its data are read again (`runs.data.split_of` gives them). Raises `ValueError`
+    for a run on other data, `FileNotFoundError` for a folder that is no finished run and for an unknown name.
     """
-    folder = Path(folder)
+    folder = zoo.run_folder(run)
     model = store.load(folder)
+    split = split_of(folder) if split is None else split
     system = json.loads((folder / "config.json").read_text(encoding="utf-8"))["system"]
     summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
@@ -140,6 +144,7 @@ def write(run: Run, split: Split, options: Options, seen_filter: bool, partial: 
         "history": run.history,
         "processes": processes.count(),
     } | ({} if run.start is None else {"start": dataclasses.asdict(run.start)})  # fmt: skip
+    origin |= {"code": code} if (code := models.code(run.system)) else {}
     partial.mkdir(parents=True, exist_ok=True)
     store.save(run.model, partial, run.system, split.n_items)
     run.outcome.frame.to_parquet(partial / "outcome.parquet", index=False)

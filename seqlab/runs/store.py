@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from seqlab import models
 from seqlab.decoding.settings import identify, methods, stored
 from seqlab.optimization.state import read_state
+from seqlab.runtime import outside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 
 UNSAFE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz"}
@@ -28,15 +30,19 @@ RENAMED = {"recgpt": {".attention.inner.": ".attention."}}
 """By system, parts of the parameter names of older runs, and the names they have now."""
 
 
-def save(model: nn.Module, folder: Path, system: str, n_items: int) -> None:
-    """Write `config.json` and `model.safetensors`, from which `load` builds the model again."""
+def save(model: nn.Module, folder: Path, system: str, n_items: int, half: Container[str] = ()) -> None:
+    """Write `config.json` and `model.safetensors`, from which `load` builds the model again.
+
+    half: the names of weights and buffers that are stored in half precision, as small files have them.
+    """
     from safetensors.torch import save_file
 
     described = {"system": system, "n_items": n_items, "config": dataclasses.asdict(model.config)}
     if lists := identify(model, getattr(model, "decoding", None)):
         described["decoding"] = lists
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    save_file(tensors(model), folder / "model.safetensors")
+    state = {name: tensor.half() if name in half else tensor for name, tensor in tensors(model).items()}
+    save_file(state, folder / "model.safetensors")
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -65,11 +71,13 @@ def load(folder: str | Path) -> nn.Module:
             raise ValueError(f"{path} is a link to another place; all files of a run must be in its folder.")
     weights = folder / "model.safetensors"
     try:
-        state = load_file(weights)
+        state = {name: one.float() if one.dtype is torch.half else one for name, one in load_file(weights).items()}
     except SafetensorError as error:
         raise ValueError(f"{weights} cannot be read: {error}.") from error
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not models.known(described["system"]):
+            raise ValueError(_unknown(described["system"]))
         config, lists = described["config"], described.get("decoding", {})
         own = models.split_settings(described["system"], config)[0]
         lists = {key: value for key, value in config.items() if key not in own} | lists  # of older runs, then of newer
@@ -85,6 +93,18 @@ def load(folder: str | Path) -> nn.Module:
         state = {name.replace(old, new): tensor for name, tensor in state.items()}
     read_state(model, state, folder)
     return model.eval()
+
+
+def _unknown(system: str) -> str:
+    """Why there is no such system, for a run of one outside the package whose file is gone."""
+    folder = os.environ.get(outside.VARIABLE)
+    where = (
+        f"the folder {outside.VARIABLE} ({folder})" if folder else f"the folder {outside.VARIABLE}, which is not set"
+    )
+    return (
+        f"{system!r} is no system of seqlab; if it is one of your own, its file {system}.py is not in {where}, and no "
+        "installed package has it"
+    )
 
 
 def _check_size(system: str, n_items: int, config: dict[str, Any], size: int, tensors: int) -> None:

@@ -14,20 +14,30 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """The path of a temporary file to write; after the block it is renamed to `path`: readers see the old file or it.
+
+    After an error the temporary file is removed. Raises `OSError` if the file cannot be written.
+    """
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=".", suffix=path.suffix, delete=False) as file:
+        unfinished = Path(file.name)
+    try:
+        yield unfinished
+        unfinished.chmod(0o644)
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
 def atomic_write(path: Path, content: str | bytes) -> Path:
     """Write text or bytes to a temporary file, then rename it: readers see the old file or the new one.
 
     Returns the path. Raises `OSError`, and leaves no temporary file, if the file cannot be written.
     """
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=".", delete=False) as file:
-        try:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            Path(file.name).chmod(0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 

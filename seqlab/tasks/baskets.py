@@ -77,8 +77,19 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     rank = _ranks_by_scores if catalogue_scorer(model) else _ranks_by_lists
     with processes.propagate_errors(), evaluating(model):
         rank(model, queries, answers, split.n_items, seen_filter, ranks, repeats, exposure)
-    ranks, repeats, exposure = (processes.all_reduce_sum(one).cpu() for one in (ranks, repeats, exposure))
-    frame = query_frame(queries, answers, ranks.numpy(), repeats.bool().numpy())
+    ranks, repeats, exposure = map(processes.all_reduce_sum, (ranks, repeats, exposure))
+    return from_ranks(split, queries, ranks, repeats, exposure, seen_filter)
+
+
+def from_ranks(
+    split: Split, queries: Queries, ranks: Tensor, repeats: Tensor, exposure: Tensor, seen_filter: bool
+) -> Outcome:
+    """The outcome of the ranks (A,) of all answers of queries, in the order of `answers_of`.
+
+    repeats: (A,) whether the answer is in the history. exposure: as in `list_statistics`.
+    """
+    answers = answers_of(queries)
+    frame = query_frame(queries, answers, ranks.cpu().numpy(), repeats.bool().cpu().numpy())
     counts = split.train.item_counts(split.n_items).cpu()
     several = "the items of a basket" if queries.given is None else "the hidden items of a basket, given ones removed"
     protocol = (

@@ -62,8 +62,6 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     result, bit-identical to that of one process. The other rows of a batch change the scores of a user by rounding
     errors only, which may swap items whose scores differ in the last bits.
     """
-    import pandas as pd
-
     check(model, split)
     queries = {"valid": split.valid, "test": split.test}[part]
     if seen_filter is None:
@@ -80,6 +78,18 @@ def measure(model: nn.Module, split: Split, part: str = "test", seen_filter: boo
     with processes.propagate_errors(), evaluating(model):
         score(model, queries, split.n_items, seen_filter, ranks, exposure, seen)
     ranks, exposure, seen = map(processes.all_reduce_sum, (ranks, exposure, seen))
+    return from_ranks(split, queries, ranks, seen, exposure, seen_filter)
+
+
+def from_ranks(
+    split: Split, queries: Queries, ranks: Tensor, seen: Tensor, exposure: Tensor, seen_filter: bool
+) -> Outcome:
+    """The outcome of the ranks (Q,) of the answers of queries.
+
+    seen: (Q,) whether the answer is in the history. exposure: as in `list_statistics`.
+    """
+    import pandas as pd
+
     counts = split.train.item_counts(split.n_items).cpu()
     item = queries.item.cpu()
     frame = pd.DataFrame(
@@ -155,7 +165,7 @@ def _rank_by_lists(
     shard = processes.index(), processes.count()
     for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, 256, shard):
         answers = queries.item[rows]
-        history = _distinct_items(queries, rows, n_items)
+        history = distinct_items(queries, rows, n_items)
         is_answer = history[1] == answers[history[0]]
         seen[rows[history[0][is_answer]]] = 1
         if seen_filter:
@@ -199,7 +209,7 @@ def full_history(queries: Queries, rows: Tensor, read: Tensor) -> Tensor:
     return read if longest <= read.shape[1] else queries.batch(rows).items
 
 
-def _distinct_items(queries: Queries, rows: Tensor, n_items: int) -> Pairs:
+def distinct_items(queries: Queries, rows: Tensor, n_items: int) -> Pairs:
     """The distinct (row, item) pairs of the complete histories of these rows."""
     keys = rows.new_zeros(0)
     for row, item in history_pairs(queries, rows):

@@ -1,20 +1,26 @@
-"""Arms: systems with settings in the form of `seqlab leaderboard`, and the finished or new trainings of them."""
+"""Arms: systems with settings in the form of `seqlab leaderboard`, and the finished or new trainings of them.
+
+And what notebooks open: a run that is there, else a new one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab import models
 from seqlab.presets import default_options
+from seqlab.runs import zoo
 from seqlab.runs.find import run_folder
+from seqlab.runs.run import load_run
 from seqlab.training.fit import fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from seqlab.datasets.splits import Split
+    from seqlab.optimization.options import Options
     from seqlab.runs.run import Run
 
 
@@ -47,3 +53,26 @@ def trained(
     options = dataclasses.replace(default_options(model, split), **changes, seed=seed)
     folder = run_folder(runs, model, split, options, seen_filter)
     return fit(model, split, options, folder, resume=folder is not None, seen_filter=seen_filter)
+
+
+def open_run(
+    run: str | Path, split: Split, settings: Mapping[str, Any] | None = None, options: Options | None = None,
+    keep: str | Path = "", seed: int = 0,
+) -> Run:  # fmt: skip
+    """The run that a notebook shows: one that is there, else a new one.
+
+    run: the folder of a finished run on this split, or the name of a system. A system with neither `settings` nor
+    `options`, and with seed 0, is that of the zoo, if it was trained on this split (see `models.pretrained`); else it
+    is trained, with these settings over those of the preset, and with these options, else those of the preset.
+    keep: the folder that is searched for a new training and keeps it, "" = none. seed: of a training without `options`.
+    Raises what `load_run` and `fit` do.
+    """
+    name = str(run)
+    if not models.known(name):
+        return load_run(run, split)
+    if not settings and options is None and seed == 0 and (there := zoo.trained_on(name, split)) is not None:
+        return load_run(there, split)
+    model = models.create(name, split, settings, seed if options is None else options.seed)
+    options = dataclasses.replace(default_options(model, split), seed=seed) if options is None else options
+    folder = run_folder(keep, model, split, options)
+    return fit(model, split, options, folder, resume=folder is not None)

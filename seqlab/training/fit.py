@@ -28,8 +28,9 @@ from seqlab.contracts import (
     supports,
 )
 from seqlab.datasets.split_names import with_columns
-from seqlab.decoding.settings import differs, using
+from seqlab.decoding.settings import differs
 from seqlab.evaluation import metrics
+from seqlab.optimization import tracking
 from seqlab.optimization.checkpoint import Checkpoint, State
 from seqlab.optimization.loop import Loop, epoch_seed, learning_rate, make_accelerator, make_optimizer
 from seqlab.optimization.options import Options
@@ -46,12 +47,14 @@ from seqlab.training.evaluate import evaluate
 from seqlab.training.evaluate import validated as evaluated_on
 from seqlab.training.start import check as check_start
 from seqlab.training.start import take_weights
+from seqlab.training.validation import Validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from seqlab.datasets.sequences import Batch, Sequences
     from seqlab.datasets.splits import Split
+    from seqlab.optimization.tracking import Log
 
 CHECKPOINT = "checkpoint"
 """The folder of a training's checkpoint, and of those of its stages, in `<out>.partial`."""
@@ -65,6 +68,7 @@ def fit(
     resume: bool = False,
     seen_filter: bool | None = None,
     start: Run | None = None,
+    track: str = "",
 ) -> Run:
     """Train a system, keep the epoch that validates best, evaluate it on test, and write its run folder.
 
@@ -88,6 +92,9 @@ def fit(
     calibrated on the validation users after training. Its validation metrics are those of a user with what the other
     half of the users chose: twice, it is calibrated on a half that is drawn alike for every training, then on all.
 
+    With `track`, "tensorboard", "mlflow" or "wandb", losses by part, metrics and settings also go to that tracker (see
+    `optimization.tracking`); it changes nothing else, and needs an extra of the same name.
+
     Under `torchrun` several processes train together: all make this call, and each returns the run. A batch still has
     `options.tokens` positions; its rows are distributed in turn. Loss and gradient are means of the whole batch, as in
     one process except for rounding. Two things differ. Each process draws dropout, negatives, masks, cuts and orders
@@ -102,6 +109,8 @@ def fit(
     cannot be written; `FloatingPointError` where the loss is not finite (the last checkpoint is kept);
     `ConnectionAbortedError` where another process stopped.
     """
+    if track:
+        tracking.check(track)
     options = options or default_options(model, split)
     seen_filter = not split.log.repeats if seen_filter is None else seen_filter
     split = with_columns(split, needs_of(model))
@@ -118,7 +127,7 @@ def fit(
             )
     processes.start()
     if out is None:
-        return _fit(model, split, options, None, resume, seen_filter, start)
+        return _fit(model, split, options, None, resume, seen_filter, start, track)
     out = Path(out)
     with contextlib.ExitStack() as held:
         with processes.propagate_errors():  # the first looks, and holds the folder, for all
@@ -133,7 +142,7 @@ def fit(
             raise FileExistsError(
                 f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
             )
-        return _fit(model, split, options, out, resume, seen_filter, start)
+        return _fit(model, split, options, out, resume, seen_filter, start, track)
 
 
 def prepare(model: nn.Module, split: Split, checkpoint: Path | None = None) -> None:
@@ -172,6 +181,27 @@ def _fit(
     resume: bool,
     seen_filter: bool,
     start: Run | None,
+    track: str,
+) -> Run:
+    """`fit` where no finished run is found, with the tracker open."""
+    about = {"system": name_of(model), "dataset": split.log.name, "split": split.name, "seen_filter": seen_filter}
+    about |= dataclasses.asdict(model.config) | dataclasses.asdict(options) if track else {}
+    with tracking.tracking(track, out, name_of(model) if out is None else out.name, about) as log:
+        run = _train(model, split, options, out, resume, seen_filter, start, log)
+        if log is not None:
+            log({f"test/{name}": value for name, value in run.metrics["test"].items()}, run.metrics["epochs"])
+    return run
+
+
+def _train(
+    model: nn.Module,
+    split: Split,
+    options: Options,
+    out: Path | None,
+    resume: bool,
+    seen_filter: bool,
+    start: Run | None,
+    log: Log | None,
 ) -> Run:
     partial = None if out is None else _partial(out)
     torch.manual_seed(options.seed)
@@ -197,7 +227,7 @@ def _fit(
     state, interrupted = State(), False
     if supports(model, Learns) and not advances:
         weights = "" if begun is None else begun.weights
-        loop = _loop(model, split, options, partial, _Validation(model, validated, options, seen_filter), weights)
+        loop = _loop(model, split, options, partial, Validation(model, validated, options, seen_filter, log), weights)
         if resume and loop.checkpoint is not None:
             loop.checkpoint.restore(state, model, loop.optimizer)
         try:
@@ -235,35 +265,8 @@ def _fit(
     return run
 
 
-class _Validation:
-    """Validation after an epoch, the best weights, and early stopping."""
-
-    def __init__(self, model: nn.Module, split: Split, options: Options, seen_filter: bool) -> None:
-        self.model, self.split, self.options, self.seen_filter = model, split, options, seen_filter
-        self.metric = tasks.metric_of(model, split, options.metric)
-        self.decoding = default_decoding(model, split)  # whatever the lists are made by afterwards
-
-    def measure(self, state: State) -> dict[str, float]:
-        """The metric after an epoch that is validated (see `Options.validate_every`), else nothing."""
-        metric = self.metric.name
-        if state.epoch % self.options.validate_every and state.epoch != self.options.epochs:
-            return {}
-        with using(self.model, self.decoding):
-            valid = metrics(tasks.measure(self.model, self.split, "valid", self.seen_filter))
-        if self.metric.better(valid[metric], state.valid.get(metric, self.metric.worst)):
-            state.valid, state.best_epoch = valid, state.epoch
-            state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        return {metric: valid[metric]}
-
-    def stop(self, state: State) -> str:
-        """Why training stops now, or ""."""
-        metric, patience = self.metric.name, self.options.patience
-        since = sum(metric in row and row["epoch"] > state.best_epoch for row in state.history)
-        return f"No better {metric} in {patience} validations: stopped." if since >= patience else ""
-
-
 def _loop(
-    model: nn.Module, split: Split, options: Options, partial: Path | None, validation: _Validation, start: str = ""
+    model: nn.Module, split: Split, options: Options, partial: Path | None, validation: Validation, start: str = ""
 ) -> Loop:
     """The epochs over the training part of a split. start: as in `identity`."""
     chosen = identity(model, options, split, validation.seen_filter, start=start).non_defaults()
@@ -289,6 +292,7 @@ def _loop(
         validation.measure,
         validation.stop,
         None if partial is None else Checkpoint(partial / CHECKPOINT, settings),
+        track=validation.log,
         compile=options.compile,
     )
     if len(set(processes.all_gather_text(settings))) > 1:

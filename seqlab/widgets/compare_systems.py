@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.adapters.recommendations import Recommendations
 from seqlab.evaluation.comparison import EVERYBODY, Standings
 from seqlab.figures.cost_quality import COSTS
 from seqlab.figures.html import Html, text
@@ -34,13 +35,15 @@ class CompareSystems:
     """Systems under one protocol: metrics, paired differences to a reference, costs, and the users behind each number.
 
     A click on a cell shows groups of users of that system and the reference; a click on a group shows its users, those
-    whom the system serves better first. runs: label -> one run, or several seeds; in a list, runs of one system with
-    the same settings (and options, if they have folders) are seeds of each other. reference: a label (None: the best
-    floor, else the first). metrics: () = the headline of their task, the primary one last. measured: the leaderboard
-    (`experiments.leaderboard.read`); its rows of these data under this protocol are added to the table as numbers.
-    users: rows of the still's list. An opened group or user is selected in `selection`, and its users are a group here.
-    on_user(user) is called with the number of a clicked user. Raises `ValueError` for runs of several protocols or of
-    another split, fewer than two systems, and an unknown reference.
+    whom the system serves better first. runs: label -> one run, several seeds, or a table of recommendations
+    (`adapters.recommendations`); in a list, runs of one system with the same settings (and options, if they have
+    folders) are seeds of each other. reference: a label (None: the best floor, else the first). metrics: () = the
+    headline of their task, the primary one last. measured: the leaderboard (`experiments.leaderboard.read`); its rows
+    of these data under this protocol are added to the table as numbers. users: rows of the still's list. An opened
+    group or user is selected in `selection`, and its users are a group here. on_user(user) is called with the number
+    of a clicked user. system: the label of the one that `still` shows beside the reference (None, or the reference
+    itself: the best). Raises `ValueError` for runs of several protocols or of another split, fewer than two systems,
+    and an unknown label.
     """
 
     question = "Which system is better, for which users, and what does it cost?"
@@ -48,7 +51,7 @@ class CompareSystems:
 
     def __init__(
         self,
-        runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]],
+        runs: Sequence[Run | Recommendations] | Mapping[str, Run | Recommendations | Sequence[Run]],
         split: Split,
         reference: str | None = None,
         metrics: tuple[str, ...] = (),
@@ -56,15 +59,15 @@ class CompareSystems:
         users: int = 10,
         selection: Selection | None = None,
         on_user: Callable[[int], object] | None = None,
+        system: str | None = None,
     ) -> None:
         self._split, self._titles, self._count = split, titles_of(split), users
         self.selection, self._on_user = selection, on_user
         self.runs = compared_runs.labelled(runs)
         if len(self.runs) < 2:
             raise ValueError("A comparison needs two systems at least; train another one, or load its run.")
-        self._standings = Standings(
-            {label: [one.outcome for one in some] for label, some in self.runs.items()}, metrics
-        )
+        self.outcomes = compared_runs.outcomes(self.runs, split)
+        self._standings = Standings(self.outcomes, metrics)
         compared_runs.validate_queries(self._standings, split)
         self.metrics, self._metric = self._standings.metrics, self._standings.bounds
         self._costs = compared_runs.costs_of(self.runs, split, self._standings.seen_filter)
@@ -74,6 +77,7 @@ class CompareSystems:
         primary = self._metric[self.metrics[-1]]
         best_first = sorted(floors, key=lambda label: means[primary.name, label], reverse=primary.higher)
         self.reference = self._validated(reference or (best_first or list(self.runs))[0])
+        self._system = None if system is None else self._validated(system)
         self._selected = selection.now.users if selection is not None else ()
         self.cell: tuple[str, str] | None = None
         self.group: tuple[str, str] | None = None
@@ -84,26 +88,15 @@ class CompareSystems:
 
     def board(self) -> pd.DataFrame:
         """The table of all systems, the best by the last metric on top, as `figures.standings` takes it."""
-        import pandas as pd
-
-        found = self._standings.table(self.reference)
-        rows = []
-        for label, rows_of in found.groupby("system", sort=False):
-            row = {"system": label, **self._costs.loc[label].to_dict()}
-            for one in rows_of.to_dict("records"):
-                row[one["metric"]] = one["mean"]
-                row |= {f"{one['metric']} {name}": value for name, value in one.items() if name not in
-                        ("system", "metric", "mean")}  # fmt: skip
-            rows.append(row)
-        frame = pd.concat([pd.DataFrame(rows), self._measured]) if len(self._measured) else pd.DataFrame(rows)
         primary = self._metric[self.metrics[-1]]
+        frame = compared_runs.board(self._standings.table(self.reference), self._costs, self._measured)
         return frame.sort_values(primary.name, ascending=not primary.higher, kind="stable", ignore_index=True)
 
     @property
     def first_runs(self) -> dict[str, Run]:
-        """Label -> the first seed of each system, trained systems before floors."""
-        order = sorted(self.runs, key=lambda label: self._costs.at[label, "kind"] != "trained")
-        return {label: self.runs[label][0] for label in order}
+        """Label -> the first seed of each system, floors last; without tables, which have no model."""
+        order = sorted(self.runs, key=lambda label: self._costs.at[label, "kind"] == "floor")
+        return {label: self.runs[label][0] for label in order if not isinstance(self.runs[label][0], Recommendations)}
 
     def configurations(self) -> pd.DataFrame:
         """One row per system: label, seeds, settings, training and run folders; see `compared_runs.configurations`."""
@@ -123,14 +116,18 @@ class CompareSystems:
 
     @property
     def best(self) -> str:
-        """The best system by the last metric except the reference; a trained one if there is any."""
+        """The best system by the last metric except the reference; no floor if there is another one."""
         others = [label for label in self.board()["system"] if label in self.runs and label != self.reference]
-        return min(others, key=lambda label: self._costs.at[label, "kind"] != "trained")
+        return min(others, key=lambda label: self._costs.at[label, "kind"] == "floor")
 
     def protocol(self) -> str:
-        """The evaluation protocol in a sentence."""
-        first = next(iter(self.runs.values()))[0].outcome
-        return f"{self._split.log.name}, {self._split.name}; the same queries for every system: {first.protocol}."
+        """The evaluation protocol in a sentence, and one for each table of recommendations."""
+        words = compared_runs.protocol(self.runs, self.outcomes)
+        return f"{self._split.log.name}, {self._split.name}; the same queries for every system: {words}"
+
+    def overlap(self, k: int = 10, users: int = 1000) -> pd.DataFrame:
+        """How many of their k best items two systems share, as a mean over test users: see `compared_runs.overlap`."""
+        return compared_runs.overlap(self.runs, self._split, self._standings.seen_filter, k, users)
 
     def costs(self, cost: str = "seconds", metric: str | None = None) -> go.Figure:
         """Quality over cost; cost: "parameters", "seconds" (of training) or "milliseconds" (per user)."""
@@ -190,8 +187,8 @@ class CompareSystems:
             self._on_user(self.user)
 
     def still(self) -> Html:
-        """The table, and for the `best` system the groups and the users with the largest differences."""
-        best, metric = self.best, self.metrics[-1]
+        """The table, and for one system the groups and the users with the largest differences."""
+        best, metric = self.best if self._system in (None, self.reference) else self._system, self.metrics[-1]
         words = f"{best} beside {self.reference}, the reference, by groups of users"
         pair = (best, self.reference, self._metric[metric])
         two = comparison_levels.groups(self.slices(best, metric), pair)

@@ -1,32 +1,58 @@
-"""The runs of a comparison: their labels, configurations and costs, and whether they are comparable."""
+"""The systems of a comparison, runs and tables: labels, outcomes, configurations, costs, and lists they share."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from seqlab.adapters.functions import ScoringFunction
+from seqlab.adapters.recommendations import Recommendations
 from seqlab.contracts import Learns, Recommends, needs_of, supports
 from seqlab.datasets.split_names import with_columns
 from seqlab.evaluation.comparison import seconds_per_user
 from seqlab.experiments import leaderboard
 from seqlab.experiments.arm_names import differing_settings, format_settings
+from seqlab.inspection.overlap import shared_items
 from seqlab.optimization.options import Options
 from seqlab.runs.identity import stored_identity
+from seqlab.runs.lists import best_items
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from seqlab.datasets.splits import Split
     from seqlab.evaluation.comparison import Standings
+    from seqlab.evaluation.outcome import Outcome
     from seqlab.runs.run import Run
 
+    Compared = Run | Recommendations
+    Systems = Mapping[str, Sequence[Compared]]
 
-def labelled(runs: Sequence[Run] | Mapping[str, Run | Sequence[Run]]) -> dict[str, list[Run]]:
-    """Label -> the runs of a system, one per seed."""
+
+def labelled(runs: Sequence[Compared] | Mapping[str, Compared | Sequence[Compared]]) -> dict[str, list[Compared]]:
+    """Label -> the runs of a system, one per seed, or a table of recommendations.
+
+    Raises `ValueError` for a table that is called like another system.
+    """
     if isinstance(runs, Mapping):
         return {str(label): list(some) if isinstance(some, (list, tuple)) else [some] for label, some in runs.items()}
+    labels = _labels_of_runs([one for one in runs if not isinstance(one, Recommendations)])
+    for table in runs:
+        if isinstance(table, Recommendations):
+            if table.name in labels:
+                raise ValueError(f"two systems are called {table.name!r}; read the table with another name=.")
+            labels[table.name] = [table]
+    return labels
+
+
+def _labels_of_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Label -> the runs of a system, by their settings and options."""
     found: dict[str, dict[str, tuple[dict, list[Run]]]] = {}
     for run in runs:
         values = dataclasses.asdict(run.model.config) | ({"start": str(run.start)} if run.start else {})
@@ -54,7 +80,17 @@ def validate_queries(standings: Standings, split: Split) -> None:
         )
 
 
-def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+def outcomes(systems: Systems, split: Split) -> dict[str, list[Outcome]]:
+    """Label -> the outcome of every run, and of a table under the seen filter of the runs."""
+    filters = [one.seen_filter for some in systems.values() for one in some if not isinstance(one, Recommendations)]
+    seen_filter = filters[0] if filters else None
+    return {
+        label: [one.outcome(split, seen_filter) if isinstance(one, Recommendations) else one.outcome for one in some]
+        for label, some in systems.items()
+    }
+
+
+def configurations(systems: Systems) -> pd.DataFrame:
     """One row per system: label, seeds, settings, training and run folders.
 
     settings, training: the differences from the defaults; training options are known for runs with a folder.
@@ -62,7 +98,11 @@ def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for label, some in runs.items():
+    for label, some in systems.items():
+        if isinstance(some[0], Recommendations):
+            about = {"seeds": "1", "settings": "a table of recommendations", "training": "not here"}
+            rows.append({"system": label, **about, "folders": some[0].source})
+            continue
         options = _options(some[0]) or {}
         seeds = [str((_options(run) or {}).get("seed", "")) for run in some]
         rows.append({
@@ -76,25 +116,31 @@ def configurations(runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
 
 def _training(run: Run, options: dict[str, Any]) -> str:
     """How a run was trained: its options that differ from the defaults, and the run it began from."""
-    words = _non_defaults(options, Options()) if supports(run.model, Learns) else "none (a floor)"
+    kinds = {"floor": "none (a floor)", "outside": "not here"}
+    words = kinds.get(_kind(run)) or _non_defaults(options, Options())
     return f"{words}, from {run.start}" if run.start else words
 
 
-def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool) -> pd.DataFrame:
+def costs_of(systems: Systems, split: Split, seen_filter: bool) -> pd.DataFrame:
     """Per system: kind, seeds, parameters, seconds of training (means over seeds), milliseconds per user.
 
-    Milliseconds are NaN for a system that recommends no items.
+    Milliseconds are NaN for a system that recommends no items, and all costs for a table of recommendations.
     """
     import numpy as np
     import pandas as pd
 
-    rows = {}
-    for label, some in runs.items():
+    rows, unknown = {}, dict.fromkeys(("parameters", "seconds", "milliseconds"), float("nan"))
+    for label, some in systems.items():
+        if isinstance(some[0], Recommendations):
+            rows[label] = {"kind": "outside", "seeds": 1, **unknown}
+            continue
         model, spent = some[0].model, float("nan")
         if supports(model, Recommends):
-            spent = seconds_per_user(model, with_columns(split, needs_of(model)), seen_filter)
+            uncached = model.measured() if isinstance(model, ScoringFunction) else contextlib.nullcontext()
+            with uncached:
+                spent = seconds_per_user(model, with_columns(split, needs_of(model)), seen_filter)
         rows[label] = {
-            "kind": "trained" if supports(model, Learns) else "floor",
+            "kind": _kind(some[0]),
             "seeds": len(some),
             "parameters": np.mean([one.metrics["parameters"] for one in some]),
             "seconds": np.mean([one.metrics["seconds"] for one in some]),
@@ -103,8 +149,59 @@ def costs_of(runs: Mapping[str, Sequence[Run]], split: Split, seen_filter: bool)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def _kind(run: Run) -> str:
+    """The kind of a system, one of `figures.comparison_tables.KINDS`: what has no known training was made elsewhere."""
+    if supports(run.model, Learns):
+        return "trained"
+    return "outside" if math.isnan(run.metrics.get("seconds", 0.0)) else "floor"
+
+
+def overlap(systems: Systems, split: Split, seen_filter: bool, k: int = 10, users: int = 1000) -> pd.DataFrame:
+    """`inspection.overlap.shared_items` of the k best items for `users` test queries, evenly spaced.
+
+    Of a system with several seeds, the first; systems that recommend no items are left out.
+    """
+    rows = torch.linspace(0, len(split.test) - 1, min(users, len(split.test))).long()
+    lists = {}
+    for label, some in systems.items():
+        one = some[0]
+        if isinstance(one, Recommendations):
+            lists[label] = torch.from_numpy(one.top(split, k, seen_filter))[rows]
+        elif supports(one.model, Recommends):
+            queries = with_columns(split, needs_of(one.model)).test.select(rows)
+            lists[label] = best_items(one.model, queries, k, split.n_items, seen_filter)[0].cpu()
+    return shared_items(lists)
+
+
+def protocol(systems: Systems, measured: Mapping[str, Sequence[Outcome]]) -> str:
+    """The protocol of the runs in a sentence, and for each table one about its lists. measured: their `outcomes`."""
+    tables = [label for label, some in systems.items() if isinstance(some[0], Recommendations)]
+    first = next((label for label in systems if label not in tables), next(iter(systems)))
+    whole = measured[first][0].protocol
+    lists = {label: measured[label][0].protocol.removeprefix(f"{whole}; ") for label in tables if label != first}
+    return " ".join([f"{whole}.", *(f"{label}: {words}." for label, words in lists.items())])
+
+
+def board(table: pd.DataFrame, costs: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """One row per system with its costs and metrics, as `figures.standings` takes it, then the rows of `measured`.
+
+    table: what `evaluation.Standings.table` returns. costs: what `costs_of` returns.
+    """
+    import pandas as pd
+
+    rows = []
+    for label, rows_of in table.groupby("system", sort=False):
+        row = {"system": label, **costs.loc[label].to_dict()}
+        for one in rows_of.to_dict("records"):
+            row[one["metric"]] = one["mean"]
+            row |= {f"{one['metric']} {name}": value for name, value in one.items() if name not in
+                    ("system", "metric", "mean")}  # fmt: skip
+        rows.append(row)
+    return pd.concat([pd.DataFrame(rows), measured]) if len(measured) else pd.DataFrame(rows)
+
+
 def leaderboard_rows(
-    measured: pd.DataFrame | None, standings: Standings, runs: Mapping[str, Sequence[Run]], split: Split
+    measured: pd.DataFrame | None, standings: Standings, systems: Systems, split: Split
 ) -> tuple[pd.DataFrame, str]:
     """The leaderboard rows of these data under this protocol, without these runs, and the number of others, in words.
 
@@ -116,12 +213,12 @@ def leaderboard_rows(
         return pd.DataFrame(), ""
     of_dataset = int((measured["dataset"] == split.log.name).sum())
     measured = measured[measured["task"] == standings.task]
-    if "seen_filter" not in next(iter(runs.values()))[0].outcome.about:  # it has no effect on this task
+    if "seen_filter" not in standings.about:  # it has no effect on this task
         measured = measured.assign(seen_filter=standings.seen_filter)
     found = leaderboard.standings(measured, split, standings.seen_filter)
     others = of_dataset - int(found["seeds"].sum())
-    means = standings.table(next(iter(runs))).set_index(["system", "metric"])["mean"]
-    here = [(some[0].system, label) for label, some in runs.items()]
+    means = standings.table(next(iter(systems))).set_index(["system", "metric"])["mean"]
+    here = [(some[0].system, label) for label, some in systems.items() if not isinstance(some[0], Recommendations)]
     names = [name for name in standings.metrics if name in found]
     again = [
         any(system == row["system"] and all(abs(means[label, name] - row[name]) < 1e-5 for name in names)

@@ -39,7 +39,8 @@ def displayed(widget_type: type) -> type:
 
     view: an ipywidgets widget; None in a report. still(): the same without a kernel, a plotly figure or `Html`.
     question and needs, which every class declares: see `views`. Optional attributes: topic, the tab of the workbench;
-    title, the name within it; least_width, in pixels.
+    title, the name within it; least_width, in pixels; summary(), `Html` that stands for a still which takes seconds, in
+    the text/html beside the view.
     """
     title = in_words(widget_type.__name__.removesuffix("View"))
     for name, default in {"title": title, "topic": title, "least_width": COLUMN_WIDTH}.items():
@@ -56,7 +57,7 @@ def in_words(name: str) -> str:
 
 
 def _mimebundle(self: Any, include: object = None, exclude: object = None) -> dict[str, Any]:
-    """In a report the still only, else the interactive view, with the still as text/html for other pages."""
+    """In a report the still only, else the interactive view, with text/html for other pages."""
     name = type(self).__name__
     if self.view is not None:
         return {**self.view._repr_mimebundle_(), "text/plain": name, "text/html": _fallback(self)}
@@ -68,7 +69,7 @@ def _mimebundle(self: Any, include: object = None, exclude: object = None) -> di
 def _fallback(widget: Any) -> str:
     """The HTML beside an interactive view."""
     try:
-        still = widget.still()
+        still = widget.summary() if hasattr(widget, "summary") else widget.still()
     except Exception as error:  # an error of the still must not hide the interactive view
         return Html("<p>{}</p>").format(sentence(error))
     return still.markup if isinstance(still, Html) else plotly_html(still.to_plotly_json())

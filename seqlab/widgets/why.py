@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from seqlab import figures, tracing
+from seqlab import figures
 from seqlab.contracts import Scores
 from seqlab.figures.histories import Measure
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
-from seqlab.inspection import attention, influence
+from seqlab.inspection import influence
+from seqlab.inspection.explanation import explain
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, guarded, in_report, panel
 from seqlab.widgets.inputs.picking import history_for, titles_of, user_label
@@ -74,20 +75,25 @@ class Why:
     @property
     def most_surprising(self) -> int | None:
         """The position (from 0) of the most surprising event; None in a history of one event."""
-        return None if self._surprise is None else self._surprise.attrs["position"]
+        return self.found.most_surprising
+
+    @property
+    def item(self) -> int:
+        """The explained item."""
+        return self.found.item
 
     def caption(self) -> Html:
         """The item, the events with most influence, and whether attention and influence agree."""
-        name, probability = text(self._titles[self.item], 90), math.exp(float(self._log_p[self.item]))
-        place = f"number {self._top.index(self.item) + 1} of" if self.item in self._top else "not in"
+        found, name = self.found, text(self._titles[self.item], 90)
+        place = "not in" if found.rank is None else f"number {found.rank} of"
         user = text(user_label(self._split, self.history.user))
         message = Html("<b>{}</b> is {} the top {} of user {}, with a probability of {:.2%}. ").format(
-            name, place, len(self._top), user, probability
+            name, place, len(found.listed), user, found.probability
         )
-        if self._influence is None:
+        if found.influence is None:
             message += "There is only one event: add a second to see the influence of each."
             return Html("<div>{}</div>").format(message)
-        values = self._influence["value"]
+        values = found.influence["value"]
         best, worst = int(values.idxmax()), int(values.idxmin())
         if values[best] > 0:
             message += Html("Event {}, {}, supports it most ({:+.2f} nats)").format(
@@ -99,10 +105,10 @@ class Why:
             message += Html("; event {}, {}, reduces it most ({:+.2f})").format(
                 worst + 1, self._event(worst), values[worst]
             )
-        if self._attention_values is not None:
-            _, agree = influence.agreement(self._attention_values, self._influence)
-            message += f". The influence of the events and the attention of {self._attention.readout_label()} {agree}"
-        peak = self._surprise.set_index("position").loc[self.most_surprising]
+        if agreement := found.agreement():
+            label = found.attention_map.readout_label()
+            message += f". The influence of the events and the attention of {label} {agreement[1]}"
+        peak = found.surprise.set_index("position").loc[self.most_surprising]
         message += Html(". The most surprising was event {}, {}: {:.1f} nats, rank {:,.10g}.").format(
             self.most_surprising + 1, self._event(self.most_surprising), peak["value"], peak["rank"]
         )
@@ -110,11 +116,12 @@ class Why:
 
     def measures(self) -> Html:
         """A table of events with influence, attention and surprise."""
-        shown = [Measure("influence", "log-probability, nats", _values(self._influence))]
-        if self._attention_values is not None:
-            source = f"of {self._attention.readout_label()}"
-            shown.append(Measure("attention", source, _values(self._attention_values), ".1%"))
-        shown.append(Measure("surprise", "−log p, nats", _values(self._surprise), ".1f"))
+        found = self.found
+        shown = [Measure("influence", "log-probability, nats", _values(found.influence))]
+        if found.attention is not None:
+            source = f"of {found.attention_map.readout_label()}"
+            shown.append(Measure("attention", source, _values(found.attention), ".1%"))
+        shown.append(Measure("surprise", "−log p, nats", _values(found.surprise), ".1f"))
         return figures.event_measures(self._events(), shown, self.most_surprising)
 
     def prediction_before(self, at: int) -> Html:
@@ -122,7 +129,7 @@ class Why:
         before, target = self.history_before(at), int(self.history.items[at])
         scores = influence.scores_of(self._model, [before])[0]
         listed = scores.topk(min(self._k, len(scores) - 1)).indices.tolist()
-        row = self._surprise.set_index("position").loc[at]
+        row = self.found.surprise.set_index("position").loc[at]
         card = {
             "user": f"{user_label(self._split, self.history.user)}, before event {at + 1}",
             "earlier": max(0, at - MAX_EVENTS),
@@ -147,28 +154,9 @@ class Why:
         return self.history.drop(*range(at, len(self.history)))
 
     def _set_history(self, history: History) -> None:
-        """Compute the scores, attention and surprise for a history."""
+        """Compute everything for a history."""
         self.history = history
-        with tracing.watch(self._model, "attention") as trace:
-            scores = influence.scores_of(self._model, [history])
-        self._log_p = scores[0].log_softmax(0)
-        masked = influence.mask_seen(scores, [history], self._filter)[0]
-        best = masked.topk(min(self._k, len(masked) - 1)).indices.tolist()
-        self._top = [item for item in best if masked[item] > -math.inf]
-        attentive = attention.has_attention(self._model)
-        self._attention = attention.attention_in(trace, self._model, history) if attentive else None
-        self._attention_values = self._attention.readout_attention() if attentive else None
-        self._surprise = None if len(history) < 2 else influence.surprise(self._model, history)
-        self._explain(self._requested)
-
-    def _explain(self, item: int | None) -> None:
-        """Compute the influence of each event on an item; None: on the first recommendation."""
-        if item is not None and not 0 < item < len(self._titles):
-            raise ValueError(f"there is no item {item}; the catalogue has 1 to {len(self._titles) - 1}")
-        self.item = self._top[0] if item is None else item
-        self._influence = None
-        if len(self.history) > 1:
-            self._influence = influence.leave_one_out(self._model, self.history, self.item)
+        self.found = explain(self._model, history, self._requested, self._k, self._filter)
 
     def _events(self) -> list[str]:
         return [self._titles[item] for item in self.history.items.tolist()]
@@ -195,7 +183,7 @@ class Why:
     def _fill_controls(self) -> None:
         """Fill the controls for the history that was read."""
         self._filling = True
-        labels = {item: f"{at}. {plain(self._titles[item], 60)}" for at, item in enumerate(self._top, 1)}
+        labels = {item: f"{at}. {plain(self._titles[item], 60)}" for at, item in enumerate(self.found.listed, 1)}
         labels.setdefault(self.item, f"not listed: {plain(self._titles[self.item], 60)}")
         self.item_choice.options = [(label, item) for item, label in labels.items()]
         self.item_choice.value = self.item
@@ -218,8 +206,8 @@ class Why:
 
     def _item_chosen(self, change: object) -> None:
         if not self._filling:
-            self._requested = None if self.item_choice.value == self._top[0] else self.item_choice.value
-            self._explain(self.item_choice.value)
+            self._requested = None if self.item_choice.value == self.found.listed[0] else self.item_choice.value
+            self.found = self.found.of_item(self._model, self.item_choice.value)
             self._update_caption()
 
     def _jump(self, click: object) -> None:

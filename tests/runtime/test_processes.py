@@ -29,6 +29,7 @@ from seqlab.optimization.options import Options
 from seqlab.runtime import processes
 from seqlab.tasks import measure, next_item
 from seqlab.training import fit as training
+from seqlab.training import validation
 from seqlab.training.fit import fit
 from tests.synthetic import chain_log, small
 
@@ -198,7 +199,7 @@ def killed_and_resumed(folder):
 def pressed(folder, where="pressed in a batch"):
     """Ctrl-C reaches only the second process: in the third epoch, or right before it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, such as this suite, ignores it
-    model, calls, metrics = noisy(), iter(range(10_000)), training.metrics
+    model, calls, metrics = noisy(), iter(range(10_000)), validation.metrics
     loss, due = model.loss, 1 if where == "pressed between" else 2 * steps_of(OPTIONS) + 2
 
     def press(act, given):
@@ -208,7 +209,7 @@ def pressed(folder, where="pressed in a batch"):
 
     with pytest.MonkeyPatch.context() as patched:
         if where == "pressed between":  # after the ranks of the second epoch
-            patched.setattr(training, "metrics", lambda ranks: press(metrics, ranks))
+            patched.setattr(validation, "metrics", lambda ranks: press(metrics, ranks))
         else:
             model.loss = lambda batch: press(loss, batch)
         return kept(fit(model, SPLIT, OPTIONS, folder / where))

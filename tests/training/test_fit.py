@@ -24,7 +24,9 @@ from seqlab.runs import store
 from seqlab.runtime import progress
 from seqlab.tasks import measure
 from seqlab.training import fit as training
+from seqlab.training import validation
 from seqlab.training.fit import fit
+from seqlab.training.validation import Validation
 from tests.synthetic import chain_log, log_of, small
 
 torch.set_num_threads(1)
@@ -211,6 +213,7 @@ def test_the_best_epoch_is_kept_not_the_last(monkeypatch):
         seen.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
 
     monkeypatch.setattr(training, "metrics", worth)
+    monkeypatch.setattr(validation, "metrics", worth)
     monkeypatch.setattr(Loop, "_epoch", watched)
     run = fit(fresh(), SPLIT, OPTIONS)
     assert run.metrics["best_epoch"] == 2 and run.metrics["epochs"] == 4
@@ -582,7 +585,7 @@ def test_every_target_is_counted_and_the_loss_is_recorded(straight):
     assert straight.history[-1]["loss"] < straight.history[0]["loss"]
     state = State()
     model = fresh()
-    loop = training._loop(model, SPLIT, OPTIONS, None, training._Validation(model, SPLIT, OPTIONS, False))
+    loop = training._loop(model, SPLIT, OPTIONS, None, Validation(model, SPLIT, OPTIONS, False))
     loop._epoch(state)
     assert state.targets == expected
 

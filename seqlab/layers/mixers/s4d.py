@@ -44,8 +44,13 @@ class S4D(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x (B, T, D), right-padded, to (B, T, D). mask: (B, T), not needed."""
-        mixed = self._matrix(x) if self.mixing.active else self.convolve(x)
-        return self._transform(mixed)
+        if self.mixing.active:
+            return self._transform(self._matrix(x))
+        # positions stay last, as the convolution has them: copying (B, D, T) to (B, T, D) costs more than the product
+        mixed = F.gelu(self._convolve(x))  # (B, D, T)
+        weight = self.project_out.weight.expand(len(x), -1, -1)
+        wide = torch.baddbmm(self.project_out.bias[:, None], weight, self.dropout(mixed))  # (B, 2 D, T)
+        return F.glu(wide, 1).transpose(1, 2)  # (B, T, D)
 
     def prefill(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`forward`, and the state (B, D, S/2), complex, after the last event of each row.
@@ -86,14 +91,18 @@ class S4D(nn.Module):
         return torch.cat([kernel[:, :1] + self.skip[:, None], kernel[:, 1:]], 1)
 
     def convolve(self, x: Tensor) -> Tensor:
-        """The causal convolution of x (B, T, D) with the kernel, by FFTs that are long enough for nothing to wrap."""
+        """The causal convolution of x (B, T, D) with the kernel, (B, T, D)."""
+        return self._convolve(x).transpose(1, 2)  # (B, T, D)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        """`convolve` with the positions last, (B, D, T), by FFTs that are long enough for nothing to wrap."""
         from scipy.fft import next_fast_len
 
         length = x.shape[1]
         size = next_fast_len(2 * length - 1, real=True)
         kernel = torch.fft.rfft(self.kernel(length), size)  # (D, F)
         spectrum = torch.fft.rfft(x.to(self.skip.dtype).transpose(1, 2).contiguous(), size)  # (B, D, F)
-        return torch.fft.irfft(spectrum * kernel, size)[..., :length].transpose(1, 2)  # (B, T, D)
+        return torch.fft.irfft(spectrum * kernel, size)[..., :length]
 
     def recur(self, x: Tensor) -> Tensor:
         """`convolve`, step by step."""

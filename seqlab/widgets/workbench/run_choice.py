@@ -12,6 +12,7 @@ from seqlab.datasets.split_names import DEFAULT
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.runs.find import RunSummary, finished_runs
+from seqlab.runtime.included import included
 from seqlab.widgets.workbench.stored import fitting, split_name_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MAX_RUNS = 3
 
 
 class RunChoice:
-    """A dataset, the finished runs on it below a folder, and a button that opens up to three of them.
+    """A dataset, the finished runs on it below a folder and in the zoo, and a button that opens up to three of them.
 
     dataset: the name or path of the open dataset, whose name in runs is `name`; chosen, split_name: the open runs and
     their split. The button calls on_open(dataset, folders). Only the score of a run is read here, not its weights. Runs
@@ -75,7 +76,11 @@ class RunChoice:
 
     def _scan(self, dataset: str) -> None:
         """Find the runs below the folder and the available datasets."""
-        self._found, self._not_offered = fitting(finished_runs(Path(self.folder.value).expanduser()))
+        found = finished_runs(Path(self.folder.value).expanduser())
+        there = {run.folder.resolve() for run in found}
+        own = [run for run in finished_runs(included("zoo")) if run.folder.resolve() not in there]
+        found, self._not_offered = fitting(found)
+        self._found = [*found, *fitting(own)[0]]
         here = catalog()
         at_hand = here.loc[~here["have"].isin(["by download", "by hand"]), "name"]
         others = [*(run.dataset for run in self._found), *at_hand]
@@ -107,7 +112,7 @@ class RunChoice:
         self.split.value = "" if chosen == DEFAULT else words
 
     def _runs_on(self, dataset: str) -> list[RunSummary]:
-        """The runs on a dataset, the best first."""
+        """The runs on a dataset, the best first; after those of the folder, those of the zoo."""
         return [run for run in self._found if run.dataset == self._dataset_names.get(dataset, dataset)]
 
     def _no_run_message(self) -> str:

@@ -34,8 +34,8 @@ def fits(model: nn.Module | type[nn.Module]) -> bool:
 
 def fitting(runs: Iterable[RunSummary]) -> tuple[list[RunSummary], str]:
     """The runs that the workbench can show, and a sentence that counts the others ("": none)."""
-    runs, known = list(runs), set(models.names())
-    can = {name: name not in known or fits(models.system(name)) for name in {run.system for run in runs}}
+    runs = list(runs)
+    can = {name: _may_fit(name) for name in {run.system for run in runs}}
     others = [run for run in runs if not can[run.system]]
     if not others:
         return runs, ""
@@ -46,6 +46,14 @@ def fitting(runs: Iterable[RunSummary]) -> tuple[list[RunSummary], str]:
         "system recommends items from an edited history alone."
     )
     return [run for run in runs if can[run.system]], sentence
+
+
+def _may_fit(name: str) -> bool:
+    """Whether the workbench can show a system; True where its file is gone or broken, which opening a run then says."""
+    try:
+        return fits(models.system(name))
+    except ValueError:
+        return True
 
 
 def split_name_of(folders: Iterable[Path]) -> str:

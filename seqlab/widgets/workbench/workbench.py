@@ -159,6 +159,10 @@ class Workbench:
         words = "" if self.split.name == DEFAULT else f"{self.split.log.name}, split {self.split.name}."
         return quiet(words) + self.views.still()
 
+    def summary(self) -> Html:
+        """The selection, the user and all top tens, without what takes seconds."""
+        return self.views.summary()
+
     def change(self, dataset: str, folders: Iterable[str | Path]) -> None:
         """Open other runs, of this dataset or another; the open runs stay if that fails or is interrupted.
 
@@ -224,9 +228,6 @@ class Workbench:
         message = Html("<div role='status'>Pinned. To make a page of it: <code>seqlab report {}</code></div>")
         self.pinned.value = message.format(text(path)).markup
         self.name.value = _unused_name(self.name.value.strip())
-
-    def _fallback(self) -> str:
-        return self.views.summary().markup
 
 
 def labelled(runs: Mapping[str, Run] | Iterable[Run]) -> dict[str, Run]:
