@@ -30,17 +30,31 @@ QUICK = {
     "02_item_map": {"epochs": 1},
     "03_attention_and_memory": {
         "epochs": 1,
-        "events": 6,
-        "settings": {name: small(name) for name in ("sasrec", "bert4rec")},
+        "settings": {name: small(name, max_length=6) for name in ("sasrec", "gru4rec", "bert4rec")},
     },
     "04_semantic_id_codebooks": {
         "settings": {"levels": 2, "codes": 6},
         "other_settings": {"levels": 2, "codes": 6, "epochs": 3},
     },
-    "05_beam_search_step_by_step": {"settings": small("tiger", levels=[8, 8, 64]), "epochs": 1, "width": 3},
-    "06_latent_reasoning": {"settings": small("rearec", steps=2), "epochs": 1},
+    "05_beam_search_step_by_step": {
+        "settings": small("tiger", levels=[8, 8, 64]),
+        "other": "tiger",
+        "other_settings": small("tiger", levels=[8, 8, 64], tokenizer="random_codes"),
+        "epochs": 1,
+        "width": 3,
+    },
+    "06_latent_reasoning": {
+        "settings": small("rearec", steps=2),
+        "control_settings": small("sasrec"),
+        "epochs": 1,
+    },
     "07_workbench": {},  # of small runs
-    "08_compare_systems": {"systems": {"sasrec": small("sasrec", max_length=6)}, "epochs": 1, "users": 3},
+    "08_compare_systems": {
+        "systems": {"sasrec": small("sasrec", max_length=6)},
+        "seeds": [0, 1],
+        "epochs": 1,
+        "users": 3,
+    },
     "09_event_time": {"settings": small("neural_tpp"), "epochs": 1},
     "10_baskets_and_slates": {
         "epochs": 1,

@@ -65,9 +65,10 @@ def wrap(
     max_length: how many of the most recent events it is given. module: the module that computes the scores (default:
     `score` itself, or the object of which it is a method, if that is a module); its taps are found, its device is used,
     and it is in evaluation mode. numbering: (N + 1,) the id of each item in the function's own catalogue, 0 for the
-    padding; histories and columns of scores then have these. padding: "left" for rows that end with the last event and
-    always have `max_length` columns. batch_size: the most rows per call. cache_mb: the size of the cache in megabytes
-    (10^6 bytes), 0 = none.
+    padding and for items that it does not know; histories and columns of scores then have these ids. Unknown items are
+    left out of histories, and have the lowest score of their row. padding: "left" for rows that end with the last event
+    and always have `max_length` columns. batch_size: the most rows per call. cache_mb: the size of the cache in
+    megabytes (10^6 bytes), 0 = none.
     Raises `ValueError` for an argument that cannot be used.
     """
     if not callable(score):
@@ -214,7 +215,7 @@ class ScoringFunction(nn.Module):
         )  # fmt: skip
 
     def _columns(self, scores: Tensor, items: Tensor) -> Tensor:
-        """The columns of our items: (B, N + 1), in a new tensor."""
+        """The columns of our items: (B, N + 1), in a new tensor, with 0 for the padding."""
         width = scores.shape[1]
         if self._numbering is not None:
             own = self._numbering.to(scores.device)
@@ -223,14 +224,15 @@ class ScoringFunction(nn.Module):
                     f"{self.name} returned {width:,} columns of scores, but its numbering goes up to {int(own.max()):,}"
                     " (from 0, the padding)."
                 )
-            return scores[:, own]
-        if self.n_items is None or width == self.n_items + 1:
+            least = scores[:, own[own > 0]].amin(1, keepdim=True)
+            scores = torch.where(own > 0, scores[:, own], least)  # (B, N + 1)
+        elif self.n_items is None or width == self.n_items + 1:
             scores = scores.clone()
         elif width == self.n_items:
             scores = torch.cat([scores.new_zeros(len(scores), 1), scores], 1)  # (B, N + 1)
         else:
             raise self._shape(scores, items)
-        scores[:, 0] = 0.0  # of the padding, whatever the function gave it
+        scores[:, 0] = 0.0
         return scores
 
     def _shape(self, scores: Tensor, items: Tensor) -> ValueError:
@@ -244,11 +246,15 @@ class ScoringFunction(nn.Module):
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Items and times (B, T) as the function is given them, and their positions in the batch, -1 = padding."""
         longest, left = self.config.max_length, self.config.padding == "left"
-        lengths = batch.lengths.clamp(max=longest)
+        known = batch.items > 0
+        if self._numbering is not None:
+            known = self._numbering.to(batch.items.device)[batch.items] > 0
+        order, count = known.int().argsort(dim=1, descending=True, stable=True), known.sum(1)  # (B, T), (B,)
+        lengths = count.clamp(max=longest)
         width = longest if left else max(int(lengths.max()), 1)
         place = torch.arange(width, device=lengths.device) - (width - lengths[:, None]) * left  # (B, T)
         valid = (place >= 0) & (place < lengths[:, None])
-        position = (place + (batch.lengths - lengths)[:, None]).clamp(0, batch.items.shape[1] - 1)
+        position = order.gather(1, (place + (count - lengths)[:, None]).clamp(0, order.shape[1] - 1))  # (B, T)
         items, times = (part.gather(1, position).masked_fill(~valid, 0) for part in (batch.items, batch.times))
         return items, times, position.masked_fill(~valid, -1)
 
@@ -312,12 +318,13 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _checked(numbering: Tensor, name: str) -> Tensor:
-    """The numbering as int64. Raises `ValueError` unless it is (N + 1,), 0 first, then different positive ids."""
+    """The numbering as int64. Raises `ValueError` unless it is (N + 1,), 0 first, then different ids, or 0."""
     whole = numbering.dim() == 1 and not numbering.is_floating_point() and numbering.dtype != torch.bool
-    items = numbering[1:] if whole else numbering
-    if not whole or not len(items) or int(numbering[0]) or int(items.min()) < 1 or len(items.unique()) < len(items):
+    known = numbering[numbering > 0] if whole else numbering
+    if not whole or not len(known) or int(numbering[0]) or int(numbering.min()) or len(known.unique()) < len(known):
         raise ValueError(
-            f"the numbering of {name} must be whole numbers (N + 1,): 0 for the padding, then a different id from 1 "
-            f"for each item of the log (got {str(numbering.dtype).removeprefix('torch.')} {tuple(numbering.shape)})."
+            f"the numbering of {name} must be whole numbers (N + 1,): 0 for the padding, then for each item of the log "
+            "an id from 1 that no other item has, or 0 where there is none (got "
+            f"{str(numbering.dtype).removeprefix('torch.')} {tuple(numbering.shape)})."
         )
     return numbering.long()

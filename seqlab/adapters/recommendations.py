@@ -142,9 +142,7 @@ def read_recommendations(
         frame, rows = drop_incomplete_rows(frame, rows, needed, where, notes)
     if not len(frame):
         raise DataError(f"{where}: there are no rows; a list has a row per user and item.")
-    remedy = (
-        "Fill them in or drop these rows (bad='drop' drops and counts them); an item without a number is not listed."
-    )
+    remedy = "Fill them in or drop these rows (bad='drop' drops and counts them)."
     numbers = {
         role: finite_numbers(select_column(frame, column, where), where, rows, remedy)
         for role, column in (("rank", rank), ("score", score))

@@ -43,8 +43,8 @@ def split_of_run(run: Path, dataset: str | None, split: str | None, load_options
     from seqlab.runs import data as of_run
     from seqlab.runs.zoo import run_folder
 
-    run = run_folder(run)
     require_run(run)
+    run = run_folder(run)
     if dataset is None and not load_options:
         return of_run.split_of(run, split)
     data = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["data"]
@@ -52,7 +52,10 @@ def split_of_run(run: Path, dataset: str | None, split: str | None, load_options
 
 
 def require_run(run: Path) -> None:
-    if not (run / "provenance.json").is_file():
+    """Raise `FileNotFoundError` for what is neither a finished run nor the name of one that comes with the project."""
+    from seqlab.runs.zoo import run_folder
+
+    if not (run_folder(run) / "provenance.json").is_file():
         raise FileNotFoundError(f"{run} is no finished run: provenance.json is missing.")
 
 

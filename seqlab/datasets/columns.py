@@ -118,6 +118,8 @@ def numbers_of(texts: pd.Series) -> np.ndarray | None:
 
 def finite_numbers(column: pd.Series, where: str, row_numbers=None, remedy: str = "") -> np.ndarray:
     """A column as float64. Raises `DataError`, with the rows and the remedy, for values that are no finite numbers."""
+    if pd.api.types.is_complex_dtype(column.dtype) or pd.api.types.is_datetime64_any_dtype(column.dtype):
+        raise DataError(f"{where}: column {column.name!r} has {column.dtype} values, not numbers.")
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     if (wrong := ~np.isfinite(numbers)).any():
         rows = describe_rows(wrong, row_numbers)

@@ -15,6 +15,7 @@ from seqlab.datasets.split_names import current_name
 from seqlab.evaluation.outcome import Metric, described
 from seqlab.optimization.options import Options
 from seqlab.presets import default_options
+from seqlab.runs import zoo
 from seqlab.runs.identity import Identity, find, identity, stored_decoding, stored_identity
 from seqlab.runs.run import Run, load_run
 from seqlab.runs.start import Start, fingerprint
@@ -155,9 +156,9 @@ def load_runs(
     return [run for *_, run in sorted(runs, key=lambda one: one[:2])], notes
 
 
-def options_of(folder: str | Path) -> Options:
-    """The training options of a finished run."""
-    known, stored = {field.name for field in dataclasses.fields(Options)}, stored_identity(Path(folder)).options
+def options_of(run: str | Path) -> Options:
+    """The training options of a finished run. run: as in `load_run`."""
+    known, stored = {field.name for field in dataclasses.fields(Options)}, stored_identity(zoo.run_folder(run)).options
     return Options(**{key: value for key, value in stored.items() if key in known})
 
 

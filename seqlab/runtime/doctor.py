@@ -10,12 +10,13 @@ PACKAGES = ("torch", "pandas", "numpy", "plotly", "ipywidgets", "jupyterlab", "p
 
 
 def examine() -> list[str]:
-    """Lines of text: versions, device, threads, memory, data folders, browser; then what will be slow, and why."""
+    """Lines of text: versions, device, threads, memory, folders, browser; then what will be slow, and why."""
     import platform
 
     import torch
 
     from seqlab import __version__
+    from seqlab.runtime import outside
     from seqlab.runtime.cache import cache_folder
     from seqlab.runtime.provenance import version
 
@@ -30,6 +31,7 @@ def examine() -> list[str]:
     lines.append(f"float32 matrix products: {rate:,.0f} GFLOP/s")
     data = os.environ.get("SEQLAB_DATA")
     lines.append(f"SEQLAB_DATA: {data or 'not set'}; cache: {cache_folder()}")
+    lines.append(f"{outside.VARIABLE}: {os.environ.get(outside.VARIABLE) or 'not set'}")
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     lines.append(f"Chromium: {browser or 'not found; the browser tests will be skipped'}")
     if not gpu:

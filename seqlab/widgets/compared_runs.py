@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 def labelled(runs: Sequence[Compared] | Mapping[str, Compared | Sequence[Compared]]) -> dict[str, list[Compared]]:
     """Label -> the runs of a system, one per seed, or a table of recommendations.
 
-    Raises `ValueError` for a table that is called like another system.
+    Raises `ValueError` for a table that is called like another system, and for two functions of one name, which are no
+    seeds of each other.
     """
     if isinstance(runs, Mapping):
         return {str(label): list(some) if isinstance(some, (list, tuple)) else [some] for label, some in runs.items()}
@@ -53,6 +54,9 @@ def labelled(runs: Sequence[Compared] | Mapping[str, Compared | Sequence[Compare
 
 def _labels_of_runs(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Label -> the runs of a system, by their settings and options."""
+    functions = [run.system for run in runs if isinstance(run.model, ScoringFunction)]
+    if same := [name for at, name in enumerate(functions) if name in functions[:at]]:
+        raise ValueError(f"two functions are called {same[0]!r}; wrap one of them with another name=.")
     found: dict[str, dict[str, tuple[dict, list[Run]]]] = {}
     for run in runs:
         values = dataclasses.asdict(run.model.config) | ({"start": str(run.start)} if run.start else {})

@@ -9,6 +9,7 @@ from torch import nn
 
 import seqlab
 from seqlab import models, tracing
+from seqlab.adapters import functions
 from seqlab.datasets import leave_one_out
 from seqlab.inspection import influence
 from seqlab.runtime.text import DataError
@@ -112,6 +113,17 @@ def test_a_watched_and_a_patched_module_is_run_again():
     assert model.score(batch).requires_grad
 
 
+@pytest.mark.parametrize(("slow", "shown"), [(0.0, True), (60.0, False)])
+def test_progress_is_shown_where_it_is_slow(slow, shown, monkeypatch, capsys):
+    monkeypatch.setattr(functions, "SLOW", slow)
+    monkeypatch.setattr(functions, "interactive", lambda: True)
+    model = seqlab.wrap(last_item, "their own", batch_size=32)
+    seqlab.open_model(model, SPLIT)
+    assert capsys.readouterr().err.count("/80 ") == shown  # one bar over all test users
+    model.score(batch_of(random_histories(2, users=40)))
+    assert ("their own" in capsys.readouterr().err) == shown
+
+
 def test_times_are_given_to_a_function_that_has_them():
     model = seqlab.wrap(lambda items, times: last_item(items) + times.max(1, keepdim=True).values.numpy())
     found = model.score(batch_of([[1, 2], [3, 2]]))
@@ -135,6 +147,27 @@ def test_left_padding_and_another_numbering():
     assert seen[0].shape[1] == 4 and sorted(seen[0].tolist())[0][:3] == [0, 0, 0]
     layout = model.layout(batch_of(HISTORIES))
     assert layout.position[0].tolist() == [-1, 0, 1, 2] and layout.position[2].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+def test_items_that_the_function_does_not_know(padding):
+    own = torch.arange(N + 1) % 7  # six of them are known
+    own[7:] = 0
+    seen = []
+
+    def score(items):
+        seen.append(items)
+        return torch.arange(7.0, 0.0, -1).expand(len(items), -1) + items.sum(1, keepdim=True)
+
+    model = seqlab.wrap(score, max_length=3, numbering=own, padding=padding)
+    found = model.score(batch_of([[9, 1, 8, 2, 3, 4, 7], [12], [5, 20]]))
+    rows = [row[row > 0].tolist() for row in seen[0]]
+    assert rows == [[2, 3, 4], [], [5]] and seen[0].shape == (3, 3)
+    assert found[:, 1:7].tolist() == [[6 + sum(row) - at for at in range(6)] for row in rows]
+    assert torch.equal(found[:, 7:], found[:, 6:7].expand(-1, N - 6))
+    if padding == "left":
+        layout = model.layout(batch_of([[9, 1, 8, 2]]))
+        assert layout.position.tolist() == [[-1, 1, 3]] and layout.item.tolist() == [[0, 1, 2]]
 
 
 def test_influence_and_surprise_of_a_function():
@@ -167,7 +200,7 @@ def test_a_wrong_result_is_one_sentence(score, message):
 def test_wrong_arguments_are_one_sentence():
     with pytest.raises(ValueError, match=r"wrap takes a function, score\(items\)"):
         seqlab.wrap("mine")
-    with pytest.raises(ValueError, match="a different id from 1 for each item"):
+    with pytest.raises(ValueError, match="an id from 1 that no other item has"):
         seqlab.wrap(last_item, numbering=[0, 1, 1])
     with pytest.raises(ValueError, match="padding"):
         seqlab.wrap(last_item, padding="middle")

@@ -87,6 +87,14 @@ def test_a_function_is_a_row_of_the_comparison(run, report):
     )
 
 
+def test_two_functions_of_one_name_are_no_seeds_of_each_other(run, report):
+    other = seqlab.open_model(seqlab.wrap(lambda items: -follows(items), "follows", max_length=10), SPLIT)
+    with pytest.raises(ValueError, match="two functions are called 'follows'"):
+        widgets.CompareSystems([run, other], SPLIT)
+    board = widgets.CompareSystems({"it": run, "its opposite": other}, SPLIT).board()
+    assert board["system"].tolist() == ["it", "its opposite"]
+
+
 def test_the_workbench_opens_a_function_beside_a_system(run, live):
     floor = fit(models.create("markov", SPLIT), SPLIT)
     bench = widgets.Workbench([run, floor], SPLIT, user=3)

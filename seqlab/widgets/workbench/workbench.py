@@ -15,6 +15,7 @@ from seqlab.figures.html import Html, style, text
 from seqlab.runs import pins
 from seqlab.runs.find import default_folder, finished_runs
 from seqlab.runs.run import load_run
+from seqlab.runs.zoo import run_folder
 from seqlab.widgets.display import StatusLine, displayed, in_report
 from seqlab.widgets.workbench.linked_views import LinkedViews
 from seqlab.widgets.workbench.pages import top_tens
@@ -87,7 +88,7 @@ class Workbench:
         `FileNotFoundError` if there is no finished run that fits (see `fits`), `ValueError` for runs of several splits.
         """
         folder = default_folder() if folder is None else Path(folder)
-        log, folders = None if dataset is None else datasets.load(dataset), [Path(one) for one in runs]
+        log, folders = None if dataset is None else datasets.load(dataset), [run_folder(one) for one in runs]
         if not folders:
             found, left_out = fitting(finished_runs(folder))
             wanted = None if split_name is None else current_name(split_name)
