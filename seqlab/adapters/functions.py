@@ -113,7 +113,7 @@ class ScoringFunction(nn.Module):
         self.calls = self.scored = 0
         self._function, self._timed, self._numbering = function, timed, numbering
         self._cache, self._bar = _Cache(cache_bytes), None
-        if config.padding == "right":
+        if config.padding == "right" and (numbering is None or bool(numbering[1:].all())):
             self.layout = None  # the tokens are the events of the batch
 
     def bind(self, n_items: int) -> None:
@@ -149,10 +149,10 @@ class ScoringFunction(nn.Module):
         return top(self.score(batch), k)
 
     def layout(self, batch: Batch) -> tracing.Layout:
-        """The tokens of left-padded rows, with the last event at the last of them."""
+        """The tokens of the rows that the function is given: events, and padding before or after them."""
         items, _, position = self._inputs(batch)
         kind = torch.where(items > 0, tracing.KINDS.index("event"), tracing.KINDS.index("padding"))
-        last = torch.arange(items.shape[1], device=items.device) == items.shape[1] - 1
+        last = position == position.amax(1, keepdim=True)
         return tracing.Layout(items, torch.full_like(items, -1), kind, position, last & (items > 0))
 
     @contextmanager

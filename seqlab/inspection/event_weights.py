@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -93,15 +93,23 @@ def _sensitivity(model: nn.Module, layers: Layers, history: History, layout: Lay
 def _calls(model: nn.Module, layers: Layers) -> Iterator[dict[nn.Module, dict[str, Any]]]:
     """Record what each layer's mixer is given, and the weights at its own taps of `KINDS`, in the last pass."""
     calls: dict[nn.Module, dict[str, Any]] = {mixer: {} for mixer in layers.mixers}
+    known, paths = tracing.taps(model), {module: name for name, module in model.named_modules()}
     with ExitStack() as stack:
         for mixer, call in calls.items():
-            stack.callback(
-                mixer.register_forward_pre_hook(lambda module, given, call=call: call.update(given=given)).remove
-            )
+
+            def before(module: nn.Module, given: tuple, named: dict, call: dict[str, Any] = call) -> None:
+                call.update(given=given, named=named)
+
+            stack.callback(mixer.register_forward_pre_hook(before, with_kwargs=True).remove)
         taps = {tap: call for mixer, call in calls.items() for tap in mixer.children() if isinstance(tap, Tap)}
-        changes = {
+        taps |= {
+            tap: call for mixer, call in calls.items() for name, tap in known.items()
+            if tap.attach is not None and name.startswith(f"{paths[mixer]}.")
+        }  # fmt: skip
+        changes: dict[str, Callable[[Tensor], Tensor]] = {name: lambda x: x for name in layers.taps}  # no cached scores
+        changes |= {
             name: lambda x, call=taps[tap], kind=tap.kind: call.update({kind: x}) or x
-            for name, tap in tracing.taps(model).items() if tap in taps and tap.kind in KINDS
+            for name, tap in known.items() if tap in taps and tap.kind in KINDS
         }  # fmt: skip
         stack.enter_context(tracing.patch(model, changes))
         yield calls
@@ -113,15 +121,15 @@ def _weights(layer: int, mixer: nn.Module, call: dict[str, Any], layout: Layout)
     for kind in KINDS:
         if kind in call:
             return kind, layer, call[kind][0].float().abs().mean(0)[readout].mean(0).cpu()
-    return "response", layer, _response(mixer, call["given"], readout)
+    return "response", layer, _response(mixer, call["given"], call["named"], readout)
 
 
-def _response(mixer: nn.Module, given: tuple[Any, ...], readout: Tensor) -> Tensor:
+def _response(mixer: nn.Module, given: tuple[Any, ...], named: dict[str, Any], readout: Tensor) -> Tensor:
     """The norm of the Jacobian of a mixer's output at the readout with respect to each token of its input: (L,)."""
     x, *rest = given
     leaf = x.detach().expand(x.shape[-1], -1, -1).clone().requires_grad_()  # (D, L, D)
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        rows = first(mixer(leaf, *rest))[:, readout].mean(1)  # (D, D)
+        rows = first(mixer(leaf, *rest, **named))[:, readout].mean(1)  # (D, D)
         (slope,) = torch.autograd.grad(rows.diagonal().sum(), leaf)
     return slope.float().square().sum((0, 2)).sqrt().cpu()
 

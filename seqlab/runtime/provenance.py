@@ -44,10 +44,14 @@ def peak_memory_mb() -> float:
 
 
 def git_revision() -> str | None:
-    """The commit of the checkout that this package runs from, with "+" if tracked files are modified; None without."""
+    """The commit of the checkout that this package runs from, with "+" if tracked files are modified; None without.
+
+    A package that merely lies in a checkout of something else, as in its virtual environment, has none.
+    """
     try:
+        own = _git("ls-files", "--error-unmatch", Path(__file__).name)
         revision = _git("rev-parse", "--short=12", "HEAD")
-        if revision.returncode:
+        if own.returncode or revision.returncode:
             return None
         changed = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.TimeoutExpired):

@@ -165,9 +165,9 @@ def test_items_that_the_function_does_not_know(padding):
     assert rows == [[2, 3, 4], [], [5]] and seen[0].shape == (3, 3)
     assert found[:, 1:7].tolist() == [[6 + sum(row) - at for at in range(6)] for row in rows]
     assert torch.equal(found[:, 7:], found[:, 6:7].expand(-1, N - 6))
-    if padding == "left":
-        layout = model.layout(batch_of([[9, 1, 8, 2]]))
-        assert layout.position.tolist() == [[-1, 1, 3]] and layout.item.tolist() == [[0, 1, 2]]
+    layout = model.layout(batch_of([[9, 1, 8, 2], [1, 2, 3, 4]]))
+    assert layout.position.tolist() == [[-1, 1, 3] if padding == "left" else [1, 3, -1], [1, 2, 3]]
+    assert layout.readout[0].nonzero().item() == (2 if padding == "left" else 1)
 
 
 def test_influence_and_surprise_of_a_function():
