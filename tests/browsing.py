@@ -107,8 +107,9 @@ def chromium() -> Iterator[object]:
     """The browser; tests are skipped where there is none."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # the machine may have other work
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         yield browser
@@ -197,14 +198,15 @@ class LabNotebook:
         """Run every cell; fails with the text of the first cell that errs."""
         self.page.set_default_timeout(timeout * 1000)
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000)
+        self.idle(timeout)
         self.page.set_default_timeout(30_000)
         failed = self.panel.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
         assert failed.count() == 0, failed.first.inner_text()
 
     def idle(self, timeout: float = 60) -> None:
         """Wait until the kernel is idle."""
-        self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000)
+        # not polled with every frame, which would be drawn for it
+        self.page.wait_for_function(f"({KERNEL})() === 'idle'", timeout=timeout * 1000, polling=50)
 
     def shot(self, name: str, **options: object) -> Path:
         return self.opened.shot(name, **options)
@@ -218,11 +220,18 @@ class LabNotebook:
 
 
 @pytest.fixture(scope="session")
-def lab(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One JupyterLab for all browser tests, its settings its own and nothing of the user's touched."""
+def lab(chromium: object, warm_kernels: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One JupyterLab for all browser tests, its settings its own and nothing of the user's touched.
+
+    Its kernel "ordinary" starts as a user's does.
+    """
     home = tmp_path_factory.mktemp("lab")
     folder = home / "notebooks"
     folder.mkdir()
+    for name, start in {"python3": warm_kernels, "ordinary": [sys.executable, "-m", "ipykernel_launcher"]}.items():
+        spec = {"argv": [*start, "-f", "{connection_file}"], "display_name": name, "language": "python"}
+        (home / "data" / "kernels" / name).mkdir(parents=True)
+        (home / "data" / "kernels" / name / "kernel.json").write_text(json.dumps(spec))
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
     with running_lab(chromium, home, folder, command) as started:
         yield started
@@ -255,7 +264,7 @@ def running_lab(
     try:
         _wait_for(server, address, token, home / "server.log")
         with visited(chromium, (address, address.replace("http", "ws"))) as opened:
-            opened.page.goto(f"{address}/lab?reset&token={token}")
+            opened.page.goto(f"{address}/lab?reset&token={token}", timeout=90_000)
             opened.page.wait_for_function(READY, timeout=90_000)
             yield Lab(opened, folder)
     finally:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,37 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.delenv("SEQLAB_DATA", raising=False)
     monkeypatch.setenv("SEQLAB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def warm_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The command of a kernel that need not import what every notebook imports; its arguments follow."""
+    if sys.platform != "linux":
+        yield [sys.executable, "-m", "ipykernel_launcher"]
+        return
+    from tests import warm_kernels
+
+    path = str(tmp_path_factory.mktemp("kernels") / "socket")
+    env = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    server = [sys.executable, warm_kernels.__file__, path]
+    with subprocess.Popen(server, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        yield warm_kernels.command(path)
+        process.stdin.close()
+
+
+@pytest.fixture
+def warm_reports(warm_kernels: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are rendered with such kernels."""
+    from seqlab.reports import execute
+
+    write = execute._kernelspec
+
+    def write_warm(specs: Path, *given: object) -> None:
+        write(specs, *given)
+        path = specs / "python3" / "kernel.json"
+        spec = json.loads(path.read_text(encoding="utf-8"))
+        assert spec["argv"][:3] == [sys.executable, "-m", "ipykernel_launcher"]
+        path.write_text(json.dumps(spec | {"argv": [*warm_kernels, *spec["argv"][3:]]}), encoding="utf-8")
+
+    monkeypatch.setattr(execute, "_kernelspec", write_warm)

@@ -20,6 +20,8 @@ from seqlab.reports.parameters import check
 from seqlab.reports.render import render
 from tests.synthetic import small
 
+pytestmark = pytest.mark.usefixtures("warm_reports")
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 QUICK = {

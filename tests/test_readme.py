@@ -49,13 +49,24 @@ def test_every_command_that_is_advised_is_one(line: str, monkeypatch: pytest.Mon
         assert path.suffix == ".json" or check(nbformat.read(path, 4), parse_pairs(given["parameters"] or []))
 
 
-def test_the_lines_about_ones_own_data_run(tmp_path: Path) -> None:
-    """In a folder that holds the log and the notebooks, by the shell, one after the other."""
+@pytest.mark.usefixtures("warm_reports")
+def test_the_lines_about_ones_own_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that holds the log and the notebooks, one after the other.
+
+    By the shell, but for reports, which this process renders; `tests/reports` has reports by the shell.
+    """
     _own_log(tmp_path)
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     folder = str(Path(sys.executable).parent)
     env = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    monkeypatch.chdir(tmp_path)
     for line in OWN:
+        if line.startswith("seqlab report "):
+            monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            assert not ended.value.code, line
+            continue
         done = subprocess.run(line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     for name, system in {"90_report_system": "sasrec", "mine": "sasrec"}.items():

@@ -114,9 +114,9 @@ reports the width of a figure, which plotly draws before the figure is attached 
 
 def interactive_figure(figure: go.Figure) -> go.FigureWidget:
     """A `FigureWidget` of a figure, with the settings of `CONFIG`."""
-    import plotly.graph_objects as go
+    from seqlab.widgets.shared_plotly import FigureWidget
 
-    widget = go.FigureWidget(figure)
+    widget = FigureWidget(figure)
     widget._config = {**widget._config, **CONFIG}  # plotly has no public way to configure a FigureWidget
     return widget
 
@@ -137,7 +137,7 @@ class StatusLine:
         import anywidget
         import ipywidgets
 
-        # loading this behind the five megabytes of a FigureWidget would run into a timeout
+        # loading this behind the five megabytes of plotly.js would run into a timeout
         self.page = anywidget.AnyWidget(_esm=IN_THE_PAGE)
         self.view = ipywidgets.HTML()
 

@@ -20,7 +20,7 @@ ipywidgets.VBox([choice, message])
 def test_a_dropdown_answers(lab, notebook) -> None:
     from playwright.sync_api import expect
 
-    with lab.notebook(notebook("choose", CELL, kernel="python3")) as opened:
+    with lab.notebook(notebook("choose", CELL, kernel="ordinary")) as opened:
         opened.run_all()
         opened.panel.locator(".widget-dropdown select").select_option(label="two")
         expect(opened.panel.locator(".widget-html").last).to_have_text(re.compile("picked two"))

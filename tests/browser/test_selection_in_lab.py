@@ -73,6 +73,7 @@ class Lab:
         self.opened, self.page = opened, opened.page
         panels = opened.panel.locator(".jp-OutputArea .seqlab-panel")
         self.status, self.map, self.tree, self.users = (panels.nth(at) for at in range(4))
+        self.sentence = self.status.locator(".sl")
         self.plot = self.map.locator(".js-plotly-plot")
         self.branches = self.tree.locator(".widget-select select").first
         self.listed = self.users.locator(".widget-select select")
@@ -91,7 +92,7 @@ class Lab:
     def agrees(self) -> int:
         """All views show the same selection; the items in it."""
         self.opened.idle()
-        sentence = self.status.locator(".sl").inner_text()
+        sentence = self.sentence.inner_text()
         users = re.search(r"seen by ([\d,]+) user", sentence)
         items = number(re.sub(r"User A\d+", "", sentence))
         self.in_colour(items)
@@ -154,7 +155,9 @@ def test_one_selection_by_mouse_and_by_keyboard(shown) -> None:
 
     # a lasso by mouse, one inside the other: map -> tree and users
     for radius in (90, 70):
+        before = shown.sentence.text_content()
         lasso(page, plot, radius)
+        expect(shown.sentence).not_to_have_text(before, timeout=PATIENT)  # else it is of the last selection
         shown.says(status, "seen by")
         shown.agrees()
         shown.says(shown.tree.locator(".branch .share").first, "%")

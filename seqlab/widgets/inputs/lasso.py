@@ -4,9 +4,9 @@ A `FigureWidget` sends one selection event per trace, returns every trace to the
 seconds at 12,101 points. This widget sends one array of ids.
 
 To mark items it repeats the end of plotly's lasso: it sets the selected points of each trace and paints the canvas,
-without computing anything anew. The public `restyle` does not work here: every FigureWidget loads its own copy of
-plotly, `window.Plotly` is the last one, and another copy replaces the figure's event emitter, which drops all
-listeners, those of the FigureWidget included.
+without computing anything anew. The public `restyle` does not work here: `window.Plotly` may be another copy of plotly
+than that of the FigureWidgets, and another copy replaces the figure's event emitter, which drops all listeners, those
+of the FigureWidget included.
 
 The figure needs `newselection.mode` "gradual": plotly's "immediate" leaves the outline over the points, where it
 captures the mouse (a lasso started inside the last one does not start) and selects its points again at every redraw.
