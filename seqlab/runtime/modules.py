@@ -19,10 +19,11 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode; its previous mode returns at the end, also after an error."""
-    was_training = model.training
+    """Put the model into evaluation mode; at the end, also after an error, each part of it has its previous mode."""
+    training = [part for part in model.modules() if part.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for part in training:
+            part.training = True

@@ -9,6 +9,7 @@ from seqlab import widgets
 from seqlab.datasets import leave_one_out
 from seqlab.datasets.history import history_of
 from seqlab.inspection import attention, patching
+from seqlab.inspection.influence import scores_of
 from tests.synthetic import chain_log
 from tests.widgets.test_stills import drawn
 
@@ -50,6 +51,13 @@ def test_attention_is_that_of_the_events_and_of_no_padding(run):
     assert found.weights.shape == (2, 2, 5, 5) and found.one_token_per_event
     torch.testing.assert_close(found.weights, trace["attention"].values[:, 0, :, -5:, -5:])
     assert bool((found.weights.sum(-1) < 1).all()) and bool(found.layout.readout[0, -1])
+
+
+def test_a_module_keeps_its_mode_while_it_is_looked_at():
+    module = LeftPadded(SPLIT.n_items).eval()
+    system = seqlab.wrap(module.score, "theirs", LENGTH, padding="left")
+    scores_of(system, [history_of(SPLIT, 3, longest=5)])
+    assert system.training and not any(part.training for part in module.modules())
 
 
 def test_patching_finds_where_two_users_differ(run):

@@ -140,8 +140,11 @@ def test_who_is_pressed_in_the_table_of_systems_is_shown_below(lab, with_paramet
 def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None:
     from playwright.sync_api import expect
 
-    systems = {"systems": ["sasrec", "gru4rec"], "settings": {"sasrec": {"dim": 16}}}
-    with lab.notebook(with_parameters("03_attention_and_memory", events=8, **systems)) as opened:
+    systems = {
+        "systems": ["sasrec", "gru4rec"],
+        "settings": {"sasrec": {"dim": 16, "max_length": 8}, "gru4rec": {"max_length": 8}},
+    }
+    with lab.notebook(with_parameters("03_attention_and_memory", **systems)) as opened:
         opened.run_all()
         view = widget_with(opened, "The attention of the last event").first
         caption = view.locator(".widget-html", has_text="the top item is")

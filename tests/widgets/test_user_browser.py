@@ -162,7 +162,7 @@ def test_why_shows_influence_attention_and_surprise(run, split, history, live):
     why.show(history.drop(0))
     assert why.item == item and why.item_choice.value == item and not why.status.view.value
     why.show(typed_history(split, ["Thing 20", "Thing 21"]))
-    assert why.item == why._top[0] and "(typed in)" in why.message.value
+    assert why.item == why.item_choice.options[0][1] and "(typed in)" in why.message.value
 
 
 def test_the_jump_shows_the_prediction_before_the_most_surprising_event(run, split, history, live):
@@ -356,11 +356,11 @@ def test_a_state_without_positions_is_patched_whole(rearec, split, history, live
 
 def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
     hostile = typed_history(split, ids(split, range(1, 9)))
-    why, changing = widgets.Why(run, split, history=hostile), widgets.WhatWouldChange(run, split, history=hostile)
+    changing = widgets.WhatWouldChange(run, split, history=hostile)
     patching, editor = widgets.Patching(run, split, history=hostile), widgets.HistoryEditor(run, split, history=hostile)
     for item in (1, 2, 4, 8):
         changing._start_search(item)
-        why._explain(item)
+        why = widgets.Why(run, split, history=hostile, item=item)
         patching._item = item
         patching.show(hostile)
         shown = [changing.message.value, why.caption(), why.prediction_before(1).markup, why.still().markup]

@@ -23,7 +23,9 @@ MAX_RUNS = 3
 
 
 class RunChoice:
-    """A dataset, the finished runs on it below a folder and in the zoo, and a button that opens up to three of them.
+    """A dataset, the finished runs on it, and a button that opens up to three of them.
+
+    Offered are the runs below a folder, with the first folder also those open at first, and those of the zoo.
 
     dataset: the name or path of the open dataset, whose name in runs is `name`; chosen, split_name: the open runs and
     their split. The button calls on_open(dataset, folders). Only the score of a run is read here, not its weights. Runs
@@ -53,6 +55,7 @@ class RunChoice:
         self.button = ipywidgets.Button(description="Open these runs", icon="folder-open", layout={"width": "auto"})
         self.message, self.split = ipywidgets.HTML(), ipywidgets.HTML(layout={"align_self": "center"})
         self._found: list[RunSummary] = []
+        self._at_first = str(folder), chosen
         self._not_offered, self._split_name = "", split_name
         self._dataset_names = {dataset: name}
         self._scan(dataset)
@@ -76,11 +79,11 @@ class RunChoice:
 
     def _scan(self, dataset: str) -> None:
         """Find the runs below the folder and the available datasets."""
-        found = finished_runs(Path(self.folder.value).expanduser())
-        there = {run.folder.resolve() for run in found}
-        own = [run for run in finished_runs(included("zoo")) if run.folder.resolve() not in there]
-        found, self._not_offered = fitting(found)
-        self._found = [*found, *fitting(own)[0]]
+        found, self._not_offered = fitting(finished_runs(Path(self.folder.value).expanduser()))
+        first, chosen = self._at_first
+        elsewhere = [*(chosen if self.folder.value == first else ()), included("zoo")]
+        others, _ = fitting(run for folder in elsewhere for run in finished_runs(folder))
+        self._found = [*{run.folder.resolve(): run for run in [*found, *others]}.values()]
         here = catalog()
         at_hand = here.loc[~here["have"].isin(["by download", "by hand"]), "name"]
         others = [*(run.dataset for run in self._found), *at_hand]
@@ -112,7 +115,7 @@ class RunChoice:
         self.split.value = "" if chosen == DEFAULT else words
 
     def _runs_on(self, dataset: str) -> list[RunSummary]:
-        """The runs on a dataset, the best first; after those of the folder, those of the zoo."""
+        """The runs on a dataset: those of the folder, the best first, then those open at first and those of the zoo."""
         return [run for run in self._found if run.dataset == self._dataset_names.get(dataset, dataset)]
 
     def _no_run_message(self) -> str:

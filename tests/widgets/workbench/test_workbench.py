@@ -332,6 +332,14 @@ def test_finished_runs_are_found_without_being_loaded(folder, split, monkeypatch
     assert found[0].value >= found[1].value
 
 
+def test_open_runs_are_offered_wherever_they_are(folder, split, live, tmp_path):
+    from seqlab.runs.run import load_run
+
+    home = folder / split.log.name
+    bench = widgets.Workbench([load_run(home / "sasrec", split)], split, folder=tmp_path)
+    assert bench.choice.runs[0].value == home / "sasrec"
+
+
 def test_a_failed_change_of_runs_keeps_the_open_ones(folder, split, live):
     from seqlab.runs.run import load_run
 
