@@ -20,10 +20,10 @@ def device_of(model: nn.Module) -> torch.device:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the model into evaluation mode; at the end, also after an error, each part of it has its previous mode."""
-    training = [part for part in model.modules() if part.training]
+    before = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        for part, training in before:
+            part.training = training
