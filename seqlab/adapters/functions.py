@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor, nn
 
 from seqlab import tracing
@@ -32,7 +32,7 @@ SLOW = 2.0
 
 @settings
 class Config:
-    """The settings of `wrap` that are told of a function in tables."""
+    """The settings of a wrapped function, as tables show them."""
 
     name: str = "mine"
     max_length: int = 50
@@ -112,7 +112,10 @@ class ScoringFunction(nn.Module):
         self.n_items = None if numbering is None else len(numbering) - 1
         self.calls = self.scored = 0
         self._function, self._timed, self._numbering = function, timed, numbering
-        self._cache, self._bar = _Cache(cache_bytes), None
+        history = 16 * config.max_length  # bytes of the items and the times in a key, at most
+        self._cache = LRUCache(cache_bytes, getsizeof=lambda row: row.nbytes + history)
+        self._cached_weights: object = None
+        self._bar = None
         if config.padding == "right" and (numbering is None or bool(numbering[1:].all())):
             self.layout = None  # the tokens are the events of the batch
 
@@ -133,7 +136,7 @@ class ScoringFunction(nn.Module):
         """
         if self._bar is not None or self._differentiates or any(tap.active for tap in tracing.taps(self).values()):
             return self._scores(batch)
-        self._cache.renew(self._weights())
+        self._renew_cache()
         keys = self._keys(batch)
         known = {key: self._cache.get(key) for key in keys}
         new = {key: row for row, key in enumerate(keys) if known[key] is None}
@@ -142,7 +145,8 @@ class ScoringFunction(nn.Module):
             known |= zip(new, self._scores(batch.select(rows)), strict=True)
         scores = torch.stack([known[key] for key in keys])  # (B, N + 1)
         for key in new:
-            self._cache.add(key, known[key])
+            if self._cache.getsizeof(known[key]) <= self._cache.maxsize:
+                self._cache[key] = known[key].detach().clone()  # not a view of the whole batch
         return scores
 
     def recommend(self, batch: Batch, k: int) -> Ranking:
@@ -267,46 +271,19 @@ class ScoringFunction(nn.Module):
             keys = [key + row[own].tobytes() for key, row, own in zip(keys, times, valid, strict=True)]
         return keys
 
-    def _weights(self) -> tuple[tuple[int, int], ...]:
-        """Changes whenever a tensor of the module is replaced or modified in place."""
+    def _renew_cache(self) -> None:
+        """Empty the cache if a tensor of the module was replaced or modified in place."""
         tensors = [*self.parameters(), *self.buffers()]
-        return tuple((id(one), 0 if one.is_inference() else one._version) for one in tensors)
+        weights = tuple((id(one), 0 if one.is_inference() else one._version) for one in tensors)
+        if weights != self._cached_weights:
+            self._cache.clear()
+            self._cached_weights = weights
 
     def _progress(self, histories: int | None) -> Any:
         from tqdm.auto import tqdm
 
         words = {"desc": self.name, "unit": " histories"}
         return tqdm(total=histories, delay=SLOW, leave=False, disable=not interactive(), **words)
-
-
-class _Cache:
-    """The most recently used scores, by history, up to a number of bytes."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.bytes = most, 0
-        self._rows: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._weights: object = None
-
-    def renew(self, weights: object) -> None:
-        """Empty the cache if these are other weights than before."""
-        if weights != self._weights:
-            self._rows.clear()
-            self.bytes, self._weights = 0, weights
-
-    def get(self, key: bytes) -> Tensor | None:
-        found = self._rows.get(key)
-        if found is not None:
-            self._rows.move_to_end(key)
-        return found
-
-    def add(self, key: bytes, row: Tensor) -> None:
-        if len(key) + row.nbytes > self.most:
-            return
-        self._rows[key] = row.detach().clone()  # not a view of the whole batch
-        self.bytes += len(key) + row.nbytes
-        while self.bytes > self.most:
-            old, gone = self._rows.popitem(last=False)
-            self.bytes -= len(old) + gone.nbytes
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:

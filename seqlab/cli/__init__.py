@@ -25,8 +25,8 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         from seqlab import __version__
 
         typer.echo(f"seqlab {__version__}")

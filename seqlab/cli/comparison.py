@@ -38,7 +38,7 @@ def compare(
     a rank or a score, and ids as in the data.
     """
     from seqlab import evaluation
-    from seqlab.widgets import compared_runs
+    from seqlab.experiments import compared_runs
 
     files = [a, b]
     tables = [file for file in files if _is_table(file)]

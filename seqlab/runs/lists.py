@@ -14,7 +14,7 @@ from seqlab.contracts import Recommends, Scores, name_of, supports
 from seqlab.ranking import catalogue_scorer, check_k, top, top_unseen
 from seqlab.runtime.files import atomic_path
 from seqlab.runtime.modules import device_of, evaluating
-from seqlab.tasks.next_item import MAX_TOKENS, history_pairs, rows_per_batch
+from seqlab.tasks.next_item import MAX_TOKENS, distinct_items, rows_per_batch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +71,7 @@ def best_items(
     with evaluating(model):
         for rows, batch in queries.batches(model.config.max_length, MAX_TOKENS, at_most):
             if seen_filter:
-                row, item = (torch.cat(parts) for parts in zip(*history_pairs(queries, rows), strict=True))
-                best = top_unseen(model, batch, k, (row, item))
+                best = top_unseen(model, batch, k, distinct_items(queries, rows, n_items))
             else:
                 best = top(score(batch), k) if score else model.recommend(batch, k)
             if bool((best.scores.isnan() | (best.scores == torch.inf)).any()):

@@ -126,23 +126,26 @@ def fit(
                 "Use a log with longer histories, or another split."
             )
     processes.start()
-    if out is None:
-        return _fit(model, split, options, None, resume, seen_filter, start, track)
-    out = Path(out)
+    out = None if out is None else Path(out)
     with contextlib.ExitStack() as held:
-        with processes.propagate_errors():  # the first looks, and holds the folder, for all
-            if processes.index() == 0 and not out.exists():  # a finished run may be read-only
-                held.enter_context(_lock(out))
-        _, finished = processes.broadcast({}, "finished" if out.exists() else "")
-        if finished:
-            if resume:
+        if out is not None:
+            with processes.propagate_errors():  # the first looks, and holds the folder, for all
+                if processes.index() == 0 and not out.exists():  # a finished run may be read-only
+                    held.enter_context(_lock(out))
+            _, finished = processes.broadcast({}, "finished" if out.exists() else "")
+            if finished and not resume:
+                raise FileExistsError(
+                    f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
+                )
+            if finished:
                 with processes.propagate_errors():
                     run = _finished_run(out, model, split, options, seen_filter, start)
                 return evaluate(run, split, own) if (own := getattr(model, "decoding", None)) else run
-            raise FileExistsError(
-                f"{out} exists; choose another folder, or pass resume=True to go on with what is there."
-            )
-        return _fit(model, split, options, out, resume, seen_filter, start, track)
+        log = held.enter_context(_tracker(track, out, model, split, options, seen_filter))
+        run = _train(model, split, options, out, resume, seen_filter, start, log)
+        if log is not None:
+            log({f"test/{name}": value for name, value in run.metrics["test"].items()}, run.metrics["epochs"])
+        return run
 
 
 def prepare(model: nn.Module, split: Split, checkpoint: Path | None = None) -> None:
@@ -173,24 +176,13 @@ def _finished_run(
     return load_run(out, split)
 
 
-def _fit(
-    model: nn.Module,
-    split: Split,
-    options: Options,
-    out: Path | None,
-    resume: bool,
-    seen_filter: bool,
-    start: Run | None,
-    track: str,
-) -> Run:
-    """`fit` where no finished run is found, with the tracker open."""
+def _tracker(
+    track: str, out: Path | None, model: nn.Module, split: Split, options: Options, seen_filter: bool
+) -> contextlib.AbstractContextManager[Log | None]:
+    """The tracker of this training, which is given its settings."""
     about = {"system": name_of(model), "dataset": split.log.name, "split": split.name, "seen_filter": seen_filter}
     about |= dataclasses.asdict(model.config) | dataclasses.asdict(options) if track else {}
-    with tracking.tracking(track, out, name_of(model) if out is None else out.name, about) as log:
-        run = _train(model, split, options, out, resume, seen_filter, start, log)
-        if log is not None:
-            log({f"test/{name}": value for name, value in run.metrics["test"].items()}, run.metrics["epochs"])
-    return run
+    return tracking.tracking(track, out, name_of(model) if out is None else out.name, about)
 
 
 def _train(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from seqlab import figures
 from seqlab.adapters.recommendations import Recommendations
 from seqlab.evaluation.comparison import EVERYBODY, Standings
+from seqlab.experiments import compared_runs
 from seqlab.figures.cost_quality import COSTS
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
-from seqlab.widgets import compared_runs, comparison_levels
+from seqlab.widgets import comparison_levels
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs.picking import titles_of
 

@@ -83,7 +83,7 @@ def test_the_cache_is_bounded_and_changes_nothing():
         assert torch.equal(
             model.score(batch), torch.as_tensor(last_item(batch.items)).index_fill(1, torch.tensor([0]), 0)
         )
-        assert model._cache.bytes <= megabytes * 1e6
+        assert model._cache.currsize <= megabytes * 1e6
         assert (model.scored < 2 * len({tuple(one) for one in histories})) == (megabytes > 0)
 
 

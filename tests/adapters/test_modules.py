@@ -56,20 +56,20 @@ PADDING = torch.arange(6) >= torch.tensor([[6], [4], [1]])
      {"add_zero_attn": True, "batch_first": False}, {"add_zero_attn": True, "add_bias_kv": True}],
     ids=str,
 )  # fmt: skip
-@pytest.mark.parametrize("asked", [{}, {"need_weights": False}, {"average_attn_weights": False}], ids=str)
-def test_weights_of_each_head_are_those_of_an_own_computation(settings, asked):
+@pytest.mark.parametrize("requested", [{}, {"need_weights": False}, {"average_attn_weights": False}], ids=str)
+def test_weights_of_each_head_are_those_of_an_own_computation(settings, requested):
     torch.manual_seed(0)
     settings = {"batch_first": True} | settings
     mha = nn.MultiheadAttention(8, 2, **settings).eval()
     query, key, value = (torch.randn(3, 6, width) for width in (8, settings.get("kdim", 8), settings.get("vdim", 8)))
     turned = [x if mha.batch_first else x.transpose(0, 1) for x in (query, key, value)]
     masks = {"attn_mask": CAUSAL, "key_padding_mask": PADDING}
-    plain, returned = mha(*turned, **masks, **asked)
+    plain, returned = mha(*turned, **masks, **requested)
     more = mha.bias_k is not None or mha.add_zero_attn  # further keys
     seqlab.tap(mha, {"": "user head query_event key_token" if more else WEIGHTS})
     weights, v = own_attention(mha, query, key, value, CAUSAL, PADDING)
     with torch.no_grad(), seqlab.watch(mha) as trace:
-        watched, again = mha(*turned, **masks, **asked)
+        watched, again = mha(*turned, **masks, **requested)
     torch.testing.assert_close(trace["attention"].values, weights)
     torch.testing.assert_close(watched, plain)
     assert (again is None) == (returned is None)
@@ -77,7 +77,7 @@ def test_weights_of_each_head_are_those_of_an_own_computation(settings, asked):
         torch.testing.assert_close(again, returned)
     uniform = torch.full_like(weights, 0.1)
     with torch.no_grad(), seqlab.patch(mha, {"": lambda x: uniform}):
-        patched, _ = mha(*turned, **masks, **asked)
+        patched, _ = mha(*turned, **masks, **requested)
     patched = patched if mha.batch_first else patched.transpose(0, 1)
     torch.testing.assert_close(patched, own_output(mha, uniform, v))
 

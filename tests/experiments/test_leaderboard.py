@@ -102,7 +102,7 @@ def test_a_run_is_found_by_its_identity_and_not_by_its_folder(
     stored = json.loads((folder.with_name("markov-0-named-otherwise") / "provenance.json").read_text())
     del stored["options"]["validate_users"]  # an option that came later
     (folder.with_name("markov-0-named-otherwise") / "provenance.json").write_text(json.dumps(stored))
-    monkeypatch.setattr(fit, "_fit", lambda *anything: pytest.fail("it was trained again"))
+    monkeypatch.setattr(fit, "_train", lambda *anything: pytest.fail("it was trained again"))
     table, _ = leaderboard.complete(["markov"], "chains", [0], tmp_path / "second.csv", tmp_path / "runs")
     assert table["seed"].tolist() == [0]
 

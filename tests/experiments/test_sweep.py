@@ -44,7 +44,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
 @pytest.fixture
 def never_trains(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on, training anything fails the test."""
-    return lambda: monkeypatch.setattr(fit, "_fit", lambda *anything: pytest.fail("it was run again"))
+    return lambda: monkeypatch.setattr(fit, "_train", lambda *anything: pytest.fail("it was run again"))
 
 
 def finished(runs: Path) -> dict[str, Path]:

@@ -100,7 +100,7 @@ def test_finished_trials_are_not_repeated_and_more_trials_continue_from_them(
     pd.testing.assert_frame_equal(more.trials.loc[:5], few.trials)
     at_once = tune("markov", log, space, 16, runs=tmp_path / "at_once")  # the last six drawn by what the others found
     pd.testing.assert_frame_equal(at_once.trials, more.trials)
-    monkeypatch.setattr(fit, "_fit", lambda *anything: pytest.fail("it was made again"))
+    monkeypatch.setattr(fit, "_train", lambda *anything: pytest.fail("it was made again"))
     again = tune("markov", log, space, 16, runs=tmp_path / "runs")
     pd.testing.assert_frame_equal(again.trials, more.trials)
     assert leaderboard.plan(again.arm, leave_one_out(load(log)), 0, tmp_path / "runs", {}).folder.exists()
@@ -132,7 +132,7 @@ def test_a_trial_that_fails_counts_and_a_full_disk_does_not(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
-        patched.setattr(fit, "_fit", full)
+        patched.setattr(fit, "_train", full)
         tune("sasrec", log, space, 8, given, runs=tmp_path / "runs")
     assert len(tune("sasrec", log, space, 7, given, runs=tmp_path / "runs").trials) == 7
     (study, *_) = sorted((tmp_path / "runs").glob("*/*.study"))

@@ -14,8 +14,10 @@ from seqlab import datasets, models, tasks
 from seqlab.contracts import needs_of
 from seqlab.datasets.split_names import with_columns
 from seqlab.experiments import zoo as making
+from seqlab.presets import default_options
 from seqlab.runs import pins, store, zoo
 from seqlab.runs.data import split_of
+from seqlab.runs.identity import differences, identity, stored_identity
 from seqlab.training.arms import open_run
 from tests.synthetic import chain_log, small
 
@@ -70,6 +72,15 @@ def test_the_zoo_holds_the_systems_of_the_plan() -> None:
     assert table["megabytes"].sum() < 25
     for arm in making.arms():
         assert models.card(arm.system).task != "next_item" or arm.dataset == "complete-journey"
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_a_run_of_the_zoo_is_the_training_of_the_present_preset(name: str) -> None:
+    arm = next(one for one in making.arms() if one.system == name)
+    parts = split(arm.dataset, arm.split)
+    model, there = models.create(name, parts, {}, making.SEED), stored_identity(ZOO[name])
+    options = dataclasses.replace(default_options(model, parts), seed=making.SEED)
+    assert not differences(there, identity(model, options, parts, arm.seen_filter, there.version))
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_one() -> None:

@@ -55,7 +55,7 @@ def never(monkeypatch, owner, name):
 
 
 def test_another_decoding_loads_the_weights_and_is_stored_beside_the_runs_own_outcome(run, monkeypatch):
-    never(monkeypatch, fitting, "_fit")
+    never(monkeypatch, fitting, "_train")
     before = files(run.folder)
     drawn = seqlab.fit(tiger(decoding="sample", draws=5), SPLIT, QUICK, run.folder, resume=True)
     assert drawn.decoding == {"decoding": "sample", "draws": 5, "temperature": 1.0, "draw_seed": 0}

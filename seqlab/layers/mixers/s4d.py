@@ -44,10 +44,8 @@ class S4D(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x (B, T, D), right-padded, to (B, T, D). mask: (B, T), not needed."""
-        if self.mixing.active:
-            return self._transform(self._matrix(x))
         # positions stay last, as the convolution has them: copying (B, D, T) to (B, T, D) costs more than the product
-        mixed = F.gelu(self._convolve(x))  # (B, D, T)
+        mixed = F.gelu(self._matrix(x) if self.mixing.active else self._convolve(x))  # (B, D, T)
         weight = self.project_out.weight.expand(len(x), -1, -1)
         wide = torch.baddbmm(self.project_out.bias[:, None], weight, self.dropout(mixed))  # (B, 2 D, T)
         return F.glu(wide, 1).transpose(1, 2)  # (B, T, D)
@@ -125,14 +123,15 @@ class S4D(nn.Module):
         return (output * state).sum(-1).real + self.skip * x, state
 
     def _matrix(self, x: Tensor) -> Tensor:
-        """`convolve` as a product with a matrix of events by events, which the tap may change."""
+        """`_convolve` as a product with a matrix of events by events, which the tap may change."""
         length = x.shape[1]
         position = torch.arange(length, device=x.device)
         lag = position[:, None] - position  # (T, T)
         matrix = self.kernel(length)[:, lag.clamp(min=0)].masked_fill(lag < 0, 0.0)  # (D, T, T)
-        return torch.einsum("bdqk,bkd->bqd", self.mixing(matrix.expand(len(x), -1, -1, -1)), x.to(self.skip.dtype))
+        return torch.einsum("bdqk,bkd->bdq", self.mixing(matrix.expand(len(x), -1, -1, -1)), x.to(self.skip.dtype))
 
     def _transform(self, x: Tensor) -> Tensor:
+        """The gate of one event per row, (B, D)."""
         return F.glu(self.project_out(self.dropout(F.gelu(x))))
 
 
