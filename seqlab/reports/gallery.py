@@ -1,0 +1,177 @@
+"""The gallery: a page with a card per system, with the still that shows most of it, on a trained run.
+
+    seqlab report gallery
+
+It is made of the systems' cards, the trained runs that come with the project, and the stored results. The page opens
+without a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqlab import models, widgets
+from seqlab.contracts import Learns, supports
+from seqlab.datasets import load
+from seqlab.datasets import split as make_split
+from seqlab.experiments.standings import standings, verdicts
+from seqlab.figures.html import Html, environment
+from seqlab.reports.pages import TEMPLATES
+from seqlab.reports.render import curated
+from seqlab.runs.run import load_run
+from seqlab.runs.zoo import zoo_runs
+from seqlab.runtime.files import atomic_write
+from seqlab.training.arms import open_run
+from seqlab.widgets.display import sentence
+from seqlab.widgets.views import fits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from seqlab.datasets.splits import Split
+    from seqlab.runs.run import Run
+
+NAME = "gallery"
+"""The name of the page, which `seqlab report` takes like that of a notebook."""
+
+TELLING = (
+    "CandidateAttention", "RelatedItems", "IntensityOverTime", "ReasoningSteps", "BeamSteps", "AttentionView",
+    "EventWeights", "Why",
+)  # fmt: skip
+"""The views from the most particular to the most general: a system is shown by the first one that fits it."""
+
+NOTEBOOK = "07_workbench"
+"""The notebook that has every view."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the page says of a system. figure: the JSON of its still, or None; html: its still as HTML, or a reason."""
+
+    name: str
+    family: str
+    idea: str
+    paper: str
+    claim: str
+    verdict: str
+    numbers: tuple[str, ...]
+    file: str
+    notebook: str
+    question: str = ""
+    figure: str = ""
+    html: Html = Html()
+
+
+def make(out: str | Path = "reports", echo: Callable[[str], None] = print) -> Path:
+    """Write gallery.html in a folder of reports; returns its path. echo: is called with a line per system."""
+    out, entries, splits = Path(out), [], {}
+    with _stills():
+        for name in sorted(models.names(), key=lambda name: (models.family(name), name)):
+            entries.append(_entry(name, splits))
+            echo(f"gallery  {name}  {'without a still' if not entries[-1].question else 'done'}")
+    linked = {path.stem for path in out.glob("*.html")}
+    figures = any(one.figure for one in entries)
+    page = environment(TEMPLATES).get_template("gallery.html.j2")
+    text = page.render(title="seqlab: the systems", entries=entries, linked=linked, plotly=_plotly() if figures else "")
+    return atomic_write(out / f"{NAME}.html", text)
+
+
+def _entry(name: str, splits: dict[tuple[str, str], Split]) -> Entry:
+    """The entry of a system. splits: those that were made before, by dataset and name; it is added to."""
+    card, path = models.card(name), models.path(name)
+    title = next(iter((models.module(name).__doc__ or "").strip().splitlines()), "")
+    paper = ", ".join(map(str, filter(None, (card.paper, card.venue, card.year))))
+    facts = {
+        "name": name, "family": models.family(name), "idea": title.partition(": ")[2] or title, "paper": paper,
+        "claim": card.claim, "verdict": verdicts().get(name, ""), "numbers": tuple(_numbers(name)),
+        "file": str(Path(*path.parts[path.parts.index("models") - 1 :])),
+    }  # fmt: skip
+    run, split = _run(name, splits)
+    view = None if run is None else _telling(run)
+    if view is None:
+        reason = Html("<p class='quiet'>No trained run of it comes with the project: <code>{}</code></p>").format(
+            f"seqlab fit {name} --dataset {card.homes[0]} --out runs/{name}"
+        )
+        return Entry(**facts, notebook=NOTEBOOK, html=reason)
+    facts |= {"notebook": _notebook(view.__name__), "question": view.question}
+    try:
+        still = view(run, split).still()
+    except ValueError as error:
+        return Entry(**facts, html=Html("<p class='quiet'>{}</p>").format(sentence(error)))
+    if isinstance(still, Html):
+        return Entry(**facts, html=Html(still.markup))
+    return Entry(**facts, figure=_json(still.to_plotly_json()))
+
+
+def _run(name: str, splits: dict[tuple[str, str], Split]) -> tuple[Run, Split] | tuple[None, None]:
+    """The trained run of a system that comes with the project, or that of a system which only counts; with its split.
+
+    A system that counts is prepared on its home if that is the dataset of a trained run.
+    """
+    folder, card = zoo_runs().get(name), models.card(name)
+    trained = {(row.dataset, row.split) for row in models.pretrained().itertuples(index=False)}
+    if folder is not None:
+        data = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["data"]
+        key = (data["name"], data["split"])
+    elif not supports(models.system(name), Learns) and (card.homes[0], card.split) in trained:
+        key = (card.homes[0], card.split)
+    else:
+        return None, None
+    if key not in splits:
+        splits[key] = make_split(load(key[0]), key[1])
+    run = open_run(name, splits[key]) if folder is None else load_run(folder, splits[key])
+    return run, splits[key]
+
+
+def _telling(run: Run) -> type | None:
+    """The first of `TELLING` that fits a run."""
+    return next((view for name in TELLING if fits(view := getattr(widgets, name), run.model)), None)
+
+
+def _notebook(view: str) -> str:
+    """The first notebook whose code has a view, else the one that has all."""
+    found = (path.stem for path in curated() if f"widgets.{view}(" in path.read_text(encoding="utf-8"))
+    return next(found, NOTEBOOK)
+
+
+def _numbers(name: str) -> Iterator[str]:
+    """Where a system stands, in a line per dataset, and how long its trained run took."""
+    for row in standings(name).to_dict("records"):
+        place = f"place {row['place']} of {row['systems']}"
+        yield f"{row['dataset']}, {row['split']}: {row['metric']} {row['value']:.4f}, {place}"
+    for row in models.pretrained().query("system == @name").itertuples(index=False):
+        yield f"the run shown: {row.metric} {row.value:.4f} on {row.dataset}, trained in {row.minutes:.0f} minutes"
+
+
+def _json(figure: dict[str, Any]) -> str:
+    """A figure as JSON that may stand within a script element."""
+    from plotly.io.json import to_json_plotly
+
+    return to_json_plotly(figure).replace("<", "\\u003c")
+
+
+def _plotly() -> str:
+    """plotly.js, compressed: the page unpacks it when its first figure comes into view."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
+
+
+@contextlib.contextmanager
+def _stills() -> Iterator[None]:
+    """Widgets are stills, as in a report: they create no controls."""
+    before = os.environ.get("SEQLAB_REPORT")
+    os.environ["SEQLAB_REPORT"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["SEQLAB_REPORT"]
+        if before is not None:
+            os.environ["SEQLAB_REPORT"] = before
