@@ -124,7 +124,7 @@ def _standings(name: str) -> str:
     from seqlab.experiments.standings import standings
 
     lines = []
-    for row in standings(name).to_dict("records"):
+    for row in standings().query("system == @name").to_dict("records"):
         best = "" if row["place"] == 1 else f" (the first: {row['best']})"
         filtered = f", seen items {'filtered' if row['seen_filter'] else 'kept'}" if row["task"] in RANKINGS else ""
         lines.append(

@@ -12,8 +12,8 @@ from seqlab.runtime.included import included
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ["dataset", "split", "seen_filter", "task", "arm", "metric", "value", "low", "high", "place", "systems",
-           "best", "minutes"]  # fmt: skip
+COLUMNS = ["system", "dataset", "split", "seen_filter", "task", "arm", "metric", "value", "low", "high", "place",
+           "systems", "best", "minutes"]  # fmt: skip
 
 
 def verdicts() -> dict[str, str]:
@@ -26,31 +26,28 @@ def verdicts() -> dict[str, str]:
     return pd.read_csv(path, keep_default_na=False).set_index("system")["found"].to_dict()
 
 
-def standings(system: str) -> pd.DataFrame:
-    """A row per dataset, split and seen filter where a system was measured: its place among all systems measured there.
+def standings() -> pd.DataFrame:
+    """A row per system, dataset, split and seen filter: its place among all systems that were measured there.
 
-    Of each system it is the arm that is best on validation. Columns: dataset, split, seen_filter, task, arm, metric
-    (the primary one of the task), value (on test, the mean over seeds), low and high (its 95 % interval), place,
+    Of each system it is the arm that is best on validation. Columns: system, dataset, split, seen_filter, task, arm,
+    metric (the primary one of the task), value (on test, the mean over seeds), low and high (its 95 % interval), place,
     systems (how many there are), best (the first one), minutes (of one training).
     """
     import pandas as pd
 
-    table, rows = read(included("results") / "leaderboard.csv"), []
+    table, found = read(included("results") / "leaderboard.csv"), []
     if not len(table):
-        return pd.DataFrame(rows, columns=COLUMNS)
+        return pd.DataFrame(columns=COLUMNS)
     for (dataset, split, seen_filter, task), measured in table.groupby(["dataset", "split", "seen_filter", "task"]):
-        if system not in set(measured["system"]):
-            continue
         metric = tasks.primary(task)
         arms = pd.DataFrame([_summary(arm, of_arm, metric.name) for arm, of_arm in rows_by_arm(measured)])
         best = arms.sort_values("valid", ascending=not metric.higher, kind="stable").groupby("system").head(1)
-        best = best.sort_values("value", ascending=not metric.higher, kind="stable").reset_index(drop=True)
-        place = best.index[best["system"] == system][0]
-        facts = {"dataset": dataset, "split": split, "seen_filter": bool(seen_filter), "task": task,
-                 "metric": metric.name}  # fmt: skip
-        rows.append(facts | best.loc[place].to_dict()
-                    | {"place": place + 1, "systems": len(best), "best": best.loc[0, "system"]})  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS)
+        best = best.sort_values("value", ascending=not metric.higher, kind="stable")
+        found.append(best.assign(
+            dataset=dataset, split=split, seen_filter=bool(seen_filter), task=task, metric=metric.name,
+            place=range(1, len(best) + 1), systems=len(best), best=best["system"].iloc[0],
+        ))  # fmt: skip
+    return pd.concat(found, ignore_index=True)[COLUMNS]
 
 
 def _summary(arm: str, rows: pd.DataFrame, metric: str) -> dict[str, object]:

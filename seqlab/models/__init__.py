@@ -306,6 +306,12 @@ def gallery_markdown() -> str:
         .query("`from` == 'seqlab'")[["system", "paper", "year", "venue", "family"]]
         .sort_values(["family", "system"])
     )
-    shown["system"] = "`" + shown["system"] + "`"
+    shown["system"] = [
+        f"[`{name}`](seqlab/models/{family}/{name}.py)"
+        for name, family in zip(shown["system"], shown["family"], strict=True)
+    ]
+    shown["venue"] = shown["venue"].str.replace(
+        r"^arXiv ([\d.]+)$", r"[arXiv \1](https://arxiv.org/abs/\1)", regex=True
+    )
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
     return "\n".join(["| " + " | ".join(shown) + " |", "|---|---|---|---|---|", *lines]) + "\n"

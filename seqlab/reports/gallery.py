@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,8 @@ from seqlab.widgets.views import fits
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pandas as pd
+
     from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
 
@@ -47,8 +48,17 @@ TELLING = (
 )  # fmt: skip
 """The views from the most particular to the most general: a system is shown by the first one that fits it."""
 
+PICTURES = {"sasrec": "attention", "tiger": "beams", "rearec": "reasoning", "neural_tpp": "waits"}
+"""The systems whose rows the README shows, and their pictures, notebooks/NAME.png."""
+
 NOTEBOOK = "07_workbench"
 """The notebook that has every view."""
+
+REPORT = "90_report_system"
+"""The notebook that takes every system."""
+
+
+NOTHING = Html()
 
 
 @dataclass(frozen=True)
@@ -66,15 +76,15 @@ class Entry:
     notebook: str
     question: str = ""
     figure: str = ""
-    html: Html = Html()
+    html: Html = NOTHING
 
 
 def make(out: str | Path = "reports", echo: Callable[[str], None] = print) -> Path:
     """Write gallery.html in a folder of reports; returns its path. echo: is called with a line per system."""
-    out, entries, splits = Path(out), [], {}
+    out, entries, places, splits = Path(out), [], standings(), {}
     with _stills():
         for name in sorted(models.names(), key=lambda name: (models.family(name), name)):
-            entries.append(_entry(name, splits))
+            entries.append(_entry(name, places, splits))
             echo(f"gallery  {name}  {'without a still' if not entries[-1].question else 'done'}")
     linked = {path.stem for path in out.glob("*.html")}
     figures = any(one.figure for one in entries)
@@ -83,23 +93,34 @@ def make(out: str | Path = "reports", echo: Callable[[str], None] = print) -> Pa
     return atomic_write(out / f"{NAME}.html", text)
 
 
-def _entry(name: str, splits: dict[tuple[str, str], Split]) -> Entry:
+def rows_markdown() -> str:
+    """The README's rows of the gallery."""
+    lines = ["| | system | its paper claims | found here |", "|---|---|---|---|"]
+    for name, picture in PICTURES.items():
+        place = f"seqlab/models/{models.family(name)}/{name}.py"
+        lines.append(
+            f'| <img src="notebooks/{picture}.png" width="280" alt="{name}"> | [`{name}`]({place}): {_idea(name)} | '
+            f"{models.card(name).claim} | {verdicts().get(name, '')} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, places: pd.DataFrame, splits: dict[tuple[str, str], Split]) -> Entry:
     """The entry of a system. splits: those that were made before, by dataset and name; it is added to."""
     card, path = models.card(name), models.path(name)
-    title = next(iter((models.module(name).__doc__ or "").strip().splitlines()), "")
     paper = ", ".join(map(str, filter(None, (card.paper, card.venue, card.year))))
     facts = {
-        "name": name, "family": models.family(name), "idea": title.partition(": ")[2] or title, "paper": paper,
-        "claim": card.claim, "verdict": verdicts().get(name, ""), "numbers": tuple(_numbers(name)),
+        "name": name, "family": models.family(name), "idea": _idea(name), "paper": paper,
+        "claim": card.claim, "verdict": verdicts().get(name, ""), "numbers": tuple(_numbers(name, places)),
         "file": str(Path(*path.parts[path.parts.index("models") - 1 :])),
     }  # fmt: skip
     run, split = _run(name, splits)
     view = None if run is None else _telling(run)
     if view is None:
-        reason = Html("<p class='quiet'>No trained run of it comes with the project: <code>{}</code></p>").format(
-            f"seqlab fit {name} --dataset {card.homes[0]} --out runs/{name}"
-        )
-        return Entry(**facts, notebook=NOTEBOOK, html=reason)
+        command = f"seqlab fit {name} --dataset {(*card.homes, 'FILE')[0]} --out runs/{name}"
+        reason = Html("No trained run comes with the project: <code>{}</code>").format(command)
+        why = reason if run is None else "No view of one user fits it."
+        return Entry(**facts, notebook=REPORT, html=Html("<p class='quiet'>{}</p>").format(why))
     facts |= {"notebook": _notebook(view.__name__), "question": view.question}
     try:
         still = view(run, split).still()
@@ -110,24 +131,35 @@ def _entry(name: str, splits: dict[tuple[str, str], Split]) -> Entry:
     return Entry(**facts, figure=_json(still.to_plotly_json()))
 
 
-def _run(name: str, splits: dict[tuple[str, str], Split]) -> tuple[Run, Split] | tuple[None, None]:
-    """The trained run of a system that comes with the project, or that of a system which only counts; with its split.
+def _idea(name: str) -> str:
+    """The first sentence of a system's file, without the name before it."""
+    title = next(iter((models.module(name).__doc__ or "").strip().splitlines()), "")
+    idea = title.partition(": ")[2] or title
+    return idea[:1].upper() + idea[1:]
 
-    A system that counts is prepared on its home if that is the dataset of a trained run.
-    """
-    folder, card = zoo_runs().get(name), models.card(name)
-    trained = {(row.dataset, row.split) for row in models.pretrained().itertuples(index=False)}
-    if folder is not None:
-        data = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["data"]
-        key = (data["name"], data["split"])
-    elif not supports(models.system(name), Learns) and (card.homes[0], card.split) in trained:
-        key = (card.homes[0], card.split)
-    else:
+
+def _run(name: str, splits: dict[tuple[str, str], Split]) -> tuple[Run, Split] | tuple[None, None]:
+    """The trained run of a system that comes with the project, or a run of one that only counts; with its split."""
+    folder, key = zoo_runs().get(name), _data(name)
+    if key is None:
         return None, None
     if key not in splits:
         splits[key] = make_split(load(key[0]), key[1])
     run = open_run(name, splits[key]) if folder is None else load_run(folder, splits[key])
     return run, splits[key]
+
+
+def _data(name: str) -> tuple[str, str] | None:
+    """The dataset and the split on which a system is shown: of its trained run, or its home if it only counts there.
+
+    None for a system without a trained run that needs one, or whose home is no dataset of a trained run.
+    """
+    runs, card = models.pretrained(), models.card(name)
+    trained = list(zip(runs["dataset"], runs["split"], strict=True))
+    if name in set(runs["system"]):
+        return trained[runs["system"].tolist().index(name)]
+    counts = not supports(models.system(name), Learns)
+    return next((key for key in trained if counts and key == (*card.homes[:1], card.split)), None)
 
 
 def _telling(run: Run) -> type | None:
@@ -141,9 +173,9 @@ def _notebook(view: str) -> str:
     return next(found, NOTEBOOK)
 
 
-def _numbers(name: str) -> Iterator[str]:
+def _numbers(name: str, places: pd.DataFrame) -> Iterator[str]:
     """Where a system stands, in a line per dataset, and how long its trained run took."""
-    for row in standings(name).to_dict("records"):
+    for row in places[places["system"] == name].to_dict("records"):
         place = f"place {row['place']} of {row['systems']}"
         yield f"{row['dataset']}, {row['split']}: {row['metric']} {row['value']:.4f}, {place}"
     for row in models.pretrained().query("system == @name").itertuples(index=False):
