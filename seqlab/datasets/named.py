@@ -31,8 +31,8 @@ class Card:
 
     order, ties, repeats: see `make_log`. users, items, events: the counts that a load must have. columns: name ->
     meaning. format: the reader of the official files (see formats.py). core: the k of the k-core (0 = none). package:
-    the Python package that contains the data. unread: text columns that item vectors leave out by default. category: the
-    item column that completes a short title (see `item_names`).
+    the Python package that contains the data. unread: text columns that item vectors leave out by default. category:
+    the item column that completes a short title (see `item_names`).
     """
 
     name: str

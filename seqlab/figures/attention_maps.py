@@ -53,7 +53,7 @@ def attention(
     figure.update_yaxes(range=[count - 0.5, -0.5], row=1, col=2)
     figure.update_yaxes(title="looked at", row=1, col=1)
     top = top if top is not None else scale_end(frame, rows)
-    finish(figure, "", 300 + ROW * count)
+    finish(figure, "", 300 + ROW * count, name="attention")
     figure.update_layout(margin={"t": 76, "l": 40}, coloraxis=_colours(top, 1 + 20 / (ROW * count)))
     figure.update_xaxes(showgrid=False, row=1, col=1).update_yaxes(showgrid=False)
     return figure
@@ -94,7 +94,7 @@ def attention_grid(
     for (layer, head), part in frame.groupby(["layer", "head"]):
         _heatmap(figure, part, tokens, rows, int(layer) + 1, int(head) + 1)
     add_bars(figure, influence, titles, 1, heads + 1, rows)
-    finish(figure, "", max(120 + ROW * count, 90 + 250 * layers) + 18 * caption.count("<br>"))
+    finish(figure, "", max(120 + ROW * count, 90 + 250 * layers) + 18 * caption.count("<br>"), name="attention-grid")
     fifth = _every_fifth(rows)
     for row in range(1, layers + 1):
         for column in range(1, heads + 1):

@@ -58,7 +58,7 @@ def decodings(
     _matrix(figure, overlap, names)
     for place, measure in enumerate(MEASURES, 2):
         _bars(figure, measures, measure, names, place)
-    finish(figure, "", int(whole + 150 + BELOW))
+    finish(figure, "", int(whole + 150 + BELOW), name="decodings")
     figure.update_layout(barmode="overlay", hovermode="closest", dragmode=False, margin={"l": 8, "r": 8, "b": BELOW})
     figure.update_xaxes(range=[-0.01, len(names)], visible=False, fixedrange=True, row=1, col=1)
     figure.update_yaxes(range=[k - 0.45, -1.25], visible=False, fixedrange=True, row=1, col=1)

@@ -46,7 +46,7 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
             figure.update_yaxes(
                 range=[len(named) - 0.5, -0.5], tickvals=list(range(len(named))), ticktext=named, row=row, col=column
             )
-    finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1))
+    finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1), name="influences")
     figure.update_layout(margin_t=78)
     figure.update_yaxes(showgrid=False)
     return figure

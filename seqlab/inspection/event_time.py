@@ -34,7 +34,8 @@ def events_of(split: Split, user: int | History, start: float = -torch.inf, end:
     batch = _history(split, user)
     times, items = batch.times[0].numpy(), batch.items[0].numpy()
     names = item_names(split.log)
-    table = pd.DataFrame({"event": range(len(times)), "time": times, "item": items, "title": [names[item - 1] for item in items]})
+    titles = [names[item - 1] for item in items]
+    table = pd.DataFrame({"event": range(len(times)), "time": times, "item": items, "title": titles})
     table["wait"] = table["time"].diff() / DAY
     return table[table["time"].between(start, end)].reset_index(drop=True)
 

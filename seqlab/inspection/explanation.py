@@ -73,9 +73,10 @@ class Explanation:
         return influence.agreement(self.attention, self.influence)
 
     def events(self, log: InteractionLog) -> pd.DataFrame:
-        """A row per event: event (from 1), item (id of the source), title (its name), influence, attention, surprise, rank.
+        """A row per event: event (from 1), item (id of the source), title, influence, attention, surprise, rank.
 
-        Columns of what there is not are left out; surprise and rank of the first event are NaN.
+        The title is the item's name (`item_names`). Columns of what there is not are left out; surprise and rank of the
+        first event are NaN.
         """
         import pandas as pd
 

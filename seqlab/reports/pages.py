@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.html import environment, plotly_html
+from seqlab.figures.html import downloads, environment, plotly_html
 from seqlab.figures.theme import CONFIG
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
     cells, _ = exporter.from_notebook_node(notebook, resources)
     soup = BeautifulSoup(cells, "html.parser")
     for element in soup.find_all(["script", "link"]):
-        if element.get("src") or element.get("href"):
+        if element.get("src") or element.get("href") or element.get("data-seqlab"):  # the page has its own
             element.decompose()
     sheets: set[str] = set()
     for element in soup.find_all("style"):
@@ -56,7 +56,13 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any]) -> str:
     drawn = "Plotly.newPlot" in cells and not re.search(r"plotly\.js v\d", cells)
     plotly = re.sub(r"</(script)", r"<\\/\1", get_plotlyjs(), flags=re.IGNORECASE) if drawn else ""
     return _page(
-        "report.html.j2", **about, cells=cells, plotly=plotly, plotly_config=CONFIG, has_traceback='id="error"' in cells
+        "report.html.j2",
+        **about,
+        cells=cells,
+        plotly=plotly,
+        plotly_config=CONFIG,
+        downloads=downloads(),
+        has_traceback='id="error"' in cells,
     )
 
 

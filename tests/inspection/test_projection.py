@@ -49,7 +49,7 @@ def test_umap_is_computed_once_per_content_and_survives_a_broken_cache(vectors, 
 
 
 def test_unknown_projection_and_too_few_items_are_errors(vectors):
-    with pytest.raises(ValueError, match="'pca' and 'umap'"):
+    with pytest.raises(ValueError, match="'pca', 'tsne' and 'umap'"):
         projection.coordinates(vectors, "tsne")
     with pytest.raises(ValueError, match="at least 3"):
         projection.coordinates(vectors[:2])
