@@ -75,7 +75,7 @@ def labels(texts, most: int = 0) -> list[str]:
 
 COLUMNS = {
     "exact_rank": "rank by exact score", "log_probability": "log-probability", "from_end": "events before the last",
-    "entropy_even": "entropy, even temperature", "peak_memory_mb": "peak memory (MB)",
+    "entropy_even": "entropy (even)", "peak_memory_mb": "peak memory (MB)",
 }  # fmt: skip
 """Names of columns that are none of a paper or of the data -> words for people."""
 
