@@ -217,7 +217,11 @@ def two_codebooks(
     tints = [PALETTE[at % len(PALETTE)] if at < len(shown) else INK for at in range(len(nodes))]
     texts = {"a": words[0], "b": words[1]}
     written = [
-        f"‹{code}› {label(texts[side].get((int(code),), ''), 34)}" if code >= 0 else "other codes"
+        "other codes"
+        if code < 0
+        else f"‹{code}› {label(text, 34)}"
+        if (text := texts[side].get((int(code),)))
+        else f"‹{code}›"
         for side, code in nodes
     ]
     flow = go.Sankey(

@@ -43,7 +43,7 @@ def test_a_heatmap_is_a_row_per_cell_with_plain_words():
 def test_a_flow_has_its_two_ends():
     codes = pd.DataFrame({"level 0": [0, 0, 1]})
     rows = figure_rows(figures.two_codebooks(codes, codes, (NAME, "b")))
-    assert rows[["from", "to", "value"]].to_numpy().tolist() == [["‹0› ", "‹0› ", 2], ["‹1› ", "‹1› ", 1]]
+    assert rows[["from", "to", "value"]].to_numpy().tolist() == [["‹0›", "‹0›", 2], ["‹1›", "‹1›", 1]]
 
 
 def test_a_file_that_cannot_be_made_is_explained(tmp_path, monkeypatch):
