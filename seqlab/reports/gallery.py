@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from seqlab import models, widgets
 from seqlab.contracts import Learns, supports
 from seqlab.datasets import load
 from seqlab.datasets import split as make_split
+from seqlab.datasets.history import History, history_of
 from seqlab.experiments.standings import standings, verdicts
 from seqlab.figures.html import Html, environment
+from seqlab.inspection.influence import lists_of
 from seqlab.reports.pages import TEMPLATES
 from seqlab.reports.render import curated
 from seqlab.runs.run import load_run
@@ -29,12 +32,14 @@ from seqlab.runs.zoo import zoo_runs
 from seqlab.runtime.files import atomic_write
 from seqlab.training.arms import open_run
 from seqlab.widgets.display import sentence
-from seqlab.widgets.views import fits
+from seqlab.widgets.inputs.picking import answers_of, sample_users
+from seqlab.widgets.views import READS_HISTORY, fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pandas as pd
+    from torch import nn
 
     from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
@@ -48,6 +53,9 @@ TELLING = (
 )  # fmt: skip
 """The views from the most particular to the most general: a system is shown by the first one that fits it."""
 
+BASELINES = "baselines"
+"""The family that comes last."""
+
 PICTURES = {"sasrec": "attention", "tiger": "beams", "rearec": "reasoning", "neural_tpp": "waits"}
 """The systems whose rows the README shows, and their pictures, notebooks/NAME.png."""
 
@@ -57,6 +65,9 @@ NOTEBOOK = "07_workbench"
 REPORT = "90_report_system"
 """The notebook that takes every system."""
 
+
+EVENTS, USERS, LISTED = 12, 50, 10
+"""The most recent events of the history that is shown, the users it is chosen from, and the items of a list."""
 
 NOTHING = Html()
 
@@ -71,7 +82,8 @@ class Entry:
     paper: str
     claim: str
     verdict: str
-    numbers: tuple[str, ...]
+    run: str
+    places: tuple[str, ...]
     file: str
     notebook: str
     question: str = ""
@@ -83,13 +95,16 @@ def make(out: str | Path = "reports", echo: Callable[[str], None] = print) -> Pa
     """Write gallery.html in a folder of reports; returns its path. echo: is called with a line per system."""
     out, entries, places, splits = Path(out), [], standings(), {}
     with _stills():
-        for name in sorted(models.names(), key=lambda name: (models.family(name), name)):
+        for name in sorted(models.names(), key=lambda name: (models.family(name) == BASELINES, models.family(name))):
             entries.append(_entry(name, places, splits))
             echo(f"gallery  {name}  {'without a still' if not entries[-1].question else 'done'}")
     linked = {path.stem for path in out.glob("*.html")}
     figures = any(one.figure for one in entries)
     page = environment(TEMPLATES).get_template("gallery.html.j2")
-    text = page.render(title="seqlab: the systems", entries=entries, linked=linked, plotly=_plotly() if figures else "")
+    families = {family: [*some] for family, some in itertools.groupby(entries, lambda one: one.family)}
+    text = page.render(
+        title="seqlab: the systems", families=families, linked=linked, plotly=_plotly() if figures else ""
+    )
     return atomic_write(out / f"{NAME}.html", text)
 
 
@@ -111,24 +126,29 @@ def _entry(name: str, places: pd.DataFrame, splits: dict[tuple[str, str], Split]
     paper = ", ".join(map(str, filter(None, (card.paper, card.venue, card.year))))
     facts = {
         "name": name, "family": models.family(name), "idea": _idea(name), "paper": paper,
-        "claim": card.claim, "verdict": verdicts().get(name, ""), "numbers": tuple(_numbers(name, places)),
-        "file": str(Path(*path.parts[path.parts.index("models") - 1 :])),
+        "claim": card.claim, "verdict": verdicts().get(name, ""), "run": _trained(name),
+        "places": tuple(_places(name, places)), "file": str(Path(*path.parts[path.parts.index("models") - 1 :])),
     }  # fmt: skip
+    if _telling(models.build(name, 4, models.module(name).TINY)) is None:
+        return Entry(**facts, notebook=REPORT, html=_quiet("No view of one user fits it."))
     run, split = _run(name, splits)
-    view = None if run is None else _telling(run)
-    if view is None:
+    if run is None:
         command = f"seqlab fit {name} --dataset {(*card.homes, 'FILE')[0]} --out runs/{name}"
-        reason = Html("No trained run comes with the project: <code>{}</code>").format(command)
-        why = reason if run is None else "No view of one user fits it."
-        return Entry(**facts, notebook=REPORT, html=Html("<p class='quiet'>{}</p>").format(why))
+        words = Html("No trained run comes with the project: <code>{}</code>").format(command)
+        return Entry(**facts, notebook=NOTEBOOK, html=_quiet(words))
+    view = _telling(run.model)
     facts |= {"notebook": _notebook(view.__name__), "question": view.question}
     try:
-        still = view(run, split).still()
+        still = view(run, split, history=_history(run, split) if READS_HISTORY & {*view.needs} else None).still()
     except ValueError as error:
-        return Entry(**facts, html=Html("<p class='quiet'>{}</p>").format(sentence(error)))
+        return Entry(**facts, html=_quiet(sentence(error)))
     if isinstance(still, Html):
         return Entry(**facts, html=Html(still.markup))
     return Entry(**facts, figure=_json(still.to_plotly_json()))
+
+
+def _quiet(words: str) -> Html:
+    return Html("<p class='quiet'>{}</p>").format(words)
 
 
 def _idea(name: str) -> str:
@@ -149,6 +169,15 @@ def _run(name: str, splits: dict[tuple[str, str], Split]) -> tuple[Run, Split] |
     return run, splits[key]
 
 
+def _history(run: Run, split: Split) -> History:
+    """The last events of a user whose next item is among the best of the run; of a random one if there is none."""
+    answers = answers_of(split)
+    histories = [history_of(split, user, longest=EVENTS) for user in sample_users(split, USERS)]
+    found = lists_of(run.model, histories, LISTED, run.seen_filter).items.tolist()
+    hits = (one for one, items in zip(histories, found, strict=True) if answers.get(one.user) in items)
+    return next(hits, histories[0])
+
+
 def _data(name: str) -> tuple[str, str] | None:
     """The dataset and the split on which a system is shown: of its trained run, or its home if it only counts there.
 
@@ -162,9 +191,9 @@ def _data(name: str) -> tuple[str, str] | None:
     return next((key for key in trained if counts and key == (*card.homes[:1], card.split)), None)
 
 
-def _telling(run: Run) -> type | None:
-    """The first of `TELLING` that fits a run."""
-    return next((view for name in TELLING if fits(view := getattr(widgets, name), run.model)), None)
+def _telling(model: nn.Module) -> type | None:
+    """The first of `TELLING` that fits a system."""
+    return next((view for name in TELLING if fits(view := getattr(widgets, name), model)), None)
 
 
 def _notebook(view: str) -> str:
@@ -173,13 +202,21 @@ def _notebook(view: str) -> str:
     return next(found, NOTEBOOK)
 
 
-def _numbers(name: str, places: pd.DataFrame) -> Iterator[str]:
-    """Where a system stands, in a line per dataset, and how long its trained run took."""
-    for row in places[places["system"] == name].to_dict("records"):
-        place = f"place {row['place']} of {row['systems']}"
-        yield f"{row['dataset']}, {row['split']}: {row['metric']} {row['value']:.4f}, {place}"
-    for row in models.pretrained().query("system == @name").itertuples(index=False):
-        yield f"the run shown: {row.metric} {row.value:.4f} on {row.dataset}, trained in {row.minutes:.0f} minutes"
+def _places(name: str, places: pd.DataFrame) -> Iterator[str]:
+    """Where a system stands among others, in a line per dataset: on the split that most systems were measured on."""
+    own = places[places["system"] == name].sort_values("systems", ascending=False, kind="stable")
+    for row in own.drop_duplicates("dataset").sort_values("dataset").to_dict("records"):
+        first = "" if row["place"] == 1 else f" (first: {row['best']})"
+        yield f"{row['dataset']}: {row['metric']} {row['value']:.4f}, {row['place']} of {row['systems']}{first}"
+
+
+def _trained(name: str) -> str:
+    """The result of the trained run of a system that comes with the project, and how long it took; "" without one."""
+    runs = models.pretrained()
+    return "".join(
+        f"{row.metric} {row.value:.4f} on {row.dataset}, trained in {row.minutes:.0f} minutes"
+        for row in runs[runs["system"] == name].itertuples(index=False)
+    )
 
 
 def _json(figure: dict[str, Any]) -> str:
