@@ -13,6 +13,7 @@ import contextlib
 import gzip
 import itertools
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +199,8 @@ def _telling(model: nn.Module) -> type | None:
 
 def _notebook(view: str) -> str:
     """The first notebook whose code has a view, else the one that has all."""
-    found = (path.stem for path in curated() if f"widgets.{view}(" in path.read_text(encoding="utf-8"))
+    code = re.compile(rf"widgets\.{view}\b")
+    found = (path.stem for path in curated() if code.search(path.read_text(encoding="utf-8")))
     return next(found, NOTEBOOK)
 
 
