@@ -205,6 +205,7 @@ def make_log(
     roles: Mapping[str, str] | None = None,
     declared: tuple[str, ...] = (),
     tie_key: str | None = None,
+    time_format: str | None = None,
     notes: tuple[str, ...] = (),
     seed: int = 0,
 ) -> InteractionLog:
@@ -217,6 +218,7 @@ def make_log(
     order: "time" sorts each user's events by time, stable for equal times; "source" keeps the source's order, and
         timestamps may be missing; a note counts the events out of order.
     repeats None: detected (more than 1 % of events repeat an item of the same user; exact duplicates do not count).
+    time_format: see `parse_times`.
     tie_key: column (dropped afterwards) by which the source may be sorted at equal times, if not the item.
     Users and items are numbered by `ids.number_ids`. Raises `DataError` for a table that is not a log.
     """
@@ -241,7 +243,7 @@ def make_log(
     times = np.full(len(frame), np.nan)
     if time is not None:
         times, more_notes = unix_seconds(
-            select_column(frame, time, where), where, row_numbers, may_be_missing=order == "source"
+            select_column(frame, time, where), where, row_numbers, order == "source", time_format
         )
         all_notes += more_notes
     if len(item_labels) == 1:
