@@ -55,7 +55,7 @@ def refusal(found: list[BadRows], where: str, row_numbers) -> DataError:
     bad = union(found)
     parts = "; ".join(f"{one.what}: {describe_rows(one.rows, row_numbers)}" for one in found)
     return DataError(
-        f"{where}: {bad.sum():,} of {len(bad):,} rows cannot be read. {parts}. Correct them, or drop these rows: "
+        f"{where}: {bad.sum():,} rows cannot be read. {parts}. Correct them, or drop these rows: "
         "bad='drop' drops and counts them (in a shell: --bad drop)."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -97,8 +98,10 @@ def arguments_of(card: LogCard, path: str | Path) -> tuple[Path, dict[str, Any]]
     roles = dict(card.roles)
     given |= {role: roles.pop(role, None) for role in ("user", "item", "time", "title")}
     given |= {"columns": roles, "name": card.name or Path(path).stem}
-    given |= {"items": None if card.items is None else folder / card.items}
-    return folder / card.file, {key: value for key, value in given.items() if value not in (None, {})}
+    given |= {"items": None if card.items is None else Path(os.path.normpath(folder / card.items))}
+    return Path(os.path.normpath(folder / card.file)), {
+        key: value for key, value in given.items() if value not in (None, {})
+    }
 
 
 def facts_note(card: LogCard) -> tuple[str, ...]:
