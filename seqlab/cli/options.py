@@ -45,9 +45,7 @@ def load_options_of(
     item: Annotated[str | None, typer.Option(help="the column of items; else guessed")] = None,
     time: Annotated[str | None, typer.Option(help="the column of times; else guessed")] = None,
     title: Annotated[str | None, typer.Option(help="the column of titles; else guessed")] = None,
-    items: Annotated[
-        Path | None, typer.Option(help="a table of items, whose column of ids is called as that of the events")
-    ] = None,
+    items: Annotated[Path | None, typer.Option(help="a table of items, with a column of ids")] = None,
     sep: Annotated[str | None, typer.Option(help="the separator of columns; else by the file's suffix")] = None,
     encoding: Annotated[str | None, typer.Option(help="of a file that is not UTF-8, such as cp1251")] = None,
     bad: Annotated[

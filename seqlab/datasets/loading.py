@@ -94,7 +94,7 @@ def _from_card(path: Path, given: dict) -> InteractionLog:
     if source.suffix == ".toml" or str(source) in cards():
         raise DataError(f"{path}: file must name the data themselves, not {described.file}.")
     log = load(source, **arguments | given) if source.is_dir() else read(source, name=name, **arguments | given)
-    origin = (log.origin or {}) | {"name": name}
+    origin = (log.origin or {}) | {"name": name, "card": os.path.abspath(path)}
     return replace(log, name=name, origin=origin, notes=(*facts_note(described), *log.notes))
 
 
@@ -111,7 +111,7 @@ def reload(origin: dict) -> InteractionLog:
     given = dict(origin) if isinstance(origin, dict) else {}
     if given.keys() == {"dataset"}:
         return load(given["dataset"])
-    path = given.pop("path", None)
+    path, _ = given.pop("path", None), given.pop("card", None)
     reader = read_folder if isinstance(path, str) and Path(path).is_dir() else read
     known = list(inspect.signature(reader).parameters)[1:]
     if not isinstance(path, str) or not given.keys() <= set(known):

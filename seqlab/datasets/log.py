@@ -46,7 +46,8 @@ class InteractionLog:
     notes:  sentences on what was detected, dropped (with counts) or repaired.
     card:   the name of a named dataset ("ml-1m"), whose card has presets and unread columns; "": your own data.
     origin: the arguments of `datasets.reload`: {"dataset": name}, or {"path": absolute path} and the arguments of the
-            reader; None for a log that is not the content of a file (of a frame, or a selection).
+            reader, with the path of the "card" that they come from (see `log_card`); None for a log that is not the
+            content of a file (of a frame, or a selection).
     roles:  a standard role (basket, action, price, quantity, rating, domain, store) -> the event column that has it. A
             column that is called like a role needs no entry.
     declared: the event columns that version 2 of the fingerprint leaves out, besides all further columns of the users.
