@@ -19,6 +19,7 @@ COLUMN_NAMES = {  # compared without case and punctuation, most likely first
     "time": "timestamp time datetime date when ts unixtime unixtimestamp unixreviewtime eventtime eventdate createdat "
     "ratedat tdat transactiontimestamp invoicedate purchasedate orderdate timestampms timems",
     "title": "title name itemtitle itemname producttitle productname movietitle description text",
+    "category": "category productcategory itemcategory categories maincategory producttype department genre",
     "rank": "rank ranking position place",
     "score": "score scores prediction predictedscore predictedrating relevance similarity probability rating",
 }

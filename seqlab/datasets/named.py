@@ -31,7 +31,8 @@ class Card:
 
     order, ties, repeats: see `make_log`. users, items, events: the counts that a load must have. columns: name ->
     meaning. format: the reader of the official files (see formats.py). core: the k of the k-core (0 = none). package:
-    the Python package that contains the data. unread: text columns that item vectors leave out by default.
+    the Python package that contains the data. unread: text columns that item vectors leave out by default. category:
+    the item column that completes a short title (see `item_names`).
     """
 
     name: str
@@ -53,6 +54,7 @@ class Card:
     official: tuple[OfficialFile, ...] = ()
     columns: dict = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    category: str = ""
 
 
 @cache
