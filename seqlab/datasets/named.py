@@ -77,7 +77,7 @@ def card(name: str) -> Card:
     if name not in cards():
         raise DataError(
             f"there is no dataset called {name!r}.{did_you_mean(name, cards())} "
-            f"There are: {', '.join(cards())}. The path of a file or a folder works too."
+            f"There are: {', '.join(cards())}. The path of a file, of its card (.toml), or of a folder works too."
         )
     return cards()[name]
 
