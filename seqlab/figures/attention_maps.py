@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.influence_bars import add_bars
-from seqlab.figures.theme import FAINT, SCALE, finish, heading, label, labels
+from seqlab.figures.theme import FAINT, SCALE, finish, heading, label, labels, least_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ def attention(
     figure.update_yaxes(title="looked at", row=1, col=1)
     top = top if top is not None else scale_end(frame, rows)
     finish(figure, "", 300 + ROW * count)
-    figure.update_layout(margin={"t": 76, "l": 40}, coloraxis=_colours(top, 1 + 20 / (ROW * count)))
+    figure.update_layout(margin={"t": 76, "l": 40}, coloraxis=_colours(frame, top, 1 + 20 / (ROW * count)))
     figure.update_xaxes(showgrid=False, row=1, col=1).update_yaxes(showgrid=False)
     return figure
 
@@ -100,7 +100,7 @@ def attention_grid(
         for column in range(1, heads + 1):
             figure.update_xaxes(**fifth, showgrid=False, row=row, col=column)
             figure.update_yaxes(**fifth, showgrid=False, range=[count - 0.5, -0.5], row=row, col=column)
-        figure.update_yaxes(title=f"looked at ({what})", row=row, col=1)
+        figure.update_yaxes(title=f"looked at ({what}; names at the right)", row=row, col=1)
     for column in range(1, heads + 1):
         figure.update_xaxes(title=f"looking from ({what})", row=layers, col=column)
     figure.update_yaxes(
@@ -113,8 +113,9 @@ def attention_grid(
         col=heads + 1,
     )
     figure.update_xaxes(title="log-probability", row=1, col=heads + 1)
-    figure.update_layout(coloraxis=_colours(top, 1 + 40 / (figure.layout.height - 170 - 18 * caption.count("<br>"))))
-    return heading(figure, caption, up=82)
+    y = 1 + 40 / (figure.layout.height - 170 - 18 * caption.count("<br>"))
+    figure.update_layout(coloraxis=_colours(frame, top, y))
+    return least_width(heading(figure, caption, up=82), 400 + 130 * heads)
 
 
 def _rows(
@@ -171,7 +172,11 @@ def _heatmap(
     figure.add_trace(heatmap, row=row, col=column)
 
 
-def _colours(top: float, y: float) -> dict:
+def _colours(frame: pd.DataFrame, top: float, y: float) -> dict:
+    """The colour scale from 0 to `top`; its end says whether there are larger values."""
+    ticks = [0, top / 2, top]
+    digits = 0 if top > 0.1 else 1
+    more = " or more" * bool(frame["value"].max() > 1.01 * top)
     return {
         "colorscale": SCALE,
         "cmin": 0,
@@ -187,9 +192,9 @@ def _colours(top: float, y: float) -> dict:
             "xpad": 0,
             "len": 0.3,
             "thickness": 9,
-            "tickformat": ".0%",
+            "tickvals": ticks,
+            "ticktext": ["0%", f"{top / 2:.{digits}%}", f"{top:.{digits}%}{more}"],
             "outlinecolor": FAINT,
-            "nticks": 4,
         },
     }
 

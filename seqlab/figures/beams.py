@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.found_by_width import GREY, PALE, draw_widths, name_widths
-from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label
+from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label, least_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,12 +88,12 @@ def beam_steps(
     if widths is not None:
         name_widths(figure, widths, 2)
     key = (
-        f"<span style='color:{BLUE}'>■</span> kept   ■ dropped, ✕ the item it would have led to "
-        f"(<span style='color:{RED}'>one of the ten best</span>)<br>"
+        f"<span style='color:{BLUE}'>■</span> kept (with a grey frame: all that begins so is dropped at a later step)   "
+        f"■ dropped, ✕ the item it would have led to (<span style='color:{RED}'>one of the ten best</span>)<br>"
         f"<span style='color:{ORANGE}'>■</span> lost to codes that no item has   "
         f"<span style='color:{GREEN}'><b>✓</b></span> on the way to what came next"
     )
-    return heading(figure, f"{caption}<br>{key}" if caption else key, up=6)
+    return least_width(heading(figure, f"{caption}<br>{key}" if caption else key, up=6), 190 * max(levels, 4))
 
 
 def _within(frame: pd.DataFrame) -> pd.Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels, panel_text
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels, least_width, padded, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +18,8 @@ BETWEEN = 112  # pixels between two histories: an axis below, three lines above
 def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.Figure:
     """Several measures of the same events side by side, one panel each; one row of panels per history.
 
+    Panels of one history and unit have the same axis.
+
     frame: columns history (its caption; line breaks are kept), panel (the measure), unit (the axis), position (from 0,
     oldest first), value; titles: of the events of each history, by its caption.
     """
@@ -25,6 +27,10 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
 
     panels, rows = list(dict.fromkeys(frame["panel"])), list(titles)
     counts = [len(titles[name]) for name in rows]
+    ranges = {
+        key: padded(part["value"].min(), part["value"].max(), zero=True)
+        for key, part in frame.groupby(["history", "unit"])
+    }
     height = [ROW * count + BETWEEN for count in counts]
     figure = make_subplots(
         len(rows),
@@ -38,7 +44,10 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
         for column, panel in enumerate(panels, 1):
             part = frame[(frame["history"] == name) & (frame["panel"] == panel)]
             add_bars(figure, part, titles[name], row, column)
-            figure.update_xaxes(title=label(part["unit"].iloc[0]), row=row, col=column)
+            figure.update_xaxes(
+                title=label(part["unit"].iloc[0]), range=ranges[name, part["unit"].iloc[0]], nticks=4, tickangle=0,
+                row=row, col=column,
+            )  # fmt: skip
             panel_text(figure, f"<b>{label(panel)}</b>", row, column, 0)
         panel_text(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
         named = [f"{word}  {at}" for at, word in enumerate(labels(titles[name], 32), 1)]
@@ -49,7 +58,7 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
     finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1))
     figure.update_layout(margin_t=78)
     figure.update_yaxes(showgrid=False)
-    return figure
+    return least_width(figure, 220 + 130 * len(panels))
 
 
 def add_bars(

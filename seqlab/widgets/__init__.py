@@ -28,6 +28,7 @@ HOMES = {
     "related_items": ["RelatedItems"],
     "user_browser": ["UserBrowser"],
     "user_list": ["UserList"],
+    "chosen_user": ["ChosenUser"],
     "item_map": ["ItemMap"],
     "code_tree": ["CodeTree"],
     "compare_systems": ["CompareSystems"],

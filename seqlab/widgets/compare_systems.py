@@ -121,6 +121,11 @@ class CompareSystems:
         others = [label for label in self.board()["system"] if label in self.runs and label != self.reference]
         return min(others, key=lambda label: self._costs.at[label, "kind"] == "floor")
 
+    def examples(self, count: int = 3) -> list[int]:
+        """The users on whom the system of the still and the reference differ most, by the last metric."""
+        rows = self.users(self._shown_system, self.metrics[-1], order="most")
+        return list(dict.fromkeys(rows["user"].tolist()))[:count]
+
     def protocol(self) -> str:
         """The evaluation protocol in a sentence, and one for each table of recommendations."""
         words = compared_runs.protocol(self.runs, self.outcomes)
@@ -189,7 +194,7 @@ class CompareSystems:
 
     def still(self) -> Html:
         """The table, and for one system the groups and the users with the largest differences."""
-        best, metric = self.best if self._system in (None, self.reference) else self._system, self.metrics[-1]
+        best, metric = self._shown_system, self.metrics[-1]
         words = f"{best} beside {self.reference}, the reference, by groups of users"
         pair = (best, self.reference, self._metric[metric])
         two = comparison_levels.groups(self.slices(best, metric), pair)
@@ -217,6 +222,11 @@ class CompareSystems:
         return comparison_levels.users_of_group(
             rows, pair, self.order, several_seeds, self._ranked, self.group, self._shown, PAGE_SIZE, self.user
         )
+
+    @property
+    def _shown_system(self) -> str:
+        """The system of the still."""
+        return self.best if self._system in (None, self.reference) else self._system
 
     @property
     def _ranked(self) -> bool:
