@@ -88,7 +88,7 @@ def beam_steps(
     if widths is not None:
         name_widths(figure, widths, 2)
     key = (
-        f"<span style='color:{BLUE}'>■</span> kept (with a grey frame: all that begins so is dropped at a later step)   "
+        f"<span style='color:{BLUE}'>■</span> kept (grey frame: dropped with all it leads to at a later step)   "
         f"■ dropped, ✕ the item it would have led to (<span style='color:{RED}'>one of the ten best</span>)<br>"
         f"<span style='color:{ORANGE}'>■</span> lost to codes that no item has   "
         f"<span style='color:{GREEN}'><b>✓</b></span> on the way to what came next"

@@ -43,7 +43,8 @@ def movable_item(model: nn.Module, history: History, k: int = 10, seen_filter: b
 def supported_item(model: nn.Module, history: History, listed: list[int] | tuple[int, ...]) -> int:
     """The first of the listed items to which an event matters: without it, its log-probability changes by `TELLING`.
 
-    If there is none: the item whose log-probability a single event changes most. Raises `ValueError` for a system without `score`.
+    If there is none: the item whose log-probability a single event changes most. Raises `ValueError` for a system
+    without `score`.
     """
     if len(history) < 2:
         return listed[0]
