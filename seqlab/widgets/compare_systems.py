@@ -287,11 +287,8 @@ class CompareSystems:
 
     def _which_is_better(self) -> str:
         side = "up" if self._metric[self.quality.value].higher else "down"
-        return (
-            Html("<div>What quality costs: {} and to the left is better; whiskers are 95 % intervals.</div>")
-            .format(side)
-            .markup
-        )
+        words = Html("<div>What quality costs: {} and to the left is better; whiskers are 95 % intervals.</div>")
+        return words.format(side).markup
 
     def _pressed(self, key: str) -> None:
         """Handle a click; ignore the keys of another level, which a double click can send."""
@@ -300,7 +297,7 @@ class CompareSystems:
             row, _, column = place.partition(":")
             system = self.board()["system"].iat[int(row)]
             if kind == "system":
-                self._select_found(system)
+                self.selection.select(users=self._standings.users_with_hit(system), by=self)
             else:
                 self._focus_keys["board"] = key
                 self.open(system, self.metrics[int(column)])
@@ -318,9 +315,6 @@ class CompareSystems:
             self._show()
         elif kind == "back" and self._level != "board":
             self.back()
-
-    def _select_found(self, system: str) -> None:
-        self.selection.select(users=self._standings.users_with_hit(system), by=self)
 
     def _selection_changed(self, now: Selected) -> None:
         """The users selected in another view are a group; if it is open and changes, return to the groups."""

@@ -95,10 +95,8 @@ class WhatWouldChange:
             "with the whole history": self._list(self.history),
             f"without {_event_count(edit)}": ranking.assign(title=[self._titles[item] for item in ranking["item"]]),
         }
-        shown += figures.top_tens(lists)
-        if len(edit.dropped) == 1:  # the sentence names it
-            return shown
-        return shown + figures.dropped_events([self._titles[item] for item in self.history.items], edit.dropped)
+        events = [self._titles[item] for item in self.history.items.tolist()]
+        return shown + figures.top_tens(lists) + figures.dropped_events(events, edit.dropped)
 
     def describe(self, edit: Edit) -> Html:
         """The effect of the edit in a sentence."""
