@@ -31,6 +31,7 @@ HOMES = {
     "chosen_user": ["ChosenUser"],
     "item_map": ["ItemMap"],
     "code_tree": ["CodeTree"],
+    "run_menu": ["RunMenu"],
     "compare_systems": ["CompareSystems"],
     "inputs.selection": ["Selection"],
     "workbench.workbench": ["Workbench"],

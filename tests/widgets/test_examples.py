@@ -1,4 +1,4 @@
-"""The stills show an item that can be moved, an event that matters and two users who differ; or say that there is none."""
+"""Stills show an item that can be moved, an event that matters and two users who differ, or say that there is none."""
 
 import numpy as np
 import pandas as pd
