@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels, least_width, padded, panel_text
+from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, least_width, padded, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +27,6 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
 
     panels, rows = list(dict.fromkeys(frame["panel"])), list(titles)
     counts = [len(titles[name]) for name in rows]
-    ranges = {
-        key: padded(part["value"].min(), part["value"].max(), zero=True)
-        for key, part in frame.groupby(["history", "unit"])
-    }
     height = [ROW * count + BETWEEN for count in counts]
     figure = make_subplots(
         len(rows),
@@ -44,10 +40,11 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
         for column, panel in enumerate(panels, 1):
             part = frame[(frame["history"] == name) & (frame["panel"] == panel)]
             add_bars(figure, part, titles[name], row, column)
+            alike = frame.loc[frame["unit"] == part["unit"].iloc[0], "value"]  # panels of one unit have one scale
+            reach = padded(*ends(alike, zero=True))
             figure.update_xaxes(
-                title=label(part["unit"].iloc[0]), range=ranges[name, part["unit"].iloc[0]], nticks=4, tickangle=0,
-                row=row, col=column,
-            )  # fmt: skip
+                title=label(part["unit"].iloc[0]), range=reach, nticks=4, tickangle=0, row=row, col=column
+            )
             panel_text(figure, f"<b>{label(panel)}</b>", row, column, 0)
         panel_text(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
         named = [f"{word}  {at}" for at, word in enumerate(labels(titles[name], 32), 1)]
@@ -55,7 +52,7 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
             figure.update_yaxes(
                 range=[len(named) - 0.5, -0.5], tickvals=list(range(len(named))), ticktext=named, row=row, col=column
             )
-    finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1))
+    finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1), name="influences")
     figure.update_layout(margin_t=78)
     figure.update_yaxes(showgrid=False)
     return least_width(figure, 220 + 130 * len(panels))
