@@ -300,7 +300,7 @@ def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
     patching.place.value = 2
     keyboard = patching.message.value
     found = patched(run.model, history, other, patching.tap.value, [-3], patching.item)
-    assert f"to {np.exp(found.after):.2%} (the other" in keyboard
+    assert f"to {math.exp(found.after):.2%} (the other" in keyboard
     assert (patching.figure.data[1].x[0], patching.figure.data[1].y[0]) == (2, 0)
     patching.place.value = 0
     assert patching.message.value != keyboard
