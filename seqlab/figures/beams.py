@@ -135,7 +135,7 @@ def _boxes(figure: go.Figure, shown: pd.DataFrame, places: pd.Series, levels: in
         row=1,
         col=1,
     )
-    room = 108 // max(levels, 3)
+    room = 92 // max(levels, 3)
     texts = []
     for row, y, one in zip(shown.itertuples(), places, chance, strict=True):
         code = "·".join(map(str, row.prefix))

@@ -93,7 +93,7 @@ def _columns(figure: go.Figure, lists: pd.DataFrame, names: list[str], words: Ma
         x=BOX * chance / most, **at, row=1, col=1, hoverinfo="skip",
         marker={"color": ["rgba(213, 94, 0, 0.22)" if one else PALE for one in new], "line": {"width": 0}},
     )  # fmt: skip
-    room = 125 // max(len(names), 4)
+    room = 110 // max(len(names), 4)
     texts = []
     for x, row, one, far in zip(column, lists.itertuples(), chance, new, strict=True):
         sign = f" <span style='color:{GREEN}'><b>✓</b></span>" if row.answer else ""
