@@ -1,4 +1,4 @@
-"""Distinctive words for the branches of a code tree, from the texts of their items."""
+"""Distinctive words for the branches of a code tree and for a selection, from the texts of their items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,23 @@ if TYPE_CHECKING:
     Prefix = tuple[int, ...]
 
 MAX_WORDS = 3
-"""The number of words per branch."""
+"""The number of words per branch or selection."""
+
+
+def word_table(log: InteractionLog) -> tuple[np.ndarray, Any]:
+    """The words (V,) of the items' texts, and which item has which: a sparse matrix (N, V) of 0 and 1.
+
+    Both are empty for items without words.
+    """
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    counter = CountVectorizer(binary=True, token_pattern=r"(?u)[^\W\d_]{2,}", dtype=np.float64)
+    try:
+        has = counter.fit_transform(item_text.texts(log))
+    except ValueError:  # items without words: a DataError of `texts`, or an empty vocabulary
+        return np.empty(0, dtype=object), csr_matrix((len(log.items), 0))
+    return counter.get_feature_names_out(), has
 
 
 def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
@@ -25,21 +41,15 @@ def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
     A word counts once per item. Its weight is the number of items in the branch with it, times the logarithm of its
     frequency relative to the parent (plus a tenth of that relative to all items).
     """
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    try:
-        texts = item_text.texts(log)
-        counter = CountVectorizer(binary=True, token_pattern=r"(?u)[^\W\d_]{2,}", dtype=np.float64)
-        has = counter.fit_transform(texts)  # (N, V)
-    except ValueError:  # items without words: a DataError of `texts`, or an empty vocabulary
-        return {}
-    vocabulary, found = counter.get_feature_names_out(), {}
+    (vocabulary, has), found = word_table(log), {}
+    if not len(vocabulary):
+        return found
     trie, codes = book.trie, book.codes[1:].to(book.trie.device)
-    parent_counts = total = _sums(has, np.zeros(len(texts), dtype=int))
-    parent = np.zeros(len(texts), dtype=int)  # per item, a row of `parent_counts`
+    parent_counts = total = _sums(has, np.zeros(has.shape[0], dtype=int))
+    parent = np.zeros(has.shape[0], dtype=int)  # per item, a row of `parent_counts`
     for length in range(1, book.levels + 1):
         nodes, row = np.unique(trie.find(codes[:, :length]).cpu().numpy(), return_inverse=True)
-        if len(nodes) == len(texts):
+        if len(nodes) == has.shape[0]:
             break
         counts, one = _sums(has, row), np.zeros(len(nodes), dtype=int)
         one[row] = parent
@@ -49,6 +59,19 @@ def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
         found |= {prefix: words for prefix, words in words_of.items() if words}
         parent_counts, parent = counts, row
     return found
+
+
+def words_of_items(table: tuple[np.ndarray, Any], inside: np.ndarray) -> list[str]:
+    """The words that distinguish some items from all, the most distinctive first.
+
+    table: of `word_table`; inside: (N,) bool.
+    """
+    vocabulary, has = table
+    if not len(vocabulary) or not inside.any() or inside.all():
+        return []
+    total = _sums(has, np.zeros(len(inside), dtype=int))
+    counts = _sums(has[inside], np.zeros(int(inside.sum()), dtype=int))
+    return list(vocabulary[_most_distinctive(counts, total, np.zeros(1, dtype=int), total)[0]])
 
 
 def _sums(has: Any, row: np.ndarray) -> tuple[Any, np.ndarray]:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -43,10 +44,11 @@ def test_a_typed_history_is_edited_and_undone(run, split, user, live):
     editor.typed.button.click()
     assert editor.history.items.tolist() == [20, 12, 8]
     assert "(typed in)" in editor.message.value and "the typed history" in editor.message.value
-    assert "with the typed history" in editor.lists.value
+    assert not editor.before.value  # nothing to compare with yet
     assert not any(word.count("-") >= 2 for word, _ in editor.events.options)  # its times are not shown
     editor.buttons["Drop"].click()
-    ranking = editor.ranking(editor.history)
+    assert "With the typed history" in editor.before.value
+    ranking = editor.rankings(editor.history)["sasrec"]
     typed = typed_history(split, ids(split, [20, 12, 8]))
     assert ranking["item"].tolist() == influence.rerank(run.model, typed, typed.drop(2))["item"].tolist()
     editor.buttons["Reset"].click()
@@ -66,11 +68,11 @@ def test_an_unreadable_history_is_an_error_and_changes_nothing(run, split, user,
     ):
         editor.typed.text.value = typed
         editor.typed.button.click()
-        assert message in editor.status.view.value.lower()
-        assert not TAGS.search(editor.status.view.value)
+        assert message in editor.status.message.lower()
+        assert not TAGS.search(editor.status.message)
         assert editor.history is before
     editor.buttons["Undo"].click()
-    assert "nothing to undo" in editor.status.view.value
+    assert "nothing to undo" in editor.status.message
     with pytest.raises(DataError, match="not an id or part of a title"):
         widgets.HistoryEditor(run, split, history="quokka")
 
@@ -87,13 +89,13 @@ def test_the_editor_begins_with_a_typed_user_in_a_report_too(run, split, report)
 def test_enter_adds_the_first_match(run, split, user, live):
     editor = widgets.HistoryEditor(run, split, user=user)
     enter(editor.picker.search)
-    assert "search for one" in editor.status.view.value
+    assert "search for one" in editor.status.message
     editor.picker.search.value = "no such <b>thing</b>"
     enter(editor.picker.search)
-    assert "no title contains" in editor.status.view.value.lower() and "<b>" not in editor.status.view.value
+    assert "no title contains" in editor.status.message.lower() and "<b>" not in editor.status.message
     editor.picker.search.value = "thing 23"
     enter(editor.picker.search)
-    assert int(editor.history.items[-1]) == 23 and not editor.status.view.value
+    assert int(editor.history.items[-1]) == 23 and not editor.status.message
 
 
 def test_listeners_are_called_for_every_edit(run, split, user, history, live):
@@ -114,10 +116,13 @@ def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
     monkeypatch.setattr(run.model, "score", lambda batch: passes.append(len(batch)) or score(batch))
     editor.buttons["Drop"].click()
     assert len(passes) == 1
-    ranking = editor.ranking(editor.history)
+    folded = editor.before.value
     first = influence.rerank(run.model, editor._original, editor._original)
-    listed = first["item"].tolist()
-    assert editor._first_list(ranking)["title"].tolist() == [editor._titles[item] for item in listed]
+    rows = re.findall(r"<tr.*?</tr>", folded)
+    assert len(rows) == len(first)
+    assert all(widgets.why.text(editor._titles[item], 60) in row for item, row in zip(first["item"], rows, strict=True))
+    editor.buttons["Move earlier"].click()
+    assert editor.before.value == folded  # unchanged, so that it stays open in the page
 
 
 @pytest.mark.parametrize("seen_filter", [False, True])
@@ -136,11 +141,25 @@ def test_rankings_without_scores_are_compared_up_to_k(tigers, split, history, se
     assert set(influence.rerank(model, history, history, 5, seen_filter)["status"]) == {"same"}
 
 
+def test_two_systems_in_one_editor_each_read_what_they_can(run, tigers, split, user, live):
+    short = dataclasses.replace(tigers[0], system="tiger")
+    editor = widgets.HistoryEditor({"one": run, "two": short}, split, user=user)
+    editor.buttons["Drop"].click()
+    assert editor.lists.value.count("<table>") == 2 and editor.before.value.count("<table>") == 2
+    for label, one in {"one": run, "two": short}.items():
+        alone = influence.rerank(one.model, editor.original, editor.history, seen_filter=one.seen_filter)
+        assert editor.rankings(editor.history)[label]["item"].tolist() == alone["item"].tolist()
+        new, moved = (alone["status"].isin(kinds).sum() for kinds in (["new"], ["up", "down"]))
+        words = [f"{new} new"] * bool(new) + [f"{moved} moved"] * bool(moved)
+        assert f"{label} now: {', '.join(words) or 'no change'}<" in editor.lists.value
+    assert "the most influential of the others to one" in editor.still()
+
+
 def test_a_system_without_scores_has_an_editor_but_no_why(tigers, split, user, live):
     editor = widgets.HistoryEditor(tigers[0], split, user=user)
     for _ in range(3):
         editor.buttons["Drop"].click()
-    assert not editor.status.view.value and "now" in editor.lists.value
+    assert not editor.status.message and "tiger now" in editor.lists.value
     assert "without the last event" in editor.still()
     for widget in (widgets.Why, widgets.Patching):
         with pytest.raises(ValueError, match=r"a system that scores.*, which tiger is not"):
