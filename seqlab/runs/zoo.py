@@ -37,6 +37,11 @@ def run_folder(run: str | Path) -> Path:
     return known[folder.name]
 
 
+def place(folder: Path) -> str:
+    """Where a run lies, for a person: a run that comes with the project has no path worth reading."""
+    return "comes with the project" if folder.resolve().parent == included("zoo").resolve() else str(folder)
+
+
 def trained_on(name: str, split: Split) -> Path | None:
     """The run of the zoo of this system, if it was trained on this split of these data."""
     folder = zoo_runs().get(name)
