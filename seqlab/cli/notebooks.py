@@ -9,6 +9,9 @@ import typer
 
 from seqlab.cli.parsing import parse_pairs
 
+JUPYTER = Path(__file__).parent / "jupyter"
+"""Configuration of JupyterLab: nothing is fetched from outside, and no question about it lies over the notebook."""
+
 
 def report(
     notebooks: Annotated[
@@ -54,7 +57,8 @@ def notebooks(folder: Annotated[Path, typer.Argument(help="where to copy them")]
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the notebooks in ./notebooks, copied there on first use; or on FOLDER, as `seqlab lab FOLDER`.
 
-    Further options are those of JupyterLab, such as --no-browser or --port=8889.
+    Further options are those of JupyterLab, such as --no-browser or --port=8889. It does not ask for news or updates
+    unless its own settings say so.
     """
     import os
     import sys
@@ -70,4 +74,5 @@ def lab(context: typer.Context) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; to copy the notebooks there: seqlab notebooks {folder}")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", *words]
-    os.execv(sys.executable, command)
+    places = [str(JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH")]
+    os.execve(sys.executable, command, os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, places))})

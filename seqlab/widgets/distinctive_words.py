@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Prefix = tuple[int, ...]
 
 MAX_WORDS = 3
-"""The number of words per branch or selection."""
+"""The number of words per branch."""
 
 
 def word_table(log: InteractionLog) -> tuple[np.ndarray, Any]:
@@ -61,8 +61,8 @@ def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
     return found
 
 
-def words_of_items(table: tuple[np.ndarray, Any], inside: np.ndarray) -> list[str]:
-    """The words that distinguish some items from all, the most distinctive first.
+def words_of_items(table: tuple[np.ndarray, Any], inside: np.ndarray, most: int = MAX_WORDS) -> list[str]:
+    """The words that distinguish some items from all, the most distinctive first, at most `most`.
 
     table: of `word_table`; inside: (N,) bool.
     """
@@ -71,7 +71,7 @@ def words_of_items(table: tuple[np.ndarray, Any], inside: np.ndarray) -> list[st
         return []
     total = _sums(has, np.zeros(len(inside), dtype=int))
     counts = _sums(has[inside], np.zeros(int(inside.sum()), dtype=int))
-    return list(vocabulary[_most_distinctive(counts, total, np.zeros(1, dtype=int), total)[0]])
+    return list(vocabulary[_most_distinctive(counts, total, np.zeros(1, dtype=int), total, most)[0]])
 
 
 def _sums(has: Any, row: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -82,7 +82,9 @@ def _sums(has: Any, row: np.ndarray) -> tuple[Any, np.ndarray]:
     return (groups @ has).tocsr(), np.bincount(row).astype(float)
 
 
-def _most_distinctive(counts: tuple, parent_counts: tuple, parent: np.ndarray, total: tuple) -> dict[int, np.ndarray]:
+def _most_distinctive(
+    counts: tuple, parent_counts: tuple, parent: np.ndarray, total: tuple, most: int = MAX_WORDS
+) -> dict[int, np.ndarray]:
     """Row of each branch -> the columns of its most distinctive words, best first."""
     table = counts[0].tocoo()
     share = table.data / counts[1][table.row]
@@ -93,4 +95,4 @@ def _most_distinctive(counts: tuple, parent_counts: tuple, parent: np.ndarray, t
     row, column, weight = table.row[kept], table.col[kept], weight[kept]
     order = np.lexsort((column, -weight, row))
     starts = np.searchsorted(row[order], np.arange(len(counts[1]) + 1))
-    return {at: column[order[first:last]][:MAX_WORDS] for at, (first, last) in enumerate(pairwise(starts))}
+    return {at: column[order[first:last]][:most] for at, (first, last) in enumerate(pairwise(starts))}

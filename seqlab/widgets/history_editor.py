@@ -230,7 +230,7 @@ class HistoryEditor:
         self.events.index = chosen
         edits = sum(original is self._original for original, _ in self._undo_stack)
         count = f"{edits} edit{'s' * (edits != 1)}; arrows compare with {self._original_label}"
-        self.message.value = Html("{}: {}.").format(self._summary(), count if self._edited else "no edit yet").markup
+        self.message.value = Html("{}: {}.").format(self._summary(), count if self._edited else "no edit yet")
         now = self.rankings(self.history)
         if not self._edited:
             self.lists.value = figures.top_tens({one: frame[["rank", "title"]] for one, frame in now.items()}).markup

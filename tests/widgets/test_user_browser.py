@@ -11,8 +11,10 @@ import torch
 from seqlab import widgets
 from seqlab.datasets import DataError
 from seqlab.datasets.history import history_of, typed_history
+from seqlab.figures.html import text
 from seqlab.inspection import edits, influence, patched
 from seqlab.tasks import next_item
+from seqlab.widgets.inputs.picking import user_label
 from tests.widgets.conftest import HOSTILE
 from tests.widgets.markup import TAGS
 
@@ -43,11 +45,13 @@ def test_a_typed_history_is_edited_and_undone(run, split, user, live):
     editor.typed.text.value = "thing 20\n" + ids(split, [12])[0] + "\n" + HOSTILE[8]
     editor.typed.button.click()
     assert editor.history.items.tolist() == [20, 12, 8]
-    assert "(typed in)" in editor.message.value and "the typed history" in editor.message.value
+    said = [text(split.log.items.at[item, "title"], 60) for item in (20, 12, 8)]
+    assert f"Read as: {' · '.join(said)}<" in editor.typed.message.value
+    assert "(typed in)" in editor.message.value and "no edit yet" in editor.message.value
     assert not editor.before.value  # nothing to compare with yet
     assert not any(word.count("-") >= 2 for word, _ in editor.events.options)  # its times are not shown
     editor.buttons["Drop"].click()
-    assert "With the typed history" in editor.before.value
+    assert "With the typed history" in editor.before.value and "the typed history" in editor.message.value
     ranking = editor.rankings(editor.history)["sasrec"]
     typed = typed_history(split, ids(split, [20, 12, 8]))
     assert ranking["item"].tolist() == influence.rerank(run.model, typed, typed.drop(2))["item"].tolist()
@@ -55,7 +59,7 @@ def test_a_typed_history_is_edited_and_undone(run, split, user, live):
     assert editor.history.items.tolist() == [20, 12, 8]
     for _ in range(3):
         editor.buttons["Undo"].click()
-    assert editor.history is true and "the true history" in editor.message.value
+    assert editor.history is true and f"User {user_label(split, user)}" in re.sub("<.*?>", "", editor.message.value)
 
 
 def test_an_unreadable_history_is_an_error_and_changes_nothing(run, split, user, live):
@@ -70,7 +74,8 @@ def test_an_unreadable_history_is_an_error_and_changes_nothing(run, split, user,
         editor.typed.button.click()
         assert message in editor.status.message.lower()
         assert not TAGS.search(editor.status.message)
-        assert editor.history is before
+        assert editor.history is before and not editor.typed.message.value
+        assert editor.typed.view.children[2].value == editor.status.message  # below the button
     editor.buttons["Undo"].click()
     assert "nothing to undo" in editor.status.message
     with pytest.raises(DataError, match="not an id or part of a title"):
@@ -120,7 +125,7 @@ def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
     first = influence.rerank(run.model, editor._original, editor._original)
     rows = re.findall(r"<tr.*?</tr>", folded)
     assert len(rows) == len(first)
-    assert all(widgets.why.text(editor._titles[item], 60) in row for item, row in zip(first["item"], rows, strict=True))
+    assert all(text(editor._titles[item], 60) in row for item, row in zip(first["item"], rows, strict=True))
     editor.buttons["Move earlier"].click()
     assert editor.before.value == folded  # unchanged, so that it stays open in the page
 
@@ -254,7 +259,7 @@ def test_the_smallest_edit_is_shown(run, split, history, live):
     assert f"{found.scored:,} histor" in changing.message.value and "(certain)" in changing.message.value
     assert changing.message.value.endswith(f"{changing.still().split('</div>', 1)[1]}</div>")
     enter(changing.picker.search)
-    assert "search for one" in changing.status.view.value
+    assert "search for one" in changing.status.message
     changing.picker.found.value = order[10] if order[10] in dict(map(reversed, changing.picker.found.options)) else None
     changing._start_search(order[10])
     assert changing.edit.into and "rank 11" in changing.message.value and changing.buttons["Cancel"].disabled
@@ -342,7 +347,7 @@ def test_the_other_user_is_chosen_or_typed(run, split, history, live):
     patching.typed.text.value = "thing 20\nthing 21"
     patching.typed.button.click()
     assert patching.other.items.tolist() == [20, 21] and patching.place.max == 1
-    assert "aligned at the end" in patching.about.value and not patching.status.view.value
+    assert "aligned at the end" in patching.about.value and not patching.status.message
     patching.show(history.drop(1))
     assert patching.history.items.tolist() == history.drop(1).items.tolist() and len(patching.other) == 2
 
@@ -384,8 +389,8 @@ def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
         patching.show(hostile)
         shown = [changing.message.value, why.caption(), why.prediction_before(1).markup, why.still().markup]
         shown += [patching.still().to_json(), patching.about.value, patching.message.value]
-        for text in (*shown, editor.still().markup, editor.lists.value):
-            assert not TAGS.search(text.replace("\\u003c", "<"))
-            assert "\u202e" not in text
+        for markup in (*shown, editor.still().markup, editor.lists.value):
+            assert not TAGS.search(markup.replace("\\u003c", "<"))
+            assert "\u202e" not in markup
         assert not patching.status.view.value and patching.item == item
     assert "&lt;script&gt;" in why.message.value and "שלום" in why.message.value

@@ -28,6 +28,9 @@ UNDO_LIMIT = 50
 MAX_LISTED = 200
 """The number of selected items listed by title; the others are counted."""
 
+MAX_WORDS = 5
+"""The number of words that set a selection apart."""
+
 EMPTY = np.empty(0, dtype=np.int64)
 
 
@@ -135,10 +138,9 @@ class Selection:
         return f"{items}{branch}, seen by {users}."
 
     def set_apart(self) -> str:
-        """What distinguishes the selected items from all: words of their texts and their category (plain text)."""
+        """What distinguishes the selected items from all: their category, and words of their texts (plain text)."""
         inside = np.isin(np.arange(1, self._split.n_items + 1), self.now.items)
-        words = words_of_items(self._words, inside)
-        parts = [f"words {', '.join(words)}"] * bool(words)
+        words, parts = words_of_items(self._words, inside, 2 * MAX_WORDS), []
         if self._category and 0 < inside.sum() < len(inside):
             column = self._split.log.items[self._category]
             here, overall = (some.value_counts(normalize=True) for some in (column[inside], column))
@@ -147,7 +149,8 @@ class Selection:
                 name = gain.idxmax()
                 shares = f"{here[name]:.0%} instead of {overall[name]:.0%}"
                 parts.append(f"{plain(self._category)} {plain(name, 40)} ({shares})")
-        return "; ".join(parts)
+                words = [word for word in words if word not in str(name).casefold()]
+        return ", ".join([*parts, f"the words {', '.join(words[:MAX_WORDS])}"] if words else parts)
 
     def still(self) -> Html:
         """The selection as a sentence, what sets its items apart, and the items in a fold."""
