@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.items import vectors as item_text
+from seqlab.runtime.text import DataError
 
 if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
@@ -17,22 +18,21 @@ if TYPE_CHECKING:
 
 MAX_WORDS = 3
 """The number of words per branch."""
+WORD = r"[^\W\d_]{2,}"
+"""Two letters or more."""
 
 
 def word_table(log: InteractionLog) -> tuple[np.ndarray, Any]:
-    """The words (V,) of the items' texts, and which item has which: a sparse matrix (N, V) of 0 and 1.
+    """The words (V,) of the items' texts, sorted, and a sparse table with a one for each word of an item (N, V).
 
     Both are empty for items without words.
     """
     from scipy.sparse import csr_matrix
-    from sklearn.feature_extraction.text import CountVectorizer
 
-    counter = CountVectorizer(binary=True, token_pattern=r"(?u)[^\W\d_]{2,}", dtype=np.float64)
     try:
-        has = counter.fit_transform(item_text.texts(log))
-    except ValueError:  # items without words: a DataError of `texts`, or an empty vocabulary
-        return np.empty(0, dtype=object), csr_matrix((len(log.items), 0))
-    return counter.get_feature_names_out(), has
+        return _words(item_text.texts(log))
+    except DataError:
+        return np.empty(0, dtype=object), csr_matrix((log.n_items, 0))
 
 
 def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
@@ -45,11 +45,11 @@ def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
     if not len(vocabulary):
         return found
     trie, codes = book.trie, book.codes[1:].to(book.trie.device)
-    parent_counts = total = _sums(has, np.zeros(has.shape[0], dtype=int))
-    parent = np.zeros(has.shape[0], dtype=int)  # per item, a row of `parent_counts`
+    parent_counts = total = _sums(has, np.zeros(log.n_items, dtype=int))
+    parent = np.zeros(log.n_items, dtype=int)  # per item, a row of `parent_counts`
     for length in range(1, book.levels + 1):
         nodes, row = np.unique(trie.find(codes[:, :length]).cpu().numpy(), return_inverse=True)
-        if len(nodes) == has.shape[0]:
+        if len(nodes) == log.n_items:
             break
         counts, one = _sums(has, row), np.zeros(len(nodes), dtype=int)
         one[row] = parent
@@ -72,6 +72,21 @@ def words_of_items(table: tuple[np.ndarray, Any], inside: np.ndarray, most: int 
     total = _sums(has, np.zeros(len(inside), dtype=int))
     counts = _sums(has[inside], np.zeros(int(inside.sum()), dtype=int))
     return list(vocabulary[_most_distinctive(counts, total, np.zeros(1, dtype=int), total, most)[0]])
+
+
+def _words(texts: list[str]) -> tuple[np.ndarray, Any]:
+    """All words (V,), sorted, and a sparse table with a one for each word of a text (N, V).
+
+    Without scikit-learn, whose import takes longer than everything else that a code tree does.
+    """
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    words = pd.Series(texts).str.lower().str.findall(WORD).explode().dropna()
+    column, vocabulary = pd.factorize(words, sort=True)
+    has = csr_matrix((np.ones(len(words)), (words.index, column)), shape=(len(texts), len(vocabulary)))  # adds repeats
+    has.data[:] = 1
+    return np.asarray(vocabulary, dtype=object), has
 
 
 def _sums(has: Any, row: np.ndarray) -> tuple[Any, np.ndarray]:
