@@ -20,6 +20,8 @@ MAX_WORDS = 3
 """The number of words per branch."""
 WORD = r"[^\W\d_]{2,}"
 """Two letters or more."""
+STOP_WORDS = ("and", "or", "of", "the", "in", "on", "for", "with", "by", "to", "an", "at", "from")
+"""Words that tell nothing about an item."""
 
 
 def word_table(log: InteractionLog) -> tuple[np.ndarray, Any]:
@@ -83,6 +85,7 @@ def _words(texts: list[str]) -> tuple[np.ndarray, Any]:
     from scipy.sparse import csr_matrix
 
     words = pd.Series(texts).str.lower().str.findall(WORD).explode().dropna()
+    words = words[~words.isin(STOP_WORDS)]
     column, vocabulary = pd.factorize(words, sort=True)
     has = csr_matrix((np.ones(len(words)), (words.index, column)), shape=(len(texts), len(vocabulary)))  # adds repeats
     has.data[:] = 1

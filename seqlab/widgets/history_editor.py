@@ -175,11 +175,10 @@ class HistoryEditor:
                 add_error,
                 self.typed.view,
             ],
-            layout={"flex": "1 1 300px", "min_width": "0", "max_width": "420px"},
+            layout={"flex": "1 1 260px", "min_width": "0", "max_width": "420px"},
         )
-        share = 1 + min(len(self._runs), 3)
-        right = ipywidgets.VBox([self.lists, self.before], layout={"flex": f"{share} 1 {230 * len(self._runs)}px"})
-        right.layout.min_width = "0"
+        share, least = 1 + min(len(self._runs), 3), min(230 * len(self._runs), 540)
+        right = ipywidgets.VBox([self.lists, self.before], layout={"flex": f"{share} 1 {least}px", "min_width": "0"})
         row = ipywidgets.HBox([left, right], layout={"width": "100%", "flex_flow": "row wrap"})
         return panel(self.status, self.message, row)
 

@@ -164,8 +164,12 @@ class Selection:
         rows = Html("").join(Html("<li>{}</li>").format(text(self._titles[item], 60)) for item in items[:MAX_LISTED])
         more = Html("<div class='quiet'>and {:,} more</div>").format(len(items) - MAX_LISTED)
         words = Html("<div class='quiet'>Set apart by {}.</div>").format(text(apart)) if apart else Html("")
-        fold = Html("<details><summary>The {}, the most frequent first</summary><ol class='titles'>{}</ol>{}</details>")
-        return words + fold.format(_counted(len(items), "item"), rows, more if len(items) > MAX_LISTED else "")
+        titles = Html("<ol class='titles'>{}</ol>{}").format(rows, more if len(items) > MAX_LISTED else "")
+        fold = Html("<details><summary>The {}, the most frequent first</summary>{}</details>")
+        count = _counted(len(items), "item")
+        if self.now.kind == "users":  # the items come second here
+            return fold.format(count, words + titles)
+        return words + fold.format(count, titles)
 
     @cached_property
     def _words(self) -> tuple[np.ndarray, Any]:
@@ -245,7 +249,7 @@ class Selection:
         import ipywidgets
 
         self.status = StatusLine()
-        self.message = ipywidgets.HTML(self.still().markup, layout={"flex": "1 1 auto", "min_width": "0"})
+        self.message = ipywidgets.HTML(self.still().markup, layout={"flex": "1 1 200px", "min_width": "0"})
         wide = {"width": "auto"}
         self.undo_button = ipywidgets.Button(description="Undo selection", icon="undo", layout=wide)
         self.clear_button = ipywidgets.Button(description="Clear selection", icon="times", layout=wide)

@@ -218,7 +218,7 @@ class LinkedViews:
         parts = [ipywidgets.VBox([self.users.view], layout=column(1, 250)), item_map]
         if self.tree is not None:
             words = "The tree of the items' codes: open a branch to select its items and the users who have them."
-            parts.append(ipywidgets.VBox([ipywidgets.HTML(quiet(words).markup), self.tree.view], layout=column(3, 620)))
+            parts.append(ipywidgets.VBox([ipywidgets.HTML(quiet(words).markup), self.tree.view], layout=column(3, 900)))
         self.chooser = ipywidgets.HBox(parts, layout={"width": "100%", "flex_flow": "row wrap"})
         self.chooser.add_class("seqlab-chooser")
         auto = {"width": "auto"}
