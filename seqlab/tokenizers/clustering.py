@@ -71,8 +71,8 @@ def codes_hint(levels: Sequence[int], n_items: int) -> str:
     size = next(size for size in (4 * 2**step for step in range(20)) if size**count >= 2 * n_items)
     shape = f"{len(levels)} x {levels[0]}" if len(set(levels)) == 1 else " x ".join(map(str, levels))
     return (
-        f"{shape} codes for {n_items:,} items: a code is learned from an item or two. Of fewer codes, each is shared by "
-        f"more items: --set levels={','.join([str(size)] * count)}."
+        f"{shape} codes for {n_items:,} items: a code is learned from an item or two. Of fewer codes, each is "
+        f"shared by more: --set levels={','.join([str(size)] * count)}."
     )
 
 
