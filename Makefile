@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # exact versions that were tested; `make install CONSTRAINTS=` takes what pyproject.toml allows (your own torch, a GPU)
 CONSTRAINTS ?= constraints.txt
+# notebooks, or tests, at a time
 WORKERS ?= 2
 # folder of the peers' environments, which `make bench` makes; another one is used as it is
 PEERS ?= .bench/peers
@@ -29,11 +30,11 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqlab needs Python 3.11 or newer; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): about 2 GB, a few minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[test,cluster,tune]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[test,cluster,tune,export,tensorboard]'
 	@touch $@
 
 report: install
-	$(BIN)/seqlab report
+	$(BIN)/seqlab report --jobs $(WORKERS)
 
 lab: install
 	$(BIN)/seqlab lab

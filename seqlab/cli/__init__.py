@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from seqlab.cli.card import card
 from seqlab.cli.comparison import compare
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
 from seqlab.cli.explain import explain
@@ -51,8 +52,8 @@ def refuse_torchrun(
 
 # in the order of --help
 COMMANDS = (
-    fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard, sweep,
-    tune, plan, zoo, doctor, notebooks, lab,
+    card, fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard,
+    sweep, tune, plan, zoo, doctor, notebooks, lab,
 )  # fmt: skip
 JUPYTERS = {"ignore_unknown_options": True, "allow_extra_args": True}
 """Of the command whose further options are JupyterLab's."""

@@ -50,7 +50,9 @@ def explain(
 
 def _as_text(found: Explanation, log: InteractionLog, user: str) -> str:
     """An explanation as sentences and two tables."""
-    titles = [str(title) for title in log.items["title"]]
+    from seqlab.datasets.item_names import item_names
+
+    titles = item_names(log)
     place = "not in" if found.rank is None else f"number {found.rank} of"
     lines = [
         f"{titles[found.item - 1]} (item {log.items['item_id'].iloc[found.item - 1]}) is {place} the top "

@@ -60,6 +60,7 @@ def lab(context: typer.Context) -> None:
     import sys
 
     from seqlab.reports.copies import copy_notebooks
+    from seqlab.runtime.outside import VARIABLE
 
     words = list(context.args)
     folder = Path(words.pop(0)) if words and not words[0].startswith("-") else None
@@ -69,5 +70,7 @@ def lab(context: typer.Context) -> None:
             typer.echo(str(copy_notebooks(folder)))
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; to copy the notebooks there: seqlab notebooks {folder}")
+    if models := os.environ.get(VARIABLE):  # kernels run in the folder of their notebook
+        os.environ[VARIABLE] = os.path.abspath(models)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", *words]
     os.execv(sys.executable, command)

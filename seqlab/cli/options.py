@@ -5,17 +5,24 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from seqlab.cli.parsing import parse_pairs
 
-Dataset = Annotated[str, typer.Option(help="a name (seqlab datasets), a folder with interactions.tsv.gz, or a file")]
+Dataset = Annotated[
+    str,
+    typer.Option(help="a name (seqlab datasets), a file, its card (.toml; seqlab card), or a folder of tables"),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value: a setting of the system, its decoding, or training")
 ]
-SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")]
+SeenFilter = Annotated[
+    bool | None,
+    typer.Option(help="keep seen items out of the ranking; by default unless users repeat items in these data"),
+]
 
 
 SplitName = Annotated[
@@ -38,10 +45,12 @@ def load_options_of(
     item: Annotated[str | None, typer.Option(help="the column of items; else guessed")] = None,
     time: Annotated[str | None, typer.Option(help="the column of times; else guessed")] = None,
     title: Annotated[str | None, typer.Option(help="the column of titles; else guessed")] = None,
+    items: Annotated[Path | None, typer.Option(help="a table of items, with a column of ids")] = None,
     sep: Annotated[str | None, typer.Option(help="the separator of columns; else by the file's suffix")] = None,
     encoding: Annotated[str | None, typer.Option(help="of a file that is not UTF-8, such as cp1251")] = None,
     bad: Annotated[
-        str | None, typer.Option(help="rows without a user, an item or a time: refuse (the default), or drop")
+        str | None,
+        typer.Option(help="rows without a readable user, item or time: refuse (the default), or drop and count"),
     ] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="role=column of a further column, such as basket=order_no; may be repeated")
@@ -49,6 +58,7 @@ def load_options_of(
 ) -> dict[str, Any]:
     """The given options for reading a file, as `datasets.load` takes them."""
     options = {"user": user, "item": item, "time": time, "title": title, "sep": sep, "encoding": encoding, "bad": bad}
+    options["items"] = None if items is None else str(items)
     options["columns"] = parse_pairs(column) if column else None
     return {name: value for name, value in options.items() if value is not None}
 

@@ -48,7 +48,9 @@ def split_of_run(run: Path, dataset: str | None, split: str | None, load_options
     if dataset is None and not load_options:
         return of_run.split_of(run, split)
     data = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["data"]
-    return make_split(load(dataset or data["name"], **load_options), split or data["split"])
+    origin = data.get("origin") or {}
+    source = dataset or origin.get("card") or origin.get("path") or data["name"]
+    return make_split(load(source, **load_options), split or data["split"])
 
 
 def require_run(run: Path) -> None:

@@ -31,7 +31,8 @@ class Card:
 
     order, ties, repeats: see `make_log`. users, items, events: the counts that a load must have. columns: name ->
     meaning. format: the reader of the official files (see formats.py). core: the k of the k-core (0 = none). package:
-    the Python package that contains the data. unread: text columns that item vectors leave out by default.
+    the Python package that contains the data. unread: text columns that item vectors leave out by default. category:
+    the item column that completes a short title (see `item_names`).
     """
 
     name: str
@@ -53,6 +54,7 @@ class Card:
     official: tuple[OfficialFile, ...] = ()
     columns: dict = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    category: str = ""
 
 
 @cache
@@ -75,7 +77,7 @@ def card(name: str) -> Card:
     if name not in cards():
         raise DataError(
             f"there is no dataset called {name!r}.{did_you_mean(name, cards())} "
-            f"There are: {', '.join(cards())}. The path of a file or a folder works too."
+            f"There are: {', '.join(cards())}. The path of a file, of its card (.toml), or of a folder works too."
         )
     return cards()[name]
 

@@ -83,7 +83,8 @@ def _parquet(path: Path) -> pd.DataFrame:
 def read_item_table(items, item, title, sep, encoding, notes: list[str]) -> tuple[SourceTable, str | None]:
     """The item table, and its column of titles (guessed if `title` is None).
 
-    Without a header, the first column is the key and gets the name `item`.
+    The column of ids is called as that of the events, else guessed, and gets the name `item`; without a header it is
+    the first one.
     """
     name = "the item table"
     try:
@@ -98,6 +99,11 @@ def read_item_table(items, item, title, sep, encoding, notes: list[str]) -> tupl
         notes.append(f"{table.where}: its first column is taken as the item; title=1 takes the second as the title.")
         table = replace(table, frame=table.frame.set_axis(names, axis=1))
         return table, None if title is None else f"column {title}"
+    if item not in table.frame.columns:
+        own = next((one for one in ("id", guess_name(table.frame.columns, "item")) if one in table.frame.columns), None)
+        if own is not None:
+            notes.append(f"{table.where}: column {own!r} taken as the item, {item!r} of the events.")
+            table = replace(table, frame=table.frame.rename(columns={own: item}))
     if title is None and (title := guess_name(table.frame.columns, "title")) is not None:
         notes.append(f"{table.where}: column {title!r} taken as the title.")
     return table, table.column(title)

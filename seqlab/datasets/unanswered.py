@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seqlab.datasets.columns import select_column, to_text
+from seqlab.datasets.columns import fold_ids, select_column, to_text
 from seqlab.datasets.delimited import GUESS
 from seqlab.datasets.events import Events, offsets_of
 from seqlab.datasets.guessing import guess_column, guess_name
@@ -98,8 +98,11 @@ def of_file(file: Path | str, log: InteractionLog, columns: tuple[str, ...] = ()
     item_of, item_ids, _ = number_ids(select_column(table.frame, item, where), where, table.rows)
     times = np.full(len(table.frame), np.nan)
     if (time := _column(table, "time", given["time"], needed=False)) is not None:
-        times, _ = unix_seconds(select_column(table.frame, time, where), where, table.rows, may_be_missing=True)
-    numbers = pd.Index(log.items["item_id"].astype(str)).get_indexer(pd.Index(item_ids).astype(str)) + 1  # (I,)
+        column, time_format = select_column(table.frame, time, where), origin.get("time_format")
+        times, _ = unix_seconds(column, where, table.rows, may_be_missing=True, time_format=time_format)
+    fold = fold_ids if origin.get("merge_ids") else (lambda texts: texts)
+    ids = [pd.Index(fold(pd.Series(one).astype("str"))) for one in (log.items["item_id"].to_numpy(), item_ids)]
+    numbers = ids[0].get_indexer(ids[1]) + 1  # (I,)
     items = numbers[item_of - 1]
     known = items > 0
     if not known.any():

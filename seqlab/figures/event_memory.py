@@ -47,7 +47,7 @@ def event_weights(
         _add_influence(figure, influence[influence["run"] == run], titles, below)
         panel_text(figure, f"<b>{label(run, 40)}</b>  {lines}", above, 1, 4)
         panel_text(figure, "influence, log-probability", below, 1, 2)
-    finish(figure, "", height + 210)
+    finish(figure, "", height + 210, name="event-weights")
     figure.update_xaxes(range=[0.4 - len(titles), 0.6], showgrid=False, showticklabels=False)
     figure.update_xaxes(
         tickvals=list(range(1 - len(titles), 1)), ticktext=labels(titles, 22), tickangle=-90, tickfont={"size": 9.5},

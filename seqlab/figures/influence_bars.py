@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels, panel_text
+from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, padded, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,9 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
         for column, panel in enumerate(panels, 1):
             part = frame[(frame["history"] == name) & (frame["panel"] == panel)]
             add_bars(figure, part, titles[name], row, column)
-            figure.update_xaxes(title=label(part["unit"].iloc[0]), row=row, col=column)
+            alike = frame.loc[frame["unit"] == part["unit"].iloc[0], "value"]  # panels of one unit have one scale
+            reach = padded(*ends(alike, zero=True))
+            figure.update_xaxes(title=label(part["unit"].iloc[0]), range=reach, row=row, col=column)
             panel_text(figure, f"<b>{label(panel)}</b>", row, column, 0)
         panel_text(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
         named = [f"{word}  {at}" for at, word in enumerate(labels(titles[name], 32), 1)]
@@ -46,7 +48,7 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
             figure.update_yaxes(
                 range=[len(named) - 0.5, -0.5], tickvals=list(range(len(named))), ticktext=named, row=row, col=column
             )
-    finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1))
+    finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1), name="influences")
     figure.update_layout(margin_t=78)
     figure.update_yaxes(showgrid=False)
     return figure

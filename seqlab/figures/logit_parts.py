@@ -58,7 +58,7 @@ def direct_attribution(
     figure.update_yaxes(**rows, row=1, col=1)
     if len(events):
         _heads(figure, events, titles)
-    finish(figure, "", height + 130)
+    finish(figure, "", height + 130, name="direct-attribution")
     side = 14 + 6.6 * max(*map(len, names), *(len(plain(title, TITLE)) + 4 for title in titles))  # pixels
     figure.update_layout(margin={"l": side, "r": 16, "t": 30, "b": 56}, bargap=0.25)
     figure.update_yaxes(showgrid=False, automargin=False)

@@ -71,7 +71,7 @@ def reasoning_steps(
         _measure(figure, measures, name, 2 + place // 2, 1 + place % 2, stop, chosen["epsilon"])
     for column, name in enumerate(QUALITY, 1):
         _quality(figure, curve, fixed, name, chosen, 4, column)
-    finish(figure, "", whole + 130)
+    finish(figure, "", whole + 130, name="reasoning-steps")
     _zoom(figure, items, path, near, marks, prior, other)
     _annotate(figure, items, near, marks, stop)
     for place, words in enumerate([*MEASURES.values(), *QUALITY.values()]):
@@ -261,7 +261,7 @@ def reasoning_masses(frame: pd.DataFrame) -> go.Figure:
             text=[f"{share:.1%}" if share > 0.06 else "" for share in rows["share"]], insidetextanchor="middle",
             textangle=0, hovertemplate=f"{label(part, 60)}: %{{x:.2%}}<extra></extra>",
         )  # fmt: skip
-    finish(figure, "", 150 + 38 * frame["step"].nunique(), legend=True)
+    finish(figure, "", 150 + 38 * frame["step"].nunique(), legend=True, name="reasoning-masses")
     figure.update_layout(barmode="stack", legend={"x": 0, "xanchor": "left", "traceorder": "normal"}, margin_t=70)
     figure.update_xaxes(tickformat=".0%", range=[0, 1], title="share of all probability")
     figure.update_yaxes(autorange="reversed", showgrid=False)

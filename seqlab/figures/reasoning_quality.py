@@ -71,7 +71,7 @@ def reasoning_tradeoff(
     if len(positive):
         figure.update_xaxes(row=2, col=2, **logarithmic(min(seen) / 1.3, max(seen) * 1.3, 1.2), tickangle=0)
     figure.update_yaxes(rangemode="tozero", row=2, col=2)
-    finish(figure, "", 620, legend=True)
+    finish(figure, "", 620, legend=True, name="reasoning-tradeoff")
     if epsilon:
         figure.add_vline(x=epsilon, line={"color": INK, "width": 1.5, "dash": "dash"}, row=2, col=2)
     title = f"stops, KL below {epsilon:.2g}" if epsilon else "where users stop"

@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.html import environment, plotly_html
+from seqlab.figures.html import downloads, environment, plotly_html
 from seqlab.figures.theme import CONFIG, INK
 from seqlab.reports import arrange
 
@@ -53,7 +53,7 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any], pages: Mapping
     cells, _ = exporter.from_notebook_node(notebook, resources)
     soup = BeautifulSoup(cells, "html.parser")
     for element in soup.find_all(["script", "link"]):
-        if element.get("src") or element.get("href"):
+        if element.get("src") or element.get("href") or element.get("data-seqlab"):  # the page has its own
             element.decompose()
     sheets: set[str] = set()
     for element in soup.find_all("style"):
@@ -71,7 +71,8 @@ def report_page(notebook: NotebookNode, about: Mapping[str, Any], pages: Mapping
     return _page(
         "report.html.j2", **about, heading=title, verdict=verdict, cells=cells,
         sections=sections if len(sections) > 1 else [], pages=pages, before=before, after=after,
-        command=_command(about), plotly=plotly, plotly_config=CONFIG, has_traceback='id="error"' in cells,
+        command=_command(about), plotly=plotly, plotly_config=CONFIG, downloads=downloads(),
+        has_traceback='id="error"' in cells,
     )  # fmt: skip
 
 

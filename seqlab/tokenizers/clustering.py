@@ -59,6 +59,22 @@ def sizes_by_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
     return sizes
 
 
+def codes_hint(levels: Sequence[int], n_items: int) -> str:
+    """What to do where the codes of all levels outnumber the items, in a sentence; "" where they do not.
+
+    Such codes number the items: hardly any two share one, so nothing learned of an item helps another.
+    """
+    if sum(levels) <= n_items:
+        return ""
+    count = 2 if n_items <= 4096 else 3
+    size = next(size for size in (4 * 2**step for step in range(20)) if size**count >= 2 * n_items)
+    shape = f"{len(levels)} x {levels[0]}" if len(set(levels)) == 1 else " x ".join(map(str, levels))
+    return (
+        f"{shape} codes for {n_items:,} items: hardly any two items share a code, so what is learned of one helps no "
+        f"other. Fewer do for so few items: --set levels={','.join([str(size)] * count)}."
+    )
+
+
 def feasible_sizes(codes: int | Sequence[int], levels: int, rows: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """`sizes_by_level`, with no more codes than rows to learn them from, and a note if they are fewer than wanted.
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.html import Html, plotly_html
+from seqlab.figures.html import Html, download_script, plotly_html
 from seqlab.figures.theme import CONFIG
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class StatusLine:
         import ipywidgets
 
         # loading this behind the five megabytes of plotly.js would run into a timeout
-        self.page = anywidget.AnyWidget(_esm=IN_THE_PAGE)
+        self.page = anywidget.AnyWidget(_esm=f"{download_script()}\n{IN_THE_PAGE}")
         self.view = ipywidgets.HTML()
 
     def guard(self, action: Callable[..., None]) -> Callable[..., None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.items import vectors as item_text
+from seqlab.runtime.text import DataError
 
 if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_WORDS = 3
 """The number of words per branch."""
+WORD = r"[^\W\d_]{2,}"
+"""Two letters or more."""
 
 
 def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
@@ -25,21 +28,17 @@ def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
     A word counts once per item. Its weight is the number of items in the branch with it, times the logarithm of its
     frequency relative to the parent (plus a tenth of that relative to all items).
     """
-    from sklearn.feature_extraction.text import CountVectorizer
-
     try:
-        texts = item_text.texts(log)
-        counter = CountVectorizer(binary=True, token_pattern=r"(?u)[^\W\d_]{2,}", dtype=np.float64)
-        has = counter.fit_transform(texts)  # (N, V)
-    except ValueError:  # items without words: a DataError of `texts`, or an empty vocabulary
+        vocabulary, has = _words(item_text.texts(log))
+    except DataError:  # items without words
         return {}
-    vocabulary, found = counter.get_feature_names_out(), {}
+    found: dict[Prefix, str] = {}
     trie, codes = book.trie, book.codes[1:].to(book.trie.device)
-    parent_counts = total = _sums(has, np.zeros(len(texts), dtype=int))
-    parent = np.zeros(len(texts), dtype=int)  # per item, a row of `parent_counts`
+    parent_counts = total = _sums(has, np.zeros(log.n_items, dtype=int))
+    parent = np.zeros(log.n_items, dtype=int)  # per item, a row of `parent_counts`
     for length in range(1, book.levels + 1):
         nodes, row = np.unique(trie.find(codes[:, :length]).cpu().numpy(), return_inverse=True)
-        if len(nodes) == len(texts):
+        if len(nodes) == log.n_items:
             break
         counts, one = _sums(has, row), np.zeros(len(nodes), dtype=int)
         one[row] = parent
@@ -49,6 +48,21 @@ def distinctive_words(book: CodeBook, log: InteractionLog) -> dict[Prefix, str]:
         found |= {prefix: words for prefix, words in words_of.items() if words}
         parent_counts, parent = counts, row
     return found
+
+
+def _words(texts: list[str]) -> tuple[np.ndarray, Any]:
+    """All words (V,), sorted, and a sparse table with a one for each word of a text (N, V).
+
+    Without scikit-learn, whose import takes longer than everything else that a code tree does.
+    """
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    words = pd.Series(texts).str.lower().str.findall(WORD).explode().dropna()
+    column, vocabulary = pd.factorize(words, sort=True)
+    has = csr_matrix((np.ones(len(words)), (words.index, column)), shape=(len(texts), len(vocabulary)))  # adds repeats
+    has.data[:] = 1
+    return np.asarray(vocabulary, dtype=object), has
 
 
 def _sums(has: Any, row: np.ndarray) -> tuple[Any, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 from seqlab import figures
 from seqlab.contracts import ItemVectors
 from seqlab.figures import catalogue_maps
+from seqlab.figures.theme import column_words
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model, validated
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
@@ -103,9 +104,10 @@ class ItemMap:
         import ipywidgets
 
         self.status = StatusLine()
-        self.color = ipywidgets.Dropdown(options=self.columns, value=self._color, description="colour")
+        names = [(column_words(name), name) for name in self.columns]
+        self.color = ipywidgets.Dropdown(options=names, value=self._color, description="colour")
         self.method = ipywidgets.ToggleButtons(
-            options=[("PCA", "pca"), ("UMAP (a minute the first time)", "umap")],
+            options=[("PCA", "pca"), ("t-SNE (seconds at first)", "tsne"), ("UMAP (a minute at first)", "umap")],
             value=self._method,
             style={"button_width": "auto"},
         )

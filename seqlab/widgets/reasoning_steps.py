@@ -75,7 +75,9 @@ class ReasoningSteps:
         )
         self.thresholds = sorted({*stopping.thresholds(self.step_ranks), self._epsilon})
         self._coordinates = projection.coordinates(from_model(self._model), method, seed)
-        self._items = split.log.items[["title"]].assign(x=self._coordinates[:, 0], y=self._coordinates[:, 1])
+        self._items = split.log.items[[]].assign(
+            title=self._titles[1:], x=self._coordinates[:, 0], y=self._coordinates[:, 1]
+        )
         columns = list(MEASURES)
         self._medians = self.step_ranks.frame.groupby("step")[columns].median().add_prefix("typical ").reset_index()
         reached = stopping.outcomes(self.step_ranks)

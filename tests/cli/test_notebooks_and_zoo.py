@@ -39,6 +39,14 @@ def test_lab_copies_the_notebooks_on_first_use_and_passes_options_on(started, tm
     assert "seqlab notebooks nothing" in capsys.readouterr().err
 
 
+def test_the_lab_finds_systems_in_a_folder_named_relative_to_the_shell(started, tmp_path, monkeypatch) -> None:
+    """Kernels run in the folders of their notebooks, where the relative path would name another folder."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("SEQLAB_MODELS", "mine")
+    assert code_of("lab") == 0
+    assert os.environ["SEQLAB_MODELS"] == str(tmp_path.resolve() / "mine")
+
+
 def test_notebooks_says_what_it_did(tmp_path, capsys) -> None:
     assert code_of("notebooks", tmp_path / "some") == 0
     (tmp_path / "some" / curated()[0].name).write_text("changed")

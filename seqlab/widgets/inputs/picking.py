@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.history import History, history_of
+from seqlab.datasets.item_names import item_names
 from seqlab.figures.theme import plain
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ DEFAULT_MAX_EVENTS = 50
 
 
 def titles_of(split: Split) -> list[str]:
-    """Titles by item id, (N + 1), empty at 0."""
-    return ["", *map(str, split.log.items["title"])]
+    """Names by item id, (N + 1), empty at 0: see `item_names`."""
+    return ["", *item_names(split.log)]
 
 
 def sample_users(split: Split, count: int, seed: int = 0) -> list[int]:
