@@ -32,7 +32,7 @@ class Html(Markup):
         return str(style() + Html("<div class='sl'>{}</div>").format(self))
 
     def _repr_html_(self) -> str:
-        return self.markup + downloads()
+        return f"{self.markup}{downloads()}"
 
     def __repr__(self) -> str:
         return f"Html({len(self):,} characters)"

@@ -118,7 +118,7 @@ def test_text_put_into_html_is_escaped() -> None:
     assert part == "<b>&lt;img src=x onerror=alert(1)&gt;</b>" and isinstance(part, figures.Html)
     assert part + HOSTILE[0] == part + figures.Html("&lt;img src=x onerror=alert(1)&gt;")
     assert figures.Html(" ").join([part, "<i>"]) == f"{part} &lt;i&gt;"
-    assert part.markup.count("<style>") == 1 and part._repr_html_() == part.markup + html.downloads()
+    assert part.markup.count("<style>") == 1 and part._repr_html_().startswith(f"{part.markup}<script")
     assert "Html(" in repr(part)
 
 
