@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seqlab import evaluation, tokenizers
-from seqlab.figures.html import Html, render
+from seqlab.figures.html import render
 from seqlab.runtime.text import listed
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Headline:
         return self.text
 
     def _repr_html_(self) -> str:
-        return Html(render("headline.html.j2", text=self.text, kind=self.kind, mark=MARKS[self.kind])).markup
+        return render("headline.html.j2", text=self.text, kind=self.kind, mark=MARKS[self.kind]).markup
 
 
 def of_system(run: Run, counting: Sequence[Run] = ()) -> Headline:

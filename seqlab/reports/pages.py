@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.html import downloads, environment, plotly_html
+from seqlab.figures.html import Html, downloads, environment, plotly_html
 from seqlab.figures.theme import CONFIG, INK
 from seqlab.reports import arrange
 
@@ -116,8 +116,8 @@ def _static(notebook: NotebookNode) -> NotebookNode:
             data.pop("application/javascript", None)
             if PLOTLY in data:
                 figure = data.pop(PLOTLY)
-                clear = figure.get("layout", {}).get("paper_bgcolor") == CLEAR
-                data["text/html"] = f"<div class='{'clear' if clear else 'drawn'}'>{plotly_html(figure)}</div>"
+                kind = "clear" if figure.get("layout", {}).get("paper_bgcolor") == CLEAR else "drawn"
+                data["text/html"] = str(Html("<div class='{}'>{}</div>").format(kind, plotly_html(figure)))
             elif interactive and "text/html" not in data:
                 data["text/html"] = STILL_MISSING
     return notebook

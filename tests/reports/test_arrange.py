@@ -83,7 +83,11 @@ def test_prose_and_neighbours_lead_to_the_pages_that_are_there() -> None:
 
 
 def test_the_command_that_makes_a_page_again_is_at_its_foot() -> None:
-    changes = {"notebook": "90_report.ipynb", "given": ["path", "epochs"], "parameters": {"path": "my log", "epochs": 2}}
+    changes = {
+        "notebook": "90_report.ipynb",
+        "given": ["path", "epochs"],
+        "parameters": {"path": "my log", "epochs": 2},
+    }
     shown = page(name="mine", **changes).footer.get_text()
     assert "seqlab report 90_report.ipynb --name mine -p path 'my log' -p epochs 2" in shown
 
