@@ -9,7 +9,7 @@ import numpy as np
 
 from seqlab.figures.beams import percent
 from seqlab.figures.influence_bars import add_bars
-from seqlab.figures.theme import FAINT, SCALE, finish, heading, label, labels
+from seqlab.figures.theme import FAINT, SCALE, finish, heading, label, labels, least_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +103,7 @@ def attention_grid(
         for column in range(1, heads + 1):
             figure.update_xaxes(**fifth, showgrid=False, row=row, col=column)
             figure.update_yaxes(**fifth, showgrid=False, range=[count - 0.5, -0.5], row=row, col=column)
-        figure.update_yaxes(title=f"looked at ({what})", row=row, col=1)
+        figure.update_yaxes(title=f"looked at ({what}; names at the right)", row=row, col=1)
     for column in range(1, heads + 1):
         figure.update_xaxes(title=f"looking from ({what})", row=layers, col=column)
     figure.update_yaxes(
@@ -121,7 +121,7 @@ def attention_grid(
             top, 1 + 40 / (figure.layout.height - 170 - 18 * caption.count("<br>")), frame["value"].max()
         )
     )
-    return heading(figure, caption, up=82)
+    return least_width(heading(figure, caption, up=82), 400 + 130 * heads)
 
 
 def _rows(

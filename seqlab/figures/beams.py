@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.found_by_width import GREY, PALE, draw_widths, name_widths
-from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label
+from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label, least_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def beam_steps(
         f"bars: <span style='color:{BLUE}'>■</span> kept   ■ dropped   "
         f"<span style='color:{ORANGE}'>■</span> lost to codes that no item has"
     )
-    return heading(figure, f"{caption}<br>{key}" if caption else key, up=6)
+    return least_width(heading(figure, f"{caption}<br>{key}" if caption else key, up=6), 190 * max(levels, 4))
 
 
 def _within(frame: pd.DataFrame) -> pd.Series:

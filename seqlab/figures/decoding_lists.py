@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.beams import percent
-from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label
+from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label, least_width
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,7 @@ def decodings(
         text="<br>".join(_lines(definition, 130)), x=0, xref="paper", xanchor="left", y=0, yref="paper",
         yanchor="top", yshift=-34, showarrow=False, align="left", font={"size": 11.5},
     )  # fmt: skip
-    return heading(figure, f"{caption}<br>{key}" if caption else key, up=6)
+    return least_width(heading(figure, f"{caption}<br>{key}" if caption else key, up=6), 900)
 
 
 def _columns(figure: go.Figure, lists: pd.DataFrame, names: list[str], words: Mapping[str, str], k: int) -> None:

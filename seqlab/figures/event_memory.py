@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seqlab.figures.histories import AGAINST, FOR
-from seqlab.figures.theme import INK, PALETTE, finish, heading, label, labels, panel_text
+from seqlab.figures.theme import INK, PALETTE, finish, heading, label, labels, least_width, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def event_weights(
     if caption:
         heading(figure, caption, up=42)
         figure.update_annotations({"xshift": -46}, selector={"font": {"size": 13}})
-    return figure
+    return least_width(figure, min(640, 70 + 13 * len(titles)))
 
 
 def _add_weights(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], colour: str, row: int) -> str:

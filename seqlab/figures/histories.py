@@ -20,6 +20,10 @@ SMALLEST, LARGEST = 0.1, 1.5
 """The least and the largest end of the colour scale, as shares recovered."""
 
 
+AROUND = 2
+"""Events shown before and after a dropped one."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """A number per event: its name, its unit, the values by position (events without one are absent), a format."""
@@ -46,11 +50,14 @@ def event_measures(titles: Sequence[str], measures: Sequence[Measure], marked: i
 
 
 def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
-    """A history, oldest first, with the dropped events struck out and labelled.
+    """A history, oldest first, with the dropped events struck out and labelled, and `AROUND` events on either side.
 
     titles: (T,); dropped: positions from 0.
     """
-    return render("dropped_events.html.j2", titles=titles, dropped=dropped)
+    shown = sorted({
+        at for one in dropped for at in range(max(0, one - AROUND), min(len(titles), one + AROUND + 1))
+    })  # fmt: skip
+    return render("dropped_events.html.j2", titles=titles, dropped=dropped, shown=shown)
 
 
 def patching_heatmap(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:

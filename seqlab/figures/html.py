@@ -67,7 +67,10 @@ def download_script() -> str:
 
 
 def plotly_html(figure: Mapping[str, Any]) -> Html:
-    """A figure's JSON as HTML that the plotly.js of a page draws, as wide as its place; see `theme.CONFIG`."""
+    """A figure's JSON as HTML that the plotly.js of a page draws, as wide as its place; see `theme.CONFIG`.
+
+    In a place narrower than its `theme.least_width`, a figure scrolls.
+    """
     from plotly.io import to_html
 
     layout = figure.get("layout", {})
@@ -77,7 +80,10 @@ def plotly_html(figure: Mapping[str, Any]) -> Html:
         full_html=False, include_plotlyjs=False, include_mathjax=False, validate=False,
         default_height=layout.get("height") or 450,
     )  # fmt: skip
-    return Html(made)
+    least = (layout.get("meta") or {}).get("least_width")
+    if not least:
+        return Html(made)
+    return Html("<div style='overflow-x:auto'><div style='min-width:{}px'>{}</div></div>").format(least, Html(made))
 
 
 def page(shown: Html | Mapping[str, Any], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, padded, panel_text
+from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, least_width, padded, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,8 @@ BETWEEN = 112  # pixels between two histories: an axis below, three lines above
 
 def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.Figure:
     """Several measures of the same events side by side, one panel each; one row of panels per history.
+
+    Panels of one history and unit have the same axis.
 
     frame: columns history (its caption; line breaks are kept), panel (the measure), unit (the axis), position (from 0,
     oldest first), value; titles: of the events of each history, by its caption.
@@ -40,7 +42,9 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
             add_bars(figure, part, titles[name], row, column)
             alike = frame.loc[frame["unit"] == part["unit"].iloc[0], "value"]  # panels of one unit have one scale
             reach = padded(*ends(alike, zero=True))
-            figure.update_xaxes(title=label(part["unit"].iloc[0]), range=reach, row=row, col=column)
+            figure.update_xaxes(
+                title=label(part["unit"].iloc[0]), range=reach, nticks=4, tickangle=0, row=row, col=column
+            )
             panel_text(figure, f"<b>{label(panel)}</b>", row, column, 0)
         panel_text(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
         named = [f"{word}  {at}" for at, word in enumerate(labels(titles[name], 32), 1)]
@@ -51,7 +55,7 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
     finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1), name="influences")
     figure.update_layout(margin_t=78)
     figure.update_yaxes(showgrid=False)
-    return figure
+    return least_width(figure, 220 + 130 * len(panels))
 
 
 def add_bars(

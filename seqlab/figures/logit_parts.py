@@ -65,7 +65,8 @@ def direct_attribution(
     figure.update_xaxes(nticks=6, row=1, col=1)
     if len(events):
         figure.update_xaxes(showgrid=False, row=2, col=1)
-        panel_text(figure, "<b>value of each event</b>, by layer·head", 2, 1, 26)
+        end = events["value"].abs().max()
+        panel_text(figure, f"<b>value of each event</b>, by layer·head (full colour: ±{end:.2g})", 2, 1, 26)
     if caption:
         heading(figure, caption, up=12)
     figure.update_annotations(xshift=10 - side)

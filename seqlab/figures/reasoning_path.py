@@ -26,6 +26,9 @@ MEASURES = {
     "kl": "KL from step before",
 }
 QUALITY = {"ndcg@10": "ndcg@10, all users", "recall@10": "recall@10, all users"}
+WIDTH = 720
+"""The least width in pixels."""
+
 LEAST_KL = 1e-6
 """Smaller KL divergences are drawn at this value, because the axis is logarithmic."""
 
@@ -78,17 +81,18 @@ def reasoning_steps(
         theme.panel_text(figure, f"<b>{words}</b>", 2 + place // 2, 1 + place % 2)
     figure.update_layout(hovermode="closest", dragmode="pan", margin={"l": 48, "r": 14, "b": 44})
     theme.heading(figure, _legend(caption, prior, other), up=4)
-    return figure.update_annotations(xshift=-40, selector={"x": 0, "xanchor": "left", "y": 1})
+    figure.update_annotations(xshift=-40, selector={"x": 0, "xanchor": "left", "y": 1})
+    return theme.least_width(figure, WIDTH)
 
 
 def _legend(caption: str, prior: pd.DataFrame | None, other: pd.DataFrame | None) -> str:
-    """The legend, in lines short enough for a phone."""
+    """The caption and the legend, in lines of at most `WIDTH` pixels."""
     lines = [
-        "A step stands at the mean place of its ten best items,",
-        "weighed by probability (thin lines); states are not projected.",
-        f"<span style='color:{BLUE}'>●</span> step (0: before any reasoning; pale: past the stop)",
-        f"<span style='color:{ORANGE}'>○</span> best items at the stop "
-        f"<span style='color:{GREEN}'>★</span> came next <span style='color:{INK}'>◇</span> last read",
+        "A step stands at the mean place of its ten best items, weighed by probability (thin lines); states are not "
+        "projected.",
+        f"<span style='color:{BLUE}'>●</span> step (0: before any reasoning; pale: past the stop)   "
+        f"<span style='color:{ORANGE}'>○</span> best items at the stop   "
+        f"<span style='color:{GREEN}'>★</span> came next   <span style='color:{INK}'>◇</span> last read",
         "Lines below: this user; dotted: the median user.",
     ]
     if prior is not None:

@@ -114,6 +114,11 @@ def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool =
     return figure
 
 
+def least_width(figure: go.Figure, pixels: int) -> go.Figure:
+    """Let a figure scroll in a page that is narrower than this."""
+    return figure.update_layout(meta={**(figure.layout.meta or {}), "least_width": pixels})
+
+
 @functools.cache
 def set_renderer_config() -> None:
     """Apply `CONFIG` to every renderer of plotly in this process, for notebooks and browsers."""

@@ -39,11 +39,12 @@ def displayed(widget_type: type) -> type:
 
     view: an ipywidgets widget; None in a report. still(): the same without a kernel, a plotly figure or `Html`.
     question and needs, which every class declares: see `views`. Optional attributes: topic, the tab of the workbench;
-    title, the name within it; least_width, in pixels; summary(), `Html` that stands for a still which takes seconds, in
-    the text/html beside the view.
+    title, the name within it; least_width, in pixels; explanation, how to read it, which stands once above several that
+    are made with `intro=False`; summary(), `Html` that stands for a still which takes seconds, in the text/html beside
+    the view.
     """
     title = in_words(widget_type.__name__.removesuffix("View"))
-    for name, default in {"title": title, "topic": title, "least_width": COLUMN_WIDTH}.items():
+    for name, default in {"title": title, "topic": title, "least_width": COLUMN_WIDTH, "explanation": ""}.items():
         if name not in vars(widget_type):
             setattr(widget_type, name, default)
     widget_type.view = None

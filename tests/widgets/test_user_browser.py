@@ -156,7 +156,7 @@ def test_why_shows_influence_attention_and_surprise(run, split, history, live):
     why.item_choice.value = item
     worth = influence.leave_one_out(run.model, history, item)["value"]
     best = int(worth.idxmax())
-    assert f"Event {best + 1}, " in why.message.value and f"{worth[best]:+.2f} nats" in why.message.value
+    assert f"Event {best + 1}, " in why.message.value and f"({worth[best]:+.2f}: without it, " in why.message.value
     assert all(f"<span>{value:+.2f}</span>" in why.message.value for value in worth)
     assert "Spearman" in why.message.value and why.message.value.count("class='marked'") == 1
     why.show(history.drop(0))
@@ -179,7 +179,7 @@ def test_the_jump_shows_the_prediction_before_the_most_surprising_event(run, spl
     shown = why.expected.value
     for item in scores.topk(10).indices.tolist():
         assert widgets.why.text(why._titles[item], 60) in shown
-    assert f"rank {row['rank']:,.10g} of 30" in shown and f"{row['value']:.2f} nats" in shown
+    assert f"rank {row['rank']:,.10g} of 30" in shown and f"surprise {row['value']:.2f})" in shown
     other = 2 if at != 1 else 3
     why.at.value = other
     assert f"before event {other}<" in why.expected.value
@@ -300,7 +300,7 @@ def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
     patching.place.value = 2
     keyboard = patching.message.value
     found = patched(run.model, history, other, patching.tap.value, [-3], patching.item)
-    assert f"to {found.after:.2f} (the other" in keyboard
+    assert f"to {math.exp(found.after):.2%} (the other" in keyboard
     assert (patching.figure.data[1].x[0], patching.figure.data[1].y[0]) == (2, 0)
     patching.place.value = 0
     assert patching.message.value != keyboard

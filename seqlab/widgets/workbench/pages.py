@@ -56,7 +56,7 @@ class Shared:
 
     def columns(self, view: type, subject: Subject) -> Columns:
         """A view of every run that it fits side by side, or one of all of them if it shows runs together."""
-        able, given = self.able(view), {"selection": self.selection, "source": self.source}
+        able, given = self.able(view), {"selection": self.selection, "source": self.source, "intro": False}
         given = {name: value for name, value in given.items() if views.accepts(view, name)}
 
         def maker(runs: Run | Runs) -> Callable[[History], Any]:
@@ -67,7 +67,8 @@ class Shared:
             makers = {", ".join(able): maker(able)}
         left = [text(label) for label in self.runs if label not in able]
         missing = Html("Not shown: {}. It takes {}.").format(Html(", ").join(left), views.needed(view))
-        return Columns(makers, subject, view.question, missing if left else "", view.least_width)
+        intro = f"{view.question} {view.explanation}".strip()
+        return Columns(makers, subject, intro, missing if left else "", view.least_width)
 
 
 class HistoryPage:
