@@ -146,9 +146,10 @@ class ItemMap:
             "Select with neighbours": lambda item: [item, *self.neighbours(item)["item"]],
         }
         self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in actions}
+        error = self.status.line()
         for name, items in actions.items():
-            self.buttons[name].on_click(self.status.guard(lambda _, items=items: self._select(items)))
-        return ipywidgets.HBox(list(self.buttons.values()))
+            self.buttons[name].on_click(self.status.guard(lambda _, items=items: self._select(items), error))
+        return ipywidgets.VBox([ipywidgets.HBox(list(self.buttons.values())), error])
 
     def _select(self, items: Callable[[int], list[int]]) -> None:
         if self.picker.item is None:
