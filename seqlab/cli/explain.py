@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seqlab.cli.run_data import Histories, Part, SplitOfRun, Trained, histories_of, open_run
+from seqlab.cli.run_data import Histories, Part, SplitOfRun, Trained, histories_of, open_run, require_run
 
 if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
@@ -30,6 +30,7 @@ def explain(
     Influence is how much less likely the item becomes without the event, in nats; surprise is how unlikely the event
     itself was, given the events before it. Histories and lists are those of `recommend`.
     """
+    require_run(run)  # before the slow imports
     import json
 
     from seqlab.datasets import typed_items

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seqlab.cli.names import check_arms, check_dataset
 from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_pairs
 from seqlab.cli.run_data import Lists, SplitOfRun, decoding_for, require_run, split_of_run
@@ -50,6 +51,8 @@ def fit(
     import dataclasses
 
     given = parse_pairs(settings or [])
+    check_arms([system], given)
+    check_dataset(dataset)
     if out.exists() and not resume:
         from seqlab.decoding.settings import SETTINGS
 
@@ -107,6 +110,7 @@ def evaluate(
     On other data, it ranks their items with the weights of the run, if its system can; nothing is written. By another
     decoding (`--set decoding=diverse`) on its own data, the outcome is stored in RUN beside its own.
     """
+    require_run(run)  # before the slow imports
     from seqlab import evaluation, tasks
     from seqlab.contracts import needs_of
     from seqlab.datasets.split_names import with_columns

@@ -136,13 +136,13 @@ def catalog_markdown() -> str:
         "keeps its order; your own folder is sorted by time if every event has a timestamp. No data are committed to",
         "this repository; the benchmarks are for research only.",
         "",
-        "| name | users | items | events | repeats | equal timestamps | licence |",
-        "|---|---:|---:|---:|---|---|---|",
+        "| name | users | items | events | repeats | equal timestamps | licence | source |",
+        "|---|---:|---:|---:|---|---|---|---|",
     ]
     lines += [
         f"| `{one.name}` | {one.users:,} | {one.items:,} | {one.events:,} | "
         f"{'yes' if one.repeats else 'no'} | {'shuffled' if one.ties == 'shuffle' else 'source order'} | "
-        f"{one.licence} |"
+        f"{one.licence} | [{one.source.partition(', through')[0]}]({one.url}) |"
         for one in cards().values()
     ]
     for one in cards().values():

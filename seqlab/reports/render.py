@@ -153,7 +153,8 @@ def _prepare(path: Path, given: dict[str, typing.Any], name: str | None, setting
         path = known[notebook]
     if not path.is_file():
         names = [one.stem for one in curated()]
-        raise FileNotFoundError(f"there is no notebook {path}.{did_you_mean(path.stem, names)}".rstrip("."))
+        there = f" There are: {', '.join(names)}." if names else ""
+        raise FileNotFoundError(f"there is no notebook {path}.{did_you_mean(path.stem, names)}{there}")
     try:
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises many types
