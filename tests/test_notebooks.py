@@ -90,10 +90,10 @@ SHOWN = {  # figures, and tables or cards, in the report: stills included
     "09_event_time": (8, 2),
     "10_baskets_and_slates": (11, 2),
     "13_trust": (3, 7),
-    "90_report_system": (5, 6),
-    "91_report_codebook": (4, 7),
-    "92_report_reasoning": (7, 5),
-    "93_report_study": (2, 10),
+    "90_report_system": (5, 7),
+    "91_report_codebook": (3, 8),
+    "92_report_reasoning": (7, 6),
+    "93_report_study": (2, 11),
 }
 
 

@@ -22,10 +22,10 @@ __all__ = ["DataError", "InteractionLog", "make_log"]
 
 ORDERS = ("time", "source")
 TIES = ("source", "shuffle")
-SUMMARY = """<h4>{{ name }}</h4><table>{% for fact, value in facts %}
+SUMMARY = """<div class='seqlab-log'><h4>{{ name }}</h4><table>{% for fact, value in facts %}
 <tr><th style='text-align:left;padding-right:1.5em'>{{ fact }}</th><td style='text-align:left'>{{ value }}</td></tr>
 {% endfor %}
-</table><ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>"""
+</table><ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul></div>"""
 """A log as HTML: a template of jinja2, rendered with autoescape."""
 
 

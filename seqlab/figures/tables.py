@@ -32,7 +32,7 @@ def table(frame: pd.DataFrame, digits: int = 4, name: str = "") -> Html:
     rows = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False)]
     made = render(
         "table.html.j2",
-        names=list(map(column_words, frame.columns)),
+        names=[text(column_words(one)).replace(":", Html(":<wbr>")) for one in frame.columns],  # arms are long
         numeric=numeric,
         rows=rows,
         whole_words=whole_words,

@@ -57,6 +57,8 @@ def _tsne(vectors: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     wide = _pca(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), MANY)
+    if np.ptp(wide, axis=0).max(initial=0.0) < 1e-9:  # equal vectors: scikit-learn divides by 0, and crashes
+        return np.zeros((len(vectors), 2), np.float32)
     near = min(30.0, (len(vectors) - 1) / 3)
     return TSNE(perplexity=near, init="pca", random_state=seed).fit_transform(wide).astype(np.float32)
 

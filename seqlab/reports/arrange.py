@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +126,7 @@ def link_pages(soup: BeautifulSoup, pages: Mapping[str, str], own: str) -> None:
     pages: name -> title. Only prose is changed.
     """
     for link in soup.select(".prose a[href]"):
-        found = re.fullmatch(r"(?:\./)?([^/:#?]+)\.ipynb", str(link["href"]))
+        found = re.fullmatch(r"(?:\./)?([^/:#?]+)\.ipynb", unquote(str(link["href"])))
         if found and found[1] in pages and found[1] != own:
             link["href"], link["title"] = f"{quote(found[1])}.html", pages[found[1]]
         elif found:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seqlab import evaluation, tokenizers
-from seqlab.figures.html import Html, render
+from seqlab.figures.html import render
 from seqlab.runtime.text import listed
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Headline:
         return self.text
 
     def _repr_html_(self) -> str:
-        return Html(render("headline.html.j2", text=self.text, kind=self.kind, mark=MARKS[self.kind])).markup
+        return render("headline.html.j2", text=self.text, kind=self.kind, mark=MARKS[self.kind]).markup
 
 
 def of_system(run: Run, counting: Sequence[Run] = ()) -> Headline:
@@ -47,24 +47,16 @@ def of_system(run: Run, counting: Sequence[Run] = ()) -> Headline:
         row = evaluation.intervals(outcome).loc[name]
         text = f"{run.system} reaches {name} {row['mean']:.3f} {_interval(row['low'], row['high'])}"
         return Headline(f"{text}; nothing was measured beside it.{late}")
-    metric = outcome.metric(name)
-    best = sorted(counting, key=lambda one: one.metrics["test"][name], reverse=metric.higher)[0]
-    compared = of_difference(evaluation.compare(outcome, best.outcome), run.system, best.system, metric.higher)
+    best = sorted(counting, key=lambda one: one.metrics["test"][name], reverse=outcome.metric(name).higher)[0]
+    numbers, kind = _numbers(evaluation.compare(outcome, best.outcome), name, best.system)
     first = {"good": "beats counting", "bad": "does not beat counting", "look": "is not shown to beat counting"}
-    return Headline(f"{run.system} {first[compared.kind]}: {compared.text}{late}", compared.kind)
+    return Headline(f"{run.system} {first[kind]}: {numbers}{late}", kind)
 
 
-def of_difference(frame: pd.DataFrame, a: str, b: str, higher: bool = True) -> Headline:
-    """What a table of `evaluation.compare` says of its primary metric. higher: whether more of it is better."""
-    name = frame.attrs["primary"]
-    row = frame.loc[name]
-    between = _interval(row["low"], row["high"], signed=True)
-    numbers = f"{name} {row['a']:.3f} against {row['b']:.3f} of {b}, a difference of {row['difference']:+.3f} {between}"
-    if row["low"] <= 0 <= row["high"]:
-        return Headline(f"{numbers}, whose 95 % interval holds 0.")
-    better = (row["low"] > 0) == higher
-    words = "better" if better else "worse"
-    return Headline(f"{numbers}: {words}, by its 95 % interval.", "good" if better else "bad")
+def of_difference(frame: pd.DataFrame, a: str, b: str, metric: str = "") -> Headline:
+    """What a table of `evaluation.compare` says of one metric ("": the primary one); a, b: the names of its sides."""
+    numbers, kind = _numbers(frame, metric or frame.attrs["primary"], b)
+    return Headline(f"{a}: {numbers}", kind)
 
 
 def of_codebook(book: CodeBook) -> Headline:
@@ -110,6 +102,18 @@ def _decided(claim: str, findings: Findings) -> str:
             of = f" for {listed(about, 3)}" if any(about) else ""
             found.append(f"{word}{of}")
     return f"“{claim.rstrip('.')}” {' and '.join(found)}." if found else ""
+
+
+def _numbers(frame: pd.DataFrame, name: str, other: str) -> tuple[str, str]:
+    """One row of a table of `evaluation.compare` as a sentence, and its kind."""
+    row, better = frame.loc[name], {"good": "better", "bad": "worse"}
+    kind = "look"
+    if not row["low"] <= 0 <= row["high"]:
+        kind = "good" if (row["low"] > 0) == (name not in frame.attrs["lower"]) else "bad"
+    of = f"{name} {row['a']:.3f} against {row['b']:.3f} of {other}"
+    gap = f"a difference of {row['difference']:+.3f} {_interval(row['low'], row['high'], signed=True)}"
+    end = f": {better[kind]}, by its 95 % interval." if kind in better else ", whose 95 % interval holds 0."
+    return f"{of}, {gap}{end}", kind
 
 
 def _interval(low: float, high: float, signed: bool = False) -> str:

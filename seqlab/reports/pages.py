@@ -10,8 +10,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.html import downloads, environment, plotly_html
-from seqlab.figures.theme import CONFIG
+from seqlab.figures.html import Html, downloads, environment, plotly_html
+from seqlab.figures.theme import CONFIG, INK
 from seqlab.reports import arrange
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def _static(notebook: NotebookNode) -> NotebookNode:
             data.pop("application/javascript", None)
             if PLOTLY in data:
                 figure = data.pop(PLOTLY)
-                clear = figure.get("layout", {}).get("paper_bgcolor") == CLEAR
-                data["text/html"] = f"<div class='{'clear' if clear else 'drawn'}'>{plotly_html(figure)}</div>"
+                kind = "clear" if figure.get("layout", {}).get("paper_bgcolor") == CLEAR else "drawn"
+                data["text/html"] = str(Html("<div class='{}'>{}</div>").format(kind, plotly_html(figure)))
             elif interactive and "text/html" not in data:
                 data["text/html"] = STILL_MISSING
     return notebook
@@ -143,4 +143,5 @@ def _page(template: str, **values: Any) -> str:
     made = environment(TEMPLATES)
     made.filters["shown"] = lambda it: it if it and isinstance(it, str) else json.dumps(it, ensure_ascii=False)
     made.filters["base64"] = lambda text: base64.b64encode(text.encode()).decode()
-    return made.get_template(template).render(values)
+    ink = tuple(int(INK[place : place + 2], 16) for place in (1, 3, 5))  # as plotly.js writes it
+    return made.get_template(template).render(values, ink=f"rgb{ink}")

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import base64
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqlab.figures.theme import INK, PALETTE
+from seqlab.figures.html import environment
+from seqlab.figures.theme import INK, PALETTE, SCALE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, HEIGHT = 240, 150
 MOST_DOTS, MOST_CELLS = 600, 24
 COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}|rgba?\([\d., %]+\)|[a-zA-Z]{1,20}")
+
+Shape = tuple[str, dict[str, Any]]
+"""The name of an element of SVG, and its attributes."""
 
 
 def sketch(figure: Mapping[str, Any]) -> str:
@@ -29,40 +35,28 @@ def sketch(figure: Mapping[str, Any]) -> str:
     for number, trace in enumerate(traces):
         drawn = _numbers(trace, layout) | {"colour": PALETTE[number % len(PALETTE)]}
         panels.setdefault((trace.get("xaxis") or "x", trace.get("yaxis") or "y"), []).append(drawn)
-    shapes = "".join(shape for axes, some in panels.items() for shape in _panel(axes, some, layout))
-    if not shapes:
-        return ""
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">{shapes}</svg>\n'
+    drawn = [panel for axes, some in panels.items() if (panel := _panel(axes, some, layout))["shapes"]]
+    template = environment(TEMPLATES).get_template("sketch.svg.j2")
+    return template.render(width=WIDTH, height=HEIGHT, panels=drawn) if drawn else ""
 
 
 def _kind(trace: Mapping[str, Any]) -> str:
     return str(trace.get("type") or "scatter").removesuffix("gl")
 
 
-def _panel(axes: tuple[str, str], traces: list[dict[str, Any]], layout: Mapping[str, Any]) -> Iterator[str]:
-    """One pair of axes: an SVG within the SVG, which cuts off what lies outside."""
-    from plotly.colors import sample_colorscale
-
+def _panel(axes: tuple[str, str], traces: list[dict[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:
+    """One pair of axes: its place, and its shapes with their attributes."""
     about = [layout.get(f"{name[0]}axis{name[1:]}") or {} for name in axes]
     (left, right), (bottom, top) = (one.get("domain") or (0, 1) for one in about)
-    x, y, width, height = left * WIDTH, (1 - top) * HEIGHT, (right - left) * WIDTH, (top - bottom) * HEIGHT
+    width, height = (right - left) * WIDTH, (top - bottom) * HEIGHT
     _stack(traces, layout)
-    scales = [_scale(one, traces, place) for place, one in enumerate(about)]
+    (low_x, high_x), (low_y, high_y) = (_scale(one, traces, place) for place, one in enumerate(about))
 
     def at(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (low_x, high_x), (low_y, high_y) = scales
         return (xs - low_x) / (high_x - low_x) * width, (high_y - ys) / (high_y - low_y) * height
 
-    inside = "".join(
-        shape
-        for one in traces
-        for shape in DRAWN[one["kind"]](one, at, lambda name, values: sample_colorscale(name, list(values)))
-    )
-    if inside:
-        yield (
-            f'<svg x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
-            f'viewBox="0 0 {width:.1f} {height:.1f}">{inside}</svg>'
-        )
+    shapes = [shape for one in traces for shape in DRAWN[one["kind"]](one, at)]
+    return {"x": left * WIDTH, "y": (1 - top) * HEIGHT, "width": width, "height": height, "shapes": shapes}
 
 
 def _numbers(trace: Mapping[str, Any], layout: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,8 +145,10 @@ def _scale(axis: Mapping[str, Any], traces: list[dict[str, Any]], place: int) ->
     return ends[::-1] if axis.get("autorange") == "reversed" else ends
 
 
-def _colours(given: Any, size: int, fallback: str, scaled: Any, name: Any) -> list[str]:
-    """The colour of each of `size` marks."""
+def _colours(given: Any, size: int, fallback: str, scale: Any = None) -> list[str]:
+    """The colour of each of `size` marks; numbers are shown by a scale."""
+    from plotly.colors import sample_colorscale
+
     if isinstance(given, str):
         return [given if COLOUR.fullmatch(given) else fallback] * size
     values = _array(given)
@@ -162,56 +158,56 @@ def _colours(given: Any, size: int, fallback: str, scaled: Any, name: Any) -> li
         low, high = np.nanmin(values), np.nanmax(values)
         shares = np.nan_to_num((values[:size] - low) / ((high - low) or 1.0))
         try:
-            return scaled(name or "Cividis", shares)
+            return sample_colorscale(scale or SCALE, list(shares))
         except Exception:  # a scale that plotly.js knows and its Python does not
             return [fallback] * size
     return [str(one) if COLOUR.fullmatch(str(one)) else fallback for one in values[:size]]
 
 
-def _scatter(one: dict[str, Any], at: Any, scaled: Any) -> Iterator[str]:
+def _scatter(one: dict[str, Any], at: Callable) -> Iterator[Shape]:
     trace, (x, y) = one["trace"], at(one["x"], one["y"])
     mode = trace.get("mode") or "lines"
     marker, line = trace.get("marker") or {}, trace.get("line") or {}
     if "lines" in mode and x.size:
-        (colour,) = _colours(line.get("color"), 1, one["colour"], scaled, None)
+        (colour,) = _colours(line.get("color"), 1, one["colour"])
         breaks = np.flatnonzero(~(np.isfinite(x) & np.isfinite(y)))
         for part in np.split(np.arange(x.size), breaks):
             part = part[np.isfinite(x[part]) & np.isfinite(y[part])]
             part = part[:: max(1, part.size // 200)]
             points = " ".join(f"{x[p]:.1f},{y[p]:.1f}" for p in part)
             if part.size > 1:
-                yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+                yield "polyline", {"points": points, "fill": "none", "stroke": colour, "stroke-width": 1.5}
     if "markers" in mode:
-        colours = _colours(marker.get("color"), x.size, one["colour"], scaled, marker.get("colorscale"))
+        colours = _colours(marker.get("color"), x.size, one["colour"], marker.get("colorscale"))
         radius = 2.4 if x.size < 60 else 1.3
         for p in range(0, x.size, max(1, -(-x.size // MOST_DOTS))):
             if np.isfinite(x[p]) and np.isfinite(y[p]):
-                yield f'<circle cx="{x[p]:.1f}" cy="{y[p]:.1f}" r="{radius}" fill="{colours[p]}"/>'
+                yield "circle", {"cx": f"{x[p]:.1f}", "cy": f"{y[p]:.1f}", "r": radius, "fill": colours[p]}
 
 
-def _bar(one: dict[str, Any], at: Any, scaled: Any) -> Iterator[str]:
+def _bar(one: dict[str, Any], at: Callable) -> Iterator[Shape]:
     marker, half = one["trace"].get("marker") or {}, one["width"] / 2
     sides = (one["where"] - half, one["where"] + half)
     ends = (one["start"], one["end"])
     (x0, y0), (x1, y1) = (at(*((ends[k], sides[k]) if one["flat"] else (sides[k], ends[k]))) for k in (0, 1))
-    colours = _colours(marker.get("color"), x0.size, one["colour"], scaled, marker.get("colorscale"))
+    colours = _colours(marker.get("color"), x0.size, one["colour"], marker.get("colorscale"))
     for p in np.flatnonzero(np.isfinite(x0 + x1 + y0 + y1))[:MOST_DOTS]:
         yield _rectangle(x0[p], y0[p], x1[p], y1[p], colours[p])
 
 
-def _heatmap(one: dict[str, Any], at: Any, scaled: Any) -> Iterator[str]:
+def _heatmap(one: dict[str, Any], at: Callable) -> Iterator[Shape]:
     z = one["z"]
     rows, columns = z.shape
-    colours = _colours(z.ravel(), z.size, INK, scaled, one["trace"].get("colorscale"))
+    colours = _colours(z.ravel(), z.size, INK, one["trace"].get("colorscale"))
     x, _ = at(np.arange(columns + 1) - 0.5, np.zeros(columns + 1))
     _, y = at(np.zeros(rows + 1), np.arange(rows + 1) - 0.5)
     for row, column in np.argwhere(np.isfinite(z)):
         yield _rectangle(x[column], y[row], x[column + 1], y[row + 1], colours[row * columns + column])
 
 
-def _rectangle(x0: float, y0: float, x1: float, y1: float, colour: str) -> str:
-    left, top, width, height = min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0)
-    return f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
+def _rectangle(x0: float, y0: float, x1: float, y1: float, colour: str) -> Shape:
+    sides = {"x": min(x0, x1), "y": min(y0, y1), "width": abs(x1 - x0), "height": abs(y1 - y0)}
+    return "rect", {**{name: f"{value:.1f}" for name, value in sides.items()}, "fill": colour}
 
 
 DRAWN = {"scatter": _scatter, "bar": _bar, "heatmap": _heatmap}

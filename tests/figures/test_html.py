@@ -67,6 +67,7 @@ SHOWN = {
     "dropped_events": lambda name: figures.dropped_events([name, name], [1]),
     "event_measures": lambda name: figures.event_measures([name], [Measure(name, name, {0: 0.5})], 0),
     "group_differences": group_differences,
+    "headline": lambda name: html.render("headline.html.j2", text=name, kind="look", mark="x"),
     "logit_lens": logit_lens,
     "neighbours": lambda name: figures.neighbours(name, {name: [(name, 0.5, True)]}),
     "related_items": lambda name: figures.related_items(name, name, {name: [(name, 0.5, name, True)]}),
@@ -148,7 +149,8 @@ def test_what_templates_do_not_escape_is_listed() -> None:
         for one in re.findall(r"(\w+) *\| *safe|autoescape", path.read_text(encoding="utf-8"))
     }
     plotly = {("report.html.j2", "plotly"), ("saved.html.j2", "plotly")}
-    assert safe == {("report.html.j2", "cells"), ("style.css.j2", "FONT"), *plotly}
+    notebook = {("report.html.j2", name) for name in ("heading", "verdict", "cells")}  # of its cells, prose sanitized
+    assert safe == {*notebook, ("style.css.j2", "FONT"), *plotly}
 
 
 def test_short_names_are_not_broken_inside_a_word() -> None:

@@ -55,6 +55,10 @@ def test_tsne_keeps_groups_together(cache):
     assert (gaps.argmin(1) // 12 == np.arange(len(spots)) // 12).all()
 
 
+def test_equal_vectors_lie_on_one_spot(cache):
+    assert not projection.coordinates(np.ones((40, 3)), "tsne").any()
+
+
 def test_unknown_projection_and_too_few_items_are_errors(vectors):
     with pytest.raises(ValueError, match="'pca', 'tsne' and 'umap'"):
         projection.coordinates(vectors, "mds")
