@@ -83,6 +83,15 @@ def resumable(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def _require_datasets(given: dict[str, Any]) -> None:
+    """Raise for a dataset that is not there before a command imports what takes seconds."""
+    from seqlab.datasets.loading import require
+
+    for one in [given.get("dataset"), *(given.get("datasets") or [])]:
+        if one is not None:
+            require(one)
+
+
 def with_load_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options of `load_options_of` added; it takes the given ones as `load_options`, a dict."""
     options = inspect.signature(load_options_of, eval_str=True).parameters
@@ -92,6 +101,7 @@ def with_load_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def wrapped(**given) -> None:
         load_options = load_options_of(**{name: given.pop(name) for name in options})
+        _require_datasets(given)
         command(**given, load_options=load_options)
 
     wrapped.__signature__ = signature.replace(parameters=[*parameters, *options.values()])  # read by typer

@@ -14,6 +14,7 @@ from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.log_card import arguments_of, facts_note, read_card
 from seqlab.datasets.named import Card, OfficialFile, card, cards, folders, prepared_folder
 from seqlab.datasets.reading import read, read_folder
+from seqlab.datasets.tables import no_such_file
 from seqlab.runtime.cache import cache_folder
 from seqlab.runtime.text import DataError, listed
 
@@ -67,21 +68,32 @@ def load(
             )
         one = cards()[text]
         return replace(_with_card_counts(_load_named(one), one), card=text, origin={"dataset": text})
-    mine = Path(os.environ["SEQLAB_DATA"]) / text if os.environ.get("SEQLAB_DATA") else Path(text)
-    path = mine if text and Path(text).name == text and mine.is_dir() else Path(text)
-    if text and path.suffix == ".toml" and not path.is_dir():
+    path = _path_of(text)
+    if path.suffix == ".toml" and not path.is_dir():
         return _from_card(path, given)
-    if text and path.is_dir():
+    if path.is_dir():
         if wrong := [key for key in given if key in places]:
             raise ValueError(
                 f"{path} is a folder, whose files have fixed column names; it does not take {_options(wrong)}. "
                 "Pass the path of the file in it to read it with these."
             )
         return read_folder(path, **given)
-    if text and (path.exists() or path.suffix or len(path.parts) > 1):
-        return read(path, **given)
-    card(text)  # raises
-    raise AssertionError("unreachable")
+    return read(path, **given)
+
+
+def require(name: str | Path) -> None:
+    """Raise `DataError` for what is neither a named dataset nor the path of something, at no cost."""
+    if str(name) not in cards() and not (path := _path_of(str(name))).exists():
+        raise no_such_file(path)
+
+
+def _path_of(text: str) -> Path:
+    """The path of a file or folder of yours; a folder may be in $SEQLAB_DATA. Raises `DataError` for a name."""
+    mine = Path(os.environ["SEQLAB_DATA"]) / text if os.environ.get("SEQLAB_DATA") else Path(text)
+    path = mine if text and Path(text).name == text and mine.is_dir() else Path(text)
+    if not text or not (path.exists() or path.suffix or len(path.parts) > 1):
+        card(text)  # raises
+    return path
 
 
 def _from_card(path: Path, given: dict) -> InteractionLog:

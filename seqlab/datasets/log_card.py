@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seqlab.datasets.roles import ROLES
+from seqlab.datasets.tables import no_such_file
 from seqlab.runtime.settings import construct
 from seqlab.runtime.text import DataError, did_you_mean
 
@@ -63,9 +64,7 @@ def read_card(path: str | Path) -> LogCard:
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise DataError(
-            f"{path}: there is no such file. `seqlab card log.csv` writes a card of log.csv to log.toml."
-        ) from error
+        raise DataError(f"{no_such_file(path)} `seqlab card log.csv` writes a card of log.csv.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: this is not TOML ({error}). Text stands in quotes: file = 'log.csv'.") from error
     if "file" not in facts:

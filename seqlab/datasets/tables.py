@@ -11,7 +11,7 @@ import pandas as pd
 from seqlab.datasets.delimited import read_delimited
 from seqlab.datasets.dialect import SUFFIXES, NotUTF8, suffix_of
 from seqlab.datasets.guessing import guess_name
-from seqlab.runtime.text import DataError, first_line
+from seqlab.runtime.text import DataError, did_you_mean, first_line
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,7 @@ def read_table(source, frame_name: str, sep=None, encoding=None, names=(), time=
     path = Path(source)
     where = str(path)
     if "\0" in where or not path.exists():
-        raise DataError(
-            f"{where}: there is no such file. The path is relative to the current folder, {Path.cwd().name!r}."
-            if not path.is_absolute()
-            else f"{where}: there is no such file."
-        )
+        raise no_such_file(path)
     if not path.is_file():
         raise DataError(
             f"{where}: this is not a file. Pass a file, or load() a folder that contains interactions.tsv.gz."
@@ -68,6 +64,15 @@ def read_table(source, frame_name: str, sep=None, encoding=None, names=(), time=
         return SourceTable(_parquet(path), where)
     table = read_delimited(path, sep, encoding, {str(name) for name in names if name is not None}, time, strict)
     return SourceTable(table.frame, where, table.lines, table.notes, table.has_header)
+
+
+def no_such_file(path: Path) -> DataError:
+    """The error for a path without a file, with the nearest name in its folder."""
+    near = ""
+    if "\0" not in str(path) and path.parent.is_dir():
+        near = did_you_mean(path.name, [one.name for one in path.parent.iterdir() if not one.name.startswith(".")])
+    relative = "" if path.is_absolute() else f" The path is relative to the current folder, {Path.cwd().name!r}."
+    return DataError(f"{path}: there is no such file.{near}{relative}")
 
 
 def _parquet(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
     """
     import torch
     from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     require_rows(len(X), clusters)
@@ -38,7 +40,9 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
             means = MiniBatchKMeans(clusters, init=start, n_init=1, max_iter=iterations, batch_size=batch)
         else:
             means = KMeans(clusters, init=start, n_init=1, max_iter=iterations)
-        means.set_params(random_state=seed).fit(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
+            means.set_params(random_state=seed).fit(X)
     return np.ascontiguousarray(means.cluster_centers_, dtype=np.float32)
 
 
@@ -60,18 +64,15 @@ def sizes_by_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
 
 
 def codes_hint(levels: Sequence[int], n_items: int) -> str:
-    """What to do where the codes of all levels outnumber the items, in a sentence; "" where they do not.
-
-    Such codes number the items: hardly any two share one, so nothing learned of an item helps another.
-    """
+    """What to do where the codes of all levels outnumber the items, in a sentence; "" where they do not."""
     if sum(levels) <= n_items:
         return ""
     count = 2 if n_items <= 4096 else 3
     size = next(size for size in (4 * 2**step for step in range(20)) if size**count >= 2 * n_items)
     shape = f"{len(levels)} x {levels[0]}" if len(set(levels)) == 1 else " x ".join(map(str, levels))
     return (
-        f"{shape} codes for {n_items:,} items: hardly any two items share a code, so what is learned of one helps no "
-        f"other. Fewer do for so few items: --set levels={','.join([str(size)] * count)}."
+        f"{shape} codes for {n_items:,} items: a code is learned from an item or two. Of fewer codes, each is "
+        f"shared by more: --set levels={','.join([str(size)] * count)}."
     )
 
 

@@ -109,9 +109,12 @@ def test_an_item_table_may_write_ids_in_another_way(shop: Path) -> None:
 
 
 def test_histories_are_read_as_the_card_says(shop: Path, tmp_path: Path) -> None:
-    (tmp_path / "new.csv").write_text("kunde;ware;wann\nz;x2;02.06.2023 10:00\nz;X1;31.05.2023 10:00\n")
-    queries = of_file(tmp_path / "new.csv", load(shop)).queries
-    assert queries.sequences.items.tolist() == [1, 2]
+    rows = ["z;x2;02.06.2029 10:00;purchase", "z;X1;31.05.2023 10:00;purchase", "z;X1;01.06.2023 10:00;view",
+            ";X1;01.06.2023 10:00;purchase", "z;X2;soon;purchase", "z;X2;;purchase"]  # fmt: skip
+    (tmp_path / "new.csv").write_text("\n".join(["kunde;ware;wann;art", *rows]))
+    found = of_file(tmp_path / "new.csv", load(shop))
+    assert found.queries.sequences.items.tolist() == [1, 2, 2]  # without a time: last
+    assert "1 of 5 rows are dropped: column 'kunde' has no id" in " ".join(found.notes)
 
 
 @pytest.mark.parametrize(
