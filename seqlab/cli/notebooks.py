@@ -9,6 +9,9 @@ import typer
 
 from seqlab.cli.parsing import parse_pairs
 
+JUPYTER = Path(__file__).parent / "jupyter"
+"""Configuration of JupyterLab: nothing is fetched from outside, and no question about it lies over the notebook."""
+
 GALLERY = Path("gallery")
 """The name among the notebooks that stands for the page of all systems."""
 
@@ -65,7 +68,8 @@ def notebooks(folder: Annotated[Path, typer.Argument(help="where to copy them")]
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the notebooks in ./notebooks, copied there on first use; or on FOLDER, as `seqlab lab FOLDER`.
 
-    Further options are those of JupyterLab, such as --no-browser or --port=8889.
+    Further options are those of JupyterLab, such as --no-browser or --port=8889. It does not ask for news or updates
+    unless its own settings say so.
     """
     import os
     import sys
@@ -84,4 +88,5 @@ def lab(context: typer.Context) -> None:
     if models := os.environ.get(VARIABLE):  # kernels run in the folder of their notebook
         os.environ[VARIABLE] = os.path.abspath(models)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", *words]
-    os.execv(sys.executable, command)
+    places = [str(JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH")]
+    os.execve(sys.executable, command, os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, places))})

@@ -123,7 +123,7 @@ def item_map_with_neighbours(
             y=[place - 0.36 for place in places],  # below the words, which are longer than most bars
             width=[0.16] * len(near),
             orientation="h",
-            marker_color=PALETTE[0],
+            marker={"color": PALETTE[0], "line": {"width": 0}},
             showlegend=False,
             customdata=words,
             hovertemplate="<b>%{customdata}</b><br>cosine %{x:.3f}<extra></extra>",

@@ -136,21 +136,37 @@ class StatusLine:
 
     def __init__(self) -> None:
         import anywidget
-        import ipywidgets
 
         # loading this behind the five megabytes of plotly.js would run into a timeout
         self.page = anywidget.AnyWidget(_esm=f"{download_script()}\n{IN_THE_PAGE}")
-        self.view = ipywidgets.HTML()
+        self._lines: list[Any] = []
+        self.view = self.line()
 
-    def guard(self, action: Callable[..., None]) -> Callable[..., None]:
-        """`action` as a callback that shows its errors here, and clears an earlier error first."""
+    def line(self) -> Any:
+        """A further line, to be placed beside the controls whose errors `guard` shows there."""
+        import ipywidgets
+
+        self._lines.append(ipywidgets.HTML())
+        return self._lines[-1]
+
+    @property
+    def message(self) -> str:
+        """The HTML of the last error, wherever it is shown; "": there is none."""
+        return "".join(one.value for one in self._lines)
+
+    def guard(self, action: Callable[..., None], line: Any = None) -> Callable[..., None]:
+        """`action` as a callback that shows its errors on a line, and clears earlier errors first.
+
+        line: of `line()`; None: `view`.
+        """
 
         def run(*event: Any) -> None:
-            self.view.value = ""
+            for one in self._lines:
+                one.value = ""
             try:
                 action(*event)
             except Exception as error:  # Jupyter writes the traceback of a callback to a log only
-                self.view.value = (
+                (self.view if line is None else line).value = (
                     Html("<div role='alert'>{}</div><details><summary>Details</summary><pre>{}</pre></details>")
                     .format(sentence(error), "".join(traceback.format_exception(error)))
                     .markup

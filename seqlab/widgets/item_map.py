@@ -54,7 +54,7 @@ class ItemMap:
         self._vectors = validated(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
         self._titles, self._seed, self.selection = titles_of(split), seed, selection
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
-        self._items = split.log.items.assign(**{EVENTS: counts})
+        self._items = split.log.items.assign(title=self._titles[1:], **{EVENTS: counts})
         self.columns = [
             name for name in self._items.columns if name not in ("item_id", "title") and _informative(self._items[name])
         ]
@@ -146,9 +146,10 @@ class ItemMap:
             "Select with neighbours": lambda item: [item, *self.neighbours(item)["item"]],
         }
         self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in actions}
+        error = self.status.line()
         for name, items in actions.items():
-            self.buttons[name].on_click(self.status.guard(lambda _, items=items: self._select(items)))
-        return ipywidgets.HBox(list(self.buttons.values()))
+            self.buttons[name].on_click(self.status.guard(lambda _, items=items: self._select(items), error))
+        return ipywidgets.VBox([ipywidgets.HBox(list(self.buttons.values())), error])
 
     def _select(self, items: Callable[[int], list[int]]) -> None:
         if self.picker.item is None:

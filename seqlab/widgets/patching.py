@@ -174,7 +174,7 @@ class Patching:
             options=[user_label(self._split, user) for user in self._users], value=self._other_label(),
             description="other user", continuous_update=False, placeholder="id of a user",
         )  # fmt: skip
-        self.typed = HistoryBox(guard(self._read_typed))
+        self.typed = HistoryBox(self._read_typed, self.status, self._titles)
         self.tap = ipywidgets.Dropdown(options=self._taps(), description="part")
         self.place = ipywidgets.IntSlider(0, 0, 1, description="from the end", continuous_update=False)
         self.about = ipywidgets.HTML(layout={"width": "100%"})
@@ -213,8 +213,9 @@ class Patching:
         if not self._filling and self.user.value.strip():
             self._set(self.history, history_for(self._split, self._model, self.user.value.strip()))
 
-    def _read_typed(self, typed: str) -> None:
+    def _read_typed(self, typed: str) -> list[int]:
         self._set(self.history, typed_history(self._split, typed, picking.max_events(self._model)))
+        return self.other.items.tolist()
 
     def _clicked(self, trace: object, points: Any, state: object) -> None:
         if points.xs:

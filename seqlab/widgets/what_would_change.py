@@ -147,25 +147,25 @@ class WhatWouldChange:
         import ipywidgets
 
         self.status = StatusLine()
-        guard = self.status.guard
+        guard, error = self.status.guard, self.status.line()
         wide = {"width": "97%"}
         self.out = ipywidgets.Dropdown(description="in the list", layout=wide)
         self.picker = ItemPicker(
-            self._titles, "any item", on_enter=guard(lambda: self._start_search(self.picker.chosen()))
+            self._titles, "any item", on_enter=guard(lambda: self._start_search(self.picker.chosen()), error)
         )
         self.buttons = {
             name: ipywidgets.Button(description=name, layout={"width": "auto"})
             for name in ("Take it out", "Bring it in", "Cancel")
         }
         self.buttons["Take it out"].on_click(guard(lambda _: self._start_search(self.out.value)))
-        self.buttons["Bring it in"].on_click(guard(lambda _: self._start_search(self.picker.chosen())))
+        self.buttons["Bring it in"].on_click(guard(lambda _: self._start_search(self.picker.chosen()), error))
         self.buttons["Cancel"].on_click(guard(lambda _: self._cancel()))
         self._step = guard(self._next_pass)
         self.progress = ipywidgets.HTML()
         self.message = ipywidgets.HTML(layout={"width": "100%"})
         self._fill_controls()
         left = ipywidgets.VBox(
-            [self.out, self.buttons["Take it out"], self.picker.view, self.buttons["Bring it in"]],
+            [self.out, self.buttons["Take it out"], self.picker.view, self.buttons["Bring it in"], error],
             layout={"width": "350px"},
         )
         answer = ipywidgets.VBox(
