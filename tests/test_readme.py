@@ -125,7 +125,7 @@ def test_the_readme_lists_every_split():
 
 def test_every_link_and_picture_is_there() -> None:
     text = README.read_text(encoding="utf-8")
-    headings = {
+    anchors = {
         re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"(?m)^#+ (.+)$", text)
     }
     links = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'src="([^"]+)"', text)]
