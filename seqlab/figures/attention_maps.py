@@ -101,7 +101,7 @@ def attention_grid(
     fifth = _every_fifth(rows)
     for row in range(1, layers + 1):
         for column in range(1, heads + 1):
-            figure.update_xaxes(**fifth, showgrid=False, row=row, col=column)
+            figure.update_xaxes(**fifth, tickangle=0, showgrid=False, row=row, col=column)
             figure.update_yaxes(**fifth, showgrid=False, range=[count - 0.5, -0.5], row=row, col=column)
         figure.update_yaxes(title=f"looked at ({what}; names at the right)", row=row, col=1)
     for column in range(1, heads + 1):
@@ -121,7 +121,7 @@ def attention_grid(
             top, 1 + 40 / (figure.layout.height - 170 - 18 * caption.count("<br>")), frame["value"].max()
         )
     )
-    return least_width(heading(figure, caption, up=82), 400 + 130 * heads)
+    return least_width(heading(figure, caption, up=82), 460 + 180 * heads)
 
 
 def _rows(
@@ -197,6 +197,7 @@ def _colours(top: float, y: float, most: float) -> dict:
             "thickness": 9,
             "tickvals": [0, top / 2, top],
             "ticktext": ["0", percent(top / 2), f"{'≥ ' if most > top * 1.001 else ''}{percent(top)}"],
+            "tickangle": 0,
             "outlinecolor": FAINT,
         },
     }

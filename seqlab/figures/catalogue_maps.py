@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.theme import INK, PALETTE, SCALE, column_words, finish, label, labels
+from seqlab.figures.theme import INK, PALETTE, SCALE, column_words, finish, label, labels, least_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +123,7 @@ def item_map_with_neighbours(
             y=[place - 0.36 for place in places],  # below the words, which are longer than most bars
             width=[0.16] * len(near),
             orientation="h",
-            marker_color=PALETTE[0],
+            marker={"color": PALETTE[0], "line": {"width": 0}},
             showlegend=False,
             customdata=words,
             hovertemplate="<b>%{customdata}</b><br>cosine %{x:.3f}<extra></extra>",
@@ -155,7 +155,8 @@ def item_map_with_neighbours(
     figure.update_layout(margin_l=20)
     if numeric:
         figure.update_traces(marker_colorbar={"len": 0.6, "y": 1, "yanchor": "top"}, selector={"type": "scattergl"})
-    return figure
+    figure.update_annotations(font_size=13)
+    return least_width(figure, 300 * count)
 
 
 def _words(column: str) -> str:

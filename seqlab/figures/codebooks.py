@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.code_trees import levels_of
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels, message
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels, least_width, message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def code_use(use: pd.DataFrame) -> go.Figure:
     finish(figure, "", 300, name="code-use")
     figure.update_layout(bargap=0, margin_t=36)
     figure.update_annotations(font_size=12)
-    return figure
+    return least_width(figure, 210 * len(parts))
 
 
 def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -102,7 +102,7 @@ def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure.update_yaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000], row=1, col=3)
     figure.update_layout(margin_t=60, legend={"y": 1.12})
     figure.update_annotations(font_size=12)
-    return figure
+    return least_width(figure, 690)
 
 
 def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.Figure:
@@ -141,7 +141,7 @@ def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.F
     figure.update_layout(legend=place | {"x": 0}, legend2=place | {"x": 0.56}, margin={"t": 20, "b": below})
     if shares:
         figure.update_yaxes(title="share", tickformat=".0%", rangemode="tozero", row=1, col=2)
-    return figure
+    return least_width(figure, 560 if shares else 0)
 
 
 def _words(name: str) -> str:
@@ -188,7 +188,7 @@ def collisions(books: Mapping[str, pd.DataFrame]) -> go.Figure:
         legend={"title": {"text": "items with the same code so far: "}, "y": 1.16, "traceorder": "normal"},
     )
     figure.update_annotations(font_size=12)
-    return figure
+    return least_width(figure, 280 * len(books))
 
 
 def two_codebooks(

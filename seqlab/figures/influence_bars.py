@@ -40,8 +40,8 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
         for column, panel in enumerate(panels, 1):
             part = frame[(frame["history"] == name) & (frame["panel"] == panel)]
             add_bars(figure, part, titles[name], row, column)
-            alike = frame.loc[frame["unit"] == part["unit"].iloc[0], "value"]  # panels of one unit have one scale
-            reach = padded(*ends(alike, zero=True))
+            alike = (frame["history"] == name) & (frame["unit"] == part["unit"].iloc[0])  # these have one scale
+            reach = padded(*ends(frame.loc[alike, "value"], zero=True))
             figure.update_xaxes(
                 title=label(part["unit"].iloc[0]), range=reach, nticks=4, tickangle=0, row=row, col=column
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, message, padded, verdict_colour
+from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, least_width, message, padded, verdict_colour
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] =
     finish(figure, "", 110 + 42 * len(order), name="scoreboard")
     figure.update_xaxes(nticks=max(2, 12 // len(metrics)), tickangle=0)
     figure.update_layout(margin_t=56 if lower else 40)
-    return figure
+    return least_width(figure, 100 + 125 * len(metrics))
 
 
 def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = ()) -> go.Figure:

@@ -50,7 +50,7 @@ def kept(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def summary(notebook: NotebookNode, most: int = 220) -> str:
+def summary(notebook: NotebookNode, most: int = 320) -> str:
     """The first sentences below the title as plain text: as many as fit in `most` characters, one at least."""
     prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     below = re.split(r"^#\s+.+$", prose, maxsplit=1, flags=re.MULTILINE)[-1].strip()

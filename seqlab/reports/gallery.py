@@ -75,7 +75,10 @@ NOTHING = Html()
 
 @dataclass(frozen=True)
 class Entry:
-    """What the page says of a system. figure: the JSON of its still, or None; html: its still as HTML, or a reason."""
+    """What the page says of a system. figure: the JSON of its still, or None; html: its still as HTML, or a reason.
+
+    least_width: in pixels; in a narrower place the figure scrolls.
+    """
 
     name: str
     family: str
@@ -89,6 +92,7 @@ class Entry:
     notebook: str
     question: str = ""
     figure: str = ""
+    least_width: int = 0
     html: Html = NOTHING
 
 
@@ -145,7 +149,8 @@ def _entry(name: str, places: pd.DataFrame, splits: dict[tuple[str, str], Split]
         return Entry(**facts, html=_quiet(sentence(error)))
     if isinstance(still, Html):
         return Entry(**facts, html=Html(still.markup))
-    return Entry(**facts, figure=_json(still.to_plotly_json()))
+    least = (still.layout.meta or {}).get("least_width", 0)  # see `theme.least_width`
+    return Entry(**facts, figure=_json(still.to_plotly_json()), least_width=int(least))
 
 
 def _quiet(words: str) -> Html:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab.figures.html import Html, downloads, environment, plotly_html
-from seqlab.figures.theme import CONFIG, INK
+from seqlab.figures.theme import CONFIG
 from seqlab.reports import arrange
 
 if TYPE_CHECKING:
@@ -143,5 +143,4 @@ def _page(template: str, **values: Any) -> str:
     made = environment(TEMPLATES)
     made.filters["shown"] = lambda it: it if it and isinstance(it, str) else json.dumps(it, ensure_ascii=False)
     made.filters["base64"] = lambda text: base64.b64encode(text.encode()).decode()
-    ink = tuple(int(INK[place : place + 2], 16) for place in (1, 3, 5))  # as plotly.js writes it
-    return made.get_template(template).render(values, ink=f"rgb{ink}")
+    return made.get_template(template).render(values)

@@ -54,7 +54,7 @@ class ItemMap:
         self._vectors = validated(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
         self._titles, self._seed, self.selection = titles_of(split), seed, selection
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
-        self._items = split.log.items.assign(**{EVENTS: counts})
+        self._items = split.log.items.assign(title=self._titles[1:], **{EVENTS: counts})
         self.columns = [
             name for name in self._items.columns if name not in ("item_id", "title") and _informative(self._items[name])
         ]

@@ -157,7 +157,7 @@ class Why:
             "of": len(self._titles) - 1,
             "seen": target in before.items,
         }
-        message = f"The model gave event {at + 1} {_one_in(row['value'])} (surprise {row['value']:.2f})."
+        message = f"To event {at + 1} the model gave {_one_in(row['value'])} (surprise {row['value']:.2f})."
         return Html("<div>{} All items are ranked here, seen items too.</div>{}").format(
             message, figures.user_cards([card])
         )
