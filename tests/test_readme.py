@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import typer
 
+import seqlab
 from seqlab import cli
 from seqlab.cli.parsing import join_parameter_words, parse_pairs
 from seqlab.datasets.split_names import RULES, usage
@@ -120,3 +121,20 @@ def _first_sentence(room: str) -> tuple[str, str]:
 def test_the_readme_lists_every_split():
     listed = re.findall(r"^\| `([^`]+)` \|", README.read_text(encoding="utf-8"), flags=re.M)
     assert {usage(name) for name in RULES} <= set(listed)
+
+
+def test_every_link_and_picture_is_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"(?m)^#+ (.+)$", text)
+    }
+    links = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'src="([^"]+)"', text)]
+    here = [link for link in links if not link.startswith(("http", "#"))]
+    assert len(here) > 40
+    assert not [link for link in here if not (ROOT / link).exists()]
+    assert not [link for link in links if link.startswith("#") and link[1:] not in anchors]
+
+
+def test_the_citation_has_the_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"(?m)^version: (.+)$", citation)[1] == seqlab.__version__

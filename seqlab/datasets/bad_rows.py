@@ -56,7 +56,8 @@ def refusal(found: list[BadRows], where: str, row_numbers) -> DataError:
     parts = "; ".join(f"{one.what}: {describe_rows(one.rows, row_numbers)}" for one in found)
     return DataError(
         f"{where}: {bad.sum():,} rows cannot be read. {parts}. Correct them, or drop these rows: "
-        "bad='drop' drops and counts them (in a shell: --bad drop)."
+        "bad='drop' drops and counts them (in a shell: --bad drop; `seqlab card FILE` shows what else is odd, and "
+        "writes a card with which it is read)."
     )
 
 

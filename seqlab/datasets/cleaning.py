@@ -150,6 +150,19 @@ def far_dates(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return times < low - far, times > high + far
 
 
+def far_sentence(times: np.ndarray, far: np.ndarray, bound: str) -> str:
+    """How many dates are far away, without a full stop. bound: "since" for those before, "until" for those after."""
+    example = pd.Timestamp(times[far][0], unit="s")
+    word = "before" if bound == "since" else "after"
+    return f"{far.sum():,} events are years {word} all others, such as {example:%Y-%m-%d}"
+
+
+def far_notes(times: np.ndarray) -> tuple[str, ...]:
+    """Notes on dates that are far away."""
+    ends = zip(("since", "until"), far_dates(times), strict=True)
+    return tuple(f"{far_sentence(times, far, key)}; {key}=... drops them." for key, far in ends if far.any())
+
+
 def _other_values(frame: pd.DataFrame, column: str, wanted: Sequence[str], where: str) -> tuple[np.ndarray, str]:
     """Which rows have none of the wanted values in a column, and what they have."""
     texts = to_text(select_column(frame, column, where))

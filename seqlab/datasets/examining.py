@@ -11,24 +11,15 @@ import numpy as np
 import pandas as pd
 
 from seqlab.datasets.bad_rows import bad_rows, union
-from seqlab.datasets.cleaning import duplicate_rows, far_dates, merge_spellings
+from seqlab.datasets.cleaning import duplicate_rows, far_dates, far_sentence, merge_spellings
 from seqlab.datasets.columns import describe_rows, factorize, select_column, to_text
 from seqlab.datasets.delimited import GUESS
+from seqlab.datasets.guessing import event_types, guess_name
 from seqlab.datasets.reading import source_columns
 from seqlab.datasets.tables import SourceTable, read_table
 from seqlab.datasets.timestamps import guess_time_formats, parse_times
 from seqlab.runtime.text import listed
 
-ROLE_NAMES = {  # compared without case and punctuation
-    "basket": "basket basketid order orderid orderno invoice invoiceid invoiceno transaction transactionid receipt",
-    "action": "action actiontype event eventtype eventname behavior behaviour behaviortype interaction type",
-    "price": "price unitprice itemprice",
-    "quantity": "quantity qty amount units count",
-    "rating": "rating stars overall",
-    "store": "store storeid shop shopid branch branchid",
-}  # fmt: skip
-MOST_ACTIONS = 20
-"""A column with more values than this is none of event types."""
 ONE_TITLE = 0.95
 """A column of titles under another name has one text for at least this share of the items."""
 
@@ -93,12 +84,8 @@ def _columns(table: SourceTable, columns: dict, roles: Mapping[str, str], titled
     if "title" not in taken and not titled and (title := _title_by_values(frame, taken)) is not None:
         taken["title"] = title
     free = [name for name in frame.columns if name not in taken.values() and name not in roles.values()]
-    for role, names in ROLE_NAMES.items():
-        plain = {"".join(filter(str.isalnum, str(name).lower())): name for name in free}
-        if (
-            role not in roles
-            and (name := next((plain[word] for word in names.split() if word in plain), None)) is not None
-        ):
+    for role in ("basket", "action", "price", "quantity", "rating", "store"):
+        if role not in roles and (name := guess_name(free, role)) is not None:
             taken[role] = name
             free.remove(name)
     taken |= roles
@@ -166,13 +153,11 @@ def _dates(table: SourceTable, time: str, time_format: str | None, found: Examin
         return
     first, last = (pd.Timestamp(edge, unit="s") for edge in (near.min(), near.max()))
     found.seen.append(f"Times are from {first:%Y-%m-%d} to {last:%Y-%m-%d}.")
-    ends = (("since", early, first, "before"), ("until", late, last + pd.Timedelta(days=1), "after"))
-    for key, far, bound, word in ends:
+    for key, far, bound in (("since", early, first), ("until", late, last + pd.Timedelta(days=1))):
         if far.any():
-            example = pd.Timestamp(times[far][0], unit="s")
-            rows = f"{far.sum():,} events are years {word} all others, such as {example:%Y-%m-%d}"
-            found.seen.append(f"{rows}: {describe_rows(far, table.rows)}.")
-            found.set(key, f"{bound:%Y-%m-%d}", f"{rows}; they are dropped")
+            sentence = far_sentence(times, far, key)
+            found.seen.append(f"{sentence}: {describe_rows(far, table.rows)}.")
+            found.set(key, f"{bound:%Y-%m-%d}", f"{sentence}; they are dropped")
 
 
 def _spellings(values: pd.Series, found: Examination) -> None:
@@ -194,10 +179,9 @@ def _duplicates(table: SourceTable, columns: dict, time_format: str | None, foun
 
 def _actions(frame: pd.DataFrame, column: str, found: Examination) -> None:
     """The types of events."""
-    counts = to_text(frame[column]).value_counts()
-    counts = counts[counts.index != ""]
-    if not 1 < len(counts) <= MOST_ACTIONS:
+    counts = event_types(frame[column])
+    if not counts:
         return
     shown = ", ".join(f"{value} {count:,}" for value, count in counts.items())
     found.seen.append(f"Column {column!r} mixes types of events: {shown}.")
-    found.set(f"keep.{column}", [str(value) for value in counts.index], f"{shown}: take out what is no event for you")
+    found.set(f"keep.{column}", [*counts], f"{shown}: take out what is no event for you")

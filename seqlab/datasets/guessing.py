@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import NUMBER
+from seqlab.datasets.columns import NUMBER, to_text
 from seqlab.datasets.timestamps import guess_time_formats, parse_times, unix_seconds
 from seqlab.runtime.text import DataError, listed
 
@@ -22,10 +22,18 @@ COLUMN_NAMES = {  # compared without case and punctuation, most likely first
     "category": "category productcategory itemcategory categories maincategory producttype department genre",
     "rank": "rank ranking position place",
     "score": "score scores prediction predictedscore predictedrating relevance similarity probability rating",
+    "basket": "basket basketid order orderid orderno invoice invoiceid invoiceno transaction transactionid receipt",
+    "action": "action actiontype event eventtype eventname behavior behaviour behaviortype interaction type",
+    "price": "price unitprice itemprice",
+    "quantity": "quantity qty units",
+    "rating": "rating stars overall",
+    "store": "store storeid shop shopid branch branchid",
 }
 TIMELIKE = re.compile(r"time|date|stamp|epoch|(^|[^a-z])(ts|at|when|utc)($|[^a-z])", re.IGNORECASE)
 SMALLEST_DATE = 1e8
 """Unix seconds; smaller numbers are taken as counters."""
+MOST_TYPES = 20
+"""A column with more values than this is none of types of events."""
 SAMPLE = 200_000
 """The approximate number of events (of complete users) by which columns of times are compared."""
 TITLED = 0.5
@@ -133,6 +141,22 @@ def _agree(coarse: np.ndarray, fine: np.ndarray) -> bool:
 def _ties(users: np.ndarray, times: np.ndarray) -> int:
     """The number of events with the user and the time of an earlier row."""
     return int(pd.DataFrame({"user": users, "time": times}).duplicated().sum())
+
+
+def event_types(values: pd.Series) -> dict[str, int]:
+    """The types of events in a column and how many there are of each; {} for one type, and for very many."""
+    counts = to_text(values).value_counts()
+    counts = counts[counts.index != ""]
+    return counts.to_dict() if 1 < len(counts) <= MOST_TYPES else {}
+
+
+def event_type_note(frame: pd.DataFrame, kept) -> tuple[str, ...]:
+    """A note on a column of several types of events, all of which are kept. kept: columns that a choice was made by."""
+    column = guess_name(frame.columns, "action")
+    if column is None or column in kept or not isinstance(frame[column], pd.Series):
+        return ()
+    shown = ", ".join(f"{value} {count:,}" for value, count in event_types(frame[column]).items())
+    return (f"Column {column!r} has several types of events, and all are kept: {shown}.",) if shown else ()
 
 
 def guess_title_column(frame: pd.DataFrame, item, taken: set, where: str, notes: list[str]):

@@ -65,7 +65,7 @@ def read_card(path: str | Path) -> LogCard:
         facts = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise DataError(f"{no_such_file(path)} `seqlab card log.csv` writes a card of log.csv.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of bytes and numbers that are none
         raise DataError(f"{path}: this is not TOML ({error}). Text stands in quotes: file = 'log.csv'.") from error
     if "file" not in facts:
         raise DataError(f"{path}: the card names no file. Add file = 'log.csv', relative to the folder of the card.")

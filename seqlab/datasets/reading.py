@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from seqlab.datasets.bad_rows import bad_rows, refusal
-from seqlab.datasets.cleaning import Cleaning, clean, merge_keys
+from seqlab.datasets.cleaning import Cleaning, clean, far_notes, merge_keys
 from seqlab.datasets.columns import INTEGER, numbers_of, select_column
 from seqlab.datasets.delimited import GUESS
 from seqlab.datasets.dialect import SUFFIXES
 from seqlab.datasets.exposures import Exposures
-from seqlab.datasets.guessing import guess_column, guess_time_column, guess_title_column
+from seqlab.datasets.guessing import event_type_note, guess_column, guess_time_column, guess_title_column
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.tables import SourceTable, read_item_table, read_table
 from seqlab.datasets.timestamps import unix_seconds
@@ -112,7 +112,9 @@ def read(
         time_format=time_format,
     )
     try:
-        return replace(make(), origin=origin)
+        log = make()
+        odd = (*far_notes(log.events["timestamp"].to_numpy()), *event_type_note(frame, cleaning.keep))
+        return replace(log, origin=origin, notes=(*log.notes, *odd))
     except DataError as error:
         found = bad_rows(frame, cleaned, where, order, time_format)
         if len(found) > 1:  # make_log raises for the first kind only

@@ -50,7 +50,7 @@ def kept(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def summary(notebook: NotebookNode, most: int = 220) -> str:
+def summary(notebook: NotebookNode, most: int = 320) -> str:
     """The first sentences below the title as plain text: as many as fit in `most` characters, one at least."""
     prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     below = re.split(r"^#\s+.+$", prose, maxsplit=1, flags=re.MULTILINE)[-1].strip()
@@ -104,8 +104,6 @@ def contents(soup: BeautifulSoup) -> list[tuple[int, str, str]]:
     found, taken = [], {str(one["id"]) for one in soup.find_all(id=True)}
     seen: set[str] = set()
     for heading in soup.find_all(["h2", "h3"]):
-        if heading.find_parent(class_="html"):  # a heading within an output
-            continue
         text = heading.get_text(" ", strip=True)
         name = str(heading.get("id") or "")
         if not name or name in seen:

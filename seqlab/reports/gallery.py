@@ -24,7 +24,7 @@ from seqlab.datasets import load
 from seqlab.datasets import split as make_split
 from seqlab.datasets.history import History, history_of
 from seqlab.experiments.standings import standings, verdicts
-from seqlab.figures.html import Html, environment
+from seqlab.figures.html import Html, environment, style
 from seqlab.inspection.influence import lists_of
 from seqlab.reports.pages import TEMPLATES
 from seqlab.reports.render import curated
@@ -70,12 +70,15 @@ REPORT = "90_report_system"
 EVENTS, USERS, LISTED = 12, 50, 10
 """The most recent events of the history that is shown, the users it is chosen from, and the items of a list."""
 
-NOTHING = Html()
+NOTHING = Html("")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the page says of a system. figure: the JSON of its still, or None; html: its still as HTML, or a reason."""
+    """What the page says of a system. figure: the JSON of its still, or None; html: its still as HTML, or a reason.
+
+    least_width: in pixels; in a narrower place the figure scrolls.
+    """
 
     name: str
     family: str
@@ -89,6 +92,7 @@ class Entry:
     notebook: str
     question: str = ""
     figure: str = ""
+    least_width: int = 0
     html: Html = NOTHING
 
 
@@ -144,8 +148,9 @@ def _entry(name: str, places: pd.DataFrame, splits: dict[tuple[str, str], Split]
     except ValueError as error:
         return Entry(**facts, html=_quiet(sentence(error)))
     if isinstance(still, Html):
-        return Entry(**facts, html=Html(still.markup))
-    return Entry(**facts, figure=_json(still.to_plotly_json()))
+        return Entry(**facts, html=style() + Html("<div class='sl'>{}</div>").format(still))
+    least = (still.layout.meta or {}).get("least_width", 0)  # see `theme.least_width`
+    return Entry(**facts, figure=_json(still.to_plotly_json()), least_width=int(least))
 
 
 def _quiet(words: str) -> Html:

@@ -41,4 +41,4 @@ def test_a_page_holds_the_style_sheet_of_its_tables_once() -> None:
     markup = figures.Html("<b>{}</b>").format("words").markup
     output = v4.new_output("display_data", {"text/html": markup})
     page = report_page(v4.new_notebook(cells=[v4.new_code_cell("1", outputs=[output, output])]), about("x", None))
-    assert page.count("<b>words</b>") == 2 and page.count(".sl table {") == 1
+    assert page.count("<b>words</b>") == 2 and page.count("\n.sl table {") == 1

@@ -238,6 +238,7 @@ def test_a_failing_notebook_is_listed_and_stops_no_other(notebook) -> None:
     assert first.error is not None and "ValueError" in first.error and second.error is None
     page = first.html.read_text(encoding="utf-8")
     assert "so far so good" in page and "never'" not in page.split('id="error"')[0] and HOSTILE not in page
+    assert 'rel="next" href="good.html"' in page  # both are made in this call
     index = (first.html.parent / "index.html").read_text(encoding="utf-8")
     assert "ValueError" in index and "good.html" in index and HOSTILE not in index
 
