@@ -104,8 +104,6 @@ def contents(soup: BeautifulSoup) -> list[tuple[int, str, str]]:
     found, taken = [], {str(one["id"]) for one in soup.find_all(id=True)}
     seen: set[str] = set()
     for heading in soup.find_all(["h2", "h3"]):
-        if heading.find_parent(class_="html"):  # a heading within an output
-            continue
         text = heading.get_text(" ", strip=True)
         name = str(heading.get("id") or "")
         if not name or name in seen:

@@ -24,7 +24,7 @@ from seqlab.datasets import load
 from seqlab.datasets import split as make_split
 from seqlab.datasets.history import History, history_of
 from seqlab.experiments.standings import standings, verdicts
-from seqlab.figures.html import Html, environment
+from seqlab.figures.html import Html, environment, style
 from seqlab.inspection.influence import lists_of
 from seqlab.reports.pages import TEMPLATES
 from seqlab.reports.render import curated
@@ -70,7 +70,7 @@ REPORT = "90_report_system"
 EVENTS, USERS, LISTED = 12, 50, 10
 """The most recent events of the history that is shown, the users it is chosen from, and the items of a list."""
 
-NOTHING = Html()
+NOTHING = Html("")
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _entry(name: str, places: pd.DataFrame, splits: dict[tuple[str, str], Split]
     except ValueError as error:
         return Entry(**facts, html=_quiet(sentence(error)))
     if isinstance(still, Html):
-        return Entry(**facts, html=Html(still.markup))
+        return Entry(**facts, html=style() + Html("<div class='sl'>{}</div>").format(still))
     least = (still.layout.meta or {}).get("least_width", 0)  # see `theme.least_width`
     return Entry(**facts, figure=_json(still.to_plotly_json()), least_width=int(least))
 

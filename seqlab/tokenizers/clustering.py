@@ -64,15 +64,16 @@ def sizes_by_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
 
 
 def codes_hint(levels: Sequence[int], n_items: int) -> str:
-    """What to do where the codes of all levels outnumber the items, in a sentence; "" where they do not."""
+    """What to compare where the codes of all levels outnumber the items; "" where they do not."""
     if sum(levels) <= n_items:
         return ""
     count = 2 if n_items <= 4096 else 3
     size = next(size for size in (4 * 2**step for step in range(20)) if size**count >= 2 * n_items)
     shape = f"{len(levels)} x {levels[0]}" if len(set(levels)) == 1 else " x ".join(map(str, levels))
     return (
-        f"{shape} codes for {n_items:,} items: a code is learned from an item or two. Of fewer codes, each is "
-        f"shared by more: --set levels={','.join([str(size)] * count)}."
+        f"{shape} codes for {n_items:,} items: there are more codes than items, so items share few of them, which is "
+        "what semantic IDs are for. Compare with a system of item ids (sasrec), and with fewer codes: "
+        f"--set levels={','.join([str(size)] * count)}."
     )
 
 

@@ -148,7 +148,7 @@ def test_what_templates_do_not_escape_is_listed() -> None:
         for path in PACKAGE.rglob("templates/*.j2")
         for one in re.findall(r"(\w+) *\| *safe|autoescape", path.read_text(encoding="utf-8"))
     }
-    plotly = {("report.html.j2", "plotly"), ("saved.html.j2", "plotly")}
+    plotly = {("report.html.j2", "plotly"), ("saved.html.j2", "plotly"), ("gallery.html.j2", "figure")}
     notebook = {("report.html.j2", name) for name in ("heading", "verdict", "cells")}  # of its cells, prose sanitized
     assert safe == {*notebook, ("style.css.j2", "FONT"), *plotly}
 

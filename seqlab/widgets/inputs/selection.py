@@ -28,7 +28,7 @@ UNDO_LIMIT = 50
 MAX_LISTED = 200
 """The number of selected items listed by title; the others are counted."""
 
-MAX_WORDS = 5
+MAX_WORDS = 3
 """The number of words that set a selection apart."""
 
 EMPTY = np.empty(0, dtype=np.int64)
@@ -249,7 +249,9 @@ class Selection:
         import ipywidgets
 
         self.status = StatusLine()
-        self.message = ipywidgets.HTML(self.still().markup, layout={"flex": "1 1 200px", "min_width": "0"})
+        # as high with words and a fold as without, so that a map below does not move under the mouse
+        steady = {"flex": "1 1 200px", "min_width": "0", "min_height": "64px"}
+        self.message = ipywidgets.HTML(self.still().markup, layout=steady)
         wide = {"width": "auto"}
         self.undo_button = ipywidgets.Button(description="Undo selection", icon="undo", layout=wide)
         self.clear_button = ipywidgets.Button(description="Clear selection", icon="times", layout=wide)

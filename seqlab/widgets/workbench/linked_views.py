@@ -209,7 +209,7 @@ class LinkedViews:
         import ipywidgets
 
         self.status = StatusLine()
-        self.header = ipywidgets.HTML(layout={"flex": "1 1 auto", "min_width": "0"})
+        self.header = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
         self._update_header()
         self.selection.follow(self._follow, self.status)
         self.selection.undo_button.on_click(self.status.guard(lambda _: self._after_undo()))
