@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seqlab.cli.names import check_arms, check_dataset
+from seqlab.cli.names import check_arms
 from seqlab.cli.options import (
     Dataset,
     SeenFilter,
@@ -45,7 +45,6 @@ def leaderboard(
     """Train the runs that the table lacks, with the presets of the dataset. The command can be killed and repeated."""
     given = parse_pairs(settings or [])
     check_arms(arms, given)
-    check_dataset(dataset)
     from seqlab.experiments.leaderboard import complete, headline
 
     path = table or runs / "leaderboard.csv"
@@ -91,8 +90,6 @@ def sweep(
     """
     datasets, given = datasets or ["complete-journey"], parse_pairs(settings or [])
     check_arms(arms, {**given, **parse_pairs(grid or [])})
-    for dataset in datasets:
-        check_dataset(dataset)
     from seqlab.experiments import sweep as sweeps
     from seqlab.experiments.leaderboard import headline
 
@@ -134,7 +131,6 @@ def tune(
 
     spaces, given = parse_pairs(space), parse_pairs(settings or [])
     check_arms([arm], {**given, **spaces})
-    check_dataset(dataset)
     from seqlab.experiments import tuning
 
     if len(spaces) < len(space):

@@ -71,16 +71,9 @@ def _generates_codes(system: str) -> bool:
     return "    def decoder(" in text or "    def paths(" in text
 
 
-def check_dataset(dataset: str) -> None:
-    """Raise `ValueError` for a word that is neither a path nor the name of a dataset."""
-    import os
-
-    path = Path(dataset)
-    shared = Path(os.environ.get("SEQLAB_DATA") or ".") / path
-    if not path.suffix and len(path.parts) == 1 and not path.exists() and not shared.exists():
-        from seqlab.datasets import named
-
-        named.card(dataset)
+def is_named(dataset: str) -> bool:
+    """Whether this is the name of a dataset."""
+    return dataset == Path(dataset).name and (PACKAGE / "datasets" / "cards" / f"{dataset}.toml").is_file()
 
 
 def check_options(command: click.Group, words: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seqlab.cli.names import is_named
 from seqlab.cli.parsing import parse_pairs
 
 Dataset = Annotated[
@@ -85,10 +86,10 @@ def resumable(command: Callable[..., None]) -> Callable[..., None]:
 
 def _require_datasets(given: dict[str, Any]) -> None:
     """Raise for a dataset that is not there before a command imports what takes seconds."""
-    from seqlab.datasets.loading import require
-
     for one in [given.get("dataset"), *(given.get("datasets") or [])]:
-        if one is not None:
+        if one is not None and not (is_named(one) or Path(one).exists()):
+            from seqlab.datasets.loading import require  # imports pandas
+
             require(one)
 
 

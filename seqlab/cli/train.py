@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqlab.cli.names import check_arms, check_dataset
+from seqlab.cli.names import check_arms
 from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_pairs
 from seqlab.cli.run_data import Lists, SplitOfRun, decoding_for, require_run, split_of_run
@@ -52,7 +52,6 @@ def fit(
 
     given = parse_pairs(settings or [])
     check_arms([system], given)
-    check_dataset(dataset)
     if out.exists() and not resume:
         from seqlab.decoding.settings import SETTINGS
 
