@@ -72,12 +72,11 @@ def dataset_page(name: str) -> str:
         f"{one.url} ({one.checksum or 'no checksum: download it by hand'}{'' if one.needed else ', optional'})"
         for one in card.official
     ]
-    ties = "shuffled" if card.ties == "shuffle" else "in the order of the source"
+    ties = "are shuffled" if card.ties == "shuffle" else "stay in the order of the source"
     facts = {
         "Size": f"{card.users:,} users, {card.items:,} items, {card.events:,} events",
         "Repeats": "yes, people take the same item again" if card.repeats else "no, an item once per user",
-        "Ties": f"events of one user at the same time stay {ties}" if card.ties != "shuffle" else
-                "events of one user at the same time are shuffled",
+        "Ties": f"events of one user at the same time {ties}",
         "Source": f"{card.source}, {card.url}", "Licence": card.licence, "Cite": card.citation,
         "Files": "\n".join(files) or f"in the Python package {card.package}", "Here": have,
         "Folders": "" if card.package else ", ".join(map(str, named.folders(card))),
