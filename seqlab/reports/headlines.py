@@ -45,7 +45,7 @@ def of_system(run: Run, counting: Sequence[Run] = ()) -> Headline:
     late = " It was still improving when its training ended." if _still_improving(run) else ""
     if not counting:
         row = evaluation.intervals(outcome).loc[name]
-        text = f"{run.system} reaches {name} {row['mean']:.3f} {_interval(row['low'], row['high'])}"
+        text = f"{run.system} reaches {name} {row['mean']:.4f} {_interval(row['low'], row['high'])}"
         return Headline(f"{text}; nothing was measured beside it.{late}")
     best = sorted(counting, key=lambda one: one.metrics["test"][name], reverse=outcome.metric(name).higher)[0]
     numbers, kind = _numbers(evaluation.compare(outcome, best.outcome), name, best.system)
@@ -110,15 +110,15 @@ def _numbers(frame: pd.DataFrame, name: str, other: str) -> tuple[str, str]:
     kind = "look"
     if not row["low"] <= 0 <= row["high"]:
         kind = "good" if (row["low"] > 0) == (name not in frame.attrs["lower"]) else "bad"
-    of = f"{name} {row['a']:.3f} against {row['b']:.3f} of {other}"
-    gap = f"a difference of {row['difference']:+.3f} {_interval(row['low'], row['high'], signed=True)}"
+    of = f"{name} {row['a']:.4f} against {row['b']:.4f} of {other}"
+    gap = f"a difference of {row['difference']:+.4f} {_interval(row['low'], row['high'], signed=True)}"
     end = f": {better[kind]}, by its 95 % interval." if kind in better else ", whose 95 % interval holds 0."
     return f"{of}, {gap}{end}", kind
 
 
 def _interval(low: float, high: float, signed: bool = False) -> str:
     sign = "+" if signed else ""
-    return f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"[{low:{sign}.4f}, {high:{sign}.4f}]"
 
 
 def _still_improving(run: Run) -> bool:

@@ -26,8 +26,8 @@ def table(low: float, high: float, lower: list[str] | None = None) -> pd.DataFra
 @pytest.mark.parametrize(
     ("frame", "kind", "words"),
     [
-        (table(0.05, 0.15), "good", "a difference of +0.100 [+0.050, +0.150]: better"),
-        (table(-0.15, -0.05), "bad", "[-0.150, -0.050]: worse"),
+        (table(0.05, 0.15), "good", "a difference of +0.1000 [+0.0500, +0.1500]: better"),
+        (table(-0.15, -0.05), "bad", "[-0.1500, -0.0500]: worse"),
         (table(0.05, 0.15, ["m"]), "bad", "worse"),
         (table(-0.15, -0.05, ["m"]), "good", "better"),
         (table(-0.05, 0.15), "look", "whose 95 % interval holds 0"),
@@ -36,7 +36,7 @@ def table(low: float, high: float, lower: list[str] | None = None) -> pd.DataFra
 def test_a_difference_is_better_worse_or_not_shown_by_its_interval(frame, kind: str, words: str) -> None:
     found = headlines.of_difference(frame, "new", "old")
     assert found.kind == kind and words in found.text
-    assert found.text.startswith("new: m 0.200 against 0.100 of old")
+    assert found.text.startswith("new: m 0.2000 against 0.1000 of old")
 
 
 def test_a_system_is_held_against_the_best_that_counts() -> None:
@@ -45,7 +45,7 @@ def test_a_system_is_held_against_the_best_that_counts() -> None:
     good, bad = headlines.of_system(markov, [popularity]), headlines.of_system(popularity, [popularity, markov])
     assert good.kind == "good" and good.text.startswith("markov beats counting: ndcg@10 ")
     assert bad.kind == "bad" and bad.text.startswith("popularity does not beat counting: ndcg@10 ")
-    assert f"against {markov.metrics['test']['ndcg@10']:.3f} of markov" in bad.text
+    assert f"against {markov.metrics['test']['ndcg@10']:.4f} of markov" in bad.text
     same = headlines.of_system(popularity, [popularity])
     assert same.kind == "look" and "is not shown to beat counting" in same.text
     assert "nothing was measured beside it" in headlines.of_system(popularity).text
