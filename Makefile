@@ -1,4 +1,4 @@
-# make report    everything set up, trained and rendered to reports/index.html
+# make report    everything set up, trained and rendered to reports/index.html, with the gallery of the systems
 # make test      the whole test suite
 # make test-slow the tests that take minutes and download: the installed wheel
 # make lab       JupyterLab on the notebooks

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Reader = Callable[[bytes], None]
 
 CSV = b"user,item,time,title\nu1,7,2020-01-01,A\nu2,8,2020-01-02,B\nu1,8,1577923200,B\n"
+CARD = (
+    b"file = 'log.csv'\nbad = 'drop'\nmerge_ids = true\nduplicates = 'drop'\n"
+    b"[roles]\nuser = 'user'\n[keep]\ntitle = ['B']\n"
+)
 RATINGS = b"1::2::5::978300760\n2::3::4::978302109\n"
 REVIEW = b'{"reviewerID": "a", "asin": "x", "unixReviewTime": 1, "overall": 5.0}\n'
 TABLE = (
@@ -89,6 +93,30 @@ def events(folder: Path) -> Reader:
         path.write_bytes(gzip.compress(data[1:], 1) if packed else data[1:])
         log = read_or_refused(path)
         assert log is None or numbered_without_gaps(log)
+
+    return reader
+
+
+def cards(folder: Path) -> Reader:
+    """The card of a log, or (the first byte is odd) a log that gets its first card by being examined."""
+    from seqlab.datasets import load
+    from seqlab.datasets.examining import examine
+    from seqlab.datasets.log_card import card_text
+
+    log, odd, card = folder / "log.csv", folder / "odd.csv", folder / "log.toml"
+    log.write_bytes(CSV)
+
+    def reader(data: bytes) -> None:
+        try:
+            if data and data[0] % 2:
+                odd.write_bytes(data[1:])
+                found = examine(odd)
+                card.write_text(card_text(found.facts, found.comments), encoding="utf-8")
+            else:
+                card.write_bytes(data[1:])
+            assert numbered_without_gaps(load(card))
+        except ValueError as error:
+            assert str(error)
 
     return reader
 
@@ -268,6 +296,10 @@ READERS: dict[str, tuple[Callable[[Path], Reader], list[bytes]]] = {
         b"\x05user" + RATINGS.replace(b"1::2::5::", b"::item::5::time\n1::2::5::"), b"\x05" + RATINGS,
         b"\x00" + CSV.decode().encode("utf-16"), b"\x00" + CSV.replace(b",A", b',"A').replace(b",B", b',B"'),
         b"\x00" + CSV.replace(b",A", b",\xc4"),
+    ]),
+    "cards": (cards, [
+        b"\x00" + CARD, b"\x00since = 2020-01-01\ntime_format = '%Y'\n" + CARD, b"\x00file = " + DEEP, b"\x01" + CSV,
+        b"\x01" + CSV.replace(b"u2", b"U1 ").replace(b"title", b"event").replace(b"2020", b"1970"),
     ]),
     "official": (official, [
         b"\x00" + RATINGS, b"\x01" + RATINGS.replace(b"::", b"\t"), b"\x02" + REVIEW, b"\x03" + REVIEW, b"\x03" + DEEP,

@@ -15,17 +15,19 @@ import pandas as pd
 import pytest
 import typer
 
+import seqlab
 from seqlab import cli
 from seqlab.cli.parsing import join_parameter_words, parse_pairs
 from seqlab.datasets.split_names import RULES, usage
 from seqlab.reports.parameters import check
+from seqlab.reports.render import named
 from tests.test_project import ROOMS
 
 README = Path(__file__).parent.parent / "README.md"
 ROOT = README.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
 SHELL = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", README.read_text("utf-8"), flags=re.S)]
-OWN = next(block for block in SHELL if any("--dataset log.csv" in line for line in block))
+OWN = next(block for block in SHELL if any(line.startswith("seqlab card ") for line in block))
 """The lines about one's own data, one after the other."""
 
 
@@ -46,7 +48,7 @@ def test_every_command_that_is_advised_is_one(line: str, monkeypatch: pytest.Mon
     command = typer.main.get_command(cli.app).commands[words[0]]
     given = command.make_context(words[0], words[1:]).params
     for path in given.get("notebooks") or ():
-        assert path.suffix == ".json" or check(nbformat.read(path, 4), parse_pairs(given["parameters"] or []))
+        assert path.suffix == ".json" or check(nbformat.read(named(path), 4), parse_pairs(given["parameters"] or []))
 
 
 @pytest.mark.usefixtures("warm_reports")
@@ -73,7 +75,7 @@ def test_the_lines_about_ones_own_data_run(tmp_path: Path, monkeypatch: pytest.M
         results = json.loads((tmp_path / "reports" / name / "results.json").read_text(encoding="utf-8"))
         assert results["dataset"] == "log" and results["system"] == system
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "catalog.csv", "log.csv", "notebooks", "out.ipynb", "reports", "runs"
+        "catalog.csv", "log.csv", "log.toml", "notebooks", "out.ipynb", "reports", "runs"
     ]  # fmt: skip
 
 
@@ -119,3 +121,20 @@ def _first_sentence(room: str) -> tuple[str, str]:
 def test_the_readme_lists_every_split():
     listed = re.findall(r"^\| `([^`]+)` \|", README.read_text(encoding="utf-8"), flags=re.M)
     assert {usage(name) for name in RULES} <= set(listed)
+
+
+def test_every_link_and_picture_is_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"(?m)^#+ (.+)$", text)
+    }
+    links = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'src="([^"]+)"', text)]
+    here = [link for link in links if not link.startswith(("http", "#"))]
+    assert len(here) > 40
+    assert not [link for link in here if not (ROOT / link).exists()]
+    assert not [link for link in links if link.startswith("#") and link[1:] not in anchors]
+
+
+def test_the_citation_has_the_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"(?m)^version: (.+)$", citation)[1] == seqlab.__version__

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.adapters.listed_ranks import MeasuredLists, measure_lists
+from seqlab.datasets.bad_rows import drop_incomplete_rows
 from seqlab.datasets.columns import finite_numbers, select_column, to_text
 from seqlab.datasets.fingerprint import item_numbering, user_numbering
 from seqlab.datasets.guessing import guess_column
 from seqlab.datasets.ids import number_ids
-from seqlab.datasets.reading import drop_incomplete_rows
 from seqlab.datasets.tables import SourceTable, read_table
 from seqlab.runtime.text import DataError, listed
 from seqlab.tasks import DEFAULT, task

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from seqlab.cli.card import card
 from seqlab.cli.comparison import compare
 from seqlab.cli.experiments import leaderboard, plan, sweep, tune
 from seqlab.cli.explain import explain
 from seqlab.cli.export import export
 from seqlab.cli.findings import study
 from seqlab.cli.listings import datasets, doctor, models, studies
+from seqlab.cli.names import check_options
 from seqlab.cli.notebooks import lab, notebooks, report
 from seqlab.cli.parsing import join_parameter_words
 from seqlab.cli.recommend import recommend
@@ -51,8 +53,8 @@ def refuse_torchrun(
 
 # in the order of --help
 COMMANDS = (
-    fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard, sweep,
-    tune, plan, zoo, doctor, notebooks, lab,
+    card, fit, evaluate, compare, recommend, explain, export, report, models, datasets, studies, study, leaderboard,
+    sweep, tune, plan, zoo, doctor, notebooks, lab,
 )  # fmt: skip
 JUPYTERS = {"ignore_unknown_options": True, "allow_extra_args": True}
 """Of the command whose further options are JupyterLab's."""
@@ -67,8 +69,10 @@ def main() -> None:
     """
     import sys
 
+    words = join_parameter_words(sys.argv[1:])
     try:
-        app(join_parameter_words(sys.argv[1:]))
+        check_options(typer.main.get_command(app), words)
+        app(words)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         typer.echo(f"seqlab: {error}", err=True)
         raise SystemExit(1 if isinstance(error, MissingDataError) else 2) from None

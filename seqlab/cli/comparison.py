@@ -37,11 +37,14 @@ def compare(
     A table of recommendations is a .csv, .tsv or .parquet file that another system made: a row per user and item, with
     a rank or a score, and ids as in the data.
     """
+    files = [a, b]
+    tables = [file for file in files if _is_table(file)]
+    for file in files:
+        if file not in tables:
+            require_run(file)  # before the slow imports
     from seqlab import evaluation
     from seqlab.experiments import compared_runs
 
-    files = [a, b]
-    tables = [file for file in files if _is_table(file)]
     parts = _split_of(files, tables, dataset, split, load_options)
     columns = _columns(table or [], tables)
     bad = load_options.get("bad", "refuse")
@@ -74,8 +77,6 @@ def _split_of(
     from seqlab.datasets.split_names import DEFAULT
 
     runs = [file for file in files if file not in tables]
-    for run in runs:
-        require_run(run)
     if runs:
         return split_of_run(runs[0], dataset, split, load_options)
     if dataset is None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seqlab.cli.names import check_arms
 from seqlab.cli.options import (
     Dataset,
     SeenFilter,
@@ -42,9 +43,10 @@ def leaderboard(
     load_options: dict[str, Any],
 ) -> None:
     """Train the runs that the table lacks, with the presets of the dataset. The command can be killed and repeated."""
+    given = parse_pairs(settings or [])
+    check_arms(arms, given)
     from seqlab.experiments.leaderboard import complete, headline
 
-    given = parse_pairs(settings or [])
     path = table or runs / "leaderboard.csv"
     rows, gains = complete(arms, dataset, parse_seeds(seeds), path, runs, given, seen_filter, against, load_options,
                            split or split_of_cards(arms))  # fmt: skip
@@ -86,10 +88,11 @@ def sweep(
     Run folders are those of `leaderboard`: finished runs are not trained again, killed ones continue from their
     checkpoint. A run that fails does not stop the others; failures are listed at the end, with exit code 2.
     """
+    datasets, given = datasets or ["complete-journey"], parse_pairs(settings or [])
+    check_arms(arms, {**given, **parse_pairs(grid or [])})
     from seqlab.experiments import sweep as sweeps
     from seqlab.experiments.leaderboard import headline
 
-    datasets, given = datasets or ["complete-journey"], parse_pairs(settings or [])
     choices = parse_grid(grid or [], arms)
     swept = sweeps.sweep(arms, datasets, parse_seeds(seeds), choices, given, runs, table, workers, scheduler,
                          seen_filter, echo=typer.echo, load_options=load_options,
@@ -126,9 +129,10 @@ def tune(
     """
     import shlex
 
+    spaces, given = parse_pairs(space), parse_pairs(settings or [])
+    check_arms([arm], {**given, **spaces})
     from seqlab.experiments import tuning
 
-    spaces, given = parse_pairs(space), parse_pairs(settings or [])
     if len(spaces) < len(space):
         raise ValueError("A setting has two spaces; give it one.")
     split = split or split_of_cards([arm])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seqlab.cli.run_data import Histories, Part, SplitOfRun, Trained, histories_of, open_run
+from seqlab.cli.run_data import Histories, Part, SplitOfRun, Trained, histories_of, open_run, require_run
 
 if TYPE_CHECKING:
     from seqlab.datasets.log import InteractionLog
@@ -30,6 +30,7 @@ def explain(
     Influence is how much less likely the item becomes without the event, in nats; surprise is how unlikely the event
     itself was, given the events before it. Histories and lists are those of `recommend`.
     """
+    require_run(run)  # before the slow imports
     import json
 
     from seqlab.datasets import typed_items
@@ -50,7 +51,9 @@ def explain(
 
 def _as_text(found: Explanation, log: InteractionLog, user: str) -> str:
     """An explanation as sentences and two tables."""
-    titles = [str(title) for title in log.items["title"]]
+    from seqlab.datasets.item_names import item_names
+
+    titles = item_names(log)
     place = "not in" if found.rank is None else f"number {found.rank} of"
     lines = [
         f"{titles[found.item - 1]} (item {log.items['item_id'].iloc[found.item - 1]}) is {place} the top "

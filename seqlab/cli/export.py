@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from seqlab.cli.options import SeenFilter, with_load_options
-from seqlab.cli.run_data import SplitOfRun, Trained, open_run
+from seqlab.cli.run_data import SplitOfRun, Trained, open_run, require_run
 
 
 @with_load_options
@@ -27,6 +27,7 @@ def export(
 
     Its scores are compared with those of torch on 200 users first. Needs: pip install 'seqlab[export]'.
     """
+    require_run(run)  # before the slow imports
     from seqlab.runs import store
     from seqlab.runs.export import check, to_onnx
     from seqlab.runs.zoo import run_folder

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seqlab.cli.names import check_arms
 from seqlab.cli.options import Dataset, SeenFilter, SplitName, resumable, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_arms, parse_pairs, parse_seeds
 
@@ -34,8 +35,9 @@ def study(
     """
     from seqlab import studies
 
-    config = studies.configure(name, parse_pairs(settings or []))  # raises before the data are read
     arms, numbers = parse_arms(systems), parse_seeds(seeds)
+    check_arms(arms)
+    config = studies.configure(name, parse_pairs(settings or []))  # raises before the data are read
     typer.echo(f"Reading {dataset}.")
     import dataclasses
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 
-def models() -> None:
-    """List the systems with their papers and settings, then those outside the package with their places."""
+def models(
+    system: Annotated[str | None, typer.Argument(help="the page of this one: settings, presets, results")] = None,
+) -> None:
+    """List the systems with their papers and settings, those outside the package last; or show the page of one."""
     from seqlab import models as systems
+
+    if system is not None:
+        from seqlab.cli.details import system_page
+
+        typer.echo(system_page(system))
+        return
 
     for row in systems.table().to_dict("records"):
         paper = f"{row['paper']}, {row['venue']}, {row['year']}" if row["paper"] else "no paper"
@@ -28,9 +38,17 @@ def studies() -> None:
         typer.echo(f"    on {row['datasets']}\n    {row['settings']}")
 
 
-def datasets() -> None:
-    """List the named datasets with their licences, and whether they are on this machine."""
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="the page of this one: columns, source, licence")] = None,
+) -> None:
+    """List the named datasets with their licences, and whether they are on this machine; or show the page of one."""
     from seqlab.datasets import catalog
+
+    if name is not None:
+        from seqlab.cli.details import dataset_page
+
+        typer.echo(dataset_page(name))
+        return
 
     for row in catalog().itertuples(index=False):
         typer.echo(f"{row.name}\n    {row.title}: {row.users:,} users, {row.items:,} items, {row.events:,} events")

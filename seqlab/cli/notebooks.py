@@ -9,11 +9,17 @@ import typer
 
 from seqlab.cli.parsing import parse_pairs
 
+JUPYTER = Path(__file__).parent / "jupyter"
+"""Configuration of JupyterLab: nothing is fetched from outside, and no question about it lies over the notebook."""
+
+GALLERY = Path("gallery")
+"""The name among the notebooks that stands for the page of all systems."""
+
 
 def report(
     notebooks: Annotated[
         list[Path] | None,
-        typer.Argument(help="notebooks, by path or by name (90_report_system), or pins (.json); by default all"),
+        typer.Argument(help="notebooks, by path or name (90_report_system), pins (.json), or gallery; by default all"),
     ] = None,
     parameters: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value, or two words: name value")
@@ -30,15 +36,23 @@ def report(
     timeout: Annotated[float, typer.Option(help="seconds a cell may take")] = 1800,
     start_timeout: Annotated[float, typer.Option(help="seconds a kernel may take to start")] = 120,
 ) -> None:
-    """Run notebooks and render each to one self-contained HTML file; reports/index.html lists them."""
+    """Run notebooks and render each to one self-contained HTML file; reports/index.html lists them.
+
+    `gallery` is a page with a card per system; it is made with all notebooks too.
+    """
     from seqlab.reports.render import curated, render
 
-    chosen = notebooks or curated()
-    if not chosen:
+    chosen = [path for path in notebooks or curated() if path != GALLERY]
+    if not chosen and not notebooks:
         raise FileNotFoundError("there are no notebooks here; name one, or go to the folder that holds notebooks/.")
     given = parse_pairs(parameters or []) | ({} if split is None else {"split_name": split})
     done = render(chosen, given, out, name, jobs, timeout, start_timeout, typer.echo,
                   parse_pairs(settings or []))  # fmt: skip
+    if not notebooks or GALLERY in notebooks:
+        from seqlab.reports import gallery, index
+
+        gallery.make(out, typer.echo)
+        index.write_index(out)
     typer.echo(f"{out / 'index.html'} lists them.")
     if any(one.error for one in done):
         raise typer.Exit(1)
@@ -54,7 +68,8 @@ def notebooks(folder: Annotated[Path, typer.Argument(help="where to copy them")]
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the notebooks in ./notebooks, copied there on first use; or on FOLDER, as `seqlab lab FOLDER`.
 
-    Further options are those of JupyterLab, such as --no-browser or --port=8889.
+    Further options are those of JupyterLab, such as --no-browser or --port=8889. It does not ask for news or updates
+    unless its own settings say so.
     """
     import os
     import sys
@@ -73,4 +88,5 @@ def lab(context: typer.Context) -> None:
     if models := os.environ.get(VARIABLE):  # kernels run in the folder of their notebook
         os.environ[VARIABLE] = os.path.abspath(models)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}", *words]
-    os.execv(sys.executable, command)
+    places = [str(JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH")]
+    os.execve(sys.executable, command, os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, places))})

@@ -5,17 +5,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from seqlab.cli.names import is_named
 from seqlab.cli.parsing import parse_pairs
 
-Dataset = Annotated[str, typer.Option(help="a name (seqlab datasets), a folder with interactions.tsv.gz, or a file")]
+Dataset = Annotated[
+    str,
+    typer.Option(help="a name (seqlab datasets), a file, its card (.toml; seqlab card), or a folder of tables"),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value: a setting of the system, its decoding, or training")
 ]
-SeenFilter = Annotated[bool | None, typer.Option(help="keep seen items out of the ranking")]
+SeenFilter = Annotated[
+    bool | None,
+    typer.Option(help="keep seen items out of the ranking; by default unless users repeat items in these data"),
+]
 
 
 SplitName = Annotated[
@@ -38,10 +46,12 @@ def load_options_of(
     item: Annotated[str | None, typer.Option(help="the column of items; else guessed")] = None,
     time: Annotated[str | None, typer.Option(help="the column of times; else guessed")] = None,
     title: Annotated[str | None, typer.Option(help="the column of titles; else guessed")] = None,
+    items: Annotated[Path | None, typer.Option(help="a table of items, with a column of ids")] = None,
     sep: Annotated[str | None, typer.Option(help="the separator of columns; else by the file's suffix")] = None,
     encoding: Annotated[str | None, typer.Option(help="of a file that is not UTF-8, such as cp1251")] = None,
     bad: Annotated[
-        str | None, typer.Option(help="rows without a user, an item or a time: refuse (the default), or drop")
+        str | None,
+        typer.Option(help="rows without a readable user, item or time: refuse (the default), or drop and count"),
     ] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="role=column of a further column, such as basket=order_no; may be repeated")
@@ -49,6 +59,7 @@ def load_options_of(
 ) -> dict[str, Any]:
     """The given options for reading a file, as `datasets.load` takes them."""
     options = {"user": user, "item": item, "time": time, "title": title, "sep": sep, "encoding": encoding, "bad": bad}
+    options["items"] = None if items is None else str(items)
     options["columns"] = parse_pairs(column) if column else None
     return {name: value for name, value in options.items() if value is not None}
 
@@ -73,6 +84,15 @@ def resumable(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def _require_datasets(given: dict[str, Any]) -> None:
+    """Raise for a dataset that is not there before a command imports what takes seconds."""
+    for one in [given.get("dataset"), *(given.get("datasets") or [])]:
+        if one is not None and not (is_named(one) or Path(one).exists()):
+            from seqlab.datasets.loading import require  # imports pandas
+
+            require(one)
+
+
 def with_load_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options of `load_options_of` added; it takes the given ones as `load_options`, a dict."""
     options = inspect.signature(load_options_of, eval_str=True).parameters
@@ -82,6 +102,7 @@ def with_load_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def wrapped(**given) -> None:
         load_options = load_options_of(**{name: given.pop(name) for name in options})
+        _require_datasets(given)
         command(**given, load_options=load_options)
 
     wrapped.__signature__ = signature.replace(parameters=[*parameters, *options.values()])  # read by typer

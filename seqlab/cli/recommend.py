@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqlab.cli.options import SeenFilter, with_load_options
-from seqlab.cli.run_data import Histories, Lists, Part, SplitOfRun, Trained, histories_of, open_run
+from seqlab.cli.run_data import Histories, Lists, Part, SplitOfRun, Trained, histories_of, open_run, require_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,7 @@ def recommend(
     A list continues the whole history of its user. Seen items are left out as in the evaluation of the run, unless
     --seen-filter or --no-seen-filter says otherwise. The file appears when it is complete.
     """
+    require_run(run)  # before the slow imports
     from seqlab.datasets import unanswered
     from seqlab.runs import lists
 

@@ -36,6 +36,7 @@ def split_of_run(run: Path, dataset: str | None, split: str | None, load_options
 
     run: its folder, or the name of one that comes with the project.
     """
+    require_run(run)  # before the slow imports
     import json
 
     from seqlab.datasets import load
@@ -43,12 +44,13 @@ def split_of_run(run: Path, dataset: str | None, split: str | None, load_options
     from seqlab.runs import data as of_run
     from seqlab.runs.zoo import run_folder
 
-    require_run(run)
     run = run_folder(run)
     if dataset is None and not load_options:
         return of_run.split_of(run, split)
     data = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["data"]
-    return make_split(load(dataset or data["name"], **load_options), split or data["split"])
+    origin = data.get("origin") or {}
+    source = dataset or origin.get("card") or origin.get("path") or data["name"]
+    return make_split(load(source, **load_options), split or data["split"])
 
 
 def require_run(run: Path) -> None:
@@ -63,6 +65,7 @@ def open_run(
     run: Path, dataset: str | None, split: str | None, settings: list[str] | None, load_options: dict[str, Any]
 ) -> tuple[Run, Split]:
     """A finished run with the decoding of these settings, and the split of its training."""
+    require_run(run)  # before the slow imports
     from seqlab.contracts import needs_of
     from seqlab.datasets.split_names import with_columns
     from seqlab.runs.run import load_run

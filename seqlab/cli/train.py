@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seqlab.cli.names import check_arms
 from seqlab.cli.options import Dataset, SeenFilter, Settings, SplitName, split_of_cards, with_load_options
 from seqlab.cli.parsing import parse_pairs
 from seqlab.cli.run_data import Lists, SplitOfRun, decoding_for, require_run, split_of_run
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seqlab.datasets.log import InteractionLog
+    from seqlab.datasets.splits import Split
     from seqlab.runs.run import Run
 
 Evaluated = Annotated[
@@ -35,6 +39,7 @@ def fit(
     track: Annotated[
         str | None, typer.Option(help="tensorboard, mlflow or wandb: a tracker that gets losses, metrics and settings")
     ] = None,
+    baselines: Annotated[bool, typer.Option(help="measure the systems that only count too, and print them")] = True,
     *,
     load_options: dict[str, Any],
 ) -> None:
@@ -46,6 +51,7 @@ def fit(
     import dataclasses
 
     given = parse_pairs(settings or [])
+    check_arms([system], given)
     if out.exists() and not resume:
         from seqlab.decoding.settings import SETTINGS
 
@@ -54,6 +60,7 @@ def fit(
         resume = True  # its weights are measured by another decoding
     typer.echo(f"Reading {dataset}.")  # before the slow imports
     from seqlab import datasets, models
+    from seqlab.contracts import Learns, supports
     from seqlab.optimization import tracking
     from seqlab.presets import default_options
     from seqlab.runtime import processes
@@ -73,11 +80,15 @@ def fit(
     if begun is not None and begun.system == system:
         chosen = dataclasses.asdict(begun.model.config) | chosen
     model = models.create(system, parts, chosen, seed)
+    if hint := _codes_hint(model, parts.n_items):
+        typer.echo(hint, err=True)
     options = dataclasses.replace(default_options(model, parts), **changes)
     run = fit(model, parts, options, out, resume, seen_filter, begun, track or "")
     if processes.index() == 0:
         typer.echo(repr(run))
         typer.echo(run.metrics["protocol"])
+        if baselines and processes.count() == 1 and not run.interrupted and supports(model, Learns):
+            typer.echo(_beside_baselines(run, parts))
         if track is not None:
             typer.echo(tracking.where(track, out))
     if run.interrupted:
@@ -98,6 +109,7 @@ def evaluate(
     On other data, it ranks their items with the weights of the run, if its system can; nothing is written. By another
     decoding (`--set decoding=diverse`) on its own data, the outcome is stored in RUN beside its own.
     """
+    require_run(run)  # before the slow imports
     from seqlab import evaluation, tasks
     from seqlab.contracts import needs_of
     from seqlab.datasets.split_names import with_columns
@@ -125,6 +137,30 @@ def evaluate(
         outcome = tasks.measure(loaded.model, parts, seen_filter=loaded.seen_filter)
     typer.echo(f"{outcome.protocol}\n{evaluation.INTERVALS}")
     typer.echo(evaluation.intervals(outcome).round(4).to_string())
+
+
+def _codes_hint(model: nn.Module, n_items: int) -> str:
+    """A sentence where a system has more codes than there are items, else ""."""
+    from seqlab.tokenizers.clustering import codes_hint
+
+    levels, tokenizer = (getattr(model.config, name, "") for name in ("levels", "tokenizer"))
+    return codes_hint(levels, n_items) if levels and tokenizer != "fsq" else ""  # a lattice has codes without items
+
+
+def _beside_baselines(run: Run, parts: Split) -> str:
+    """The systems that only count, measured as this run is, and whether it beats the best of them."""
+    import contextlib
+    import io
+
+    from seqlab.reports.floors import fit_floors
+    from seqlab.reports.headlines import of_system
+
+    names = ["markov", "popularity", *(["personal_frequency"] if parts.log.repeats else [])]
+    with contextlib.redirect_stdout(io.StringIO()):  # of their trainings
+        counting, _ = fit_floors(names, run, parts)
+    name = run.outcome.primary
+    numbers = ", ".join(f"{one.system} {one.metrics['test'][name]:.3f}" for one in counting)
+    return f"Counting: {numbers} ({name}).\n{of_system(run, counting)}" if counting else str(of_system(run))
 
 
 def _load_start(run: Path, log: InteractionLog) -> Run:

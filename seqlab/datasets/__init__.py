@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "exposures": ["Exposures", "log_of_exposures"],
         "gaps": ["gap_report", "unfit_times"],
         "typed_in": ["typed_items"],
+        "item_names": ["item_names"],
         "history": ["typed_history"],
     },
 )

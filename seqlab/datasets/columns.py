@@ -72,6 +72,14 @@ def canonical_ids(texts: pd.Series) -> pd.Series:
     return texts
 
 
+def fold_ids(texts: pd.Series) -> pd.Series:
+    """Texts without differences in case, blanks, invisible characters and composition of accents."""
+    odd = ~texts.str.fullmatch(PLAIN_TEXT).to_numpy(bool)
+    if odd.any():
+        texts = texts.mask(odd, texts[odd].map(normalize_text))
+    return texts.str.casefold()
+
+
 def is_missing(values: pd.Series, also: tuple[str, ...] = ()) -> np.ndarray:
     """(E,) bool: whether each value is missing, or is a word for a missing value (`MISSING` and `also`)."""
     try:

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import NUMBER
-from seqlab.datasets.timestamps import unix_seconds
+from seqlab.datasets.columns import NUMBER, to_text
+from seqlab.datasets.timestamps import guess_time_formats, parse_times, unix_seconds
 from seqlab.runtime.text import DataError, listed
 
 COLUMN_NAMES = {  # compared without case and punctuation, most likely first
@@ -19,12 +19,21 @@ COLUMN_NAMES = {  # compared without case and punctuation, most likely first
     "time": "timestamp time datetime date when ts unixtime unixtimestamp unixreviewtime eventtime eventdate createdat "
     "ratedat tdat transactiontimestamp invoicedate purchasedate orderdate timestampms timems",
     "title": "title name itemtitle itemname producttitle productname movietitle description text",
+    "category": "category productcategory itemcategory categories maincategory producttype department genre",
     "rank": "rank ranking position place",
     "score": "score scores prediction predictedscore predictedrating relevance similarity probability rating",
+    "basket": "basket basketid order orderid orderno invoice invoiceid invoiceno transaction transactionid receipt",
+    "action": "action actiontype event eventtype eventname behavior behaviour behaviortype interaction type",
+    "price": "price unitprice itemprice",
+    "quantity": "quantity qty units",
+    "rating": "rating stars overall",
+    "store": "store storeid shop shopid branch branchid",
 }
 TIMELIKE = re.compile(r"time|date|stamp|epoch|(^|[^a-z])(ts|at|when|utc)($|[^a-z])", re.IGNORECASE)
 SMALLEST_DATE = 1e8
 """Unix seconds; smaller numbers are taken as counters."""
+MOST_TYPES = 20
+"""A column with more values than this is none of types of events."""
 SAMPLE = 200_000
 """The approximate number of events (of complete users) by which columns of times are compared."""
 TITLED = 0.5
@@ -60,10 +69,20 @@ def guess_column(
     return found
 
 
-def guess_time_column(frame: pd.DataFrame, user, where: str, notes: list[str], needed: bool):
-    """The column of times, with a note; of several that agree on the order, the one with the fewest ties per user."""
+def guess_time_column(
+    frame: pd.DataFrame, user, where: str, notes: list[str], needed: bool, time_format: str | None = None
+):
+    """The column of times, with a note; of several that agree on the order, the one with the fewest ties per user.
+
+    Of a column with an unusual name that looks like a time (ordered_at), most values can be read.
+    """
     first = guess_name(frame.columns, "time")
     others = [name for name in frame.columns if name not in (first, user) and TIMELIKE.search(str(name))]
+    if first is None:
+        likely = [name for name in others if _mostly_times(frame[name], time_format)]
+        if likely:
+            notes.append(f"{where}: column {likely[0]!r} taken as the time.")
+            return likely[0]
     if first is None or not others:
         return guess_column(frame, "time", where, notes, needed)
     try:
@@ -71,12 +90,12 @@ def guess_time_column(frame: pd.DataFrame, user, where: str, notes: list[str], n
     except (TypeError, ValueError, KeyError):  # make_log raises for this column
         return guess_column(frame, "time", where, notes, needed)
     sample = np.flatnonzero(users % (1 + len(frame) // SAMPLE) == 0)
-    users, coarse, best = users[sample], _times(frame[first].iloc[sample]), first
+    users, coarse, best = users[sample], _times(frame[first].iloc[sample], time_format), first
     if coarse is None:
         return guess_column(frame, "time", where, notes, needed)
     ties = {first: _ties(users, coarse)}
     for name in others:
-        fine = _times(frame[name].iloc[sample]) if isinstance(frame[name], pd.Series) else None
+        fine = _times(frame[name].iloc[sample], time_format) if isinstance(frame[name], pd.Series) else None
         if fine is None:
             continue
         ties[name] = _ties(users, fine)
@@ -91,12 +110,25 @@ def guess_time_column(frame: pd.DataFrame, user, where: str, notes: list[str], n
     return best
 
 
-def _times(values: pd.Series) -> np.ndarray | None:
+def _times(values: pd.Series, time_format: str | None = None) -> np.ndarray | None:
     """A column as unix seconds; None if a value cannot be read as a time."""
     try:
-        return unix_seconds(values, "")[0] if len(values) else None
+        return unix_seconds(values, "", time_format=time_format)[0] if len(values) else None
     except DataError:
         return None
+
+
+def _mostly_times(values: pd.Series, time_format: str | None) -> bool:
+    """Whether a column is of dates: more than half of its values can be read, or have a format in common use."""
+    if not isinstance(values, pd.Series):
+        return False
+    values = values.iloc[:: 1 + len(values) // SAMPLE]
+    try:
+        times, blank, _ = parse_times(values, "", time_format)
+    except DataError:
+        return False
+    dates = np.isfinite(times) & (times > SMALLEST_DATE)
+    return dates.sum() * 2 > (~blank).sum() or (not dates.any() and bool(guess_time_formats(values)))
 
 
 def _agree(coarse: np.ndarray, fine: np.ndarray) -> bool:
@@ -109,6 +141,22 @@ def _agree(coarse: np.ndarray, fine: np.ndarray) -> bool:
 def _ties(users: np.ndarray, times: np.ndarray) -> int:
     """The number of events with the user and the time of an earlier row."""
     return int(pd.DataFrame({"user": users, "time": times}).duplicated().sum())
+
+
+def event_types(values: pd.Series) -> dict[str, int]:
+    """The types of events in a column and how many there are of each; {} for one type, and for very many."""
+    counts = to_text(values).value_counts()
+    counts = counts[counts.index != ""]
+    return counts.to_dict() if 1 < len(counts) <= MOST_TYPES else {}
+
+
+def event_type_note(frame: pd.DataFrame, kept) -> tuple[str, ...]:
+    """A note on a column of several types of events, all of which are kept. kept: columns that a choice was made by."""
+    column = guess_name(frame.columns, "action")
+    if column is None or column in kept or not isinstance(frame[column], pd.Series):
+        return ()
+    shown = ", ".join(f"{value} {count:,}" for value, count in event_types(frame[column]).items())
+    return (f"Column {column!r} has several types of events, and all are kept: {shown}.",) if shown else ()
 
 
 def guess_title_column(frame: pd.DataFrame, item, taken: set, where: str, notes: list[str]):

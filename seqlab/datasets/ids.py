@@ -11,6 +11,7 @@ from seqlab.datasets.columns import (
     canonical_ids,
     describe_rows,
     factorize,
+    fold_ids,
     is_missing_text,
     may_be_bytes,
 )
@@ -53,11 +54,29 @@ def number_ids(values: pd.Series, where: str, row_numbers=None) -> tuple[np.ndar
         raise DataError(
             f"{at} has no id in {missing.sum():,} of {len(values):,} rows{why}: "
             f"{describe_rows(missing, row_numbers)}. Fill them in{', rename' if words else ''} or drop these rows "
-            "(bad='drop' drops and counts them)."
+            "(bad='drop' drops and counts them; in a shell: --bad drop)."
         )
     labels, notes = (_number_labels if kind == "number" else _text_labels)(labels, codes, at, row_numbers)
     labels, order = np.unique(labels, return_inverse=True)
     return order.astype(np.int64)[codes] + 1, labels, notes
+
+
+def wrong_ids(values: pd.Series, missing: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """The values that `number_ids` refuses besides missing ones: by reason, (E,) bool. Raises `TypeError` for lists."""
+    if pd.api.types.is_bool_dtype(values.dtype) or pd.api.types.is_complex_dtype(values.dtype):
+        return []
+    codes, unique = factorize(values.mask(missing))
+    if pd.api.types.is_numeric_dtype(getattr(unique, "dtype", None)):
+        numbers = pd.to_numeric(pd.Series(unique), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        wrong = ~(np.isfinite(numbers) & (numbers == np.floor(numbers)) & (numbers >= 0))
+        reasons = [(NOT_INTEGER[0], wrong)]
+    else:
+        texts = pd.Series(unique, dtype=object).map(str).astype("str")
+        rounded = texts.str.fullmatch(SCIENTIFIC).to_numpy(bool)
+        plain = texts[~rounded].str.fullmatch(DECIMAL).all()
+        fraction = texts.str.fullmatch(FRACTION_OR_NEGATIVE).to_numpy(bool) & ~rounded & bool(plain)
+        reasons = [("ids in scientific notation", rounded), (NOT_INTEGER[0], fraction)]
+    return [(what, np.append(wrong, False)[codes]) for what, wrong in reasons]
 
 
 def _as_text(unique, at: str) -> pd.Series:
@@ -155,13 +174,14 @@ def _text_labels(texts: pd.Series, codes, at: str, row_numbers) -> tuple[np.ndar
 
 
 def _near_copies(texts: pd.Series, at: str) -> list[str]:
-    """A note if ids are distinct but have the same canonical form."""
-    canonical = canonical_ids(texts)
+    """A note if ids are distinct but have the same canonical form, whatever their case."""
+    canonical = fold_ids(canonical_ids(texts))
     copies = canonical.duplicated()
     if not copies.any():
         return []
     pair = texts[canonical == canonical[copies].iloc[0]].head(2)
     return [
         f"{at}: {copies.sum():,} ids differ from another one only in how they are written, such as "
-        f"{' and '.join(ascii(one) for one in pair)}; they stay distinct ids. Clean the column if they are the same."
+        f"{' and '.join(ascii(one) for one in pair)}; they stay distinct ids. Clean the column if they are the same; "
+        "merge_ids (of read, and of a card) merges those that differ in case and blanks."
     ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from seqlab.datasets.log import InteractionLog, make_log
+from seqlab.datasets.log_card import arguments_of, facts_note, read_card
 from seqlab.datasets.named import Card, OfficialFile, card, cards, folders, prepared_folder
 from seqlab.datasets.reading import read, read_folder
+from seqlab.datasets.tables import no_such_file
 from seqlab.runtime.cache import cache_folder
 from seqlab.runtime.text import DataError, listed
 
@@ -34,20 +36,27 @@ def load(
     repeats: bool | None = None,
     ties: str | None = None,
     columns: Mapping[str, str] | None = None,
+    time_format: str | None = None,
+    keep: Mapping[str, Sequence[str]] | None = None,
+    merge_ids: bool | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    duplicates: str | None = None,
 ) -> InteractionLog:
     """A named dataset, or a folder or file of yours, as an InteractionLog.
 
-    name: a name in `catalog()`; a folder, in $SEQLAB_DATA or elsewhere, with interactions.tsv.gz;
-        or a CSV, TSV or Parquet file.
-    user, item, time, title, items, sep, encoding, bad, order, repeats, ties, columns: as in `read`, for a file; a
-        folder takes only order, repeats, ties and columns. None: guessed, or the default.
+    name: a name in `catalog()`; a folder, in $SEQLAB_DATA or elsewhere, with interactions.tsv.gz; a CSV, TSV or Parquet
+        file; or the card of one, a TOML file (see `log_card.LogCard`; `seqlab card log.csv` writes a first one).
+    The others: as in `read`, for a file; they replace what a card says. A folder takes only order, repeats, ties and
+        columns. None: guessed, or the default.
     A named dataset is searched in $SEQLAB_DATA/<name>/, then in the local cache ($SEQLAB_CACHE or that of the
     platform), then downloaded from its official address if its card has a checksum. Its counts must equal its card's.
     Raises `DataError` for a missing file (with where to put it) and for bad data, and `ValueError` for an argument
     that a named dataset or a folder does not take.
     """
     places = {"user": user, "item": item, "time": time, "title": title, "items": items, "sep": sep,
-              "encoding": encoding, "bad": bad}  # fmt: skip
+              "encoding": encoding, "bad": bad, "time_format": time_format, "keep": keep or None,
+              "merge_ids": merge_ids, "since": since, "until": until, "duplicates": duplicates}  # fmt: skip
     ways = {"order": order, "repeats": repeats, "ties": ties, "columns": columns or None}
     given = {key: value for key, value in (places | ways).items() if value is not None}
     text = str(name)
@@ -59,19 +68,46 @@ def load(
             )
         one = cards()[text]
         return replace(_with_card_counts(_load_named(one), one), card=text, origin={"dataset": text})
-    mine = Path(os.environ["SEQLAB_DATA"]) / text if os.environ.get("SEQLAB_DATA") else Path(text)
-    path = mine if text and Path(text).name == text and mine.is_dir() else Path(text)
-    if text and path.is_dir():
+    path = _path_of(text)
+    if path.suffix == ".toml" and not path.is_dir():
+        return _from_card(path, given)
+    if path.is_dir():
         if wrong := [key for key in given if key in places]:
             raise ValueError(
                 f"{path} is a folder, whose files have fixed column names; it does not take {_options(wrong)}. "
                 "Pass the path of the file in it to read it with these."
             )
         return read_folder(path, **given)
-    if text and (path.exists() or path.suffix or len(path.parts) > 1):
-        return read(path, **given)
-    card(text)  # raises
-    raise AssertionError("unreachable")
+    return read(path, **given)
+
+
+def require(name: str | Path) -> None:
+    """Raise `DataError` for what is neither a named dataset nor the path of something, at no cost."""
+    if str(name) not in cards() and not (path := _path_of(str(name))).exists():
+        raise no_such_file(path)
+
+
+def _path_of(text: str) -> Path:
+    """The path of a file or folder of yours; a folder may be in $SEQLAB_DATA. Raises `DataError` for a name."""
+    mine = Path(os.environ["SEQLAB_DATA"]) / text if os.environ.get("SEQLAB_DATA") else Path(text)
+    path = mine if text and Path(text).name == text and mine.is_dir() else Path(text)
+    if not text or not (path.exists() or path.suffix or len(path.parts) > 1):
+        card(text)  # raises
+    return path
+
+
+def _from_card(path: Path, given: dict) -> InteractionLog:
+    """The log that a card describes. given: arguments that replace those of the card."""
+    described = read_card(path)
+    source, arguments = arguments_of(described, path)
+    if "columns" in given:
+        given = given | {"columns": arguments.get("columns", {}) | dict(given["columns"])}
+    name = arguments.pop("name")
+    if source.suffix == ".toml" or str(source) in cards():
+        raise DataError(f"{path}: file must name the data themselves, not {described.file}.")
+    log = load(source, **arguments | given) if source.is_dir() else read(source, name=name, **arguments | given)
+    origin = (log.origin or {}) | {"name": name, "card": os.path.abspath(path)}
+    return replace(log, name=name, origin=origin, notes=(*facts_note(described), *log.notes))
 
 
 def _options(names) -> str:
@@ -87,7 +123,7 @@ def reload(origin: dict) -> InteractionLog:
     given = dict(origin) if isinstance(origin, dict) else {}
     if given.keys() == {"dataset"}:
         return load(given["dataset"])
-    path = given.pop("path", None)
+    path, _ = given.pop("path", None), given.pop("card", None)
     reader = read_folder if isinstance(path, str) and Path(path).is_dir() else read
     known = list(inspect.signature(reader).parameters)[1:]
     if not isinstance(path, str) or not given.keys() <= set(known):

@@ -22,10 +22,10 @@ __all__ = ["DataError", "InteractionLog", "make_log"]
 
 ORDERS = ("time", "source")
 TIES = ("source", "shuffle")
-SUMMARY = """<h4>{{ name }}</h4><table>{% for fact, value in facts %}
+SUMMARY = """<div class='seqlab-log'><h4>{{ name }}</h4><table>{% for fact, value in facts %}
 <tr><th style='text-align:left;padding-right:1.5em'>{{ fact }}</th><td style='text-align:left'>{{ value }}</td></tr>
 {% endfor %}
-</table><ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>"""
+</table><ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul></div>"""
 """A log as HTML: a template of jinja2, rendered with autoescape."""
 
 
@@ -46,7 +46,8 @@ class InteractionLog:
     notes:  sentences on what was detected, dropped (with counts) or repaired.
     card:   the name of a named dataset ("ml-1m"), whose card has presets and unread columns; "": your own data.
     origin: the arguments of `datasets.reload`: {"dataset": name}, or {"path": absolute path} and the arguments of the
-            reader; None for a log that is not the content of a file (of a frame, or a selection).
+            reader, with the path of the "card" that they come from (see `log_card`); None for a log that is not the
+            content of a file (of a frame, or a selection).
     roles:  a standard role (basket, action, price, quantity, rating, domain, store) -> the event column that has it. A
             column that is called like a role needs no entry.
     declared: the event columns that version 2 of the fingerprint leaves out, besides all further columns of the users.
@@ -205,6 +206,7 @@ def make_log(
     roles: Mapping[str, str] | None = None,
     declared: tuple[str, ...] = (),
     tie_key: str | None = None,
+    time_format: str | None = None,
     notes: tuple[str, ...] = (),
     seed: int = 0,
 ) -> InteractionLog:
@@ -217,6 +219,7 @@ def make_log(
     order: "time" sorts each user's events by time, stable for equal times; "source" keeps the source's order, and
         timestamps may be missing; a note counts the events out of order.
     repeats None: detected (more than 1 % of events repeat an item of the same user; exact duplicates do not count).
+    time_format: see `parse_times`.
     tie_key: column (dropped afterwards) by which the source may be sorted at equal times, if not the item.
     Users and items are numbered by `ids.number_ids`. Raises `DataError` for a table that is not a log.
     """
@@ -241,7 +244,7 @@ def make_log(
     times = np.full(len(frame), np.nan)
     if time is not None:
         times, more_notes = unix_seconds(
-            select_column(frame, time, where), where, row_numbers, may_be_missing=order == "source"
+            select_column(frame, time, where), where, row_numbers, order == "source", time_format
         )
         all_notes += more_notes
     if len(item_labels) == 1:

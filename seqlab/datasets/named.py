@@ -31,7 +31,8 @@ class Card:
 
     order, ties, repeats: see `make_log`. users, items, events: the counts that a load must have. columns: name ->
     meaning. format: the reader of the official files (see formats.py). core: the k of the k-core (0 = none). package:
-    the Python package that contains the data. unread: text columns that item vectors leave out by default.
+    the Python package that contains the data. unread: text columns that item vectors leave out by default. category:
+    the item column that completes a short title (see `item_names`).
     """
 
     name: str
@@ -53,6 +54,7 @@ class Card:
     official: tuple[OfficialFile, ...] = ()
     columns: dict = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    category: str = ""
 
 
 @cache
@@ -75,7 +77,7 @@ def card(name: str) -> Card:
     if name not in cards():
         raise DataError(
             f"there is no dataset called {name!r}.{did_you_mean(name, cards())} "
-            f"There are: {', '.join(cards())}. The path of a file or a folder works too."
+            f"There are: {', '.join(cards())}. The path of a file, of its card (.toml), or of a folder works too."
         )
     return cards()[name]
 
@@ -134,13 +136,13 @@ def catalog_markdown() -> str:
         "keeps its order; your own folder is sorted by time if every event has a timestamp. No data are committed to",
         "this repository; the benchmarks are for research only.",
         "",
-        "| name | users | items | events | repeats | equal timestamps | licence |",
-        "|---|---:|---:|---:|---|---|---|",
+        "| name | users | items | events | repeats | equal timestamps | licence | source |",
+        "|---|---:|---:|---:|---|---|---|---|",
     ]
     lines += [
         f"| `{one.name}` | {one.users:,} | {one.items:,} | {one.events:,} | "
         f"{'yes' if one.repeats else 'no'} | {'shuffled' if one.ties == 'shuffle' else 'source order'} | "
-        f"{one.licence} |"
+        f"{one.licence} | [{one.source.partition(', through')[0]}]({one.url}) |"
         for one in cards().values()
     ]
     for one in cards().values():

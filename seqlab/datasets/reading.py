@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from seqlab.datasets.columns import INTEGER, is_missing, numbers_of, select_column
+from seqlab.datasets.bad_rows import bad_rows, refusal
+from seqlab.datasets.cleaning import Cleaning, clean, far_notes, merge_keys
+from seqlab.datasets.columns import INTEGER, numbers_of, select_column
 from seqlab.datasets.delimited import GUESS
 from seqlab.datasets.dialect import SUFFIXES
 from seqlab.datasets.exposures import Exposures
-from seqlab.datasets.guessing import guess_column, guess_time_column, guess_title_column
+from seqlab.datasets.guessing import event_type_note, guess_column, guess_time_column, guess_title_column
 from seqlab.datasets.log import InteractionLog, make_log
 from seqlab.datasets.tables import SourceTable, read_item_table, read_table
-from seqlab.datasets.timestamps import MISSING_TIME, unix_seconds
+from seqlab.datasets.timestamps import unix_seconds
 from seqlab.runtime.text import DataError, listed
 
-BAD = ("refuse", "drop")
 FOLDER_COLUMNS = ("user_id", "item_id", "timestamp")
 
 
@@ -41,6 +43,12 @@ def read(
     encoding: str | None = None,
     bad: str = "refuse",
     columns: Mapping[str, str | int] | None = None,
+    time_format: str | None = None,
+    keep: Mapping[str, Sequence[str]] | None = None,
+    merge_ids: bool = False,
+    since: str | None = None,
+    until: str | None = None,
+    duplicates: str = "keep",
 ) -> InteractionLog:
     """Read a log: `read("log.csv", user="customer", item="sku", time="when", items="items.csv", title="name")`.
 
@@ -53,42 +61,38 @@ def read(
     repeats, ties, order: see `make_log`.
     sep: the delimiter, if the suffix of the file does not determine it. encoding: of a file that is not UTF-8, UTF-16
         or UTF-32.
-    bad: "refuse" raises for rows without a user, an item or (unless order is "source") a time; "drop" drops and counts
-        them.
+    bad: "refuse" raises for rows without a readable user, item or time (which may be missing if order is "source"),
+        and names all of them; "drop" drops and counts them.
     columns: the role of further columns, `{"basket": "order_no", "price": "amount"}` (see `InteractionLog.roles`). A
         column that is called like its role needs no entry, and columns without a role are kept too.
+    time_format: None: detected; s, ms, us or ns for numbers, or a format of strptime such as "%d.%m.%Y %H:%M".
+    keep, merge_ids, since, until, duplicates: which rows are kept, and which ids are one (see `cleaning.Cleaning`).
     Raises `DataError`, with file, column, rows and remedy, for data that are not a log. Writes nothing.
     """
-    if bad not in BAD:
-        raise ValueError(f"bad must be one of {BAD} (got {bad!r})")
+    cleaning = Cleaning(keep or {}, bad, merge_ids, since, until, duplicates, time_format)
     arguments = {"user": user, "item": item, "time": time, "title": title, "name": name, "sep": sep}
     arguments |= {"encoding": encoding, "bad": bad, "repeats": repeats, "ties": ties, "order": order}
     arguments |= {"columns": dict(columns) if columns else None}
+    arguments |= {"keep": {name: [*values] for name, values in keep.items()} if keep else None, "since": since}
+    arguments |= {"until": until, "time_format": time_format, "merge_ids": merge_ids or None}
+    arguments |= {"duplicates": None if duplicates == "keep" else duplicates}
     origin = _origin(source, items, arguments)
     named = (user, item, time, *(columns or {}).values())
     table = read_table(source, "the frame", sep, encoding, named, GUESS if time is None else str(time))
-    frame, where, notes = table.frame, table.where, list(table.notes)
-    user, item, time, title = (table.column(name) for name in (user, item, time, title))
+    where, notes = table.where, list(table.notes)
+    given = {"user": user, "item": item, "time": time, "title": title}
+    user, item, time, title = source_columns(table, given, order, time_format, items is None, notes).values()
     roles = {role: table.column(name) for role, name in (columns or {}).items()}
-    if not table.has_header and (user is None or item is None or (time is None and order == "time")):
-        raise _no_header_error(table)
-    if user is None:
-        user = guess_column(frame, "user", where, notes)
-    if item is None:
-        item = guess_column(frame, "item", where, notes)
-    if time is None and table.has_header:
-        time = guess_time_column(frame, user, where, notes, needed=order == "time")
-    if items is None and title is None and table.has_header:
-        title = guess_title_column(frame, item, {user, item, time}, where, notes)
+    frame = table.frame
     frame = _convert_numbers(frame, {user, item, time, title})
-    rows = table.rows
-    if bad == "drop":
-        needed = {"user": user, "item": item} | ({"time": time} if order == "time" else {})
-        frame, rows = drop_incomplete_rows(frame, rows, needed, where, notes)
+    cleaned = {"user": user, "item": item, "time": time}
+    frame, rows, spelling = clean(frame, table.rows, cleaned, cleaning, order, where, notes)
     described = SourceTable(None, "the item table")
     if items is not None:
         described, title = read_item_table(items, item, title, sep, encoding, notes)
-    log = make_log(
+        described = replace(described, frame=merge_keys(described.frame, item, spelling))
+    make = partial(
+        make_log,
         frame,
         user=user,
         item=item,
@@ -105,8 +109,39 @@ def read(
         item_row_numbers=described.rows,
         roles=roles,
         notes=tuple(notes),
+        time_format=time_format,
     )
-    return replace(log, origin=origin)
+    try:
+        log = make()
+        odd = (*far_notes(log.events["timestamp"].to_numpy()), *event_type_note(frame, cleaning.keep))
+        return replace(log, origin=origin, notes=(*log.notes, *odd))
+    except DataError as error:
+        found = bad_rows(frame, cleaned, where, order, time_format)
+        if len(found) > 1:  # make_log raises for the first kind only
+            raise refusal(found, where, rows) from error
+        raise
+
+
+def source_columns(
+    table: SourceTable, given: Mapping, order: str, time_format: str | None, titled: bool, notes: list[str]
+) -> dict[str, str | None]:
+    """The columns of the roles user, item, time and title: those that are given, else guessed, with a note.
+
+    titled: whether titles are among the events. None: there is none. Raises `DataError` where a needed one is missing.
+    """
+    frame, where = table.frame, table.where
+    user, item, time, title = (table.column(given.get(role)) for role in ("user", "item", "time", "title"))
+    if not table.has_header and (user is None or item is None or (time is None and order == "time")):
+        raise _no_header_error(table)
+    if user is None:
+        user = guess_column(frame, "user", where, notes)
+    if item is None:
+        item = guess_column(frame, "item", where, notes)
+    if time is None and table.has_header:
+        time = guess_time_column(frame, user, where, notes, order == "time", time_format)
+    if titled and title is None and table.has_header:
+        title = guess_title_column(frame, item, {user, item, time}, where, notes)
+    return {"user": user, "item": item, "time": time, "title": title}
 
 
 def read_folder(
@@ -213,21 +248,6 @@ def _no_header_error(table: SourceTable) -> DataError:
         f"{table.where}: there is no header (the first line is data). Pass column numbers from 0, such as user=0, "
         f"item=1, time=3 (in a shell: --user 0 --item 1 --time 3); the first row is {listed(first, 30)}."
     )
-
-
-def drop_incomplete_rows(frame: pd.DataFrame, rows, columns: Mapping[str, str | None], where: str, notes: list[str]):
-    """Drop rows without a value in any of these columns, by role (None: no column), and count them in `notes`.
-
-    Returns the frame and the row numbers of what is left.
-    """
-    kept = np.ones(len(frame), bool)
-    for role, column in columns.items():
-        if column is not None and isinstance(frame.get(column), pd.Series):
-            missing = is_missing(frame[column], MISSING_TIME if role == "time" else ()) & kept
-            kept &= ~missing
-            if missing.any():
-                notes.append(f"{where}: {missing.sum():,} rows have no {role} (column {column!r}) and are dropped.")
-    return (frame, rows) if kept.all() else (frame[kept], None if rows is None else rows[kept])
 
 
 def _is_text(values: pd.Series) -> bool:

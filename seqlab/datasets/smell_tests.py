@@ -118,6 +118,8 @@ def _sorted_ties(log, user, time):
     off = abs(value - 0.5)
     significant = off * 2 * np.sqrt(pairs) > 4  # four standard errors of a fair coin
     verdict = _graded(off, 0.03, 0.1) if significant else "fine"
+    if verdict == "trap" and log.ties == "shuffle":
+        verdict = "look"
     start = f"Within one timestamp, the larger id is second in the source in {value:.0%} of pairs (chance: 50%)"
     if verdict == "fine":
         return name, value, verdict, f"{start}: it does not seem sorted by id."

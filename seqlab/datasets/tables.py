@@ -11,7 +11,7 @@ import pandas as pd
 from seqlab.datasets.delimited import read_delimited
 from seqlab.datasets.dialect import SUFFIXES, NotUTF8, suffix_of
 from seqlab.datasets.guessing import guess_name
-from seqlab.runtime.text import DataError, first_line
+from seqlab.runtime.text import DataError, did_you_mean, first_line
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,7 @@ def read_table(source, frame_name: str, sep=None, encoding=None, names=(), time=
     path = Path(source)
     where = str(path)
     if "\0" in where or not path.exists():
-        raise DataError(
-            f"{where}: there is no such file. The path is relative to the current folder, {Path.cwd().name!r}."
-            if not path.is_absolute()
-            else f"{where}: there is no such file."
-        )
+        raise no_such_file(path)
     if not path.is_file():
         raise DataError(
             f"{where}: this is not a file. Pass a file, or load() a folder that contains interactions.tsv.gz."
@@ -70,6 +66,15 @@ def read_table(source, frame_name: str, sep=None, encoding=None, names=(), time=
     return SourceTable(table.frame, where, table.lines, table.notes, table.has_header)
 
 
+def no_such_file(path: Path) -> DataError:
+    """The error for a path without a file, with the nearest name in its folder."""
+    near = ""
+    if "\0" not in str(path) and path.parent.is_dir():
+        near = did_you_mean(path.name, [one.name for one in path.parent.iterdir() if not one.name.startswith(".")])
+    relative = "" if path.is_absolute() else f" The path is relative to the current folder, {Path.cwd().name!r}."
+    return DataError(f"{path}: there is no such file.{near}{relative}")
+
+
 def _parquet(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
@@ -83,7 +88,8 @@ def _parquet(path: Path) -> pd.DataFrame:
 def read_item_table(items, item, title, sep, encoding, notes: list[str]) -> tuple[SourceTable, str | None]:
     """The item table, and its column of titles (guessed if `title` is None).
 
-    Without a header, the first column is the key and gets the name `item`.
+    The column of ids is called as that of the events, else guessed, and gets the name `item`; without a header it is
+    the first one.
     """
     name = "the item table"
     try:
@@ -98,6 +104,11 @@ def read_item_table(items, item, title, sep, encoding, notes: list[str]) -> tupl
         notes.append(f"{table.where}: its first column is taken as the item; title=1 takes the second as the title.")
         table = replace(table, frame=table.frame.set_axis(names, axis=1))
         return table, None if title is None else f"column {title}"
+    if item not in table.frame.columns:
+        own = next((one for one in ("id", guess_name(table.frame.columns, "item")) if one in table.frame.columns), None)
+        if own is not None:
+            notes.append(f"{table.where}: column {own!r} taken as the item, {item!r} of the events.")
+            table = replace(table, frame=table.frame.rename(columns={own: item}))
     if title is None and (title := guess_name(table.frame.columns, "title")) is not None:
         notes.append(f"{table.where}: column {title!r} taken as the title.")
     return table, table.column(title)

@@ -15,6 +15,16 @@ UNITS = (
     ("microseconds", 1e17, 1e6),
     ("nanoseconds", np.inf, 1e9),
 )
+SECONDS_PER = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+"""The values of `time_format` for numbers since 1970, and their length in seconds."""
+DATE_FORMATS = (
+    "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%y", "%m/%d/%y", "%b %d, %Y",
+    "%d %b %Y", "%a %b %d %Y",
+)  # fmt: skip
+CLOCK_FORMATS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", "T%H:%M:%S")
+"""The formats that `guess_time_formats` tries are a date and a time of the day."""
+FORMAT_ROWS = 1_000
+"""The number of texts by which a format is guessed."""
 YEAR_2200 = 7_258_118_400
 CALENDAR_DIGITS = (8, 10, 12, 14, 17)
 """Numbers of digits of a date written as one number: YYYYMMDD, then HH, MM, SS and milliseconds."""
@@ -23,50 +33,117 @@ SPREADSHEET_DAYS = (32_874, 58_440)
 UNIX_EPOCH_DAY = 25_569
 
 
-def unix_seconds(values: pd.Series, where: str, row_numbers=None, may_be_missing: bool = False):
+def unix_seconds(
+    values: pd.Series, where: str, row_numbers=None, may_be_missing: bool = False, time_format: str | None = None
+):
     """Timestamps as unix seconds (E,) float64 (NaN = unknown), and notes on the detected unit or format.
 
     Accepts numbers in s, ms, µs or ns, dates as one number (20240531180000), spreadsheet dates (44592.5), ISO 8601 text
-    (optionally followed by UTC), and datetimes; without a time zone they are UTC.
+    (optionally followed by UTC), and datetimes; without a time zone they are UTC. time_format: see `parse_times`.
     Raises `DataError` for unreadable values, mixed units, and missing values (unless `may_be_missing`).
     """
     at = f"{where}: column {values.name!r}"
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(values.cat.categories.dtype)
-    if pd.api.types.is_bool_dtype(values.dtype) or pd.api.types.is_complex_dtype(values.dtype):
-        raise DataError(f"{at} does not contain timestamps. Name the column of times.")
-    blank = values.isna().to_numpy(bool)
-    if pd.api.types.is_datetime64_any_dtype(values.dtype):
-        times, notes = _from_datetimes(values), [f"{at}: datetimes, read as UTC unless they have a time zone."]
-    elif pd.api.types.is_numeric_dtype(values.dtype):
-        times, notes = _from_numbers(values, at)
-    else:
-        text = values.map(str) if values.dtype == object else values.astype("str")
-        blank = blank | is_missing(text, MISSING_TIME)
-        numbers = pd.to_numeric(text.mask(blank), errors="coerce")
-        if numbers.notna().sum() * 2 > (~blank).sum():
-            times, notes = _from_numbers(numbers, at)
-        else:
-            times, notes = _from_iso(text.mask(blank), at)
+    times, blank, notes = parse_times(values, where, time_format)
     bad = ~np.isfinite(times) & ~blank
     if bad.any():
-        examples = listed([repr(str(value)) for value in values[bad].head(3)], 3)
         raise DataError(
-            f"{at} has {bad.sum():,} timestamps that cannot be read, such as {examples}: "
-            f"{describe_rows(bad, row_numbers)}. Use unix seconds or ISO 8601 (2024-05-31 18:00:00)."
+            f"{at} has {unreadable(values, bad)}: {describe_rows(bad, row_numbers)}. "
+            f"{_remedy(values, bad, time_format)}"
         )
     times = np.where(blank, np.nan, times)
     if blank.any() and not may_be_missing:
         raise DataError(
             f"{at} has no timestamp in {blank.sum():,} of {len(values):,} rows: "
-            f"{describe_rows(blank, row_numbers)}. Fill them in, drop these rows (bad='drop' drops and counts them), "
-            "or pass order='source' if each user's rows are already oldest first."
+            f"{describe_rows(blank, row_numbers)}. Fill them in, drop these rows (bad='drop' drops and counts them; in "
+            "a shell: --bad drop), or pass order='source' if each user's rows are already oldest first."
         )
     if blank.any():
         notes = ([] if blank.all() else notes) + [
             f"{at}: {blank.sum():,} events have no timestamp; they keep their position."
         ]
     return times, notes
+
+
+def parse_times(values: pd.Series, where: str, time_format: str | None = None):
+    """Unix seconds (E,) float64, where a value is missing (E,) bool, and notes; NaN for what cannot be read.
+
+    time_format: None: detected; s, ms, us or ns: numbers since 1970 in that unit; else a format of strptime, such as
+    "%d.%m.%Y %H:%M", read as UTC. Raises `DataError` for a column that is none of times, and for mixed units.
+    """
+    at = f"{where}: column {values.name!r}"
+    check_time_format(time_format)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    if pd.api.types.is_bool_dtype(values.dtype) or pd.api.types.is_complex_dtype(values.dtype):
+        raise DataError(f"{at} does not contain timestamps. Name the column of times.")
+    blank = values.isna().to_numpy(bool)
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return _from_datetimes(values), blank, [f"{at}: datetimes, read as UTC unless they have a time zone."]
+    if pd.api.types.is_numeric_dtype(values.dtype) and (time_format is None or time_format in SECONDS_PER):
+        return _numbers(values, blank, at, time_format)
+    text = values.map(str) if values.dtype == object else values.astype("str")
+    blank = blank | is_missing(text, MISSING_TIME)
+    text = text.mask(blank)
+    if time_format is not None and time_format not in SECONDS_PER:
+        dates = pd.to_datetime(text.str.strip(), format=time_format, utc=True, errors="coerce")
+        return (
+            _from_datetimes(dates),
+            blank,
+            [f"{at}: read by the format {time_format!r}, as UTC unless it has a zone."],
+        )
+    numbers = pd.to_numeric(text, errors="coerce")
+    if time_format is not None or numbers.notna().sum() * 2 > (~blank).sum():
+        return _numbers(numbers, blank, at, time_format)
+    times, notes = _from_iso(text, at)
+    return times, blank, notes
+
+
+def check_time_format(time_format: str | None) -> None:
+    """Raise `ValueError` for what is neither None, nor a unit, nor a format of strptime."""
+    if time_format is not None and time_format not in SECONDS_PER and "%" not in time_format:
+        raise ValueError(
+            f"time_format must be one of {', '.join(SECONDS_PER)}, or a format of strptime such as '%d.%m.%Y %H:%M' "
+            f"(got {time_format!r})."
+        )
+
+
+def unreadable(values: pd.Series, bad: np.ndarray) -> str:
+    """A phrase with the number of values that cannot be read, and examples."""
+    examples = listed([repr(str(value)) for value in values[bad].head(3)], 3)
+    return f"{bad.sum():,} timestamps that cannot be read, such as {examples}"
+
+
+def guess_time_formats(values: pd.Series) -> list[str]:
+    """The formats of strptime, of those in common use, that read most of these texts; several if they read as many."""
+    texts = values[~is_missing(values, MISSING_TIME)].astype("str").str.strip().head(FORMAT_ROWS)
+    counts = {}
+    for day in DATE_FORMATS:
+        for clock in CLOCK_FORMATS:
+            counts[day + clock] = int(pd.to_datetime(texts, format=day + clock, errors="coerce").notna().sum())
+    best = max(counts.values(), default=0)
+    return [one for one, count in counts.items() if count == best] if best * 2 > len(texts) else []
+
+
+def _remedy(values: pd.Series, bad: np.ndarray, time_format: str | None) -> str:
+    """What to do about times that cannot be read: of all rows, name the format; of a few, drop them."""
+    if time_format is None and bad.mean() > 0.5 and (found := guess_time_formats(values[bad])):
+        return (
+            f"They look like {' or '.join(found)}: pass time_format={found[0]!r}, or write it in a card (seqlab card), "
+            "or write ISO 8601 (2024-05-31 18:00:00)."
+        )
+    return (
+        "Use unix seconds or ISO 8601 (2024-05-31 18:00:00), or drop these rows (bad='drop' drops and counts them; in "
+        "a shell: --bad drop)."
+    )
+
+
+def _numbers(values: pd.Series, blank: np.ndarray, at: str, unit: str | None):
+    """`parse_times` of numbers."""
+    if unit is None:
+        times, notes = _from_numbers(values, at)
+        return times, blank, notes
+    times = values.to_numpy(np.float64, na_value=np.nan) * SECONDS_PER[unit]
+    return times, blank, [f"{at}: numbers, read as {unit} since 1970."]
 
 
 def _from_datetimes(values: pd.Series) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.columns import normalize_text
+from seqlab.datasets.item_names import item_names
 from seqlab.runtime.text import DataError, listed
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def typed_items(log: InteractionLog, typed: str | Iterable[str | int]) -> list[i
     """The items (1..N) of a text or a list of entries, in its order, with repetitions.
 
     A text has one entry per line, or several separated by tabs, semicolons or commas. An entry is matched as an id of
-    the source, then as a whole title, then as the beginning, and last as a part of a single title, ignoring case,
-    spacing and invisible characters. Neighbouring pieces of a line that form a whole title are one entry, so titles may
-    contain commas. Blank entries are skipped. Raises `DataError` for the first entry that is unknown or ambiguous, with
-    its line and the closest titles.
+    the source, then as a whole title or name (`item_names`), then as the beginning, and last as a part of a single
+    title, ignoring case, spacing and invisible characters. Neighbouring pieces of a line that form a whole title are
+    one entry, so titles may contain commas. Blank entries are skipped. Raises `DataError` for the first entry that is
+    unknown or ambiguous, with its line and the closest names.
     """
     names = _Names(log)
     if isinstance(typed, str):
@@ -48,9 +49,10 @@ class _Names:
     """The ids and titles of a catalogue, unchanged and normalised."""
 
     def __init__(self, log: InteractionLog) -> None:
-        self.ids, self.titles = list(map(str, log.items["item_id"])), list(map(str, log.items["title"]))
-        self.keys = list(map(_key, self.titles))
-        forms = (self.ids, self.titles, list(map(_key, self.ids)), self.keys)  # in the order of preference
+        self.ids, self.names = list(map(str, log.items["item_id"])), item_names(log)
+        titles = list(map(str, log.items["title"]))
+        self.keys, named = list(map(_key, titles)), list(map(_key, self.names))
+        forms = (self.ids, titles, list(map(_key, self.ids)), self.keys, named)  # in the order of preference
         self.whole: list[dict[str, list[int]]] = []
         for names in forms:
             items: dict[str, list[int]] = {}
@@ -109,7 +111,7 @@ class _Names:
     def _exactly(self, text: str) -> list[int]:
         """The items with this id or title, in the first form of `whole` that has any."""
         key = _key(text)
-        for names, name in zip(self.whole, (text.strip(), text, key, key), strict=True):
+        for names, name in zip(self.whole, (text.strip(), text, key, key, key), strict=True):
             if name in names:
                 return names[name]
         return []
@@ -121,7 +123,7 @@ class _Names:
         return [item for item in matches if self.keys[item - 1].startswith(key)] or matches
 
     def _show(self, items: list[int]) -> str:
-        return listed([f"{_short(self.titles[item - 1])} (id {_short(self.ids[item - 1])})" for item in items], 3)
+        return listed([f"{_short(self.names[item - 1])} (id {_short(self.ids[item - 1])})" for item in items], 3)
 
 
 def _key(text: str) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seqlab.datasets.columns import select_column, to_text
+from seqlab.datasets.cleaning import Cleaning, clean
+from seqlab.datasets.columns import fold_ids, select_column, to_text
 from seqlab.datasets.delimited import GUESS
 from seqlab.datasets.events import Events, offsets_of
 from seqlab.datasets.guessing import guess_column, guess_name
@@ -86,20 +87,28 @@ def of_file(file: Path | str, log: InteractionLog, columns: tuple[str, ...] = ()
     The columns of users, items and times are called as in the source of the log, or guessed; without times the rows of
     each user are oldest first. A user whom the log has too is that user, any other is unknown to the system; only the
     events of the file count. columns: the further event columns that the system needs, by role or name.
-    Events of unknown items are left out, and counted in the notes. Raises `DataError` for a file without such columns,
+    Rows are selected and repaired as those of the log were (see `cleaning.Cleaning`; `until` does not hold), and events
+    of unknown items are left out; all are counted in the notes. Raises `DataError` for a file without such columns,
     with bad values, and without any known item.
     """
     origin: Mapping[str, Any] = log.origin or {}
     given = {role: origin.get(role) for role in ("user", "item", "time")}
     table = read_table(file, "", origin.get("sep"), origin.get("encoding"), tuple(given.values()), GUESS)
     where, notes = table.where, []
-    user, item = (_column(table, role, given[role]) for role in ("user", "item"))
+    columns_of = {role: _column(table, role, given[role], role != "time") for role in given}
+    user, item, time = columns_of.values()
+    cleaning = _cleaning(origin, table.frame)
+    frame, rows, _ = clean(table.frame, table.rows, columns_of, cleaning, "source", where, notes)
+    table = replace(table, frame=frame, rows=rows)
     user_of, user_ids, _ = number_ids(select_column(table.frame, user, where), where, table.rows)
     item_of, item_ids, _ = number_ids(select_column(table.frame, item, where), where, table.rows)
     times = np.full(len(table.frame), np.nan)
-    if (time := _column(table, "time", given["time"], needed=False)) is not None:
-        times, _ = unix_seconds(select_column(table.frame, time, where), where, table.rows, may_be_missing=True)
-    numbers = pd.Index(log.items["item_id"].astype(str)).get_indexer(pd.Index(item_ids).astype(str)) + 1  # (I,)
+    if time is not None:
+        column, time_format = select_column(table.frame, time, where), cleaning.time_format
+        times, _ = unix_seconds(column, where, table.rows, may_be_missing=True, time_format=time_format)
+    fold = fold_ids if cleaning.merge_ids else (lambda texts: texts)
+    ids = [pd.Index(fold(pd.Series(one).astype("str"))) for one in (log.items["item_id"].to_numpy(), item_ids)]
+    numbers = ids[0].get_indexer(ids[1]) + 1  # (I,)
     items = numbers[item_of - 1]
     known = items > 0
     if not known.any():
@@ -164,6 +173,16 @@ def _column(table: SourceTable, role: str, name: str | int | None, needed: bool 
     """The column of a role: that of the source of the log if the file has it too, else a guess."""
     own = None if name is None else table.column(name)
     return own if own in table.frame.columns else guess_column(table.frame, role, table.where, [], needed)
+
+
+def _cleaning(origin: Mapping[str, Any], frame: pd.DataFrame) -> Cleaning:
+    """The cleaning of the source of a log, for a file of later events, which may not have every column and value."""
+    names = ("bad", "merge_ids", "since", "duplicates", "time_format")
+    keep = {}
+    for column in origin.get("keep", {}).keys() & set(frame.columns):
+        there, wanted = set(to_text(frame[column])), origin["keep"][column]
+        keep[column] = [value for value in wanted if value in there] or wanted
+    return Cleaning(keep, **{name: origin[name] for name in names if name in origin})
 
 
 def _further(table: SourceTable, log: InteractionLog, name: str) -> np.ndarray:

@@ -22,6 +22,7 @@ from seqlab.inspection.overlap import shared_items
 from seqlab.optimization.options import Options
 from seqlab.runs.identity import stored_identity
 from seqlab.runs.lists import best_items
+from seqlab.runs.zoo import place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +114,7 @@ def configurations(systems: Systems) -> pd.DataFrame:
             "system": label, "seeds": ", ".join(filter(None, seeds)) or f"{len(some)}",
             "settings": _non_defaults(dataclasses.asdict(some[0].model.config), type(some[0].model.config)()),
             "training": _training(some[0], options),
-            "folders": ", ".join(str(run.folder) for run in some if run.folder) or "not saved",
+            "folders": ", ".join(place(run.folder) for run in some if run.folder) or "not saved",
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "related_items": ["related_items", "pair_scores", "relatedness", "relatedness_verdict"],
         "click_models": ["attention_by_recency"],
         "forecasts": ["reliability", "risk_coverage", "selective"],
+        "saving": ["save"],
         "study_tables": ["study_table", "verdicts"],
     },
 )

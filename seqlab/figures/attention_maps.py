@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqlab.figures.beams import percent
 from seqlab.figures.influence_bars import add_bars
-from seqlab.figures.theme import FAINT, SCALE, finish, heading, label, labels
+from seqlab.figures.theme import FAINT, SCALE, finish, heading, label, labels, least_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +54,10 @@ def attention(
     figure.update_yaxes(range=[count - 0.5, -0.5], row=1, col=2)
     figure.update_yaxes(title="looked at", row=1, col=1)
     top = top if top is not None else scale_end(frame, rows)
-    finish(figure, "", 300 + ROW * count)
-    figure.update_layout(margin={"t": 76, "l": 40}, coloraxis=_colours(top, 1 + 20 / (ROW * count)))
+    finish(figure, "", 300 + ROW * count, name="attention")
+    figure.update_layout(
+        margin={"t": 76, "l": 40}, coloraxis=_colours(top, 1 + 20 / (ROW * count), frame["value"].max())
+    )
     figure.update_xaxes(showgrid=False, row=1, col=1).update_yaxes(showgrid=False)
     return figure
 
@@ -94,13 +97,13 @@ def attention_grid(
     for (layer, head), part in frame.groupby(["layer", "head"]):
         _heatmap(figure, part, tokens, rows, int(layer) + 1, int(head) + 1)
     add_bars(figure, influence, titles, 1, heads + 1, rows)
-    finish(figure, "", max(120 + ROW * count, 90 + 250 * layers) + 18 * caption.count("<br>"))
+    finish(figure, "", max(120 + ROW * count, 90 + 250 * layers) + 18 * caption.count("<br>"), name="attention-grid")
     fifth = _every_fifth(rows)
     for row in range(1, layers + 1):
         for column in range(1, heads + 1):
-            figure.update_xaxes(**fifth, showgrid=False, row=row, col=column)
+            figure.update_xaxes(**fifth, tickangle=0, showgrid=False, row=row, col=column)
             figure.update_yaxes(**fifth, showgrid=False, range=[count - 0.5, -0.5], row=row, col=column)
-        figure.update_yaxes(title=f"looked at ({what})", row=row, col=1)
+        figure.update_yaxes(title=f"looked at ({what}; names at the right)", row=row, col=1)
     for column in range(1, heads + 1):
         figure.update_xaxes(title=f"looking from ({what})", row=layers, col=column)
     figure.update_yaxes(
@@ -113,8 +116,12 @@ def attention_grid(
         col=heads + 1,
     )
     figure.update_xaxes(title="log-probability", row=1, col=heads + 1)
-    figure.update_layout(coloraxis=_colours(top, 1 + 40 / (figure.layout.height - 170 - 18 * caption.count("<br>"))))
-    return heading(figure, caption, up=82)
+    figure.update_layout(
+        coloraxis=_colours(
+            top, 1 + 40 / (figure.layout.height - 170 - 18 * caption.count("<br>")), frame["value"].max()
+        )
+    )
+    return least_width(heading(figure, caption, up=82), 460 + 180 * heads)
 
 
 def _rows(
@@ -171,7 +178,8 @@ def _heatmap(
     figure.add_trace(heatmap, row=row, col=column)
 
 
-def _colours(top: float, y: float) -> dict:
+def _colours(top: float, y: float, most: float) -> dict:
+    """A colour scale from 0 to `top`, whose end says so where the largest value, `most`, is beyond it."""
     return {
         "colorscale": SCALE,
         "cmin": 0,
@@ -187,9 +195,10 @@ def _colours(top: float, y: float) -> dict:
             "xpad": 0,
             "len": 0.3,
             "thickness": 9,
-            "tickformat": ".0%",
+            "tickvals": [0, top / 2, top],
+            "ticktext": ["0", percent(top / 2), f"{'≥ ' if most > top * 1.001 else ''}{percent(top)}"],
+            "tickangle": 0,
             "outlinecolor": FAINT,
-            "nticks": 4,
         },
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.found_by_width import GREY, PALE, draw_widths, name_widths
-from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label
+from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label, least_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,19 +81,20 @@ def beam_steps(
     )
     if widths is not None:
         draw_widths(figure, widths, 2, chosen)
-    finish(figure, "", int(tall + below + 128))
+    finish(figure, "", int(tall + below + 146), name="beam-steps")
     figure.update_layout(barmode="overlay", hovermode="closest", dragmode=False, margin={"l": 8, "r": 8, "b": 20})
     figure.update_xaxes(range=[-0.02, levels], visible=False, fixedrange=True, row=1, col=1)
     figure.update_yaxes(range=[rows, -1.3], visible=False, fixedrange=True, row=1, col=1)
     if widths is not None:
         name_widths(figure, widths, 2)
     key = (
-        f"<span style='color:{BLUE}'>■</span> kept   ■ dropped, ✕ the item it would have led to "
-        f"(<span style='color:{RED}'>one of the ten best</span>)<br>"
-        f"<span style='color:{ORANGE}'>■</span> lost to codes that no item has   "
-        f"<span style='color:{GREEN}'><b>✓</b></span> on the way to what came next"
+        f"<span style='color:{BLUE}'>▢</span> kept to the end   ▢ kept here, dropped later   "
+        f"<span style='color:{GREEN}'><b>✓</b></span> on the way to what came next<br>"
+        f"✕ dropped, with the item it would have led to (<span style='color:{RED}'>one of the ten best</span>)<br>"
+        f"bars: <span style='color:{BLUE}'>■</span> kept   ■ dropped   "
+        f"<span style='color:{ORANGE}'>■</span> lost to codes that no item has"
     )
-    return heading(figure, f"{caption}<br>{key}" if caption else key, up=6)
+    return least_width(heading(figure, f"{caption}<br>{key}" if caption else key, up=6), 190 * max(levels, 4))
 
 
 def _within(frame: pd.DataFrame) -> pd.Series:

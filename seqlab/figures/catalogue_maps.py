@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.theme import INK, PALETTE, SCALE, finish, label, labels
+from seqlab.figures.theme import INK, PALETTE, SCALE, column_words, finish, label, labels, least_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 GROUPS = 10
 """Categories with a distinct colour; the others share a grey."""
 
-PALE = "rgba(0, 114, 178, 0.28)"
 OTHER = "rgba(128, 134, 144, 0.45)"
 
 
@@ -48,12 +47,12 @@ def item_map(
             group.selectedpoints = np.flatnonzero(np.isin(group.customdata, selected)).tolist()
     figure = go.Figure([*groups, *rings(frame, picked, neighbours)])
     numeric = _is_number(frame[color])
-    finish(figure, "", 560, legend=not numeric)
+    finish(figure, "", 560, legend=not numeric, name="item-map")
     bare = {"showticklabels": False, "showgrid": False, "showline": False, "ticks": ""}
     figure.update_xaxes(**bare).update_yaxes(**bare)
     figure.update_layout(
         legend={
-            "title": {"text": label(color)},
+            "title": {"text": label(_words(color))},
             "orientation": "v",
             "x": 1.02,
             "xanchor": "left",
@@ -121,9 +120,10 @@ def item_map_with_neighbours(
         places, words = list(range(len(near))), labels(near["title"], 90)
         figure.add_bar(
             x=near["cosine"],
-            y=places,
+            y=[place - 0.36 for place in places],  # below the words, which are longer than most bars
+            width=[0.16] * len(near),
             orientation="h",
-            marker_color=PALE,
+            marker={"color": PALETTE[0], "line": {"width": 0}},
             showlegend=False,
             customdata=words,
             hovertemplate="<b>%{customdata}</b><br>cosine %{x:.3f}<extra></extra>",
@@ -134,7 +134,7 @@ def item_map_with_neighbours(
             f"{cosine:.2f}  {title}" for cosine, title in zip(near["cosine"], labels(near["title"], 30), strict=True)
         ]
         figure.add_scatter(
-            x=[0.02] * len(near),
+            x=[0] * len(near),
             y=places,
             mode="text",
             text=text,
@@ -148,14 +148,19 @@ def item_map_with_neighbours(
         figure.update_xaxes(title="cosine", range=[0, 1], row=2, col=column)
     legend = plain.layout.legend
     numeric = _is_number(frame[color])
-    finish(figure, "", 900, legend=not numeric)
+    finish(figure, "", 900, legend=not numeric, name="item-map-with-neighbours")
     figure.update_layout(legend=legend, hovermode="closest", margin={"t": 30})
     figure.update_xaxes(showticklabels=False, showgrid=False, showline=False, row=1, col=1)
     figure.update_yaxes(showticklabels=False, showgrid=False, showline=False, row=1, col=1)
     figure.update_layout(margin_l=20)
     if numeric:
         figure.update_traces(marker_colorbar={"len": 0.6, "y": 1, "yanchor": "top"}, selector={"type": "scattergl"})
-    return figure
+    figure.update_annotations(font_size=13)
+    return least_width(figure, 300 * count)
+
+
+def _words(column: str) -> str:
+    return column_words(column).replace("_", " ")
 
 
 def _groups(frame: pd.DataFrame, color: str) -> list[go.Scattergl]:
@@ -185,7 +190,7 @@ def _dots(rows: pd.DataFrame, name: str, marker: dict, color: str) -> go.Scatter
     shown = rows[color]
     values = [f"{one:,.6g}" for one in shown] if _is_number(shown) else labels(shown, 60)
     text = [
-        f"<b>{title}</b><br>{label(color)}: {value}"
+        f"<b>{title}</b><br>{label(_words(color))}: {value}"
         for title, value in zip(labels(rows["title"], 90), values, strict=True)
     ]
     return go.Scattergl(
@@ -205,7 +210,7 @@ def _dots(rows: pd.DataFrame, name: str, marker: dict, color: str) -> go.Scatter
 def _scale(column: pd.Series, color: str) -> dict:
     """A colour scale for numbers; logarithmic where the largest is more than thirty times the median."""
     values = column.fillna(column.min()).to_numpy(dtype=np.float64)
-    bar = {"title": {"text": label(color), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    bar = {"title": {"text": label(_words(color)), "side": "right"}, "thickness": 12, "outlinewidth": 0}
     if values.min() >= 0 and values.max() > 30 * max(np.median(values), 1):
         top = int(np.log10(values.max())) + 1
         bar |= {"tickvals": list(range(top)), "ticktext": [f"{10**at:,}" for at in range(top)]}

@@ -39,5 +39,5 @@ def attention_by_recency(frame: pd.DataFrame) -> go.Figure:
             title="event, from the end", tickangle=-45, row=1, col=column,
         )  # fmt: skip
     figure.update_yaxes(title="attention ÷ an even share", rangemode="tozero", row=1, col=1)
-    finish(figure, "", 360, legend=True)
+    finish(figure, "", 360, legend=True, name="attention-by-recency")
     return figure.update_layout(margin_t=62, legend={"x": 0, "xanchor": "left", "y": 1.08})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.code_trees import levels_of
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels, message
+from seqlab.figures.theme import INK, PALETTE, finish, label, labels, least_width, message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def code_use(use: pd.DataFrame) -> go.Figure:
     levels = sorted(use["level"].unique())
     parts = [use.loc[use["level"] == level, "items"].sort_values(ascending=False).to_numpy() for level in levels]
     names = [
-        f"level {level}: {(part > 0).sum():,} of {len(part):,} codes used"
+        f"level {level + 1}: {(part > 0).sum():,} of {len(part):,} codes used"
         for level, part in zip(levels, parts, strict=True)
     ]
     figure = make_subplots(1, max(len(levels), 1), subplot_titles=names, horizontal_spacing=0.05)
@@ -46,10 +46,10 @@ def code_use(use: pd.DataFrame) -> go.Figure:
         figure.add_hline(y=part.mean(), line={"color": PALETTE[4], "dash": "dash", "width": 1.5}, row=1, col=column)
         figure.update_xaxes(title="codes, the most used first", row=1, col=column)
     figure.update_yaxes(title="items", row=1, col=1)
-    finish(figure, "", 300)
+    finish(figure, "", 300, name="code-use")
     figure.update_layout(bargap=0, margin_t=36)
     figure.update_annotations(font_size=12)
-    return figure
+    return least_width(figure, 210 * len(parts))
 
 
 def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -65,8 +65,8 @@ def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
         colour = PALETTE[at % len(PALETTE)]
         known = report["variance left"].dropna()
         lines = {
-            1: (["none", *known.index], [1.0, *known], "%{y:.1%} left"),
-            3: (list(report.index), report["legal"], "%{y:,.1f} legal codes"),
+            1: (["none", *(level + 1 for level in known.index)], [1.0, *known], "%{y:.1%} left"),
+            3: ([level + 1 for level in report.index], report["legal"], "%{y:,.1f} legal codes"),
         }
         for column, (x, y, words) in lines.items():
             figure.add_scatter(
@@ -77,12 +77,12 @@ def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
                 name=label(name, 60),
                 showlegend=column == 1,
                 legendgroup=str(at),
-                hovertemplate=f"after level %{{x}}: {words}<extra></extra>",
+                hovertemplate=f"{'after level' if column == 1 else 'level'} %{{x}}: {words}<extra></extra>",
                 row=1,
                 col=column,
             )
         figure.add_bar(
-            x=[str(level) for level in report.index],
+            x=[str(level + 1) for level in report.index],
             y=report["perplexity"],
             marker_color=colour,
             name=label(name, 60),
@@ -94,7 +94,7 @@ def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
             row=1,
             col=2,
         )
-    finish(figure, "", 330, legend=len(reports) > 1)
+    finish(figure, "", 330, legend=len(reports) > 1, name="code-levels")
     for column, axis in enumerate(("after level", "level", "level"), 1):
         figure.update_xaxes(title=axis, type="category", row=1, col=column)
     figure.update_yaxes(rangemode="tozero")
@@ -102,7 +102,7 @@ def code_levels(reports: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure.update_yaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000], row=1, col=3)
     figure.update_layout(margin_t=60, legend={"y": 1.12})
     figure.update_annotations(font_size=12)
-    return figure
+    return least_width(figure, 690)
 
 
 def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.Figure:
@@ -121,7 +121,7 @@ def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.F
     figure = make_subplots(1, 2 if shares else 1, horizontal_spacing=0.12)
     for column, names in enumerate((losses, shares)[: 2 if shares else 1], 1):
         for at, name in enumerate(names):
-            shown = "unique tuples" if name == "unique" else label(name.replace("use ", "codes used, level "))
+            shown = _words(name)
             figure.add_scatter(
                 x=frame["epoch"] + 1,
                 y=frame[name],
@@ -136,12 +136,20 @@ def code_training(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> go.F
         figure.update_xaxes(title="epoch", row=1, col=column)
     figure.update_yaxes(title="loss parts", type="log", row=1, col=1)
     below = 56 + 20 * max(len(losses), len(shares))  # a legend under each panel: side by side they would be too wide
-    finish(figure, "", 260 + below, legend=True)
+    finish(figure, "", 260 + below, legend=True, name="code-training")
     place = {"orientation": "v", "y": -50 / 240, "yanchor": "top", "xanchor": "left"}
     figure.update_layout(legend=place | {"x": 0}, legend2=place | {"x": 0.56}, margin={"t": 20, "b": below})
     if shares:
         figure.update_yaxes(title="share", tickformat=".0%", rangemode="tozero", row=1, col=2)
-    return figure
+    return least_width(figure, 560 if shares else 0)
+
+
+def _words(name: str) -> str:
+    """A column of a tokenizer's history as words; its levels are counted from 1."""
+    level = name.removeprefix("use ")
+    if level != name and level.isdecimal():
+        return f"codes used, level {int(level) + 1}"
+    return "unique tuples" if name == "unique" else label(name.replace("_", " "))
 
 
 def collisions(books: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -159,7 +167,7 @@ def collisions(books: Mapping[str, pd.DataFrame]) -> go.Figure:
             counts = [int(((size >= low) & (size <= high)).sum()) for size in sizes]
             figure.add_bar(
                 x=[count / max(len(frame), 1) for count in counts],
-                y=[f"after level {level} " for level in range(levels)],
+                y=[f"after level {level + 1} " for level in range(levels)],
                 orientation="h",
                 marker_color=colour,
                 name=name,
@@ -172,7 +180,7 @@ def collisions(books: Mapping[str, pd.DataFrame]) -> go.Figure:
             )
         figure.update_xaxes(title="items", tickformat=".0%", range=[0, 1], row=1, col=column)
     deepest = max((levels_of(frame) for frame in books.values()), default=1)
-    finish(figure, "", 130 + 34 * deepest, legend=True)
+    finish(figure, "", 130 + 34 * deepest, legend=True, name="collisions")
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_layout(
         barmode="stack",
@@ -180,7 +188,7 @@ def collisions(books: Mapping[str, pd.DataFrame]) -> go.Figure:
         legend={"title": {"text": "items with the same code so far: "}, "y": 1.16, "traceorder": "normal"},
     )
     figure.update_annotations(font_size=12)
-    return figure
+    return least_width(figure, 280 * len(books))
 
 
 def two_codebooks(
@@ -209,7 +217,11 @@ def two_codebooks(
     tints = [PALETTE[at % len(PALETTE)] if at < len(shown) else INK for at in range(len(nodes))]
     texts = {"a": words[0], "b": words[1]}
     written = [
-        f"‹{code}› {label(texts[side].get((int(code),), ''), 34)}" if code >= 0 else "other codes"
+        "other codes"
+        if code < 0
+        else f"‹{code}› {label(text, 34)}"
+        if (text := texts[side].get((int(code),)))
+        else f"‹{code}›"
         for side, code in nodes
     ]
     flow = go.Sankey(
@@ -231,7 +243,7 @@ def two_codebooks(
         },
         textfont={"color": INK, "size": 12},
     )
-    figure = finish(go.Figure(flow), "", 520)
+    figure = finish(go.Figure(flow), "", 520, name="two-codebooks")
     figure.update_layout(margin={"l": 10, "r": 10, "t": 40, "b": 16})
     for x, name in enumerate(names):
         figure.add_annotation(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqlab.evaluation.comparison import EVERYBODY
-from seqlab.figures.html import Html, render
+from seqlab.figures.html import Html, downloadable, render
 from seqlab.figures.theme import FAINT, INK, PALETTE, ends, verdict_colour
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ def user_differences(
 
 
 def _table(name: str, **values: Any) -> Html:
-    return render(f"{name}.html.j2", faint=FAINT, ink=INK, width=WIDTH, **values)
+    made = render(f"{name}.html.j2", faint=FAINT, ink=INK, width=WIDTH, **values)
+    return downloadable(made, name.replace("_", "-"))
 
 
 def _metric(row: dict[str, Any], metric: Metric, scale: tuple[float, float], baseline: float) -> dict[str, Any]:

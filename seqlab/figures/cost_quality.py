@@ -77,17 +77,20 @@ def cost_and_quality(frame: pd.DataFrame, cost: str, metric: Metric) -> go.Figur
             hovertemplate=f"%{{customdata[2]}}<br>{label(metric)} %{{y:.4f}}%{{customdata[1]}}<br>"
                           f"{cost} %{{customdata[0]}}<extra></extra>",
         )  # fmt: skip
-    exponents = list(range(math.floor(math.log10(least)), math.ceil(high) + 1))
-    values, shown = [10.0**one for one in exponents], [_power(one) for one in exponents]
+    exponents = range(math.floor(math.log10(least)), math.ceil(high) + 1)
+    digits = (1, 2, 5) if high - math.log10(least) < 2 else (1,)  # powers of ten alone would be a tick or two
+    values, end = [digit * 10.0**one for one in exponents for digit in digits], ""
+    shown = list(map(_written, values))
     if (known[cost] == 0).any():
-        values, shown = [free, *values], ["0", *shown]
+        values = [free, *(value for value in values if value > 2 * free)]
+        shown, end = ["0", *map(_written, values[1:])], "; what costs nothing stands left of it"
     padding = ROOM * max(high - low, 1.0)
     figure.update_xaxes(
         type="log", range=[low - padding, high + padding], tickvals=values, ticktext=shown,
-        title=f"{COSTS[cost]}, log scale",
+        title=f"{COSTS[cost]}, log scale{end}",
     )  # fmt: skip
     figure.update_yaxes(title=f"{metric}, 95 % interval{less}", range=reach)
-    finish(figure, "", 400, legend=True)
+    finish(figure, "", 400, legend=True, name="cost-and-quality")
     unknown = frame.loc[frame[cost].isna(), "system"]
     note = f"not measured: {', '.join(label(name, 28) for name in unknown)}" if len(unknown) else ""
     figure.add_annotation(
@@ -148,8 +151,8 @@ def _overlap(a: tuple, b: tuple) -> bool:
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
-def _power(exponent: int) -> str:
-    return f"{10**exponent:,}" if exponent >= 0 else f"{10.0**exponent:.{-exponent}f}"
+def _written(value: float) -> str:
+    return f"{value:,.12f}".rstrip("0").rstrip(".")
 
 
 def _wrapped(words: str, most: int = 100) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seqlab.figures.beams import percent
-from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label
+from seqlab.figures.theme import FAINT, INK, PALETTE, finish, heading, label, least_width
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ def decodings(
     _matrix(figure, overlap, names)
     for place, measure in enumerate(MEASURES, 2):
         _bars(figure, measures, measure, names, place)
-    finish(figure, "", int(whole + 150 + BELOW))
+    finish(figure, "", int(whole + 168 + BELOW), name="decodings")
     figure.update_layout(barmode="overlay", hovermode="closest", dragmode=False, margin={"l": 8, "r": 8, "b": BELOW})
     figure.update_xaxes(range=[-0.01, len(names)], visible=False, fixedrange=True, row=1, col=1)
     figure.update_yaxes(range=[k - 0.45, -1.25], visible=False, fixedrange=True, row=1, col=1)
@@ -66,14 +66,14 @@ def decodings(
         figure.update_xaxes(domain=domain, row=2, col=place)
     key = (
         f"filled: how probable beside the most probable item   "
-        f"<span style='color:{ORANGE}'>■</span> not among the {k} best if all are scored, with its place there   "
-        f"<span style='color:{GREEN}'><b>✓</b></span> what came next"
+        f"<span style='color:{GREEN}'><b>✓</b></span> what came next<br>"
+        f"<span style='color:{ORANGE}'>■</span> not among the {k} best if all are scored, with its place there"
     )
     figure.add_annotation(
-        text="<br>".join(_lines(definition, 165)), x=0, xref="paper", xanchor="left", y=0, yref="paper",
+        text="<br>".join(_lines(definition, 130)), x=0, xref="paper", xanchor="left", y=0, yref="paper",
         yanchor="top", yshift=-34, showarrow=False, align="left", font={"size": 11.5},
     )  # fmt: skip
-    return heading(figure, f"{caption}<br>{key}" if caption else key, up=6)
+    return least_width(heading(figure, f"{caption}<br>{key}" if caption else key, up=6), 900)
 
 
 def _columns(figure: go.Figure, lists: pd.DataFrame, names: list[str], words: Mapping[str, str], k: int) -> None:

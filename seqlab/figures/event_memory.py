@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seqlab.figures.histories import AGAINST, FOR
-from seqlab.figures.theme import INK, PALETTE, finish, heading, label, labels, panel_text
+from seqlab.figures.theme import INK, PALETTE, finish, heading, label, labels, least_width, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def event_weights(
         _add_influence(figure, influence[influence["run"] == run], titles, below)
         panel_text(figure, f"<b>{label(run, 40)}</b>  {lines}", above, 1, 4)
         panel_text(figure, "influence, log-probability", below, 1, 2)
-    finish(figure, "", height + 210)
+    finish(figure, "", height + 210, name="event-weights")
     figure.update_xaxes(range=[0.4 - len(titles), 0.6], showgrid=False, showticklabels=False)
     figure.update_xaxes(
         tickvals=list(range(1 - len(titles), 1)), ticktext=labels(titles, 22), tickangle=-90, tickfont={"size": 9.5},
@@ -57,7 +57,7 @@ def event_weights(
     if caption:
         heading(figure, caption, up=42)
         figure.update_annotations({"xshift": -46}, selector={"font": {"size": 13}})
-    return figure
+    return least_width(figure, min(640, 70 + 13 * len(titles)))
 
 
 def _add_weights(figure: go.Figure, frame: pd.DataFrame, titles: Sequence[str], colour: str, row: int) -> str:

@@ -48,7 +48,7 @@ def intensities(frame: pd.DataFrame, events: pd.DataFrame, hours: pd.DataFrame) 
             range=_dates(part["time"].agg(["min", "max"])), tickformat="%a %-d", nticks=5, tickangle=0, row=row
         )
         panel_text(figure, label(panel, 96), row, 1)
-    finish(figure, "", height + 128, legend=True)
+    finish(figure, "", height + 128, legend=True, name="intensities")
     figure.update_layout(margin={"l": 44, "t": 80, "b": 40}, legend=_below(4, height + 128))
     figure.update_yaxes(title="events a day", title_standoff=4, row=(len(panels) + 1) // 2, col=1)
     figure.update_xaxes(showgrid=False)
@@ -85,7 +85,7 @@ def event_changes(frame: pd.DataFrame, caption: str = "") -> go.Figure:
         figure.update_yaxes(tickformat=".0%", range=[0, 1.03], row=row, col=2)
         panel_text(figure, "has not come yet", row, 2)
     figure.update_xaxes(title="days", title_standoff=2, row=len(models))
-    finish(figure, "", height + 174, legend=True)
+    finish(figure, "", height + 174, legend=True, name="event-changes")
     figure.update_layout(margin={"l": 52, "t": 128, "b": 46}, legend=_below(44, height + 174))
     _caption(figure, caption, 86)
     return figure
@@ -128,7 +128,7 @@ def survival_fans(frame: pd.DataFrame, low: str = "10 %", high: str = "90 %") ->
         panel_text(figure, f"<b>{label(model, 40)}</b>", row, 1)
         figure.update_yaxes(title="last longer", tickformat=".0%", range=[0, 1.03], title_standoff=4, row=row, col=1)
     figure.update_xaxes(title="days", title_standoff=2, row=len(models))
-    finish(figure, "", height + 124, legend=True)
+    finish(figure, "", height + 124, legend=True, name="survival-fans")
     figure.update_layout(margin={"l": 56, "t": 78, "b": 46}, legend=_below(4, height + 124))
     return figure
 
@@ -167,7 +167,7 @@ def time_calibration(points: pd.DataFrame) -> go.Figure:
     panel_text(figure, "<b>The share of waits below each quantile</b>", 1, 1)
     panel_text(figure, "<b>The intensity summed up over each wait</b>", 2, 1)
     rows = -(-points["model"].nunique() // 2)
-    finish(figure, "", 560 + 22 * rows, legend=True)
+    finish(figure, "", 560 + 22 * rows, legend=True, name="time-calibration")
     figure.update_layout(margin={"l": 62, "t": 40 + 22 * rows, "b": 46}, legend=_below(4, 560 + 22 * rows))
     return figure
 

@@ -138,7 +138,7 @@ def selective(
     figure.update_xaxes(title="events so far (filled: a hit came next)", title_standoff=4, row=2, col=1)
     figure.update_yaxes(title="P(hit)", tickformat=".0%", rangemode="tozero", row=2, col=1)
     head = 16 + 21 * len(diagrams)
-    finish(figure, "", 560 + head, legend=True)
+    finish(figure, "", 560 + head, legend=True, name="selective")
     return figure.update_layout(margin={"l": 56, "t": head, "b": 46}, legend=LEGEND)
 
 

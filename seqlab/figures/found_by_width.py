@@ -24,7 +24,7 @@ def beam_widths(frame: pd.DataFrame, chosen: int = 0) -> go.Figure:
 
     figure = make_subplots(1, 1)
     draw_widths(figure, frame, 1, chosen)
-    finish(figure, "", 128 + 27 * max(frame["item"].nunique(), 1))
+    finish(figure, "", 128 + 27 * max(frame["item"].nunique(), 1), name="beam-widths")
     figure.update_layout(margin={"t": 88, "l": 8, "r": 8, "b": 10})
     name_widths(figure, frame, 1)
     return figure
@@ -112,7 +112,18 @@ def name_widths(figure: go.Figure, frame: pd.DataFrame, row: int) -> None:
         side="top",
         showgrid=False,
         domain=[0.27, 1],
-        title="<b>the best items if all are scored:<br>from which width W on does a beam find them?</b>",
         row=row,
         col=1,
+    )
+    figure.add_annotation(  # not the title of the axis: that would be centred, and cut on a narrow page
+        text="<b>The best items if all are scored:<br>from which width W on does a beam find them?</b>",
+        x=0,
+        xref="paper",
+        xanchor="left",
+        y=1,
+        yref=f"y{row if row > 1 else ''} domain",
+        yanchor="bottom",
+        yshift=30,
+        align="left",
+        showarrow=False,
     )

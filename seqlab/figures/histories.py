@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seqlab.figures.html import Html, render
+from seqlab.figures.html import Html, downloadable, render
 from seqlab.figures.theme import FAINT, PALETTE, SCALE, finish, heading, label, labels
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 FOR, AGAINST = PALETTE[0], PALETTE[1]
 SMALLEST, LARGEST = 0.1, 1.5
 """The least and the largest end of the colour scale, as shares recovered."""
+
+
+AROUND = 2
+"""Events shown before and after a dropped one."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,19 @@ def event_measures(titles: Sequence[str], measures: Sequence[Measure], marked: i
         (title, [_bar(one, at, *scale) for one, scale in zip(measures, scales, strict=True)])
         for at, title in enumerate(titles)
     ]
-    return render("event_measures.html.j2", measures=measures, rows=rows, marked=marked, width=width)
+    made = render("event_measures.html.j2", measures=measures, rows=rows, marked=marked, width=width)
+    return downloadable(made, "event-measures")
 
 
 def dropped_events(titles: Sequence[str], dropped: Sequence[int]) -> Html:
-    """A history, oldest first, with the dropped events struck out and labelled.
+    """A history, oldest first, with the dropped events struck out and labelled, and `AROUND` events on either side.
 
     titles: (T,); dropped: positions from 0.
     """
-    return render("dropped_events.html.j2", titles=titles, dropped=dropped)
+    shown = sorted({
+        at for one in dropped for at in range(max(0, one - AROUND), min(len(titles), one + AROUND + 1))
+    })  # fmt: skip
+    return render("dropped_events.html.j2", titles=titles, dropped=dropped, shown=shown)
 
 
 def patching_heatmap(frame: pd.DataFrame, chosen: tuple[str, int] | None = None, caption: str = "") -> go.Figure:
@@ -86,7 +94,7 @@ def patching_heatmap(frame: pd.DataFrame, chosen: tuple[str, int] | None = None,
         x=[x for x, _ in ring], y=[y for _, y in ring], mode="markers", hoverinfo="skip", cliponaxis=False,
         marker={"symbol": "square-open", "size": 15, "color": PALETTE[4], "line": {"width": 3, "color": PALETTE[4]}},
     )  # fmt: skip
-    finish(figure, "", 124 + 18 * (caption.count("<br>") + 1) * bool(caption) + 26 * len(taps))
+    finish(figure, "", 124 + 18 * (caption.count("<br>") + 1) * bool(caption) + 26 * len(taps), name="patching-heatmap")
     side = 24 + max(map(len, labels(taps, 26)), default=0) * 6
     figure.update_xaxes(title="place from the end (0: last)", range=[wide - 0.5, -0.5], showgrid=False)
     figure.update_xaxes(tickmode="linear", dtick=1 if wide <= 12 else 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Html(Markup):
         return str(style() + Html("<div class='sl'>{}</div>").format(self))
 
     def _repr_html_(self) -> str:
-        return self.markup
+        return f"{self.markup}{downloads()}"
 
     def __repr__(self) -> str:
         return f"Html({len(self):,} characters)"
@@ -48,8 +49,28 @@ def render(template: str, **values: Any) -> Html:
     return Html(environment(TEMPLATES).get_template(template).render(values))
 
 
+def downloadable(content: Html, name: str) -> Html:
+    """Tables with buttons below that save them as CSV and as LaTeX, in a page with `downloads`; name: of the file."""
+    return render("downloadable.html.j2", content=content, name=name)
+
+
+@functools.cache
+def downloads() -> Html:
+    """The script for the buttons below tables, which also puts SVG and CSV into the toolbars of all figures."""
+    return render("downloads.html.j2")
+
+
+@functools.cache
+def download_script() -> str:
+    """The script of `downloads` as text."""
+    return str(render("downloads.js.j2"))
+
+
 def plotly_html(figure: Mapping[str, Any]) -> Html:
-    """A figure's JSON as HTML that the plotly.js of a page draws, as wide as its place; see `theme.CONFIG`."""
+    """A figure's JSON as HTML that the plotly.js of a page draws, as wide as its place; see `theme.CONFIG`.
+
+    In a place narrower than its `theme.least_width`, a figure scrolls.
+    """
     from plotly.io import to_html
 
     layout = figure.get("layout", {})
@@ -59,7 +80,20 @@ def plotly_html(figure: Mapping[str, Any]) -> Html:
         full_html=False, include_plotlyjs=False, include_mathjax=False, validate=False,
         default_height=layout.get("height") or 450,
     )  # fmt: skip
-    return Html(made)
+    least = (layout.get("meta") or {}).get("least_width")
+    if not least:
+        return Html(made)
+    return Html("<div style='overflow-x:auto'><div style='min-width:{}px'>{}</div></div>").format(least, Html(made))
+
+
+def page(shown: Html | Mapping[str, Any], name: str) -> str:
+    """A page that opens without a network, of a table or of a figure's JSON; name: its title."""
+    from plotly.offline import get_plotlyjs
+
+    is_table = isinstance(shown, Html)
+    content = style() + Html("<div class='sl'>{}</div>").format(shown) if is_table else plotly_html(shown)
+    script = "" if is_table else re.sub(r"</(script)", r"<\\/\1", get_plotlyjs(), flags=re.IGNORECASE)
+    return str(render("saved.html.j2", name=name, content=content, plotly=script, downloads=downloads()))
 
 
 @functools.cache

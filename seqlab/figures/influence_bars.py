@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, finish, label, labels, panel_text
+from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, least_width, padded, panel_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,8 @@ BETWEEN = 112  # pixels between two histories: an axis below, three lines above
 
 def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.Figure:
     """Several measures of the same events side by side, one panel each; one row of panels per history.
+
+    Panels of one history and unit have the same axis.
 
     frame: columns history (its caption; line breaks are kept), panel (the measure), unit (the axis), position (from 0,
     oldest first), value; titles: of the events of each history, by its caption.
@@ -38,7 +40,11 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
         for column, panel in enumerate(panels, 1):
             part = frame[(frame["history"] == name) & (frame["panel"] == panel)]
             add_bars(figure, part, titles[name], row, column)
-            figure.update_xaxes(title=label(part["unit"].iloc[0]), row=row, col=column)
+            alike = (frame["history"] == name) & (frame["unit"] == part["unit"].iloc[0])  # these have one scale
+            reach = padded(*ends(frame.loc[alike, "value"], zero=True))
+            figure.update_xaxes(
+                title=label(part["unit"].iloc[0]), range=reach, nticks=4, tickangle=0, row=row, col=column
+            )
             panel_text(figure, f"<b>{label(panel)}</b>", row, column, 0)
         panel_text(figure, "<br>".join(labels(name.split("\n"), 110)), row, 1, 20)
         named = [f"{word}  {at}" for at, word in enumerate(labels(titles[name], 32), 1)]
@@ -46,10 +52,10 @@ def influences(frame: pd.DataFrame, titles: Mapping[str, Sequence[str]]) -> go.F
             figure.update_yaxes(
                 range=[len(named) - 0.5, -0.5], tickvals=list(range(len(named))), ticktext=named, row=row, col=column
             )
-    finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1))
+    finish(figure, "", 60 + sum(height) + BETWEEN * (len(rows) - 1), name="influences")
     figure.update_layout(margin_t=78)
     figure.update_yaxes(showgrid=False)
-    return figure
+    return least_width(figure, 220 + 130 * len(panels))
 
 
 def add_bars(

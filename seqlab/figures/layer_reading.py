@@ -77,7 +77,7 @@ def lens_ranks(curves: Mapping[str, pd.DataFrame], layers: Sequence[str]) -> go.
             customdata=frame["probability"], hovertemplate="rank %{y:,}, probability %{customdata:.2%}<extra></extra>",
         )  # fmt: skip
     decades = range(math.ceil(math.log10(worst)) + 1)
-    finish(figure, "", 270, legend=True)
+    finish(figure, "", 270, legend=True, name="lens-ranks")
     figure.update_yaxes(
         type="log", range=[math.log10(worst) + 0.25, -0.3], title="rank", tickvals=[10**power for power in decades],
         ticktext=[f"{10**power:,}" for power in decades],

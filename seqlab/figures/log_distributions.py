@@ -47,7 +47,7 @@ def history_lengths(events: pd.DataFrame) -> go.Figure:
         type="log", title="events in a history (log scale)", dtick="D2" if lengths.max() < 200 * lengths.min() else 1
     )
     figure.update_yaxes(title="users")
-    return finish(figure, "How long are the histories?", 340)
+    return finish(figure, "How long are the histories?", 340, name="history-lengths")
 
 
 def popularity(events: pd.DataFrame) -> go.Figure:
@@ -72,7 +72,7 @@ def popularity(events: pd.DataFrame) -> go.Figure:
     _mark(figure, half, f"half of all events: {half:,} of {len(counts):,} items")
     figure.update_xaxes(type="log", title="item, by popularity (rank, log scale)", dtick=1)
     figure.update_yaxes(type="log", title="events (log scale)", dtick=1)
-    return finish(figure, "How unequal is the catalogue?", 340)
+    return finish(figure, "How unequal is the catalogue?", 340, name="popularity")
 
 
 def gaps(events: pd.DataFrame) -> go.Figure:
@@ -110,7 +110,7 @@ def gaps(events: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(
         title="share of neighbouring pairs", tickformat=".0%" if counts.max() > 0.03 * len(gap) else ".1%"
     )
-    finish(figure, "How much time passes between two events?", 340)
+    finish(figure, "How much time passes between two events?", 340, name="gaps")
     note = f"{(gap == 0).mean():.1%} of pairs share one moment ({shared:.1%} of events)"
     if (gap < 0).any():
         note += f", {(gap < 0).mean():.1%} go back in time"
@@ -143,7 +143,7 @@ def repeats_by_lag(events: pd.DataFrame, longest: int = 50) -> go.Figure:
     )
     figure.update_xaxes(title="how many events ago the item last occurred")
     figure.update_yaxes(title="share of all events", tickformat=".1%", rangemode="tozero")
-    finish(figure, "How soon does an item come back?", 340)
+    finish(figure, "How soon does an item come back?", 340, name="repeats-by-lag")
     beyond, ever = counts[-1] / len(lag), (lag > 0).mean()
     note = f"{ever:.1%} of events bring an item back; {beyond:.1%} after more than {longest} others"
     figure.add_annotation(

@@ -58,14 +58,15 @@ def direct_attribution(
     figure.update_yaxes(**rows, row=1, col=1)
     if len(events):
         _heads(figure, events, titles)
-    finish(figure, "", height + 130)
+    finish(figure, "", height + 130, name="direct-attribution")
     side = 14 + 6.6 * max(*map(len, names), *(len(plain(title, TITLE)) + 4 for title in titles))  # pixels
     figure.update_layout(margin={"l": side, "r": 16, "t": 30, "b": 56}, bargap=0.25)
     figure.update_yaxes(showgrid=False, automargin=False)
     figure.update_xaxes(nticks=6, row=1, col=1)
     if len(events):
         figure.update_xaxes(showgrid=False, row=2, col=1)
-        panel_text(figure, "<b>value of each event</b>, by layer·head", 2, 1, 26)
+        end = events["value"].abs().max()
+        panel_text(figure, f"<b>value of each event</b>, by layer·head (full colour: ±{end:.2g})", 2, 1, 26)
     if caption:
         heading(figure, caption, up=12)
     figure.update_annotations(xshift=10 - side)

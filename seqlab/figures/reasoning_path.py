@@ -26,6 +26,9 @@ MEASURES = {
     "kl": "KL from step before",
 }
 QUALITY = {"ndcg@10": "ndcg@10, all users", "recall@10": "recall@10, all users"}
+WIDTH = 720
+"""The least width in pixels."""
+
 LEAST_KL = 1e-6
 """Smaller KL divergences are drawn at this value, because the axis is logarithmic."""
 
@@ -71,24 +74,25 @@ def reasoning_steps(
         _measure(figure, measures, name, 2 + place // 2, 1 + place % 2, stop, chosen["epsilon"])
     for column, name in enumerate(QUALITY, 1):
         _quality(figure, curve, fixed, name, chosen, 4, column)
-    finish(figure, "", whole + 130)
+    finish(figure, "", whole + 130, name="reasoning-steps")
     _zoom(figure, items, path, near, marks, prior, other)
     _annotate(figure, items, near, marks, stop)
     for place, words in enumerate([*MEASURES.values(), *QUALITY.values()]):
         theme.panel_text(figure, f"<b>{words}</b>", 2 + place // 2, 1 + place % 2)
     figure.update_layout(hovermode="closest", dragmode="pan", margin={"l": 48, "r": 14, "b": 44})
     theme.heading(figure, _legend(caption, prior, other), up=4)
-    return figure.update_annotations(xshift=-40, selector={"x": 0, "xanchor": "left", "y": 1})
+    figure.update_annotations(xshift=-40, selector={"x": 0, "xanchor": "left", "y": 1})
+    return theme.least_width(figure, WIDTH)
 
 
 def _legend(caption: str, prior: pd.DataFrame | None, other: pd.DataFrame | None) -> str:
-    """The legend, in lines short enough for a phone."""
+    """The caption and the legend, in lines of at most `WIDTH` pixels."""
     lines = [
-        "A step stands at the mean place of its ten best items,",
-        "weighed by probability (thin lines); states are not projected.",
-        f"<span style='color:{BLUE}'>●</span> step (0: before any reasoning; pale: past the stop)",
-        f"<span style='color:{ORANGE}'>○</span> best items at the stop "
-        f"<span style='color:{GREEN}'>★</span> came next <span style='color:{INK}'>◇</span> last read",
+        "A step stands at the mean place of its ten best items, weighed by probability (thin lines); states are not "
+        "projected.",
+        f"<span style='color:{BLUE}'>●</span> step (0: before any reasoning; pale: past the stop)   "
+        f"<span style='color:{ORANGE}'>○</span> best items at the stop   "
+        f"<span style='color:{GREEN}'>★</span> came next   <span style='color:{INK}'>◇</span> last read",
         "Lines below: this user; dotted: the median user.",
     ]
     if prior is not None:
@@ -261,7 +265,7 @@ def reasoning_masses(frame: pd.DataFrame) -> go.Figure:
             text=[f"{share:.1%}" if share > 0.06 else "" for share in rows["share"]], insidetextanchor="middle",
             textangle=0, hovertemplate=f"{label(part, 60)}: %{{x:.2%}}<extra></extra>",
         )  # fmt: skip
-    finish(figure, "", 150 + 38 * frame["step"].nunique(), legend=True)
+    finish(figure, "", 150 + 38 * frame["step"].nunique(), legend=True, name="reasoning-masses")
     figure.update_layout(barmode="stack", legend={"x": 0, "xanchor": "left", "traceorder": "normal"}, margin_t=70)
     figure.update_xaxes(tickformat=".0%", range=[0, 1], title="share of all probability")
     figure.update_yaxes(autorange="reversed", showgrid=False)

@@ -34,5 +34,5 @@ def recall_curves(frame: pd.DataFrame, show: Mapping[str, str] | None = None) ->
         )  # fmt: skip
     figure.update_xaxes(title="k, how many items are shown", dtick=5, range=[0.5, frame["k"].max() + 0.5])
     figure.update_yaxes(title="recall@k, share of users", rangemode="tozero")
-    finish(figure, "", 380, legend=True)
+    finish(figure, "", 380, legend=True, name="recall-curves")
     return figure.update_layout(legend={"x": 0, "xanchor": "left"}, margin_t=70)

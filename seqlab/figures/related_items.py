@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.html import Html, render
+from seqlab.figures.html import Html, downloadable, render
 from seqlab.figures.theme import INK, PALETTE, finish, label, labels, padded, panel_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def related_items(title: str, chip: str, lists: Mapping[str, Sequence[tuple[str,
     chip: the category of the item. lists: by caption, the related items, best first: title, score, category, and
     whether it is that of the item.
     """
-    return render("related_items.html.j2", title=title, chip=chip, lists=lists)
+    return downloadable(render("related_items.html.j2", title=title, chip=chip, lists=lists), "related-items")
 
 
 def pair_scores(frame: pd.DataFrame, x: str, y: str, caption: str = "") -> go.Figure:
@@ -40,7 +40,7 @@ def pair_scores(frame: pd.DataFrame, x: str, y: str, caption: str = "") -> go.Fi
     frame: columns same (bool), one and other (the titles of the pair), and those named `x` and `y`. caption: escaped.
     """
     figure = _scatter(frame, x, y)
-    finish(figure, "", 460, legend=True)
+    finish(figure, "", 460, legend=True, name="pair-scores")
     below = {"x": 0, "xanchor": "left", "y": 1 - 24 / 460, "yanchor": "top", "yref": "container"}
     figure.update_layout(margin_t=76, legend=below)
     figure.add_annotation(
@@ -111,7 +111,7 @@ def relatedness(frame: pd.DataFrame, measures: Sequence[str] = (), methods: Mapp
             range=[-0.6, len(order) - 0.4], row=row, col=column,
         )  # fmt: skip
         panel_text(figure, f"<b>{label(WORDS.get(measure, measure))}</b>", row, column)
-    finish(figure, "", rows * height + 62 * (rows - 1) + 78)
+    finish(figure, "", rows * height + 62 * (rows - 1) + 78, name="relatedness")
     figure.update_layout(margin={"t": 34, "r": 16, "b": 44})
     return figure
 
@@ -142,11 +142,8 @@ def relatedness_verdict(
             "what": what, "verdict": verdict, "kind": _kind(verdict), "value": one["value"],
             "other": one["value"] - one["difference"], "difference": one["difference"], "low": low, "high": high,
         })  # fmt: skip
-    return render(
-        "relatedness_verdict.html.j2",
-        rows=verdicts,
-        heads=[(methods or {}).get(name, name) for name in (in_in, in_out)],
-    )
+    heads = [(methods or {}).get(name, name) for name in (in_in, in_out)]
+    return downloadable(render("relatedness_verdict.html.j2", rows=verdicts, heads=heads), "relatedness")
 
 
 def _known(row: pd.Series) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, message, padded, verdict_colour
+from seqlab.figures.theme import INK, PALETTE, ends, finish, label, labels, least_width, message, padded, verdict_colour
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,10 +36,10 @@ def scoreboard(intervals: Mapping[str, pd.DataFrame], metrics: tuple[str, ...] =
         reach = padded(*ends(rows[["mean", "low", "high"]], zero=metric not in unbounded))
         figure.update_xaxes(range=reach, row=1, col=column)
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=labels(order, 30), range=[-0.6, len(order) - 0.4])
-    finish(figure, "", 110 + 42 * len(order))
+    finish(figure, "", 110 + 42 * len(order), name="scoreboard")
     figure.update_xaxes(nticks=max(2, 12 // len(metrics)), tickangle=0)
     figure.update_layout(margin_t=56 if lower else 40)
-    return figure
+    return least_width(figure, 100 + 125 * len(metrics))
 
 
 def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = ()) -> go.Figure:
@@ -73,7 +73,7 @@ def differences(frame: pd.DataFrame, a: str, b: str, metrics: tuple[str, ...] = 
         words = f"difference · green: {label(a)} is better · red: {label(b)} is better"
     figure.update_xaxes(title=words, row=len(panels), col=1)
     height = 120 + 34 * len(drawn) if len(panels) == 1 else 100 + 80 * len(panels)
-    return finish(figure, f"{label(a)} minus {label(b)}, the same users", height)
+    return finish(figure, f"{label(a)} minus {label(b)}, the same users", height, name="differences")
 
 
 def slices(values: Mapping[str, pd.DataFrame], only: str | None = None) -> go.Figure:
@@ -114,7 +114,7 @@ def slices(values: Mapping[str, pd.DataFrame], only: str | None = None) -> go.Fi
     less = ", less is better" * (metric in attributes.get("lower", ()))
     reach = padded(*ends(frame[["mean", "low", "high"]], zero=metric not in attributes.get("unbounded", ())))
     figure.update_xaxes(title=f"{metric}, with its 95 % interval{less}", range=reach)
-    return finish(figure, "", 130 + int(32 * (max(at.values()) + 1)), legend=len(systems) > 1)
+    return finish(figure, "", 130 + int(32 * (max(at.values()) + 1)), legend=len(systems) > 1, name="slices")
 
 
 def training_curve(frame: pd.DataFrame, best_epoch: int | None = None) -> go.Figure:
@@ -154,7 +154,7 @@ def training_curve(frame: pd.DataFrame, best_epoch: int | None = None) -> go.Fig
         col=2,
         hovertemplate="kept: epoch %{x}, %{y:.4f}<extra></extra>",
     )
-    finish(figure, "", 320)
+    finish(figure, "", 320, name="training-curve")
     note = f"kept: epoch {best['epoch']:.0f}"
     figure.add_annotation(
         text=note, x=1, xref="x2 domain", y=1, yref="y2 domain", xanchor="right", yanchor="bottom", showarrow=False
@@ -177,6 +177,7 @@ def _dots(figure, rows, places, colour, row=None, col=None, name: str = "") -> N
             showlegend=bool(name),
             marker={"size": 10, "color": colour},
             customdata=rows[["low", "high"]].to_numpy(),
+            meta={"hover": ["low", "high"]},
             hovertemplate="%{x:.4f} (%{customdata[0]:.4f} to %{customdata[1]:.4f})<extra>" + name + "</extra>",
         ),
         **cells,

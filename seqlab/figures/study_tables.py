@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seqlab.figures.forecasts import reliability, risk_coverage
-from seqlab.figures.html import Html, render
+from seqlab.figures.html import Html, downloadable, render
 from seqlab.figures.tables import table
 
 if TYPE_CHECKING:
@@ -37,4 +37,5 @@ def verdicts(frame: pd.DataFrame) -> Html:
 
     frame: of `Findings.verdict_table`.
     """
-    return render("verdicts.html.j2", rows=frame.to_dict("records"), marks=VERDICTS)
+    made = render("verdicts.html.j2", rows=frame.to_dict("records"), marks=VERDICTS)
+    return downloadable(made, "verdicts")

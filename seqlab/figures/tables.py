@@ -6,7 +6,8 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from seqlab.figures.html import Html, render, text
+from seqlab.figures.html import Html, downloadable, render, text
+from seqlab.figures.theme import column_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,20 +19,31 @@ WHOLE_WORD = 24
 """Characters of the longest word up to which the first column of a table is never broken inside a word."""
 
 
-def table(frame: pd.DataFrame, digits: int = 4) -> Html:
-    """Any small frame as a table; floats with `digits` decimals, whole numbers with separators."""
+def table(frame: pd.DataFrame, digits: int = 4, name: str = "") -> Html:
+    """Any small frame as a table; floats with `digits` decimals, whole numbers with separators.
+
+    name: of the file it is saved as in the browser ("": that of the heading above it).
+    """
     import pandas as pd
 
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame.columns]
     words = [] if not numeric or numeric[0] else [word for value in frame.iloc[:, 0] for word in str(value).split()]
     whole_words = bool(words) and max(map(len, words)) <= WHOLE_WORD
     rows = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False)]
-    return render("table.html.j2", names=frame.columns, numeric=numeric, rows=rows, whole_words=whole_words)
+    made = render(
+        "table.html.j2",
+        names=[text(column_words(one)).replace(":", Html(":<wbr>")) for one in frame.columns],  # arms are long
+        numeric=numeric,
+        rows=rows,
+        whole_words=whole_words,
+    )
+    return downloadable(made, name)
 
 
 def smells(frame: pd.DataFrame) -> Html:
     """The table of `datasets.smells`, each verdict with its colour, its sign and its word."""
-    return render("smells.html.j2", rows=frame.itertuples(index=False), verdicts=VERDICTS)
+    made = render("smells.html.j2", rows=frame.itertuples(index=False), verdicts=VERDICTS)
+    return downloadable(made, "smells")
 
 
 def top_tens(rankings: Mapping[str, pd.DataFrame]) -> Html:
@@ -41,12 +53,12 @@ def top_tens(rankings: Mapping[str, pd.DataFrame]) -> Html:
     "new", "left", "filtered") and was (the rank before): see `inspection.influence.rerank`.
     """
     lists = [(caption, frame.to_dict("records")) for caption, frame in rankings.items()]
-    return render("top_tens.html.j2", lists=lists)
+    return downloadable(render("top_tens.html.j2", lists=lists), "top-tens")
 
 
 def neighbours(title: str, lists: Mapping[str, Sequence[tuple[str, float, bool]]]) -> Html:
     """The neighbours of the item `title` in several spaces; a neighbour is a title, a cosine and whether it is bold."""
-    return render("neighbours.html.j2", title=title, lists=lists)
+    return downloadable(render("neighbours.html.j2", title=title, lists=lists), "neighbours")
 
 
 def user_cards(cards: Sequence[Mapping]) -> Html:

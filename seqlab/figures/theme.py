@@ -23,10 +23,19 @@ FAINT = "rgba(128, 134, 144, 0.22)"
 SCALE = "Cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-CONFIG = {"showSendToCloud": False, "displaylogo": False}
-"""The configuration of plotly.js: no button that uploads a figure ("Share chart"), none that opens plotly's site."""
+CONFIG = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["zoomIn2d", "zoomOut2d", "autoScale2d"],
+    "toImageButtonOptions": {"format": "png", "filename": "seqlab", "scale": 2},
+}
+"""The configuration of plotly.js: no button that uploads a figure ("Share chart"), none that opens plotly's site; the
+camera saves a PNG of twice the size on the screen. `downloads.js` adds SVG and CSV."""
 
 _WHITESPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_BREAKS = " -/,;:&(·|"
+"""Characters at which a title is cut."""
+
 _BIDI_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
@@ -45,9 +54,18 @@ def plain(text: object, most: int = 0) -> str:
     if not line.isprintable() or "  " in line:  # most titles are, and there are many of them
         line = _WHITESPACE.sub(" ", _BIDI_CONTROLS.sub("", line))
     line = line.strip() or "(no title)"
-    if most and len(line) > most:
-        line = line[: most - 1].rstrip() + "…"
-    return line
+    return shortened(line, most) if most and len(line) > most else line
+
+
+def shortened(line: str, most: int) -> str:
+    """A line cut to `most` characters, between words where one ends in its second half; a bracket is closed again."""
+    room = most - 1
+    if line[room].isalnum() and line[room - 1 : room].isalnum():
+        start = max(line.rfind(mark, 0, room) for mark in _BREAKS)
+        room = start + 1 if start >= most // 2 else room
+    cut = line[:room].rstrip(_BREAKS)
+    opened = cut.count("(") > cut.count(")") and len(cut) + 2 <= most
+    return f"{cut}…)" if opened else f"{cut}…"
 
 
 def labels(texts, most: int = 0) -> list[str]:
@@ -55,12 +73,31 @@ def labels(texts, most: int = 0) -> list[str]:
     return [label(text, most) for text in texts]
 
 
-def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool = False) -> go.Figure:
-    """Apply the common layout to a figure; `title` is not escaped, so it never holds data."""
+COLUMNS = {
+    "exact_rank": "rank by exact score", "log_probability": "log-probability", "from_end": "events before the last",
+    "entropy_even": "entropy (even)", "peak_memory_mb": "peak memory (MB)",
+}  # fmt: skip
+"""Names of columns that are none of a paper or of the data -> words for people."""
+
+
+def column_words(name: object) -> str:
+    """A column's name for people: see `COLUMNS`; the levels of a code book, "level 0", are counted from 1."""
+    text = str(name)
+    if found := re.fullmatch(r"level (\d+)", text):
+        return f"level {int(found[1]) + 1}"
+    return COLUMNS.get(text, text)
+
+
+def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool = False, name: str = "") -> go.Figure:
+    """Apply the common layout to a figure; `title` is not escaped, so it never holds data.
+
+    name: of the files that a figure is saved as in the browser ("": that of the heading above it).
+    """
     set_renderer_config()
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 15}} if title else None,
         height=height,
+        meta={"name": name} if name else None,
         autosize=True,
         font={"family": FONT, "size": 12, "color": INK},
         colorway=list(PALETTE),
@@ -75,6 +112,11 @@ def finish(figure: go.Figure, title: str = "", height: int = 380, legend: bool =
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure
+
+
+def least_width(figure: go.Figure, pixels: int) -> go.Figure:
+    """Let a figure scroll in a page that is narrower than this."""
+    return figure.update_layout(meta={**(figure.layout.meta or {}), "least_width": pixels})
 
 
 @functools.cache

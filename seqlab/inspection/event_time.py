@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqlab.datasets.history import History, batch_of
+from seqlab.datasets.item_names import item_names
 from seqlab.runtime.modules import device_of, evaluating
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def events_of(split: Split, user: int | History, start: float = -torch.inf, end:
 
     batch = _history(split, user)
     times, items = batch.times[0].numpy(), batch.items[0].numpy()
-    titles = split.log.items["title"].to_numpy()[items - 1]
+    names = item_names(split.log)
+    titles = [names[item - 1] for item in items]
     table = pd.DataFrame({"event": range(len(times)), "time": times, "item": items, "title": titles})
     table["wait"] = table["time"].diff() / DAY
     return table[table["time"].between(start, end)].reset_index(drop=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from seqlab import tracing
+from seqlab.datasets.item_names import item_names
 from seqlab.inspection import attention, influence
 from seqlab.ranking import check_k
 
@@ -74,14 +75,15 @@ class Explanation:
     def events(self, log: InteractionLog) -> pd.DataFrame:
         """A row per event: event (from 1), item (id of the source), title, influence, attention, surprise, rank.
 
-        Columns of what there is not are left out; surprise and rank of the first event are NaN.
+        The title is the item's name (`item_names`). Columns of what there is not are left out; surprise and rank of the
+        first event are NaN.
         """
         import pandas as pd
 
-        of = self.history.items.numpy() - 1
+        of, names = self.history.items.tolist(), ["", *item_names(log)]
         frame = pd.DataFrame(
-            {"event": range(1, len(of) + 1), "item": log.items["item_id"].to_numpy()[of],
-             "title": log.items["title"].to_numpy()[of]}
+            {"event": range(1, len(of) + 1), "item": log.items["item_id"].loc[of].to_numpy(),
+             "title": [names[item] for item in of]}
         )  # fmt: skip
         for name in ("influence", "attention", "surprise"):
             if (found := getattr(self, name)) is not None:
@@ -94,10 +96,11 @@ class Explanation:
         """The list: rank, item (id of the source), title, probability."""
         import pandas as pd
 
-        of = [item - 1 for item in self.listed]
+        names = ["", *item_names(log)]
         return pd.DataFrame(
-            {"rank": range(1, len(of) + 1), "item": log.items["item_id"].to_numpy()[of],
-             "title": log.items["title"].to_numpy()[of], "probability": self.log_p[list(self.listed)].exp().numpy()}
+            {"rank": range(1, len(self.listed) + 1), "item": log.items["item_id"].loc[list(self.listed)].to_numpy(),
+             "title": [names[item] for item in self.listed],
+             "probability": self.log_p[list(self.listed)].exp().numpy()}
         )  # fmt: skip
 
     def summary(self, log: InteractionLog) -> dict[str, Any]:
@@ -105,7 +108,7 @@ class Explanation:
         agreement = self.agreement()
         return {
             "item": _plain(log.items["item_id"].iloc[self.item - 1]),
-            "title": str(log.items["title"].iloc[self.item - 1]),
+            "title": item_names(log)[self.item - 1],
             "rank": self.rank,
             "probability": self.probability,
             "attention_of": None if self.attention is None else self.attention_map.readout_label(),

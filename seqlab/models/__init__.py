@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqlab.runtime import outside
@@ -63,11 +65,26 @@ def _files() -> dict[str, str]:
     return found
 
 
+def path(name: str) -> Path | None:
+    """The file of a system, which is not imported; None where it is not found. Raises what `_place` does."""
+    place = _place(name)
+    return place.file() if isinstance(place, outside.Source) else Path(importlib.util.find_spec(place).origin)
+
+
 def module(name: str) -> types.ModuleType:
     """The module of a system.
 
-    Raises `ValueError` for an unknown name, with the nearest one, for a name that several systems have, and for a file
-    outside the package that does not import or lacks a part of a system.
+    Raises what `_place` does, and `ValueError` for a file outside the package that does not import or lacks a part of a
+    system.
+    """
+    place = _place(name)
+    return _outside(place) if isinstance(place, outside.Source) else importlib.import_module(place)
+
+
+def _place(name: str) -> str | outside.Source:
+    """The dotted name of the module of a system in the package, or where one outside it is.
+
+    Raises `ValueError` for an unknown name, with the nearest one, and for a name that several systems have.
     """
     files, others = _files(), outside.sources()
     places = [source.place for source in others.get(name, ())]
@@ -76,12 +93,12 @@ def module(name: str) -> types.ModuleType:
     if len(places) > 1:
         raise ValueError(f"{' and '.join(places)} have the same name; rename one.")
     if places:
-        return _outside(*others[name])
+        return others[name][0]
     if name not in files:
         own = f"; outside: {', '.join(sorted(others))}" if others else ""
         near = did_you_mean(name, [*files, *others])
         raise ValueError(f"there is no system {name!r}.{near} There are: {', '.join(sorted(files))}{own}.")
-    return importlib.import_module(files[name])
+    return files[name]
 
 
 def _outside(source: outside.Source) -> types.ModuleType:
@@ -143,19 +160,21 @@ def family(name: str) -> str:
     return module(name).__name__.split(".")[-2] if name in _files() else "outside"
 
 
-def configure(name: str, settings: dict[str, Any], also: Iterable[str] = ()) -> Any:
+def configure(name: str, settings: dict[str, Any], also: Mapping[str, Iterable[str]] | None = None) -> Any:
     """The Config of a system with `settings` instead of its defaults; those of its decoding are validated and left out.
 
     Values may be text, as from a command line; they are converted to the types of the fields. Raises `ValueError` that
     names the field for an unknown one (with the nearest name among the fields and `also`), for a value of another
     type or outside the bounds of the field, and for a decoding that the system does not have.
+    also: further names, by what has them, for the message.
     """
     from seqlab.decoding.settings import SETTINGS, methods, resolve
 
     config_type, (settings, lists) = module(name).Config, split_settings(name, settings)
     if lists.settings():
         resolve(system(name), lists)
-    return construct(config_type, name, settings, [*also, *(SETTINGS if methods(system(name)) else ())])
+    decoding = {"decoding": SETTINGS} if methods(system(name)) else {}
+    return construct(config_type, name, settings, decoding | dict(also or {}))
 
 
 def split_settings(name: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], Decoding]:
@@ -179,7 +198,7 @@ def separate(name: str, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 
     kinds = field_types(Options)
     settings = {key: value for key, value in given.items() if key not in kinds}
-    configure(name, settings, also=kinds)
+    configure(name, settings, also={"training": kinds})
     options = {key: value for key, value in given.items() if key in kinds}
     Options(**options)
     return settings, options
@@ -287,6 +306,12 @@ def gallery_markdown() -> str:
         .query("`from` == 'seqlab'")[["system", "paper", "year", "venue", "family"]]
         .sort_values(["family", "system"])
     )
-    shown["system"] = "`" + shown["system"] + "`"
+    shown["system"] = [
+        f"[`{name}`](seqlab/models/{family}/{name}.py)"
+        for name, family in zip(shown["system"], shown["family"], strict=True)
+    ]
+    shown["venue"] = shown["venue"].str.replace(
+        r"^arXiv ([\d.]+)$", r"[arXiv \1](https://arxiv.org/abs/\1)", regex=True
+    )
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in shown.itertuples(index=False)]
     return "\n".join(["| " + " | ".join(shown) + " |", "|---|---|---|---|---|", *lines]) + "\n"

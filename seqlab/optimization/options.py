@@ -15,10 +15,10 @@ class Options:
 
     epochs: Count = 100  # at most; early stopping usually ends sooner
     tokens: Count = 4096  # history positions in a batch
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 1e-3  # after the warmup
     warmup: NonNegativeInt = 100  # steps over which the learning rate rises to its value
     decay: Literal["none", "cosine"] = "none"  # cosine: the rate falls to 0 over `epochs`
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0  # of the optimizer
     clip: PositiveFloat = 1.0  # norm of the gradient
     metric: str = ""  # on the validation part, "": the task's primary one; the epoch with the best is kept
     patience: Count = 10  # validations without a better metric before training stops

@@ -10,6 +10,12 @@ from pathlib import Path
 from seqlab.reports import pages
 from seqlab.runtime.files import atomic_write
 
+THUMBNAIL = "thumbnail.svg"
+"""The file in the folder of a report that holds its picture in the index."""
+
+OTHERS = {"gallery.html": "The gallery: every system with its idea and a picture"}
+"""Pages beside the reports that the index links, where they are there: file -> title."""
+
 
 def write_index(out: str | Path) -> Path:
     """Write index.html from the provenance files in the folder; returns its path."""
@@ -19,8 +25,27 @@ def write_index(out: str | Path) -> Path:
     for path in sorted(out.glob("[!.]*/provenance.json")):
         with contextlib.suppress(OSError, ValueError):  # a folder that is being replaced, or no report
             row = json.loads(path.read_text(encoding="utf-8"))
-            rows.append(row | {"numbers": len(json.loads((path.parent / "results.json").read_text(encoding="utf-8")))})
-    return atomic_write(out / "index.html", pages.index_page(rows))
+            results = json.loads((path.parent / "results.json").read_text(encoding="utf-8"))
+            picture = path.parent / THUMBNAIL
+            thumbnail = picture.read_text(encoding="utf-8") if picture.is_file() else ""
+            headline = str(results.get("headline") or "")
+            summary = row.get("summary", "")  # pages of an earlier version have none
+            rows.append(
+                row | {"numbers": len(results), "headline": headline, "thumbnail": thumbnail, "summary": summary}
+            )
+    others = {file: title for file, title in OTHERS.items() if (out / file).is_file()}
+    return atomic_write(out / "index.html", pages.index_page(rows, others))
+
+
+def titles(out: str | Path) -> dict[str, str]:
+    """name -> title of the reports in the folder."""
+    found = {}
+    for path in sorted(Path(out).glob("[!.]*/provenance.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            row = json.loads(path.read_text(encoding="utf-8"))
+            if (path.parent.with_name(f"{path.parent.name}.html")).is_file():
+                found[row["name"]] = row["title"]
+    return found
 
 
 def replace_folder(place: Path, new: Path) -> None:

@@ -5,6 +5,7 @@ reports/NAME.html                  the report, self-contained
 reports/NAME/results.json          the numbers the notebook recorded (`record`)
 reports/NAME/provenance.json       versions, revision, device, seconds, parameters
 reports/NAME/executed.ipynb        the notebook with its outputs
+reports/NAME/thumbnail.svg         its picture in the index, where it has a figure
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqlab.reports import pages
+from seqlab.reports import arrange, pages
 from seqlab.reports.execute import Job, execute, one_line
-from seqlab.reports.index import replace_folder, write_index
+from seqlab.reports.index import THUMBNAIL, replace_folder, titles, write_index
 from seqlab.reports.parameters import ParameterError, check, declared
+from seqlab.reports.sketch import sketch
 from seqlab.runs.pins import unpin
 from seqlab.runtime.files import atomic_write, exclusive_lock
 from seqlab.runtime.included import included
@@ -111,7 +113,11 @@ def render(
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     reports = []
     with _locked(queued, out), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_report, one, out, working_folder, timeout, start_timeout, threads) for one in queued]
+        beside = titles(out) | {one.name: _title(one.notebook) or one.name for one in queued}
+        beside = dict(sorted(beside.items()))
+        futures = [
+            pool.submit(_report, one, out, working_folder, timeout, start_timeout, threads, beside) for one in queued
+        ]
         try:
             waiting = set(futures)
             while waiting:
@@ -147,7 +153,8 @@ def _prepare(path: Path, given: dict[str, typing.Any], name: str | None, setting
         path = known[notebook]
     if not path.is_file():
         names = [one.stem for one in curated()]
-        raise FileNotFoundError(f"there is no notebook {path}.{did_you_mean(path.stem, names)}".rstrip("."))
+        there = f" There are: {', '.join(names)}." if names else ""
+        raise FileNotFoundError(f"there is no notebook {path}.{did_you_mean(path.stem, names)}{there}")
     try:
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises many types
@@ -202,9 +209,18 @@ def _locked(queued: list[Job], out: Path) -> Iterator[None]:
 
 
 def _report(
-    job: Job, out: Path, working_folder: Path, timeout: float, start_timeout: float, threads: int | None
+    job: Job,
+    out: Path,
+    working_folder: Path,
+    timeout: float,
+    start_timeout: float,
+    threads: int | None,
+    beside: Mapping[str, str],
 ) -> Report:
-    """Run and render one notebook in a temporary folder, which then replaces that of an earlier report."""
+    """Run and render one notebook in a temporary folder, which then replaces that of an earlier report.
+
+    beside: name -> title of all pages in the folder, which it links.
+    """
     import nbformat
 
     from seqlab.runtime import provenance
@@ -229,17 +245,20 @@ def _report(
         origin = provenance.describe()
         about = {
             "name": job.name, "title": _title(notebook) or job.name, "notebook": job.path.name,
+            "summary": arrange.summary(notebook),
             "ok": error is None, "error": error, "seconds": seconds,
             "parameters": job.defaults | job.given, "given": list(job.given),
             "figures": _count(notebook, pages.PLOTLY), "widgets": _count(notebook, pages.WIDGET),
             **{key: origin[key] for key in ("date", "git", "device", "python", "versions")},
         }  # fmt: skip
         try:
-            page = pages.report_page(notebook, about | {"folder": str(job.path.parent)})
+            page = pages.report_page(notebook, about | {"folder": str(job.path.parent)}, beside)
+            if picture := _thumbnail(notebook):
+                atomic_write(folder / THUMBNAIL, picture)
         except Exception as failure:  # an output that no page can show, such as a figure without data
             message = one_line(f"an output cannot be shown ({type(failure).__name__}: {failure})")
             about |= {"ok": False, "error": error or message}
-            page = pages.report_page(job.notebook, about)
+            page = pages.report_page(job.notebook, about, beside)
         atomic_write(folder / "provenance.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         html = atomic_write(out / f"{job.name}.html", page)
         folder.chmod(0o755)
@@ -256,6 +275,17 @@ def _working(out: Path, name: str) -> Path:
 
 def _count(notebook: NotebookNode, kind: str) -> int:
     return sum(kind in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+def _thumbnail(notebook: NotebookNode) -> str:
+    """The figure of the cell tagged `thumbnail`, else the first one that can be drawn small, as SVG."""
+    cells = sorted(notebook.cells, key=lambda cell: arrange.THUMBNAIL not in cell.metadata.get("tags", []))
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    for figure in (data[pages.PLOTLY] for data in outputs if pages.PLOTLY in data):
+        with contextlib.suppress(Exception):  # a figure of another shape than those that are drawn: no picture
+            if drawn := sketch(figure):
+                return drawn
+    return ""
 
 
 def _title(notebook: NotebookNode) -> str:

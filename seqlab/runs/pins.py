@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqlab.datasets import catalog
 from seqlab.runs.zoo import zoo_runs
 from seqlab.runtime.files import atomic_write
 
@@ -77,7 +76,9 @@ def unpin(path: str | Path) -> tuple[str, dict[str, Any]]:
 
 def is_file(dataset: object, folder: Path) -> bool:
     """Whether a dataset, as `datasets.load` takes it, is a path (relative to `folder`) and not a name."""
-    if not isinstance(dataset, str) or not dataset or dataset in {*catalog()["name"]}:
+    from seqlab.datasets.named import cards  # imports pandas
+
+    if not isinstance(dataset, str) or not dataset or dataset in cards():
         return False
     path = Path(dataset)
     named = path.name == dataset and not path.suffix

@@ -89,7 +89,7 @@ class Run:
         start = f", from {self.start}" if self.start else ""
         plain = identify(self.model, None)
         lists = "".join(f", {key}={one}" for key, one in self.decoding.items() if plain.get(key) != one)
-        return f"Run({self.system}: {numbers}{lists}{start}{f', {self.folder}' if self.folder else ''})"
+        return f"Run({self.system}: {numbers}{lists}{start}{f', {zoo.place(self.folder)}' if self.folder else ''})"
 
 
 def load_run(run: str | Path, split: Split | None = None) -> Run:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqlab.datasets.split_names import current_name
 from seqlab.runtime.included import included
 from seqlab.runtime.text import did_you_mean
 
@@ -37,8 +36,15 @@ def run_folder(run: str | Path) -> Path:
     return known[folder.name]
 
 
+def place(folder: Path) -> str:
+    """Where a run lies, for a person: a run that comes with the project has no path worth reading."""
+    return "comes with the project" if folder.resolve().parent == included("zoo").resolve() else str(folder)
+
+
 def trained_on(name: str, split: Split) -> Path | None:
     """The run of the zoo of this system, if it was trained on this split of these data."""
+    from seqlab.datasets.split_names import current_name  # slow, and only this function needs it
+
     folder = zoo_runs().get(name)
     if folder is None:
         return None

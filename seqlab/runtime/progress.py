@@ -15,6 +15,11 @@ def interactive() -> bool:
     return "ipykernel" in sys.modules or sys.stderr.isatty()
 
 
+def announce(message: str) -> None:
+    """Print a line about a training; in a report it is a message, which the page folds."""
+    print(message, flush=True, file=sys.stderr if os.environ.get("SEQLAB_REPORT") else sys.stdout)
+
+
 class Progress:
     """The progress of one training, called `name`, as a context manager; of several processes only process 0 reports.
 
@@ -61,4 +66,4 @@ class Progress:
         if self.bar is not None:
             self.bar.write(message)
         elif not self.silent:
-            print(message, flush=True)
+            announce(message)

@@ -76,18 +76,32 @@ class _NotAllowedError(Exception):
     """The message is what the value must be."""
 
 
-def construct(config_type: type, name: str, given: Mapping[str, Any], also: Iterable[str] = ()) -> Any:
+def construct(
+    config_type: type, name: str, given: Mapping[str, Any], also: Mapping[str, Iterable[str]] | None = None
+) -> Any:
     """A dataclass of settings with `given` values, which may be text, instead of its defaults.
 
     Raises `ValueError` that names the field, as `name.field`, for a value that is not allowed, and for an unknown field
-    (with the nearest name among the fields and `also`).
+    (see `unknown_setting`).
     """
     known = field_types(config_type)
     for key in given:
         if key not in known:
-            near = did_you_mean(key, [*known, *also])
-            raise ValueError(f"{name} has no setting {key!r}.{near} It has: {', '.join(known)}.")
+            raise ValueError(unknown_setting(name, key, known, also))
     return config_type(**{key: validate(known[key], value, f"{name}.{key}") for key, value in given.items()})
+
+
+def unknown_setting(
+    name: str, key: str, known: Iterable[str], also: Mapping[str, Iterable[str]] | None = None
+) -> str:  # fmt: skip
+    """The sentences for a setting that `name` does not have: the nearest one, those it has, and further ones.
+
+    also: further names that may be given with its own, by what has them: {"training": ["epochs", ...]}.
+    """
+    also = {what: [*names] for what, names in (also or {}).items()}
+    near = did_you_mean(key, [*known, *(one for names in also.values() for one in names)])
+    others = "".join(f" Of {what}: {', '.join(names)}." for what, names in also.items())
+    return f"{name} has no setting {key!r}.{near} It has: {', '.join(known)}.{others}"
 
 
 def _convert(hint: Any, value: Any) -> Any:

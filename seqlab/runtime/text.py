@@ -22,7 +22,7 @@ def listed(values, most: int = 5) -> str:
 
 def did_you_mean(wanted: str, names) -> str:
     """A question with the closest of the names (' Did you mean "item_id"?'), or '' if none is close."""
-    close = difflib.get_close_matches(str(wanted).lower(), [str(name).lower() for name in names], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(wanted).lower(), [str(name).lower() for name in names], n=1, cutoff=0.55)
     match = [name for name in names if str(name).lower() in close]
     return f" Did you mean {str(match[0])!r}?" if match else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
     """
     import torch
     from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     require_rows(len(X), clusters)
@@ -38,7 +40,9 @@ def kmeans(X: np.ndarray, clusters: int, *, iterations: int, seed: int, batch: i
             means = MiniBatchKMeans(clusters, init=start, n_init=1, max_iter=iterations, batch_size=batch)
         else:
             means = KMeans(clusters, init=start, n_init=1, max_iter=iterations)
-        means.set_params(random_state=seed).fit(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
+            means.set_params(random_state=seed).fit(X)
     return np.ascontiguousarray(means.cluster_centers_, dtype=np.float32)
 
 
@@ -57,6 +61,20 @@ def sizes_by_level(codes: int | Sequence[int], levels: int) -> tuple[int, ...]:
     if len(sizes) != levels or min(sizes, default=0) < 1:
         raise ValueError(f"codes must be one number from 1 on, or one for each of the {levels} levels (got {codes}).")
     return sizes
+
+
+def codes_hint(levels: Sequence[int], n_items: int) -> str:
+    """What to compare where the codes of all levels outnumber the items; "" where they do not."""
+    if sum(levels) <= n_items:
+        return ""
+    count = 2 if n_items <= 4096 else 3
+    size = next(size for size in (4 * 2**step for step in range(20)) if size**count >= 2 * n_items)
+    shape = f"{len(levels)} x {levels[0]}" if len(set(levels)) == 1 else " x ".join(map(str, levels))
+    return (
+        f"{shape} codes for {n_items:,} items: there are more codes than items, so items share few of them, which is "
+        "what semantic IDs are for. Compare with a system of item ids (sasrec), and with fewer codes: "
+        f"--set levels={','.join([str(size)] * count)}."
+    )
 
 
 def feasible_sizes(codes: int | Sequence[int], levels: int, rows: int) -> tuple[tuple[int, ...], tuple[str, ...]]:

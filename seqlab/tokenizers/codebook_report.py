@@ -120,7 +120,7 @@ def doctor(book: CodeBook) -> list[str]:
     for level, row in table.iloc[:content].iterrows():
         if row["used"] < LITTLE_USED * min(row["codes"], book.n_items):
             findings.append(
-                f"Low use: level {level} uses {row['used']:.0f} of {row['codes']:.0f} codes (perplexity "
+                f"Low use: level {level + 1} uses {row['used']:.0f} of {row['codes']:.0f} codes (perplexity "
                 f"{row['perplexity']:.0f}). Try fewer codes, a start from k-means, or reviving dead codes."
             )
     if share < COLLIDING:
@@ -140,7 +140,7 @@ def doctor(book: CodeBook) -> list[str]:
     if content > 1 and table["decided"].iloc[content - 1] >= DECIDED:
         findings.append(
             f"Last level decided: for {table['decided'].iloc[content - 1]:.0%} of the items the codes before "
-            f"level {content - 1} leave one legal code, so under the trie it teaches nothing. Try one level "
+            f"level {content} leave one legal code, so under the trie it teaches nothing. Try one level "
             "less, or fewer codes a level."
         )
     if not book.ordered and book.levels > 1:
@@ -148,15 +148,16 @@ def doctor(book: CodeBook) -> list[str]:
         if float(copies.max()) > COPIED:
             pair = divmod(int(copies.argmax()), content)
             findings.append(
-                f"Copies: levels {min(pair)} and {max(pair)} share {copies.max():.0%} of their information. "
+                f"Copies: levels {min(pair) + 1} and {max(pair) + 1} share {copies.max():.0%} of their information. "
                 "Try a stronger orthogonality term, or fewer levels."
             )
     left = book.residual
     falls = [1 - after / before if before > 1e-6 else 1.0 for before, after in pairwise(left)]
     idle = [level for level, fall in enumerate(falls) if level and fall < USELESS]
     if idle:
+        after = ", ".join(str(level + 1) for level in idle)
         findings.append(
-            f"Nothing explained: after level {', '.join(map(str, idle))} as much variance of the vectors "
+            f"Nothing explained: after level {after} as much variance of the vectors "
             f"is left as before ({left[idle[0]]:.0%}). Try fewer levels, or train longer."
         )
     return findings

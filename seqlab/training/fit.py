@@ -41,7 +41,7 @@ from seqlab.runs.run import Run, TrainingData, load_run, write
 from seqlab.runs.start import Start, fingerprint
 from seqlab.runtime import processes
 from seqlab.runtime.files import exclusive_lock
-from seqlab.runtime.progress import Progress
+from seqlab.runtime.progress import Progress, announce
 from seqlab.runtime.text import listed
 from seqlab.training.evaluate import evaluate
 from seqlab.training.evaluate import validated as evaluated_on
@@ -201,7 +201,7 @@ def _train(
     validated, begun = evaluated_on(split, options.validate_users), None if start is None else start.as_start()
     advances = start is not None and supports(model, Advances)
     if processes.index() == 0:
-        print(_start_message(model, split, validated, begun), flush=True)
+        announce(_start_message(model, split, validated, begun))
     with processes.propagate_errors():
         checkpoints = None if partial is None else partial / CHECKPOINT
         if checkpoints is not None and not resume and processes.index() == 0:

@@ -14,7 +14,7 @@ from seqlab.figures.theme import plain
 from seqlab.tokenizers.semantic_ids import SemanticIds
 from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.distinctive_words import distinctive_words
-from seqlab.widgets.inputs.picking import ItemPicker, titles_of
+from seqlab.widgets.inputs.picking import ItemPicker, default_category, titles_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ class CodeTree:
             if one is not None and one.n_items != split.n_items:
                 raise ValueError(f"the code book has {one.n_items:,} items, the data have {split.n_items:,}")
         self._book, self._split, self._titles, self.selection = book, split, titles_of(split), selection
-        self._category = _default_category(split.log.items) if category is None else category
+        self._category = default_category(split.log.items) if category is None else category
         if self._category and self._category not in split.log.items.columns:
             known = ", ".join(map(str, split.log.items.columns))
             raise ValueError(f"the items have no column {self._category!r}; they have {known}")
@@ -208,11 +208,10 @@ class CodeTree:
         self.tree.show(self._render(buttons=True).markup)
         chosen = self._list()
         words = self.words.get(self.path, "") if self.path else "all codes"
-        self.where.value = (
-            Html("<b>{}</b> {:,} item{}: {}")
-            .format(text(_name(self.path)), len(chosen), "s" * (len(chosen) != 1), text(words or "–"))
-            .markup
-        )
+        words = str(chosen["title"].iloc[0]) if len(chosen) == 1 else words
+        about = Html(": {}").format(text(words, 60)) if words else ""
+        where = Html("<b>{}</b> {:,} item{}{}")
+        self.where.value = where.format(text(_name(self.path)), len(chosen), "s" * (len(chosen) != 1), about).markup
         listed = self.branch(self.path)
         more = Html("<div class='quiet'>and {:,} more</div>").format(len(listed) - MAX_LISTED)
         self.details.value = Html("<h4>Items of {}, the most frequent first</h4>{}{}{}").format(
@@ -221,23 +220,27 @@ class CodeTree:
         ).markup  # fmt: skip
 
     def _list(self) -> pd.DataFrame:
-        """Fill the list of branches; returns the items of the open branch."""
-        chosen = self.items[self.items.index.isin(self._book.items_of(list(self.path)).cpu().numpy())]
-        selected, options = self._selected_elsewhere(), []
-        if len(self.path) < self._book.levels:
-            column = chosen[f"level {len(self.path)}"]
-            inside = np.bincount(column[chosen.index.isin(() if selected is None else selected)])
-            for code, count in column.value_counts().items():
-                prefix = (*self.path, int(code))
-                of = f", {inside[code]:,} of {len(selected):,} selected" if code < len(inside) and inside[code] else ""
-                words = self.words.get(prefix, "")
-                options.append((plain(f"{_name(prefix)}  {count:,} items{of}  {words}", 80), prefix))
+        """Fill the list of branches, at a whole code with those beside it; returns the items of the open branch."""
+        parent = self.path[: self._book.levels - 1]
+        below = self._items_of(parent)
+        column, selected, options = below[f"level {len(parent)}"], self._selected_elsewhere(), []
+        inside = np.bincount(column[below.index.isin(() if selected is None else selected)])
+        titles = below.drop_duplicates(column.name).set_index(column.name)["title"]
+        for code, count in column.value_counts().items():
+            prefix = (*parent, int(code))
+            of = f", {inside[code]:,} of {len(selected):,} selected" if code < len(inside) and inside[code] else ""
+            words = self.words.get(prefix, "") if count > 1 else titles[code]
+            items = f"{count:,} item{'s' * (count != 1)}"
+            options.append((plain(f"{_name(prefix)}  {items}{of}  {words}", 80), prefix))
         self._filling = True  # ipywidgets selects the first of new options, which is no choice
         with self.branches.hold_sync():  # one message
             self.branches.options = options
-            self.branches.value = None
+            self.branches.value = None if self.path == parent else self.path
         self._filling = False
-        return chosen
+        return below if self.path == parent else self._items_of(self.path)
+
+    def _items_of(self, prefix: Prefix) -> pd.DataFrame:
+        return self.items[self.items.index.isin(self._book.items_of(list(prefix)).cpu().numpy())]
 
     def _other_summary(self, chosen: pd.DataFrame) -> Html:
         """The first codes of a branch's items in the other tokenizer, as a sentence."""
@@ -269,17 +272,6 @@ def book_of(model: nn.Module) -> CodeBook | None:
     """The code book of a system with semantic IDs; None for another, and before its codes are assigned."""
     ids = getattr(model, "ids", None)
     return ids.book if isinstance(ids, SemanticIds) and ids.assigned else None
-
-
-def _default_category(items: pd.DataFrame) -> str:
-    """The first text column, except id and title, with several items per value; "" if there is none."""
-    import pandas as pd
-
-    for name in items.columns:
-        words = not pd.api.types.is_numeric_dtype(items[name])
-        if name not in ("item_id", "title") and words and 1 < items[name].nunique() <= max(3, len(items) // 10):
-            return name
-    return ""
 
 
 def _default_names(book: CodeBook, other: CodeBook | None) -> tuple[str, str]:

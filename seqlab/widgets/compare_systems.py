@@ -121,6 +121,11 @@ class CompareSystems:
         others = [label for label in self.board()["system"] if label in self.runs and label != self.reference]
         return min(others, key=lambda label: self._costs.at[label, "kind"] == "floor")
 
+    def examples(self, count: int = 3) -> list[int]:
+        """The users on whom the system of the still and the reference differ most, by the last metric."""
+        rows = self.users(self._shown_system, self.metrics[-1], order="most")
+        return list(dict.fromkeys(rows["user"].tolist()))[:count]
+
     def protocol(self) -> str:
         """The evaluation protocol in a sentence, and one for each table of recommendations."""
         words = compared_runs.protocol(self.runs, self.outcomes)
@@ -189,7 +194,7 @@ class CompareSystems:
 
     def still(self) -> Html:
         """The table, and for one system the groups and the users with the largest differences."""
-        best, metric = self.best if self._system in (None, self.reference) else self._system, self.metrics[-1]
+        best, metric = self._shown_system, self.metrics[-1]
         words = f"{best} beside {self.reference}, the reference, by groups of users"
         pair = (best, self.reference, self._metric[metric])
         two = comparison_levels.groups(self.slices(best, metric), pair)
@@ -217,6 +222,11 @@ class CompareSystems:
         return comparison_levels.users_of_group(
             rows, pair, self.order, several_seeds, self._ranked, self.group, self._shown, PAGE_SIZE, self.user
         )
+
+    @property
+    def _shown_system(self) -> str:
+        """The system of the still."""
+        return self.best if self._system in (None, self.reference) else self._system
 
     @property
     def _ranked(self) -> bool:
@@ -277,11 +287,8 @@ class CompareSystems:
 
     def _which_is_better(self) -> str:
         side = "up" if self._metric[self.quality.value].higher else "down"
-        return (
-            Html("<div>What quality costs: {} and to the left is better; whiskers are 95 % intervals.</div>")
-            .format(side)
-            .markup
-        )
+        words = Html("<div>What quality costs: {} and to the left is better; whiskers are 95 % intervals.</div>")
+        return words.format(side).markup
 
     def _pressed(self, key: str) -> None:
         """Handle a click; ignore the keys of another level, which a double click can send."""
@@ -290,7 +297,7 @@ class CompareSystems:
             row, _, column = place.partition(":")
             system = self.board()["system"].iat[int(row)]
             if kind == "system":
-                self._select_found(system)
+                self.selection.select(users=self._standings.users_with_hit(system), by=self)
             else:
                 self._focus_keys["board"] = key
                 self.open(system, self.metrics[int(column)])
@@ -308,9 +315,6 @@ class CompareSystems:
             self._show()
         elif kind == "back" and self._level != "board":
             self.back()
-
-    def _select_found(self, system: str) -> None:
-        self.selection.select(users=self._standings.users_with_hit(system), by=self)
 
     def _selection_changed(self, now: Selected) -> None:
         """The users selected in another view are a group; if it is open and changes, return to the groups."""

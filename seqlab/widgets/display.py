@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from seqlab.figures.html import Html, plotly_html
+from seqlab.figures.html import Html, download_script, plotly_html
 from seqlab.figures.theme import CONFIG
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ def displayed(widget_type: type) -> type:
 
     view: an ipywidgets widget; None in a report. still(): the same without a kernel, a plotly figure or `Html`.
     question and needs, which every class declares: see `views`. Optional attributes: topic, the tab of the workbench;
-    title, the name within it; least_width, in pixels; summary(), `Html` that stands for a still which takes seconds, in
-    the text/html beside the view.
+    title, the name within it; least_width, in pixels; explanation, how to read it, which stands once above several that
+    are made with `intro=False`; summary(), `Html` that stands for a still which takes seconds, in the text/html beside
+    the view.
     """
     title = in_words(widget_type.__name__.removesuffix("View"))
-    for name, default in {"title": title, "topic": title, "least_width": COLUMN_WIDTH}.items():
+    for name, default in {"title": title, "topic": title, "least_width": COLUMN_WIDTH, "explanation": ""}.items():
         if name not in vars(widget_type):
             setattr(widget_type, name, default)
     widget_type.view = None
@@ -135,21 +136,37 @@ class StatusLine:
 
     def __init__(self) -> None:
         import anywidget
-        import ipywidgets
 
         # loading this behind the five megabytes of plotly.js would run into a timeout
-        self.page = anywidget.AnyWidget(_esm=IN_THE_PAGE)
-        self.view = ipywidgets.HTML()
+        self.page = anywidget.AnyWidget(_esm=f"{download_script()}\n{IN_THE_PAGE}")
+        self._lines: list[Any] = []
+        self.view = self.line()
 
-    def guard(self, action: Callable[..., None]) -> Callable[..., None]:
-        """`action` as a callback that shows its errors here, and clears an earlier error first."""
+    def line(self) -> Any:
+        """A further line, to be placed beside the controls whose errors `guard` shows there."""
+        import ipywidgets
+
+        self._lines.append(ipywidgets.HTML())
+        return self._lines[-1]
+
+    @property
+    def message(self) -> str:
+        """The HTML of the last error, wherever it is shown; "": there is none."""
+        return "".join(one.value for one in self._lines)
+
+    def guard(self, action: Callable[..., None], line: Any = None) -> Callable[..., None]:
+        """`action` as a callback that shows its errors on a line, and clears earlier errors first.
+
+        line: of `line()`; None: `view`.
+        """
 
         def run(*event: Any) -> None:
-            self.view.value = ""
+            for one in self._lines:
+                one.value = ""
             try:
                 action(*event)
             except Exception as error:  # Jupyter writes the traceback of a callback to a log only
-                self.view.value = (
+                (self.view if line is None else line).value = (
                     Html("<div role='alert'>{}</div><details><summary>Details</summary><pre>{}</pre></details>")
                     .format(sentence(error), "".join(traceback.format_exception(error)))
                     .markup

@@ -9,6 +9,7 @@ import numpy as np
 from seqlab import figures
 from seqlab.contracts import ItemVectors
 from seqlab.figures import catalogue_maps
+from seqlab.figures.theme import column_words
 from seqlab.inspection import projection
 from seqlab.items.vectors import from_model, validated
 from seqlab.widgets.display import StatusLine, displayed, in_report, interactive_figure, panel, redraw
@@ -53,7 +54,7 @@ class ItemMap:
         self._vectors = validated(of, split.n_items) if isinstance(of, np.ndarray) else from_model(of.model)
         self._titles, self._seed, self.selection = titles_of(split), seed, selection
         counts = split.train.item_counts(split.n_items)[1:].cpu().numpy()
-        self._items = split.log.items.assign(**{EVENTS: counts})
+        self._items = split.log.items.assign(title=self._titles[1:], **{EVENTS: counts})
         self.columns = [
             name for name in self._items.columns if name not in ("item_id", "title") and _informative(self._items[name])
         ]
@@ -103,9 +104,10 @@ class ItemMap:
         import ipywidgets
 
         self.status = StatusLine()
-        self.color = ipywidgets.Dropdown(options=self.columns, value=self._color, description="colour")
+        names = [(column_words(name), name) for name in self.columns]
+        self.color = ipywidgets.Dropdown(options=names, value=self._color, description="colour")
         self.method = ipywidgets.ToggleButtons(
-            options=[("PCA", "pca"), ("UMAP (a minute the first time)", "umap")],
+            options=[("PCA", "pca"), ("t-SNE (seconds at first)", "tsne"), ("UMAP (a minute at first)", "umap")],
             value=self._method,
             style={"button_width": "auto"},
         )
@@ -144,9 +146,10 @@ class ItemMap:
             "Select with neighbours": lambda item: [item, *self.neighbours(item)["item"]],
         }
         self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in actions}
+        error = self.status.line()
         for name, items in actions.items():
-            self.buttons[name].on_click(self.status.guard(lambda _, items=items: self._select(items)))
-        return ipywidgets.HBox(list(self.buttons.values()))
+            self.buttons[name].on_click(self.status.guard(lambda _, items=items: self._select(items), error))
+        return ipywidgets.VBox([ipywidgets.HBox(list(self.buttons.values())), error])
 
     def _select(self, items: Callable[[int], list[int]]) -> None:
         if self.picker.item is None:

@@ -12,6 +12,7 @@ from seqlab.datasets.history import typed_history
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import labels, plain
 from seqlab.inspection import influence, patching
+from seqlab.inspection.examples import most_different
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, guarded, in_report, interactive_figure, panel, redraw
 from seqlab.widgets.inputs import picking
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from seqlab.runs.run import Run
 
 INTRO = (
-    "One value inside the model is replaced by the other user's; the colour shows the share of the difference between "
-    "the two recommendations that this recovers."
+    "One value inside the model is replaced by the other user's; the colour shows how much of the difference between "
+    "the two users' log-probabilities of an item this recovers."
 )
 
 
@@ -37,14 +38,16 @@ class Patching:
     """Activation patching between two users: a map of all positions of all taps, and the result of one of them.
 
     `user`, `source` (whose values are taken): a number of the log (1..U) or, as text, an id of the source data; None:
-    random users, the second with a different first recommendation. `history`: a History instead of a user; `source` may
-    be one too. `item`: the watched item (None: the first recommendation of `source`). Raises `ValueError` for a system
-    without `score` or without taps to patch.
+    a random user, and of 50 others the one whose first recommendation is most unlike this user's, see
+    `inspection.examples.most_different`. `history`: a History instead of a user; `source` may be one too. `item`: the
+    watched item (None: the first recommendation of `source`). `intro`: whether the view explains itself. Raises
+    `ValueError` for a system without `score` or without taps to patch.
     """
 
     question = "Which part of the system carries what distinguishes this user from another?"
     needs = (Scores, "hidden")
     topic = "History editor"
+    explanation = INTRO
 
     def __init__(
         self,
@@ -56,8 +59,10 @@ class Patching:
         source: History | int | str | None = None,
         item: int | None = None,
         k: int = 10,
+        intro: bool = True,
     ) -> None:
         check(self, run)
+        self._intro = INTRO if intro else ""
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter, self._item = run.seen_filter, item
         self._users = sample_users(split, picking.USER_CHOICES, seed)
@@ -95,11 +100,12 @@ class Patching:
     def still(self) -> go.Figure:
         """The map, with the result of its best position in words."""
         place = self.best()
-        lines = [*_lines(INTRO), *_lines(self._summary()), *_lines(self._sentence(place, self.patched(*place)))]
+        words = (self._intro, self._summary(), self._sentence(place, self.patched(*place)))
+        lines = [line for one in words for line in _lines(one)]
         return figures.patching_heatmap(self.grid, place, "<br>".join(lines))
 
     def caption(self) -> Html:
-        """The two users, the watched item, and its log-probabilities."""
+        """The two users, the watched item, and its probabilities."""
         return Html("<div>{}</div>").format(text(self._summary()))
 
     def result(self, tap: str, from_end: int) -> Html:
@@ -121,9 +127,10 @@ class Patching:
         """The same as `caption`, as plain text."""
         into, source = (user_label(self._split, one.user) for one in (self.history, self.other))
         about = self.grid.attrs
+        before, other = (math.exp(about[name]) for name in ("before", "other"))
         message = (
-            f"Into user {into}, from user {source}; the watched item is “{plain(self._titles[self.item], 40)}” "
-            f"(log-probability {about['before']:.2f} and {about['other']:.2f}); {about['alignment']}."
+            f"Into user {into}, from user {source}. The watched item is “{plain(self._titles[self.item], 40)}”, with a "
+            f"probability of {before:.2%} and {other:.2%}. {about['alignment'][0].upper()}{about['alignment'][1:]}."
         )
         if math.isnan(self.grid["recovered"].iloc[0]):
             message += " Both users give it the same probability, so there is nothing to recover: choose another user."
@@ -137,17 +144,15 @@ class Patching:
         share = "" if math.isnan(found.recovered) else f": {found.recovered:.0%} recovered"
         first = self._titles[int(found.ranking["item"].iloc[0])]
         return (
-            f"With {tap}{where} replaced, the item's log-probability goes from {found.before:.2f} to "
-            f"{found.after:.2f} (the other's: {found.other:.2f}){share}; the first recommendation is "
-            f"“{plain(first, 40)}”."
+            f"With {tap}{where} replaced, its probability goes from {math.exp(found.before):.2%} to "
+            f"{math.exp(found.after):.2%} (the other's: {math.exp(found.other):.2%}){share}; the first recommendation "
+            f"is “{plain(first, 40)}”."
         )
 
     def _default_other(self, history: History) -> History:
-        """The first of the offered users whose first recommendation differs."""
+        """The offered user who differs most."""
         others = [history_for(self._split, self._model, user) for user in self._users if user != history.user]
-        first, *theirs = influence.lists_of(self._model, [history, *others], 1, self._filter).items[:, 0].tolist()
-        different = (other for other, item in zip(others, theirs, strict=True) if item != first)
-        return next(different, others[0] if others else history)
+        return others[most_different(self._model, history, others, self._filter)] if others else history
 
     def _set_other(self, other: History) -> None:
         """Set the other user and compute the map."""
@@ -169,7 +174,7 @@ class Patching:
             options=[user_label(self._split, user) for user in self._users], value=self._other_label(),
             description="other user", continuous_update=False, placeholder="id of a user",
         )  # fmt: skip
-        self.typed = HistoryBox(guard(self._read_typed))
+        self.typed = HistoryBox(self._read_typed, self.status, self._titles)
         self.tap = ipywidgets.Dropdown(options=self._taps(), description="part")
         self.place = ipywidgets.IntSlider(0, 0, 1, description="from the end", continuous_update=False)
         self.about = ipywidgets.HTML(layout={"width": "100%"})
@@ -183,7 +188,7 @@ class Patching:
         wrap = {"flex_flow": "row wrap"}
         who = ipywidgets.HBox([self.user, self.typed.view], layout=wrap)
         where = ipywidgets.HBox([self.tap, self.place], layout=wrap)
-        parts = (ipywidgets.HTML(INTRO), who, self.about, self.figure, where, self.message)
+        parts = (ipywidgets.HTML(self._intro), who, self.about, self.figure, where, self.message)
         return panel(self.status, *parts, figure=self.figure)
 
     def _taps(self) -> list[str]:
@@ -208,8 +213,9 @@ class Patching:
         if not self._filling and self.user.value.strip():
             self._set(self.history, history_for(self._split, self._model, self.user.value.strip()))
 
-    def _read_typed(self, typed: str) -> None:
+    def _read_typed(self, typed: str) -> list[int]:
         self._set(self.history, typed_history(self._split, typed, picking.max_events(self._model)))
+        return self.other.items.tolist()
 
     def _clicked(self, trace: object, points: Any, state: object) -> None:
         if points.xs:

@@ -75,7 +75,9 @@ class ReasoningSteps:
         )
         self.thresholds = sorted({*stopping.thresholds(self.step_ranks), self._epsilon})
         self._coordinates = projection.coordinates(from_model(self._model), method, seed)
-        self._items = split.log.items[["title"]].assign(x=self._coordinates[:, 0], y=self._coordinates[:, 1])
+        self._items = split.log.items[[]].assign(
+            title=self._titles[1:], x=self._coordinates[:, 0], y=self._coordinates[:, 1]
+        )
         columns = list(MEASURES)
         self._medians = self.step_ranks.frame.groupby("step")[columns].median().add_prefix("typical ").reset_index()
         reached = stopping.outcomes(self.step_ranks)
@@ -194,9 +196,9 @@ class ReasoningSteps:
         relation = "The next item was" if self._history.user in self._answers else "The scored item is"
         return (
             f"User {label(user_label(self._split, self._history.user), 20)}, whose last event was "
-            f"<b>{label(self._titles[history[-1]], 24)}</b>.<br>"
+            f"<b>{label(self._titles[history[-1]], 24)}</b>. "
             f"{relation} <b>{label(self._titles[self.answer], 30)}</b>:<br>"
-            f"rank {ranks[0]:,.10g} at first, {ranks[stop]:,.10g} at step {stop}, where it stops.<br>"
+            f"rank {ranks[0]:,.10g} at first, {ranks[stop]:,.10g} at step {stop}, where it stops. "
             f"All users stop below {self._epsilon:.2g}: {chosen['steps']:.2f} steps, ndcg {chosen['ndcg@10']:.3f}."
         )
 

@@ -53,7 +53,7 @@ class RelatedItems:
     ) -> None:  # fmt: skip
         check(self, run)
         self._seed = seed
-        self._titles, self._k, self._count, self._ids = titles_of(split), check_k(k), items, split.log.items["item_id"]
+        self._titles, self._k, self._count, self._items = titles_of(split), check_k(k), items, split.log.items
         self._category, self._names = self._first_category(split, category)
         self._tables = {kind: [_unit(one) for one in run.model.tables(kind)] for kind in ("in_in", "in_out")}
         counted = co_purchases(with_columns(split, ("basket",)).train, split.n_items, support)
@@ -175,8 +175,10 @@ class RelatedItems:
             found = [item] if 0 < item < len(self._titles) else []
         else:
             wanted = item.casefold()
-            found = [at for at, title in enumerate(self._titles) if at and title.casefold() == wanted]
-            found = found or self._ids.index[self._ids.astype(str) == item].tolist()
+            for names in (["", *map(str, self._items["title"])], self._titles):
+                if found := [at for at, name in enumerate(names) if at and name.casefold() == wanted]:
+                    break
+            found = found or self._items.index[self._items["item_id"].astype(str) == item].tolist()
         if not found:
             raise ValueError(f"there is no item {item!r}; an example of a title is {self._titles[1]!r}")
         return int(found[0])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 100
 """The largest number of users in the list; the others are counted."""
 
-ORDERS = {"selected": "selected items seen, most first", "result": "{}, best first", "events": "history, longest first"}
+ORDERS = {"selected": "most selected items seen", "result": "{}, best first", "events": "longest history"}
 """Column to sort by -> label; "result" is the rank, or the primary metric of a task without ranks."""
 
 
@@ -113,7 +113,10 @@ class UserList:
         self.status = StatusLine()
         wide = {"width": "97%"}
         named = {"description_width": "auto"}
-        self.search = ipywidgets.Text(placeholder="part of a user id", description="find", style=named, layout=wide)
+        self.search = ipywidgets.Text(
+            placeholder="part of a user id, then Enter", description="find", style=named, layout=wide
+        )
+        error = self.status.line()
         options = [(words, name) for name, words in self.orders.items()]
         self.order = ipywidgets.Dropdown(options=options, description="sort by", style=named, layout=wide)
         self.listed = ipywidgets.Select(rows=12, layout=wide)
@@ -122,9 +125,11 @@ class UserList:
         self._fill()
         for control in (self.search, self.order):
             control.observe(self.status.guard(self._search_changed), "value")
+        entered = self.status.guard(self._pick_found, error)
+        self.search.on_msg(lambda box, content, buffers: entered() if content.get("event") == "submit" else None)
         self.listed.observe(self.status.guard(self._list_chosen), "value")
         self.selection.follow(self._follow, self.status)
-        return panel(self.status, self.search, self.order, self.listed, self.message)
+        return panel(self.status, self.search, error, self.order, self.listed, self.message)
 
     def _set_picked(self, user: int) -> None:
         self.picked = user
@@ -152,6 +157,14 @@ class UserList:
     def _list_chosen(self, change: Any) -> None:
         if change.new is not None and not self._filling:
             self.pick(change.new)
+
+    def _pick_found(self) -> None:
+        """Pick the user of the id that was typed, or the first one found."""
+        query = self._query.strip().casefold()
+        whole = self._lower.index[self._lower == query].intersection(self.users)
+        if not len(self.users):
+            raise ValueError(f"no user of the list has {plain(self._query, 60)!r} in the id")
+        self.pick(int(whole[0] if len(whole) else self.users[0]))
 
     def _list(self) -> None:
         self._fill()

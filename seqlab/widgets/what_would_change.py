@@ -13,6 +13,7 @@ from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
 from seqlab.inspection.edits import edit_search
+from seqlab.inspection.examples import movable_item
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, in_report, panel
 from seqlab.widgets.inputs.picking import ItemPicker, history_for, titles_of, user_label
@@ -34,14 +35,16 @@ class WhatWouldChange:
     """The smallest edit of a history that takes an item out of the top `k`, or brings it in, and the list after it.
 
     `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `history`: a History
-    instead of a user. `item`: that of the still (None: the first recommendation); an item in the top `k` is to leave
-    it, another to enter. `limit`: the largest number of histories to score. In a running kernel the search pauses
+    instead of a user. `item`: that of the still (None: one that a single event decides about, if there is one, see
+    `inspection.examples.movable_item`); an item in the top `k` is to leave it, another to enter. `limit`: the largest
+    number of histories to score. `intro`: whether the view explains itself. In a running kernel the search pauses
     between forward passes, so that it can be cancelled; the best edit so far is then shown.
     """
 
     question = "What would have to change: without which events would an item leave the list or enter it?"
     needs = (Recommends,)
     topic = "History editor"
+    explanation = INTRO
 
     def __init__(
         self,
@@ -53,8 +56,10 @@ class WhatWouldChange:
         item: int | None = None,
         k: int = 10,
         limit: int = 5_000,
+        intro: bool = True,
     ) -> None:
         check(self, run)
+        self._intro = Html("<div class='quiet'>{}</div>").format(INTRO) if intro else Html("")
         self._model, self._split, self._titles = run.model, split, titles_of(split)
         self._k, self._limit = check_k(k), limit
         self._filter, self._item = run.seen_filter, item
@@ -70,12 +75,15 @@ class WhatWouldChange:
             self.status.guard(self._replace_history)(history)
 
     def still(self) -> Html:
-        """The last result; before any search, that for the first recommendation (or `item`)."""
+        """The last result; before any search, that for `item`."""
         edit = self.edit
         if edit is None:
-            for edit in self._search(self._top[0] if self._item is None else self._item):  # noqa: B007
+            for edit in self._search(self._example() if self._item is None else self._item):  # noqa: B007
                 pass
-        return Html("<div class='quiet'>{}</div>{}").format(INTRO, self.result(edit))
+        return self._intro + self.result(edit)
+
+    def _example(self) -> int:
+        return movable_item(self._model, self.history, self._k, self._filter)
 
     def result(self, edit: Edit, stopped: bool = False) -> Html:
         """An edit as a sentence, the cost of the search and its certainty, and the list before and after."""
@@ -139,25 +147,25 @@ class WhatWouldChange:
         import ipywidgets
 
         self.status = StatusLine()
-        guard = self.status.guard
+        guard, error = self.status.guard, self.status.line()
         wide = {"width": "97%"}
         self.out = ipywidgets.Dropdown(description="in the list", layout=wide)
         self.picker = ItemPicker(
-            self._titles, "any item", on_enter=guard(lambda: self._start_search(self.picker.chosen()))
+            self._titles, "any item", on_enter=guard(lambda: self._start_search(self.picker.chosen()), error)
         )
         self.buttons = {
             name: ipywidgets.Button(description=name, layout={"width": "auto"})
             for name in ("Take it out", "Bring it in", "Cancel")
         }
         self.buttons["Take it out"].on_click(guard(lambda _: self._start_search(self.out.value)))
-        self.buttons["Bring it in"].on_click(guard(lambda _: self._start_search(self.picker.chosen())))
+        self.buttons["Bring it in"].on_click(guard(lambda _: self._start_search(self.picker.chosen()), error))
         self.buttons["Cancel"].on_click(guard(lambda _: self._cancel()))
         self._step = guard(self._next_pass)
         self.progress = ipywidgets.HTML()
         self.message = ipywidgets.HTML(layout={"width": "100%"})
         self._fill_controls()
         left = ipywidgets.VBox(
-            [self.out, self.buttons["Take it out"], self.picker.view, self.buttons["Bring it in"]],
+            [self.out, self.buttons["Take it out"], self.picker.view, self.buttons["Bring it in"], error],
             layout={"width": "350px"},
         )
         answer = ipywidgets.VBox(
@@ -165,7 +173,7 @@ class WhatWouldChange:
             layout={"flex": "1 1 330px", "min_width": "0"},
         )
         body = ipywidgets.HBox([left, answer], layout={"width": "100%", "flex_flow": "row wrap"})
-        return panel(self.status, ipywidgets.HTML(INTRO), body)
+        return panel(self.status, ipywidgets.HTML(self._intro), body)
 
     def _fill_controls(self) -> None:
         self.out.options = [(f"{at}. {plain(self._titles[item], 60)}", item) for at, item in enumerate(self._top, 1)]

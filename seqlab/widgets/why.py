@@ -11,6 +11,7 @@ from seqlab.figures.histories import Measure
 from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 from seqlab.inspection import influence
+from seqlab.inspection.examples import MATTERS, supported_item
 from seqlab.inspection.explanation import explain
 from seqlab.ranking import check_k
 from seqlab.widgets.display import StatusLine, displayed, guarded, in_report, panel
@@ -28,8 +29,9 @@ MAX_EVENTS = 8
 """Events shown before a predicted one."""
 
 INTRO = (
-    "Influence is how much less likely the item becomes without the event; surprise is how unlikely the event itself "
-    "was, given the events before it."
+    "Influence is how much the log-probability of the item falls without the event: +0.1 is about 10 % less likely, "
+    "+0.7 half as likely. Surprise is minus the log-probability of the event itself, given the events before it. Both "
+    "are in nats, units of the natural logarithm."
 )
 
 
@@ -38,13 +40,15 @@ class Why:
     """The influence of each event on one of the `k` recommendations, and the surprise of each event.
 
     `user` is a number of the log (1..U) or, as text, an id of the source; None: a random one. `history`: a History
-    instead of a user. `item`: the explained item (None: the first recommendation). Raises `ValueError` for a system
-    without `score`.
+    instead of a user. `item`: the explained item (None: the first recommendation; in the still, the first one to which
+    an event matters, see `inspection.examples.supported_item`). `intro`: whether the view explains itself. Raises
+    `ValueError` for a system without `score`.
     """
 
     question = "Why is this item recommended: which events support it, and which surprised the system?"
     needs = (Scores,)
     topic = "History editor"
+    explanation = INTRO
 
     def __init__(
         self,
@@ -55,8 +59,10 @@ class Why:
         history: History | None = None,
         item: int | None = None,
         k: int = 10,
+        intro: bool = True,
     ) -> None:
         check(self, run)
+        self._intro = Html("<div class='quiet'>{}</div>").format(INTRO) if intro else Html("")
         self._model, self._split, self._titles, self._k = run.model, split, titles_of(split), check_k(k)
         self._filter = run.seen_filter
         self._requested = item
@@ -69,8 +75,10 @@ class Why:
 
     def still(self) -> Html:
         """The influence, attention and surprise of every event, and the prediction before the most surprising one."""
+        if self.view is None and self._requested is None:
+            self.found = self.found.of_item(self._model, supported_item(self._model, self.history, self.found.listed))
         moment = "" if self.most_surprising is None else self.prediction_before(self.most_surprising)
-        return Html("<div class='quiet'>{}</div>{}{}{}").format(INTRO, self.caption(), self.measures(), moment)
+        return Html("{}{}{}{}").format(self._intro, self.caption(), self.measures(), moment)
 
     @property
     def most_surprising(self) -> int | None:
@@ -93,35 +101,43 @@ class Why:
         if found.influence is None:
             message += "There is only one event: add a second to see the influence of each."
             return Html("<div>{}</div>").format(message)
-        values = found.influence["value"]
-        best, worst = int(values.idxmax()), int(values.idxmin())
-        if values[best] > 0:
-            message += Html("Event {}, {}, supports it most ({:+.2f} nats)").format(
-                best + 1, self._event(best), values[best]
-            )
-        else:
-            message += "No event supports it"
-        if values[worst] < 0:
-            message += Html("; event {}, {}, reduces it most ({:+.2f})").format(
-                worst + 1, self._event(worst), values[worst]
-            )
+        message += self._extremes(found.influence["value"])
         if agreement := found.agreement():
             label = found.attention_map.readout_label()
             message += f". The influence of the events and the attention of {label} {agreement[1]}"
         peak = found.surprise.set_index("position").loc[self.most_surprising]
-        message += Html(". The most surprising was event {}, {}: {:.1f} nats, rank {:,.10g}.").format(
-            self.most_surprising + 1, self._event(self.most_surprising), peak["value"], peak["rank"]
+        message += Html(". The most surprising was event {}, {}: the model gave it {}, rank {:,.10g}.").format(
+            self.most_surprising + 1, self._event(self.most_surprising), _one_in(peak["value"]), peak["rank"]
         )
         return Html("<div>{}</div>").format(message)
+
+    def _extremes(self, values: pd.Series) -> Html:
+        """The events that support the item most and reduce it most, and its probability without each."""
+        if values.abs().max() < MATTERS:
+            return Html(
+                "No event matters: without any one of them, its probability changes by less than {:.0%}"
+            ).format(MATTERS)
+        parts = []
+        for at, does, matters in (
+            (int(values.idxmax()), "supports", values.max() > 0), (int(values.idxmin()), "reduces", values.min() < 0),
+        ):  # fmt: skip
+            if matters:
+                words = Html("event {}, {}, {} it most ({:+.2f}: without it, {:.2%})")
+                without = self.found.probability * math.exp(-values[at])
+                parts.append(words.format(at + 1, self._event(at), does, values[at], without))
+            else:
+                parts.append(Html("no event {} it").format(does))
+        message = Html("; ").join(parts)
+        return message[0].upper() + message[1:]
 
     def measures(self) -> Html:
         """A table of events with influence, attention and surprise."""
         found = self.found
-        shown = [Measure("influence", "log-probability, nats", _values(found.influence))]
+        shown = [Measure("influence", "log-probability", _values(found.influence))]
         if found.attention is not None:
             source = f"of {found.attention_map.readout_label()}"
             shown.append(Measure("attention", source, _values(found.attention), ".1%"))
-        shown.append(Measure("surprise", "−log p, nats", _values(found.surprise), ".1f"))
+        shown.append(Measure("surprise", "−log p", _values(found.surprise), ".1f"))
         return figures.event_measures(self._events(), shown, self.most_surprising)
 
     def prediction_before(self, at: int) -> Html:
@@ -141,10 +157,7 @@ class Why:
             "of": len(self._titles) - 1,
             "seen": target in before.items,
         }
-        probability = math.exp(-row["value"])
-        message = (
-            f"Event {at + 1} cost {row['value']:.2f} nats: the model gave it {probability:.2g} of its probability."
-        )
+        message = f"To event {at + 1} the model gave {_one_in(row['value'])} (surprise {row['value']:.2f})."
         return Html("<div>{} All items are ranked here, seen items too.</div>{}").format(
             message, figures.user_cards([card])
         )
@@ -178,7 +191,7 @@ class Why:
         self.jump.on_click(self.status.guard(self._jump))
         self.at.observe(self.status.guard(self._show_prediction), "value")
         bar = ipywidgets.HBox([self.jump, self.at], layout={"flex_flow": "row wrap"})
-        return panel(self.status, ipywidgets.HTML(INTRO), self.item_choice, self.message, bar, self.expected)
+        return panel(self.status, ipywidgets.HTML(self._intro), self.item_choice, self.message, bar, self.expected)
 
     def _fill_controls(self) -> None:
         """Fill the controls for the history that was read."""
@@ -218,6 +231,12 @@ class Why:
     def _show_prediction(self, change: object = None) -> None:
         if not self._filling:
             self.expected.value = self.prediction_before(self.at.value - 1).markup
+
+
+def _one_in(surprise: float) -> str:
+    """A probability in words, from minus its logarithm."""
+    chance = math.exp(-surprise)
+    return f"a probability of {chance:.1%}" if chance > 0.1 else f"1 chance in {float(f'{1 / chance:.2g}'):,.0f}"
 
 
 def _values(frame: pd.DataFrame | None) -> dict[int, float]:

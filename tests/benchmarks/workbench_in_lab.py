@@ -28,8 +28,7 @@ READY = """() => { const bench = document.querySelector(".seqlab-workbench");
   return Boolean(map && /User/.test((bench.querySelector("h3[role=status]") || {}).innerText)); }"""
 
 WATCH = """() => { const bench = document.querySelector(".seqlab-workbench");
-  const lists = [...bench.querySelectorAll(".sl .grid")].find((one) => /now/.test(one.innerText));
-  const list = lists.closest(".widget-html");
+  const list = bench.querySelector(".seqlab-lists");
   window.took = [];
   let began = 0;
   bench.addEventListener("click", () => { began = performance.now(); }, true);

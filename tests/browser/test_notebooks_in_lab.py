@@ -162,6 +162,13 @@ def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None
             expect(plot.locator(".heatmaplayer image")).not_to_have_attribute("href", image)
         view.locator(".widget-dropdown select").select_option(index=2)
         expect(caption).not_to_have_text(before)
+        name = view.locator(".widget-dropdown select option:checked").inner_text()
+        chosen = widget_with(opened, "next came").first
+        expect(chosen.get_by_role("status")).to_contain_text(f"User {name}:")
+        expect(chosen.get_by_role("combobox")).to_have_value(name)
+        others = widget_with(opened, "History, oldest first")
+        for editor in (others.first, others.last):  # the last views of the notebook follow too
+            expect(editor).to_contain_text(f"User {name}", timeout=30_000)
         opened.shot("03_attention")
 
         lens = widget_with(opened, "Press an item to watch it").first
@@ -177,7 +184,7 @@ def test_attention_memories_and_the_history_editor(lab, with_parameters) -> None
         expect(parts.get_by_text("The difference of their logits")).to_be_visible(timeout=30_000)
         opened.shot("03_layers")
 
-        editor = widget_with(opened, "arrows compare with the true history").first
+        editor = widget_with(opened, "History, oldest first").first
         history = editor.locator(".widget-select select").first
         history.focus()
         history.press("ArrowUp")  # JupyterLab would take this, and dd, for commands of its own

@@ -86,26 +86,41 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         expect(heading).to_contain_text("User c", timeout=60_000)
         opened.shot("workbench")
 
-        # a user from the list, and back again
+        # a user from the list, which makes room, and back again
         first = heading.inner_text()
-        listed = bench.locator(".widget-select select").first
+        listed = bench.locator(".seqlab-chooser .widget-select select").first
         listed.select_option(index=3)
         expect(heading).not_to_have_text(first)
         expect(status.first).to_contain_text("seen before the test query")
+        choose = bench.get_by_role("button", name="Choose users or items")
+        expect(listed).to_be_hidden()
+        expect(choose).to_be_focused()
         bench.get_by_role("button", name="Undo selection").press("Enter")
         expect(heading).to_have_text(first)
+        choose.press("Enter")
         listed.focus()
         listed.press("ArrowDown")
         expect(heading).not_to_have_text(first)
+        second = heading.inner_text()
+        bench.get_by_role("button", name="Next user").press("Enter")
+        expect(heading).not_to_have_text(second)
 
-        # an edit is one for all runs
+        # an edit is one for all runs, and its effect is on the screen with the button
+        page.set_viewport_size({"width": 1280, "height": 800})
         history = bench.locator(".seqlab-panel", has_text="History, oldest first").last
         events = history.locator(".widget-select select").first
         count = events.locator("option").count()
+        heading.scroll_into_view_if_needed()
         history.get_by_role("button", name="Drop").click()
         expect(events.locator("option")).to_have_count(count - 1)
         expect(heading).to_contain_text("edited")
         opened.idle()
+        lists = history.locator(".seqlab-lists").first.locator("table")
+        expect(lists).to_have_count(2)
+        for at in range(2):
+            expect(lists.nth(at)).to_be_in_viewport(ratio=1)
+        expect(history.get_by_role("button", name="Drop")).to_be_in_viewport(ratio=1)
+        page.set_viewport_size({"width": 1200, "height": 2600})
         opened.shot("workbench_edited")
 
         # the queries
@@ -132,14 +147,17 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         # somebody typed in, who is refused first
         box = history.get_by_placeholder("or type a history")
         box.fill("s45\nnothing of that name")
-        history.get_by_role("button", name="Read these").click()
+        read = history.get_by_role("button", name="Read these")
+        read.click()
         expect(history.get_by_role("alert")).to_contain_text("is not an id or part of a title")
+        assert 0 < history.get_by_role("alert").bounding_box()["y"] - read.bounding_box()["y"] < 60  # beside the button
         box.fill("s45\ns46\ns47")
         history.get_by_role("button", name="Read these").press("Enter")
         expect(heading).to_contain_text("(typed in): 3 events")
         expect(events.locator("option")).to_have_count(3)
 
         # a branch of codes selects its items and their users
+        choose.press("Enter")
         branches = bench.locator(".seqlab-panel", has_text="One code back").last.locator("select").first
         branches.focus()
         branches.press("ArrowDown")
@@ -160,6 +178,7 @@ def test_the_workbench_by_mouse_and_by_keyboard(lab, copy, tmp_path) -> None:
         assert pinned["selection"] == {"users": [pinned["user"]]}
 
         # other runs from the toolbar
+        bench.get_by_role("button", name="Change runs").press("Enter")
         second = bench.locator(".widget-dropdown", has_text="second run").locator("select")
         second.select_option(label="none")
         bench.get_by_role("button", name="Open these runs").press("Enter")

@@ -18,8 +18,22 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """In an empty folder: the command lines of JupyterLab, which is not started."""
     found: list[list[str]] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "execv", lambda program, words: found.append(words))
+    monkeypatch.setattr(os, "execve", lambda program, words, env: found.append(words) or environments.append(env))
     return found
+
+
+environments: list[dict[str, str]] = []
+"""The environments of these command lines."""
+
+
+def test_the_lab_starts_without_a_question_about_news_unless_the_users_settings_ask(started, monkeypatch) -> None:
+    from jupyterlab_server.settings_utils import _get_overrides
+
+    assert code_of("lab", "--no-browser") == 0
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", environments[-1]["JUPYTER_CONFIG_PATH"])
+    settings, error = _get_overrides("nowhere")
+    assert not error
+    assert settings["@jupyterlab/apputils-extension:notification"] == {"fetchNews": "false", "checkForUpdates": False}
 
 
 def test_lab_copies_the_notebooks_on_first_use_and_passes_options_on(started, tmp_path, capsys) -> None:

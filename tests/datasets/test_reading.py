@@ -271,16 +271,16 @@ FILE = "user,item,time,session\nNA,1,1,a\nu1,2,2,b\nu1,-,3,b\nu1,3,4,b\nu2,2,,c\
 
 def test_rows_without_an_id_or_a_time_can_be_dropped_and_are_counted(tmp_path):
     path = write(tmp_path / "log.csv", FILE)
-    with pytest.raises(
-        DataError, match=r"'user' has no id in 1 of 7 rows \('NA' counts as missing\): row 2\..*bad='drop'"
-    ):
+    kinds = (r"'user' has no id \('NA' counts as missing\): row 2; .*'item' has no id .*: row 4; .*'time' has no "
+             r"timestamp: row 6\..*--bad drop")  # fmt: skip
+    with pytest.raises(DataError, match="3 rows cannot be read.*" + kinds):
         read(path)
     for source in (path, pd.read_csv(path), pd.read_csv(path, dtype=str, keep_default_na=False)):
         log = read(source, bad="drop")
         assert log.users["user_id"].tolist() == ["u1", "u2"] and log.n_events == 4
         notes = " ".join(log.notes)
-        for count, role in ((1, "user"), (1, "item"), (1, "time")):
-            assert f"{count} rows have no {role} (column {role!r}) and are dropped." in notes
+        for role, what in (("user", "id"), ("item", "id"), ("time", "timestamp")):
+            assert f"1 of 7 rows are dropped: column {role!r} has no {what}" in notes
     with pytest.raises(ValueError, match="bad must be one of"):
         read(path, bad="ignore")
 

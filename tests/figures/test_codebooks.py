@@ -146,7 +146,7 @@ def test_use_has_a_bar_for_every_code_also_for_unused_ones():
     use = pd.DataFrame({"level": [0, 0, 0, 1, 1], "code": [0, 1, 2, 0, 1], "items": [1, 5, 0, 3, 3]})
     figure = figures.code_use(use)
     assert [list(trace.y) for trace in figure.data] == [[5, 1, 0], [3, 3]]
-    assert "2 of 3 codes used" in figure.layout.annotations[0].text
+    assert "level 1: 2 of 3 codes used" in figure.layout.annotations[0].text
 
 
 def report(levels=3):
@@ -170,7 +170,7 @@ def test_training_shows_losses_and_use_or_a_message_without_epochs():
     history = [{"epoch": at, "reconstruction": 2.0, "use 0": 0.5, "use 1": 0.25, "unique": 0.1} for at in range(3)]
     figure = figures.code_training(history)
     assert [(trace.name, trace.xaxis) for trace in figure.data] == [
-        ("reconstruction", "x"), ("codes used, level 0", "x2"), ("codes used, level 1", "x2"), ("unique tuples", "x2"),
+        ("reconstruction", "x"), ("codes used, level 1", "x2"), ("codes used, level 2", "x2"), ("unique tuples", "x2"),
     ]  # fmt: skip
     assert len(figures.code_training([{"epoch": 0, "loss": 1.0}]).data) == 1
     assert "clusters once" in figures.code_training([]).layout.annotations[0].text

@@ -48,9 +48,20 @@ def test_umap_is_computed_once_per_content_and_survives_a_broken_cache(vectors, 
     assert len(calls) == 4
 
 
+def test_tsne_keeps_groups_together(cache):
+    centre = np.repeat(np.eye(8, dtype=np.float32), 12, axis=0)
+    spots = projection.coordinates(centre + 0.05 * np.random.default_rng(0).normal(size=centre.shape), "tsne")
+    gaps = np.linalg.norm(spots[:, None] - spots[None], axis=2) + 1e9 * np.eye(len(spots))
+    assert (gaps.argmin(1) // 12 == np.arange(len(spots)) // 12).all()
+
+
+def test_equal_vectors_lie_on_one_spot(cache):
+    assert not projection.coordinates(np.ones((40, 3)), "tsne").any()
+
+
 def test_unknown_projection_and_too_few_items_are_errors(vectors):
-    with pytest.raises(ValueError, match="'pca' and 'umap'"):
-        projection.coordinates(vectors, "tsne")
+    with pytest.raises(ValueError, match="'pca', 'tsne' and 'umap'"):
+        projection.coordinates(vectors, "mds")
     with pytest.raises(ValueError, match="at least 3"):
         projection.coordinates(vectors[:2])
 

@@ -84,7 +84,8 @@ def last_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_a_new_file_is_listed_and_in_the_gallery(last_item: None) -> None:
     row = models.table().set_index("system").loc["last_item"]
     assert (row["family"], row["paper"], row["year"], row["venue"]) == ("baselines", "A & B, On Toys", 2031, "TOY")
-    assert "| `last_item` | A & B, On Toys | 2031 | TOY | baselines |\n" in models.gallery_markdown()
+    link = "[`last_item`](seqlab/models/baselines/last_item.py)"
+    assert f"| {link} | A & B, On Toys | 2031 | TOY | baselines |\n" in models.gallery_markdown()
     printed = CliRunner().invoke(cli.app, ["models"]).output
     assert re.search(r"^last_item \(baselines\)\n +Last item: .+\n +A & B, On Toys, TOY, 2031\n", printed, flags=re.M)
 

@@ -73,11 +73,11 @@ def test_all_items_on_one_tuple_is_a_collapse_though_no_batch_has_few_duplicates
 @pytest.mark.parametrize(
     ("columns", "sizes", "about", "disease"),
     [
-        ((even()[0] // 4, *even()[1:]), (16, 16, 16), {}, "Low use: level 0 uses 4 of 16"),
+        ((even()[0] // 4, *even()[1:]), (16, 16, 16), {}, "Low use: level 1 uses 4 of 16"),
         (even(8192), (32, 16, 8), {}, "Collisions"),
         ((*even(), np.zeros(4096, int)), (16, 16, 16, 4), {}, "Last level decided: for 100%"),
-        ((*even()[:2], even()[1]), (16,) * 3, {"ordered": False}, "Copies: levels 1 and 2"),
-        (even(), (16,) * 3, {"residual": (1, 0.5, 0.499, 0.1)}, "Nothing explained: after level 1 "),
+        ((*even()[:2], even()[1]), (16,) * 3, {"ordered": False}, "Copies: levels 2 and 3"),
+        (even(), (16,) * 3, {"residual": (1, 0.5, 0.499, 0.1)}, "Nothing explained: after level 2 "),
         ((*even()[1:], even()[0]), (16, 16, 16), {"resolved": "index"}, "Atomic ids in disguise"),
     ],
 )

@@ -195,7 +195,7 @@ def test_experts_that_are_copies_are_reported():
     book = make_codebook(fitted, X, resolve="none")
     assert torch.equal(book.codes[:, 0], book.codes[:, 2])
     assert codebook_report.report(book)["shared"].iloc[[0, 2]].tolist() == pytest.approx([1, 1])
-    assert any(sentence.startswith("Copies: levels 0 and 2 share 100%") for sentence in codebook_report.doctor(book))
+    assert any(sentence.startswith("Copies: levels 1 and 3 share 100%") for sentence in codebook_report.doctor(book))
 
 
 def test_gates_are_shares_and_the_reconstruction_uses_them():

@@ -39,7 +39,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        if tag == "button":
+        if tag == "button" and "data-press" in dict(attrs):  # others save a table
             self._open = dict(attrs)["data-press"]
             self.buttons[self._open] = ""
 

@@ -99,9 +99,9 @@ def test_the_figure_follows_user_step_and_width(steps):
     narrow = len(steps.steps().query("state == 'live' and level == 1"))
     steps.width.value = 5
     assert len(steps.steps().query("state == 'live' and level == 1")) > narrow == 3
-    before = figure.layout.annotations[0].text
+    before = figure.layout.annotations[-1].text
     steps.user.value = steps.user.options[1][1]
-    assert figure.layout.annotations[0].text != before
+    assert figure.layout.annotations[-1].text != before
     steps.width.value = 50
     assert not (steps.steps()["state"] == "pruned").any()
     assert steps.figure is figure

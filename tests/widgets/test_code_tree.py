@@ -8,6 +8,8 @@ import torch
 
 from seqlab import tokenizers, widgets
 from seqlab.datasets import leave_one_out
+from seqlab.figures.html import text
+from seqlab.figures.theme import plain
 from seqlab.tokenizers import CodeBook
 from tests.synthetic import chain_log
 from tests.widgets.markup import assert_escaped
@@ -97,7 +99,11 @@ def test_branches_are_opened_from_the_list_and_closed(tree):
     tree.branches.value = tree.branches.options[0][1]
     tree.branches.value = tree.branches.options[0][1]
     assert len(tree.path) == 3
-    assert not tree.branches.options
+    assert tree.branches.value == tree.path  # beside the other whole codes, to go on to these
+    label = next(words for words, prefix in tree.branches.options if prefix == tree.path)
+    (only,) = tree.branch(tree.path)["title"]
+    assert "1 item " in label and plain(only, 40) in label
+    assert text(only, 60) in tree.where.value
     assert tree.tree.markup.count("branch picked") == 1  # the last code is outlined
     for _ in range(3):
         tree.up.click()

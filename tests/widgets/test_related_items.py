@@ -1,5 +1,7 @@
 """RelatedItems and CandidateAttention against the systems themselves; their figures, and the verdict in words."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,7 +67,7 @@ def test_the_lists_are_those_of_the_tables_and_of_counting(pairs, baskets, live)
     assert scores[COUNTED][7] == pytest.approx(weights[[4]].toarray()[0][7])
     assert not np.isfinite(scores[REPLACES][4])
     best = np.argsort(-scores[GOES_WITH])[0]
-    assert f"of&lt;/b&gt; {best}</bdi>" in view.listed.value
+    assert f"of&lt;/b&gt; {best} (&lt;i&gt;shelf" in view.listed.value
 
 
 def test_an_item_is_picked_and_its_dots_are_the_other_items(pairs, baskets, live):
@@ -78,7 +80,7 @@ def test_an_item_is_picked_and_its_dots_are_the_other_items(pairs, baskets, live
     assert [list(one.x) for one in view.figure.data] != before
     assert sum(len(one.x) for one in view.figure.data) == 11
     same = next(one for one in view.figure.data if one.name == "the same category")
-    assert sorted(words[1][-2:].strip() for words in same.customdata) == ["12", "3", "6"]
+    assert sorted(re.search(r"(\d+) \(", words[1])[1] for words in same.customdata) == ["12", "3", "6"]
     assert_escaped(view, view.scatter())
 
 

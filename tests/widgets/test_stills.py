@@ -150,6 +150,8 @@ OTHERS = {
     "ItemMap": (widgets.ItemMap, lambda run: views.fits(widgets.ItemMap, run.model)),
     "CodeTree": (tree_of, lambda run: book_of(run.model) is not None),
     "CompareSystems": (compared, lambda run: True),
+    "ChosenUser": (lambda run, split: widgets.ChosenUser(split), lambda run: True),
+    "RunMenu": (lambda run, split: widgets.RunMenu(split, known=[run]), lambda run: True),
     "Workbench": (lambda run, split: widgets.Workbench([run], split), lambda run: run.system in ("rearec", "tiger")),
 }
 """Widget -> how to create it for a run, and for which."""

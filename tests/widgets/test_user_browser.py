@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ import torch
 from seqlab import widgets
 from seqlab.datasets import DataError
 from seqlab.datasets.history import history_of, typed_history
+from seqlab.figures.html import text
 from seqlab.inspection import edits, influence, patched
 from seqlab.tasks import next_item
+from seqlab.widgets.inputs.picking import user_label
 from tests.widgets.conftest import HOSTILE
 from tests.widgets.markup import TAGS
 
@@ -42,18 +45,21 @@ def test_a_typed_history_is_edited_and_undone(run, split, user, live):
     editor.typed.text.value = "thing 20\n" + ids(split, [12])[0] + "\n" + HOSTILE[8]
     editor.typed.button.click()
     assert editor.history.items.tolist() == [20, 12, 8]
-    assert "(typed in)" in editor.message.value and "the typed history" in editor.message.value
-    assert "with the typed history" in editor.lists.value
+    said = [text(split.log.items.at[item, "title"], 60) for item in (20, 12, 8)]
+    assert f"Read as: {' · '.join(said)}<" in editor.typed.message.value
+    assert "(typed in)" in editor.message.value and "no edit yet" in editor.message.value
+    assert not editor.before.value  # nothing to compare with yet
     assert not any(word.count("-") >= 2 for word, _ in editor.events.options)  # its times are not shown
     editor.buttons["Drop"].click()
-    ranking = editor.ranking(editor.history)
+    assert "With the typed history" in editor.before.value and "the typed history" in editor.message.value
+    ranking = editor.rankings(editor.history)["sasrec"]
     typed = typed_history(split, ids(split, [20, 12, 8]))
     assert ranking["item"].tolist() == influence.rerank(run.model, typed, typed.drop(2))["item"].tolist()
     editor.buttons["Reset"].click()
     assert editor.history.items.tolist() == [20, 12, 8]
     for _ in range(3):
         editor.buttons["Undo"].click()
-    assert editor.history is true and "the true history" in editor.message.value
+    assert editor.history is true and f"User {user_label(split, user)}" in re.sub("<.*?>", "", editor.message.value)
 
 
 def test_an_unreadable_history_is_an_error_and_changes_nothing(run, split, user, live):
@@ -66,11 +72,12 @@ def test_an_unreadable_history_is_an_error_and_changes_nothing(run, split, user,
     ):
         editor.typed.text.value = typed
         editor.typed.button.click()
-        assert message in editor.status.view.value.lower()
-        assert not TAGS.search(editor.status.view.value)
-        assert editor.history is before
+        assert message in editor.status.message.lower()
+        assert not TAGS.search(editor.status.message)
+        assert editor.history is before and not editor.typed.message.value
+        assert editor.typed.view.children[2].value == editor.status.message  # below the button
     editor.buttons["Undo"].click()
-    assert "nothing to undo" in editor.status.view.value
+    assert "nothing to undo" in editor.status.message
     with pytest.raises(DataError, match="not an id or part of a title"):
         widgets.HistoryEditor(run, split, history="quokka")
 
@@ -87,13 +94,13 @@ def test_the_editor_begins_with_a_typed_user_in_a_report_too(run, split, report)
 def test_enter_adds_the_first_match(run, split, user, live):
     editor = widgets.HistoryEditor(run, split, user=user)
     enter(editor.picker.search)
-    assert "search for one" in editor.status.view.value
+    assert "search for one" in editor.status.message
     editor.picker.search.value = "no such <b>thing</b>"
     enter(editor.picker.search)
-    assert "no title contains" in editor.status.view.value.lower() and "<b>" not in editor.status.view.value
+    assert "no title contains" in editor.status.message.lower() and "<b>" not in editor.status.message
     editor.picker.search.value = "thing 23"
     enter(editor.picker.search)
-    assert int(editor.history.items[-1]) == 23 and not editor.status.view.value
+    assert int(editor.history.items[-1]) == 23 and not editor.status.message
 
 
 def test_listeners_are_called_for_every_edit(run, split, user, history, live):
@@ -114,10 +121,13 @@ def test_an_edit_costs_one_forward_pass(run, split, user, live, monkeypatch):
     monkeypatch.setattr(run.model, "score", lambda batch: passes.append(len(batch)) or score(batch))
     editor.buttons["Drop"].click()
     assert len(passes) == 1
-    ranking = editor.ranking(editor.history)
+    folded = editor.before.value
     first = influence.rerank(run.model, editor._original, editor._original)
-    listed = first["item"].tolist()
-    assert editor._first_list(ranking)["title"].tolist() == [editor._titles[item] for item in listed]
+    rows = re.findall(r"<tr.*?</tr>", folded)
+    assert len(rows) == len(first)
+    assert all(text(editor._titles[item], 60) in row for item, row in zip(first["item"], rows, strict=True))
+    editor.buttons["Move earlier"].click()
+    assert editor.before.value == folded  # unchanged, so that it stays open in the page
 
 
 @pytest.mark.parametrize("seen_filter", [False, True])
@@ -136,11 +146,25 @@ def test_rankings_without_scores_are_compared_up_to_k(tigers, split, history, se
     assert set(influence.rerank(model, history, history, 5, seen_filter)["status"]) == {"same"}
 
 
+def test_two_systems_in_one_editor_each_read_what_they_can(run, tigers, split, user, live):
+    short = dataclasses.replace(tigers[0], system="tiger")
+    editor = widgets.HistoryEditor({"one": run, "two": short}, split, user=user)
+    editor.buttons["Drop"].click()
+    assert editor.lists.value.count("<table>") == 2 and editor.before.value.count("<table>") == 2
+    for label, one in {"one": run, "two": short}.items():
+        alone = influence.rerank(one.model, editor.original, editor.history, seen_filter=one.seen_filter)
+        assert editor.rankings(editor.history)[label]["item"].tolist() == alone["item"].tolist()
+        new, moved = (alone["status"].isin(kinds).sum() for kinds in (["new"], ["up", "down"]))
+        words = [f"{new} new"] * bool(new) + [f"{moved} moved"] * bool(moved)
+        assert f"{label} now: {', '.join(words) or 'no change'}<" in editor.lists.value
+    assert "the most influential of the others to one" in editor.still()
+
+
 def test_a_system_without_scores_has_an_editor_but_no_why(tigers, split, user, live):
     editor = widgets.HistoryEditor(tigers[0], split, user=user)
     for _ in range(3):
         editor.buttons["Drop"].click()
-    assert not editor.status.view.value and "now" in editor.lists.value
+    assert not editor.status.message and "tiger now" in editor.lists.value
     assert "without the last event" in editor.still()
     for widget in (widgets.Why, widgets.Patching):
         with pytest.raises(ValueError, match=r"a system that scores.*, which tiger is not"):
@@ -156,7 +180,7 @@ def test_why_shows_influence_attention_and_surprise(run, split, history, live):
     why.item_choice.value = item
     worth = influence.leave_one_out(run.model, history, item)["value"]
     best = int(worth.idxmax())
-    assert f"Event {best + 1}, " in why.message.value and f"{worth[best]:+.2f} nats" in why.message.value
+    assert f"Event {best + 1}, " in why.message.value and f"({worth[best]:+.2f}: without it, " in why.message.value
     assert all(f"<span>{value:+.2f}</span>" in why.message.value for value in worth)
     assert "Spearman" in why.message.value and why.message.value.count("class='marked'") == 1
     why.show(history.drop(0))
@@ -179,7 +203,7 @@ def test_the_jump_shows_the_prediction_before_the_most_surprising_event(run, spl
     shown = why.expected.value
     for item in scores.topk(10).indices.tolist():
         assert widgets.why.text(why._titles[item], 60) in shown
-    assert f"rank {row['rank']:,.10g} of 30" in shown and f"{row['value']:.2f} nats" in shown
+    assert f"rank {row['rank']:,.10g} of 30" in shown and f"surprise {row['value']:.2f})" in shown
     other = 2 if at != 1 else 3
     why.at.value = other
     assert f"before event {other}<" in why.expected.value
@@ -235,7 +259,7 @@ def test_the_smallest_edit_is_shown(run, split, history, live):
     assert f"{found.scored:,} histor" in changing.message.value and "(certain)" in changing.message.value
     assert changing.message.value.endswith(f"{changing.still().split('</div>', 1)[1]}</div>")
     enter(changing.picker.search)
-    assert "search for one" in changing.status.view.value
+    assert "search for one" in changing.status.message
     changing.picker.found.value = order[10] if order[10] in dict(map(reversed, changing.picker.found.options)) else None
     changing._start_search(order[10])
     assert changing.edit.into and "rank 11" in changing.message.value and changing.buttons["Cancel"].disabled
@@ -300,7 +324,7 @@ def test_a_cell_is_patched_by_click_and_by_keyboard(run, split, history, live):
     patching.place.value = 2
     keyboard = patching.message.value
     found = patched(run.model, history, other, patching.tap.value, [-3], patching.item)
-    assert f"to {found.after:.2f} (the other" in keyboard
+    assert f"to {math.exp(found.after):.2%} (the other" in keyboard
     assert (patching.figure.data[1].x[0], patching.figure.data[1].y[0]) == (2, 0)
     patching.place.value = 0
     assert patching.message.value != keyboard
@@ -323,7 +347,7 @@ def test_the_other_user_is_chosen_or_typed(run, split, history, live):
     patching.typed.text.value = "thing 20\nthing 21"
     patching.typed.button.click()
     assert patching.other.items.tolist() == [20, 21] and patching.place.max == 1
-    assert "aligned at the end" in patching.about.value and not patching.status.view.value
+    assert "aligned at the end" in patching.about.value and not patching.status.message
     patching.show(history.drop(1))
     assert patching.history.items.tolist() == history.drop(1).items.tolist() and len(patching.other) == 2
 
@@ -365,8 +389,8 @@ def test_hostile_titles_stay_text_wherever_a_history_is_shown(run, split, live):
         patching.show(hostile)
         shown = [changing.message.value, why.caption(), why.prediction_before(1).markup, why.still().markup]
         shown += [patching.still().to_json(), patching.about.value, patching.message.value]
-        for text in (*shown, editor.still().markup, editor.lists.value):
-            assert not TAGS.search(text.replace("\\u003c", "<"))
-            assert "\u202e" not in text
+        for markup in (*shown, editor.still().markup, editor.lists.value):
+            assert not TAGS.search(markup.replace("\\u003c", "<"))
+            assert "\u202e" not in markup
         assert not patching.status.view.value and patching.item == item
     assert "&lt;script&gt;" in why.message.value and "שלום" in why.message.value

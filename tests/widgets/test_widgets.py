@@ -297,11 +297,11 @@ def test_history_is_edited_and_undone(run, split, live):
         editor.buttons["Undo"].click()
     assert editor.history.items.tolist() == true
     editor.buttons["Undo"].click()
-    assert "nothing to undo" in editor.status.view.value
+    assert "nothing to undo" in editor.status.message
     editor.buttons["Drop"].click()
     editor.buttons["Reset"].click()
     assert editor.history.items.tolist() == true
-    assert not editor.status.view.value
+    assert not editor.status.message
 
 
 def max_user(split):
@@ -314,7 +314,7 @@ def test_the_last_event_cannot_be_dropped(run, split, live):
     for _ in range(20):
         editor.buttons["Drop"].click()
     assert len(editor.history) == 1
-    assert "only event" in editor.status.view.value
+    assert "only event" in editor.status.message
 
 
 def test_the_editors_still_has_three_prepared_edits(run, split):
@@ -325,6 +325,6 @@ def test_the_editors_still_has_three_prepared_edits(run, split):
     assert body.count("<table>") == 4
     for words in ("true history", "without the last event", "most influential", "order reversed"):
         assert words in body
-    changed = editor.ranking(history_of(split, max_user(split), longest=8).reversed())
+    changed = editor.rankings(history_of(split, max_user(split), longest=8).reversed())["sasrec"]
     moved = int(changed["moved"].abs().max())
     assert not moved or f"▲ {moved}" in body or f"▼ {moved}" in body

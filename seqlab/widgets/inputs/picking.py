@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from seqlab.datasets.history import History, history_of
+from seqlab.datasets.item_names import item_names
+from seqlab.figures.html import Html, text
 from seqlab.figures.theme import plain
 
 if TYPE_CHECKING:
+    import pandas as pd
     from ipywidgets import Dropdown
     from torch import nn
 
     from seqlab.datasets.splits import Split
+    from seqlab.widgets.display import StatusLine
 
 MAX_MATCHES = 30
 DEFAULT_MAX_EVENTS = 50
@@ -20,8 +24,19 @@ DEFAULT_MAX_EVENTS = 50
 
 
 def titles_of(split: Split) -> list[str]:
-    """Titles by item id, (N + 1), empty at 0."""
-    return ["", *map(str, split.log.items["title"])]
+    """Names by item id, (N + 1), empty at 0: see `item_names`."""
+    return ["", *item_names(split.log)]
+
+
+def default_category(items: pd.DataFrame) -> str:
+    """The first text column, except id and title, with several items per value; "" if there is none."""
+    import pandas as pd
+
+    for name in items.columns:
+        words = not pd.api.types.is_numeric_dtype(items[name])
+        if name not in ("item_id", "title") and words and 1 < items[name].nunique() <= max(3, len(items) // 10):
+            return name
+    return ""
 
 
 def sample_users(split: Split, count: int, seed: int = 0) -> list[int]:
@@ -100,6 +115,7 @@ class ItemPicker:
         label: str,
         on_pick: Callable[[int], None] | None = None,
         on_enter: Callable[[], None] | None = None,
+        rows: int = 6,
     ) -> None:
         import ipywidgets
 
@@ -111,7 +127,7 @@ class ItemPicker:
             style={"description_width": "auto"},
             layout={"width": "97%"},
         )
-        self.found = ipywidgets.Select(options=self._matches(""), rows=6, value=None, layout={"width": "97%"})
+        self.found = ipywidgets.Select(options=self._matches(""), rows=rows, value=None, layout={"width": "97%"})
         self.view = ipywidgets.VBox([self.search, self.found], layout={"width": "340px"})
         self.search.observe(self._searched, "value")
         if on_pick is not None:
@@ -133,11 +149,11 @@ class ItemPicker:
             raise ValueError(f"no title contains {plain(self.search.value, 60)!r}; try a part of it")
         return self.found.options[0][1]
 
-    def _matches(self, text: str) -> list[tuple[str, int]]:
-        """Titles and ids of items whose title contains the text, those that begin with it first."""
-        text = text.strip().casefold()
-        hits = [item for item in range(1, len(self._lower)) if text in self._lower[item]]
-        hits.sort(key=lambda item: (not self._lower[item].startswith(text), item))
+    def _matches(self, query: str) -> list[tuple[str, int]]:
+        """Titles and ids of items whose title contains the query, those that begin with it first."""
+        query = query.strip().casefold()
+        hits = [item for item in range(1, len(self._lower)) if query in self._lower[item]]
+        hits.sort(key=lambda item: (not self._lower[item].startswith(query), item))
         return [(self._titles[item], item) for item in hits[:MAX_MATCHES]]
 
     def _searched(self, change: object) -> None:
@@ -147,16 +163,26 @@ class ItemPicker:
 
 
 class HistoryBox:
-    """A text box for a history of ids or titles; its button calls `on_read(text)`."""
+    """A text box for a history of ids or titles, and a button; below it what was read, or why it could not be read.
 
-    def __init__(self, on_read: Callable[[str], None]) -> None:
+    on_read(text) returns the items that were read.
+    """
+
+    def __init__(self, on_read: Callable[[str], Iterable[int]], status: StatusLine, titles: list[str]) -> None:
         import ipywidgets
 
+        self._on_read, self._titles = on_read, titles
         self.text = ipywidgets.Textarea(
             placeholder="or type a history: ids or titles, one a line, the oldest first",
-            rows=4,
+            rows=2,
             layout={"width": "97%"},
         )
         self.button = ipywidgets.Button(description="Read these", layout={"width": "auto"})
-        self.button.on_click(lambda _: on_read(self.text.value))
-        self.view = ipywidgets.VBox([self.text, self.button], layout={"width": "340px"})
+        error, self.message = status.line(), ipywidgets.HTML()
+        self.button.on_click(status.guard(lambda _: self._read(), error))
+        self.view = ipywidgets.VBox([self.text, self.button, error, self.message], layout={"width": "340px"})
+
+    def _read(self) -> None:
+        self.message.value = ""
+        titles = Html(" · ").join(text(self._titles[item], 60) for item in self._on_read(self.text.value))
+        self.message.value = Html("<div class='quiet' role='status'>Read as: {}</div>").format(titles).markup

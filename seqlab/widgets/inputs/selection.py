@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlab.figures.html import Html, text
+from seqlab.figures.theme import plain
 from seqlab.widgets.display import StatusLine, displayed, in_report, panel
-from seqlab.widgets.inputs.picking import titles_of, user_label
+from seqlab.widgets.distinctive_words import word_table, words_of_items
+from seqlab.widgets.inputs.picking import default_category, titles_of, user_label
 
 if TYPE_CHECKING:
     from seqlab.datasets.splits import Split
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 UNDO_LIMIT = 50
 """The number of selections that can be undone."""
+
+MAX_LISTED = 200
+"""The number of selected items listed by title; the others are counted."""
+
+MAX_WORDS = 3
+"""The number of words that set a selection apart."""
 
 EMPTY = np.empty(0, dtype=np.int64)
 
@@ -58,7 +66,7 @@ class Selection:
 
     Users are those of the test queries, with their history before their first query. Items imply the users with one of
     them in their history, users imply the items of their histories, a prefix of `book` implies its items. `now` is the
-    current state. The view shows a sentence and the buttons Undo and Clear.
+    current state. The view shows a sentence, the selected items, what sets them apart, and the buttons Undo and Clear.
     """
 
     question = "Which items and users are selected?"
@@ -129,9 +137,52 @@ class Selection:
         branch = f" of branch ({', '.join(map(str, now.codes))})" if now.codes else ""
         return f"{items}{branch}, seen by {users}."
 
+    def set_apart(self) -> str:
+        """What distinguishes the selected items from all: their category, and words of their texts (plain text)."""
+        inside = np.isin(np.arange(1, self._split.n_items + 1), self.now.items)
+        words, parts = words_of_items(self._words, inside, 2 * MAX_WORDS), []
+        if self._category and 0 < inside.sum() < len(inside):
+            column = self._split.log.items[self._category]
+            here, overall = (some.value_counts(normalize=True) for some in (column[inside], column))
+            gain = here * np.log(here / overall.reindex(here.index))
+            if len(gain) and gain.max() > 0:
+                name = gain.idxmax()
+                shares = f"{here[name]:.0%} instead of {overall[name]:.0%}"
+                parts.append(f"{plain(self._category)} {plain(name, 40)} ({shares})")
+                words = [word for word in words if word not in str(name).casefold()]
+        return ", ".join([*parts, f"the words {', '.join(words[:MAX_WORDS])}"] if words else parts)
+
     def still(self) -> Html:
-        """The selection as a sentence."""
-        return Html("<div role='status'>{}</div>").format(text(self.sentence()))
+        """The selection as a sentence, what sets its items apart, and the items in a fold."""
+        sentence = Html("<div role='status'>{}</div>").format(text(self.sentence()))
+        return sentence + self._contents() if self.now else sentence
+
+    def _contents(self) -> Html:
+        """What sets the selected items apart, and their titles, the most frequent first."""
+        items, apart = self.now.items, self.set_apart() if len(self.now.items) > 1 else ""
+        items = items[np.argsort(-self._frequency[items], kind="stable")]
+        rows = Html("").join(Html("<li>{}</li>").format(text(self._titles[item], 60)) for item in items[:MAX_LISTED])
+        more = Html("<div class='quiet'>and {:,} more</div>").format(len(items) - MAX_LISTED)
+        words = Html("<div class='quiet'>Set apart by {}.</div>").format(text(apart)) if apart else Html("")
+        titles = Html("<ol class='titles'>{}</ol>{}").format(rows, more if len(items) > MAX_LISTED else "")
+        fold = Html("<details><summary>The {}, the most frequent first</summary>{}</details>")
+        count = _counted(len(items), "item")
+        if self.now.kind == "users":  # the items come second here
+            return fold.format(count, words + titles)
+        return words + fold.format(count, titles)
+
+    @cached_property
+    def _words(self) -> tuple[np.ndarray, Any]:
+        return word_table(self._split.log)
+
+    @cached_property
+    def _category(self) -> str:
+        return default_category(self._split.log.items)
+
+    @cached_property
+    def _frequency(self) -> np.ndarray:
+        """The training events of every item: (N + 1,)."""
+        return self._split.train.item_counts(self._split.n_items).cpu().numpy()
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +249,9 @@ class Selection:
         import ipywidgets
 
         self.status = StatusLine()
-        self.message = ipywidgets.HTML(self.still().markup, layout={"flex": "1 1 auto", "min_width": "0"})
+        # as high with words and a fold as without, so that a map below does not move under the mouse
+        steady = {"flex": "1 1 200px", "min_width": "0", "min_height": "64px"}
+        self.message = ipywidgets.HTML(self.still().markup, layout=steady)
         wide = {"width": "auto"}
         self.undo_button = ipywidgets.Button(description="Undo selection", icon="undo", layout=wide)
         self.clear_button = ipywidgets.Button(description="Clear selection", icon="times", layout=wide)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from seqlab.widgets.inputs.selection import Selected
 
 
+CHOOSE = "Choose users or items"
+
 RENAMED = {"Beam": "Decoding"}
 """Tabs of pinned views by their names today."""
 
@@ -61,7 +63,7 @@ class LinkedViews:
         self.runs, self.split, self._seed, self._other = dict(runs), split, seed, other or ""
         self._longest = max(max_events(run.model) for run in runs.values())
         self.subject = self._subject(user, typed, history)
-        self._first = self.subject.original.user
+        self._first, self._choosing = self.subject.original.user, not (user or typed)
         books = {label: book for label, run in runs.items() if (book := book_of(run.model)) is not None}
         self.selection = Selection(split, next(iter(books.values()), None))
         selected = self._parse_selection(selection or {})
@@ -77,7 +79,7 @@ class LinkedViews:
             first, *second = [*books.values()][:2]
             path, names = selected.get("codes", ()), (*books, "")[:2]
             self.tree = CodeTree(first, split, *second, path=path, names=names, selection=self.selection)
-        self.users = UserList(split, self.selection, next(iter(runs.values())))
+        self.users = UserList(split, self.selection, next(iter(runs.values())), on_pick=self._picked)
         source = None if not other else self._history(user_of(split, other))
         made = pages(Shared(self.runs, split, self.selection, seed, source), self._edited)
         opened = next((one for one in (tab, OTHER) if one in made), "") if tab else ""
@@ -90,6 +92,7 @@ class LinkedViews:
         if self.view is None:
             self.selection.select(users=[number])
         else:
+            self.choose.value = False
             self.users.pick(number)
         if self.subject.original.user != number:
             self._start(number)
@@ -206,23 +209,48 @@ class LinkedViews:
         import ipywidgets
 
         self.status = StatusLine()
-        self.header = ipywidgets.HTML()
+        self.header = ipywidgets.HTML(layout={"flex": "1 1 200px", "min_width": "0"})
         self._update_header()
         self.selection.follow(self._follow, self.status)
         self.selection.undo_button.on_click(self.status.guard(lambda _: self._after_undo()))
         space = f"Nearby items are similar, by {self.map_source}; draw around some to select them."
-        item_map = ipywidgets.VBox([ipywidgets.HTML(quiet(space).markup), self.map.view], layout=column(3, 420))
-        users = ipywidgets.VBox([self.users.view], layout=column(1, 250))
-        parts = [ipywidgets.HBox([users, item_map], layout={"width": "100%", "flex_flow": "row wrap"})]
+        item_map = ipywidgets.VBox([ipywidgets.HTML(quiet(space).markup), self.map.view], layout=column(3, 560))
+        parts = [ipywidgets.VBox([self.users.view], layout=column(1, 250)), item_map]
         if self.tree is not None:
             words = "The tree of the items' codes: open a branch to select its items and the users who have them."
-            parts += [ipywidgets.HTML(quiet(words).markup), self.tree.view]
-        left = ipywidgets.VBox(parts, layout=column(4, 430)).add_class("seqlab-linked")
-        right = ipywidgets.VBox([self.header, self.tabs.view], layout=column(6, 560))
-        both = ipywidgets.HBox([left, right], layout={"width": "100%", "flex_flow": "row wrap"})
-        return ipywidgets.VBox(
-            [self.selection.view, self.status.view, both, self.status.page], layout={"width": "100%"}
-        ).add_class("seqlab-panel")
+            parts.append(ipywidgets.VBox([ipywidgets.HTML(quiet(words).markup), self.tree.view], layout=column(3, 900)))
+        self.chooser = ipywidgets.HBox(parts, layout={"width": "100%", "flex_flow": "row wrap"})
+        self.chooser.add_class("seqlab-chooser")
+        auto = {"width": "auto"}
+        self.previous = ipywidgets.Button(description="Previous user", icon="arrow-left", layout=auto)
+        self.next = ipywidgets.Button(description="Next user", icon="arrow-right", layout=auto)
+        self.choose = ipywidgets.ToggleButton(True, description=CHOOSE, icon="search", layout=auto)
+        self.choose.observe(self.status.guard(lambda change: self._show_chooser()), "value")
+        for button, by in ((self.previous, -1), (self.next, 1)):
+            button.on_click(self.status.guard(lambda _, by=by: self._step(by)))
+        self.choose.value = self._choosing
+        bar = [self.header, self.previous, self.next, self.choose]
+        row = ipywidgets.HBox(bar, layout={"width": "100%", "flex_flow": "row wrap", "align_items": "center"})
+        parts = [self.selection.view, self.chooser, row, self.status.view, self.tabs.view, self.status.page]
+        return ipywidgets.VBox(parts, layout={"width": "100%"}).add_class("seqlab-panel")
+
+    def _show_chooser(self) -> None:
+        """Show or hide the views that users and items are chosen from."""
+        self.chooser.layout.display = "flex" if self.choose.value else "none"
+
+    def _picked(self, user: int) -> None:
+        """Hide these views after a user was picked in the list, and move the focus, which would be lost with it."""
+        if self.choose.value and self.selection.now.by is self.users:  # not for Undo
+            self.choose.value = False
+            self.choose.focus()
+
+    def _step(self, by: int) -> None:
+        """Pick the next or the previous user of the list."""
+        listed, now = self.users.users.tolist(), self.subject.original.user
+        at = listed.index(now) + by if now in listed else 0
+        if not 0 <= at < len(listed):
+            raise ValueError(f"this is the {'first' if by < 0 else 'last'} user of the list")
+        self.users.pick(listed[at])
 
     def _update_header(self) -> None:
         self.header.value = Html("<h3 role='status'>{}</h3>").format(subject_label(self.split, self.subject)).markup

@@ -8,14 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seqlab import figures
+from seqlab.contracts import Scores, supports
 from seqlab.figures.html import Html, text
-from seqlab.inspection import influence
 from seqlab.widgets import views
 from seqlab.widgets.display import in_report
-from seqlab.widgets.history_editor import HistoryEditor
-from seqlab.widgets.inputs.picking import history_for, max_events, titles_of, user_label
+from seqlab.widgets.history_editor import HistoryEditor, top_lists
+from seqlab.widgets.inputs.picking import titles_of, user_label
 from seqlab.widgets.patching import Patching
-from seqlab.widgets.workbench.tabs import Columns, Page, Subject, Tabs, column, heading, quiet
+from seqlab.widgets.workbench.tabs import Columns, Page, Subject, Tabs, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ class Shared:
 
     def columns(self, view: type, subject: Subject) -> Columns:
         """A view of every run that it fits side by side, or one of all of them if it shows runs together."""
-        able, given = self.able(view), {"selection": self.selection, "source": self.source}
+        able, given = self.able(view), {"selection": self.selection, "source": self.source, "intro": False}
         given = {name: value for name, value in given.items() if views.accepts(view, name)}
 
         def maker(runs: Run | Runs) -> Callable[[History], Any]:
@@ -67,14 +67,18 @@ class Shared:
             makers = {", ".join(able): maker(able)}
         left = [text(label) for label in self.runs if label not in able]
         missing = Html("Not shown: {}. It takes {}.").format(Html(", ").join(left), views.needed(view))
-        return Columns(makers, subject, view.question, missing if left else "", view.least_width)
+        if Scores in view.needs and not all(supports(self.runs[label].model, Scores) for label in self.runs):
+            missing += (
+                " One that only makes a list, such as a beam search, does not say what an event is worth to an item."
+            )
+        intro = f"{view.question} {view.explanation}".strip()
+        return Columns(makers, subject, intro, missing if left else "", view.least_width)
 
 
 class HistoryPage:
     """One history to edit, the top tens of all runs after every edit, and the other views of this topic.
 
-    The editor is that of the run with the longest maximum history; each run reads as much of the edited history as it
-    can. on_edit is called with every new subject.
+    on_edit is called with every new subject.
     """
 
     def __init__(
@@ -85,9 +89,7 @@ class HistoryPage:
         on_edit: Callable[[Subject], None],
     ) -> None:
         self._subject, self._on_edit = subject, on_edit
-        self._runs, self._split = runs, split = shared.runs, shared.split
-        self._first = max(runs, key=lambda label: max_events(runs[label].model))
-        self.editor = HistoryEditor(runs[self._first], split, k=K, history=subject.original)
+        self.editor = HistoryEditor(shared.runs, shared.split, k=K, history=subject.original)
         self.editor.show(subject.current, subject.original)
         self.editor.follow(self._history_edited)
         self.questions = Tabs(questions, subject, level=4)
@@ -103,47 +105,27 @@ class HistoryPage:
         """Show another subject."""
         self._subject = subject
         self.editor.show(subject.current, subject.original)
-        self._update_lists()
         self.questions.show(subject)
 
     def stills(self) -> list[Html]:
         """The editor's still, and those of the other views but the first, which stands on top of the workbench's."""
         rest = self.questions.stills(self.questions.names[1:])
-        return [heading(f"{self._first}: edits", 4), self.editor.still(), *rest]
+        return [self.editor.still(), *rest]
 
     def _history_edited(self, now: History) -> None:
         self._subject = Subject(self.editor.original, now)
-        self._update_lists()
         self._on_edit(self._subject)
         self.questions.show_soon(self._subject)
 
     def _controls(self) -> Any:
         import ipywidgets
 
-        self.others = ipywidgets.HTML(layout=column(2))
-        self._update_lists()
-        self.editor.view.layout = ipywidgets.Layout(**column(3))
-        lists = [self.editor.view, self.others] if len(self._runs) > 1 else [self.editor.view]
-        row = ipywidgets.HBox(lists, layout={"width": "100%", "flex_flow": "row wrap"})
-        intro = f"The lists update with every edit; those to the right of the history are of {self._first}."
-        return ipywidgets.VBox(
-            [ipywidgets.HTML(quiet(intro).markup), row, self.questions.view], layout={"width": "100%"}
-        )
-
-    def _update_lists(self) -> None:
-        if not in_report() and len(self._runs) > 1:
-            rest = {label: run for label, run in self._runs.items() if label != self._first}
-            self.others.value = side_lists(rest, self._split, self._subject).markup
+        return ipywidgets.VBox([self.editor.view, self.questions.view], layout={"width": "100%"})
 
 
 def top_tens(runs: Runs, split: Split, subject: Subject) -> dict[str, pd.DataFrame]:
     """The recommendations of every run by label: `inspection.influence.rerank` against the unedited history."""
-    titles, lists = titles_of(split), {}
-    for label, run in runs.items():
-        before, after = (history_for(split, run.model, history) for history in (subject.original, subject.current))
-        frame = influence.rerank(run.model, before, after, K, run.seen_filter)
-        lists[label] = frame.assign(title=[titles[item] for item in frame["item"]])
-    return lists
+    return top_lists(runs, split, subject.original, subject.current, K)
 
 
 def side_lists(runs: Runs, split: Split, subject: Subject) -> Html:

@@ -64,10 +64,12 @@ class RunChoice:
         self.runs[0].observe(lambda change: self._show_split(), "value")
         self.folder.observe(status.guard(lambda change: (self._scan(self.dataset.value), self._fill_runs([]))), "value")
         self.dataset.observe(status.guard(lambda change: None if self._filling else self._fill_runs([])), "value")
-        self.button.on_click(status.guard(lambda _: on_open(*self.selected())))
+        error = status.line()
+        self.button.on_click(status.guard(lambda _: on_open(*self.selected()), error))
         wrap = {"flex_flow": "row wrap", "width": "100%"}
         first = ipywidgets.HBox([self.dataset, self.split, self.folder], layout=wrap)
-        self.view = ipywidgets.VBox([first, ipywidgets.HBox([*self.runs, self.button], layout=wrap), self.message])
+        second = ipywidgets.HBox([*self.runs, self.button], layout=wrap)
+        self.view = ipywidgets.VBox([first, second, error, self.message])
 
     def selected(self) -> tuple[str, list[Path]]:
         """The chosen dataset and run folders. Raises `ValueError` if no run is chosen, and for runs of two splits."""

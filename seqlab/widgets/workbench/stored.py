@@ -84,7 +84,7 @@ def data_of(folder: Path, dataset: str) -> InteractionLog:
 def dataset_of(folder: Path, name: str) -> str:
     """The name or path of the data of a finished run, as `datasets.load` takes it; name: that of its log."""
     origin = _origin(folder) or {}
-    return str(origin.get("dataset") or origin.get("path") or name)
+    return str(origin.get("dataset") or origin.get("card") or origin.get("path") or name)
 
 
 def _origin(folder: Path) -> dict[str, Any] | None:

@@ -193,6 +193,8 @@ class Workbench:
         before, self.views, self.dataset = self.views, views, dataset
         self.body.children = [views.view]
         close(before.view)
+        self.change_runs.value = False
+        self._show_names()
         self._show_progress("")
 
     def _show_progress(self, words: str) -> None:
@@ -203,23 +205,39 @@ class Workbench:
         import ipywidgets
 
         self.status = StatusLine()
-        guard = self.status.guard
         self.progress = ipywidgets.HTML()
         folders = [run.folder for run in self.runs.values() if run.folder is not None]
         self.choice = RunChoice(
             self._folder, self.dataset, self.split.log.name, folders, self.split.name, self.change, self.status
         )
-        self.name = ipywidgets.Text(
-            _unused_name(f"{Path(self.split.log.name).name}-view.json"), description="file", layout={"width": "300px"}
+        self.choice.view.layout.display = "none"
+        self.names = ipywidgets.HTML()
+        self._show_names()
+        self.change_runs = ipywidgets.ToggleButton(
+            False, description="Change runs", icon="folder-open", layout={"width": "auto"}
         )
+        self.change_runs.observe(
+            lambda change: setattr(self.choice.view.layout, "display", "flex" if change.new else "none"), "value"
+        )
+        self.name = ipywidgets.Text(
+            _unused_name(f"{Path(self.split.log.name).name}-view.json"), description="file",
+            style={"description_width": "auto"}, layout={"width": "250px"},
+        )  # fmt: skip
         self.keep = ipywidgets.Button(description="Pin this view", icon="thumbtack", layout={"width": "auto"})
-        self.pinned = ipywidgets.HTML()
-        self.keep.on_click(guard(lambda _: self._pin()))
+        self.pinned, error = ipywidgets.HTML(), self.status.line()
+        self.keep.on_click(self.status.guard(lambda _: self._pin(), error))
         self.body = ipywidgets.VBox([self.views.view], layout={"width": "100%"})
-        bar = ipywidgets.HBox([self.name, self.keep, self.pinned], layout={"flex_flow": "row wrap"})
-        parts = [ipywidgets.HTML(str(style())), self.choice.view, bar, self.status.view, self.progress, self.body]
-        view = ipywidgets.VBox([*parts, self.status.page], layout={"width": "100%"})
+        bar = ipywidgets.HBox(
+            [self.names, self.change_runs, self.name, self.keep, self.pinned], layout={"flex_flow": "row wrap"}
+        )
+        top = [ipywidgets.HTML(str(style())), bar, error, self.choice.view, self.status.view, self.progress]
+        view = ipywidgets.VBox([*top, self.body, self.status.page], layout={"width": "100%"})
         return view.add_class("seqlab-panel").add_class("seqlab-workbench")
+
+    def _show_names(self) -> None:
+        """Show which runs of which dataset are open."""
+        words = Html("{}: <b>{}</b>").format(text(self.split.log.name, 40), text(", ".join(self.runs), 60))
+        self.names.value = Html("<div>{}</div>").format(words).markup
 
     def _pin(self) -> None:
         self.pinned.value = ""

@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from bs4 import BeautifulSoup
@@ -113,6 +114,31 @@ def test_the_selection_in_words(selection, split):
     selection.select(users=[1])
     assert selection.sentence() == f"User u0 and the {len(histories(split)[1])} items seen before the test query."
     assert selection.sentence() in selection.message.value
+
+
+def test_a_selection_lists_its_items_and_what_sets_them_apart(live):
+    from seqlab.datasets import leave_one_out
+    from seqlab.datasets.log import make_log
+
+    names = [f"{('soup', 'soap')[item % 2]} {('red', 'green', 'blue')[item % 3]}" for item in range(30)]
+    rows = [(user, item % 30, step) for user in range(12) for step, item in enumerate(range(user, user + 30))]
+    rows += [(user, 4, -1) for user in range(12)]
+    items = pd.DataFrame({"item": range(30), "title": [f"{name} n{at}" for at, name in enumerate(names)]})
+    items["aisle"] = [("food", "bath")[item % 2] for item in range(30)]
+    events = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
+    split = leave_one_out(make_log(events, items=items, title="title", repeats=True))
+    selection = widgets.Selection(split)
+    soups = split.log.items.index[split.log.items["aisle"] == "food"]
+    selection.select(soups)
+    assert selection.set_apart() == "aisle food (100% instead of 50%), the words soup"
+    listed = BeautifulSoup(selection.message.value, "html.parser")
+    titles = [one.get_text() for one in listed.select("li")]
+    assert len(titles) == 15 and titles[0] == "soup green n4"  # the most frequent first
+    assert "aisle food" in listed.get_text() and "The 15 items" in listed.summary.get_text()
+    selection.select(split.log.items.index)
+    assert selection.set_apart() == ""
+    selection.clear()
+    assert not BeautifulSoup(selection.message.value, "html.parser").select("details")
 
 
 # notifications
@@ -231,7 +257,7 @@ def test_a_lasso_selects_and_an_empty_one_clears(split, run, selection):
 def test_the_list_of_titles_selects_as_a_lasso_does(split, run, selection):
     item_map = widgets.ItemMap(run, split, selection=selection)
     pressed(item_map, "Select")
-    assert "choose an item" in item_map.status.view.value.lower()
+    assert "choose an item" in item_map.status.message.lower()
     item_map.picker.found.value = 12
     assert not selection.now  # to look at an item is not to select it
     pressed(item_map, "Select")
@@ -241,7 +267,7 @@ def test_the_list_of_titles_selects_as_a_lasso_does(split, run, selection):
     assert selection.now.items.tolist() == [5, 12] == marked(item_map)
     pressed(item_map, "Select with neighbours")
     assert set(selection.now.items.tolist()) == {5, *item_map.neighbours(5)["item"]}
-    assert not item_map.status.view.value
+    assert not item_map.status.message
 
 
 def test_a_click_selects_its_dot(split, run, selection):
@@ -394,6 +420,14 @@ def test_a_user_is_found_by_id_and_picked(split, run, selection):
     users.search.value = "nobody of this name"
     assert not users.listed.options
     assert "0 of" in users.message.value
+    users.search._handle_custom_msg({"event": "submit"}, [])
+    assert "no user of the list has" in users.status.message.lower()
+    selection.clear()
+    for typed in (" U1", "3"):  # the id itself, else the first one with it
+        users.search.value = typed
+        first = "u1" if typed == " U1" else users.frame()["user"].iloc[0]
+        users.search._handle_custom_msg({"event": "submit"}, [])
+        assert split.log.users.at[users.picked, "user_id"] == first and not users.status.message
 
 
 def test_the_browser_walks_through_the_users_of_a_selection(split, run, selection):

@@ -61,11 +61,11 @@ def test_the_toolbar_shows_the_split_and_refuses_to_mix(home, live, tmp_path):
     assert BY_TIME in choice.split.value
     choice.runs[1].value = runs / "last"
     choice.button.click()
-    assert "Runs of different splits cannot be open together" in bench.status.view.value
+    assert "Runs of different splits cannot be open together" in bench.status.message
     assert bench.split.name == "leave-one-out"
     choice.runs[1].value = runs / "markov"
     choice.button.click()
-    assert not bench.status.view.value
+    assert not bench.status.message
     assert (bench.split.name, list(bench.runs)) == (BY_TIME, ["sasrec", "markov"])
     _, parameters = pins.unpin(bench.pin(tmp_path / "view"))
     assert parameters["split_name"] == BY_TIME

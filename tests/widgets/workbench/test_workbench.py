@@ -178,15 +178,35 @@ def test_a_user_picked_in_the_list_is_opened_and_the_pick_undone(bench, split):
     assert bench.state()["user"] == first  # selecting items does not change the user
 
 
+def test_a_choice_of_a_user_hides_the_views_to_choose_from_and_gives_all_room_to_the_lists(bench, run, split):
+    views = bench.views
+    assert views.chooser.layout.display == "none"  # a user was given
+    views.choose.value = True
+    assert views.chooser.layout.display == "flex"
+    views.map.picker.found.value = 12
+    views.map.buttons["Select"].click()
+    assert views.choose.value  # one goes on to choose among the users of these items
+    views.users.listed.value = listed = int(views.users.users[1])
+    assert views.chooser.layout.display == "none" and views.subject.original.user == listed
+    views.next.click()
+    assert views.subject.original.user == int(views.users.users[2]) and not views.choose.value
+    views.previous.click()
+    views.previous.click()
+    assert views.subject.original.user == int(views.users.users[0])
+    views.previous.click()
+    assert "first user" in views.status.message and views.subject.original.user == int(views.users.users[0])
+    assert widgets.Workbench([run], split).views.choose.value  # nobody was chosen yet
+
+
 def test_an_edit_applies_to_all_runs_up_to_their_maximum_length(bench, run, tigers, split):
     page = history_page(bench)
-    before = page.others.value
+    before = page.editor.lists.value
     length = bench.views.subject.original
     page.editor.events.index = len(length) - 1
     page.editor.buttons["Drop"].click()
     now = length.drop(len(length) - 1)
     assert bench.views.subject.current.items.tolist() == now.items.tolist()
-    assert page.others.value != before
+    assert page.editor.lists.value != before and page.editor.lists.value.count("<table>") == 2
     assert "edited" in bench.views.header.value
     expected = influence.rerank(tigers[0].model, length, now, seen_filter=tigers[0].seen_filter)
     assert bench.top_tens()["tiger"]["item"].tolist() == expected["item"].tolist()
@@ -357,12 +377,12 @@ def test_a_failed_change_of_runs_keeps_the_open_ones(folder, split, live):
     bench.change(bench.dataset, [home / "sasrec"])
     assert before.view.comm is None  # the old view is closed
     bench.status.guard(bench.change)(bench.dataset, [folder / "gone"])
-    assert "not a finished run" in bench.status.view.value
+    assert "not a finished run" in bench.status.message
     assert list(bench.runs) == ["sasrec"]
     bench.choice.folder.value = str(folder / "nothing")
     assert "no finished run" in bench.choice.message.value
     bench.choice.button.click()
-    assert "choose at least one run" in bench.status.view.value.lower()
+    assert "choose at least one run" in bench.status.message.lower()
 
 
 def test_a_pin_holds_the_state_and_the_runs(folder, split, live, tmp_path):
@@ -372,7 +392,7 @@ def test_a_pin_holds_the_state_and_the_runs(folder, split, live, tmp_path):
     bench = widgets.Workbench([load_run(home / "gru4rec", split)], split, user=3)
     bench.name.value = str(tmp_path / "mine")
     bench.keep.click()
-    assert not bench.status.view.value
+    assert not bench.status.message
     assert "seqlab report" in bench.pinned.value
     notebook, parameters = pins.unpin(tmp_path / "mine.json")
     assert notebook == "07_workbench"
@@ -382,7 +402,7 @@ def test_a_pin_holds_the_state_and_the_runs(folder, split, live, tmp_path):
     assert parameters == bench.state()
     bench.name.value = str(tmp_path / "mine.json")
     bench.keep.click()
-    assert "exists" in bench.status.view.value
+    assert "exists" in bench.status.message
     with pytest.raises(ValueError, match="never written to a folder"):
         widgets.Workbench([replace(bench.runs["gru4rec"], folder=None)], split).pin(tmp_path / "x")
 
