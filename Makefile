@@ -29,7 +29,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqlab needs Python 3.11 or newer; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV): about 2 GB, a few minutes."
+	@echo "Installing into $(VENV): about 2.5 GB, a few minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[test,cluster,tune,export,tensorboard]'
 	@touch $@
 

@@ -30,8 +30,8 @@ def standings() -> pd.DataFrame:
     """A row per system, dataset, split and seen filter: its place among all systems that were measured there.
 
     Of each system it is the arm that is best on validation. Columns: system, dataset, split, seen_filter, task, arm,
-    metric (the primary one of the task), value (on test, the mean over seeds), low and high (its 95 % interval), place,
-    systems (how many there are), best (the first one), minutes (of one training).
+    metric (the primary one of the task), value (on test, the mean over seeds), low and high (the outermost ends of the
+    95 % intervals of its seeds), place, systems (how many there are), best (the first one), minutes (of one training).
     """
     import pandas as pd
 

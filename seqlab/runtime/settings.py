@@ -91,9 +91,7 @@ def construct(
     return config_type(**{key: validate(known[key], value, f"{name}.{key}") for key, value in given.items()})
 
 
-def unknown_setting(
-    name: str, key: str, known: Iterable[str], also: Mapping[str, Iterable[str]] | None = None
-) -> str:  # fmt: skip
+def unknown_setting(name: str, key: str, known: Iterable[str], also: Mapping[str, Iterable[str]] | None = None) -> str:
     """The sentences for a setting that `name` does not have: the nearest one, those it has, and further ones.
 
     also: further names that may be given with its own, by what has them: {"training": ["epochs", ...]}.
